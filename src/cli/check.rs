@@ -1,0 +1,182 @@
+//! `zim-batch check`: read and validate everything, send nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use zim_batch::error::Error;
+use zim_batch::report::summary::grouped;
+use zim_batch::rows::Selection;
+use zim_batch::rows::check::{Finding, Findings, NEWEST};
+
+use super::shell::quoted;
+use super::{RowsArgs, print, settings};
+
+/// How many busy users are shown.
+const BUSY_SHOWN: usize = 10;
+
+pub fn check(args: &RowsArgs, rate: f64, json: bool) -> Result<ExitCode, Error> {
+    let selection = Selection {
+        only: args.only.clone(),
+        dedupe: args.dedupe,
+        ..Selection::default()
+    };
+    let findings = zim_batch::rows::check::check(&args.source(), &settings::format(args), &selection)?;
+    let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
+    let seconds = sent as f64 / rate;
+    if json {
+        print(&format!("{}\n", as_json(&findings, sent, rate, seconds)))?;
+    } else {
+        print(&as_text(&findings, sent, rate, seconds, args))?;
+    }
+    Ok(ExitCode::from(if findings.invalid_rows() > 0 { 3 } else { 0 }))
+}
+
+fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {
+    let kinds = |kinds: &BTreeMap<String, Finding>| -> serde_json::Value {
+        kinds
+            .iter()
+            .map(|(kind, finding)| {
+                serde_json::json!({"what": kind, "rows": finding.rows, "first_lines": finding.first_lines})
+            })
+            .collect()
+    };
+    serde_json::json!({
+        "rows": findings.rows,
+        "valid": findings.peer + findings.group,
+        "invalid": findings.invalid_rows(),
+        "duplicates": findings.duplicates.rows,
+        "warnings": findings.warned_rows(),
+        "to_send": sent,
+        "rate": rate,
+        "seconds_at_rate": (seconds * 1000.0).round() / 1000.0,
+        "peer": findings.peer,
+        "group": findings.group,
+        "users": findings.users,
+        "invalid_kinds": kinds(&findings.invalid),
+        "warning_kinds": kinds(&findings.warnings),
+        "duplicate_lines": findings.duplicates.first_lines,
+        "busy_users": findings.busy_users,
+    })
+}
+
+fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsArgs) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "rows           {:>12}  {} to peers, {} to groups, of {} users",
+        grouped(findings.rows),
+        grouped(findings.peer),
+        grouped(findings.group),
+        grouped(findings.users)
+    );
+    section(
+        &mut text,
+        "invalid",
+        findings.invalid_rows(),
+        "never sent",
+        &findings.invalid,
+    );
+    if findings.duplicates.rows > 0 {
+        let lines = lines(&findings.duplicates);
+        let note = if args.dedupe {
+            "sent once"
+        } else {
+            "sent each time, unless with --dedupe"
+        };
+        let _ = writeln!(
+            text,
+            "duplicates     {:>12}  {note}; {lines}",
+            grouped(findings.duplicates.rows)
+        );
+    }
+    section(
+        &mut text,
+        "warnings",
+        findings.warned_rows(),
+        "sent as they are",
+        &findings.warnings,
+    );
+    if !findings.busy_users.is_empty() {
+        let _ = writeln!(
+            text,
+            "busy users     {:>12}  with more than {NEWEST} conversations here: the older ones will be outside",
+            grouped(findings.busy_users.len() as u64)
+        );
+        for busy in findings.busy_users.iter().take(BUSY_SHOWN) {
+            let name = if busy.user.is_empty() {
+                String::new()
+            } else {
+                format!("'{}', ", busy.user)
+            };
+            let _ = writeln!(
+                text,
+                "  {:>25}  {name}from line {}",
+                grouped(busy.conversations),
+                busy.first_line
+            );
+        }
+    }
+    let time = Duration::from_secs(seconds.ceil() as u64);
+    let _ = writeln!(
+        text,
+        "requests       {:>12}  at {rate} a second: {}",
+        grouped(sent),
+        humantime::format_duration(time)
+    );
+    let _ = writeln!(text, "to run it      {}", command(args, rate));
+    text
+}
+
+fn section(text: &mut String, name: &str, rows: u64, note: &str, kinds: &BTreeMap<String, Finding>) {
+    if rows > 0 {
+        let _ = writeln!(text, "{name:<15}{:>12}  {note}", grouped(rows));
+        for (kind, finding) in kinds {
+            let _ = writeln!(text, "  {:>25}  {kind}; {}", grouped(finding.rows), lines(finding));
+        }
+    }
+}
+
+fn lines(finding: &Finding) -> String {
+    let shown: Vec<String> = finding.first_lines.iter().map(u64::to_string).collect();
+    let more = if finding.rows > shown.len() as u64 { ", …" } else { "" };
+    format!(
+        "line{} {}{more}",
+        if finding.rows == 1 { "" } else { "s" },
+        shown.join(", ")
+    )
+}
+
+/// The `clear` that does what was checked.
+fn command(args: &RowsArgs, rate: f64) -> String {
+    let mut words = vec![
+        "zim-batch".to_owned(),
+        "clear".into(),
+        quoted(&args.rows.to_string_lossy()),
+    ];
+    if let Some(delimiter) = args.delimiter {
+        let name = if delimiter == b'\t' {
+            "tab".to_owned()
+        } else {
+            char::from(delimiter).to_string()
+        };
+        words.extend(["--delimiter".into(), quoted(&name)]);
+    }
+    if let Some(columns) = &args.columns {
+        words.extend(["--columns".into(), quoted(&columns.to_string())]);
+    }
+    if let Some(only) = &args.only {
+        let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();
+        words.extend(["--only".into(), names.join(",")]);
+    }
+    if args.dedupe {
+        words.push("--dedupe".into());
+    }
+    if rate != 20.0 {
+        words.extend(["--rate".into(), rate.to_string()]);
+    }
+    words.extend(["--report".into(), "out.csv".into()]);
+    words.join(" ")
+}

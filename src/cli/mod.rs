@@ -1,0 +1,332 @@
+//! Arguments as typed. What they come to is in `settings.rs`; what they do, in the file named like the command.
+
+mod check;
+mod clear;
+mod codes;
+mod settings;
+mod shell;
+mod signals;
+mod simulate;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use zim_batch::error::Error;
+use zim_batch::event::Outcome;
+use zim_batch::report::progress::{Style, Terminal};
+use zim_batch::rows::{Columns, Source};
+
+pub use shell::{print, print_error};
+
+/// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable
+#[derive(Debug, Parser)]
+#[command(name = "zim-batch", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit status: 0 all rows answered; 3 some failed or invalid; 2 usage; 4 input; 5 stopped by a \
+                        policy; 6 ZIM rejects the app or the signature; 7 --max-duration; 74 report can't be written; \
+                        75 another run; 130, 143 stopped by a signal.\n\nBegin with: zim-batch clear --help"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+/// How much is said on stderr, and how
+#[derive(Debug, Clone, Args)]
+pub struct Logging {
+    /// Say nothing but errors, and print no table when all is well
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more: -v every answer that is not a success, -vv every answer
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Clear the unread count of every row's conversation
+    #[command(after_help = CLEAR_EXAMPLES)]
+    Clear(Box<ClearArgs>),
+    /// Read and validate all rows, send nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Serve a local ZIM endpoint that keeps the documented rules, until stopped
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(Box<simulate::SimulateArgs>),
+    /// Explain ZIM's return codes, offline
+    #[command(after_help = "Examples:\n  zim-batch codes\n  zim-batch codes 660800002 7")]
+    Codes {
+        /// The codes to explain; all of them if none is given
+        #[arg(allow_negative_numbers = true)]
+        codes: Vec<i64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a shell's completion script
+    #[command(
+        after_help = "Example:\n  zim-batch completions bash > ~/.local/share/bash-completion/completions/zim-batch"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    #[command(after_help = "Example:\n  zim-batch man | man -l -")]
+    Man,
+}
+
+const CLEAR_EXAMPLES: &str = "\
+Examples:
+  zim-batch clear rows.csv --report out.csv --simulate
+      try it: against a private simulator, without credentials
+  ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret zim-batch clear rows.csv --report out.csv --region fra
+      the job
+  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
+      every night: goes on where the last night ended, says nothing when all is well
+  zim-batch clear out.csv --only failed --report retry.csv
+      the failed rows once more
+  zim-batch clear out.outside.csv --report second.csv
+      the rows outside the newest 1000, after ZEGO has raised the limit
+
+The secret is read from a file or from the environment (ZIM_SERVER_SECRET); no flag takes it, for others on the machine \
+could read it there.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  zim-batch check rows.csv
+  zim-batch check export.txt --delimiter '|' --columns user=uid,conv=peer,type=kind
+  zim-batch check rows.csv --json";
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  zim-batch simulate --port 8080 --events -
+  ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345 ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38 \\
+      zim-batch clear rows.csv --report out.csv
+  zim-batch simulate --conversations world.csv --error-rate 0.02 --outage 30s/15s";
+
+/// Where the rows are and how to read them
+#[derive(Debug, Clone, Args)]
+pub struct RowsArgs {
+    /// A CSV with a user, a conversation and a type (0 or peer, 2 or group); - is standard input
+    #[arg(value_name = "ROWS")]
+    rows: PathBuf,
+    /// The delimiter, if the header line does not show it: one character, or 'tab'
+    #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter)]
+    delimiter: Option<u8>,
+    /// The header names of the columns: user=A,conv=B,type=C
+    #[arg(long, value_name = "MAP")]
+    columns: Option<Columns>,
+    /// Only the rows of an earlier report with these outcomes, say failed or outside,failed
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_outcome)]
+    only: Option<Vec<Outcome>>,
+    /// Send a repeated (user, conv, type) once
+    #[arg(long)]
+    dedupe: bool,
+}
+
+impl RowsArgs {
+    fn source(&self) -> Source {
+        Source::from(self.rows.clone())
+    }
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    rows: RowsArgs,
+    /// The rate to reckon the time with, in requests a second
+    #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
+    rate: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ClearArgs {
+    #[command(flatten)]
+    rows: RowsArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+/// Where results go
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+struct OutputArgs {
+    /// The report, a CSV with a record for each row [default: <ROWS stem>.report.csv beside the rows]
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The log of the rows outside the newest 1000 [default: <report stem>.outside.csv]
+    #[arg(long, value_name = "FILE")]
+    outside: Option<PathBuf>,
+    /// Go on where an earlier run with this report ended; begin if there is no report yet
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Replace an existing report
+    #[arg(long)]
+    overwrite: bool,
+    /// The same as check: read everything, send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How progress is shown, on stderr
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    progress: ProgressStyle,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The app and where its requests go
+#[derive(Debug, Args)]
+#[command(next_help_heading = "App")]
+struct AppArgs {
+    /// The AppId
+    #[arg(long, value_name = "N", env = "ZIM_APP_ID", hide_env_values = true)]
+    app_id: Option<u32>,
+    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself
+    #[arg(long, value_name = "FILE", env = "ZIM_SERVER_SECRET_FILE", hide_env_values = true)]
+    secret_file: Option<PathBuf>,
+    /// The ZIM region nearest to this machine
+    #[arg(long, conflicts_with = "endpoint")]
+    region: Option<Region>,
+    /// The base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Trust the certificates in this PEM file too
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+    /// Run against a private simulator: no credentials, nothing leaves the machine
+    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert"])]
+    simulate: bool,
+}
+
+/// How fast, how often, how long
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Pace and limits")]
+struct PaceArgs {
+    /// At most so many requests in any second, retries counted; a fraction is fine
+    #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
+    rate: f64,
+    /// Requests open at once
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_in_flight: u32,
+    /// The time for one attempt
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = settings::parse_duration)]
+    timeout: Duration,
+    /// Tries for each row
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max_attempts: u32,
+    /// Stop when the service has been unreachable this long
+    #[arg(long, value_name = "DUR", default_value = "30m", value_parser = settings::parse_duration)]
+    give_up_after: Duration,
+    /// Stop after so many failed rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_failures: Option<u64>,
+    /// Stop taking rows after this long, finish those in flight
+    #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
+    max_duration: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Region {
+    /// Shanghai
+    Sha,
+    /// Hong Kong
+    Hkg,
+    /// Frankfurt
+    Fra,
+    /// California
+    Lax,
+    /// Mumbai
+    Bom,
+    /// Singapore
+    Sgp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressStyle {
+    /// A bar on a terminal, else a line now and then
+    Auto,
+    /// A bar
+    Bar,
+    /// A line now and then
+    Plain,
+    /// Nothing
+    None,
+}
+
+impl From<ProgressStyle> for Style {
+    fn from(style: ProgressStyle) -> Style {
+        match style {
+            ProgressStyle::Auto => Style::Auto,
+            ProgressStyle::Bar => Style::Bar,
+            ProgressStyle::Plain => Style::Plain,
+            ProgressStyle::None => Style::None,
+        }
+    }
+}
+
+impl Cli {
+    /// How much is to be said, and how.
+    pub fn logging(&self) -> &Logging {
+        &self.logging
+    }
+
+    /// Does what was asked for.
+    pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
+        match self.command {
+            Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
+            Command::Check(args) => check::check(&args.rows, args.rate, args.json),
+            Command::Simulate(args) => simulate::simulate(*args).await,
+            Command::Codes { codes, json } => codes::codes(&codes, json),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "zim-batch", &mut script);
+                print(&String::from_utf8_lossy(&script))
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                man(&mut page).map_err(|error| Error::Unexpected(error.to_string()))?;
+                print(&String::from_utf8_lossy(&page))
+            }
+        }
+    }
+}
+
+/// One page: the program, then each command with its options and examples.
+fn man(page: &mut Vec<u8>) -> io::Result<()> {
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(page)?;
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let name = format!("zim-batch {}", sub.get_name());
+        let man = clap_mangen::Man::new(sub.clone().bin_name(name.clone()));
+        page.extend_from_slice(format!(".SH {}\n", name.to_uppercase()).as_bytes());
+        man.render_description_section(page)?;
+        man.render_synopsis_section(page)?;
+        man.render_options_section(page)?;
+        man.render_extra_section(page)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! What is true: arguments, environment and files, checked and made into what the library takes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::{Host, Url};
+use zim_batch::client::App;
+use zim_batch::error::Error;
+use zim_batch::event::Outcome;
+use zim_batch::report::Existing;
+use zim_batch::rows::{Format, Source};
+use zim_batch::run::Limits;
+
+use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs};
+
+/// Where requests go by default.
+const ENDPOINT: &str = "https://zim-api.zego.im";
+
+/// Reads `500ms`, `10s`, `5m`, `2h` or a sum of such, longer than nothing.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("it must be longer than nothing".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 500ms, 10s, 5m or 2h")),
+    }
+}
+
+/// Reads a rate in requests a second.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("it must be a number from 0.001 to 1000000".into()),
+    }
+}
+
+/// Reads one character, or `tab`.
+pub fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        b"\"" | b"\r" | b"\n" => Err("a quote or a line end can't be the delimiter".into()),
+        [byte] => Ok(*byte),
+        _ => Err("it must be one ASCII character, or 'tab'".into()),
+    }
+}
+
+/// Reads an outcome's name.
+pub fn parse_outcome(text: &str) -> Result<Outcome, String> {
+    Outcome::parse(text.trim()).ok_or_else(|| {
+        let all: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+        format!("it must be one of {}", all.join(", "))
+    })
+}
+
+/// How the rows are to be read.
+pub fn format(args: &RowsArgs) -> Format {
+    Format {
+        delimiter: args.delimiter,
+        columns: args.columns.clone().unwrap_or_default(),
+    }
+}
+
+/// The files that a run writes.
+#[derive(Debug)]
+pub struct Output {
+    pub report: PathBuf,
+    pub outside: PathBuf,
+    pub existing: Existing,
+}
+
+impl Output {
+    pub fn new(args: &OutputArgs, rows: &Source) -> Result<Output, Error> {
+        let report = match (&args.report, rows) {
+            (Some(report), _) => report.clone(),
+            (None, Source::File(path)) if rows.can_be_read_twice() => default_report(path),
+            (None, _) => {
+                return Err(Error::Usage(
+                    "with rows from standard input or a pipe, name the report with --report FILE".into(),
+                ));
+            }
+        };
+        let outside = args
+            .outside
+            .clone()
+            .unwrap_or_else(|| report.with_extension("outside.csv"));
+        let output = Output {
+            report,
+            outside,
+            existing: match (args.resume, args.overwrite) {
+                (true, _) => Existing::Resume,
+                (_, true) => Existing::Overwrite,
+                _ => Existing::Refuse,
+            },
+        };
+        output.check_distinct(rows)?;
+        Ok(output)
+    }
+
+    /// Writing over the rows while they are read would lose them.
+    fn check_distinct(&self, rows: &Source) -> Result<(), Error> {
+        let same = |one: &Path, other: &Path| matches!((whole(one), whole(other)), (Some(a), Some(b)) if a == b);
+        if let Source::File(rows) = rows {
+            for output in [&self.report, &self.outside] {
+                if same(rows, output) {
+                    return Err(Error::Usage(format!(
+                        "{}: this file holds the rows and can't be written too; name another one with --report (the \
+                         outside log's name follows the report's, or is given with --outside)",
+                        output.display()
+                    )));
+                }
+            }
+        }
+        if same(&self.report, &self.outside) {
+            return Err(Error::Usage(format!(
+                "{}: the report and the outside log can't be the same file",
+                self.report.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The path without links and dots, also of a file that is not there yet.
+fn whole(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    })
+}
+
+/// `rows.csv` and `rows.csv.gz` → `rows.report.csv`.
+fn default_report(rows: &Path) -> PathBuf {
+    let rows = match rows.extension() {
+        Some(extension) if extension == "gz" || extension == "zst" => rows.with_extension(""),
+        _ => rows.to_owned(),
+    };
+    rows.with_extension("report.csv")
+}
+
+/// The app, from arguments and environment.
+pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
+    let secret = secret(args)?;
+    let (Some(app_id), Some(server_secret)) = (args.app_id, secret) else {
+        return Err(Error::Usage(
+            "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
+             ZIM_SERVER_SECRET_FILE (or --secret-file); both are in the ZEGO console. To try without: --simulate"
+                .into(),
+        ));
+    };
+    let ca_cert = args.ca_cert.as_deref().map(read).transpose()?;
+    Ok(App {
+        app_id,
+        server_secret,
+        endpoint: endpoint(args)?,
+        ca_cert,
+        timeout: pace.timeout,
+        max_in_flight: pace.max_in_flight as usize,
+    })
+}
+
+/// The simulator's app, at `address`.
+pub fn simulated_app(app_id: u32, server_secret: &str, address: SocketAddr, pace: &PaceArgs) -> Result<App, Error> {
+    let endpoint = format!("http://{address}/");
+    Ok(App {
+        app_id,
+        server_secret: server_secret.into(),
+        endpoint: endpoint
+            .parse()
+            .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?,
+        ca_cert: None,
+        timeout: pace.timeout,
+        max_in_flight: pace.max_in_flight as usize,
+    })
+}
+
+/// The secret: the file that is named, or the environment's.
+fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
+    match (&args.secret_file, std::env::var_os("ZIM_SERVER_SECRET")) {
+        (Some(path), _) => read_secret(path).map(|secret| Some(secret.into())),
+        (None, Some(text)) => {
+            let secret = checked_secret("ZIM_SERVER_SECRET", text.into_string().ok())?;
+            Ok(Some(secret.into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The secret in a file.
+pub fn read_secret(path: &Path) -> Result<String, Error> {
+    let text = String::from_utf8(read(path)?);
+    checked_secret(&path.display().to_string(), text.ok())
+}
+
+/// Blanks and line ends around a secret are not part of it; anything else that is no secret is a mistake.
+fn checked_secret(place: &str, text: Option<String>) -> Result<String, Error> {
+    match text.as_deref().map(str::trim) {
+        Some("") => Err(Error::Usage(format!("{place}: there is no secret in it"))),
+        Some(secret) if !secret.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(secret.to_owned()),
+        _ => Err(Error::Usage(format!(
+            "{place}: this is not a ServerSecret; it must hold the secret alone, as the ZEGO console shows it"
+        ))),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::Usage(format!("{}: can't be read: {error}", path.display())))
+}
+
+fn endpoint(args: &AppArgs) -> Result<Url, Error> {
+    let from_environment = || std::env::var("ZIM_ENDPOINT").ok().filter(|text| !text.is_empty());
+    let text = match (&args.endpoint, args.region) {
+        (Some(given), _) => given.clone(),
+        (None, Some(region)) => format!("https://zim-api-{}.zego.im", region.name()),
+        (None, None) => from_environment().unwrap_or_else(|| ENDPOINT.into()),
+    };
+    let refuse = |why: &str| Err(Error::Usage(format!("endpoint '{text}': {why}")));
+    let url: Url = match text.parse() {
+        Ok(url) => url,
+        Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::Usage(
+            "the endpoint must not hold a user name or a password".into(),
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("it must have no '?' and no '#'");
+    }
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => return refuse(&format!("there is no host in it; write it like {ENDPOINT}")),
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback => Ok(url),
+        "http" => refuse(
+            "plain http is allowed to a loopback address only, since whoever reads a signed request can use it; write https",
+        ),
+        _ => refuse("it must begin with https://"),
+    }
+}
+
+impl Region {
+    fn name(self) -> &'static str {
+        match self {
+            Region::Sha => "sha",
+            Region::Hkg => "hkg",
+            Region::Fra => "fra",
+            Region::Lax => "lax",
+            Region::Bom => "bom",
+            Region::Sgp => "sgp",
+        }
+    }
+}
+
+/// The run's bounds.
+pub fn limits(pace: &PaceArgs) -> Limits {
+    Limits {
+        max_in_flight: pace.max_in_flight as usize,
+        max_attempts: pace.max_attempts,
+        give_up_after: pace.give_up_after,
+        max_failures: pace.max_failures,
+        max_duration: pace.max_duration,
+    }
+}

@@ -1,0 +1,75 @@
+//! Where text leaves the program: results on stdout, errors on stderr, and the command line that resumes a run.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use zim_batch::error::Error;
+
+/// Prints a result on stdout. A reader that has seen enough, like `head`, is no error.
+pub fn print(text: &str) -> Result<ExitCode, Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Unexpected(format!("stdout can't be written: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Prints an error on stderr. If even that fails there is nobody left to tell.
+pub fn print_error(text: &str) {
+    let _ = writeln!(io::stderr(), "zim-batch: {text}");
+}
+
+/// The command that goes on with this run: the one it was started with, and `--resume`.
+pub fn resume_command(arguments: impl Iterator<Item = OsString>) -> String {
+    let mut words: Vec<String> = arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .filter(|argument| argument != "--overwrite")
+        .collect();
+    if !words.iter().any(|word| word == "--resume") {
+        // Before a `--`, behind which everything is a file name.
+        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+        words.insert(end, "--resume".into());
+    }
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Quoted for a POSIX shell, if it needs to be.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_resumes_is_the_one_that_was_typed_quoted_for_a_shell() {
+        let typed = [
+            "zim-batch",
+            "clear",
+            "my rows.csv",
+            "--overwrite",
+            "--report",
+            "it's.csv",
+            "--",
+            "x",
+        ];
+        assert_eq!(
+            resume_command(typed.into_iter().map(OsString::from)),
+            r"zim-batch clear 'my rows.csv' --report 'it'\''s.csv' --resume -- x"
+        );
+        let typed = ["zim-batch", "clear", "--resume", "a.csv"];
+        assert_eq!(
+            resume_command(typed.into_iter().map(OsString::from)),
+            "zim-batch clear --resume a.csv"
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! What an answer means: status, body or transport error → [`Verdict`], for every combination there is.
+//!
+//! Every documented answer is HTTP 200 with a JSON `Code`; no document mentions another status, yet a gateway in front
+//! may well use them. So the JSON `Code` decides whatever the status, and only without one does the HTTP status.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use super::code::{self, Class};
+
+/// What one attempt came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the batch does about it.
+    pub class: Class,
+    /// ZIM's return code, if the answer had one.
+    pub code: Option<i64>,
+    /// The HTTP status, if there was an answer.
+    pub http: Option<u16>,
+    /// ZIM's message, or what went wrong; without control characters.
+    pub message: String,
+    /// ZIM's RequestId, as text (it is larger than 2^53); empty if there was none.
+    pub request_id: String,
+    /// How long the server asked to wait (`Retry-After`).
+    pub retry_after: Option<Duration>,
+    /// Why there was no answer at all, if there was none.
+    pub transport: Option<Transport>,
+}
+
+/// Why an attempt got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// No connection: the name doesn't resolve, nobody listens, no route.
+    Unreachable,
+    /// No whole answer within the time for one attempt.
+    TimedOut,
+    /// The connection broke before the whole answer was there.
+    Broken,
+    /// The server's certificate is not trusted.
+    Untrusted,
+}
+
+/// The fields of ZIM's answer; others are ignored.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(rename = "Code")]
+    code: CodeField,
+    #[serde(rename = "Message", default)]
+    message: serde_json::Value,
+    #[serde(rename = "RequestId", default)]
+    request_id: serde_json::Value,
+}
+
+/// `Code` is a number; some gateways make a numeric string of it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CodeField {
+    Number(i64),
+    Text(String),
+}
+
+impl CodeField {
+    fn value(&self) -> Option<i64> {
+        match self {
+            CodeField::Number(number) => Some(*number),
+            CodeField::Text(text) => text.trim().parse().ok(),
+        }
+    }
+}
+
+/// Judges an answer that arrived whole. `retry_after` is the header's value, already a duration.
+///
+/// ```
+/// use reqwest::StatusCode;
+/// use zim_batch::client::{code::Class, verdict::judge};
+///
+/// let verdict = judge(StatusCode::OK, br#"{"Code":660800002,"Message":"no such conversation"}"#, None);
+/// assert_eq!(verdict.class, Class::Outside);
+/// let verdict = judge(StatusCode::BAD_GATEWAY, b"<html>", None);
+/// assert_eq!((verdict.class, verdict.message.as_str()), (Class::Busy, "HTTP 502 Bad Gateway"));
+/// ```
+pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Verdict {
+    // Lossy: a message in another encoding must not hide the code.
+    let body = String::from_utf8_lossy(body);
+    let parsed = serde_json::from_str::<Body>(body.trim_start_matches('\u{feff}')).ok();
+    let code = parsed.as_ref().and_then(|body| body.code.value());
+    let (message, request_id) = match (&parsed, code) {
+        (Some(body), Some(_)) => (text(&body.message), text(&body.request_id)),
+        _ => (without_code(status), String::new()),
+    };
+    Verdict {
+        class: code.map_or_else(|| class_of_status(status), code::class_of),
+        code,
+        http: Some(status.as_u16()),
+        message,
+        request_id,
+        retry_after,
+        transport: None,
+    }
+}
+
+/// Judges an attempt that got no (whole) answer. `http` is the status, if at least the head arrived.
+pub fn no_answer(transport: Transport, message: String, http: Option<u16>) -> Verdict {
+    Verdict {
+        class: match transport {
+            Transport::Unreachable | Transport::TimedOut | Transport::Broken => Class::Busy,
+            Transport::Untrusted => Class::Fatal,
+        },
+        code: None,
+        http,
+        message: clean(&message),
+        request_id: String::new(),
+        retry_after: None,
+        transport: Some(transport),
+    }
+}
+
+/// The class of an HTTP status that came without a ZIM code.
+fn class_of_status(status: StatusCode) -> Class {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Class::Limited,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Class::Busy,
+        _ if status.is_server_error() => Class::Busy,
+        // Anything else is not ZIM talking: a page of a portal, a redirect (never followed), a gateway's refusal.
+        _ => Class::Unknown,
+    }
+}
+
+fn without_code(status: StatusCode) -> String {
+    let reason = status
+        .canonical_reason()
+        .map(|reason| format!(" {reason}"))
+        .unwrap_or_default();
+    if status.is_success() {
+        format!(
+            "HTTP {}{reason}, but the answer is not ZIM's (no Code in it)",
+            status.as_u16()
+        )
+    } else if status.is_redirection() {
+        format!("HTTP {}{reason}; redirects are not followed", status.as_u16())
+    } else {
+        format!("HTTP {}{reason}", status.as_u16())
+    }
+}
+
+fn text(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => clean(text),
+        other => clean(&other.to_string()),
+    }
+}
+
+/// Text of a server, fit for a CSV field and a terminal: control characters become spaces.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c })
+        .collect()
+}
+
+/// Line separators and the marks that reorder text on a screen.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_code(code: i64) -> Vec<u8> {
+        format!(r#"{{"Code":{code},"Message":"m","RequestId":"343649807833778782"}}"#).into_bytes()
+    }
+
+    #[test]
+    fn the_code_decides_whatever_the_status() {
+        for status in (100..=599).filter_map(|status| StatusCode::from_u16(status).ok()) {
+            for known in code::TABLE {
+                let verdict = judge(status, &with_code(known.code), None);
+                assert_eq!(verdict.class, known.class, "code {} with HTTP {status}", known.code);
+                assert_eq!(verdict.code, Some(known.code));
+                assert_eq!(verdict.http, Some(status.as_u16()));
+                assert_eq!(verdict.request_id, "343649807833778782");
+            }
+            assert_eq!(judge(status, &with_code(987_654), None).class, Class::Unknown);
+        }
+    }
+
+    #[test]
+    fn without_a_code_every_status_has_its_class_and_none_is_success() {
+        for status in (100..=599).filter_map(|status| StatusCode::from_u16(status).ok()) {
+            let expected = match status.as_u16() {
+                429 => Class::Limited,
+                408 | 425 | 500..=599 => Class::Busy,
+                _ => Class::Unknown,
+            };
+            for body in [
+                &b""[..],
+                b"<html>busy</html>",
+                br#"{"Code":"#,
+                br#"{"code":0}"#,
+                b"[]",
+                b"0",
+                b"\xff",
+            ] {
+                let verdict = judge(status, body, None);
+                assert_eq!(verdict.class, expected, "HTTP {status}");
+                assert_eq!(verdict.code, None);
+                assert!(
+                    verdict.message.starts_with(&format!("HTTP {}", status.as_u16())),
+                    "{}",
+                    verdict.message
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_may_be_a_numeric_string_and_nothing_else() {
+        let class = |body: &str| judge(StatusCode::OK, body.as_bytes(), None).class;
+        assert_eq!(class(r#"{"Code":"0"}"#), Class::Ok);
+        assert_eq!(class(r#"{"Code":" 660800002 ","More":{"x":[1]}}"#), Class::Outside);
+        for odd in ["null", "true", "[0]", "{}", r#""zero""#, r#""""#, "0.5", "1e999"] {
+            assert_eq!(class(&format!(r#"{{"Code":{odd}}}"#)), Class::Unknown, "{odd}");
+        }
+    }
+
+    #[test]
+    fn odd_messages_and_request_ids_don_t_hide_the_code() {
+        let verdict = judge(
+            StatusCode::OK,
+            br#"{"Code":0,"Message":null,"RequestId":343649807833778782}"#,
+            None,
+        );
+        assert_eq!(
+            (verdict.class, verdict.request_id.as_str()),
+            (Class::Ok, "343649807833778782")
+        );
+        let verdict = judge(
+            StatusCode::OK,
+            br#"{"Code":2,"Message":"a\nb\u0000\u202ec\u001b[31m"}"#,
+            None,
+        );
+        assert_eq!(verdict.message, "a b  c [31m");
+        let not_utf8 = judge(StatusCode::OK, b"{\"Code\":0,\"Message\":\"\xb3\xc9\xb9\xa6\"}", None);
+        assert_eq!(not_utf8.class, Class::Ok);
+    }
+
+    #[test]
+    fn only_an_untrusted_certificate_among_transport_errors_ends_the_run() {
+        for (transport, class) in [
+            (Transport::Unreachable, Class::Busy),
+            (Transport::TimedOut, Class::Busy),
+            (Transport::Broken, Class::Busy),
+            (Transport::Untrusted, Class::Fatal),
+        ] {
+            assert_eq!(no_answer(transport, "m".into(), None).class, class);
+        }
+    }
+}

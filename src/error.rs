@@ -1,0 +1,60 @@
+//! What ends a run, with its exit status. A row that fails is data, not an error.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::client::SetupError;
+use crate::rows::{InputError, PlanError};
+
+/// Why there was no run, or why it ended with no summary worth trusting.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Wrong or missing arguments or settings.
+    #[error("{0}")]
+    Usage(String),
+    /// The client can't be set up with these settings.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The input can't be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The input and the report don't belong together.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The report or the outside log can't be written.
+    #[error("{}: can't be written: {source}; make room or fix the path, then go on with --resume", .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another run holds what this one needs.
+    #[error("{0}")]
+    Held(String),
+    /// A defect, or a system that does not do what systems do.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Error {
+        match error {
+            PlanError::Input(error) => Error::Input(error),
+            PlanError::Mismatch(text) => Error::Mismatch(text),
+        }
+    }
+}
+
+impl Error {
+    /// The process's exit status.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Setup(_) => 2,
+            Error::Input(_) | Error::Mismatch(_) => 4,
+            Error::Report { .. } => 74,
+            Error::Held(_) => 75,
+            Error::Unexpected(_) => 1,
+        }
+    }
+}

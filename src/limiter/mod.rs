@@ -1,0 +1,196 @@
+//! Stage 2, when a request may leave: evenly paced, slowed when the server says so, held while there is no service.
+//!
+//! There is one gate, and one waiter at it at a time: the others queue behind in the order in which they came, so rows
+//! leave in file order and a retry pays for its start like everyone else. Time is Tokio's, so tests with paused time
+//! see hours of pacing exactly and at once.
+
+mod pace;
+mod window;
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use pace::Pace;
+pub use window::Window;
+
+/// The pause before the first probe while the run is on hold; each further one doubles it.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause between two probes.
+const PROBE_MAX: Duration = Duration::from_secs(30);
+
+/// Lets requests start.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use zim_batch::limiter::Limiter;
+///
+/// let limiter = Limiter::new(20.0);
+/// let begun = tokio::time::Instant::now();
+/// for _ in 0..21 {
+///     limiter.ready().await;
+/// }
+/// assert!(begun.elapsed() > std::time::Duration::from_secs(1));
+/// # }
+/// ```
+pub struct Limiter {
+    /// First come, first served (Tokio's mutex is fair).
+    gate: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// Wakes the waiter at the gate when what it waits for has changed.
+    changed: Notify,
+}
+
+struct State {
+    pace: Pace,
+    /// No start before this: the server's `Retry-After`.
+    not_before: Option<Instant>,
+    hold: Option<Hold>,
+}
+
+struct Hold {
+    next_probe: Instant,
+    pause: Duration,
+    /// A probe is under way; nothing else starts until it is answered.
+    probing: bool,
+}
+
+/// The right to start one request, now.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// The run is on hold, and this request is to find out whether the service is back.
+    pub is_probe: bool,
+}
+
+impl Limiter {
+    /// At most `rate` requests within any second. Below 1, one request every `1 / rate` seconds; a fraction above 1,
+    /// say 2.5, is spaced likewise, so that five start in any two seconds.
+    ///
+    /// # Panics
+    /// If `rate` is not a positive number; the command line takes 0.001 to 1 000 000.
+    pub fn new(rate: f64) -> Limiter {
+        assert!(
+            rate.is_finite() && rate > 0.0,
+            "a rate is a positive number, not {rate}"
+        );
+        Limiter {
+            gate: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State {
+                pace: Pace::new(rate, Instant::now()),
+                not_before: None,
+                hold: None,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits until a request may start. The request must start at once; a pass is not kept for later.
+    ///
+    /// Dropping the future gives the place in the queue up and uses nothing.
+    pub async fn ready(&self) -> Pass {
+        let _turn = self.gate.lock().await;
+        loop {
+            let changed = self.changed.notified();
+            let waited_for = self.state().try_start(Instant::now());
+            match waited_for {
+                Ok(pass) => return pass,
+                Err(Some(until)) => tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = changed => {}
+                },
+                Err(None) => changed.await,
+            }
+        }
+    }
+
+    /// The server took a request: not too many.
+    pub fn accepted(&self) {
+        self.state().pace.accepted(Instant::now());
+    }
+
+    /// The server refused a request, which had started at `started`, because there were too many: the whole run slows
+    /// down, and nothing starts before `retry_after` has passed.
+    pub fn limited(&self, started: Instant, retry_after: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.pace.limited(started, now);
+        state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Puts the run on hold: from now on single probes, at growing intervals. No effect while it is on hold already;
+    /// `true` if it was not.
+    pub fn hold(&self) -> bool {
+        let mut state = self.state();
+        let begins = state.hold.is_none();
+        if begins {
+            state.hold = Some(Hold {
+                next_probe: Instant::now() + PROBE_FIRST,
+                pause: PROBE_FIRST,
+                probing: false,
+            });
+        }
+        drop(state);
+        self.changed.notify_one();
+        begins
+    }
+
+    /// The probe found no service: the next one waits twice as long, and at least as long as the server asked for.
+    pub fn probe_failed(&self, retry_after: Option<Duration>) {
+        if let Some(hold) = &mut self.state().hold {
+            hold.pause = (hold.pause * 2).min(PROBE_MAX);
+            hold.next_probe = Instant::now() + hold.pause.max(retry_after.unwrap_or_default());
+            hold.probing = false;
+        }
+        self.changed.notify_one();
+    }
+
+    /// The service answers: the run goes on. `true` if it was on hold.
+    pub fn release(&self) -> bool {
+        let ended = self.state().hold.take().is_some();
+        self.changed.notify_one();
+        ended
+    }
+
+    /// Whether the run is on hold.
+    pub fn is_held(&self) -> bool {
+        self.state().hold.is_some()
+    }
+
+    /// The rate that is aimed at now, in requests a second; below the cap after `limited` answers.
+    pub fn rate(&self) -> f64 {
+        self.state().pace.rate(Instant::now())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the limiter's state")
+    }
+}
+
+impl State {
+    /// A pass, or when to ask again (`None`: when something changes).
+    fn try_start(&mut self, now: Instant) -> Result<Pass, Option<Instant>> {
+        let hold_until = match &self.hold {
+            Some(hold) if hold.probing => return Err(None),
+            hold => hold.as_ref().map(|hold| hold.next_probe),
+        };
+        if let Some(until) = self.not_before.max(hold_until).filter(|until| *until > now) {
+            return Err(Some(until));
+        }
+        self.pace.try_start(now).map_err(Some)?;
+        if let Some(hold) = &mut self.hold {
+            hold.probing = true;
+        }
+        Ok(Pass {
+            is_probe: self.hold.is_some(),
+        })
+    }
+}

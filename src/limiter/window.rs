@@ -1,0 +1,90 @@
+//! The starts of the last second, and the most there ever were: the limiter's hard edge and the summary's audit.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Starts within the last `span`. Its memory is bounded by what happens within one span, not by the length of the run.
+#[derive(Debug, Clone)]
+pub struct Window {
+    span: Duration,
+    starts: VecDeque<Instant>,
+    peak: usize,
+}
+
+impl Window {
+    /// A window over the last `span`: a start that is `span` ago is no longer in it.
+    pub fn new(span: Duration) -> Window {
+        Window {
+            span,
+            starts: VecDeque::new(),
+            peak: 0,
+        }
+    }
+
+    /// Adds a start. Starts come from several tasks, so one may be a little earlier than the last.
+    pub fn push(&mut self, start: Instant) {
+        let place = self
+            .starts
+            .iter()
+            .rposition(|earlier| *earlier <= start)
+            .map_or(0, |before| before + 1);
+        self.starts.insert(place, start);
+        let newest = *self.starts.back().expect("one was just added");
+        while self.starts.front().is_some_and(|oldest| newest - *oldest >= self.span) {
+            self.starts.pop_front();
+        }
+        self.peak = self.peak.max(self.starts.len());
+    }
+
+    /// When there will be room for one more, if no more than `most` may be within one span; `None` if there is now.
+    pub fn room_for_one(&self, most: usize, now: Instant) -> Option<Instant> {
+        let blocking = *self.starts.get(self.starts.len().checked_sub(most)?)?;
+        let free = blocking + self.span;
+        (free > now).then_some(free)
+    }
+
+    /// The most starts there ever were within one span.
+    pub fn peak(&self) -> usize {
+        self.peak
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_the_fullest_second_and_a_start_one_second_ago_is_outside() {
+        let zero = Instant::now();
+        let mut window = Window::new(Duration::from_secs(1));
+        for at in [0, 500, 999, 1000, 1001, 5000] {
+            window.push(zero + Duration::from_millis(at));
+        }
+        assert_eq!(window.peak(), 4); // 500, 999, 1000, 1001
+    }
+
+    #[test]
+    fn starts_out_of_order_are_counted_where_they_belong() {
+        let zero = Instant::now();
+        let mut window = Window::new(Duration::from_secs(1));
+        for at in [100, 50, 1060, 1055] {
+            window.push(zero + Duration::from_millis(at));
+        }
+        assert_eq!(window.peak(), 3); // 100, 1055, 1060
+    }
+
+    #[test]
+    fn there_is_room_when_the_start_that_fills_the_span_is_a_span_ago() {
+        let zero = Instant::now();
+        let mut window = Window::new(Duration::from_secs(1));
+        assert_eq!(window.room_for_one(2, zero), None);
+        window.push(zero);
+        window.push(zero + Duration::from_millis(10));
+        let now = zero + Duration::from_millis(999);
+        assert_eq!(window.room_for_one(2, now), Some(zero + Duration::from_secs(1)));
+        assert_eq!(window.room_for_one(3, now), None);
+        assert_eq!(window.room_for_one(2, zero + Duration::from_secs(1)), None);
+    }
+}

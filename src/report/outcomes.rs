@@ -1,0 +1,139 @@
+//! The report itself: one CSV record for each row, appended as rows end.
+//!
+//! It is also the journal. A row whose record is in the file is done; any other is not; there is no second file of
+//! hidden state. So a record is complete in the kernel before its row counts as done.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::event::Record;
+
+/// The report's columns, in order.
+pub const COLUMNS: [&str; 12] = [
+    "line",
+    "user",
+    "conv",
+    "type",
+    "outcome",
+    "code",
+    "http",
+    "message",
+    "request_id",
+    "attempts",
+    "latency_ms",
+    "finished_at",
+];
+
+/// How many bytes may be pending while copying.
+const LARGE: usize = 64 * 1024;
+
+/// A CSV file that records are appended to, several at a time.
+pub(super) struct Appender {
+    path: PathBuf,
+    file: Arc<File>,
+    /// Records that are not in the file yet.
+    pending: Vec<u8>,
+    /// Where the file's last whole record ends.
+    len: u64,
+}
+
+impl Appender {
+    /// Appends to `file`, which is `len` bytes long; writes the header first if it is empty.
+    pub fn new(path: &Path, file: File, len: u64) -> Result<Appender, Error> {
+        let mut appender = Appender {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            pending: Vec::new(),
+            len,
+        };
+        if len == 0 {
+            appender.push_fields(COLUMNS);
+            appender.commit()?;
+        }
+        Ok(appender)
+    }
+
+    /// Takes a record; it is not in the file before [`Appender::commit`].
+    pub fn push(&mut self, record: &Record) {
+        let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+        self.push_fields([
+            record.line.to_string().as_str(),
+            &record.user,
+            &record.conv,
+            &*record.conv_type,
+            record.outcome.as_str(),
+            &number(record.code),
+            &number(record.http.map(i64::from)),
+            &record.message,
+            &record.request_id,
+            &record.attempts.to_string(),
+            &number(
+                record
+                    .latency
+                    .and_then(|latency| i64::try_from(latency.as_millis()).ok()),
+            ),
+            &humantime::format_rfc3339_millis(record.finished_at).to_string(),
+        ]);
+    }
+
+    /// Takes a record that stands in the report already.
+    pub fn push_copy<'a>(&mut self, fields: impl Iterator<Item = &'a [u8]>) {
+        self.push_fields(fields);
+    }
+
+    fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
+        let mut writer = csv::WriterBuilder::new()
+            .buffer_capacity(512)
+            .from_writer(&mut self.pending);
+        writer
+            .write_record(fields)
+            .and_then(|()| Ok(writer.flush()?))
+            .expect("memory takes any record");
+    }
+
+    /// Writes what was taken since the last time: from then on it survives the end of this process, however that comes.
+    ///
+    /// After an error the file ends with its last whole record, if the system lets it.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Err(source) = (&*self.file).write_all(&self.pending) {
+            // If even this fails, `--resume` will find the torn record and drop it.
+            let _ = self.file.set_len(self.len);
+            self.pending.clear();
+            return Err(self.error(source));
+        }
+        self.len += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Commits if much is pending: for copying without end.
+    pub fn commit_when_large(&mut self) -> Result<(), Error> {
+        match self.pending.len() {
+            0..LARGE => Ok(()),
+            _ => self.commit(),
+        }
+    }
+
+    /// What brings the file to the disk as it is now.
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        move || match file.sync_data() {
+            // Pipes and devices have nothing to sync.
+            Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn error(&self, source: io::Error) -> Error {
+        Error::Report {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What can be said of an input without sending anything: problems by line, duplicates, users with too many rows.
+//!
+//! One pass, and about twenty bytes a row: duplicates and busy users are found by sorting fingerprints at the end, not
+//! by keeping the rows.
+
+use std::collections::BTreeMap;
+
+use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source, fingerprint};
+
+/// How many lines of each kind of finding are kept.
+const LINES_KEPT: usize = 5;
+
+/// How many of a user's conversations the API reaches by default (ZEGO, "ClearConversationUnread").
+pub const NEWEST: u64 = 1000;
+
+/// The characters that ZEGO's documents allow in IDs, besides letters and digits. The documents disagree among
+/// themselves, so another one is worth a warning and no more.
+const USUAL: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
+
+/// A kind of finding: how often, and where first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// In how many rows.
+    pub rows: u64,
+    /// The first of their lines, at most five.
+    pub first_lines: Vec<u64>,
+}
+
+impl Finding {
+    fn add(&mut self, line: u64) {
+        self.rows += 1;
+        if self.first_lines.len() < LINES_KEPT {
+            self.first_lines.push(line);
+        }
+    }
+}
+
+/// A user with more rows than the API reaches conversations.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BusyUser {
+    /// The user; empty if the input could be read only once.
+    pub user: String,
+    /// How many different conversations the input has for the user.
+    pub conversations: u64,
+    /// The line of the user's first row.
+    pub first_line: u64,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Rows in all.
+    pub rows: u64,
+    /// Rows that can be sent, by type.
+    pub peer: u64,
+    /// Likewise.
+    pub group: u64,
+    /// Different users among the rows that can be sent.
+    pub users: u64,
+    /// Invalid rows, by what is wrong.
+    pub invalid: BTreeMap<String, Finding>,
+    /// Warnings about rows that are sent all the same.
+    pub warnings: BTreeMap<String, Finding>,
+    /// Rows that say the same as an earlier one.
+    pub duplicates: Finding,
+    /// Users with more than [`NEWEST`] conversations in the input, the busiest first.
+    pub busy_users: Vec<BusyUser>,
+}
+
+/// A row that can be sent, as five numbers that sort by user, then by what it says, then by line.
+type Key = [u32; 5];
+
+fn key(user: u64, triple: u64, line: u64) -> Key {
+    let line = u32::try_from(line).unwrap_or(u32::MAX);
+    [
+        (user >> 32) as u32,
+        user as u32,
+        (triple >> 32) as u32,
+        triple as u32,
+        line,
+    ]
+}
+
+/// Reads the whole input and says what is to be said of it.
+///
+/// ```
+/// use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
+///
+/// let csv = "user,conv,type\na,b,0\na,b,peer\na,,0\n";
+/// let rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
+/// let findings = check_rows(rows, "example", &Selection::default())?;
+/// assert_eq!((findings.rows, findings.users), (3, 1));
+/// assert_eq!(findings.duplicates.first_lines, [3]);
+/// assert_eq!(findings.invalid["conv is empty"].first_lines, [4]);
+/// # Ok::<(), zim_batch::rows::PlanError>(())
+/// ```
+pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<Findings, PlanError> {
+    selection.may_be_used_on(&rows, place)?;
+    let mut findings = Findings::default();
+    let mut keys: Vec<Key> = Vec::new();
+    while let Some(row) = rows.next_raw()? {
+        if !selection.takes(&row) {
+            continue;
+        }
+        findings.rows += 1;
+        match row.check() {
+            Ok((user, conv, conv_type)) => {
+                match conv_type {
+                    ConvType::Peer => findings.peer += 1,
+                    ConvType::Group => findings.group += 1,
+                }
+                findings.warn(Column::User, user, row.line());
+                findings.warn(Column::Conv, conv, row.line());
+                keys.push(key(
+                    fingerprint(user, "", ""),
+                    fingerprint(user, conv, conv_type.as_str()),
+                    row.line(),
+                ));
+            }
+            Err(problem) => findings.invalid.entry(kind_of(&problem)).or_default().add(row.line()),
+        }
+    }
+    keys.sort_unstable();
+    findings.count_users(&keys);
+    Ok(findings)
+}
+
+/// [`check_rows`] for a file or standard input. A file is looked into once more if there are busy users, for their
+/// names.
+pub fn check(source: &Source, format: &Format, selection: &Selection) -> Result<Findings, PlanError> {
+    let place = source.to_string();
+    let mut findings = check_rows(Rows::open(source, format)?, &place, selection)?;
+    if !findings.busy_users.is_empty() && source.can_be_read_twice() {
+        let mut rows = Rows::open(source, format)?;
+        let mut unnamed = findings.busy_users.len();
+        while let Some(row) = rows.next_raw()? {
+            if let Some(busy) = findings
+                .busy_users
+                .iter_mut()
+                .find(|busy| busy.first_line == row.line())
+            {
+                busy.user = row.shown()[0].to_string();
+                unnamed -= 1;
+                if unnamed == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(findings)
+}
+
+impl Findings {
+    /// Rows that can't be sent.
+    pub fn invalid_rows(&self) -> u64 {
+        self.invalid.values().map(|finding| finding.rows).sum()
+    }
+
+    /// Warnings in all.
+    pub fn warned_rows(&self) -> u64 {
+        self.warnings.values().map(|finding| finding.rows).sum()
+    }
+
+    fn warn(&mut self, column: Column, id: &str, line: u64) {
+        let bytes = id.as_bytes();
+        if !id.chars().all(is_usual) {
+            let kind = format!("{column} has a character that ZEGO's documents don't list");
+            self.warnings.entry(kind).or_default().add(line);
+        }
+        if bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace) {
+            let kind = format!("{column} begins or ends with a blank, which is part of the ID");
+            self.warnings.entry(kind).or_default().add(line);
+        }
+    }
+
+    /// Walks the sorted keys: each user is a run of them, and so is each repeated row.
+    fn count_users(&mut self, keys: &[Key]) {
+        let mut repeats: Vec<u32> = Vec::new();
+        for user in keys.chunk_by(|one, other| one[..2] == other[..2]) {
+            self.users += 1;
+            let mut conversations = 0;
+            for alike in user.chunk_by(|one, other| one[..4] == other[..4]) {
+                conversations += 1;
+                repeats.extend(alike[1..].iter().map(|key| key[4]));
+            }
+            if conversations > NEWEST {
+                let first_line = user.iter().map(|key| u64::from(key[4])).min().unwrap_or_default();
+                self.busy_users.push(BusyUser {
+                    user: String::new(),
+                    conversations,
+                    first_line,
+                });
+            }
+        }
+        repeats.sort_unstable();
+        self.duplicates = Finding {
+            rows: repeats.len() as u64,
+            first_lines: repeats.into_iter().take(LINES_KEPT).map(u64::from).collect(),
+        };
+        self.busy_users
+            .sort_by_key(|busy| std::cmp::Reverse(busy.conversations));
+    }
+}
+
+fn is_usual(c: char) -> bool {
+    c.is_ascii_alphanumeric() || u8::try_from(c).is_ok_and(|byte| USUAL.contains(&byte))
+}
+
+/// What is wrong, without the particulars of one row.
+fn kind_of(problem: &Problem) -> String {
+    match problem {
+        Problem::TooLong(column, _) => format!("{column} is longer than {} bytes", super::ID_MAX),
+        Problem::BadType(_) => "type is not 0, peer, 2 or group".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,422 @@
+//! Stage 1, where work comes from: a CSV → [`Row`], or what is wrong with it.
+//!
+//! Rows stream: one record is in memory at a time, however long the file. A row that can't be sent is data
+//! ([`InvalidRow`]), for the report; an [`InputError`] is for input that can't be read at all. IDs are taken byte for
+//! byte, never trimmed or normalised, and no character begins a comment: ZIM's group IDs begin with `#`.
+
+pub mod check;
+mod done;
+mod header;
+mod input;
+mod plan;
+pub(crate) mod record;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::Hasher;
+use std::io::{self, BufRead, Read};
+use std::path::PathBuf;
+
+pub use done::Done;
+pub use header::Columns;
+use header::Layout;
+pub use input::Source;
+pub use plan::{Plan, PlanError, Selection, Step};
+use record::{Flaw, Record, Records};
+
+/// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
+pub const ID_MAX: usize = 32;
+
+/// The longest field of an invalid row that is shown in a report, in characters.
+const SHOWN_MAX: usize = 1000;
+
+/// The type of a conversation, as the API numbers it. (1 and 3 exist in ZIM's client SDKs; this API takes neither.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ConvType {
+    /// One-to-one: the conversation's ID is the peer's user ID.
+    Peer = 0,
+    /// Group: the conversation's ID is the group ID.
+    Group = 2,
+}
+
+impl ConvType {
+    /// Reads `0`, `peer`, `2` or `group`, in any case and with blanks around it.
+    ///
+    /// ```
+    /// use zim_batch::rows::ConvType;
+    ///
+    /// assert_eq!(ConvType::parse(b" Group"), Some(ConvType::Group));
+    /// assert_eq!(ConvType::parse(b"1"), None);
+    /// ```
+    pub fn parse(field: &[u8]) -> Option<ConvType> {
+        let field = field.trim_ascii();
+        if field == b"0" || field.eq_ignore_ascii_case(b"peer") {
+            Some(ConvType::Peer)
+        } else if field == b"2" || field.eq_ignore_ascii_case(b"group") {
+            Some(ConvType::Group)
+        } else {
+            None
+        }
+    }
+
+    /// As the API and the report write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConvType::Peer => "0",
+            ConvType::Group => "2",
+        }
+    }
+}
+
+/// One call to make: clear `user`'s unread count for `conv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The 1-based line of the input on which the row begins.
+    pub line: u64,
+    /// `FromUserId`, 1 to 32 bytes.
+    pub user: String,
+    /// `ConvId`, 1 to 32 bytes.
+    pub conv: String,
+    /// `ConvType`.
+    pub conv_type: ConvType,
+}
+
+/// A row that is never sent, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidRow {
+    /// The 1-based line of the input on which the row begins.
+    pub line: u64,
+    /// What was read for the user; what is not UTF-8 shows as U+FFFD.
+    pub user: String,
+    /// What was read for the conversation, likewise.
+    pub conv: String,
+    /// What was read for the type, likewise.
+    pub conv_type: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What a record of the input came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A call to make.
+    Row(Row),
+    /// A row that can't be sent.
+    Invalid(InvalidRow),
+}
+
+impl Entry {
+    /// The 1-based line on which it begins.
+    pub fn line(&self) -> u64 {
+        match self {
+            Entry::Row(row) => row.line,
+            Entry::Invalid(row) => row.line,
+        }
+    }
+}
+
+/// A column of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Column {
+    /// The user.
+    User,
+    /// The conversation.
+    Conv,
+    /// The conversation's type.
+    Type,
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Column::User => "user",
+            Column::Conv => "conv",
+            Column::Type => "type",
+        })
+    }
+}
+
+/// Why a row is invalid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The record has too few fields.
+    Missing(Column),
+    /// Nothing between the delimiters.
+    Empty(Column),
+    /// An ID of this many bytes, more than [`ID_MAX`].
+    TooLong(Column, usize),
+    /// Bytes that are not UTF-8, or not of the encoding that the input is in.
+    NotText(Column),
+    /// Neither 0, peer, 2 nor group; what was there.
+    BadType(String),
+    /// A quote that was opened on this line is never closed: the rest of the input was swallowed.
+    UnclosedQuote,
+    /// The record is longer than one mebibyte; most likely a quote that was not closed.
+    RecordTooLong,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Missing(column) => write!(f, "{column} is missing"),
+            Problem::Empty(column) => write!(f, "{column} is empty"),
+            Problem::TooLong(column, bytes) => {
+                write!(f, "{column} is {bytes} bytes long, at most {ID_MAX} are allowed")
+            }
+            Problem::NotText(column) => write!(f, "{column} is not valid UTF-8 (see --encoding)"),
+            Problem::BadType(found) => write!(f, "type is '{found}', it must be 0 or peer, 2 or group"),
+            Problem::UnclosedQuote => {
+                f.write_str("a quote opened here is never closed, so the rest of the input is in this row")
+            }
+            Problem::RecordTooLong => f.write_str("longer than 1 MiB; most likely a quote that is not closed"),
+        }
+    }
+}
+
+/// How the input is to be read, where its first line doesn't say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Format {
+    /// The delimiter; found from the header line when not given.
+    pub delimiter: Option<u8>,
+    /// Header names of the columns.
+    pub columns: Columns,
+}
+
+/// Input that can't be read as rows at all (exit status 4).
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The file can't be opened.
+    #[error("{place}: can't be opened: {source}")]
+    Open {
+        /// The file.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Reading failed in the middle.
+    #[error("{place}, line {line}: can't be read: {source}")]
+    Read {
+        /// The file.
+        place: String,
+        /// The line that was reached.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing but blank lines, not even a header.
+    #[error("{place}: there is nothing in it; expected a CSV with the columns user, conv and type")]
+    Empty {
+        /// The file.
+        place: String,
+    },
+    /// The columns can't be told.
+    #[error(
+        "{place}, line 1: {problem}; the columns found are {found}. Say which is which with --columns \
+         user=A,conv=B,type=C, or leave the header out and have user, conv, type in this order"
+    )]
+    Columns {
+        /// The file.
+        place: String,
+        /// What is missing or doubled.
+        problem: String,
+        /// The first record's fields.
+        found: String,
+    },
+}
+
+/// The rows of an input, in its order.
+///
+/// ```
+/// use zim_batch::rows::{Entry, Format, Rows};
+///
+/// let csv = "Type;ConvId;FromUserId\ngroup;#team;alice\n3;bob;alice\n";
+/// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
+/// let Some(Ok(Entry::Row(row))) = rows.next() else { panic!() };
+/// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", "#team"));
+/// let Some(Ok(Entry::Invalid(row))) = rows.next() else { panic!() };
+/// assert_eq!(row.problem.to_string(), "type is '3', it must be 0 or peer, 2 or group");
+/// # Ok::<(), zim_batch::rows::InputError>(())
+/// ```
+pub struct Rows {
+    records: Records<Box<dyn BufRead + Send>>,
+    layout: Layout,
+    place: String,
+    /// The header, if there is one, has been read over.
+    begun: bool,
+}
+
+/// A row as it stands in the input, lent from it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRow<'a> {
+    record: Record<'a>,
+    layout: Layout,
+}
+
+impl Rows {
+    /// Opens a file or standard input.
+    pub fn open(source: &Source, format: &Format) -> Result<Rows, InputError> {
+        let place = source.to_string();
+        Rows::from_reader(input::open(source)?, &place, format)
+    }
+
+    /// Reads from anything; `place` names it in messages.
+    pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
+        let (start, input) = input::first_record(reader, format.delimiter).map_err(|source| InputError::Read {
+            place: place.to_owned(),
+            line: 1,
+            source,
+        })?;
+        let layout = header::find_layout(&start, format, place)?;
+        let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
+        Ok(Rows {
+            records: Records::new(whole, layout.delimiter),
+            layout,
+            place: place.to_owned(),
+            begun: false,
+        })
+    }
+
+    /// The next row, lent: for passes over the whole input that keep nothing.
+    pub fn next_raw(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
+        loop {
+            let line = self.records.line();
+            let more = self.records.advance().map_err(|source| InputError::Read {
+                place: self.place.clone(),
+                line,
+                source,
+            })?;
+            if !more {
+                return Ok(None);
+            }
+            if self.records.current().is_blank() {
+                continue;
+            }
+            if std::mem::replace(&mut self.begun, true) || !self.layout.has_header {
+                break;
+            }
+        }
+        Ok(Some(RawRow {
+            record: self.records.current(),
+            layout: self.layout,
+        }))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Entry, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_raw().map(|row| row.map(|row| row.to_entry())).transpose()
+    }
+}
+
+impl<'a> RawRow<'a> {
+    /// The 1-based line on which it begins.
+    pub fn line(&self) -> u64 {
+        self.record.line
+    }
+
+    /// The row's outcome in an earlier report, if the input is one.
+    pub fn outcome(&self) -> Option<&'a [u8]> {
+        self.record.get(self.layout.outcome?)
+    }
+
+    /// Checks the row: its user, conversation and type, or the first problem found.
+    pub fn check(&self) -> Result<(&'a str, &'a str, ConvType), Problem> {
+        match self.record.flaw {
+            Some(Flaw::UnclosedQuote) => return Err(Problem::UnclosedQuote),
+            Some(Flaw::TooLong) => return Err(Problem::RecordTooLong),
+            None => {}
+        }
+        let user = id(self.record.get(self.layout.user), Column::User)?;
+        let conv = id(self.record.get(self.layout.conv), Column::Conv)?;
+        let field = self
+            .record
+            .get(self.layout.conv_type)
+            .ok_or(Problem::Missing(Column::Type))?;
+        let conv_type = ConvType::parse(field).ok_or_else(|| match field.trim_ascii() {
+            b"" => Problem::Empty(Column::Type),
+            other => Problem::BadType(shown(Some(other)).chars().take(40).collect()),
+        })?;
+        Ok((user, conv, conv_type))
+    }
+
+    /// The row as the report writes it: user, conversation, type.
+    pub fn shown(&self) -> [Cow<'a, str>; 3] {
+        let conv_type = self.record.get(self.layout.conv_type);
+        [
+            shown(self.record.get(self.layout.user)),
+            shown(self.record.get(self.layout.conv)),
+            match conv_type.and_then(ConvType::parse) {
+                Some(known) => Cow::Borrowed(known.as_str()),
+                None => shown(conv_type),
+            },
+        ]
+    }
+
+    /// An owned copy, checked.
+    pub fn to_entry(&self) -> Entry {
+        let line = self.line();
+        match self.check() {
+            Ok((user, conv, conv_type)) => Entry::Row(Row {
+                line,
+                user: user.to_owned(),
+                conv: conv.to_owned(),
+                conv_type,
+            }),
+            Err(problem) => {
+                let [user, conv, conv_type] = self.shown().map(Cow::into_owned);
+                Entry::Invalid(InvalidRow {
+                    line,
+                    user,
+                    conv,
+                    conv_type,
+                    problem,
+                })
+            }
+        }
+    }
+}
+
+fn id(field: Option<&[u8]>, column: Column) -> Result<&str, Problem> {
+    let field = field.ok_or(Problem::Missing(column))?;
+    if field.is_empty() {
+        return Err(Problem::Empty(column));
+    }
+    let text = std::str::from_utf8(field).map_err(|_| Problem::NotText(column))?;
+    if field.len() > ID_MAX {
+        return Err(Problem::TooLong(column, field.len()));
+    }
+    Ok(text)
+}
+
+fn shown(field: Option<&[u8]>) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(field.unwrap_or_default());
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => text,
+    }
+}
+
+/// A number that is the same for the same (user, conversation, type) as the report writes them, and differs for
+/// practically all others; of this process only.
+pub(crate) fn fingerprint(user: &str, conv: &str, conv_type: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    for text in [user, conv, conv_type] {
+        hasher.write(text.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.finish()
+}
+
+/// Where rows come from, for the command line: `-` is standard input.
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Source {
+        if path.as_os_str() == "-" {
+            Source::Stdin
+        } else {
+            Source::File(path)
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One row's way from the gate to its outcome.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use super::Shared;
+use super::health::{FirstFailure, Sign, sign_of};
+use super::tries::{Next, Tries};
+use crate::client::code::{self, Class};
+use crate::client::verdict::Verdict;
+use crate::client::{Attempt, Service};
+use crate::event::{Event, Outcome, Record};
+use crate::limiter::Pass;
+use crate::rows::Row;
+use crate::stop::Stop;
+
+/// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes).
+const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
+
+/// The right to send one request now, with the slot that the request occupies until it is answered.
+pub(super) struct Granted {
+    pass: Pass,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Granted {
+    /// First the slot, then the gate: what the gate grants must leave at once.
+    async fn wait<S>(shared: &Shared<S>) -> Granted {
+        let slot = Arc::clone(&shared.slots)
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
+        let pass = shared.limiter.ready().await;
+        Granted { pass, slot }
+    }
+}
+
+/// Waits until a new row may start: a place among the rows under way, no suspicion against all rows, and a grant.
+pub(super) async fn may_start<S>(shared: &Shared<S>, under_way: &Arc<Semaphore>) -> (OwnedSemaphorePermit, Granted) {
+    let place = Arc::clone(under_way)
+        .acquire_owned()
+        .await
+        .expect("nobody closes the semaphore");
+    drop(shared.suspicion.lock().await);
+    (place, Granted::wait(shared).await)
+}
+
+/// Stays with the row until it has an outcome, or a stop comes first.
+pub(super) async fn work_on<S: Service>(
+    row: Row,
+    place: OwnedSemaphorePermit,
+    mut granted: Granted,
+    shared: Arc<Shared<S>>,
+) {
+    let mut tries = Tries::new(shared.limits.max_attempts);
+    let mut first_failure = FirstFailure::default();
+    let mut suspicion = None;
+    let end = loop {
+        let Granted { pass, slot } = granted;
+        let started = Instant::now();
+        tries.sent += 1;
+        let is_retry = tries.sent > 1;
+        shared.tell(Event::Sent { at: started, is_retry }, None).await;
+        let attempt = tokio::select! {
+            biased;
+            () = shared.stopper.asked_at_once() => break Event::NotRun { was_retrying: false },
+            attempt = shared.service.attempt(&row) => attempt,
+        };
+        drop(slot);
+        shared.tell(answered(&attempt), None).await;
+        let verdict = &attempt.verdict;
+        trace(&row, &tries, &attempt);
+        let for_free = note_health(&shared, pass, started, verdict, &mut first_failure, tries.is_last()).await;
+        let pause = match tries.next(verdict, for_free) {
+            Next::Settle(outcome) => break Event::Settled(Box::new(record(row, outcome, tries.sent, attempt))),
+            Next::Stop => {
+                let why = why_no_row_can_succeed(&attempt);
+                shared.stopper.drain(Stop::Fatal { line: row.line, why });
+                break Event::NotRun { was_retrying: false };
+            }
+            Next::Again(pause) => {
+                suspicion = None;
+                pause
+            }
+            Next::Suspect(pause) => {
+                if suspicion.is_none() {
+                    suspicion = Some(tokio::select! {
+                        biased;
+                        () = shared.stopper.asked() => break Event::NotRun { was_retrying: false },
+                        guard = shared.suspicion.lock() => guard,
+                    });
+                }
+                pause
+            }
+        };
+        shared.tell(Event::Retrying, None).await;
+        granted = tokio::select! {
+            biased;
+            () = shared.stopper.asked() => break Event::NotRun { was_retrying: true },
+            granted = async { sleep(pause).await; Granted::wait(&shared).await } => granted,
+        };
+    };
+    drop(suspicion);
+    shared.tell(end, Some(place)).await;
+}
+
+/// Tells the limiter and the health what an attempt came to, and the world when an outage begins or ends. `true` if
+/// the service is gone, so that the attempt does not count.
+async fn note_health<S>(
+    shared: &Shared<S>,
+    pass: Pass,
+    started: Instant,
+    verdict: &Verdict,
+    first_failure: &mut FirstFailure,
+    is_last_try: bool,
+) -> bool {
+    let sign = sign_of(verdict);
+    let is_outage = {
+        let mut health = shared.health.lock().expect("nothing panics while it holds the health");
+        health.note(verdict, first_failure, Instant::now()) || (is_last_try && health.excuses(verdict, *first_failure))
+    };
+    match sign {
+        Sign::Answers => shared.limiter.accepted(),
+        Sign::Limits => shared.limiter.limited(started, verdict.retry_after),
+        Sign::Fails if pass.is_probe => shared.limiter.probe_failed(verdict.retry_after),
+        Sign::Fails => {}
+    }
+    if sign != Sign::Fails {
+        if shared.limiter.release() {
+            tracing::warn!("the service answers again: going on");
+            shared.tell(Event::Released, None).await;
+        }
+        return false;
+    }
+    if is_outage && shared.limiter.hold() {
+        tracing::warn!(
+            "on hold, because the service can't be reached: {}; sending a probe now and then, no row uses up attempts \
+             (giving up after {})",
+            verdict.message,
+            humantime::format_duration(shared.limits.give_up_after)
+        );
+        let why = verdict.message.clone();
+        shared.tell(Event::Held { why }, None).await;
+    }
+    let for_free = shared.limiter.is_held();
+    if for_free {
+        // It was not for the row: if the service goes again, this row's next failure is a first one.
+        *first_failure = FirstFailure::default();
+    }
+    for_free
+}
+
+fn answered(attempt: &Attempt) -> Event {
+    Event::Answered {
+        class: attempt.verdict.class,
+        code: attempt.verdict.code,
+        latency: attempt.latency,
+        clock_ahead: attempt.clock_ahead,
+    }
+}
+
+fn record(row: Row, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
+    Record {
+        line: row.line,
+        user: row.user,
+        conv: row.conv,
+        conv_type: row.conv_type.as_str().into(),
+        outcome,
+        code: attempt.verdict.code,
+        http: attempt.verdict.http,
+        message: attempt.verdict.message,
+        request_id: attempt.verdict.request_id,
+        attempts,
+        latency: Some(attempt.latency),
+        finished_at: SystemTime::now(),
+    }
+}
+
+fn trace(row: &Row, tries: &Tries, attempt: &Attempt) {
+    let verdict = &attempt.verdict;
+    if matches!(verdict.class, Class::Ok | Class::Outside) {
+        tracing::debug!(
+            row = row.line,
+            attempt = tries.sent,
+            class = %verdict.class,
+            request_id = verdict.request_id,
+            "answered"
+        );
+    } else {
+        tracing::info!(
+            row = row.line,
+            attempt = tries.sent,
+            class = %verdict.class,
+            code = verdict.code,
+            http = verdict.http,
+            "{}",
+            verdict.message
+        );
+    }
+}
+
+/// What a fatal answer was, and what to do about it.
+fn why_no_row_can_succeed(attempt: &Attempt) -> String {
+    let verdict = &attempt.verdict;
+    let Some(code) = verdict.code else {
+        return format!(
+            "{}; check the endpoint, or name the CA's certificate with --ca-cert",
+            verdict.message
+        );
+    };
+    let (meaning, advice) = code::find(code).map_or(("", ""), |known| (known.meaning, known.advice));
+    let mut why = format!("ZIM rejected it: code {code}, {meaning} ('{}')", verdict.message);
+    if !advice.is_empty() {
+        why += &format!("; {advice}");
+    }
+    match attempt.clock_ahead {
+        Some(seconds) if verdict.class == Class::Resign && seconds.unsigned_abs() > CLOCK_TOO_FAR_OFF => {
+            why += &format!("; {}: that is why, set the clock", clock_says(seconds));
+        }
+        _ => {}
+    }
+    why
+}
+
+/// How far this machine's clock is off.
+pub(super) fn clock_says(seconds_ahead: i64) -> String {
+    let amount = humantime::format_duration(std::time::Duration::from_secs(seconds_ahead.unsigned_abs()));
+    let way = if seconds_ahead < 0 { "behind" } else { "ahead of" };
+    format!("this machine's clock is {amount} {way} the server's")
+}

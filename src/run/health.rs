@@ -1,0 +1,172 @@
+//! Whether the service is there at all: what tells a row that fails from an outage.
+//!
+//! A row that fails again and again says nothing about the service while other rows are answered. So what counts is
+//! how many *rows* met their first failure since the last answer: when there are [`MANY`], the service is gone, the
+//! run goes on hold, and no row pays for it with an attempt.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::code::Class;
+use crate::client::verdict::{Transport, Verdict};
+
+/// So many rows that fail for the first time, with no answer to any row between them, are an outage.
+const MANY: u32 = 10;
+
+/// What the run knows of the service.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// How often the service has answered after failing; tells apart what happened before and after an answer.
+    epoch: u64,
+    /// It has answered at least once.
+    was_seen: bool,
+    /// Rows that met their first failure in this epoch.
+    newly_failing: u32,
+    /// The first failure since the last answer, and what the latest one was.
+    failing: Option<(Instant, String)>,
+}
+
+/// What a row remembers: the epoch of its first failure.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct FirstFailure(Option<u64>);
+
+/// What an attempt says about the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is there.
+    Answers,
+    /// It is there, and has enough of us.
+    Limits,
+    /// It failed; perhaps it is gone.
+    Fails,
+}
+
+pub(super) fn sign_of(verdict: &Verdict) -> Sign {
+    match verdict.class {
+        Class::Busy => Sign::Fails,
+        Class::Limited => Sign::Limits,
+        // An untrusted certificate is an answer too, and a final one.
+        Class::Ok | Class::Outside | Class::Rejected | Class::Resign | Class::Setup | Class::Fatal | Class::Unknown => {
+            Sign::Answers
+        }
+    }
+}
+
+impl Health {
+    /// Takes note of an attempt. `true` if it makes an outage of what came before.
+    pub fn note(&mut self, verdict: &Verdict, row: &mut FirstFailure, now: Instant) -> bool {
+        match sign_of(verdict) {
+            Sign::Answers => {
+                if self.failing.take().is_some() {
+                    self.epoch += 1;
+                    self.newly_failing = 0;
+                }
+                self.was_seen = true;
+                false
+            }
+            Sign::Limits => {
+                self.note_failing(verdict, now);
+                false
+            }
+            Sign::Fails => {
+                self.note_failing(verdict, now);
+                if row.0.is_none() {
+                    row.0 = Some(self.epoch);
+                    self.newly_failing += 1;
+                }
+                self.newly_failing >= MANY
+            }
+        }
+    }
+
+    fn note_failing(&mut self, verdict: &Verdict, now: Instant) {
+        let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
+        self.failing = Some((since, verdict.message.clone()));
+    }
+
+    /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row:
+    /// the service was there, nothing reaches it now, and nothing has since the row's first failure.
+    pub fn excuses(&self, verdict: &Verdict, row: FirstFailure) -> bool {
+        self.was_seen && verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
+    }
+
+    /// How long the service has not answered, and what the latest failure was.
+    pub fn failing_for(&self, now: Instant) -> Option<(Duration, &str)> {
+        let (since, why) = self.failing.as_ref()?;
+        Some((now - *since, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::verdict::{judge, no_answer};
+    use reqwest::StatusCode;
+
+    fn unreachable() -> Verdict {
+        no_answer(Transport::Unreachable, "connection refused".into(), None)
+    }
+
+    fn ok() -> Verdict {
+        judge(StatusCode::OK, br#"{"Code":0}"#, None)
+    }
+
+    #[test]
+    fn many_rows_in_a_row_are_an_outage_and_one_row_many_times_is_not() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        let mut stubborn = FirstFailure::default();
+        for _ in 0..100 {
+            assert!(!health.note(&unreachable(), &mut stubborn, now));
+        }
+        for nth in 2..=MANY {
+            let outage = health.note(&unreachable(), &mut FirstFailure::default(), now);
+            assert_eq!(outage, nth == MANY, "row {nth}");
+        }
+    }
+
+    #[test]
+    fn rows_that_failed_before_an_answer_don_t_make_an_outage_after_it() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        let mut stubborn = [FirstFailure::default(); 50];
+        for row in &mut stubborn {
+            health.note(&ok(), &mut FirstFailure::default(), now);
+            assert!(!health.note(&unreachable(), row, now));
+        }
+        for row in &mut stubborn {
+            assert!(!health.note(&unreachable(), row, now));
+        }
+    }
+
+    #[test]
+    fn the_last_rows_are_excused_only_while_nothing_reaches_a_service_that_was_there() {
+        let now = Instant::now();
+        let (mut health, mut row) = (Health::default(), FirstFailure::default());
+        health.note(&unreachable(), &mut row, now);
+        assert!(!health.excuses(&unreachable(), row), "it was never there");
+        health.note(&ok(), &mut FirstFailure::default(), now);
+        assert!(!health.excuses(&unreachable(), row), "others are answered");
+        let mut late = FirstFailure::default();
+        health.note(&unreachable(), &mut late, now);
+        assert!(health.excuses(&unreachable(), late));
+        let busy = judge(StatusCode::BAD_GATEWAY, b"", None);
+        assert!(!health.excuses(&busy, late), "something answers");
+    }
+
+    #[test]
+    fn the_time_without_an_answer_begins_with_the_first_failure_and_ends_with_an_answer() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let mut health = Health::default();
+        assert_eq!(health.failing_for(now), None);
+        health.note(&unreachable(), &mut FirstFailure::default(), now);
+        assert_eq!(
+            health.failing_for(later),
+            Some((Duration::from_secs(5), "connection refused"))
+        );
+        health.note(&ok(), &mut FirstFailure::default(), later);
+        assert_eq!(health.failing_for(later), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! When a run stops by itself: too many failures, a time that is over, first rows that are all rejected alike.
+
+use tokio::time::Instant;
+
+use super::Limits;
+use super::attempts::clock_says;
+use crate::event::{Event, Outcome, Record};
+use crate::stop::{Stop, Stopper};
+use std::time::Duration;
+
+/// So many first rows that are all rejected alike mean that the rest would be too.
+const FIRST_ROWS: u64 = 20;
+
+/// A clock further off than this is worth a warning, in seconds. ZIM refuses signatures at ten minutes.
+const CLOCK_OFF: u64 = 60;
+
+/// Watches the events for a reason to stop.
+pub(super) struct Policy {
+    limits: Limits,
+    begun: Instant,
+    failed: u64,
+    first: FirstRows,
+    /// The clock's error that was warned of, in seconds.
+    clock_warned: Option<i64>,
+}
+
+/// The answer that all rows had so far, while that may be a reason to stop.
+enum FirstRows {
+    None,
+    Alike {
+        rows: u64,
+        code: Option<i64>,
+        http: Option<u16>,
+    },
+    Settled,
+}
+
+impl Policy {
+    pub fn new(limits: Limits, begun: Instant) -> Policy {
+        Policy {
+            limits,
+            begun,
+            failed: 0,
+            first: FirstRows::None,
+            clock_warned: None,
+        }
+    }
+
+    /// Looks at an event, after its record is written.
+    pub fn note(&mut self, event: &Event, stopper: &Stopper) {
+        match event {
+            Event::Settled(record) if record.attempts > 0 => {
+                self.note_failure(record, stopper);
+                self.note_first(record, stopper);
+            }
+            // An earlier run has come through the first rows, or its operator has seen why not.
+            Event::AlreadyDone(_) => self.first = FirstRows::Settled,
+            Event::Answered {
+                clock_ahead: Some(seconds),
+                ..
+            } => self.note_clock(*seconds),
+            _ => {}
+        }
+    }
+
+    fn note_failure(&mut self, record: &Record, stopper: &Stopper) {
+        self.failed += u64::from(record.outcome == Outcome::Failed);
+        if let Some(max) = self.limits.max_failures
+            && self.failed >= max
+        {
+            stopper.drain(Stop::MaxFailures(max));
+        }
+    }
+
+    fn note_first(&mut self, record: &Record, stopper: &Stopper) {
+        let answer = (record.code, record.http);
+        let rows = match self.first {
+            FirstRows::Settled => return,
+            FirstRows::None if record.outcome == Outcome::Failed => 1,
+            FirstRows::Alike { rows, code, http } if record.outcome == Outcome::Failed && (code, http) == answer => {
+                rows + 1
+            }
+            FirstRows::None | FirstRows::Alike { .. } => {
+                self.first = FirstRows::Settled;
+                return;
+            }
+        };
+        let (code, http) = answer;
+        self.first = FirstRows::Alike { rows, code, http };
+        if rows == FIRST_ROWS {
+            let code = code.map(|code| format!("code {code}, ")).unwrap_or_default();
+            let why = format!("{code}{}; check the rows' columns and the app", record.message);
+            stopper.drain(Stop::AllRejected { rows, why });
+        }
+    }
+
+    fn note_clock(&mut self, seconds: i64) {
+        let is_news = self
+            .clock_warned
+            .is_none_or(|warned| warned.abs_diff(seconds) > CLOCK_OFF);
+        if seconds.unsigned_abs() > CLOCK_OFF && is_news {
+            self.clock_warned = Some(seconds);
+            tracing::warn!("{}; at ten minutes ZIM refuses every signature", clock_says(seconds));
+        }
+    }
+
+    /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was.
+    pub fn check_time(&self, failing: Option<(Duration, &str)>, stopper: &Stopper) {
+        if let Some(limit) = self.limits.max_duration
+            && self.begun.elapsed() >= limit
+        {
+            stopper.drain(Stop::MaxDuration(limit));
+        }
+        if let Some((time, why)) = failing
+            && time >= self.limits.give_up_after
+        {
+            let (after, why) = (self.limits.give_up_after, why.to_owned());
+            stopper.drain(Stop::GaveUp { after, why });
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What follows from an answer for the row that got it: done, failed, once more, or the end of the run.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use crate::client::code::Class;
+use crate::client::verdict::Verdict;
+use crate::event::Outcome;
+
+/// The first pause before a row's next attempt; each further one is twice as long, plus up to as much again by chance.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// The longest pause, before chance and the server's `Retry-After` make it longer.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How often an answer of no known class is tried in all.
+const UNKNOWN_TRIES: u32 = 3;
+
+/// How often an answer of class `setup` is tried in all.
+const SETUP_TRIES: u32 = 4;
+
+/// A row's tries so far.
+pub(super) struct Tries {
+    max_attempts: u32,
+    /// Requests sent.
+    pub sent: u32,
+    /// Those of them that count against `max_attempts`.
+    used: u32,
+    unknown: u32,
+    setup: u32,
+    resigned: bool,
+    pauses: ExponentialBackoff,
+}
+
+/// What comes next for a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The row has its outcome.
+    Settle(Outcome),
+    /// Another attempt, after a pause.
+    Again(Duration),
+    /// Another attempt after a pause, and no new rows meanwhile: most likely every row will get this answer.
+    Suspect(Duration),
+    /// No row can succeed.
+    Stop,
+}
+
+impl Tries {
+    pub fn new(max_attempts: u32) -> Tries {
+        Tries {
+            max_attempts,
+            sent: 0,
+            used: 0,
+            unknown: 0,
+            setup: 0,
+            resigned: false,
+            pauses: ExponentialBuilder::new()
+                .with_min_delay(PAUSE_FIRST)
+                .with_max_delay(PAUSE_MAX)
+                .with_jitter()
+                .without_max_times()
+                .build(),
+        }
+    }
+
+    /// Decides. `for_free`: the service is gone, so the attempt does not count.
+    pub fn next(&mut self, verdict: &Verdict, for_free: bool) -> Next {
+        match verdict.class {
+            Class::Ok => Next::Settle(Outcome::Ok),
+            Class::Outside => Next::Settle(Outcome::Outside),
+            Class::Rejected => Next::Settle(Outcome::Failed),
+            Class::Fatal => Next::Stop,
+            Class::Limited => Next::Again(self.pause(verdict)),
+            Class::Busy if for_free => Next::Again(Duration::ZERO),
+            Class::Busy => self.again_unless_used_up(verdict),
+            Class::Unknown => {
+                self.unknown += 1;
+                match self.unknown {
+                    UNKNOWN_TRIES.. => Next::Settle(Outcome::Failed),
+                    _ => self.again_unless_used_up(verdict),
+                }
+            }
+            Class::Resign if self.resigned => Next::Stop,
+            Class::Resign => {
+                self.resigned = true;
+                Next::Suspect(Duration::ZERO)
+            }
+            Class::Setup => {
+                self.setup += 1;
+                match self.setup {
+                    SETUP_TRIES.. => Next::Stop,
+                    _ => Next::Suspect(self.pause(verdict)),
+                }
+            }
+        }
+    }
+
+    /// Whether the attempt that was just sent is the last one that there is.
+    pub fn is_last(&self) -> bool {
+        self.used + 1 >= self.max_attempts
+    }
+
+    fn again_unless_used_up(&mut self, verdict: &Verdict) -> Next {
+        if self.is_last() {
+            return Next::Settle(Outcome::Failed);
+        }
+        self.used += 1;
+        Next::Again(self.pause(verdict))
+    }
+
+    fn pause(&mut self, verdict: &Verdict) -> Duration {
+        let pause = self.pauses.next().unwrap_or(PAUSE_MAX);
+        pause.max(verdict.retry_after.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::verdict::judge;
+    use reqwest::StatusCode;
+
+    fn answer(code: i64) -> Verdict {
+        judge(StatusCode::OK, format!(r#"{{"Code":{code}}}"#).as_bytes(), None)
+    }
+
+    /// The tries that a row gets when every answer is the same, and how it ends.
+    fn end_of(code: i64, max_attempts: u32) -> (u32, Next) {
+        let mut tries = Tries::new(max_attempts);
+        for sent in 1..=100 {
+            match tries.next(&answer(code), false) {
+                Next::Again(_) | Next::Suspect(_) => {}
+                end => return (sent, end),
+            }
+        }
+        (u32::MAX, Next::Again(Duration::ZERO))
+    }
+
+    #[test]
+    fn each_class_ends_after_its_own_number_of_tries() {
+        let failed = Next::Settle(Outcome::Failed);
+        assert_eq!(end_of(0, 6), (1, Next::Settle(Outcome::Ok)));
+        assert_eq!(end_of(660800002, 6), (1, Next::Settle(Outcome::Outside)));
+        assert_eq!(end_of(660500002, 6), (1, failed));
+        assert_eq!(end_of(660000001, 6), (6, failed));
+        assert_eq!(end_of(660000001, 1), (1, failed));
+        assert_eq!(end_of(424242, 6), (3, failed));
+        assert_eq!(end_of(424242, 2), (2, failed));
+        assert_eq!(end_of(100000005, 6), (2, Next::Stop));
+        assert_eq!(end_of(100000005, 1), (2, Next::Stop));
+        assert_eq!(end_of(100000011, 6), (4, Next::Stop));
+        assert_eq!(end_of(3, 6), (1, Next::Stop));
+        assert_eq!(end_of(7, 6).0, u32::MAX);
+    }
+
+    #[test]
+    fn limited_answers_and_an_outage_use_up_nothing() {
+        let mut tries = Tries::new(2);
+        for _ in 0..20 {
+            assert!(matches!(tries.next(&answer(7), false), Next::Again(_)));
+            assert_eq!(tries.next(&answer(1), true), Next::Again(Duration::ZERO));
+        }
+        assert!(matches!(tries.next(&answer(1), false), Next::Again(_)));
+        assert_eq!(tries.next(&answer(1), false), Next::Settle(Outcome::Failed));
+    }
+
+    #[test]
+    fn pauses_double_with_chance_on_top_and_keep_retry_after() {
+        let mut tries = Tries::new(100);
+        for doubling in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            let least = PAUSE_FIRST * doubling;
+            let Next::Again(pause) = tries.next(&answer(1), false) else {
+                panic!()
+            };
+            assert!(
+                least <= pause && pause <= 2 * least,
+                "{pause:?}, expected {least:?} to twice that"
+            );
+        }
+        let mut asked = answer(1);
+        asked.retry_after = Some(Duration::from_secs(200));
+        let Next::Again(pause) = Tries::new(100).next(&asked, false) else {
+            panic!()
+        };
+        assert_eq!(pause, Duration::from_secs(200));
+    }
+}

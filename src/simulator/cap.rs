@@ -1,0 +1,190 @@
+//! The cap on requests: at most so many in *any* second.
+//!
+//! How ZEGO counts a second is not documented. This is the strictest way there is, a sliding window: whoever keeps
+//! this cap keeps a fixed window and a bucket too. Times are arguments, so the rules can be tried without waiting.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// The arrivals of the last second: those less than a second before the newest.
+#[derive(Default)]
+struct Window {
+    arrivals: VecDeque<Duration>,
+}
+
+impl Window {
+    /// How many arrivals share a second with `now`. An arrival exactly one second ago no longer does.
+    fn count(&mut self, now: Duration) -> usize {
+        while self.arrivals.front().is_some_and(|&at| at + WINDOW <= now) {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.len()
+    }
+}
+
+/// Admits requests under a cap. Only admitted ones fill it: a refused request costs nothing.
+pub(super) struct Cap {
+    limit: usize,
+    admitted: Window,
+    competitor: Option<Competitor>,
+}
+
+/// Other traffic of the same app: evenly spaced requests that are never refused, as if they had been there first.
+struct Competitor {
+    interval: Duration,
+    next: Duration,
+}
+
+impl Cap {
+    /// `limit` requests in any second (0: as many as come), of which others take `competing`.
+    pub(super) fn new(limit: u32, competing: f64) -> Self {
+        let competitor = (limit > 0 && competing > 0.0).then(|| {
+            // A competitor many times as fast as any cap is no more than a cap that is always full.
+            let interval = Duration::from_secs_f64(1.0 / competing.clamp(1e-6, 1e4));
+            Competitor {
+                interval,
+                next: interval,
+            }
+        });
+        Self {
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            admitted: Window::default(),
+            competitor,
+        }
+    }
+
+    /// May a request that arrives at `now` pass? Times since any fixed moment; they must not go back.
+    pub(super) fn admit(&mut self, now: Duration) -> bool {
+        if self.limit == 0 {
+            return true;
+        }
+        while let Some(at) = self.competitor.as_mut().and_then(|other| other.arrival(now)) {
+            self.admitted.arrivals.push_back(at);
+        }
+        let free = self.admitted.count(now) < self.limit;
+        if free {
+            self.admitted.arrivals.push_back(now);
+        }
+        free
+    }
+}
+
+impl Competitor {
+    /// The next arrival that is due at `now`. After a pause those of long ago are left out: they can't matter.
+    fn arrival(&mut self, now: Duration) -> Option<Duration> {
+        if self.next + 2 * WINDOW < now {
+            let late = (now - self.next - 2 * WINDOW).as_secs_f64() / self.interval.as_secs_f64();
+            self.next += self.interval.mul_f64(late.floor());
+        }
+        let due = self.next;
+        (due <= now).then(|| {
+            self.next += self.interval;
+            due
+        })
+    }
+}
+
+/// The most arrivals seen within any one second.
+#[derive(Default)]
+pub(super) struct Peak {
+    arrived: Window,
+}
+
+impl Peak {
+    /// Notes an arrival and says how many there were in the second that ends with it.
+    pub(super) fn note(&mut self, now: Duration) -> u32 {
+        self.arrived.arrivals.push_back(now);
+        u32::try_from(self.arrived.count(now)).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// How many of `times` lie in the half-open second that starts at `from`.
+    fn in_second(times: &[Duration], from: Duration) -> usize {
+        times.iter().filter(|&&at| at >= from && at < from + WINDOW).count()
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_has_more_than_the_cap_and_no_request_is_refused_below_it(
+            limit in 1..6_u32,
+            gaps in proptest::collection::vec(0..700_u64, 1..120),
+        ) {
+            let mut cap = Cap::new(limit, 0.0);
+            let limit = usize::try_from(limit).unwrap();
+            let mut now = Duration::ZERO;
+            let mut admitted: Vec<Duration> = Vec::new();
+            for gap in gaps {
+                now += ms(gap);
+                if cap.admit(now) {
+                    admitted.push(now);
+                } else {
+                    let recent = admitted.iter().filter(|&&at| now - at < WINDOW).count();
+                    prop_assert_eq!(recent, limit, "refused at {:?}", now);
+                }
+            }
+            // The fullest second starts with an arrival.
+            for &from in &admitted {
+                prop_assert!(in_second(&admitted, from) <= limit);
+            }
+        }
+
+        #[test]
+        fn the_peak_is_the_fullest_second(gaps in proptest::collection::vec(0..700_u64, 1..60)) {
+            let mut peak = Peak::default();
+            let times: Vec<_> = gaps.iter().scan(0, |now, gap| { *now += gap; Some(ms(*now)) }).collect();
+            let measured = times.iter().map(|&at| peak.note(at)).max().unwrap();
+            let fullest = times.iter().map(|&from| in_second(&times, from)).max().unwrap();
+            prop_assert_eq!(usize::try_from(measured).unwrap(), fullest);
+        }
+    }
+
+    #[test]
+    fn a_place_is_free_again_after_exactly_one_second() {
+        let mut cap = Cap::new(1, 0.0);
+        assert!(cap.admit(ms(0)));
+        assert!(!cap.admit(ms(999)));
+        assert!(cap.admit(ms(1000)));
+    }
+
+    #[test]
+    fn refused_requests_do_not_fill_the_window() {
+        let mut cap = Cap::new(2, 0.0);
+        let admitted: Vec<u64> = (0..=1000).filter(|&at| cap.admit(ms(at))).collect();
+        assert_eq!(admitted, [0, 1, 1000]);
+    }
+
+    #[test]
+    fn without_a_cap_everything_passes() {
+        let mut cap = Cap::new(0, 50.0);
+        assert!((0..1000).all(|_| cap.admit(ms(0))));
+    }
+
+    #[test]
+    fn competing_traffic_takes_its_share() {
+        let mut cap = Cap::new(20, 5.0);
+        let admitted = (0..10_000).filter(|&at| cap.admit(ms(at))).count();
+        assert!(
+            (150..=155).contains(&admitted),
+            "15 a second are left, not {admitted} in 10 seconds"
+        );
+    }
+
+    #[test]
+    fn a_long_pause_does_not_pile_up_competing_traffic() {
+        let mut cap = Cap::new(20, 10_000.0);
+        assert!(!cap.admit(Duration::from_secs(1_000_000)));
+        let mut cap = Cap::new(20, 19.0);
+        assert!(cap.admit(Duration::from_secs(1_000_000)));
+    }
+}

@@ -1,0 +1,77 @@
+//! The return codes the simulator answers with.
+//!
+//! They are written down here a second time, apart from the client's table, so that a mistake in one of the two shows
+//! as a failing test and does not cancel itself out. Numbers and meanings are those of ZEGO's published lists; the
+//! messages are the simulator's own, since ZEGO documents none but `success`.
+
+/// What the JSON of an answer says: ZIM's return code and a message for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) code: u32,
+    pub(super) message: &'static str,
+}
+
+impl Reply {
+    pub(super) const fn new(code: u32, message: &'static str) -> Self {
+        Self { code, message }
+    }
+
+    /// A business parameter that is missing or not valid.
+    pub(super) const fn parameter(message: &'static str) -> Self {
+        Self::new(660_000_002, message)
+    }
+}
+
+pub(super) const SUCCESS: Reply = Reply::new(0, "success");
+
+// The query string as a whole, and the one malformed common parameter for which no code of its own is documented.
+pub(super) const BAD_ENCODING: Reply = Reply::new(2, "the query string has a broken percent escape");
+pub(super) const REPEATED: Reply = Reply::new(2, "a parameter is given twice");
+pub(super) const NONCE_FORMAT: Reply = Reply::new(2, "SignatureNonce is not 16 lower-case hex digits");
+
+pub(super) const WRONG_PATH: Reply = Reply::new(100_000_000, "wrong address: the path is /");
+pub(super) const WRONG_METHOD: Reply = Reply::new(100_000_000, "wrong method: this API takes GET");
+pub(super) const APP_ID_FORMAT: Reply = Reply::new(100_000_001, "AppId is missing or not a decimal uint32");
+pub(super) const TIMESTAMP_EMPTY: Reply = Reply::new(100_000_002, "Timestamp is empty");
+pub(super) const TIMESTAMP_FORMAT: Reply = Reply::new(100_000_003, "Timestamp is not decimal Unix seconds");
+pub(super) const EXPIRED: Reply = Reply::new(100_000_004, "signature expired: Timestamp is over 10 minutes off");
+pub(super) const WRONG_SIGNATURE: Reply = Reply::new(100_000_005, "wrong signature");
+pub(super) const ACTION_EMPTY: Reply = Reply::new(100_000_006, "Action is empty");
+pub(super) const ACTION_UNSUPPORTED: Reply = Reply::new(100_000_007, "unsupported Action");
+pub(super) const NONCE_EMPTY: Reply = Reply::new(100_000_008, "SignatureNonce is empty");
+pub(super) const SIGNATURE_EMPTY: Reply = Reply::new(100_000_009, "Signature is empty");
+pub(super) const NO_SUCH_APP: Reply = Reply::new(100_000_011, "no configuration for this AppId");
+pub(super) const VERSION_EMPTY: Reply = Reply::new(100_000_013, "SignatureVersion is empty");
+pub(super) const VERSION_UNSUPPORTED: Reply = Reply::new(100_000_014, "unsupported SignatureVersion: it must be 2.0");
+
+pub(super) const USER_EMPTY: Reply = Reply::parameter("FromUserId is missing or empty");
+pub(super) const USER_NOT_UTF8: Reply = Reply::parameter("FromUserId is not UTF-8");
+pub(super) const USER_TOO_LONG: Reply = Reply::new(660_000_012, "FromUserId is longer than 32 bytes");
+pub(super) const CONV_EMPTY: Reply = Reply::parameter("ConvId is missing or empty");
+pub(super) const CONV_NOT_UTF8: Reply = Reply::parameter("ConvId is not UTF-8");
+pub(super) const CONV_TOO_LONG: Reply = Reply::parameter("ConvId is longer than 32 bytes");
+pub(super) const TYPE_INVALID: Reply = Reply::parameter("ConvType is not 0 or 2");
+
+pub(super) const NOT_REGISTERED: Reply = Reply::new(660_500_002, "FromUserId is not registered");
+pub(super) const OUTSIDE: Reply = Reply::new(
+    660_800_002,
+    "the conversation does not exist or is not among the user's newest",
+);
+
+pub(super) const TOO_FAST: Reply = Reply::new(7, "more requests per second than allowed");
+pub(super) const APP_LIMITED: Reply = Reply::new(660_300_005, "AppID-level call frequency exceeded");
+
+/// Every documented code by which the server says "try again later".
+pub(super) const BUSY: [Reply; 11] = [
+    Reply::new(1, "server busy"),
+    Reply::new(105_001, "database request failed"),
+    Reply::new(100_000_012, "the HTTP body could not be read"),
+    Reply::new(100_000_015, "internal error of the API gateway"),
+    Reply::new(660_000_001, "general error"),
+    Reply::new(660_000_003, "logic error"),
+    Reply::new(660_600_015, "database error"),
+    Reply::new(660_700_013, "user information query failed"),
+    Reply::new(660_700_016, "user information sync failed"),
+    Reply::new(660_700_017, "user information update failed"),
+    Reply::new(660_800_053, "conversation list query failed"),
+];

@@ -1,0 +1,274 @@
+//! The documented rules a request must keep, and the code each violation is answered with.
+//!
+//! This is the simulator's own reading of ZEGO's documents. It shares nothing with the client, the signature least of
+//! all: a server that signed with the client's function could never notice that the function is wrong.
+//!
+//! The documents give no order of checks. Here: the query string can be read; each common parameter is there and has
+//! its format; the app exists; the time is right; the signature is right; the Action exists. The business parameters
+//! are looked at later, by [`call`], since a request with a bad conversation ID has used the quota all the same.
+
+use super::codes::*;
+use super::query::Query;
+use super::world::Kind;
+use md5::{Digest, Md5};
+
+/// How far a request's `Timestamp` may be from the server's clock, either way, in whole seconds. 600 is still right.
+const TIMESTAMP_WINDOW_SECS: u64 = 600;
+
+/// The longest user or conversation ID, in bytes.
+pub(super) const MAX_ID_BYTES: usize = 32;
+
+/// What a request asks for once it has passed every check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Call<'a> {
+    pub(super) user: &'a str,
+    pub(super) conv: &'a str,
+    pub(super) kind: Kind,
+}
+
+/// Checks the common parameters: is this a request of the app `app_id`, signed with `secret`, at about `now` (Unix
+/// seconds), for the one Action there is?
+pub(super) fn authorise(query: &Query<'_>, app_id: u32, secret: &str, now: u64) -> Result<(), Reply> {
+    let action = present(query, "Action", ACTION_EMPTY)?;
+    let app = query.get("AppId");
+    let requested_app = decimal(app)
+        .and_then(|app| u32::try_from(app).ok())
+        .ok_or(APP_ID_FORMAT)?;
+    let nonce = present(query, "SignatureNonce", NONCE_EMPTY)?;
+    if nonce.len() != 16 || !nonce.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(NONCE_FORMAT);
+    }
+    let timestamp = present(query, "Timestamp", TIMESTAMP_EMPTY)?;
+    let signed_at = decimal(timestamp).ok_or(TIMESTAMP_FORMAT)?;
+    if present(query, "SignatureVersion", VERSION_EMPTY)? != b"2.0" {
+        return Err(VERSION_UNSUPPORTED);
+    }
+    let signature = present(query, "Signature", SIGNATURE_EMPTY)?;
+
+    if requested_app != app_id {
+        return Err(NO_SUCH_APP);
+    }
+    if signed_at.abs_diff(now) > TIMESTAMP_WINDOW_SECS {
+        return Err(EXPIRED);
+    }
+    if signature != expected_signature(&[app, nonce, secret.as_bytes(), timestamp]) {
+        return Err(WRONG_SIGNATURE);
+    }
+    if action != b"ClearConversationUnread" {
+        return Err(ACTION_UNSUPPORTED);
+    }
+    Ok(())
+}
+
+/// Checks the business parameters of `ClearConversationUnread`. Which characters an ID may have is not checked: ZEGO's
+/// own pages disagree about it.
+pub(super) fn call<'a>(query: &'a Query<'_>) -> Result<Call<'a>, Reply> {
+    let user = id(query, "FromUserId", USER_EMPTY, USER_TOO_LONG, USER_NOT_UTF8)?;
+    let conv = id(query, "ConvId", CONV_EMPTY, CONV_TOO_LONG, CONV_NOT_UTF8)?;
+    let kind = match query.get("ConvType") {
+        b"0" => Kind::Peer,
+        b"2" => Kind::Group,
+        _ => return Err(TYPE_INVALID),
+    };
+    Ok(Call { user, conv, kind })
+}
+
+fn present<'a>(query: &'a Query<'_>, name: &str, empty: Reply) -> Result<&'a [u8], Reply> {
+    Some(query.get(name)).filter(|value| !value.is_empty()).ok_or(empty)
+}
+
+fn id<'a>(query: &'a Query<'_>, name: &str, empty: Reply, long: Reply, encoding: Reply) -> Result<&'a str, Reply> {
+    let value = present(query, name, empty)?;
+    if value.len() > MAX_ID_BYTES {
+        return Err(long);
+    }
+    str::from_utf8(value).map_err(|_| encoding)
+}
+
+/// A number as one writes it: digits alone, no sign, no leading zero.
+fn decimal(text: &[u8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) || (text.len() > 1 && text[0] == b'0') {
+        return None;
+    }
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The md5 of the parts joined, as 32 lower-case hex digits.
+fn expected_signature(parts: &[&[u8]]) -> [u8; 32] {
+    let mut md5 = Md5::new();
+    for part in parts {
+        md5.update(part);
+    }
+    let mut hex = [0; 32];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(md5.finalize()) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "9193cc662a4c0ec135ec71fb57194b38";
+    const AT: u64 = 1_615_186_943;
+
+    /// The documents' own example.
+    const GOOD: [(&str, &str); 9] = [
+        ("Action", "ClearConversationUnread"),
+        ("AppId", "12345"),
+        ("SignatureNonce", "4fd24687296dd9f3"),
+        ("Timestamp", "1615186943"),
+        ("SignatureVersion", "2.0"),
+        ("Signature", "43e5cfcca828314675f91b001390566a"),
+        ("FromUserId", "user1"),
+        ("ConvId", "user2"),
+        ("ConvType", "0"),
+    ];
+
+    /// The example with some parameters replaced; `None` leaves one out.
+    fn with(changes: &[(&str, Option<&str>)]) -> String {
+        let value_of = |name: &str, good| changes.iter().find(|(n, _)| *n == name).map_or(Some(good), |(_, v)| *v);
+        let pairs = GOOD
+            .iter()
+            .filter_map(|(name, good)| value_of(name, *good).map(|v| format!("{name}={v}")));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
+    fn verdict_at(text: &str, now: u64) -> u32 {
+        let query = Query::parse(text.as_bytes()).unwrap();
+        let checked = authorise(&query, 12345, SECRET, now).and_then(|()| call(&query).map(|_| ()));
+        checked.err().map_or(0, |reply| reply.code)
+    }
+
+    fn verdict(changes: &[(&str, Option<&str>)]) -> u32 {
+        verdict_at(&with(changes), AT)
+    }
+
+    #[test]
+    fn the_documents_own_example_passes() {
+        assert_eq!(verdict(&[]), 0);
+    }
+
+    #[test]
+    fn every_signature_vector_passes_and_a_changed_digit_does_not() {
+        for (app, nonce, secret, at, signature) in [
+            (
+                12345,
+                "4fd24687296dd9f3",
+                SECRET,
+                AT,
+                "43e5cfcca828314675f91b001390566a",
+            ),
+            (
+                1_234_567_890,
+                "0123456789abcdef",
+                "0123456789abcdef0123456789abcdef",
+                1_700_000_000,
+                "16623b00a07719a644da6752e631e98a",
+            ),
+            (1, "0000000000000000", "secret", 0, "1f56b39252777595759b8b2fe7de2270"),
+            (
+                u32::MAX,
+                "ffffffffffffffff",
+                "fedcba9876543210fedcba9876543210",
+                1_735_689_600,
+                "386b94f5ea059426ebc66e1f9a8ec070",
+            ),
+        ] {
+            let checked = |app: u32, nonce: &str, secret: &str, at: u64| {
+                let text = with(&[
+                    ("AppId", Some(&app.to_string())),
+                    ("SignatureNonce", Some(nonce)),
+                    ("Timestamp", Some(&at.to_string())),
+                    ("Signature", Some(signature)),
+                ]);
+                authorise(&Query::parse(text.as_bytes()).unwrap(), app, secret, at)
+            };
+            assert_eq!(checked(app, nonce, secret, at), Ok(()));
+            assert_eq!(checked(app ^ 1, nonce, secret, at), Err(WRONG_SIGNATURE));
+            assert_eq!(checked(app, "123456789abcdef0", secret, at), Err(WRONG_SIGNATURE));
+            assert_eq!(checked(app, nonce, &secret.to_uppercase(), at), Err(WRONG_SIGNATURE));
+            assert_eq!(checked(app, nonce, secret, at + 1), Err(WRONG_SIGNATURE));
+        }
+    }
+
+    #[test]
+    fn each_violation_has_its_code() {
+        let long = "x".repeat(33);
+        let wide = "%E4%BD%A0".repeat(11);
+        for (name, value, code) in [
+            ("Action", "", 100_000_006),
+            ("Action", "clearconversationunread", 100_000_007),
+            ("AppId", "", 100_000_001),
+            ("AppId", "-1", 100_000_001),
+            ("AppId", "%2B12345", 100_000_001),
+            ("AppId", "012345", 100_000_001),
+            ("AppId", "4294967296", 100_000_001),
+            ("AppId", "0x3039", 100_000_001),
+            ("AppId", "12346", 100_000_011),
+            ("SignatureNonce", "", 100_000_008),
+            ("SignatureNonce", "4FD24687296DD9F3", 2),
+            ("SignatureNonce", "4fd24687296dd9f", 2),
+            ("Timestamp", "", 100_000_002),
+            ("Timestamp", "now", 100_000_003),
+            ("Timestamp", "-5", 100_000_003),
+            ("Timestamp", "1615186943.5", 100_000_003),
+            ("Timestamp", "99999999999999999999", 100_000_003),
+            ("Timestamp", "1615186943000", 100_000_004),
+            ("SignatureVersion", "", 100_000_013),
+            ("SignatureVersion", "1.0", 100_000_014),
+            ("SignatureVersion", "2", 100_000_014),
+            ("Signature", "", 100_000_009),
+            ("Signature", "43E5CFCCA828314675F91B001390566A", 100_000_005),
+            ("Signature", "43e5cfcca828314675f91b001390566b", 100_000_005),
+            ("FromUserId", "", 660_000_002),
+            ("FromUserId", &long, 660_000_012),
+            ("FromUserId", &wide, 660_000_012),
+            ("FromUserId", "%FF", 660_000_002),
+            ("ConvId", "", 660_000_002),
+            ("ConvId", &long, 660_000_002),
+            ("ConvId", "%FF", 660_000_002),
+            ("ConvType", "", 660_000_002),
+            ("ConvType", "1", 660_000_002),
+            ("ConvType", "3", 660_000_002),
+            ("ConvType", "peer", 660_000_002),
+            ("ConvType", "00", 660_000_002),
+        ] {
+            assert_eq!(verdict(&[(name, Some(value))]), code, "{name}={value}");
+            if value.is_empty() {
+                assert_eq!(verdict(&[(name, None)]), code, "{name} left out");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_of_32_bytes_is_not_too_long() {
+        let longest = "x".repeat(32);
+        assert_eq!(
+            verdict(&[("FromUserId", Some(&longest)), ("ConvId", Some(&longest))]),
+            0
+        );
+    }
+
+    #[test]
+    fn the_timestamp_may_be_exactly_ten_minutes_off_either_way() {
+        for (now, code) in [
+            (AT + 600, 0),
+            (AT - 600, 0),
+            (AT + 601, 100_000_004),
+            (AT - 601, 100_000_004),
+        ] {
+            assert_eq!(verdict_at(&with(&[]), now), code, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_time_is_told_before_a_wrong_signature() {
+        assert_eq!(
+            verdict_at(&with(&[("Signature", Some("wrong"))]), AT + 601),
+            100_000_004
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! Users and their conversations: what the simulator's requests act on.
+//!
+//! A conversation's place among its user's conversations decides whether the API reaches it. Clearing does not change
+//! the place, so it is worked out once, when the world is made. How a world is read from a file is in
+//! `world_csv.rs`.
+
+use super::codes::{NOT_REGISTERED, OUTSIDE, Reply};
+use super::rules::Call;
+use super::world_csv::{self, WorldError};
+use std::collections::HashMap;
+
+/// The type of a conversation, as `ConvType` numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// One-to-one: the conversation's ID is the peer's user ID.
+    Peer = 0,
+    /// A group: the conversation's ID is the group's.
+    Group = 2,
+}
+
+/// The users of the simulated app, their conversations from newest to oldest, and how many messages are unread in each.
+///
+/// A world is *closed* or *open*. In a closed one ([`World::from_csv`]) a user it does not list is not registered
+/// (code 660500002). In the open one ([`World::sample`]) every unlisted user is registered, and whatever conversation
+/// of theirs is asked for exists, is reachable and has 1 unread message, each time anew, as nothing is remembered about
+/// them: rows of one's own can be tried without describing a world first. A conversation that a listed user does not
+/// have is answered 660800002 in both.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    users: HashMap<String, User>,
+    open: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct User {
+    peers: HashMap<String, Conversation>,
+    groups: HashMap<String, Conversation>,
+}
+
+#[derive(Clone, Debug)]
+struct Conversation {
+    /// 0 for the user's newest, counted over both types.
+    rank: usize,
+    unread: u32,
+}
+
+impl World {
+    /// The built-in world, which is open (see [`World`]). It lists:
+    ///
+    /// | user | conversations, newest first (unread messages) |
+    /// |---|---|
+    /// | `alice` | `bob` (3), group `#team` (12), `carol` (1), group `#1+1=2 ?` (7) |
+    /// | `bob` | `alice` (0), group `#team` (4) |
+    /// | `carol` | `alice` (2), `mary ann` (1) |
+    /// | `mary ann` | `carol` (5), `q&a+x=y` (1), group `#team` (9) |
+    /// | `q&a+x=y` | `mary ann` (2), group `#100%` (1) |
+    /// | `archivist` | `c0001` (1) … `c1200` (1): `c1001` and older are outside the newest 1000 |
+    #[must_use]
+    pub fn sample() -> Self {
+        use Kind::{Group, Peer};
+        let mut world = Self {
+            open: true,
+            ..Self::default()
+        };
+        for (user, conv, kind, unread) in [
+            ("alice", "bob", Peer, 3),
+            ("alice", "#team", Group, 12),
+            ("alice", "carol", Peer, 1),
+            ("alice", "#1+1=2 ?", Group, 7),
+            ("bob", "alice", Peer, 0),
+            ("bob", "#team", Group, 4),
+            ("carol", "alice", Peer, 2),
+            ("carol", "mary ann", Peer, 1),
+            ("mary ann", "carol", Peer, 5),
+            ("mary ann", "q&a+x=y", Peer, 1),
+            ("mary ann", "#team", Group, 9),
+            ("q&a+x=y", "mary ann", Peer, 2),
+            ("q&a+x=y", "#100%", Group, 1),
+        ] {
+            world.push_older(user, conv, kind, unread);
+        }
+        for number in 1..=1200 {
+            world.push_older("archivist", &format!("c{number:04}"), Peer, 1);
+        }
+        world
+    }
+
+    /// Reads a closed world (see [`World`]) from a CSV in UTF-8 with a header line.
+    ///
+    /// The columns, in any order (others are ignored):
+    ///
+    /// | column | meaning |
+    /// |---|---|
+    /// | `user` | the user's ID, 1 to 32 bytes, taken as it is |
+    /// | `conv` | the conversation's ID, likewise |
+    /// | `type` | `0` or `peer`, `2` or `group` |
+    /// | `unread` | optional: unread messages, 0 to 4294967295; 1 where it is left out or empty |
+    /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file |
+    ///
+    /// Without `last_active` the rows of each user are newest first. The header names that ZIM's parameters suggest
+    /// (`FromUserId`, `from_user_id`, `user_id`, `ConvId`, `conv_id`, `ConvType`, `conv_type`) are understood too, in
+    /// any case, so that a file of rows to clear is a world as well.
+    ///
+    /// ```
+    /// use zim_batch::simulator::World;
+    ///
+    /// let world = World::from_csv("user,conv,type,unread\nalice,bob,0,3\nalice,#team,2,12\n".as_bytes())?;
+    /// assert_eq!((world.users(), world.conversations()), (1, 2));
+    /// let error = World::from_csv("user,conv,type\nalice,bob,1\n".as_bytes()).unwrap_err();
+    /// assert_eq!(error.to_string(), "line 2: the type is `1`; expected 0, peer, 2 or group");
+    /// # Ok::<(), zim_batch::simulator::WorldError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the reader fails, or a line is not as above; the message names the line and says what was expected.
+    pub fn from_csv(reader: impl std::io::Read) -> Result<Self, WorldError> {
+        let mut world = Self::default();
+        for row in world_csv::read(reader)? {
+            world.push_older(&row.user, &row.conv, row.kind, row.unread);
+        }
+        Ok(world)
+    }
+
+    /// How many users are listed.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// How many conversations are listed, over all users.
+    #[must_use]
+    pub fn conversations(&self) -> usize {
+        self.users.values().map(User::conversations).sum()
+    }
+
+    /// Whether users that are not listed count as registered; see [`World`].
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Lists a conversation that is older than all others of the user.
+    fn push_older(&mut self, user: &str, conv: &str, kind: Kind, unread: u32) {
+        let user = self.users.entry(user.to_owned()).or_default();
+        let rank = user.conversations();
+        user.of(kind).insert(conv.to_owned(), Conversation { rank, unread });
+    }
+
+    /// Sets a conversation's unread count to 0 and returns what it was, if the conversation is among the user's
+    /// `newest`.
+    pub(super) fn clear(&mut self, call: &Call<'_>, newest: usize) -> Result<u32, Reply> {
+        match self.users.get_mut(call.user) {
+            Some(user) => match user.of(call.kind).get_mut(call.conv) {
+                Some(conversation) if conversation.rank < newest => Ok(std::mem::take(&mut conversation.unread)),
+                _ => Err(OUTSIDE),
+            },
+            None if self.open => Ok(1),
+            None => Err(NOT_REGISTERED),
+        }
+    }
+}
+
+impl User {
+    fn conversations(&self) -> usize {
+        self.peers.len() + self.groups.len()
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut HashMap<String, Conversation> {
+        match kind {
+            Kind::Peer => &mut self.peers,
+            Kind::Group => &mut self.groups,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clear(world: &mut World, user: &str, conv: &str, kind: Kind, newest: usize) -> Result<u32, u32> {
+        world
+            .clear(&Call { user, conv, kind }, newest)
+            .map_err(|reply| reply.code)
+    }
+
+    #[test]
+    fn a_clear_takes_the_unread_messages_once() {
+        let mut world = World::sample();
+        assert_eq!(clear(&mut world, "alice", "#team", Kind::Group, 1000), Ok(12));
+        assert_eq!(clear(&mut world, "alice", "#team", Kind::Group, 1000), Ok(0));
+    }
+
+    #[test]
+    fn only_the_newest_are_reachable() {
+        let mut world = World::sample();
+        assert_eq!(clear(&mut world, "archivist", "c1000", Kind::Peer, 1000), Ok(1));
+        assert_eq!(
+            clear(&mut world, "archivist", "c1001", Kind::Peer, 1000),
+            Err(660_800_002)
+        );
+        assert_eq!(clear(&mut world, "archivist", "c1001", Kind::Peer, 1001), Ok(1));
+        assert_eq!(clear(&mut world, "alice", "carol", Kind::Peer, 2), Err(660_800_002));
+    }
+
+    #[test]
+    fn a_conversation_of_the_other_type_is_another_one() {
+        let mut world = World::from_csv("user,conv,type\na,x,0\na,x,2\na,y,2\n".as_bytes()).unwrap();
+        assert_eq!(clear(&mut world, "a", "x", Kind::Peer, 1000), Ok(1));
+        assert_eq!(clear(&mut world, "a", "x", Kind::Group, 1000), Ok(1));
+        assert_eq!(clear(&mut world, "a", "y", Kind::Peer, 1000), Err(660_800_002));
+    }
+
+    #[test]
+    fn an_unlisted_user_is_registered_in_the_open_world_only() {
+        let mut open = World::sample();
+        for _ in 0..2 {
+            assert_eq!(clear(&mut open, "somebody", "x", Kind::Group, 1000), Ok(1));
+        }
+        assert_eq!(open.users(), 6);
+        assert_eq!(clear(&mut open, "alice", "x", Kind::Peer, 1000), Err(660_800_002));
+        let mut closed = World::from_csv("user,conv,type\na,b,0\n".as_bytes()).unwrap();
+        assert_eq!(clear(&mut closed, "b", "a", Kind::Peer, 1000), Err(660_500_002));
+    }
+
+    #[test]
+    fn last_active_orders_the_conversations_of_a_user() {
+        let csv = "last_active,type,conv,user,note\n5,0,old,a,\n9,2,#new,a,\n-7,0,older,a,\n5,0,tie,a,x\n1,0,x,b,\n";
+        let mut world = World::from_csv(csv.as_bytes()).unwrap();
+        for (conv, kind, rank) in [
+            ("#new", Kind::Group, 0),
+            ("old", Kind::Peer, 1),
+            ("tie", Kind::Peer, 2),
+            ("older", Kind::Peer, 3),
+        ] {
+            assert_eq!(clear(&mut world, "a", conv, kind, rank), Err(660_800_002), "{conv}");
+            assert_eq!(clear(&mut world, "a", conv, kind, rank + 1), Ok(1), "{conv}");
+        }
+        assert_eq!(clear(&mut world, "b", "x", Kind::Peer, 1), Ok(1));
+    }
+}

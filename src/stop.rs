@@ -1,0 +1,165 @@
+//! Why and how a run stops before its last row.
+//!
+//! A stop has two strengths. *Draining* takes no more rows and sends nothing more; what is in flight is finished, which
+//! takes at most the time for one attempt. *At once* gives up what is in flight too. The first reason stays the
+//! run's reason; a later one can only make the stop stronger.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Why a run stopped before its last row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal, by its number: SIGINT 2, SIGTERM 15, SIGHUP 1.
+    Signal(i32),
+    /// `--max-duration` is over.
+    MaxDuration(Duration),
+    /// The service was unreachable for `--give-up-after`; what the last attempt came to.
+    GaveUp {
+        /// The limit.
+        after: Duration,
+        /// What the last attempt came to.
+        why: String,
+    },
+    /// `--max-failures` was reached.
+    MaxFailures(u64),
+    /// The first rows were all rejected with this answer.
+    AllRejected {
+        /// How many there were.
+        rows: u64,
+        /// What was answered.
+        why: String,
+    },
+    /// No row can succeed: the app, the secret, the signature or the server's certificate.
+    Fatal {
+        /// The line of the row that showed it.
+        line: u64,
+        /// What was answered, and what to do.
+        why: String,
+    },
+    /// The report can't be written.
+    ReportFailed,
+    /// The input could not be read to its end; why.
+    InputFailed(String),
+}
+
+impl Stop {
+    /// The process's exit status.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Stop::GaveUp { .. } | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
+            Stop::Fatal { .. } => 6,
+            Stop::MaxDuration(_) => 7,
+            Stop::ReportFailed => 74,
+            Stop::InputFailed(_) => 4,
+            Stop::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Signal(2) => f.write_str("SIGINT"),
+            Stop::Signal(15) => f.write_str("SIGTERM"),
+            Stop::Signal(1) => f.write_str("SIGHUP"),
+            Stop::Signal(number) => write!(f, "signal {number}"),
+            Stop::MaxDuration(limit) => {
+                write!(f, "--max-duration {} is over", humantime::format_duration(*limit))
+            }
+            Stop::GaveUp { after, why } => write!(
+                f,
+                "the service was unreachable for {} (--give-up-after); last: {why}",
+                humantime::format_duration(*after)
+            ),
+            Stop::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
+            Stop::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
+            Stop::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
+            Stop::Fatal { line, why } => write!(f, "row {line}: {why}"),
+            Stop::ReportFailed => f.write_str("the report can't be written"),
+            Stop::InputFailed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Asks a run to stop, and tells its parts that it was asked. Clones share one state.
+///
+/// ```
+/// use zim_batch::stop::{Stop, Stopper};
+///
+/// let stopper = Stopper::new();
+/// assert_eq!(stopper.reason(), None);
+/// stopper.drain(Stop::Signal(2));
+/// stopper.at_once(Stop::Signal(15));
+/// assert_eq!(stopper.reason(), Some(Stop::Signal(2)));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    reason: Option<Stop>,
+    at_once: bool,
+}
+
+impl Stopper {
+    /// Nobody has asked yet.
+    pub fn new() -> Stopper {
+        Stopper {
+            state: Arc::new(watch::Sender::new(State::default())),
+        }
+    }
+
+    /// Take no more rows, send nothing more, finish what is in flight. `true` if this is the first stop.
+    pub fn drain(&self, reason: Stop) -> bool {
+        self.state.send_if_modified(|state| {
+            let first = state.reason.is_none();
+            state.reason.get_or_insert(reason);
+            first
+        })
+    }
+
+    /// Give up what is in flight too.
+    pub fn at_once(&self, reason: Stop) {
+        self.state.send_modify(|state| {
+            state.reason.get_or_insert(reason);
+            state.at_once = true;
+        });
+    }
+
+    /// The first reason given.
+    pub fn reason(&self) -> Option<Stop> {
+        self.state.borrow().reason.clone()
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.state.borrow().reason.is_some()
+    }
+
+    /// Completes when a stop is asked for, of either strength.
+    pub async fn asked(&self) {
+        self.wait_for(|state| state.reason.is_some()).await;
+    }
+
+    /// Completes when what is in flight is to be given up.
+    pub async fn asked_at_once(&self) {
+        self.wait_for(|state| state.at_once).await;
+    }
+
+    async fn wait_for(&self, condition: impl FnMut(&State) -> bool) {
+        let waited_for = self.state.subscribe().wait_for(condition).await.is_ok();
+        debug_assert!(waited_for, "the sender lives as long as self");
+    }
+}
+
+impl Default for Stopper {
+    fn default() -> Stopper {
+        Stopper::new()
+    }
+}

@@ -1,0 +1,238 @@
+//! The simulator from outside.
+//!
+//! Nothing of the crate but the simulator's public interface is used, so that it is held to the documents and not to
+//! the client that it is there to check.
+
+mod harness;
+mod limits_and_faults;
+
+use harness::{NONCE, SECRET, Simulator, parse, quick, signed, target_with, unix_now};
+use serde_json::Value;
+use zim_batch::simulator::{Options, World};
+
+#[tokio::test]
+async fn a_good_request_is_answered_as_documented() {
+    let simulator = Simulator::quick().await;
+    let answer = simulator.get(&signed("alice", "bob", "0")).await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.head.contains("content-type: application/json"),
+        "{}",
+        answer.head
+    );
+    assert!(answer.head.contains("\r\ndate: "), "{}", answer.head);
+    let json = answer.json();
+    assert_eq!(
+        (&json["Code"], &json["Message"]),
+        (&Value::from(0), &Value::from("success"))
+    );
+    let request_id: u64 = json["RequestId"].as_str().expect("text").parse().expect("decimal");
+    assert!(request_id > 1 << 53);
+    let other = simulator.get(&signed("alice", "bob", "0")).await;
+    assert_ne!(other.json()["RequestId"], json["RequestId"]);
+}
+
+#[tokio::test]
+async fn every_signature_vector_is_accepted_at_its_time() {
+    for (app, nonce, secret, at, signature) in [
+        (12345, NONCE, SECRET, 1_615_186_943, "43e5cfcca828314675f91b001390566a"),
+        (
+            1_234_567_890,
+            "0123456789abcdef",
+            "0123456789abcdef0123456789abcdef",
+            1_700_000_000,
+            "16623b00a07719a644da6752e631e98a",
+        ),
+        (1, "0000000000000000", "secret", 0, "1f56b39252777595759b8b2fe7de2270"),
+        (
+            u32::MAX,
+            "ffffffffffffffff",
+            "fedcba9876543210fedcba9876543210",
+            1_735_689_600,
+            "386b94f5ea059426ebc66e1f9a8ec070",
+        ),
+    ] {
+        let clock_offset = at - unix_now();
+        let options = Options {
+            app_id: app,
+            server_secret: secret.to_owned(),
+            clock_offset,
+            ..quick()
+        };
+        let simulator = Simulator::start(World::sample(), options).await;
+        let answer = simulator
+            .get(&target_with(&[
+                ("AppId", Some(&app.to_string())),
+                ("SignatureNonce", Some(nonce)),
+                ("Timestamp", Some(&at.to_string())),
+                ("Signature", Some(signature)),
+            ]))
+            .await;
+        assert_eq!(answer.code(), 0, "{app}");
+        let shown = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("date: "))
+            .expect("a Date header");
+        let year = if at == 0 {
+            "1970".to_owned()
+        } else {
+            (1970 + at / 31_556_952).to_string()
+        };
+        assert!(shown.contains(&year), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn every_violation_is_answered_with_its_code() {
+    let simulator = Simulator::quick().await;
+    let long = "x".repeat(33);
+    for (name, value, code) in [
+        ("Action", "", 100_000_006),
+        ("Action", "SendPeerMessage", 100_000_007),
+        ("AppId", "", 100_000_001),
+        ("AppId", "twelve", 100_000_001),
+        ("AppId", "54321", 100_000_011),
+        ("SignatureNonce", "", 100_000_008),
+        ("SignatureNonce", "xyz", 2),
+        ("Timestamp", "", 100_000_002),
+        ("Timestamp", "today", 100_000_003),
+        ("Timestamp", "1", 100_000_004),
+        ("SignatureVersion", "", 100_000_013),
+        ("SignatureVersion", "1.0", 100_000_014),
+        ("Signature", "", 100_000_009),
+        ("Signature", "00000000000000000000000000000000", 100_000_005),
+        ("FromUserId", "", 660_000_002),
+        ("FromUserId", &long, 660_000_012),
+        ("ConvId", "", 660_000_002),
+        ("ConvId", &long, 660_000_002),
+        ("ConvType", "", 660_000_002),
+        ("ConvType", "1", 660_000_002),
+        ("ConvType", "3", 660_000_002),
+        ("ConvId", "nobody", 660_800_002),
+        ("ConvType", "2", 660_800_002),
+    ] {
+        let answer = simulator.get(&target_with(&[(name, Some(value))])).await;
+        assert_eq!((answer.status, answer.code()), (200, code), "{name}={value}");
+        if value.is_empty() {
+            assert_eq!(
+                simulator.get(&target_with(&[(name, None)])).await.code(),
+                code,
+                "{name} left out"
+            );
+        }
+    }
+    for (addition, code) in [
+        ("&AppId=12345", 2),
+        ("&ConvId=bob", 2),
+        ("&x=%zz", 2),
+        ("&x=1", 0),
+        ("#x&ConvId=bob", 0),
+    ] {
+        assert_eq!(
+            simulator.get(&format!("{}{addition}", target_with(&[]))).await.code(),
+            code,
+            "{addition}"
+        );
+    }
+    assert_eq!(simulator.get("/").await.code(), 100_000_006);
+    let tally = simulator.stop().await;
+    assert_eq!(tally.refused + tally.accepted, tally.requests);
+    assert_eq!((tally.ok, tally.outside, tally.codes[&100_000_006]), (2, 2, 3));
+}
+
+#[tokio::test]
+async fn the_timestamp_may_be_ten_minutes_off() {
+    // With room for the clock to go on between signing and checking. The exact edge is a unit test's.
+    for (clock_offset, code) in [(595, 0), (601, 100_000_004), (-600, 0), (-606, 100_000_004)] {
+        let simulator = Simulator::start(
+            World::sample(),
+            Options {
+                clock_offset,
+                ..quick()
+            },
+        )
+        .await;
+        assert_eq!(simulator.clear("alice", "bob", "0").await, code, "{clock_offset}");
+    }
+}
+
+#[tokio::test]
+async fn another_path_or_method_is_told_apart_from_a_broken_request() {
+    let simulator = Simulator::quick().await;
+    let answer = simulator.get(&target_with(&[]).replacen('/', "/v2", 1)).await;
+    assert_eq!((answer.status, answer.code()), (404, 100_000_000));
+    let post = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        target_with(&[])
+    );
+    let answer = parse(&simulator.raw(post.as_bytes()).await.unwrap());
+    assert_eq!((answer.status, answer.code()), (405, 100_000_000));
+    assert!(answer.head.contains("allow: get"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn only_the_newest_1000_are_reachable_unless_the_limit_is_raised() {
+    let simulator = Simulator::quick().await;
+    assert_eq!(simulator.clear("archivist", "c1000", "0").await, 0);
+    assert_eq!(simulator.clear("archivist", "c1001", "0").await, 660_800_002);
+    let raised = Simulator::start(
+        World::sample(),
+        Options {
+            newest: 1200,
+            ..quick()
+        },
+    )
+    .await;
+    assert_eq!(raised.clear("archivist", "c1001", "0").await, 0);
+    assert_eq!(raised.clear("archivist", "c1200", "0").await, 0);
+}
+
+#[tokio::test]
+async fn every_change_is_one_event_with_the_ids_as_they_are() {
+    let simulator = Simulator::quick().await;
+    let ids = [
+        ("alice", "#1+1=2 ?", "2"),
+        ("q&a+x=y", "mary ann", "0"),
+        ("q&a+x=y", "#100%", "2"),
+        ("你 %+", "#é", "2"),
+    ];
+    for (user, conv, kind) in ids {
+        assert_eq!(simulator.clear(user, conv, kind).await, 0);
+    }
+    assert_eq!(
+        simulator.clear("alice", "#1+1=2 ?", "2").await,
+        0,
+        "nothing is unread any more"
+    );
+    assert_eq!(simulator.clear("bob", "alice", "0").await, 0, "nothing was unread");
+    assert_eq!(simulator.clear("alice", "nobody", "0").await, 660_800_002);
+    let events = simulator.events();
+    assert_eq!(events.len(), ids.len());
+    for (event, (user, conv, kind)) in events.iter().zip(ids) {
+        assert_eq!(event["event"], "conversationChanged");
+        assert_eq!(
+            (&event["user"], &event["conv"]),
+            (&Value::from(user), &Value::from(conv))
+        );
+        assert_eq!(
+            (event["type"].to_string().as_str(), &event["unread"]),
+            (kind, &Value::from(0))
+        );
+        assert!(event["at"].as_str().expect("a time").ends_with('Z'));
+    }
+    // A `+` that is not encoded arrives as a space, as on any server.
+    let careless = signed("alice", "x", "2").replace("ConvId=%78", "ConvId=%231+1%3D2+%3F");
+    assert_eq!(simulator.get(&careless).await.code(), 660_800_002);
+    assert_eq!(simulator.stop().await.cleared, 4);
+}
+
+#[tokio::test]
+async fn a_world_from_a_file_knows_only_what_the_file_says() {
+    let world = World::from_csv("user,conv,type,unread\nann,#g,group,2\n".as_bytes()).unwrap();
+    let simulator = Simulator::start(world, quick()).await;
+    assert_eq!(simulator.clear("ann", "#g", "2").await, 0);
+    assert_eq!(simulator.clear("ann", "#h", "2").await, 660_800_002);
+    assert_eq!(simulator.clear("bob", "#g", "2").await, 660_500_002);
+    assert_eq!(simulator.stop().await.rejected, 1);
+}
