@@ -31,6 +31,7 @@ pub mod client;
 pub mod error;
 pub mod event;
 pub mod limiter;
+pub mod quota;
 pub mod report;
 pub mod rows;
 pub mod run;

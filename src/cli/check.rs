@@ -164,6 +164,9 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         };
         words.extend(["--delimiter".into(), quoted(&name)]);
     }
+    if let Some(encoding) = args.encoding {
+        words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
+    }
     if let Some(columns) = &args.columns {
         words.extend(["--columns".into(), quoted(&columns.to_string())]);
     }

@@ -1,12 +1,16 @@
 //! `zim-batch clear`: the job.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
 use zim_batch::client::{App, Client};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
+use zim_batch::quota::{Quota, Turn};
 use zim_batch::report::progress::{Progress, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
@@ -23,19 +27,30 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     if args.output.dry_run {
         return check::check(&args.rows, args.pace.rate, args.output.json);
     }
+    let begun = Instant::now();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
+    let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
     let client = Client::new(app)?;
     report::refuse_existing(&output.report, output.existing)?;
 
     let mut input = Input::new(source, settings::format(&args.rows), &args);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
+    input.open()?;
     if output.existing != Existing::Resume {
         input.count()?;
-    } else if input.source.can_be_read_twice() {
-        Rows::open(&input.source, &input.format)?;
     }
+    let holder = format!(
+        "zim-batch (process {}, report {})",
+        std::process::id(),
+        output.report.display()
+    );
+    // With --no-wait before the report is begun, for a run that doesn't happen leaves nothing behind.
+    let turn_now = match &quota {
+        Some(quota) if args.pace.no_wait => Some(quota.take_turn_now(&holder)?),
+        _ => None,
+    };
     let mut files = Files::open(&output.report, &output.outside, output.existing)?;
     if output.existing == Existing::Resume {
         input.selection.done = files.take_done();
@@ -45,6 +60,22 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
 
     let progress = Progress::new(args.output.progress.into(), terminal, total);
     let stopper = Stopper::new();
+    let draining = |stop: &Stop| {
+        tracing::warn!(
+            "{stop}: taking no more rows, finishing the requests in flight (at most {}); once more stops at once",
+            humantime::format_duration(args.pace.timeout)
+        );
+    };
+    let mut signals = pin!(signals::watch(&stopper, draining));
+    let turn = tokio::select! {
+        turn = take_turn(quota, turn_now, &holder) => turn?,
+        () = until(begun, args.pace.max_duration) => {
+            stopper.drain(Stop::MaxDuration(args.pace.max_duration.unwrap_or_default()));
+            None
+        }
+        () = stopper.asked() => None,
+        () = &mut signals => unreachable!("it watches for ever"),
+    };
     let job = Job {
         plan,
         total,
@@ -53,24 +84,39 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress),
         limits: settings::limits(&args.pace),
         stopper: stopper.clone(),
-    };
-    let draining = |stop: &Stop| {
-        tracing::warn!(
-            "{stop}: taking no more rows, finishing the requests in flight (at most {}); once more stops at once",
-            humantime::format_duration(args.pace.timeout)
-        );
+        turn,
+        begun,
     };
     let ended = tokio::select! {
         ended = run::run(job) => ended,
-        () = signals::watch(&stopper, draining) => unreachable!("it watches for ever"),
+        () = &mut signals => unreachable!("it watches for ever"),
     };
-    if stopper.is_asked() {
+    if let Some(stop) = stopper.reason() {
+        if ended.is_ok() {
+            print_error(&format!("stopped: {stop}"));
+        }
         print_error(&format!(
             "to go on where this run ended: {}",
             resume_command(std::env::args_os())
         ));
     }
     tell(&ended?, args.output.json, logging.quiet)
+}
+
+/// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
+async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
+    match (quota, taken) {
+        (Some(quota), None) => quota.take_turn(holder).await.map(Some),
+        (_, taken) => Ok(taken),
+    }
+}
+
+/// Completes when `limit` has passed since `begun`; never without one.
+async fn until(begun: Instant, limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep_until(begun + limit).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn tell(summary: &Summary, json: bool, quiet: bool) -> Result<ExitCode, Error> {
@@ -114,6 +160,8 @@ struct Input {
     source: Source,
     format: Format,
     selection: Selection,
+    /// Input that can be read only once, opened.
+    stream: Option<Rows>,
     total: Option<u64>,
 }
 
@@ -127,13 +175,21 @@ impl Input {
                 dedupe: args.rows.dedupe,
                 ..Selection::default()
             },
+            stream: None,
             total: None,
         }
     }
 
+    /// Looks whether the input can be opened and its columns told.
+    fn open(&mut self) -> Result<(), Error> {
+        let rows = Rows::open(&self.source, &self.format)?;
+        self.stream = (!self.source.can_be_read_twice()).then_some(rows);
+        Ok(())
+    }
+
     /// The first pass, over a file: counts the rows, and compares them with the report's.
     fn count(&mut self) -> Result<(), Error> {
-        if self.source.can_be_read_twice() {
+        if self.stream.is_none() {
             let selection = Arc::new(std::mem::take(&mut self.selection));
             let mut rows = 0;
             for step in Plan::open(&self.source, &self.format, Arc::clone(&selection))? {
@@ -148,10 +204,10 @@ impl Input {
 
     /// The second pass; the only one over standard input, which then has to be compared with the report on the way.
     fn plan(self) -> Result<(Plan, Option<u64>), Error> {
-        let plan = Plan::open(&self.source, &self.format, Arc::new(self.selection))?;
-        let plan = match self.total {
-            Some(_) => plan,
-            None => plan.verify_first(),
+        let selection = Arc::new(self.selection);
+        let plan = match self.stream {
+            Some(rows) => Plan::new(rows, self.source.to_string(), selection)?.verify_first(),
+            None => Plan::open(&self.source, &self.format, selection)?,
         };
         Ok((plan, self.total))
     }

@@ -17,7 +17,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use zim_batch::error::Error;
 use zim_batch::event::Outcome;
 use zim_batch::report::progress::{Style, Terminal};
-use zim_batch::rows::{Columns, Source};
+use zim_batch::rows::{Columns, Encoding, Source};
 
 pub use shell::{print, print_error};
 
@@ -81,14 +81,14 @@ enum Command {
     },
     /// Print a shell's completion script
     #[command(
-        after_help = "Example:\n  zim-batch completions bash > ~/.local/share/bash-completion/completions/zim-batch"
+        after_help = "Examples:\n  zim-batch completions bash > ~/.local/share/bash-completion/completions/zim-batch"
     )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the man page
-    #[command(after_help = "Example:\n  zim-batch man | man -l -")]
+    #[command(after_help = "Examples:\n  zim-batch man | man -l -")]
     Man,
 }
 
@@ -130,6 +130,9 @@ pub struct RowsArgs {
     /// The delimiter, if the header line does not show it: one character, or 'tab'
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter)]
     delimiter: Option<u8>,
+    /// The encoding, by its WHATWG label, say gbk or windows-1252 [default: UTF-8, or UTF-16 with a byte order mark]
+    #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding)]
+    encoding: Option<&'static Encoding>,
     /// The header names of the columns: user=A,conv=B,type=C
     #[arg(long, value_name = "MAP")]
     columns: Option<Columns>,
@@ -247,6 +250,9 @@ struct PaceArgs {
     /// Stop taking rows after this long, finish those in flight
     #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
     max_duration: Option<Duration>,
+    /// Don't wait for another run on this machine that uses the same app's quota
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

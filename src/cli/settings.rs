@@ -10,7 +10,7 @@ use zim_batch::client::App;
 use zim_batch::error::Error;
 use zim_batch::event::Outcome;
 use zim_batch::report::Existing;
-use zim_batch::rows::{Format, Source};
+use zim_batch::rows::{Encoding, Format, Source};
 use zim_batch::run::Limits;
 
 use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs};
@@ -53,11 +53,17 @@ pub fn parse_outcome(text: &str) -> Result<Outcome, String> {
     })
 }
 
+/// Reads an encoding's label.
+pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
+    zim_batch::rows::encoding(text).ok_or_else(|| "it is not a label of the WHATWG's list, like gbk or big5".into())
+}
+
 /// How the rows are to be read.
 pub fn format(args: &RowsArgs) -> Format {
     Format {
         delimiter: args.delimiter,
         columns: args.columns.clone().unwrap_or_default(),
+        encoding: args.encoding,
     }
 }
 

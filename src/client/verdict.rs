@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::code::{self, Class};
 
@@ -44,13 +45,13 @@ pub enum Transport {
 
 /// The fields of ZIM's answer; others are ignored.
 #[derive(Deserialize)]
-struct Body {
+struct Body<'a> {
     #[serde(rename = "Code")]
     code: CodeField,
-    #[serde(rename = "Message", default)]
-    message: serde_json::Value,
-    #[serde(rename = "RequestId", default)]
-    request_id: serde_json::Value,
+    #[serde(rename = "Message", borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(rename = "RequestId", borrow)]
+    request_id: Option<&'a RawValue>,
 }
 
 /// `Code` is a number; some gateways make a numeric string of it.
@@ -84,10 +85,15 @@ impl CodeField {
 pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Verdict {
     // Lossy: a message in another encoding must not hide the code.
     let body = String::from_utf8_lossy(body);
-    let parsed = serde_json::from_str::<Body>(body.trim_start_matches('\u{feff}')).ok();
+    let body = body.trim_start_matches('\u{feff}').trim_ascii();
+    // Serde would take an array for the fields in their order, and so `[0]` for success.
+    let parsed = body
+        .starts_with('{')
+        .then(|| serde_json::from_str::<Body>(body).ok())
+        .flatten();
     let code = parsed.as_ref().and_then(|body| body.code.value());
     let (message, request_id) = match (&parsed, code) {
-        (Some(body), Some(_)) => (text(&body.message), text(&body.request_id)),
+        (Some(body), Some(_)) => (text(body.message), text(body.request_id)),
         _ => (without_code(status), String::new()),
     };
     Verdict {
@@ -145,11 +151,12 @@ fn without_code(status: StatusCode) -> String {
     }
 }
 
-fn text(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => clean(text),
-        other => clean(&other.to_string()),
+/// A JSON string's text; anything else as it stands, so that a number of any length keeps its digits.
+fn text(value: Option<&RawValue>) -> String {
+    let raw = value.map_or("null", RawValue::get);
+    match serde_json::from_str::<Option<String>>(raw) {
+        Ok(text) => clean(&text.unwrap_or_default()),
+        Err(_) => clean(raw),
     }
 }
 

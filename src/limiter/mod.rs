@@ -108,6 +108,17 @@ impl Limiter {
         }
     }
 
+    /// The starts of the last second, oldest first.
+    pub fn recent_starts(&self) -> Vec<Instant> {
+        self.state().pace.recent().collect()
+    }
+
+    /// Counts starts of an earlier run with the same quota: they fill the second too.
+    pub fn count_earlier(&self, starts: &[Instant]) {
+        let mut state = self.state();
+        starts.iter().for_each(|start| state.pace.foreign_start(*start));
+    }
+
     /// The server took a request: not too many.
     pub fn accepted(&self) {
         self.state().pace.accepted(Instant::now());

@@ -32,11 +32,21 @@ const SPACING: Duration = Duration::from_millis(4);
 /// The slowest the run gets, as a share of the cap.
 const FLOOR: f64 = 0.02;
 
-/// What one refusal among many accepted requests costs, as a share of the present level.
-const NUDGE: f64 = 0.01;
+/// What a refusal among many accepted requests costs, as a share of the level: at the cap, and how much more the
+/// further below it. Requests that left evenly can arrive too close together, and this is enough to end that.
+const NUDGE: f64 = 0.025;
+const NUDGE_BELOW: f64 = 0.1;
 
-/// The cubic curve's steepness: level regained per second cubed.
-const STEEPNESS: f64 = 5e-6;
+/// So many refusals within a second are no accident: the level drops to what was accepted in that second.
+const MANY: usize = 3;
+
+/// How long the level stays near the one that was too much: the cubic curve's steepness, in level per second cubed,
+/// when that was the cap itself.
+const STEEPNESS: f64 = 1e-7;
+
+/// When the level that was too much is below the cap, the curve is as steep as it takes to be back at the cap so long
+/// after leaving that level behind.
+const BACK_WITHIN: Duration = Duration::from_secs(15);
 
 /// Decides when the next request may start. Pure but for the clock: `now` is an argument.
 pub(super) struct Pace {
@@ -73,15 +83,24 @@ impl Pace {
         Ok(())
     }
 
+    /// The starts of the last second, oldest first.
+    pub fn recent(&self) -> impl Iterator<Item = Instant> {
+        self.window.starts()
+    }
+
+    /// Counts a start of somebody else with the same quota.
+    pub fn foreign_start(&mut self, at: Instant) {
+        self.window.push(at);
+    }
+
     /// The server took a request.
     pub fn accepted(&mut self, now: Instant) {
-        self.level.answered(false, now);
+        self.level.accepted(now);
     }
 
     /// The server refused a request, started at `started`, because there were too many.
     pub fn limited(&mut self, started: Instant, now: Instant) {
-        self.level.answered(true, now);
-        self.level.drop(started, now);
+        self.level.limited(self.rate, started, now);
     }
 
     /// The rate that is aimed at now, in requests a second.
@@ -145,11 +164,12 @@ struct Level {
     /// The level that was too much, and when it was left.
     high: f64,
     since: Instant,
-    /// The level right after it was left.
+    /// The level right after it was left, and the steepness of the way back.
     low: f64,
-    /// Answers of the last second: all, and the refusals among them.
-    answers: Window,
-    refusals: Window,
+    steepness: f64,
+    /// Answers within the last second, and refusals since the last drop to what was accepted.
+    accepted: Window,
+    refused: Window,
 }
 
 impl Level {
@@ -158,31 +178,39 @@ impl Level {
             high: 1.0,
             since: now,
             low: 1.0,
-            answers: Window::new(Duration::from_secs(1)),
-            refusals: Window::new(Duration::from_secs(1)),
+            steepness: STEEPNESS,
+            accepted: Window::new(Duration::from_secs(1)),
+            refused: Window::new(Duration::from_secs(1)),
         }
     }
 
     /// The cubic curve that leaves `low` at `since`, is flat at `high`, and goes on beyond it, at most to 1.
     fn at(&self, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
-        let back = ((self.high - self.low) / STEEPNESS).cbrt();
-        (STEEPNESS * (elapsed - back).powi(3) + self.high).clamp(FLOOR, 1.0)
+        let back = ((self.high - self.low) / self.steepness).cbrt();
+        (self.steepness * (elapsed - back).powi(3) + self.high).clamp(FLOOR, 1.0)
     }
 
-    fn answered(&mut self, limited: bool, now: Instant) {
-        self.answers.push(now);
-        if limited {
-            self.refusals.push(now);
-        }
+    fn accepted(&mut self, now: Instant) {
+        self.accepted.push(now);
     }
 
-    fn drop(&mut self, started: Instant, now: Instant) {
-        if started < self.since && self.low < 1.0 {
+    fn limited(&mut self, rate: f64, started: Instant, now: Instant) {
+        self.refused.push(now);
+        if started < self.since {
             return; // Sent before the last drop: it says nothing about the level since.
         }
         let level = self.at(now);
-        let share = NUDGE;
-        (self.high, self.low, self.since) = (level, (level * (1.0 - share)).max(FLOOR), now);
+        let nudged = level * (1.0 - NUDGE - NUDGE_BELOW * (1.0 - level));
+        let lower = if self.refused.count(now) >= MANY {
+            self.refused.clear();
+            (self.accepted.count(now) as f64 / rate).clamp(level / 2.0, nudged)
+        } else {
+            nudged
+        };
+        self.high = level;
+        self.low = lower.max(FLOOR).min(level);
+        self.since = now;
+        self.steepness = STEEPNESS + (1.0 - level) / BACK_WITHIN.as_secs_f64().powi(3);
     }
 }

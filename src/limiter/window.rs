@@ -45,6 +45,28 @@ impl Window {
         (free > now).then_some(free)
     }
 
+    /// How many there are within the span that ends now.
+    pub fn count(&mut self, now: Instant) -> usize {
+        while self
+            .starts
+            .front()
+            .is_some_and(|oldest| now.saturating_duration_since(*oldest) >= self.span)
+        {
+            self.starts.pop_front();
+        }
+        self.starts.len()
+    }
+
+    /// Those that there are, oldest first.
+    pub fn starts(&self) -> impl Iterator<Item = Instant> {
+        self.starts.iter().copied()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.starts.clear();
+    }
+
     /// The most starts there ever were within one span.
     pub fn peak(&self) -> usize {
         self.peak

@@ -38,13 +38,14 @@ pub struct Files {
     outcomes: Appender,
     outside: Appender,
     done: Done,
+    /// How many of the rows that are done are failed or invalid.
+    done_badly: u64,
 }
 
 impl Files {
     /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
     /// outside log up to the report.
     pub fn open(report: &Path, outside: &Path, existing: Existing) -> Result<Files, Error> {
-        refuse_existing(outside, existing)?;
         let file = open_report(report, existing)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -88,6 +89,7 @@ impl Files {
             outcomes: Appender::new(report, file, earlier.len)?,
             outside: Appender::new(outside, outside_file, 0)?,
             done: earlier.done,
+            done_badly: earlier.bad,
         };
         resume::copy_outside(report, earlier.len, &mut files.outside)?;
         for path in [report, outside] {
@@ -170,7 +172,7 @@ impl Report {
             outcomes: files.outcomes,
             outside: files.outside,
             progress,
-            tally: Tally::default(),
+            tally: Tally::new(files.done_badly),
             taken: Vec::new(),
             is_broken: false,
             paths,

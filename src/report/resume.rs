@@ -24,6 +24,8 @@ pub(super) struct Earlier {
     pub len: u64,
     /// The rows that have a record.
     pub done: Done,
+    /// How many of them are failed or invalid.
+    pub bad: u64,
 }
 
 /// Reads the report. A record that is torn or damaged, with nothing whole behind it, is left out of `len`; one in the
@@ -55,6 +57,7 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
                     path.display()
                 )));
             }
+            earlier.bad += u64::from(matches!(row.outcome, Outcome::Failed | Outcome::Invalid));
             earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
         } else {
             damaged.get_or_insert(record.line);

@@ -21,6 +21,7 @@ const LATENCY_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Tally {
     outcomes: [u64; Outcome::ALL.len()],
     already_done: u64,
+    done_badly: u64,
     not_run: u64,
     requests: u64,
     retries: u64,
@@ -33,12 +34,14 @@ pub(super) struct Tally {
     last_start: Option<Instant>,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
+impl Tally {
+    /// `done_badly`: how many of the rows that are done already are failed or invalid.
+    pub fn new(done_badly: u64) -> Tally {
         let longest = LATENCY_MAX.as_micros() as u64;
         Tally {
             outcomes: [0; Outcome::ALL.len()],
             already_done: 0,
+            done_badly,
             not_run: 0,
             requests: 0,
             retries: 0,
@@ -51,9 +54,7 @@ impl Default for Tally {
             last_start: None,
         }
     }
-}
 
-impl Tally {
     /// Counts everything but records, which count when they are written.
     pub fn count(&mut self, event: &Event) {
         match event {
@@ -132,6 +133,7 @@ impl Tally {
             invalid,
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
+            done_badly: self.done_badly,
             not_run: self.not_run + (rows - taken),
             requests: self.requests,
             retries: self.retries,
@@ -155,7 +157,7 @@ impl Tally {
             stopped: stopped.map(Stop::to_string),
             exit: match stopped {
                 Some(stop) => stop.exit_status(),
-                None if failed + invalid > 0 => 3,
+                None if failed + invalid + self.done_badly > 0 => 3,
                 None => 0,
             },
         }
@@ -183,6 +185,9 @@ pub struct Summary {
     pub skipped: u64,
     /// Rows that the report had already (`--resume`).
     pub already_done: u64,
+    /// Those of them that are failed or invalid: the exit status is that of the whole report.
+    #[serde(skip)]
+    pub done_badly: u64,
     /// Rows that got no record, because the run stopped first.
     pub not_run: u64,
     /// Requests sent by this run.
@@ -258,7 +263,11 @@ impl fmt::Display for Summary {
         line(f, "failed", self.failed, "see the report's message column")?;
         line(f, "invalid", self.invalid, "not sent; see the report's message column")?;
         line(f, "skipped", self.skipped, "repeated rows, not sent")?;
-        line(f, "already done", self.already_done, "by an earlier run")?;
+        let earlier = match self.done_badly {
+            0 => "by an earlier run".to_owned(),
+            bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
+        };
+        line(f, "already done", self.already_done, &earlier)?;
         line(f, "not run", self.not_run, "not in the report; --resume sends them")?;
         let took = humantime::format_duration(Duration::from_secs_f64((self.elapsed_s * 10.0).round() / 10.0));
         writeln!(

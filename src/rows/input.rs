@@ -1,9 +1,13 @@
-//! Where the bytes come from: a file or standard input, without a byte order mark.
+//! Where the text comes from: a file or standard input, packed or not, in whatever encoding, as UTF-8.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
+
+use encoding_rs::Encoding;
+use encoding_rs_io::DecodeReaderBytesBuilder;
+use flate2::read::MultiGzDecoder;
 
 use super::InputError;
 use super::header::{DELIMITERS, to_first_record};
@@ -61,8 +65,63 @@ pub(super) fn open(source: &Source) -> Result<Box<dyn Read + Send>, InputError> 
         })
 }
 
+/// The text of the input: unpacked if it is packed by gzip or zstd, which its first bytes tell, and in UTF-8.
+pub(super) struct Text {
+    pub reader: Box<dyn Read + Send>,
+    /// It was in another encoding: what could not be decoded is U+FFFD now.
+    pub is_decoded: bool,
+}
+
+impl Text {
+    /// A byte order mark says what the encoding is; without one it is `encoding`, or UTF-8.
+    pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
+        let (start, reader) = first_bytes(reader)?;
+        let unpacked: Box<dyn Read + Send> = match start[..] {
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
+            [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(reader)?),
+            _ => {
+                return Text::decoded(&start, reader, encoding);
+            }
+        };
+        let (start, reader) = first_bytes(unpacked)?;
+        Text::decoded(&start, reader, encoding)
+    }
+
+    fn decoded(
+        start: &[u8],
+        mut reader: Box<dyn Read + Send>,
+        encoding: Option<&'static Encoding>,
+    ) -> io::Result<Text> {
+        let marked = Encoding::for_bom(start);
+        if let Some((_, mark)) = marked {
+            reader.read_exact(&mut [0; 3][..mark])?;
+        }
+        let encoding = marked
+            .map(|(encoding, _)| encoding)
+            .or(encoding)
+            .unwrap_or(encoding_rs::UTF_8);
+        let is_decoded = encoding != encoding_rs::UTF_8;
+        if is_decoded {
+            let decoder = DecodeReaderBytesBuilder::new()
+                .encoding(Some(encoding))
+                .bom_override(false)
+                .build(reader);
+            reader = Box::new(decoder);
+        }
+        Ok(Text { reader, is_decoded })
+    }
+}
+
+/// Looks at the first four bytes; the reader given back still has them.
+fn first_bytes(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let mut start = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut start)?;
+    let whole = io::Cursor::new(start.clone()).chain(reader);
+    Ok((start, Box::new(whole)))
+}
+
 /// Reads until the first record is whole, and no further than that takes: standard input may be slow to come. Gives
-/// what was read, without its byte order mark, and the rest.
+/// what was read, and the rest.
 pub(super) fn first_record(
     mut reader: Box<dyn Read + Send>,
     delimiter: Option<u8>,
@@ -77,13 +136,9 @@ pub(super) fn first_record(
         };
         start.extend_from_slice(&chunk[..read]);
         if read == 0 || start.len() >= START_MAX || holds_first_record(&start, delimiter) {
-            break;
+            return Ok((start, BufReader::with_capacity(CHUNK, reader)));
         }
     }
-    if start.starts_with(b"\xef\xbb\xbf") {
-        start.drain(..3);
-    }
-    Ok((start, BufReader::with_capacity(CHUNK, reader)))
 }
 
 /// Whether the first record ends within `start`, whichever the delimiter turns out to be.

@@ -164,7 +164,10 @@ impl fmt::Display for Problem {
             Problem::TooLong(column, bytes) => {
                 write!(f, "{column} is {bytes} bytes long, at most {ID_MAX} are allowed")
             }
-            Problem::NotText(column) => write!(f, "{column} is not valid UTF-8 (see --encoding)"),
+            Problem::NotText(column) => write!(
+                f,
+                "{column} is not valid text in the input's encoding (UTF-8, or see --encoding)"
+            ),
             Problem::BadType(found) => write!(f, "type is '{found}', it must be 0 or peer, 2 or group"),
             Problem::UnclosedQuote => {
                 f.write_str("a quote opened here is never closed, so the rest of the input is in this row")
@@ -181,6 +184,22 @@ pub struct Format {
     pub delimiter: Option<u8>,
     /// Header names of the columns.
     pub columns: Columns,
+    /// The encoding, if it is neither UTF-8 nor UTF-16 with a byte order mark.
+    pub encoding: Option<&'static Encoding>,
+}
+
+/// A WHATWG encoding, by its label: see [`encoding`].
+pub use encoding_rs::Encoding;
+
+/// The encoding with this label, as the WHATWG's list has it.
+///
+/// ```
+/// assert!(zim_batch::rows::encoding("gbk").is_some());
+/// assert!(zim_batch::rows::encoding("windows-1252").is_some());
+/// assert!(zim_batch::rows::encoding("klingon").is_none());
+/// ```
+pub fn encoding(label: &str) -> Option<&'static Encoding> {
+    Encoding::for_label_no_replacement(label.as_bytes())
 }
 
 /// Input that can't be read as rows at all (exit status 4).
@@ -244,6 +263,8 @@ pub struct Rows {
     place: String,
     /// The header, if there is one, has been read over.
     begun: bool,
+    /// What could not be decoded is U+FFFD.
+    is_decoded: bool,
 }
 
 /// A row as it stands in the input, lent from it.
@@ -251,6 +272,7 @@ pub struct Rows {
 pub struct RawRow<'a> {
     record: Record<'a>,
     layout: Layout,
+    is_decoded: bool,
 }
 
 impl Rows {
@@ -262,11 +284,13 @@ impl Rows {
 
     /// Reads from anything; `place` names it in messages.
     pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
-        let (start, input) = input::first_record(reader, format.delimiter).map_err(|source| InputError::Read {
+        let error = |source| InputError::Read {
             place: place.to_owned(),
             line: 1,
             source,
-        })?;
+        };
+        let text = input::Text::new(reader, format.encoding).map_err(error)?;
+        let (start, input) = input::first_record(text.reader, format.delimiter).map_err(error)?;
         let layout = header::find_layout(&start, format, place)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
@@ -274,6 +298,7 @@ impl Rows {
             layout,
             place: place.to_owned(),
             begun: false,
+            is_decoded: text.is_decoded,
         })
     }
 
@@ -299,6 +324,7 @@ impl Rows {
         Ok(Some(RawRow {
             record: self.records.current(),
             layout: self.layout,
+            is_decoded: self.is_decoded,
         }))
     }
 }
@@ -329,8 +355,8 @@ impl<'a> RawRow<'a> {
             Some(Flaw::TooLong) => return Err(Problem::RecordTooLong),
             None => {}
         }
-        let user = id(self.record.get(self.layout.user), Column::User)?;
-        let conv = id(self.record.get(self.layout.conv), Column::Conv)?;
+        let user = self.id(self.layout.user, Column::User)?;
+        let conv = self.id(self.layout.conv, Column::Conv)?;
         let field = self
             .record
             .get(self.layout.conv_type)
@@ -340,6 +366,21 @@ impl<'a> RawRow<'a> {
             other => Problem::BadType(shown(Some(other)).chars().take(40).collect()),
         })?;
         Ok((user, conv, conv_type))
+    }
+
+    fn id(&self, index: usize, column: Column) -> Result<&'a str, Problem> {
+        let field = self.record.get(index).ok_or(Problem::Missing(column))?;
+        if field.is_empty() {
+            return Err(Problem::Empty(column));
+        }
+        let text = std::str::from_utf8(field).map_err(|_| Problem::NotText(column))?;
+        if self.is_decoded && text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Problem::NotText(column));
+        }
+        if field.len() > ID_MAX {
+            return Err(Problem::TooLong(column, field.len()));
+        }
+        Ok(text)
     }
 
     /// The row as the report writes it: user, conversation, type.
@@ -377,18 +418,6 @@ impl<'a> RawRow<'a> {
             }
         }
     }
-}
-
-fn id(field: Option<&[u8]>, column: Column) -> Result<&str, Problem> {
-    let field = field.ok_or(Problem::Missing(column))?;
-    if field.is_empty() {
-        return Err(Problem::Empty(column));
-    }
-    let text = std::str::from_utf8(field).map_err(|_| Problem::NotText(column))?;
-    if field.len() > ID_MAX {
-        return Err(Problem::TooLong(column, field.len()));
-    }
-    Ok(text)
 }
 
 fn shown(field: Option<&[u8]>) -> Cow<'_, str> {

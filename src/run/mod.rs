@@ -21,6 +21,7 @@ use crate::client::Service;
 use crate::error::Error;
 use crate::event::{Event, Outcome, Record};
 use crate::limiter::Limiter;
+use crate::quota::Turn;
 use crate::report::Report;
 use crate::report::summary::Summary;
 use crate::rows::{Plan, PlanError, Step};
@@ -90,11 +91,15 @@ pub struct Job<S> {
     pub limits: Limits,
     /// Stops the run from outside, and remembers why it stopped.
     pub stopper: Stopper,
+    /// The turn to use the app's quota; `None` if the caller sees to it that nobody else uses it.
+    pub turn: Option<Turn>,
+    /// From when `max_duration` counts.
+    pub begun: Instant,
 }
 
 /// What the tasks of a run share.
 struct Shared<S> {
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
     service: S,
     limits: Limits,
     stopper: Stopper,
@@ -102,7 +107,7 @@ struct Shared<S> {
     slots: Arc<Semaphore>,
     /// Held by a row whose answer most likely every row would get: no new rows until it is clear.
     suspicion: tokio::sync::Mutex<()>,
-    health: Mutex<Health>,
+    health: Arc<Mutex<Health>>,
     events: mpsc::Sender<Message>,
 }
 
@@ -123,7 +128,6 @@ impl<S> Shared<S> {
 /// Runs the job to its end, or to the stop that comes first. The summary says which; an `Err` is a report that could
 /// not be written (the run then has stopped, and the report can be resumed).
 pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
-    let begun = Instant::now();
     let Job {
         plan,
         total,
@@ -132,25 +136,32 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         mut report,
         limits,
         stopper,
+        mut turn,
+        begun,
     } = job;
+    if let Some(turn) = &mut turn {
+        limiter.count_earlier(&turn.earlier_starts());
+        turn.write_down(&limiter.recent_starts());
+    }
     let (events, mut received) = mpsc::channel(EVENTS_WAITING);
     let (steps_out, steps) = mpsc::channel(READ_AHEAD);
     std::thread::Builder::new()
         .name("rows".into())
         .spawn(move || read_ahead(plan, &steps_out))
         .map_err(|error| Error::Unexpected(format!("no thread could be started to read the rows: {error}")))?;
+    let limiter = Arc::new(limiter);
+    let health = Arc::new(Mutex::new(Health::default()));
     let mut policy = Policy::new(limits.clone(), begun);
     let shared = Arc::new(Shared {
         slots: Arc::new(Semaphore::new(limits.max_in_flight)),
-        limiter,
+        limiter: Arc::clone(&limiter),
         service,
         limits,
         stopper: stopper.clone(),
         suspicion: tokio::sync::Mutex::new(()),
-        health: Mutex::new(Health::default()),
+        health: Arc::clone(&health),
         events,
     });
-    let view = Arc::downgrade(&shared);
     tokio::spawn(take_rows(steps, shared));
 
     let mut failure = None;
@@ -177,9 +188,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
                 }
             }
             _ = tick.tick() => {
-                if let Some(shared) = view.upgrade() {
-                    report.show(shared.limiter.rate());
-                    let health = shared.health.lock().expect("nothing panics while it holds the health");
+                report.show(limiter.rate());
+                turn.iter_mut().for_each(|turn| turn.write_down(&limiter.recent_starts()));
+                {
+                    let health = health.lock().expect("nothing panics while it holds the health");
                     policy.check_time(health.failing_for(Instant::now()), &stopper);
                 }
                 if let Some(error) = disk.sync(&report).await {
@@ -189,6 +201,8 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
+    turn.iter_mut()
+        .for_each(|turn| turn.write_down(&limiter.recent_starts()));
     let summary = report.finish(total.unwrap_or_default(), begun.elapsed(), stopper.reason().as_ref());
     match failure {
         Some(error) => Err(error),

@@ -1,0 +1,124 @@
+//! Connections that misbehave: what HTTP libraries do behind one's back must not happen, and what servers do must not hurt.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Answer, Desk, Options, Server, kind_server, named_rows};
+
+#[test]
+fn a_server_that_sends_without_end_costs_a_row_but_no_memory() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "flood" => Answer::Flood(400 << 20),
+        "hold" => Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))),
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    let call = desk
+        .clear(&server, named_rows(["a", "flood", "hold"]))
+        .flag("--max-attempts", "1");
+
+    let mut running = call.flag("--timeout", "10s").spawn();
+    let mut peak = 0;
+    while running.is_running() {
+        peak = peak.max(running.peak_memory_kib().unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    running.wait().assert_status(3);
+    assert!((1..150 << 10).contains(&peak), "{peak} KiB of memory");
+    let records = desk.report_by_user();
+    let outcomes = ["a", "flood", "hold"].map(|user| records[user].outcome.as_str());
+    assert_eq!(outcomes, ["ok", "failed", "ok"]);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let elsewhere = kind_server();
+        let url = elsewhere.url();
+        let server = Server::start(move |request, _| {
+            let location = vec![("Location", format!("{url}{}", request.target))];
+            let is_it = request.user() == "it";
+            if is_it {
+                Answer::Raw {
+                    status,
+                    headers: location,
+                    body: String::new(),
+                }
+            } else {
+                Answer::Code(0, "")
+            }
+        });
+        let desk = Desk::new();
+
+        desk.clear(&server, named_rows(["a", "it", "b"]))
+            .flag("--max-attempts", "1")
+            .run()
+            .assert_status(3);
+
+        let record = &desk.report_by_user()["it"];
+        assert_eq!(
+            (record.outcome.as_str(), record.http.as_str()),
+            ("failed", status.to_string().as_str())
+        );
+        assert_eq!(
+            (elsewhere.connections(), server.requests().len()),
+            (0, 3),
+            "after {status}"
+        );
+        server.assert_well_formed();
+    }
+}
+
+#[test]
+fn the_http_library_sends_nothing_again_by_itself() {
+    let server = Server::start(
+        |request, n| match (request.user().trim_start_matches('u').parse::<usize>(), n) {
+            (Ok(number), 1) if number % 10 == 3 => Answer::Close,
+            (Ok(number), 1) if number % 10 == 6 => Answer::Reset,
+            _ => Answer::Code(0, "success"),
+        },
+    );
+    let desk = Desk::new();
+
+    let outcome = desk.clear(&server, support::rows(100)).flag("--rate", "50").run();
+
+    outcome.assert_status(0);
+    for record in desk.report() {
+        let requests = server.requests_of(&record.user).len();
+        let expected = if [3, 6].contains(&(record.line as usize - 1).rem_euclid(10)) {
+            2
+        } else {
+            1
+        };
+        assert_eq!((record.attempts, requests), (expected, expected), "{record:?}");
+    }
+    let reused = server.requests().len() > server.connections();
+    assert!(reused, "no connection was reused, so that this has shown nothing");
+    outcome.summary().assert_counts(&[("requests", 120), ("retries", 20)]);
+}
+
+#[test]
+fn a_connection_that_the_server_closes_between_requests_costs_no_row() {
+    for answers in [1, 3] {
+        let options = Options {
+            answers_per_connection: Some(answers),
+            ..Options::default()
+        };
+        let server = Server::with(options, |_, _| Answer::Code(0, "success"));
+        let desk = Desk::new();
+
+        let outcome = desk.clear(&server, support::rows(60)).flag("--rate", "50").run();
+
+        outcome.assert_status(0);
+        assert_eq!(desk.report_by_user().len(), 60);
+        let summary = outcome.summary();
+        summary.assert_counts(&[("ok", 60)]);
+        assert!(
+            server.requests().len() as u64 <= summary.count("requests"),
+            "sends that the summary does not know"
+        );
+        server.assert_well_formed();
+    }
+}

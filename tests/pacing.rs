@@ -1,0 +1,237 @@
+//! When requests leave: evenly, never more than the rate in any second, retries counted.
+
+mod support;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use support::{Answer, Desk, Options, Request, Server, kind_server, named_rows, rows};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The most of these that lie within any one second.
+fn peak(requests: &[Request]) -> usize {
+    let after = |first: &Request| {
+        requests
+            .iter()
+            .filter(|r| r.at >= first.at && r.at < first.at + SECOND)
+            .count()
+    };
+    requests.iter().map(after).max().unwrap_or_default()
+}
+
+/// Requests a second from the first of these to the last.
+fn rate(requests: &[Request]) -> f64 {
+    let [first, .., last] = requests else {
+        panic!("too few requests for a rate")
+    };
+    (requests.len() - 1) as f64 / (last.at - first.at).as_secs_f64()
+}
+
+fn span(requests: &[Request]) -> Duration {
+    requests[requests.len() - 1].at - requests[0].at
+}
+
+#[test]
+fn five_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
+    let options = Options {
+        cap: Some(20),
+        ..Options::default()
+    };
+    let server = Server::with(options, |_, _| Answer::Code(0, "success"));
+    let desk = Desk::new();
+
+    let outcome = desk.clear(&server, rows(500)).without("--rate").run();
+
+    outcome.assert_status(0);
+    let requests = server.requests();
+    let refused = requests.iter().filter(|request| !request.is_accepted).count();
+    assert_eq!((refused, requests.len()), (0, 500), "refused, and all");
+    assert!(peak(&requests) <= 20, "{} requests in one second", peak(&requests));
+    assert!(rate(&requests) >= 19.7, "{} requests a second", rate(&requests));
+    for (index, ten) in requests.windows(10).enumerate() {
+        assert!(
+            span(ten) >= Duration::from_millis(350),
+            "a burst at request {index}: ten in {:?}",
+            span(ten)
+        );
+    }
+    let summary = outcome.summary();
+    summary.assert_counts(&[("requests", 500), ("limited", 0), ("retries", 0)]);
+    assert!((10..=20).contains(&summary.count("peak_1s")), "{summary:?}");
+    let elapsed = summary.0["elapsed_s"].as_f64().unwrap();
+    assert!(
+        (24.5..26.5).contains(&elapsed),
+        "{elapsed} s for 500 rows at 20 a second"
+    );
+    server.assert_well_formed();
+}
+
+#[test]
+fn retries_pass_the_same_gate() {
+    let server = Server::start(|request, n| match (request.user().starts_with("busy"), n) {
+        (true, 1) => Answer::Code(1, "server busy"),
+        _ => Answer::Code(0, "success"),
+    });
+    let users = (0..150).map(|n| {
+        if n % 3 == 1 {
+            format!("busy{n}")
+        } else {
+            format!("u{n}")
+        }
+    });
+    let desk = Desk::new();
+
+    let outcome = desk.clear(&server, named_rows(users)).flag("--rate", "40").run();
+
+    outcome
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("requests", 200), ("retries", 50), ("ok", 150)]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 200);
+    assert!(
+        peak(&requests) <= 41,
+        "{} requests in one second at --rate 40",
+        peak(&requests)
+    ); // one for the way here
+    let first_tries: Vec<_> = requests.iter().filter(|request| request.n == 1).cloned().collect();
+    assert!(
+        rate(&first_tries) < 38.0,
+        "retries were sent beside the rows, not among them"
+    );
+}
+
+#[test]
+fn a_rate_may_be_a_fraction() {
+    for (fraction, count, at_least) in [("2.5", 6, 1900), ("0.5", 2, 1900)] {
+        let (desk, server) = (Desk::new(), kind_server());
+
+        desk.clear(&server, rows(count))
+            .flag("--rate", fraction)
+            .run()
+            .assert_status(0);
+
+        let took = span(&server.requests());
+        let expected = Duration::from_millis(at_least)..Duration::from_millis(at_least + 1000);
+        assert!(
+            expected.contains(&took),
+            "{count} requests at {fraction} a second took {took:?}"
+        );
+    }
+}
+
+#[test]
+fn no_more_requests_are_open_at_once_than_allowed() {
+    let server = Server::start(|_, _| Answer::After(Duration::from_millis(200), Box::new(Answer::Code(0, "success"))));
+    let desk = Desk::new();
+
+    desk.clear(&server, rows(30))
+        .flag("--max-in-flight", "3")
+        .run()
+        .assert_status(0);
+
+    assert_eq!(server.most_open(), 3);
+    assert_eq!(server.requests().len(), 30);
+}
+
+#[test]
+fn a_slow_service_does_not_slow_the_start_of_requests() {
+    let server = Server::start(|_, _| Answer::After(2 * SECOND, Box::new(Answer::Code(0, "success"))));
+    let desk = Desk::new();
+
+    desk.clear(&server, rows(50))
+        .flag("--rate", "20")
+        .run()
+        .assert_status(0);
+
+    let rate = rate(&server.requests());
+    assert!(rate > 18.0, "{rate} requests a second, when each takes two seconds");
+    assert!(server.most_open() > 30, "{} open", server.most_open());
+}
+
+#[test]
+fn limited_answers_slow_the_whole_run_which_then_creeps_back() {
+    const LIMITED_FOR: Duration = Duration::from_secs(6);
+    let accepted = Mutex::new(Vec::<Instant>::new());
+    let began = Instant::now();
+    // At most 20 in any second for six seconds; after that, whatever comes.
+    let server = Server::start(move |request, _| {
+        let mut accepted = accepted.lock().unwrap();
+        accepted.retain(|at| request.at.saturating_duration_since(*at) < SECOND);
+        if accepted.len() >= 20 && began.elapsed() < LIMITED_FOR {
+            return Answer::Code(7, "more requests per second than allowed");
+        }
+        accepted.push(request.at);
+        Answer::Code(0, "success")
+    });
+    let desk = Desk::new();
+    let call = desk.clear(&server, rows(900)).flag("--rate", "40");
+
+    let outcome = call.flag("--max-duration", "16s").run();
+
+    outcome.assert_status(7);
+    let requests = server.requests();
+    let a_second = |from: u32, to: u32| {
+        let [after, before] = [from, to].map(|seconds| began + seconds * SECOND);
+        let count = requests.iter().filter(|r| r.at >= after && r.at < before).count();
+        count as f64 / f64::from(to - from)
+    };
+    let (slowed, back) = (a_second(4, 6), a_second(12, 15));
+    assert!(
+        slowed < 30.0,
+        "{slowed} requests a second of 40, after four seconds with a limit of 20"
+    );
+    assert!(slowed > 10.0, "{slowed} requests a second, when 20 are allowed");
+    assert!(
+        back > slowed * 1.2,
+        "{back} requests a second, seven seconds after the limit has gone; {slowed} before"
+    );
+    assert!(
+        peak(&requests) <= 41,
+        "{} requests in one second at --rate 40",
+        peak(&requests)
+    );
+}
+
+#[test]
+fn a_stall_is_not_made_good_by_a_burst() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut running = desk.clear(&server, rows(60)).flag("--rate", "20").spawn();
+    running.wait_until("the run is under way", || server.requests().len() >= 15);
+
+    running.signal("STOP");
+    std::thread::sleep(2 * SECOND);
+    let before = server.requests().len();
+    running.signal("CONT");
+
+    running.wait().assert_status(0);
+    let requests = server.requests();
+    assert!(before < 25, "the stall came too late: {before} requests");
+    let after = &requests[before..];
+    assert_eq!(requests.len(), 60);
+    assert!(
+        span(&after[..8]) >= Duration::from_millis(250),
+        "eight requests in {:?} after a stall",
+        span(&after[..8])
+    );
+    assert!(
+        peak(after) <= 21,
+        "{} requests in one second after a stall",
+        peak(after)
+    ); // one for the way here
+}
+
+#[test]
+fn a_rate_that_is_none_is_a_usage_error() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for rate in ["0", "-1", "NaN", "inf", "fast", ""] {
+        let outcome = desk
+            .clear(&server, rows(2))
+            .without("--rate")
+            .arg(&format!("--rate={rate}"))
+            .run();
+        outcome.assert_status(2).assert_says(&["--rate"]);
+    }
+    assert_eq!(server.requests().len(), 0);
+}

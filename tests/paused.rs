@@ -1,0 +1,413 @@
+//! Pacing and whole runs in Tokio's paused time: hours of sending, exact and at once. No sockets: the service is a
+//! function, and what it sees is when requests start.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use reqwest::StatusCode;
+use tokio::time::{Instant, advance, sleep};
+use zim_batch::client::verdict::{Transport, Verdict, judge, no_answer};
+use zim_batch::client::{Attempt, Service};
+use zim_batch::limiter::Limiter;
+use zim_batch::report::progress::{Progress, Style, Terminal};
+use zim_batch::report::summary::Summary;
+use zim_batch::report::{Existing, Files, Report};
+use zim_batch::rows::{Format, Plan, Row, Selection, Source};
+use zim_batch::run::{Job, Limits, run};
+use zim_batch::stop::Stopper;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn in_paused_time<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
+}
+
+/// The most starts within any one second, the window closed at neither end moment more than it has to be.
+fn peak(starts: &[Instant]) -> usize {
+    let mut sorted = starts.to_vec();
+    sorted.sort();
+    (0..sorted.len())
+        .map(|first| {
+            sorted[first..]
+                .iter()
+                .take_while(|start| **start - sorted[first] < SECOND)
+                .count()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// What one caller does at the gate, again and again.
+#[derive(Debug, Clone)]
+struct Caller {
+    /// How long it stays away between two requests, in milliseconds.
+    away: u64,
+    requests: usize,
+    /// The nth request is told that there are too many.
+    limited: Option<usize>,
+}
+
+fn caller() -> impl Strategy<Value = Caller> {
+    let away = prop_oneof![Just(0), 1..200u64, 200..5000u64];
+    (away, 1..60usize, prop::option::of(0..60usize)).prop_map(|(away, requests, limited)| Caller {
+        away,
+        requests,
+        limited,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_second_ever_holds_more_than_the_cap(
+        rate in prop_oneof![Just(20.0), Just(1.0), Just(7.0), Just(150.0), Just(0.5)],
+        callers in prop::collection::vec(caller(), 1..20),
+        stalls in prop::collection::vec((0..20_000u64, 1..3000u64), 0..6),
+    ) {
+        let starts = in_paused_time(async move {
+            let limiter = Arc::new(Limiter::new(rate));
+            let starts = Arc::new(Mutex::new(Vec::new()));
+            let mut tasks = Vec::new();
+            for caller in callers {
+                let (limiter, starts) = (Arc::clone(&limiter), Arc::clone(&starts));
+                tasks.push(tokio::spawn(async move {
+                    for nth in 0..caller.requests {
+                        let _ = limiter.ready().await;
+                        let now = Instant::now();
+                        starts.lock().unwrap().push(now);
+                        sleep(Duration::from_millis(caller.away)).await;
+                        match caller.limited == Some(nth) {
+                            true => limiter.limited(now, None),
+                            false => limiter.accepted(),
+                        }
+                    }
+                }));
+            }
+            // A stall: the process sleeps, and wakes to find that every timer is long due.
+            tokio::spawn(async move {
+                for (after, long) in stalls {
+                    sleep(Duration::from_millis(after)).await;
+                    advance(Duration::from_millis(long)).await;
+                }
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+            Arc::try_unwrap(starts).unwrap().into_inner().unwrap()
+        });
+        let cap = f64::ceil(rate) as usize;
+        prop_assert!(peak(&starts) <= cap, "{} within a second, {cap} allowed", peak(&starts));
+    }
+}
+
+#[test]
+fn twenty_a_second_are_at_least_19_9_and_evenly_spaced() {
+    in_paused_time(async {
+        let limiter = Limiter::new(20.0);
+        let begun = Instant::now();
+        let mut last = None;
+        for _ in 0..2000 {
+            let _ = limiter.ready().await;
+            let now = Instant::now();
+            if let Some(last) = last.replace(now) {
+                let gap = now - last;
+                assert!((45..=56).contains(&gap.as_millis()), "{gap:?}");
+            }
+        }
+        let rate = 1999.0 / begun.elapsed().as_secs_f64();
+        assert!((19.9..20.0).contains(&rate), "{rate}");
+    });
+}
+
+#[test]
+fn after_a_stall_nothing_is_made_up_for() {
+    in_paused_time(async {
+        let limiter = Limiter::new(20.0);
+        for _ in 0..40 {
+            let _ = limiter.ready().await;
+        }
+        advance(Duration::from_secs(600)).await;
+        let begun = Instant::now();
+        for _ in 0..21 {
+            let _ = limiter.ready().await;
+        }
+        assert!(begun.elapsed() >= SECOND, "21 within {:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_retry_after_keeps_everybody_waiting() {
+    in_paused_time(async {
+        let limiter = Limiter::new(20.0);
+        let _ = limiter.ready().await;
+        let begun = Instant::now();
+        limiter.limited(begun, Some(Duration::from_secs(30)));
+        let _ = limiter.ready().await;
+        assert!(begun.elapsed() >= Duration::from_secs(30));
+    });
+}
+
+#[test]
+fn one_refusal_now_and_then_hardly_slows_a_long_run() {
+    in_paused_time(async {
+        let limiter = Limiter::new(20.0);
+        let begun = Instant::now();
+        for nth in 0..20_000 {
+            let _ = limiter.ready().await;
+            match nth % 2000 {
+                999 => limiter.limited(Instant::now(), None),
+                _ => limiter.accepted(),
+            }
+        }
+        let rate = 20_000.0 / begun.elapsed().as_secs_f64();
+        assert!(rate > 19.6, "{rate}");
+    });
+}
+
+/// A server that takes `cap` in any second, of which others use `competing` a second; answers after 30 ms.
+async fn send_to_strict_server(limiter: &Limiter, cap: usize, time: Duration, competing: f64) -> (usize, usize) {
+    let begun = Instant::now();
+    let mut window: Vec<Instant> = Vec::new();
+    let mut others = begun;
+    let (mut accepted, mut refused) = (0, 0);
+    while begun.elapsed() < time {
+        let _ = limiter.ready().await;
+        let now = Instant::now();
+        while competing > 0.0 && others <= now {
+            window.push(others);
+            others += Duration::from_secs_f64(1.0 / competing);
+        }
+        window.retain(|at| now - *at < SECOND);
+        if window.len() < cap {
+            window.push(now);
+            accepted += 1;
+            limiter.accepted();
+        } else {
+            refused += 1;
+            limiter.limited(now, None);
+        }
+    }
+    (accepted, refused)
+}
+
+#[test]
+fn a_run_settles_at_what_others_leave_and_comes_back_when_they_are_gone() {
+    in_paused_time(async {
+        let limiter = Limiter::new(20.0);
+        send_to_strict_server(&limiter, 20, Duration::from_secs(10), 0.0).await;
+        send_to_strict_server(&limiter, 20, Duration::from_secs(5), 10.0).await;
+        let (accepted, refused) = send_to_strict_server(&limiter, 20, Duration::from_secs(60), 10.0).await;
+        let rate = accepted as f64 / 60.0;
+        assert!((9.0..10.5).contains(&rate), "{rate} accepted a second");
+        assert!(refused * 20 < accepted, "{refused} refused, {accepted} accepted");
+        send_to_strict_server(&limiter, 20, Duration::from_secs(30), 0.0).await;
+        let (accepted, refused) = send_to_strict_server(&limiter, 20, Duration::from_secs(10), 0.0).await;
+        assert!(
+            accepted >= 196 && refused == 0,
+            "{accepted} accepted, {refused} refused"
+        );
+    });
+}
+
+/// A service that answers as the function says, after as long as it says, and remembers when requests started.
+struct Scripted<F> {
+    answer: F,
+    sent: Arc<Mutex<Vec<(u64, Instant)>>>,
+}
+
+impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
+    async fn attempt(&self, row: &Row) -> Attempt {
+        let sent_at = Instant::now();
+        let nth = {
+            let mut sent = self.sent.lock().unwrap();
+            sent.push((row.line, sent_at));
+            sent.iter().filter(|(line, _)| *line == row.line).count()
+        };
+        let (latency, verdict) = (self.answer)(row, nth);
+        sleep(latency).await;
+        Attempt {
+            verdict,
+            sent_at,
+            latency,
+            clock_ahead: None,
+        }
+    }
+}
+
+fn code(code: i64) -> Verdict {
+    judge(
+        StatusCode::OK,
+        format!(r#"{{"Code":{code},"Message":"m"}}"#).as_bytes(),
+        None,
+    )
+}
+
+/// Runs `rows` rows against the service; gives the summary, what was sent, and the report's lines with their outcomes.
+async fn run_all<F>(rows: usize, limits: Limits, answer: F) -> (Summary, Vec<(u64, Instant)>, HashMap<u64, String>)
+where
+    F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static,
+{
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut csv = std::fs::File::create(path("rows.csv")).unwrap();
+    writeln!(csv, "user,conv,type").unwrap();
+    for row in 0..rows {
+        writeln!(csv, "u{row},c{row},0").unwrap();
+    }
+    let source = Source::File(path("rows.csv"));
+    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse).unwrap();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let job = Job {
+        plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
+        total: Some(rows as u64),
+        limiter: Limiter::new(20.0),
+        service: Scripted {
+            answer,
+            sent: Arc::clone(&sent),
+        },
+        report: Report::new(
+            files,
+            (path("out.csv"), path("outside.csv")),
+            Progress::new(Style::None, Terminal::new(), None),
+        ),
+        limits,
+        stopper: Stopper::new(),
+        turn: None,
+        begun: Instant::now(),
+    };
+    let summary = run(job).await.unwrap();
+    let outcomes = outcomes(&path("out.csv"));
+    let sent = sent.lock().unwrap().clone();
+    (summary, sent, outcomes)
+}
+
+/// The outcome of each line; fails if a line is there twice.
+fn outcomes(report: &Path) -> HashMap<u64, String> {
+    let mut outcomes = HashMap::new();
+    for record in csv::Reader::from_path(report).unwrap().records() {
+        let record = record.unwrap();
+        let twice = outcomes.insert(record[0].parse().unwrap(), record[4].to_owned());
+        assert_eq!(twice, None, "line {} is reported twice", &record[0]);
+    }
+    outcomes
+}
+
+/// A number that looks random and is the same each time.
+fn mixed(row: &Row, nth: usize) -> u64 {
+    let mut x = row.line.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (nth as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^= x >> 31;
+    x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 29)
+}
+
+#[test]
+fn retries_pay_like_everyone_else_and_every_row_ends_once() {
+    in_paused_time(async {
+        let (summary, sent, outcomes) = run_all(3000, Limits::default(), |row, nth| {
+            let chance = mixed(row, nth);
+            let latency = Duration::from_millis(chance % 3000);
+            let verdict = match chance % 100 {
+                0..10 => code(660_000_001),
+                10..14 => no_answer(Transport::Broken, "connection reset".into(), None),
+                14 => code(7),
+                15..20 => code(660_800_002),
+                20..23 => code(660_500_002),
+                _ => code(0),
+            };
+            (latency, verdict)
+        })
+        .await;
+        let starts: Vec<Instant> = sent.iter().map(|(_, at)| *at).collect();
+        assert!(peak(&starts) <= 20, "{} within a second", peak(&starts));
+        assert_eq!(outcomes.len(), 3000);
+        assert_eq!(
+            (summary.rows, summary.not_run, summary.requests),
+            (3000, 0, sent.len() as u64)
+        );
+        assert!(summary.adds_up() && summary.peak_1s <= 20);
+        assert!(
+            summary.retries > 300 && summary.outside > 100 && summary.failed > 50,
+            "{summary:?}"
+        );
+        // Rows leave in file order: their first requests do.
+        let mut seen = std::collections::HashSet::new();
+        let firsts: Vec<u64> = sent
+            .iter()
+            .map(|(line, _)| *line)
+            .filter(|line| seen.insert(*line))
+            .collect();
+        assert!(firsts.is_sorted());
+    });
+}
+
+#[test]
+fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let is_down = move || (20..3620).contains(&begun.elapsed().as_secs());
+        let limits = Limits {
+            max_attempts: 3,
+            give_up_after: Duration::from_secs(7200),
+            ..Limits::default()
+        };
+        let (summary, sent, outcomes) = run_all(1000, limits, move |_, _| match is_down() {
+            true => (Duration::from_millis(5), judge(StatusCode::BAD_GATEWAY, b"", None)),
+            false => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.exit), (1000, 0));
+        assert!(outcomes.values().all(|outcome| outcome == "ok"));
+        let in_outage = sent
+            .iter()
+            .filter(|(_, at)| (20..3620).contains(&(*at - begun).as_secs()))
+            .count();
+        assert!(in_outage < 180, "{in_outage} requests in an hour without service");
+    });
+}
+
+#[test]
+fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let limits = Limits {
+            give_up_after: Duration::from_secs(600),
+            ..Limits::default()
+        };
+        let (summary, sent, outcomes) = run_all(1000, limits, |_, _| {
+            let refused = no_answer(Transport::Unreachable, "connection refused".into(), None);
+            (Duration::from_millis(1), refused)
+        })
+        .await;
+        assert_eq!((summary.exit, summary.not_run, outcomes.len()), (5, 1000, 0));
+        assert!((600..605).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert!(sent.len() < 60, "{} requests", sent.len());
+        assert!(summary.stopped.unwrap().contains("connection refused"));
+    });
+}
+
+#[test]
+fn a_wrong_secret_costs_a_handful_of_requests_however_slow_the_answers() {
+    in_paused_time(async {
+        for latency in [30, 300, 900] {
+            let (summary, sent, outcomes) = run_all(500, Limits::default(), move |_, _| {
+                (Duration::from_millis(latency), code(100_000_005))
+            })
+            .await;
+            assert_eq!((summary.exit, summary.not_run, outcomes.len()), (6, 500, 0));
+            // Those that are under way when the first answer comes can't be helped.
+            let under_way = latency as usize / 50 + 2;
+            assert!(sent.len() <= under_way + 1, "{} requests at {latency} ms", sent.len());
+        }
+    });
+}

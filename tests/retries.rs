@@ -1,0 +1,186 @@
+//! Codes that are about more than their row: those that stop a run, slow it, or are worth a second try.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    Answer, Desk, FATAL_CODES, LIMITED_CODES, Outcome, RESIGN_CODES, Record, SETUP_CODES, Server, as_the_user_says,
+    code_body, html, named_rows,
+};
+
+/// One row after another, the second of them in trouble: what the run does then.
+fn second_of_five(server: &Server, desk: &Desk, user: &str) -> Outcome {
+    let rows = named_rows(["first", user, "third", "fourth", "fifth"]);
+    desk.clear(server, rows).flag("--max-in-flight", "1").run()
+}
+
+fn users_of(records: &[Record]) -> Vec<&str> {
+    records.iter().map(|record| record.user.as_str()).collect()
+}
+
+#[test]
+fn a_fatal_code_stops_the_run_at_once_and_leaves_its_row_without_a_record() {
+    for code in FATAL_CODES {
+        let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
+
+        let outcome = second_of_five(&server, &desk, &format!("code{code}"));
+
+        outcome.assert_status(6).assert_says(&[&code.to_string()]);
+        assert_eq!(users_of(&desk.report()), ["first"], "after {code}");
+        assert_eq!(server.requests().len(), 2, "after {code}");
+        let summary = outcome.summary();
+        summary.assert_counts(&[("rows", 5), ("ok", 1), ("not_run", 4), ("failed", 0)]);
+        assert!(summary.0["stopped"].is_string(), "{summary:?}");
+    }
+}
+
+#[test]
+fn a_setup_code_that_stays_stops_the_run_after_a_few_tries() {
+    for code in SETUP_CODES {
+        let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
+        let user = format!("code{code}");
+
+        let outcome = second_of_five(&server, &desk, &user);
+
+        outcome
+            .assert_status(6)
+            .assert_says(&[&code.to_string()])
+            .assert_names_the_app_id();
+        let tries = server.requests_of(&user).len();
+        assert!((2..=6).contains(&tries), "{tries} tries for {code}");
+        assert!(!desk.report_by_user().contains_key(&user));
+    }
+}
+
+#[test]
+fn a_code_of_resign_or_setup_that_goes_away_costs_nothing_but_the_second_try() {
+    for code in RESIGN_CODES.iter().chain(SETUP_CODES) {
+        let server = Server::start(|request, n| {
+            if n == 1 {
+                as_the_user_says(request, n)
+            } else {
+                Answer::Code(0, "")
+            }
+        });
+        let (desk, user) = (Desk::new(), format!("code{code}"));
+
+        second_of_five(&server, &desk, &user).assert_status(0);
+
+        let record = &desk.report_by_user()[&user];
+        assert_eq!((record.outcome.as_str(), record.attempts), ("ok", 2), "{record:?}");
+        server.assert_well_formed();
+    }
+}
+
+#[test]
+fn a_signature_that_is_refused_twice_stops_the_run() {
+    for code in RESIGN_CODES {
+        let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
+        let user = format!("code{code}");
+
+        let outcome = second_of_five(&server, &desk, &user);
+
+        outcome.assert_status(6);
+        assert_eq!(server.requests_of(&user).len(), 2, "tries for {code}");
+        assert!(!desk.report_by_user().contains_key(&user));
+        server.assert_well_formed();
+    }
+}
+
+#[test]
+fn limited_answers_use_up_no_attempts() {
+    for code in LIMITED_CODES {
+        let server = Server::start(|request, n| match n {
+            1..=4 => as_the_user_says(request, n),
+            _ => Answer::Code(0, "success"),
+        });
+        let (desk, user) = (Desk::new(), format!("code{code}"));
+        let call = desk.clear(&server, named_rows(["first", &user, "third"]));
+
+        let outcome = call.flag("--max-attempts", "2").run();
+
+        outcome.assert_status(0);
+        let record = &desk.report_by_user()[&user];
+        assert_eq!((record.outcome.as_str(), record.attempts), ("ok", 5), "{record:?}");
+        outcome
+            .summary()
+            .assert_counts(&[("limited", 4), ("requests", 7), ("ok", 3)]);
+        server.assert_well_formed();
+    }
+}
+
+/// The first answer to the second row has this status and `Retry-After`; what comes of it.
+#[track_caller]
+fn assert_retry_after_is_kept(status: u16, body: String, retry_after: String) {
+    let server = Server::start(move |request, n| {
+        let headers = vec![("Retry-After", retry_after.clone())];
+        let is_it = request.user() == "it" && n == 1;
+        if is_it {
+            Answer::Raw {
+                status,
+                headers,
+                body: body.clone(),
+            }
+        } else {
+            Answer::Code(0, "success")
+        }
+    });
+    let desk = Desk::new();
+
+    desk.clear(&server, named_rows(["first", "it", "third"]))
+        .run()
+        .assert_status(0);
+
+    let [first, second] = server.requests_of("it").try_into().expect("two attempts");
+    let gap = second.at - first.at;
+    assert!(
+        gap >= Duration::from_millis(1900),
+        "HTTP {status}: tried again after {gap:?}"
+    );
+    assert!(
+        gap < Duration::from_secs(15),
+        "HTTP {status}: tried again only after {gap:?}"
+    );
+}
+
+#[test]
+fn retry_after_in_seconds_is_kept_with_429() {
+    assert_retry_after_is_kept(429, "<html>".into(), "2".into());
+}
+
+#[test]
+fn retry_after_as_a_date_is_kept_with_429() {
+    let date = std::time::SystemTime::now() + Duration::from_secs(4);
+    assert_retry_after_is_kept(429, String::new(), httpdate::fmt_http_date(date));
+}
+
+#[test]
+fn retry_after_in_seconds_is_kept_with_503() {
+    assert_retry_after_is_kept(503, "<html>".into(), "2".into());
+}
+
+#[test]
+fn retry_after_is_kept_with_a_busy_code() {
+    assert_retry_after_is_kept(200, code_body(1, "server busy"), "2".into());
+}
+
+#[test]
+fn http_429_without_a_code_is_limited() {
+    let server = Server::start(|request, n| match (request.user().as_str(), n) {
+        ("it", 1..=3) => html(429),
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+
+    let outcome = desk
+        .clear(&server, named_rows(["it", "other"]))
+        .flag("--max-attempts", "1")
+        .run();
+
+    outcome
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("limited", 3), ("ok", 2)]);
+    assert_eq!(desk.report_by_user()["it"].attempts, 4);
+}

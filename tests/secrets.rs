@@ -1,0 +1,370 @@
+//! The secret: where it comes from, what happens when it is wrong, and that it never comes out again.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    APP_ID, Answer, Desk, Options, Outcome, Request, SECRET, Server, code_body, kind_server, named_rows, rows,
+};
+
+const WRONG: &str = "0f0f0f0f1e1e1e1e2d2d2d2d3c3c3c3c";
+
+#[test]
+fn a_wrong_secret_costs_a_handful_of_requests() {
+    let (desk, server) = (Desk::new(), kind_server());
+
+    let outcome = desk
+        .clear(&server, rows(500))
+        .without("--rate")
+        .env("ZIM_SERVER_SECRET", WRONG)
+        .run();
+
+    outcome
+        .assert_status(6)
+        .assert_says(&["100000005", "secret", "--resume"])
+        .assert_names_the_app_id();
+    assert!(
+        (2..=10).contains(&server.requests().len()),
+        "{} requests",
+        server.requests().len()
+    );
+    outcome
+        .summary()
+        .assert_counts(&[("rows", 500), ("not_run", 500), ("failed", 0), ("ok", 0)]);
+    assert_nothing_leaked(&desk, &outcome, &server.requests());
+
+    let outcome = desk.clear(&server, rows(20)).arg("--resume").run();
+    outcome.assert_status(0).summary().assert_counts(&[("ok", 20)]);
+}
+
+#[test]
+fn a_clock_that_is_an_hour_off_is_named_with_its_size() {
+    let options = Options {
+        takes_any_signature: true,
+        ..Options::default()
+    };
+    for (code, sign) in [(100_000_004, 1), (100_000_005, -1)] {
+        let server = Server::with(options, move |_, _| {
+            let now = std::time::SystemTime::now();
+            let hour = Duration::from_secs(3600);
+            let date = httpdate::fmt_http_date(if sign > 0 { now + hour } else { now - hour });
+            Answer::Raw {
+                status: 200,
+                headers: vec![("Date", date)],
+                body: code_body(code, "signature refused"),
+            }
+        });
+
+        let outcome = Desk::new().clear(&server, rows(3)).run();
+
+        outcome.assert_status(6).assert_says(&["clock"]);
+        let sizes = [
+            "3598", "3599", "3600", "3601", "1h", "1 h", "59m", "59 m", "60m", "60 m",
+        ];
+        assert!(
+            sizes.iter().any(|size| outcome.stderr.contains(size)),
+            "by how much? {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_is_right_is_not_blamed_by_the_hour() {
+    let server = kind_server();
+    let outcome = Desk::new()
+        .clear(&server, rows(3))
+        .env("ZIM_SERVER_SECRET", WRONG)
+        .run();
+    outcome.assert_status(6);
+    let is_blamed = ["hour", "behind", "ahead"]
+        .iter()
+        .any(|word| outcome.stderr.contains(word));
+    assert!(!is_blamed, "{}", outcome.stderr);
+}
+
+/// Neither the secret nor a signature nor a signed URL is in anything that was said or written.
+#[track_caller]
+fn assert_nothing_leaked(desk: &Desk, outcome: &Outcome, requests: &[Request]) {
+    assert_no_leak(desk, outcome, requests, false);
+}
+
+/// As above; of a server that `echoes` what it was sent, the harmless parts may be passed on.
+#[track_caller]
+fn assert_no_leak(desk: &Desk, outcome: &Outcome, requests: &[Request], echoes: bool) {
+    let mut texts = vec![
+        ("stdout".to_owned(), outcome.stdout.clone()),
+        ("stderr".to_owned(), outcome.stderr.clone()),
+    ];
+    let mut folders = vec![desk.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the desk can be read").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if !entry.file_name().to_string_lossy().starts_with("secret") {
+                let bytes = std::fs::read(entry.path()).expect("the desk can be read");
+                texts.push((
+                    entry.path().display().to_string(),
+                    String::from_utf8_lossy(&bytes).into_owned(),
+                ));
+            }
+        }
+    }
+    let mut forbidden = vec![SECRET.to_owned(), WRONG.to_owned()];
+    forbidden.extend(
+        requests
+            .iter()
+            .map(|request| request.text("Signature"))
+            .filter(|text| !text.is_empty()),
+    );
+    if !echoes {
+        forbidden.extend(["Signature=", "SignatureNonce", "FromUserId="].map(String::from));
+    }
+    for (place, text) in &texts {
+        for word in &forbidden {
+            assert!(!text.contains(word), "`{word}` is in {place}: {text}");
+        }
+    }
+}
+
+fn in_every_way(request: &Request, n: usize) -> Answer {
+    let raw = |status: u16, name: &'static str, value: &str| Answer::Raw {
+        status,
+        headers: vec![(name, value.to_owned())],
+        body: "<html>".into(),
+    };
+    match request.user().as_str() {
+        "busy" => Answer::Code(1, "server busy"),
+        "rejected" => Answer::Code(2, "input parameter error"),
+        "outside" => Answer::Code(660_800_002, "no such conversation"),
+        "unknown" => Answer::Code(777, "what?"),
+        "limited" if n < 3 => Answer::Code(7, "too fast"),
+        "resign" if n == 1 => Answer::Code(100_000_005, "signature error"),
+        "setup" if n == 1 => Answer::Code(100_000_010, "no ServerSecret"),
+        "reset" => Answer::Reset,
+        "close" => Answer::Close,
+        "truncate" => Answer::Truncate,
+        "half" => Answer::HalfJson,
+        "hang" => Answer::Hang(Duration::from_secs(20)),
+        "redirect" => Answer::Redirect(format!("http://127.0.0.1:1{}", request.target)),
+        "bad-redirect" => raw(302, "Location", &format!("http://[{}", request.target)),
+        "429" if n == 1 => raw(429, "Retry-After", "1"),
+        "503" => raw(503, "Retry-After", "1"),
+        "404" => raw(404, "X-Not", "found"),
+        _ => Answer::Code(0, "success"),
+    }
+}
+
+#[test]
+fn failures_of_every_kind_leak_nothing_at_the_highest_log_level() {
+    let users = [
+        "busy",
+        "rejected",
+        "outside",
+        "unknown",
+        "limited",
+        "resign",
+        "setup",
+        "reset",
+        "close",
+        "truncate",
+        "half",
+        "hang",
+        "redirect",
+        "bad-redirect",
+        "429",
+        "503",
+        "404",
+    ];
+    for format in ["text", "json"] {
+        for last in ["code", "end"] {
+            let server = Server::start(move |request, n| match (request.user().as_str(), last) {
+                ("last", "code") => Answer::Code(3, "authentication failed"),
+                _ => in_every_way(request, n),
+            });
+            let rows = named_rows(
+                users
+                    .into_iter()
+                    .flat_map(|user| [user.to_owned(), format!("{user}-ok")])
+                    .chain(["last".into()]),
+            );
+            let desk = Desk::new();
+            let call = desk
+                .clear(&server, rows + ",c,0\n")
+                .arg("-vv")
+                .flag("--log-format", format);
+
+            let outcome = call.flag("--max-attempts", "2").flag("--timeout", "1s").run();
+
+            outcome.assert_status(if last == "code" { 6 } else { 3 });
+            assert!(
+                outcome.stderr.lines().count() > 20,
+                "-vv says too little to show anything: {}",
+                outcome.stderr
+            );
+            assert!(server.requests().len() > users.len() * 2);
+            assert_nothing_leaked(&desk, &outcome, &server.requests());
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_fails_leaks_nothing() {
+    let gone = kind_server().url(); // nobody listens there any more
+    let tls_to_plain = kind_server().url().replace("http:", "https:");
+    let plain_server = kind_server();
+    let spoken_to_in_tls = plain_server.url().replace("http:", "https:");
+    for endpoint in [
+        gone.as_str(),
+        &tls_to_plain,
+        &spoken_to_in_tls,
+        "https://no-such-host.invalid",
+    ] {
+        let desk = Desk::new();
+        desk.write("rows.csv", rows(3));
+        let call = desk
+            .clear_with(endpoint, "rows.csv")
+            .arg("-vv")
+            .flag("--report", "out.csv");
+
+        let outcome = call
+            .flag("--give-up-after", "2s")
+            .flag("--timeout", "1s")
+            .flag("--max-attempts", "2")
+            .run();
+
+        assert!([3, 5].contains(&outcome.status), "{outcome:?}");
+        assert_nothing_leaked(&desk, &outcome, &[]);
+    }
+}
+
+#[test]
+fn a_server_that_gives_the_url_back_brings_nothing_to_light() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "html" => Answer::Raw {
+            status: 404,
+            headers: vec![],
+            body: format!("no {} here", request.target),
+        },
+        "message" => Answer::Json(code_body(2, &format!("bad request: {}", request.target))),
+        "id" => Answer::Json(format!(
+            r#"{{"Code":2,"Message":"","RequestId":"{}"}}"#,
+            request.text("Signature")
+        )),
+        "broken" => Answer::Json(format!(r#"{{"Code":0,"Message":"{}"#, request.target)),
+        "code" => Answer::Json(format!(r#"{{"Code":"{}"}}"#, request.target)),
+        "header" => Answer::Raw {
+            status: 429,
+            headers: vec![
+                ("Retry-After", request.target.clone()),
+                ("Date", request.target.clone()),
+            ],
+            body: code_body(2, "no"),
+        },
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    let call = desk.clear(
+        &server,
+        named_rows(["a", "html", "message", "b", "id", "broken", "c", "code", "header", "d"]),
+    );
+
+    let outcome = call.arg("-vv").flag("--max-attempts", "1").run();
+
+    outcome.assert_status(3);
+    assert_eq!(desk.report().len(), 10);
+    assert_no_leak(&desk, &outcome, &server.requests(), true);
+}
+
+#[test]
+fn a_secret_file_may_end_in_a_newline() {
+    for ending in ["", "\n", "\r\n"] {
+        let (desk, server) = (Desk::new(), kind_server());
+        let file = desk.write("secret.txt", format!("{SECRET}{ending}"));
+        let file = file.to_str().unwrap();
+        let call = || {
+            desk.clear(&server, rows(2))
+                .without_env("ZIM_SERVER_SECRET")
+                .arg("--overwrite")
+        };
+
+        call().flag("--secret-file", file).run().assert_status(0);
+        call().env("ZIM_SERVER_SECRET_FILE", file).run().assert_status(0);
+
+        assert_eq!(server.requests().len(), 4);
+        server.assert_well_formed();
+    }
+}
+
+#[test]
+fn a_secret_file_that_is_missing_or_empty_is_a_configuration_error() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("empty-secret", "\n");
+    for file in ["no-such-file", "empty-secret"] {
+        let call = desk
+            .clear(&server, rows(2))
+            .without_env("ZIM_SERVER_SECRET")
+            .flag("--secret-file", file);
+        call.run().assert_status(2).assert_says(&[file]);
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+}
+
+#[test]
+fn missing_credentials_are_named_both_at_once() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = || desk.clear(&server, rows(2));
+    let (app, secret) = ("ZIM_APP_ID", "ZIM_SERVER_SECRET");
+
+    call()
+        .without_env(app)
+        .without_env(secret)
+        .run()
+        .assert_status(2)
+        .assert_says(&[app, secret]);
+    call().without_env(app).run().assert_status(2).assert_says(&[app]);
+    call().without_env(secret).run().assert_status(2).assert_says(&[secret]);
+    call().env(secret, "").run().assert_status(2).assert_says(&[secret]);
+    call().env(app, "4294967296").run().assert_status(2);
+    call().env(app, "many").run().assert_status(2);
+
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+    call()
+        .without_env(app)
+        .flag("--app-id", &APP_ID.to_string())
+        .run()
+        .assert_status(0);
+}
+
+#[test]
+fn no_flag_takes_the_secret_and_no_help_shows_it() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for flag in ["--secret", "--server-secret", "--app-secret"] {
+        for arg in [format!("{flag}={WRONG}"), flag.to_owned()] {
+            let call = desk.clear(&server, rows(2)).arg(&arg);
+            let outcome = if arg == flag { call.arg(WRONG).run() } else { call.run() };
+            outcome.assert_status(2);
+            assert_nothing_leaked(&desk, &outcome, &[]);
+        }
+    }
+    for args in [
+        &["clear", "--help"][..],
+        &["check", "--help"],
+        &["--help"],
+        &["clear", "-h"],
+        &["man"],
+        &["clear"],
+    ] {
+        let outcome = desk
+            .zim_batch(args)
+            .env("ZIM_SERVER_SECRET", SECRET)
+            .env("ZIM_APP_ID", "1")
+            .run();
+        assert!(
+            !format!("{}{}", outcome.stdout, outcome.stderr).contains(SECRET),
+            "{args:?}: {outcome:?}"
+        );
+    }
+    assert!(server.requests().is_empty());
+}

@@ -1,0 +1,250 @@
+//! Outages that a run sits out, and policies that stop it.
+
+mod support;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use support::{Answer, Desk, Options, Server, kind_server, named_rows, rows};
+
+#[test]
+fn an_outage_is_sat_out_with_a_probe_now_and_then() {
+    const OUTAGE: Duration = Duration::from_secs(6);
+    let sit_out = |kind: &'static str| {
+        let began = Mutex::new(None::<Instant>);
+        let server = Server::start(move |request, _| {
+            let mut began = began.lock().unwrap();
+            if request.user() == "u50" && began.is_none() {
+                *began = Some(request.at);
+            }
+            match (began.is_some_and(|began| began.elapsed() < OUTAGE), kind) {
+                (false, _) => Answer::Code(0, "success"),
+                (true, "reset") => Answer::Reset,
+                (true, "busy") => Answer::Code(660_000_001, "general error"),
+                (true, _) => Answer::Raw {
+                    status: 503,
+                    headers: vec![],
+                    body: String::new(),
+                },
+            }
+        });
+        let desk = Desk::new();
+
+        let outcome = desk
+            .clear(&server, rows(200))
+            .flag("--rate", "100")
+            .flag("--max-attempts", "3")
+            .run();
+
+        assert_eq!(outcome.status, 0, "{kind}: {}", outcome.stderr);
+        outcome.summary().assert_counts(&[("rows", 200), ("ok", 200)]);
+        assert_eq!(desk.report_by_user().len(), 200);
+        let requests = server.requests();
+        let began = server.requests_of("u50")[0].at;
+        let seen = |from: u64, to: u64| {
+            let [from, to] = [from, to].map(Duration::from_secs);
+            requests
+                .iter()
+                .filter(|r| r.at >= began + from && r.at < began + to)
+                .count()
+        };
+        assert!(
+            seen(3, 6) <= 15,
+            "{kind}: {} requests in the last 3 of 6 seconds of an outage",
+            seen(3, 6)
+        );
+        assert!(
+            seen(0, 6) <= 150,
+            "{kind}: {} requests in an outage of 6 seconds",
+            seen(0, 6)
+        );
+    };
+    std::thread::scope(|scope| {
+        for kind in ["503", "reset", "busy"] {
+            scope.spawn(move || sit_out(kind));
+        }
+    });
+}
+
+#[test]
+fn a_service_that_stays_away_is_given_up_and_the_run_can_be_resumed() {
+    let gone = kind_server().url(); // nobody listens there any more
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(100));
+    let call = desk
+        .clear_with(&gone, "rows.csv")
+        .flag("--report", "out.csv")
+        .arg("--json")
+        .flag("--rate", "200");
+
+    let outcome = call.flag("--give-up-after", "2s").run();
+
+    outcome.assert_status(5).assert_says(&["--resume"]);
+    assert!(outcome.elapsed < Duration::from_secs(20), "{:?}", outcome.elapsed);
+    assert!(outcome.elapsed > Duration::from_millis(1900), "{:?}", outcome.elapsed);
+    let summary = outcome.summary();
+    summary.assert_counts(&[("rows", 100), ("ok", 0)]);
+    assert!(
+        summary.count("not_run") >= 80,
+        "an outage is no row's fault: {summary:?}"
+    );
+
+    let server = kind_server();
+    let outcome = desk.clear(&server, rows(100)).arg("--resume").run();
+    assert!([0, 3].contains(&outcome.status), "{outcome:?}");
+    assert_eq!(desk.report_by_user().len(), 100);
+}
+
+#[test]
+fn twenty_first_rows_that_are_all_rejected_alike_stop_the_run() {
+    let server = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
+    let desk = Desk::new();
+
+    let outcome = desk.clear(&server, rows(500)).flag("--rate", "50").run();
+
+    outcome.assert_status(5).assert_says(&["660500002", "20"]);
+    let sent = server.requests().len();
+    assert!((20..=30).contains(&sent), "{sent} requests");
+    assert_eq!(desk.report().len(), sent, "what was answered is on record");
+    let failed = sent as u64;
+    outcome
+        .summary()
+        .assert_counts(&[("rows", 500), ("failed", failed), ("not_run", 500 - failed)]);
+}
+
+#[test]
+fn twenty_first_rows_that_are_not_all_rejected_alike_stop_nothing() {
+    let number = |user: &str| user.trim_start_matches('u').parse::<u64>().unwrap();
+    let one_ok = Server::start(move |request, _| match number(&request.user()) {
+        20 => Answer::Code(0, "success"),
+        _ => Answer::Code(2, "input parameter error"),
+    });
+    let two_codes = Server::start(move |request, _| match number(&request.user()) {
+        7 => Answer::Code(660_600_001, "no such group"),
+        _ => Answer::Code(2, "input parameter error"),
+    });
+    let later = Server::start(move |request, _| match number(&request.user()) {
+        1 => Answer::Code(660_800_002, "no such conversation"),
+        _ => Answer::Code(2, "input parameter error"),
+    });
+    for server in [one_ok, two_codes, later] {
+        let outcome = Desk::new().clear(&server, rows(60)).run();
+        outcome
+            .assert_status(3)
+            .summary()
+            .assert_counts(&[("rows", 60), ("not_run", 0), ("requests", 60)]);
+    }
+    let few = Server::start(|_, _| Answer::Code(2, "input parameter error"));
+    Desk::new().clear(&few, rows(19)).run().assert_status(3);
+}
+
+#[test]
+fn max_failures_stops_the_run() {
+    let server = Server::start(|request, _| match request.user().starts_with("bad") {
+        true => Answer::Code(660_600_001, "the group does not exist"),
+        false => Answer::Code(0, "success"),
+    });
+    let users: Vec<_> = (0..200)
+        .map(|n| if n % 4 == 3 { format!("bad{n}") } else { format!("u{n}") })
+        .collect();
+    let desk = Desk::new();
+
+    let outcome = desk
+        .clear(&server, named_rows(&users))
+        .flag("--rate", "50")
+        .flag("--max-failures", "5")
+        .run();
+
+    outcome.assert_status(5);
+    let summary = outcome.summary();
+    assert!((5..=8).contains(&summary.count("failed")), "{summary:?}");
+    assert!(
+        summary.count("not_run") > 150 && summary.0["stopped"].is_string(),
+        "{summary:?}"
+    );
+
+    let outcome = desk.clear(&server, named_rows(&users)).arg("--resume").run();
+    outcome.assert_status(3);
+    assert_eq!((desk.report_by_user().len(), server.requests().len()), (200, 200));
+}
+
+#[test]
+fn max_duration_stops_taking_rows_and_finishes_those_in_flight() {
+    let server = Server::start(|_, _| Answer::After(Duration::from_millis(700), Box::new(Answer::Code(0, "success"))));
+    let desk = Desk::new();
+
+    let outcome = desk
+        .clear(&server, rows(500))
+        .flag("--rate", "20")
+        .flag("--max-duration", "2s")
+        .run();
+
+    outcome.assert_status(7);
+    assert!(outcome.elapsed < Duration::from_secs(10), "{:?}", outcome.elapsed);
+    let summary = outcome.summary();
+    assert!((10..=45).contains(&summary.count("ok")), "{summary:?}");
+    assert_eq!(
+        (server.requests().len(), desk.report().len()),
+        (summary.count("ok") as usize, summary.count("ok") as usize)
+    );
+    assert_eq!(summary.count("not_run"), 500 - summary.count("ok"));
+}
+
+#[test]
+fn a_timeout_is_that_of_one_attempt() {
+    let server = Server::start(|request, n| match (request.user().as_str(), n) {
+        ("slow", 1) => Answer::Hang(Duration::from_secs(30)),
+        ("steady", _) => Answer::After(Duration::from_millis(600), Box::new(Answer::Code(0, "success"))),
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    let call = desk.clear(&server, named_rows(["slow", "steady", "b"]));
+
+    let outcome = call.flag("--timeout", "1500ms").flag("--max-attempts", "1").run();
+
+    outcome.assert_status(3);
+    assert!(outcome.elapsed < Duration::from_secs(8), "{:?}", outcome.elapsed);
+    let records = desk.report_by_user();
+    let slow = &records["slow"];
+    assert_eq!(
+        (
+            slow.outcome.as_str(),
+            slow.attempts,
+            slow.code.as_str(),
+            slow.http.as_str()
+        ),
+        ("failed", 1, "", "")
+    );
+    assert!(
+        slow.message.contains("timed out after 1500ms")
+            || slow.message.contains("timed out after 1.5s")
+            || slow.message.contains("timed out after 1s 500ms"),
+        "{slow:?}"
+    );
+    assert_eq!(records["steady"].outcome, "ok");
+    let latency: f64 = slow.latency_ms.parse().unwrap();
+    assert!((1400.0..4000.0).contains(&latency), "{slow:?}");
+}
+
+#[test]
+fn a_cap_that_is_lower_than_the_rate_costs_time_but_no_row() {
+    let options = Options {
+        cap: Some(10),
+        ..Options::default()
+    };
+    let server = Server::with(options, |_, _| Answer::Code(0, "success"));
+    let desk = Desk::new();
+
+    let outcome = desk
+        .clear(&server, rows(60))
+        .flag("--rate", "20")
+        .flag("--max-attempts", "1")
+        .run();
+
+    outcome.assert_status(0);
+    let refused = server.requests().iter().filter(|request| !request.is_accepted).count() as u64;
+    assert!((1..60).contains(&refused), "{refused} refused of 60 accepted");
+    outcome
+        .summary()
+        .assert_counts(&[("ok", 60), ("limited", refused), ("requests", 60 + refused)]);
+}

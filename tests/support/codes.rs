@@ -1,0 +1,58 @@
+//! ZIM's return codes by what a batch does about them, written down apart from the program's own table.
+
+/// Every return code of the documents that belongs to one row alone, or may go away, with its class.
+pub const ROW_CODES: &[(i64, &str)] = &[
+    (0, "ok"),
+    (660_800_002, "outside"),
+    (1, "busy"),
+    (105_001, "busy"),
+    (100_000_012, "busy"),
+    (100_000_015, "busy"),
+    (660_000_001, "busy"),
+    (660_000_003, "busy"),
+    (660_600_015, "busy"),
+    (660_700_013, "busy"),
+    (660_700_016, "busy"),
+    (660_700_017, "busy"),
+    (660_800_053, "busy"),
+    (2, "rejected"),
+    (50_014, "rejected"),
+    (51_102, "rejected"),
+    (660_000_002, "rejected"),
+    (660_000_012, "rejected"),
+    (660_200_001, "rejected"),
+    (660_500_002, "rejected"),
+    (660_600_001, "rejected"),
+    (660_600_009, "rejected"),
+    (660_600_024, "rejected"),
+    (660_700_008, "rejected"),
+    (660_700_012, "rejected"),
+    (660_700_015, "rejected"),
+    (660_800_001, "rejected"),
+    (424_242, "unknown"),
+    (-1, "unknown"),
+    (660_999_999, "unknown"),
+    (9_007_199_254_740_993, "unknown"),
+];
+
+/// The codes after which no row can succeed.
+pub const FATAL_CODES: &[i64] = &[
+    3,
+    100_000_000,
+    100_000_001,
+    100_000_002,
+    100_000_003,
+    100_000_006,
+    100_000_007,
+    100_000_008,
+    100_000_009,
+    100_000_013,
+    100_000_014,
+    100_000_016,
+    100_000_017,
+    660_000_028,
+];
+
+pub const LIMITED_CODES: &[i64] = &[7, 660_300_005, 660_300_006];
+pub const RESIGN_CODES: &[i64] = &[100_000_004, 100_000_005];
+pub const SETUP_CODES: &[i64] = &[100_000_010, 100_000_011];

@@ -1,0 +1,261 @@
+//! The program as a process: a call that is put together, one that runs, and how it ended.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::report::Summary;
+
+/// No test needs a run this long: one that hangs is killed, and the test fails with what it had said.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A call that is being put together.
+pub struct Call {
+    command: Command,
+    args: Vec<OsString>,
+    stdin: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// The program in this folder, which is its home too; it sees nothing of this machine's settings.
+    pub fn new(folder: &Path, args: Vec<OsString>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zim-batch"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .env_clear()
+            .current_dir(folder)
+            .env("HOME", folder)
+            .env("PATH", path);
+        command.env("XDG_RUNTIME_DIR", folder).env("RUST_BACKTRACE", "1");
+        Self {
+            command,
+            args,
+            stdin: None,
+        }
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// A flag with a value, in the place of an earlier one.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self = self.without(name);
+        self.args.extend([name.into(), value.into()]);
+        self
+    }
+
+    /// Takes a flag and its value away again.
+    pub fn without(mut self, name: &str) -> Self {
+        if let Some(index) = self.args.iter().position(|arg| arg == name) {
+            self.args.drain(index..index + 2);
+        }
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Runs to the end.
+    pub fn run(self) -> Outcome {
+        self.spawn().wait()
+    }
+
+    /// Starts, and leaves the rest to the caller.
+    pub fn spawn(mut self) -> Running {
+        let stdin = if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        self.command
+            .args(&self.args)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = self.command.spawn().expect("the program starts");
+        if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin) {
+            thread::spawn(move || pipe.write_all(&bytes).ok()); // it may well stop reading early
+        }
+        let stdout = drain(child.stdout.take().expect("it is piped"));
+        let stderr = drain(child.stderr.take().expect("it is piped"));
+        Running {
+            child,
+            started,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        }
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The program while it runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    started: Instant,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Sends a signal by its name: `INT`, `TERM`, `KILL`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status()
+            .expect("`kill` starts");
+        assert!(status.success(), "no process {pid} to send {name} to");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits, while the program runs, until something is so.
+    pub fn wait_until(&mut self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(self.is_running(), "the program ended before {what}");
+            assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The most memory it has had resident so far, in KiB; `None` once it has ended.
+    pub fn peak_memory_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .ok()
+    }
+
+    /// Waits for the end. A process killed by signal N has status -N.
+    pub fn wait(mut self) -> Outcome {
+        let mut was_killed = false;
+        while self.is_running() {
+            if self.started.elapsed() > PATIENCE && !was_killed {
+                self.child.kill().ok();
+                was_killed = true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let elapsed = self.started.elapsed();
+        let status = self.child.wait().expect("it is our child");
+        let text = |handle: Option<JoinHandle<String>>| handle.map(|h| h.join().expect("it only reads"));
+        let stdout = text(self.stdout.take()).unwrap_or_default();
+        let stderr = text(self.stderr.take()).unwrap_or_default();
+        assert!(
+            !was_killed,
+            "still running after {PATIENCE:?}\nstdout: {stdout}\nstderr: {stderr}"
+        );
+        let status = status.code().unwrap_or_else(|| -status.signal().unwrap_or_default());
+        Outcome {
+            status,
+            stdout,
+            stderr,
+            elapsed,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// Panics with all that was said unless the exit status is this one.
+    #[track_caller]
+    pub fn assert_status(&self, status: i32) -> &Self {
+        assert_eq!(
+            self.status, status,
+            "exit status\nstdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Panics unless all of these are on stderr, in any case.
+    #[track_caller]
+    pub fn assert_says(&self, parts: &[&str]) -> &Self {
+        let said = self.stderr.to_lowercase();
+        for part in parts {
+            assert!(
+                said.contains(&part.to_lowercase()),
+                "stderr lacks `{part}`: {}",
+                self.stderr
+            );
+        }
+        self
+    }
+
+    /// Panics unless stderr speaks of the AppId, however it is spelt.
+    #[track_caller]
+    pub fn assert_names_the_app_id(&self) -> &Self {
+        let letters: String = self
+            .stderr
+            .to_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        assert!(
+            letters.contains("appid"),
+            "stderr says nothing of the AppId: {}",
+            self.stderr
+        );
+        self
+    }
+
+    /// The summary on stdout, which must be one JSON object, add up and agree with the exit status.
+    #[track_caller]
+    pub fn summary(&self) -> Summary {
+        let value = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no summary: {error}\nstdout: {}\nstderr: {}", self.stdout, self.stderr));
+        let summary = Summary(value);
+        summary.assert_adds_up();
+        assert_eq!(summary.0["exit"].as_i64(), Some(self.status.into()), "{summary:?}");
+        summary
+    }
+}
