@@ -56,6 +56,28 @@ pub struct App {
     pub max_in_flight: usize,
 }
 
+impl App {
+    /// The app at `endpoint`, with ten seconds for an attempt and 64 connections.
+    ///
+    /// ```
+    /// use zim_batch::client::App;
+    ///
+    /// let app = App::new(12345, "9193cc662a4c0ec135ec71fb57194b38", "https://zim-api.zego.im".parse()?);
+    /// assert!(!format!("{app:?}").contains("9193"));
+    /// # Ok::<(), url::ParseError>(())
+    /// ```
+    pub fn new(app_id: u32, server_secret: impl Into<SecretString>, endpoint: Url) -> App {
+        App {
+            app_id,
+            server_secret: server_secret.into(),
+            endpoint,
+            ca_cert: None,
+            timeout: Duration::from_secs(10),
+            max_in_flight: 64,
+        }
+    }
+}
+
 /// Sends signed requests; cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Client {

@@ -92,11 +92,7 @@ impl Progress {
         };
         if style == Style::Bar {
             let bar = &terminal.bar;
-            let template = match total {
-                Some(_) => "{wide_bar} {percent:>3}% {msg}",
-                None => "{spinner} {msg}",
-            };
-            bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+            bar.set_style(bar_style(total, false));
             bar.set_length(total.unwrap_or_default());
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
         }
@@ -115,7 +111,10 @@ impl Progress {
         match event {
             Event::Held { why } => self.held = Some(why.clone()),
             Event::Released => self.held = None,
-            _ => {}
+            _ => return,
+        }
+        if self.style == Style::Bar {
+            self.terminal.bar.set_style(bar_style(self.total, self.held.is_some()));
         }
     }
 
@@ -162,7 +161,7 @@ impl Progress {
             }
         }
         if let Some(why) = &self.held {
-            text += &format!(", ON HOLD: {why}");
+            text = format!("ON HOLD: {why}; {text}");
         } else {
             text += &format!(", {:.1}/s", tally.requests() as f64 / elapsed.max(0.001));
             if let Some(left) = self.time_left(tally, rate) {
@@ -190,6 +189,15 @@ impl Progress {
         };
         Some(humantime::format_duration(coarse))
     }
+}
+
+/// A bar where the end is known; on hold, what matters is the text.
+fn bar_style(total: Option<u64>, is_held: bool) -> ProgressStyle {
+    let template = match total {
+        Some(_) if !is_held => "{wide_bar} {percent:>3}% {msg}",
+        _ => "{spinner} {wide_msg}",
+    };
+    ProgressStyle::with_template(template).expect("the template is well-formed")
 }
 
 fn plain_due(lines: u32) -> Duration {

@@ -254,12 +254,7 @@ impl fmt::Display for Summary {
         };
         writeln!(f, "rows           {:>12}", grouped(self.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(self.ok))?;
-        line(
-            f,
-            "outside",
-            self.outside,
-            "not among the user's newest 1000 conversations, or not there",
-        )?;
+        line(f, "outside", self.outside, "out of reach: see the outside log")?;
         line(f, "failed", self.failed, "see the report's message column")?;
         line(f, "invalid", self.invalid, "not sent; see the report's message column")?;
         line(f, "skipped", self.skipped, "repeated rows, not sent")?;
@@ -269,21 +264,19 @@ impl fmt::Display for Summary {
         };
         line(f, "already done", self.already_done, &earlier)?;
         line(f, "not run", self.not_run, "not in the report; --resume sends them")?;
-        let took = humantime::format_duration(Duration::from_secs_f64((self.elapsed_s * 10.0).round() / 10.0));
+        let took = match self.elapsed_s {
+            ..60.0 => format!("{:.1} s", self.elapsed_s),
+            more => humantime::format_duration(Duration::from_secs(more as u64)).to_string(),
+        };
         writeln!(
             f,
-            "requests       {:>12}  in {took}: {:.2} a second, at most {} in any second",
+            "requests       {:>12}  in {took}: {:.2} a second, at most {} in any one",
             grouped(self.requests),
             self.rate,
             self.peak_1s
         )?;
         line(f, "retries", self.retries, "requests that were not a row's first")?;
-        line(
-            f,
-            "limited",
-            self.limited,
-            "refused because there were too many requests",
-        )?;
+        line(f, "limited", self.limited, "refused: too many requests a second")?;
         let latency = self.latency_ms;
         if self.requests > 0 {
             writeln!(

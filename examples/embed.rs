@@ -1,0 +1,50 @@
+//! A whole run inside another program: rows, limiter, client, report. Here against a simulator, so that it can be tried:
+//! `cargo run --example embed`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use tokio::{net::TcpListener, time::Instant};
+use zim_batch::client::{App, Client};
+use zim_batch::limiter::Limiter;
+use zim_batch::report::progress::{Progress, Style, Terminal};
+use zim_batch::report::{Existing, Files, Report};
+use zim_batch::rows::{Format, Plan, Rows, Selection};
+use zim_batch::run::{Job, Limits, run};
+use zim_batch::simulator::{Options, World, serve};
+use zim_batch::stop::Stopper;
+
+#[tokio::main]
+pub async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?).parse()?; // ZIM itself: https://zim-api.zego.im
+    let known = Options::default();
+    let app = App::new(known.app_id, known.server_secret.as_str(), endpoint);
+    tokio::spawn(serve(
+        listener,
+        World::sample(),
+        Options::default(),
+        None,
+        std::future::pending(),
+    ));
+
+    let folder = tempfile::tempdir()?;
+    let paths = (folder.path().join("out.csv"), folder.path().join("out.outside.csv"));
+    let csv = "user,conv,type\nalice,bob,peer\nalice,#team,group\narchivist,c1200,peer\n";
+    let rows = Rows::from_reader(Box::new(csv.as_bytes()), "embedded rows", &Format::default())?;
+    let files = Files::open(&paths.0, &paths.1, Existing::Refuse)?;
+    let summary = run(Job {
+        plan: Plan::new(rows, "embedded rows".into(), Arc::new(Selection::default()))?,
+        total: Some(3),
+        limiter: Limiter::new(20.0),
+        service: Client::new(app)?,
+        report: Report::new(files, paths, Progress::new(Style::None, Terminal::new(), Some(3))),
+        limits: Limits::default(),
+        stopper: Stopper::new(),
+        turn: None,
+        begun: Instant::now(),
+    });
+    let summary = summary.await?;
+    assert_eq!((summary.ok, summary.outside), (2, 1));
+    Ok(())
+}

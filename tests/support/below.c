@@ -1,0 +1,97 @@
+/* What stands below the program, made to fail on demand: loaded with LD_PRELOAD, told what to do by files in $BELOW.
+ *
+ * Faults of clocks, disks and name servers come from the system, so this is where they are put in: the program under
+ * test is the real one. `clock`, `write`, `sync`: a number; `names`, `truncate`: being there is enough; `syncs` is what
+ * it writes itself. See below.rs for what each means.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <dlfcn.h>
+
+/* The number in a file of $BELOW; 0 if there is no such file. */
+static long told(const char *name) {
+    const char *folder = getenv("BELOW");
+    char path[PATH_MAX], text[32] = {0};
+    if (!folder) return 0;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    return atol(text);
+}
+
+static void path_of(int fd, char *path, size_t size) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, size - 1);
+    path[length < 0 ? 0 : length] = 0;
+}
+
+static int is_ours(int fd) {
+    char path[PATH_MAX];
+    path_of(fd, path, sizeof path);
+    return strstr(path, ".csv") != NULL;
+}
+
+int clock_gettime(clockid_t id, struct timespec *time) {
+    int result = syscall(SYS_clock_gettime, id, time);
+    if (id == CLOCK_REALTIME && result == 0) time->tv_sec += told("clock");
+    return result;
+}
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+    return told("names") ? EAI_AGAIN : real(node, service, hints, result);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    static int calls;
+    long error = told("write");
+    if (error && is_ours(fd)) {
+        /* Half of it first, as a disk does that fills up. */
+        if (calls++ == 0 && count > 1) return syscall(SYS_write, fd, bytes, count / 2);
+        errno = (int)error;
+        return -1;
+    }
+    return syscall(SYS_write, fd, bytes, count);
+}
+
+int ftruncate64(int fd, off64_t length) {
+    if (told("truncate") && is_ours(fd)) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_ftruncate, fd, length);
+}
+
+static int synced(int fd, long number, const char *name) {
+    char path[PATH_MAX], line[PATH_MAX + 32], log[PATH_MAX];
+    long slow = told("slow");
+    path_of(fd, path, sizeof path);
+    snprintf(log, sizeof log, "%s/syncs", getenv("BELOW"));
+    int length = snprintf(line, sizeof line, "%s %s\n", name, path);
+    int out = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (out >= 0) {
+        syscall(SYS_write, out, line, length);
+        syscall(SYS_close, out);
+    }
+    if (slow && is_ours(fd)) usleep(slow * 1000);
+    if (told("sync") && is_ours(fd)) {
+        errno = (int)told("sync");
+        return -1;
+    }
+    return syscall(number, fd);
+}
+
+int fdatasync(int fd) { return synced(fd, SYS_fdatasync, "fdatasync"); }
+int fsync(int fd) { return synced(fd, SYS_fsync, "fsync"); }

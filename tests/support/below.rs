@@ -1,0 +1,93 @@
+//! What stands below the program, made to fail on demand: the clock, the disk, the names of hosts.
+//!
+//! `below.c`, compiled with the system's `cc` and loaded into the real program with `LD_PRELOAD`, stands between it and
+//! the C library. It needs Linux and a C compiler; where they are missing, a test says so on stderr and is passed over.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use super::support::Call;
+
+/// A system below one run, with faults to be switched on and off while it runs.
+pub struct Below {
+    library: PathBuf,
+    folder: TempDir,
+}
+
+impl Below {
+    /// `None`, loudly, where this can't be had.
+    pub fn new() -> Option<Self> {
+        static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let library = LIBRARY.get_or_init(compile).clone();
+        if library.is_none() {
+            eprintln!("PASSED OVER: no faults below the program without Linux and `cc`");
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        library.map(|library| Self { library, folder })
+    }
+
+    /// The call, with this system below it.
+    pub fn under(&self, call: Call) -> Call {
+        call.env("LD_PRELOAD", self.library.to_str().expect("the path is text"))
+            .env("BELOW", self.folder.path().to_str().expect("the path is text"))
+    }
+
+    /// Moves the wall clock by so many seconds.
+    pub fn move_clock(&self, seconds: i64) {
+        self.tell("clock", seconds);
+    }
+
+    /// No name is found any more, or again.
+    pub fn lose_names(&self, is_lost: bool) {
+        self.tell("names", i64::from(is_lost));
+    }
+
+    /// The next write to a CSV is cut in half, those after it fail with this error number; 0 is no fault.
+    pub fn fail_writes(&self, errno: i64) {
+        self.tell("write", errno);
+    }
+
+    /// A CSV can't be shortened.
+    pub fn fail_truncates(&self) {
+        self.tell("truncate", 1);
+    }
+
+    /// Syncs of a CSV fail with this error number.
+    pub fn fail_syncs(&self, errno: i64) {
+        self.tell("sync", errno);
+    }
+
+    /// Syncs of a CSV take this long.
+    pub fn slow_syncs(&self, milliseconds: i64) {
+        self.tell("slow", milliseconds);
+    }
+
+    /// Every sync so far: `fdatasync PATH` or `fsync PATH`.
+    pub fn syncs(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join("syncs")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn tell(&self, name: &str, number: i64) {
+        // Renamed into place: it is read at any moment.
+        let [new, place] = ["new", name].map(|name| self.folder.path().join(name));
+        fs::write(&new, number.to_string()).expect("the folder can be written to");
+        fs::rename(new, place).expect("the folder can be written to");
+    }
+}
+
+fn compile() -> Option<PathBuf> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made").keep();
+    let library = folder.join("below.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/below.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .args([source, "-ldl"])
+        .status();
+    (cfg!(target_os = "linux") && compiled.is_ok_and(|status| status.success())).then_some(library)
+}
