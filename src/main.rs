@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let terminal = Terminal::new();
     start_logging(cli.logging(), &terminal);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // One thread: a request costs so little that waking another thread for it would cost more.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             cli::print_error(&format!("the runtime can't be started: {error}"));

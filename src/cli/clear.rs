@@ -191,13 +191,12 @@ impl Input {
     fn count(&mut self) -> Result<(), Error> {
         if self.stream.is_none() {
             let selection = Arc::new(std::mem::take(&mut self.selection));
-            let mut rows = 0;
-            for step in Plan::open(&self.source, &self.format, Arc::clone(&selection))? {
-                step?;
-                rows += 1;
-            }
-            self.total = Some(rows);
-            self.selection = Arc::try_unwrap(selection).unwrap_or_else(|shared| (*shared).clone());
+            let survey = Plan::open(&self.source, &self.format, Arc::clone(&selection))?.survey()?;
+            self.total = Some(survey.rows);
+            self.selection = Selection {
+                repeated: Some(survey.repeated),
+                ..Arc::unwrap_or_clone(selection)
+            };
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ pub use done::Done;
 pub use header::Columns;
 use header::Layout;
 pub use input::Source;
-pub use plan::{Plan, PlanError, Selection, Step};
+pub use plan::{Plan, PlanError, Selection, Step, Survey};
 use record::{Flaw, Record, Records};
 
 /// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
@@ -304,6 +304,11 @@ impl Rows {
 
     /// The next row, lent: for passes over the whole input that keep nothing.
     pub fn next_raw(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
+        Ok(if self.advance()? { Some(self.current()) } else { None })
+    }
+
+    /// Goes on to the next row; `false` at the end of the input.
+    fn advance(&mut self) -> Result<bool, InputError> {
         loop {
             let line = self.records.line();
             let more = self.records.advance().map_err(|source| InputError::Read {
@@ -312,20 +317,24 @@ impl Rows {
                 source,
             })?;
             if !more {
-                return Ok(None);
+                return Ok(false);
             }
             if self.records.current().is_blank() {
                 continue;
             }
             if std::mem::replace(&mut self.begun, true) || !self.layout.has_header {
-                break;
+                return Ok(true);
             }
         }
-        Ok(Some(RawRow {
+    }
+
+    /// The row that [`Rows::advance`] came to.
+    fn current(&self) -> RawRow<'_> {
+        RawRow {
             record: self.records.current(),
             layout: self.layout,
             is_decoded: self.is_decoded,
-        }))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The same plan is walked twice over a file, once to count and check before anything is sent, once to work; over
 //! standard input it is walked once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::done::{Difference, Done, Walk};
@@ -19,6 +19,9 @@ pub struct Selection {
     pub dedupe: bool,
     /// The rows that are done already.
     pub done: Done,
+    /// With `dedupe`: the rows that are there more than once, if a [`Plan::survey`] has found out; then no others need
+    /// to be remembered.
+    pub repeated: Option<HashSet<u64>>,
 }
 
 impl Selection {
@@ -63,15 +66,30 @@ pub enum Step {
 
 /// The input and the selection, walked together.
 pub struct Plan {
-    rows: Rows,
+    rows: ComparedRows,
     selection: Arc<Selection>,
-    walk: Walk,
-    /// The first line of each triple; only filled with `dedupe`.
+    /// The first line of each triple that may come again; only filled with `dedupe`.
     seen: HashMap<u64, u64>,
-    place: String,
     /// Steps that wait until every row that the report names has been compared: see [`Plan::verify_first`].
     waiting: VecDeque<Step>,
     verifying: bool,
+}
+
+/// The rows that the selection takes, each compared with what is done.
+struct ComparedRows {
+    rows: Rows,
+    selection: Arc<Selection>,
+    walk: Walk,
+    place: String,
+}
+
+/// What a first pass over the input found.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// How many rows there are to be worked on, those that are done with them.
+    pub rows: u64,
+    /// The rows that are there more than once, for [`Selection::repeated`]; only with `dedupe`.
+    pub repeated: HashSet<u64>,
 }
 
 /// Why the plan can't be followed.
@@ -95,11 +113,14 @@ impl Plan {
     pub fn new(rows: Rows, place: String, selection: Arc<Selection>) -> Result<Plan, PlanError> {
         selection.may_be_used_on(&rows, &place)?;
         Ok(Plan {
-            rows,
+            rows: ComparedRows {
+                rows,
+                selection: Arc::clone(&selection),
+                walk: Walk::default(),
+                place,
+            },
             selection,
-            walk: Walk::default(),
             seen: HashMap::new(),
-            place,
             waiting: VecDeque::new(),
             verifying: false,
         })
@@ -112,44 +133,78 @@ impl Plan {
         self
     }
 
+    /// Walks to the end without doing anything: the first pass over input that can be read twice. Fails if the input is
+    /// not what the report was made from.
+    pub fn survey(mut self) -> Result<Survey, PlanError> {
+        let mut survey = Survey::default();
+        let mut prints = Vec::new();
+        while let Some((row, _)) = self.rows.next()? {
+            survey.rows += 1;
+            if self.selection.dedupe
+                && let Ok((user, conv, conv_type)) = row.check()
+            {
+                prints.push(fingerprint(user, conv, conv_type.as_str()));
+            }
+        }
+        prints.sort_unstable();
+        let repeated = prints
+            .chunk_by(|one, other| one == other)
+            .filter(|alike| alike.len() > 1);
+        survey.repeated = repeated.map(|alike| alike[0]).collect();
+        Ok(survey)
+    }
+
     fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
-        let selection = Arc::clone(&self.selection);
-        loop {
-            let Some(row) = self.rows.next_raw()? else {
-                self.walk
-                    .end(&selection.done)
-                    .map_err(|difference| mismatch(&self.place, difference))?;
-                return Ok(None);
-            };
-            if let Some(only) = &selection.only {
-                let outcome = row
-                    .outcome()
-                    .and_then(|field| Outcome::parse(std::str::from_utf8(field).ok()?));
-                if !outcome.is_some_and(|outcome| only.contains(&outcome)) {
-                    continue;
+        let Some((row, is_done)) = self.rows.next()? else {
+            return Ok(None);
+        };
+        let entry = row.to_entry();
+        let first = match &entry {
+            Entry::Row(row) if self.selection.dedupe => {
+                let print = fingerprint(&row.user, &row.conv, row.conv_type.as_str());
+                match &self.selection.repeated {
+                    Some(repeated) if !repeated.contains(&print) => row.line,
+                    _ => *self.seen.entry(print).or_insert(row.line),
                 }
             }
-            let shown = row.shown();
-            let [user, conv, conv_type] = [&*shown[0], &*shown[1], &*shown[2]];
-            let line = row.line();
-            let is_done = !selection.done.is_empty()
-                && (self.walk)
-                    .is_done(&selection.done, line, [user, conv, conv_type])
-                    .map_err(|difference| mismatch(&self.place, difference))?;
-            let entry = row.to_entry();
-            let first = match &entry {
-                Entry::Row(_) if selection.dedupe => {
-                    *self.seen.entry(fingerprint(user, conv, conv_type)).or_insert(line)
+            other => other.line(),
+        };
+        Ok(Some(match entry {
+            _ if is_done => Step::AlreadyDone,
+            Entry::Invalid(row) => Step::Invalid(row),
+            Entry::Row(row) if first != row.line => Step::Skip { row, first },
+            Entry::Row(row) => Step::Send(row),
+        }))
+    }
+}
+
+impl ComparedRows {
+    /// The next row, and whether it is done.
+    fn next(&mut self) -> Result<Option<(RawRow<'_>, bool)>, PlanError> {
+        let ComparedRows {
+            rows,
+            selection,
+            walk,
+            place,
+        } = self;
+        while rows.advance()? {
+            let row = rows.current();
+            if !selection.takes(&row) {
+                continue;
+            }
+            let is_done = match selection.done.is_empty() {
+                true => false,
+                false => {
+                    let [user, conv, conv_type] = row.shown();
+                    walk.is_done(&selection.done, row.line(), [&user, &conv, &conv_type])
+                        .map_err(|difference| mismatch(place, difference))?
                 }
-                _ => line,
             };
-            return Ok(Some(match entry {
-                _ if is_done => Step::AlreadyDone,
-                Entry::Invalid(row) => Step::Invalid(row),
-                Entry::Row(row) if first != line => Step::Skip { row, first },
-                Entry::Row(row) => Step::Send(row),
-            }));
+            return Ok(Some((rows.current(), is_done)));
         }
+        walk.end(&selection.done)
+            .map_err(|difference| mismatch(place, difference))?;
+        Ok(None)
     }
 }
 
@@ -166,7 +221,7 @@ impl Iterator for Plan {
                     break;
                 }
             };
-            self.verifying = self.walk.end(&self.selection.done).is_err();
+            self.verifying = self.rows.walk.end(&self.selection.done).is_err();
             if step == Step::AlreadyDone {
                 return Some(Ok(step));
             }

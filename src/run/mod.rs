@@ -29,8 +29,11 @@ use crate::stop::{Stop, Stopper};
 use health::Health;
 use policy::Policy;
 
-/// Rows that the reading thread may be ahead.
-const READ_AHEAD: usize = 256;
+/// Rows that the reading thread hands over at once, at most.
+const READ_AT_ONCE: usize = 64;
+
+/// How many such portions may wait.
+const READ_AHEAD: usize = 4;
 
 /// Events that may wait for the report.
 const EVENTS_WAITING: usize = 1024;
@@ -144,10 +147,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         turn.write_down(&limiter.recent_starts());
     }
     let (events, mut received) = mpsc::channel(EVENTS_WAITING);
-    let (steps_out, steps) = mpsc::channel(READ_AHEAD);
+    let (read, rows) = mpsc::channel(READ_AHEAD);
     std::thread::Builder::new()
         .name("rows".into())
-        .spawn(move || read_ahead(plan, &steps_out))
+        .spawn(move || read_ahead(plan, &read))
         .map_err(|error| Error::Unexpected(format!("no thread could be started to read the rows: {error}")))?;
     let limiter = Arc::new(limiter);
     let health = Arc::new(Mutex::new(Health::default()));
@@ -162,7 +165,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         health: Arc::clone(&health),
         events,
     });
-    tokio::spawn(take_rows(steps, shared));
+    tokio::spawn(take_rows(rows, shared));
 
     let mut failure = None;
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
@@ -210,81 +213,89 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     }
 }
 
-/// Walks the plan, on a thread of its own because reading blocks; rows that are done are only counted.
-fn read_ahead(plan: Plan, out: &mpsc::Sender<Result<Work, PlanError>>) {
-    let mut done = 0;
-    for step in plan {
-        let work = match step {
-            Ok(Step::AlreadyDone) => {
-                done += 1;
-                continue;
-            }
-            Ok(step) => Ok(Work::Step(step)),
-            Err(error) => Err(error),
-        };
-        if done > 0 && out.blocking_send(Ok(Work::Done(std::mem::take(&mut done)))).is_err() {
-            return;
-        }
-        if out.blocking_send(work).is_err() {
-            return;
-        }
-    }
-    if done > 0 {
-        // If nobody listens any more, the run has stopped.
-        let _ = out.blocking_send(Ok(Work::Done(done)));
-    }
+/// What the reading thread found.
+#[derive(Default)]
+struct Read {
+    steps: Vec<Step>,
+    /// Rows among them that are done already; these are only counted.
+    done: u64,
+    /// Why there will be no more.
+    error: Option<PlanError>,
 }
 
-/// What the reading thread found.
-enum Work {
-    Step(Step),
-    /// So many rows are done already.
-    Done(u64),
+/// Walks the plan, on a thread of its own because reading blocks. A row goes out at once where there is room, so that a
+/// slow input is worked on as it comes; where there is none, rows gather, so that a fast one costs few wake-ups.
+fn read_ahead(mut plan: Plan, out: &mpsc::Sender<Read>) {
+    let mut read = Read::default();
+    while read.error.is_none() {
+        match plan.next() {
+            None => break,
+            Some(Ok(Step::AlreadyDone)) => {
+                read.done += 1;
+                continue;
+            }
+            Some(Ok(step)) => read.steps.push(step),
+            Some(Err(error)) => read.error = Some(error),
+        }
+        let sent = match out.try_reserve() {
+            Ok(permit) => {
+                permit.send(std::mem::take(&mut read));
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) if read.steps.len() < READ_AT_ONCE => Ok(()),
+            Err(_) => out.blocking_send(std::mem::take(&mut read)),
+        };
+        if sent.is_err() {
+            return; // The run has stopped.
+        }
+    }
+    // If nobody listens any more, the run has stopped.
+    let _ = out.blocking_send(read);
 }
 
 /// Takes rows in file order until the last, or until a stop.
-async fn take_rows<S: Service>(mut steps: mpsc::Receiver<Result<Work, PlanError>>, shared: Arc<Shared<S>>) {
+async fn take_rows<S: Service>(mut rows: mpsc::Receiver<Read>, shared: Arc<Shared<S>>) {
     let under_way = Arc::new(Semaphore::new(shared.limits.max_in_flight.max(UNDER_WAY_MIN)));
     let stopper = shared.stopper.clone();
     loop {
-        let work = tokio::select! {
+        let read = tokio::select! {
             biased;
-            () = stopper.asked() => break,
-            work = steps.recv() => work,
-        };
-        let event = match work {
-            None => return,
-            Some(Err(error)) => {
-                stopper.drain(Stop::InputFailed(error.to_string()));
-                return;
-            }
-            Some(Ok(Work::Done(rows))) => Event::AlreadyDone(rows),
-            Some(Ok(Work::Step(Step::AlreadyDone))) => Event::AlreadyDone(1),
-            Some(Ok(Work::Step(Step::Send(row)))) => {
-                let ready = tokio::select! {
-                    biased;
-                    () = stopper.asked() => None,
-                    ready = attempts::may_start(&shared, &under_way) => Some(ready),
-                };
-                let Some((place, granted)) = ready else {
-                    shared.tell(Event::NotRun { was_retrying: false }, None).await;
-                    break;
-                };
-                tokio::spawn(attempts::work_on(row, place, granted, Arc::clone(&shared)));
+            // From then on only what has been read already is received.
+            () = stopper.asked(), if !rows.is_closed() => {
+                rows.close();
                 continue;
             }
-            Some(Ok(Work::Step(other))) => Event::Settled(Box::new(unsent(other))),
+            read = rows.recv() => read,
         };
-        shared.tell(event, None).await;
-    }
-    // What was read ahead counts, though it is not run.
-    steps.close();
-    while let Some(Ok(work)) = steps.recv().await {
-        let event = match work {
-            Work::Done(rows) => Event::AlreadyDone(rows),
-            Work::Step(_) => Event::NotRun { was_retrying: false },
-        };
-        shared.tell(event, None).await;
+        let Some(read) = read else { return };
+        if read.done > 0 {
+            shared.tell(Event::AlreadyDone(read.done), None).await;
+        }
+        for step in read.steps {
+            let event = match step {
+                // What was read ahead counts, though it is not run.
+                _ if stopper.is_asked() => Event::NotRun { was_retrying: false },
+                Step::Send(row) => {
+                    let may_start = tokio::select! {
+                        biased;
+                        () = stopper.asked() => None,
+                        granted = attempts::may_start(&shared, &under_way) => Some(granted),
+                    };
+                    match may_start {
+                        Some((place, granted)) => {
+                            tokio::spawn(attempts::work_on(row, place, granted, Arc::clone(&shared)));
+                            continue;
+                        }
+                        None => Event::NotRun { was_retrying: false },
+                    }
+                }
+                other => Event::Settled(Box::new(unsent(other))),
+            };
+            shared.tell(event, None).await;
+        }
+        if let Some(error) = read.error {
+            stopper.drain(Stop::InputFailed(error.to_string()));
+        }
     }
 }
 
