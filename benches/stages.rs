@@ -1,0 +1,109 @@
+//! What each stage costs for one row: `cargo bench`. The whole program is measured by `benches/compare.sh`.
+
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use reqwest::StatusCode;
+use zim_batch::client::{sign, verdict};
+use zim_batch::event::{Event, Outcome, Record};
+use zim_batch::limiter::Limiter;
+use zim_batch::report::progress::{Progress, Style, Terminal};
+use zim_batch::report::{Existing, Files, Report};
+use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn signing_a_request() -> sign::Signature {
+    sign::sign(
+        black_box(12345),
+        &sign::nonce(),
+        black_box("9193cc662a4c0ec135ec71fb57194b38"),
+        black_box(1615186943),
+    )
+}
+
+#[divan::bench]
+fn judging_an_answer() -> verdict::Verdict {
+    let body = br#"{"Code":0,"Message":"success","RequestId":"343649807833778782"}"#;
+    verdict::judge(black_box(StatusCode::OK), black_box(body), None)
+}
+
+#[divan::bench]
+fn passing_the_gate(bencher: Bencher) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let limiter = Limiter::new(1_000_000.0);
+    bencher.bench_local(|| runtime.block_on(limiter.ready()));
+}
+
+const ROWS: usize = 10_000;
+
+fn csv() -> String {
+    let rows = (0..ROWS).map(|row| format!("user{:06},conv{row:07},{}\n", row % 500, row % 2 * 2));
+    "user,conv,type\n".to_owned() + &rows.collect::<String>()
+}
+
+#[divan::bench]
+fn reading_ten_thousand_rows(bencher: Bencher) {
+    let csv = csv();
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::of_str(&csv))
+        .with_inputs(|| std::io::Cursor::new(csv.clone()))
+        .bench_values(|csv| {
+            let rows = Rows::from_reader(Box::new(csv), "bench", &Format::default()).expect("a header");
+            rows.filter(Result::is_ok).count()
+        });
+}
+
+#[divan::bench]
+fn checking_ten_thousand_rows(bencher: Bencher) {
+    let csv = csv();
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .counter(BytesCount::of_str(&csv))
+        .with_inputs(|| std::io::Cursor::new(csv.clone()))
+        .bench_values(|csv| {
+            let rows = Rows::from_reader(Box::new(csv), "bench", &Format::default()).expect("a header");
+            check_rows(rows, "bench", &Selection::default()).expect("readable").rows
+        });
+}
+
+const RECORDS: u64 = 64;
+
+#[divan::bench]
+fn writing_sixty_four_records_at_once(bencher: Bencher) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
+    let files = Files::open(&paths.0, &paths.1, Existing::Refuse).expect("a report");
+    let mut report = Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None));
+    let event = |line| {
+        Event::Settled(Box::new(Record {
+            line,
+            user: "user000001".into(),
+            conv: "conv0000001".into(),
+            conv_type: "0".into(),
+            outcome: Outcome::Ok,
+            code: Some(0),
+            http: Some(200),
+            message: "success".into(),
+            request_id: "343649807833778782".into(),
+            attempts: 1,
+            latency: Some(Duration::from_millis(31)),
+            finished_at: SystemTime::now(),
+        }))
+    };
+    bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
+        for line in 0..RECORDS {
+            report.record(&event(line));
+        }
+        report.commit().expect("room on the disk");
+    });
+}
