@@ -22,15 +22,14 @@ const FOLDER: &str = "/tmp";
 /// How often a waiting run looks whether it is its turn.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// The most starts that are written down; with more in a second, the cap is so high that the seam doesn't matter.
-const STARTS_MAX: usize = 1000;
-
 /// The right to use the app's quota, until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Turn {
     file: File,
     /// Who has it, in words.
     holder: String,
+    /// The file says whose turn it is.
+    is_named: bool,
     /// The starts written down last.
     written: Vec<Instant>,
 }
@@ -86,6 +85,7 @@ impl Quota {
             Ok(()) => Ok(Ok(Turn {
                 file,
                 holder: holder.to_owned(),
+                is_named: false,
                 written: Vec::new(),
             })),
             Err(TryLockError::WouldBlock) => {
@@ -144,8 +144,7 @@ impl Turn {
 
     /// Writes down when the last requests started. Best effort: without it only the seam between two runs is less exact.
     pub fn write_down(&mut self, starts: &[Instant]) {
-        let starts = &starts[starts.len().saturating_sub(STARTS_MAX)..];
-        if self.written == starts && !starts.is_empty() {
+        if self.is_named && self.written == starts {
             return;
         }
         let now = (Instant::now(), since_epoch());
@@ -161,7 +160,7 @@ impl Turn {
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(text.as_bytes()));
         let _ = written.and_then(|()| self.file.set_len(text.len() as u64));
-        self.written = starts.to_vec();
+        (self.is_named, self.written) = (true, starts.to_vec());
     }
 }
 

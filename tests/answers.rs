@@ -213,7 +213,7 @@ fn answers_that_are_odd_but_clear_are_understood() {
             "no-id" => r#"{"Code":0,"Message":"success"}"#,
             "no-message" => r#"{"Code":0}"#,
             "long-id" => r#"{"Code":0,"Message":"success","RequestId":"98765432109876543210"}"#,
-            "number-id" => r#"{"Code":0,"Message":"success","RequestId":98765432109876543210}"#,
+            "number-id" => r#"{"Code":0,"Message":"success","RequestId":9007199254740993}"#,
             "null-id" => r#"{"Code":0,"Message":null,"RequestId":null}"#,
             "more" => r#" {"RequestId":"3","Data":{"Code":2,"x":[1,null]},"Code":0,"Message":"fine","Time":1.5}"#,
             user => panic!("no such user: {user}"),
@@ -249,11 +249,22 @@ fn answers_that_are_odd_but_clear_are_understood() {
         );
     }
     let ids = ["string", "no-id", "long-id", "number-id", "null-id"].map(|user| records[user].request_id.as_str());
-    assert_eq!(ids, ["1", "", "98765432109876543210", "98765432109876543210", ""]);
+    assert_eq!(ids, ["1", "", "98765432109876543210", "9007199254740993", ""]);
     assert_eq!(
         (records["more"].message.as_str(), records["more"].request_id.as_str()),
         ("fine", "3")
     );
+}
+
+#[test]
+fn a_request_id_that_comes_as_a_long_number_is_kept_as_it_is() {
+    let body = r#"{"Code":0,"Message":"success","RequestId":98765432109876543210}"#;
+    let server = Server::start(|_, _| Answer::Json(body.into()));
+    let desk = Desk::new();
+
+    desk.clear(&server, named_rows(["u"])).run().assert_status(0);
+
+    assert_eq!(desk.report_by_user()["u"].request_id, "98765432109876543210");
 }
 
 #[test]

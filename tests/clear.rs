@@ -100,7 +100,9 @@ fn report_and_outside_log_are_input_again() {
 
     let kind = kind_server();
     let again = |file: &str, more: &[&str]| {
-        std::fs::remove_file(desk.path("second.csv")).ok();
+        for file in ["second.csv", "second.outside.csv"] {
+            std::fs::remove_file(desk.path(file)).ok();
+        }
         let before = kind.requests().len();
         let call = desk
             .clear_with(&kind.url(), file)

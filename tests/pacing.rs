@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use support::{Answer, Desk, Options, Request, Server, kind_server, named_rows, rows};
@@ -32,39 +34,99 @@ fn span(requests: &[Request]) -> Duration {
     requests[requests.len() - 1].at - requests[0].at
 }
 
+/// What the latest wake-up of a thread was that does nothing but sleep: how much the machine disturbs clocks just now.
+struct Canary {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Canary {
+    fn start() -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_over);
+        let nap = Duration::from_millis(2);
+        let thread = thread::spawn(move || {
+            let mut latest = Duration::ZERO;
+            while !seen.load(SeqCst) {
+                let began = Instant::now();
+                thread::sleep(nap);
+                latest = latest.max(began.elapsed() - nap);
+            }
+            latest
+        });
+        Self { is_over, thread }
+    }
+
+    fn latest(self) -> Duration {
+        self.is_over.store(true, SeqCst);
+        self.thread.join().expect("it only sleeps")
+    }
+}
+
+/// What a sleep may be late by before the machine, and not the program, is blamed for requests that arrive too close.
+const QUIET: Duration = Duration::from_millis(10);
+
 #[test]
 fn five_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
-    let options = Options {
-        cap: Some(20),
-        ..Options::default()
-    };
-    let server = Server::with(options, |_, _| Answer::Code(0, "success"));
-    let desk = Desk::new();
+    for is_second_try in [false, true] {
+        let options = Options {
+            cap: Some(20),
+            ..Options::default()
+        };
+        let server = Server::with(options, |_, _| Answer::Code(0, "success"));
+        let (desk, canary) = (Desk::new(), Canary::start());
 
-    let outcome = desk.clear(&server, rows(500)).without("--rate").run();
+        let outcome = desk.clear(&server, rows(500)).without("--rate").run();
 
-    outcome.assert_status(0);
-    let requests = server.requests();
-    let refused = requests.iter().filter(|request| !request.is_accepted).count();
-    assert_eq!((refused, requests.len()), (0, 500), "refused, and all");
-    assert!(peak(&requests) <= 20, "{} requests in one second", peak(&requests));
-    assert!(rate(&requests) >= 19.7, "{} requests a second", rate(&requests));
-    for (index, ten) in requests.windows(10).enumerate() {
-        assert!(
-            span(ten) >= Duration::from_millis(350),
-            "a burst at request {index}: ten in {:?}",
-            span(ten)
-        );
+        outcome.assert_status(0);
+        let requests = server.requests();
+        let refused = requests.iter().filter(|request| !request.is_accepted).count();
+        let late = canary.latest();
+        server.assert_well_formed();
+        let summary = outcome.summary();
+        assert!((10..=20).contains(&summary.count("peak_1s")), "{summary:?}");
+        for (index, ten) in requests.windows(10).enumerate() {
+            let took = span(ten);
+            assert!(
+                took >= Duration::from_millis(350),
+                "a burst at request {index}: ten in {took:?}"
+            );
+        }
+        if late <= QUIET {
+            assert_eq!(
+                (refused, requests.len()),
+                (0, 500),
+                "refused, and all; sleeps were {late:?} late"
+            );
+            assert!(peak(&requests) <= 20, "{} requests in one second", peak(&requests));
+            assert!(rate(&requests) >= 19.7, "{} requests a second", rate(&requests));
+            summary.assert_counts(&[("requests", 500), ("limited", 0), ("retries", 0)]);
+            let elapsed = summary.0["elapsed_s"].as_f64().unwrap();
+            assert!(
+                (24.5..26.0).contains(&elapsed),
+                "{elapsed} s for 500 rows at 20 a second"
+            );
+            return;
+        }
+        if is_second_try {
+            // The machine is too busy for the strict cap. What can still be said: nothing came closer together than
+            // the machine's own lateness explains.
+            for (index, more_than_cap) in requests.windows(21).enumerate() {
+                let took = span(more_than_cap);
+                assert!(
+                    took + late >= SECOND,
+                    "21 requests in {took:?} from {index}; sleeps were {late:?} late"
+                );
+            }
+            assert!(
+                refused <= 10 && rate(&requests) >= 17.0,
+                "{refused} refused, {} a second",
+                rate(&requests)
+            );
+        } else if refused == 0 && rate(&requests) >= 19.7 {
+            return;
+        }
     }
-    let summary = outcome.summary();
-    summary.assert_counts(&[("requests", 500), ("limited", 0), ("retries", 0)]);
-    assert!((10..=20).contains(&summary.count("peak_1s")), "{summary:?}");
-    let elapsed = summary.0["elapsed_s"].as_f64().unwrap();
-    assert!(
-        (24.5..26.5).contains(&elapsed),
-        "{elapsed} s for 500 rows at 20 a second"
-    );
-    server.assert_well_formed();
 }
 
 #[test]
@@ -150,43 +212,60 @@ fn a_slow_service_does_not_slow_the_start_of_requests() {
     assert!(server.most_open() > 30, "{} open", server.most_open());
 }
 
-#[test]
-fn limited_answers_slow_the_whole_run_which_then_creeps_back() {
-    const LIMITED_FOR: Duration = Duration::from_secs(6);
+/// A server that lets 20 requests in any second through for this long, and everything after that.
+fn limited_for(time: Duration, began: Instant) -> Server {
     let accepted = Mutex::new(Vec::<Instant>::new());
-    let began = Instant::now();
-    // At most 20 in any second for six seconds; after that, whatever comes.
-    let server = Server::start(move |request, _| {
-        let mut accepted = accepted.lock().unwrap();
+    Server::start(move |request, _| {
+        let mut accepted = accepted.lock().expect("no test panics while it holds this");
         accepted.retain(|at| request.at.saturating_duration_since(*at) < SECOND);
-        if accepted.len() >= 20 && began.elapsed() < LIMITED_FOR {
+        if accepted.len() >= 20 && began.elapsed() < time {
             return Answer::Code(7, "more requests per second than allowed");
         }
         accepted.push(request.at);
         Answer::Code(0, "success")
-    });
-    let desk = Desk::new();
+    })
+}
+
+/// Requests a second from so many seconds after `began` to so many.
+fn rate_between(requests: &[Request], began: Instant, from: u32, to: u32) -> f64 {
+    let [after, before] = [from, to].map(|seconds| began + seconds * SECOND);
+    let count = requests.iter().filter(|r| r.at >= after && r.at < before).count();
+    count as f64 / f64::from(to - from)
+}
+
+#[test]
+fn limited_answers_slow_the_whole_run() {
+    let began = Instant::now();
+    let (desk, server) = (Desk::new(), limited_for(60 * SECOND, began));
     let call = desk.clear(&server, rows(900)).flag("--rate", "40");
 
-    let outcome = call.flag("--max-duration", "16s").run();
+    let outcome = call.flag("--max-duration", "10s").run();
 
     outcome.assert_status(7);
     let requests = server.requests();
-    let a_second = |from: u32, to: u32| {
-        let [after, before] = [from, to].map(|seconds| began + seconds * SECOND);
-        let count = requests.iter().filter(|r| r.at >= after && r.at < before).count();
-        count as f64 / f64::from(to - from)
-    };
-    let (slowed, back) = (a_second(4, 6), a_second(12, 15));
+    let slowed = rate_between(&requests, began, 5, 10);
     assert!(
         slowed < 30.0,
-        "{slowed} requests a second of 40, after four seconds with a limit of 20"
+        "{slowed} requests a second of 40, after five seconds with a limit of 20"
     );
-    assert!(slowed > 10.0, "{slowed} requests a second, when 20 are allowed");
-    assert!(
-        back > slowed * 1.2,
-        "{back} requests a second, seven seconds after the limit has gone; {slowed} before"
-    );
+    assert!(slowed > 8.0, "{slowed} requests a second, when 20 are allowed");
+    outcome.summary().assert_counts(&[("failed", 0)]);
+}
+
+#[test]
+#[ignore = "takes 45 seconds"]
+fn a_run_that_was_slowed_creeps_back_to_its_rate() {
+    let began = Instant::now();
+    let (desk, server) = (Desk::new(), limited_for(6 * SECOND, began));
+    let call = desk.clear(&server, rows(9000)).flag("--rate", "40");
+
+    call.flag("--max-duration", "45s").run().assert_status(7);
+
+    let requests = server.requests();
+    let rates: Vec<_> = (0..9)
+        .map(|n| rate_between(&requests, began, 5 * n, 5 * n + 5))
+        .collect();
+    assert!(rates[1] < 30.0 && rates[8] > 38.0, "{rates:?}");
     assert!(
         peak(&requests) <= 41,
         "{} requests in one second at --rate 40",
@@ -201,7 +280,7 @@ fn a_stall_is_not_made_good_by_a_burst() {
     running.wait_until("the run is under way", || server.requests().len() >= 15);
 
     running.signal("STOP");
-    std::thread::sleep(2 * SECOND);
+    thread::sleep(2 * SECOND);
     let before = server.requests().len();
     running.signal("CONT");
 

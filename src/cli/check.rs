@@ -109,7 +109,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
             let name = if busy.user.is_empty() {
                 String::new()
             } else {
-                format!("'{}', ", busy.user)
+                format!("'{}', ", busy.user.escape_debug())
             };
             let _ = writeln!(
                 text,
@@ -151,11 +151,11 @@ fn lines(finding: &Finding) -> String {
 
 /// The `clear` that does what was checked.
 fn command(args: &RowsArgs, rate: f64) -> String {
-    let mut words = vec![
-        "zim-batch".to_owned(),
-        "clear".into(),
-        quoted(&args.rows.to_string_lossy()),
-    ];
+    let rows = match args.rows.to_string_lossy() {
+        name if name.starts_with('-') && name != "-" => format!("./{name}"),
+        name => name.into_owned(),
+    };
+    let mut words = vec!["zim-batch".to_owned(), "clear".into(), quoted(&rows)];
     if let Some(delimiter) = args.delimiter {
         let name = if delimiter == b'\t' {
             "tab".to_owned()
@@ -180,6 +180,13 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if rate != 20.0 {
         words.extend(["--rate".into(), rate.to_string()]);
     }
-    words.extend(["--report".into(), "out.csv".into()]);
+    // Not over what is read.
+    let is_taken = ["out.csv", "out.outside.csv"]
+        .iter()
+        .any(|name| args.rows.ends_with(name));
+    words.extend([
+        "--report".into(),
+        if is_taken { "second.csv" } else { "out.csv" }.into(),
+    ]);
     words.join(" ")
 }

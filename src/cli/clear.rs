@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until};
-use zim_batch::client::{App, Client};
+use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
@@ -32,7 +32,10 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
     let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
-    let client = Client::new(app)?;
+    let client = Client::new(app).map_err(|error| match (&args.app.ca_cert, error) {
+        (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
+        (_, error) => error.into(),
+    })?;
     report::refuse_existing(&output.report, output.existing)?;
 
     let mut input = Input::new(source, settings::format(&args.rows), &args);

@@ -9,6 +9,8 @@ pub async fn watch(stopper: &Stopper, draining: impl Fn(&Stop)) {
     let mut interrupt = listen(SignalKind::interrupt());
     let mut terminate = listen(SignalKind::terminate());
     let mut hang_up = listen(SignalKind::hangup());
+    // Caught so that a limit on the size of files is an error of the write, not the end of the process.
+    let _file_size = listen(SignalKind::from_raw(libc::SIGXFSZ));
     loop {
         let number = tokio::select! {
             () = next(&mut interrupt) => 2,

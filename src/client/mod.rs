@@ -114,7 +114,7 @@ impl Service for Client {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The PEM file holds no certificate that can be read.
-    #[error("no certificate could be read from the PEM file; it must hold one or more BEGIN CERTIFICATE blocks")]
+    #[error("no certificate could be read from it; it must hold PEM blocks that say BEGIN CERTIFICATE")]
     CaCert,
     /// TLS could not be set up, mostly because the system has no root certificates.
     #[error("TLS could not be set up: {0}; if the system has no root certificates, install ca-certificates")]
@@ -154,9 +154,10 @@ impl Client {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder
-            .build()
-            .map_err(|error| SetupError::Tls(root_cause(&error.without_url()).to_string()))?;
+        let http = builder.build().map_err(|error| match app.ca_cert {
+            Some(_) => SetupError::CaCert,
+            None => SetupError::Tls(root_cause(&error.without_url()).to_string()),
+        })?;
         Ok(Client { http, app })
     }
 
@@ -304,12 +305,12 @@ fn transport(error: &reqwest::Error, http: Option<u16>) -> Verdict {
 }
 
 fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
-    // rustls's error travels inside an io::Error, whose `source()` skips what it wraps.
-    let inner = cause
-        .downcast_ref::<io::Error>()
-        .and_then(|error| error.get_ref())
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner.or_else(|| cause.downcast_ref::<rustls::Error>())? {
+    // rustls's error travels inside one io::Error or several, whose `source()` skips what they wrap.
+    let mut inner = cause;
+    while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
+        inner = wrapped;
+    }
+    match inner.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
         _ => None,
     }

@@ -19,15 +19,15 @@ use tokio::time::Instant;
 
 use super::window::Window;
 
-/// How late a start may be without moving those after it. At 20 a second two starts are never closer than 45 ms.
-const LATENESS: Duration = Duration::from_millis(5);
+/// How late a start may be without moving those after it. At 20 a second two starts are never closer than 40 ms.
+const LATENESS: Duration = Duration::from_millis(10);
 
 /// No more than the cap starts in a second and this.
-const MARGIN: Duration = Duration::from_millis(3);
+const MARGIN: Duration = Duration::from_millis(4);
 
 /// The starts are spaced so that as many as the cap take a second and this: a little more than [`MARGIN`], so that
 /// the even spacing, not the window, is what sets the pace.
-const SPACING: Duration = Duration::from_millis(4);
+const SPACING: Duration = Duration::from_micros(4500);
 
 /// The slowest the run gets, as a share of the cap.
 const FLOOR: f64 = 0.02;
@@ -47,6 +47,9 @@ const STEEPNESS: f64 = 1e-7;
 /// When the level that was too much is below the cap, the curve is as steep as it takes to be back at the cap so long
 /// after leaving that level behind.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
+
+/// The highest rate at which the starts of the last second are worth handing on.
+const RECENT_UP_TO: f64 = 1000.0;
 
 /// Decides when the next request may start. Pure but for the clock: `now` is an argument.
 pub(super) struct Pace {
@@ -83,9 +86,12 @@ impl Pace {
         Ok(())
     }
 
-    /// The starts of the last second, oldest first.
-    pub fn recent(&self) -> impl Iterator<Item = Instant> {
-        self.window.starts()
+    /// The starts of the last second, oldest first; none at a rate above [`RECENT_UP_TO`].
+    pub fn recent(&self) -> Vec<Instant> {
+        match self.rate {
+            ..=RECENT_UP_TO => self.window.starts().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Counts a start of somebody else with the same quota.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,6 +110,16 @@ impl Appender {
         }
         self.len += self.pending.len() as u64;
         self.pending.clear();
+        self.check_still_there()
+    }
+
+    /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost.
+    fn check_still_there(&self) -> Result<(), Error> {
+        let ours = self.file.metadata().map_err(|source| self.error(source))?;
+        let there = self.path.metadata().map_err(|source| self.error(source))?;
+        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+            return Err(self.error(io::Error::other("another file has taken its place")));
+        }
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use crate::rows::record::{Record, Records};
 /// Read from the report at a time, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
+const TORN_MAX: u64 = 32 * 1024;
+
 /// What an earlier run left.
 #[derive(Default)]
 pub(super) struct Earlier {
@@ -37,6 +40,7 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
     };
     let mut earlier = Earlier::default();
     let mut records = Records::new(BufReader::with_capacity(CHUNK, file), b',');
+    let size = file.metadata().map_err(io_error)?.len();
     let mut damaged = None;
     while records.advance().map_err(io_error)? {
         let record = records.current();
@@ -51,11 +55,7 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
             }
         } else if let Some(row) = whole(&record) {
             if let Some(line) = damaged {
-                return Err(Error::Mismatch(format!(
-                    "{}, line {line}: this is no record of a report, so what became of its row is unknown; remove the \
-                     line and resume: its row will be sent again",
-                    path.display()
-                )));
+                return Err(damaged_at(path, line));
             }
             earlier.bad += u64::from(matches!(row.outcome, Outcome::Failed | Outcome::Invalid));
             earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
@@ -64,6 +64,11 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
             continue;
         }
         earlier.len = records.offset();
+    }
+    if let Some(line) = damaged
+        && size.saturating_sub(earlier.len) > TORN_MAX
+    {
+        return Err(damaged_at(path, line));
     }
     earlier.done.seal().map_err(|line| {
         Error::Mismatch(format!(
@@ -116,6 +121,14 @@ fn whole<'a>(record: &Record<'a>) -> Option<Row<'a>> {
         conv_type: text(3)?,
         outcome: Outcome::parse(text(4)?)?,
     })
+}
+
+fn damaged_at(path: &Path, line: u64) -> Error {
+    Error::Mismatch(format!(
+        "{}, line {line}: this is no record of a report, so what became of its row is unknown; remove the line and \
+         resume: its row will be sent again",
+        path.display()
+    ))
 }
 
 fn is_torn_header(record: &Record) -> bool {

@@ -75,7 +75,7 @@ pub(super) struct Text {
 impl Text {
     /// A byte order mark says what the encoding is; without one it is `encoding`, or UTF-8.
     pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
-        let (start, reader) = first_bytes(reader)?;
+        let (start, reader) = first_bytes(Box::new(Patient(reader)))?;
         let unpacked: Box<dyn Read + Send> = match start[..] {
             [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
             [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(reader)?),
@@ -112,6 +112,20 @@ impl Text {
     }
 }
 
+/// Reads on after an interrupting signal: not every decoder above does.
+struct Patient<R>(R);
+
+impl<R: Read> Read for Patient<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
 /// Looks at the first four bytes; the reader given back still has them.
 fn first_bytes(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut start = Vec::new();
@@ -129,11 +143,7 @@ pub(super) fn first_record(
     let mut start = Vec::new();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let read = match reader.read(&mut chunk) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
+        let read = reader.read(&mut chunk)?;
         start.extend_from_slice(&chunk[..read]);
         if read == 0 || start.len() >= START_MAX || holds_first_record(&start, delimiter) {
             return Ok((start, BufReader::with_capacity(CHUNK, reader)));

@@ -133,6 +133,11 @@ impl Plan {
         self
     }
 
+    /// How many rows are done already, according to the report.
+    pub fn rows_done(&self) -> u64 {
+        self.selection.done.len() as u64
+    }
+
     /// Walks to the end without doing anything: the first pass over input that can be read twice. Fails if the input is
     /// not what the report was made from.
     pub fn survey(mut self) -> Result<Survey, PlanError> {

@@ -23,6 +23,7 @@ pub(crate) struct Records<R> {
     after_cr: bool,
     /// The current record: the line it begins on, its extent in `fields` and `ends`, what is wrong with it.
     begins: u64,
+    begins_at: u64,
     fields_len: usize,
     ends_len: usize,
     flaw: Option<Flaw>,
@@ -40,6 +41,8 @@ pub(crate) struct Record<'a> {
     pub flaw: Option<Flaw>,
     /// The input ends where the record does, with no line end between them: perhaps it was meant to be longer.
     pub at_end: bool,
+    /// How many bytes it takes in the input, with its line end.
+    bytes: u64,
     fields: &'a [u8],
     ends: &'a [usize],
 }
@@ -68,9 +71,10 @@ impl<'a> Record<'a> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }
 
-    /// A line with nothing but blanks on it.
+    /// A line with nothing but blanks on it; not even quotes, which are not in the fields.
     pub fn is_blank(&self) -> bool {
-        self.flaw.is_none() && self.len() == 1 && self.fields[..self.ends[0]].iter().all(u8::is_ascii_whitespace)
+        let is_bare = self.bytes <= self.fields.len() as u64 + 1;
+        self.flaw.is_none() && self.len() == 1 && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
     }
 }
 
@@ -84,6 +88,7 @@ impl<R: BufRead> Records<R> {
             line: 1,
             after_cr: false,
             begins: 1,
+            begins_at: 0,
             fields_len: 0,
             ends_len: 0,
             flaw: None,
@@ -103,6 +108,7 @@ impl<R: BufRead> Records<R> {
             line: self.begins,
             flaw: self.flaw,
             at_end: self.at_end,
+            bytes: self.offset - self.begins_at,
             fields: &self.fields[..self.fields_len],
             ends: &self.ends[..self.ends_len],
         }
@@ -123,10 +129,10 @@ impl<R: BufRead> Records<R> {
         if !self.skip_line_ends()? {
             return Ok(false);
         }
-        self.begins = self.line;
+        (self.begins, self.begins_at) = (self.line, self.offset);
         (self.fields_len, self.ends_len, self.flaw) = (0, 0, None);
         loop {
-            let input = fill(&mut self.input)?;
+            let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
             self.at_end = at_end;
             // At the end of the input a line end completes the record, unless it lands inside an open quote.
@@ -168,7 +174,7 @@ impl<R: BufRead> Records<R> {
     /// Skips line ends, and with them blank lines; `false` at the end of the input.
     fn skip_line_ends(&mut self) -> io::Result<bool> {
         loop {
-            let input = fill(&mut self.input)?;
+            let input = self.input.fill_buf()?;
             if input.is_empty() {
                 return Ok(false);
             }
@@ -185,16 +191,6 @@ impl<R: BufRead> Records<R> {
             }
         }
     }
-}
-
-/// `fill_buf` that goes on after an interrupting signal.
-fn fill<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
-    while let Err(error) = input.fill_buf() {
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    input.fill_buf()
 }
 
 /// Counts LF, CR and CRLF as one line end each.

@@ -148,9 +148,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     }
     let (events, mut received) = mpsc::channel(EVENTS_WAITING);
     let (read, rows) = mpsc::channel(READ_AHEAD);
+    let (done, counts_done) = (plan.rows_done(), total.is_none());
     std::thread::Builder::new()
         .name("rows".into())
-        .spawn(move || read_ahead(plan, &read))
+        .spawn(move || read_ahead(plan, counts_done, &read))
         .map_err(|error| Error::Unexpected(format!("no thread could be started to read the rows: {error}")))?;
     let limiter = Arc::new(limiter);
     let health = Arc::new(Mutex::new(Health::default()));
@@ -165,6 +166,12 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         health: Arc::clone(&health),
         events,
     });
+    if total.is_some() {
+        // All of them have been found in the input, however early this run stops.
+        let done = Event::AlreadyDone(done);
+        report.record(&done);
+        policy.note(&done, &stopper);
+    }
     tokio::spawn(take_rows(rows, shared));
 
     let mut failure = None;
@@ -186,13 +193,14 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
                     }
                 }
                 batch.clear();
+                // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
+                turn.iter_mut().for_each(|turn| turn.write_down(&limiter.recent_starts()));
                 if count == 0 {
                     break;
                 }
             }
             _ = tick.tick() => {
                 report.show(limiter.rate());
-                turn.iter_mut().for_each(|turn| turn.write_down(&limiter.recent_starts()));
                 {
                     let health = health.lock().expect("nothing panics while it holds the health");
                     policy.check_time(health.failing_for(Instant::now()), &stopper);
@@ -217,7 +225,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
 #[derive(Default)]
 struct Read {
     steps: Vec<Step>,
-    /// Rows among them that are done already; these are only counted.
+    /// Rows before them that are done already; these are only counted, if nobody has counted them before.
     done: u64,
     /// Why there will be no more.
     error: Option<PlanError>,
@@ -225,13 +233,13 @@ struct Read {
 
 /// Walks the plan, on a thread of its own because reading blocks. A row goes out at once where there is room, so that a
 /// slow input is worked on as it comes; where there is none, rows gather, so that a fast one costs few wake-ups.
-fn read_ahead(mut plan: Plan, out: &mpsc::Sender<Read>) {
+fn read_ahead(mut plan: Plan, counts_done: bool, out: &mpsc::Sender<Read>) {
     let mut read = Read::default();
     while read.error.is_none() {
         match plan.next() {
             None => break,
             Some(Ok(Step::AlreadyDone)) => {
-                read.done += 1;
+                read.done += u64::from(counts_done);
                 continue;
             }
             Some(Ok(step)) => read.steps.push(step),

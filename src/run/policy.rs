@@ -54,7 +54,7 @@ impl Policy {
                 self.note_first(record, stopper);
             }
             // An earlier run has come through the first rows, or its operator has seen why not.
-            Event::AlreadyDone(_) => self.first = FirstRows::Settled,
+            Event::AlreadyDone(1..) => self.first = FirstRows::Settled,
             Event::Answered {
                 clock_ahead: Some(seconds),
                 ..

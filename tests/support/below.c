@@ -49,9 +49,12 @@ int clock_gettime(clockid_t id, struct timespec *time) {
     return result;
 }
 
+/* Names that end with `.test` are this machine's. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
     int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
-    return told("names") ? EAI_AGAIN : real(node, service, hints, result);
+    const char *end = node ? strstr(node, ".test") : NULL;
+    if (!end || end[5]) return real(node, service, hints, result);
+    return told("names") ? EAI_AGAIN : real("127.0.0.1", service, hints, result);
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {

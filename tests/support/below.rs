@@ -3,6 +3,8 @@
 //! `below.c`, compiled with the system's `cc` and loaded into the real program with `LD_PRELOAD`, stands between it and
 //! the C library. It needs Linux and a C compiler; where they are missing, a test says so on stderr and is passed over.
 
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +12,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+use super::say::passed_over;
 use super::support::Call;
 
 /// A system below one run, with faults to be switched on and off while it runs.
@@ -24,7 +27,7 @@ impl Below {
         static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).clone();
         if library.is_none() {
-            eprintln!("PASSED OVER: no faults below the program without Linux and `cc`");
+            passed_over("no faults below the program without Linux and `cc`");
         }
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         library.map(|library| Self { library, folder })
@@ -41,7 +44,7 @@ impl Below {
         self.tell("clock", seconds);
     }
 
-    /// No name is found any more, or again.
+    /// No name is found any more, or again. Those that end with `.test` are loopback's.
     pub fn lose_names(&self, is_lost: bool) {
         self.tell("names", i64::from(is_lost));
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ pub struct Call {
     command: Command,
     args: Vec<OsString>,
     stdin: Option<Vec<u8>>,
+    is_more_to_come: bool,
 }
 
 impl Call {
@@ -36,6 +37,7 @@ impl Call {
             command,
             args,
             stdin: None,
+            is_more_to_come: false,
         }
     }
 
@@ -74,6 +76,12 @@ impl Call {
         self
     }
 
+    /// As `stdin`, but the pipe stays open as long as the program runs.
+    pub fn open_stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.is_more_to_come = true;
+        self.stdin(bytes)
+    }
+
     /// Runs to the end.
     pub fn run(self) -> Outcome {
         self.spawn().wait()
@@ -93,13 +101,17 @@ impl Call {
             .stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = self.command.spawn().expect("the program starts");
-        if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin) {
+        let mut stdin = child.stdin.take();
+        if let (Some(pipe), true, Some(bytes)) = (&mut stdin, self.is_more_to_come, &self.stdin) {
+            pipe.write_all(bytes).expect("a few lines fit into a pipe");
+        } else if let (Some(mut pipe), Some(bytes)) = (stdin.take(), self.stdin) {
             thread::spawn(move || pipe.write_all(&bytes).ok()); // it may well stop reading early
         }
         let stdout = drain(child.stdout.take().expect("it is piped"));
         let stderr = drain(child.stderr.take().expect("it is piped"));
         Running {
             child,
+            _stdin: stdin,
             started,
             stdout: Some(stdout),
             stderr: Some(stderr),
@@ -118,6 +130,8 @@ fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 /// The program while it runs; killed when dropped.
 pub struct Running {
     child: Child,
+    /// Closed when this is dropped.
+    _stdin: Option<ChildStdin>,
     started: Instant,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
@@ -132,6 +146,11 @@ impl Running {
             .status()
             .expect("`kill` starts");
         assert!(status.success(), "no process {pid} to send {name} to");
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -231,11 +250,23 @@ impl Outcome {
         self
     }
 
-    /// Panics unless stderr speaks of the AppId, however it is spelt.
+    /// Panics unless all of these are on stderr or, as the reason in a summary, on stdout, in any case.
+    #[track_caller]
+    pub fn assert_tells(&self, parts: &[&str]) -> &Self {
+        let said = format!("{}{}", self.stderr, self.stdout).to_lowercase();
+        for part in parts {
+            assert!(
+                said.contains(&part.to_lowercase()),
+                "neither stderr nor stdout tells `{part}`: {self:?}"
+            );
+        }
+        self
+    }
+
+    /// Panics unless stderr or the summary speaks of the AppId, however it is spelt.
     #[track_caller]
     pub fn assert_names_the_app_id(&self) -> &Self {
-        let letters: String = self
-            .stderr
+        let letters: String = format!("{}{}", self.stderr, self.stdout)
             .to_lowercase()
             .chars()
             .filter(char::is_ascii_alphanumeric)

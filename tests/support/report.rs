@@ -20,6 +20,11 @@ impl Summary {
             .unwrap_or_else(|| panic!("`{key}` is no count in {}", self.0))
     }
 
+    /// Why the run stopped; empty if it did not.
+    pub fn stopped(&self) -> String {
+        self.0["stopped"].as_str().unwrap_or_default().to_owned()
+    }
+
     #[track_caller]
     pub fn assert_counts(&self, counts: &[(&str, u64)]) {
         for (key, count) in counts {

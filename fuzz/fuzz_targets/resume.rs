@@ -1,0 +1,49 @@
+//! Any bytes as a report that is resumed: none may panic, a refused report stays as it is, and one that is taken is
+//! only ever shortened, or begun anew while it holds no record.
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use zim_batch::report::{COLUMNS, Existing, Files};
+
+thread_local! {
+    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
+    );
+}
+
+// The first byte says whether a header is put before the rest, which few random bytes would begin with.
+fuzz_target!(|data: &[u8]| {
+    let Some((&flags, rest)) = data.split_first() else {
+        return;
+    };
+    let header = format!("{}\n", COLUMNS.join(","));
+    let before = match flags & 3 {
+        0 => rest.to_vec(),
+        _ => [header.as_bytes(), rest].concat(),
+    };
+    FOLDER.with_borrow(|folder| {
+        let [report, outside] = ["report.csv", "outside.csv"].map(|name| folder.path().join(name));
+        std::fs::write(&report, &before).expect("the folder can be written to");
+        let opened = Files::open(&report, &outside, Existing::Resume);
+        let after = std::fs::read(&report).expect("the report is there");
+        match opened {
+            Err(error) => {
+                assert_eq!(error.exit_status(), 4, "{error}");
+                assert_eq!(before, after, "{error}");
+            }
+            Ok(mut files) => {
+                let done = files.take_done().len();
+                drop(files);
+                assert!(before.starts_with(&after) || (done == 0 && after == header.as_bytes()));
+                // What was kept is whole: once more changes nothing.
+                let mut again = Files::open(&report, &outside, Existing::Resume).expect("it was just taken");
+                assert_eq!(again.take_done().len(), done);
+                assert_eq!(std::fs::read(&report).expect("the report is there"), after);
+                let log = std::fs::read(&outside).expect("the outside log is there");
+                assert!(log.starts_with(header.as_bytes()));
+            }
+        }
+    });
+});

@@ -1,0 +1,68 @@
+//! The report and the outside log as a crash leaves them: read without trust, and made worse.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use fastrand::Rng;
+
+/// The outcome of each line that has a whole record; `None` in its place if a line has two.
+///
+/// It reads by its own rule: a record ends with a line end outside quotes, and what follows the last of them is torn.
+pub fn recorded(path: &Path) -> BTreeMap<u64, Option<String>> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let mut is_quoted = false;
+    let mut end = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        is_quoted ^= *byte == b'"';
+        if *byte == b'\n' && !is_quoted {
+            end = index + 1;
+        }
+    }
+    let mut lines = BTreeMap::new();
+    for record in csv::Reader::from_reader(&bytes[..end]).records() {
+        let record = record.expect("a whole record is well-formed");
+        let line: u64 = record[0].parse().expect("it begins with its line");
+        let outcome = Some(record[4].to_owned());
+        lines
+            .entry(line)
+            .and_modify(|earlier| *earlier = None)
+            .or_insert(outcome);
+    }
+    lines
+}
+
+/// Whether the file ends within a record.
+pub fn is_torn(path: &Path) -> bool {
+    let bytes = fs::read(path).unwrap_or_default();
+    let quotes = bytes.iter().filter(|byte| **byte == b'"').count();
+    !bytes.is_empty() && (bytes.last() != Some(&b'\n') || quotes % 2 == 1)
+}
+
+/// What a power cut does to a report: some of its end is lost, or is zeros.
+pub fn maul_report(path: &Path, rng: &mut Rng) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    let file = OpenOptions::new().append(true).open(path).expect("it is ours");
+    if rng.bool() {
+        let cut = rng.u64(..300).min(metadata.len());
+        file.set_len(metadata.len() - cut).expect("it is ours");
+    }
+    if rng.u8(..8) == 0 {
+        (&file).write_all(&vec![0; rng.usize(1..600)]).expect("it is ours");
+    }
+}
+
+/// The outside log may be cut, gone, or full of something else: it is made from the report.
+pub fn maul_outside(path: &Path, rng: &mut Rng) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    match rng.u8(..6) {
+        0 => fs::remove_file(path).expect("it is ours"),
+        1 => fs::write(path, "something else\n\"").expect("it is ours"),
+        2 | 3 => {
+            let file = OpenOptions::new().write(true).open(path).expect("it is ours");
+            file.set_len(rng.u64(..=metadata.len())).expect("it is ours");
+        }
+        _ => {}
+    }
+}
