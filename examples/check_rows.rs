@@ -5,6 +5,7 @@ use std::error::Error;
 use zim_batch::rows::check::check_rows;
 use zim_batch::rows::{Format, Rows, Selection};
 
+/// The whole program.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let csv = "FromUserId;ConvId;ConvType\nalice;bob;0\nalice;;0\nalice;bob;peer\nbob;#team;3\n";
     let rows = Rows::from_reader(Box::new(csv.as_bytes()), "rows", &Format::default())?;

@@ -1,9 +1,7 @@
 //! A whole run inside another program: rows, limiter, client, report. Here against a simulator, so that it can be tried:
 //! `cargo run --example embed`.
 
-use std::error::Error;
-use std::sync::Arc;
-
+use std::{error::Error, sync::Arc};
 use tokio::{net::TcpListener, time::Instant};
 use zim_batch::client::{App, Client};
 use zim_batch::limiter::Limiter;
@@ -14,6 +12,7 @@ use zim_batch::run::{Job, Limits, run};
 use zim_batch::simulator::{Options, World, serve};
 use zim_batch::stop::Stopper;
 
+/// The whole program.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -29,11 +28,11 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     ));
 
     let folder = tempfile::tempdir()?;
-    let paths = (folder.path().join("out.csv"), folder.path().join("out.outside.csv"));
+    let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
     let csv = "user,conv,type\nalice,bob,peer\nalice,#team,group\narchivist,c1200,peer\n";
     let rows = Rows::from_reader(Box::new(csv.as_bytes()), "embedded rows", &Format::default())?;
     let files = Files::open(&paths.0, &paths.1, Existing::Refuse)?;
-    let summary = run(Job {
+    let job = Job {
         plan: Plan::new(rows, "embedded rows".into(), Arc::new(Selection::default()))?,
         total: Some(3),
         limiter: Limiter::new(20.0),
@@ -43,8 +42,8 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         stopper: Stopper::new(),
         turn: None,
         begun: Instant::now(),
-    });
-    let summary = summary.await?;
+    };
+    let summary = run(job).await?;
     assert_eq!((summary.ok, summary.outside), (2, 1));
     Ok(())
 }

@@ -8,6 +8,7 @@ use zim_batch::client::{App, Client};
 use zim_batch::rows::{ConvType, Row};
 use zim_batch::simulator::{Options, World, serve};
 
+/// The whole program.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

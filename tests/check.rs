@@ -1,5 +1,7 @@
 //! `zim-batch check`: everything that can be said of the rows without sending one.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::fs;
@@ -250,6 +252,17 @@ fn users_with_more_conversations_than_can_be_reached_are_named() {
     // What can be read only once can't be asked for the names.
     let streamed = desk.zim_batch(["check", "-", "--json"]).stdin(csv).run();
     assert_eq!(found(&streamed)["busy_users"][1]["first_line"], 1002);
+}
+
+#[test]
+fn rows_that_only_run_together_alike_are_no_duplicates() {
+    let desk = Desk::new();
+    desk.write(
+        "rows.csv",
+        "user,conv,type\nab,c,0\na,bc,0\nabc,0,0\nabc,0,2\na,b,0\nA,b,0\n a,b,0\na,b ,0\n",
+    );
+    let found = found(&check(&desk, &["rows.csv", "--json"]));
+    assert_eq!((&found["duplicates"], &found["users"]), (&json!(0), &json!(5)));
 }
 
 #[test]

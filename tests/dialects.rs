@@ -1,6 +1,8 @@
 //! The same rows in every form that people have them in; reports as rows again; and what is said when nothing can be
 //! made of an input.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,8 @@
 //! Pacing and whole runs in Tokio's paused time: hours of sending, exact and at once. No sockets: the service is a
 //! function, and what it sees is when requests start.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
