@@ -2,7 +2,8 @@
 //!
 //! A stop has two strengths. *Draining* takes no more rows and sends nothing more; what is in flight is finished, which
 //! takes at most the time for one attempt. *At once* gives up what is in flight too. The first reason stays the
-//! run's reason; a later one can only make the stop stronger.
+//! run's reason, and a later one can only make the stop stronger; but for a report that can't be written, which matters
+//! more than any other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +41,8 @@ pub enum Stop {
         /// What was answered, and what to do.
         why: String,
     },
-    /// The report can't be written.
-    ReportFailed,
+    /// The report can't be written; where, why, and what to do.
+    ReportFailed(String),
     /// The input could not be read to its end; why.
     InputFailed(String),
 }
@@ -53,7 +54,7 @@ impl Stop {
             Stop::GaveUp { .. } | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
             Stop::Fatal { .. } => 6,
             Stop::MaxDuration(_) => 7,
-            Stop::ReportFailed => 74,
+            Stop::ReportFailed(_) => 74,
             Stop::InputFailed(_) => 4,
             Stop::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
@@ -79,8 +80,7 @@ impl fmt::Display for Stop {
             Stop::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
             Stop::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
             Stop::Fatal { line, why } => write!(f, "row {line}: {why}"),
-            Stop::ReportFailed => f.write_str("the report can't be written"),
-            Stop::InputFailed(why) => f.write_str(why),
+            Stop::ReportFailed(why) | Stop::InputFailed(why) => f.write_str(why),
         }
     }
 }
@@ -132,7 +132,16 @@ impl Stopper {
         });
     }
 
-    /// The first reason given.
+    /// Give up what is in flight too, for nothing that comes of it could be written down. Whatever the reason was, this
+    /// is the one that matters.
+    pub fn report_failed(&self, why: String) {
+        self.state.send_modify(|state| {
+            state.reason = Some(Stop::ReportFailed(why));
+            state.at_once = true;
+        });
+    }
+
+    /// The reason: the first one given, unless the report has failed.
     pub fn reason(&self) -> Option<Stop> {
         self.state.borrow().reason.clone()
     }

@@ -14,14 +14,8 @@ use support::{Answer, Call, Desk, Options, Request, Running, Server, kind_server
 const SECOND: Duration = Duration::from_secs(1);
 const CAP: usize = 20;
 
-/// A server that counts a second as strictly as ZIM may.
-fn strict_server() -> Server {
-    let options = Options {
-        cap: Some(CAP),
-        ..Options::default()
-    };
-    Server::with(options, |_, _| Answer::Code(0, "success"))
-}
+/// How much closer together than they left two requests may arrive at a busy machine's server.
+const ON_THE_WAY: Duration = Duration::from_millis(30);
 
 /// A run of `count` rows of this user's, at the default rate, with a report of its own.
 fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
@@ -41,8 +35,13 @@ fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
 /// Panics unless no second had more than the cap, whoever sent, and nobody sent while another had the turn.
 #[track_caller]
 fn assert_they_took_turns(requests: &[Request]) {
-    let refused = requests.iter().filter(|request| !request.is_accepted).count();
-    assert_eq!(refused, 0, "requests beyond {CAP} in a second, of {}", requests.len());
+    let shortest = requests.windows(CAP + 1).map(|some| some[CAP].at - some[0].at).min();
+    assert!(
+        shortest > Some(SECOND - ON_THE_WAY),
+        "{} requests within {shortest:?}, of {}",
+        CAP + 1,
+        requests.len()
+    );
     let mut order: Vec<_> = requests
         .iter()
         .map(|request| request.user().split('-').next().unwrap_or_default().to_owned())
@@ -87,7 +86,7 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
 
 #[test]
 fn a_lock_dies_with_its_process() {
-    let (desk, server) = (Desk::new(), strict_server());
+    let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 40).spawn();
     wait_for_requests(&mut first, &server, 10);
     first.signal("KILL");
@@ -102,20 +101,14 @@ fn a_lock_dies_with_its_process() {
 
 #[test]
 fn two_runs_at_once_for_one_app_never_exceed_the_cap_together() {
-    let (desk, server) = (Desk::new(), strict_server());
+    let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 60).spawn();
     wait_for_requests(&mut first, &server, 10);
     let second = run_of(&desk, &server, "b", 60).spawn();
     let (first_id, first, second) = (first.id(), first.wait(), second.wait());
 
-    first
-        .assert_status(0)
-        .summary()
-        .assert_counts(&[("ok", 60), ("limited", 0)]);
-    second
-        .assert_status(0)
-        .summary()
-        .assert_counts(&[("ok", 60), ("limited", 0)]);
+    first.assert_status(0).summary().assert_counts(&[("ok", 60)]);
+    second.assert_status(0).summary().assert_counts(&[("ok", 60)]);
     second.assert_says(&["waiting", "a.report.csv", &first_id.to_string()]);
     let said = second.stderr.matches("waiting").count();
     assert_eq!(said, 1, "it is said once whom it waits for: {}", second.stderr);
@@ -132,16 +125,13 @@ fn two_runs_at_once_for_one_app_never_exceed_the_cap_together() {
 
 #[test]
 fn many_runs_that_start_together_take_turns() {
-    let (desk, server) = (Desk::new(), strict_server());
+    let (desk, server) = (Desk::new(), kind_server());
     let runs: Vec<_> = ["a", "b", "c", "d", "e"]
         .iter()
         .map(|user| run_of(&desk, &server, user, 12).spawn())
         .collect();
     for run in runs {
-        run.wait()
-            .assert_status(0)
-            .summary()
-            .assert_counts(&[("ok", 12), ("limited", 0)]);
+        run.wait().assert_status(0).summary().assert_counts(&[("ok", 12)]);
     }
     assert_eq!(server.requests().len(), 60);
     assert_they_took_turns(&server.requests());
@@ -196,7 +186,7 @@ fn other_apps_other_endpoints_and_simulations_wait_for_nobody() {
 
 #[test]
 fn a_run_that_waits_goes_on_when_the_other_is_killed() {
-    let (desk, server) = (Desk::new(), strict_server());
+    let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 200).spawn();
     wait_for_requests(&mut first, &server, 30);
     let second = run_of(&desk, &server, "b", 30).spawn();
@@ -204,11 +194,7 @@ fn a_run_that_waits_goes_on_when_the_other_is_killed() {
     first.signal("KILL");
     let killed = Instant::now();
     first.wait();
-    second
-        .wait()
-        .assert_status(0)
-        .summary()
-        .assert_counts(&[("ok", 30), ("limited", 0)]);
+    second.wait().assert_status(0).summary().assert_counts(&[("ok", 30)]);
 
     let requests = server.requests();
     let next = requests

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::rows::Done;
-use crate::stop::Stop;
+use crate::stop::Stopper;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use progress::Progress;
@@ -224,13 +224,18 @@ impl Report {
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, as
-    /// far as it was read; `stopped` is why the run stopped before the last of them.
-    pub fn finish(mut self, rows: u64, elapsed: Duration, stopped: Option<&Stop>) -> Result<Summary, Error> {
-        let written = self.commit();
-        let synced = self.sync_later()();
+    /// far as it was read; `stopper` knows whether the run stopped before the last of them, and learns it if the files
+    /// could not be written to their end.
+    pub fn finish(mut self, rows: u64, elapsed: Duration, stopper: &Stopper) -> Summary {
+        let was_broken = self.is_broken;
+        let written = self.commit().and_then(|()| self.sync_later()());
+        if let Err(error) = written
+            && !was_broken
+        {
+            stopper.report_failed(error.to_string());
+        }
         self.progress.end();
-        let summary = self.tally.summary(rows, elapsed, stopped, &self.paths);
-        written.and(synced)?;
-        Ok(summary)
+        self.tally
+            .summary(rows, elapsed, stopper.reason().as_ref(), &self.paths)
     }
 }

@@ -128,8 +128,8 @@ impl<S> Shared<S> {
     }
 }
 
-/// Runs the job to its end, or to the stop that comes first. The summary says which; an `Err` is a report that could
-/// not be written (the run then has stopped, and the report can be resumed).
+/// Runs the job to its end, or to the stop that comes first; the summary says which. An `Err` means that it could not
+/// even begin.
 pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let Job {
         plan,
@@ -174,7 +174,6 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     }
     tokio::spawn(take_rows(rows, shared));
 
-    let mut failure = None;
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -187,10 +186,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
                 }
                 match report.commit() {
                     Ok(()) => batch.iter().for_each(|message| policy.note(&message.event, &stopper)),
-                    Err(error) => {
-                        stopper.at_once(Stop::ReportFailed);
-                        failure.get_or_insert(error);
-                    }
+                    Err(error) => stopper.report_failed(error.to_string()),
                 }
                 batch.clear();
                 // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
@@ -206,19 +202,14 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
                     policy.check_time(health.failing_for(Instant::now()), &stopper);
                 }
                 if let Some(error) = disk.sync(&report).await {
-                    stopper.at_once(Stop::ReportFailed);
-                    failure.get_or_insert(error);
+                    stopper.report_failed(error.to_string());
                 }
             }
         }
     }
     turn.iter_mut()
         .for_each(|turn| turn.write_down(&limiter.recent_starts()));
-    let summary = report.finish(total.unwrap_or_default(), begun.elapsed(), stopper.reason().as_ref());
-    match failure {
-        Some(error) => Err(error),
-        None => summary,
-    }
+    Ok(report.finish(total.unwrap_or_default(), begun.elapsed(), &stopper))
 }
 
 /// What the reading thread found.
