@@ -37,7 +37,7 @@ start_simulator() { # FLAGS…
 }
 
 stop_simulator() {
-  kill -INT "$server"
+  kill "$server"
   wait "$server" || true
   server=
 }

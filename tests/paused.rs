@@ -399,6 +399,26 @@ fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
 }
 
 #[test]
+fn a_few_rows_that_reach_nobody_are_not_failed_either() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let limits = Limits {
+            max_attempts: 2,
+            ..Limits::default()
+        };
+        let (summary, _, _) = run_all(3, limits, move |_, _| match begun.elapsed().as_secs() {
+            0..300 => {
+                let refused = no_answer(Transport::Unreachable, "connection refused".into(), None);
+                (Duration::from_millis(1), refused)
+            }
+            _ => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.exit), (3, 0), "{summary:?}");
+    });
+}
+
+#[test]
 fn a_wrong_secret_costs_a_handful_of_requests_however_slow_the_answers() {
     in_paused_time(async {
         for latency in [30, 300, 900] {

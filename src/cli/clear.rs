@@ -28,6 +28,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         return check::check(&args.rows, args.pace.rate, args.output.json);
     }
     let begun = Instant::now();
+    signals::outlive_file_size_limit();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;

@@ -9,8 +9,6 @@ pub async fn watch(stopper: &Stopper, draining: impl Fn(&Stop)) {
     let mut interrupt = listen(SignalKind::interrupt());
     let mut terminate = listen(SignalKind::terminate());
     let mut hang_up = listen(SignalKind::hangup());
-    // Caught so that a limit on the size of files is an error of the write, not the end of the process.
-    let _file_size = listen(SignalKind::from_raw(libc::SIGXFSZ));
     loop {
         let number = tokio::select! {
             () = next(&mut interrupt) => 2,
@@ -25,6 +23,12 @@ pub async fn watch(stopper: &Stopper, draining: impl Fn(&Stop)) {
             stopper.at_once(stop);
         }
     }
+}
+
+/// Makes a limit on the size of files an error of the write that meets it, not the end of the process.
+pub fn outlive_file_size_limit() {
+    // Once listened to, a signal never has its own effect again, also when nobody listens any more.
+    drop(listen(SignalKind::from_raw(libc::SIGXFSZ)));
 }
 
 fn listen(kind: SignalKind) -> Option<tokio::signal::unix::Signal> {

@@ -19,8 +19,6 @@ const MANY: u32 = 10;
 pub(super) struct Health {
     /// How often the service has answered after failing; tells apart what happened before and after an answer.
     epoch: u64,
-    /// It has answered at least once.
-    was_seen: bool,
     /// Rows that met their first failure in this epoch.
     newly_failing: u32,
     /// The first failure since the last answer, and what the latest one was.
@@ -62,7 +60,6 @@ impl Health {
                     self.epoch += 1;
                     self.newly_failing = 0;
                 }
-                self.was_seen = true;
                 false
             }
             Sign::Limits => {
@@ -85,10 +82,10 @@ impl Health {
         self.failing = Some((since, verdict.message.clone()));
     }
 
-    /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row:
-    /// the service was there, nothing reaches it now, and nothing has since the row's first failure.
+    /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row: it
+    /// did not even reach the service, and nothing has since the row's first failure.
     pub fn excuses(&self, verdict: &Verdict, row: FirstFailure) -> bool {
-        self.was_seen && verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
+        verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
     }
 
     /// How long the service has not answered, and what the latest failure was.
@@ -141,18 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rows_are_excused_only_while_nothing_reaches_a_service_that_was_there() {
+    fn a_row_is_excused_only_while_nothing_reaches_the_service() {
         let now = Instant::now();
         let (mut health, mut row) = (Health::default(), FirstFailure::default());
         health.note(&unreachable(), &mut row, now);
-        assert!(!health.excuses(&unreachable(), row), "it was never there");
+        assert!(health.excuses(&unreachable(), row), "no row can be to blame for that");
+        let busy = judge(StatusCode::BAD_GATEWAY, b"", None);
+        assert!(!health.excuses(&busy, row), "something answers");
         health.note(&ok(), &mut FirstFailure::default(), now);
         assert!(!health.excuses(&unreachable(), row), "others are answered");
-        let mut late = FirstFailure::default();
-        health.note(&unreachable(), &mut late, now);
-        assert!(health.excuses(&unreachable(), late));
-        let busy = judge(StatusCode::BAD_GATEWAY, b"", None);
-        assert!(!health.excuses(&busy, late), "something answers");
     }
 
     #[test]

@@ -1,0 +1,309 @@
+//! Reports that are cut, continued, damaged or none at all; and the rows that a resumed run still has to send.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use zim_batch::error::Error;
+use zim_batch::event::{Event, Outcome, Record};
+use zim_batch::report::progress::{Progress, Style, Terminal};
+use zim_batch::report::{COLUMNS, Existing, Files, Report};
+use zim_batch::rows::{Done, PlanError};
+
+use super::*;
+
+/// A report and its outside log in a folder of their own, and what was written to them.
+struct Desk {
+    folder: tempfile::TempDir,
+    records: Vec<Record>,
+    /// Where the header ends and each record.
+    ends: Vec<usize>,
+    report: Vec<u8>,
+}
+
+impl Desk {
+    fn new(records: Vec<Record>) -> Desk {
+        let mut desk = Desk {
+            folder: folder(),
+            ends: Vec::new(),
+            records,
+            report: Vec::new(),
+        };
+        let files = desk.open(Existing::Refuse).unwrap();
+        desk.ends.push(desk.read("report.csv").len());
+        let mut report = desk.continued(files);
+        for record in &desk.records {
+            report.record(&Event::Settled(Box::new(record.clone())));
+            report.commit().unwrap();
+            desk.ends
+                .push(std::fs::metadata(desk.path("report.csv")).unwrap().len() as usize);
+        }
+        desk.report = desk.read("report.csv");
+        desk
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    fn open(&self, existing: Existing) -> Result<Files, Error> {
+        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing)
+    }
+
+    /// Puts `bytes` in the report's place and resumes.
+    fn resume(&self, bytes: &[u8]) -> Result<Files, Error> {
+        std::fs::write(self.path("report.csv"), bytes).unwrap();
+        self.open(Existing::Resume)
+    }
+
+    fn continued(&self, files: Files) -> Report {
+        let paths = (self.path("report.csv"), self.path("outside.csv"));
+        Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None))
+    }
+
+    /// How many whole records are in the first `len` bytes; `None` if not even the header is.
+    fn whole(&self, len: usize) -> Option<usize> {
+        self.ends.iter().filter(|end| **end <= len).count().checked_sub(1)
+    }
+
+    /// The outside log of the first `count` records.
+    fn outside(&self, count: usize) -> Vec<u8> {
+        let is_outside = |index: &usize| self.records[*index].outcome == Outcome::Outside;
+        let whole = (0..count)
+            .filter(is_outside)
+            .map(|at| &self.report[self.ends[at]..self.ends[at + 1]]);
+        [&self.report[..self.ends[0]]]
+            .into_iter()
+            .chain(whole)
+            .collect::<Vec<_>>()
+            .concat()
+    }
+}
+
+/// In memory where there is such a place: every opening syncs the folder, and thousands of them are opened here.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+fn record_of(entry: Entry, outcome: Outcome, message: String) -> Record {
+    let (line, user, conv, conv_type, outcome) = match entry {
+        Entry::Row(row) => (row.line, row.user, row.conv, row.conv_type.as_str().into(), outcome),
+        Entry::Invalid(row) => (row.line, row.user, row.conv, row.conv_type.into(), Outcome::Invalid),
+    };
+    let millis = Duration::from_millis(1_790_000_000_123 + line);
+    Record {
+        line,
+        user,
+        conv,
+        conv_type,
+        outcome,
+        code: (line % 2 == 0).then_some(660_800_002),
+        http: (line % 3 == 0).then_some(200),
+        message,
+        request_id: line.to_string(),
+        attempts: 1,
+        latency: Some(Duration::from_millis(line)),
+        finished_at: SystemTime::UNIX_EPOCH + millis,
+    }
+}
+
+/// Records of distinct lines in any order, of rows whose IDs hold anything.
+fn records(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Record>> {
+    let outcome = select(&[Outcome::Ok, Outcome::Outside, Outcome::Failed][..]);
+    let record = (id(), id(), outcome, id());
+    vec(record, count).prop_map(|records| {
+        let record = |(index, (user, conv, outcome, message))| {
+            let line = 1 + (index as u64 * 7919) % 10_007;
+            let row = zim_batch::rows::Row {
+                line,
+                user,
+                conv,
+                conv_type: ConvType::Group,
+            };
+            record_of(Entry::Row(row), outcome, message)
+        };
+        records.into_iter().enumerate().map(record).collect()
+    })
+}
+
+fn assert_refused_untouched(desk: &Desk, bytes: &[u8], error: &Error) -> Result<(), TestCaseError> {
+    prop_assert_eq!(error.exit_status(), 4, "{}", error);
+    prop_assert_eq!(desk.read("report.csv"), bytes, "a refused report is left as it is");
+    prop_assert!(error.to_string().contains("report.csv"), "{}", error);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn a_report_cut_anywhere_keeps_its_whole_records_and_can_be_completed(records in records(0..5)) {
+        let desk = Desk::new(records);
+        for cut in 0..=desk.report.len() {
+            let mut files = desk.resume(&desk.report[..cut]).unwrap();
+            let whole = desk.whole(cut).unwrap_or(0);
+            prop_assert_eq!(files.take_done().len(), whole, "cut at {}", cut);
+            prop_assert_eq!(desk.read("report.csv"), &desk.report[..desk.ends[whole]], "cut at {}", cut);
+            prop_assert_eq!(desk.read("outside.csv"), desk.outside(whole), "cut at {}", cut);
+            let mut report = desk.continued(files);
+            for record in &desk.records[whole..] {
+                report.record(&Event::Settled(Box::new(record.clone())));
+            }
+            report.commit().unwrap();
+            prop_assert_eq!(&desk.read("report.csv"), &desk.report, "cut at {}", cut);
+            prop_assert_eq!(desk.read("outside.csv"), desk.outside(desk.records.len()), "cut at {}", cut);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn bytes_behind_a_report_cost_no_whole_record(records in records(0..5), more in soup(30)) {
+        let desk = Desk::new(records);
+        let bytes = [&desk.report[..], &more].concat();
+        match desk.resume(&bytes) {
+            Err(error) => assert_refused_untouched(&desk, &bytes, &error)?,
+            Ok(mut files) => {
+                prop_assert!(desk.read("report.csv").starts_with(&desk.report));
+                prop_assert!(desk.read("outside.csv").starts_with(&desk.outside(desk.records.len())));
+                prop_assert!(files.take_done().len() >= desk.records.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_costs_no_whole_record_before_it(
+        records in records(1..5),
+        place in any::<prop::sample::Index>(),
+        byte in prop_oneof![select(&b"\"\"\n\r,0\0"[..]), any::<u8>()],
+    ) {
+        let desk = Desk::new(records);
+        let place = place.index(desk.report.len());
+        let mut bytes = desk.report.clone();
+        bytes[place] = byte;
+        match desk.resume(&bytes) {
+            Err(error) => assert_refused_untouched(&desk, &bytes, &error)?,
+            Ok(mut files) => {
+                let whole = desk.whole(place).unwrap_or(0);
+                prop_assert!(desk.read("report.csv").starts_with(&bytes[..desk.ends[whole]]));
+                prop_assert!(files.take_done().len() >= whole);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_never_touched(bytes in soup(40)) {
+        let desk = Desk::new(Vec::new());
+        match desk.resume(&bytes) {
+            Err(error) => assert_refused_untouched(&desk, &bytes, &error)?,
+            // Nothing but line ends, or the beginning of a header: the header is written anew.
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&bytes).replace(['"', '\u{feff}'], "");
+                prop_assert!(COLUMNS.join(",").starts_with(text.trim_ascii()), "{:?}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_with_exactly_the_rows_whose_records_are_lost(
+        soup in soup(60),
+        order in any::<u64>(),
+        cut in any::<prop::sample::Index>(),
+        is_streamed in any::<bool>(),
+    ) {
+        let bytes = [&b"user,conv,type\n"[..], &soup].concat();
+        let entries = entries(&bytes, &Format::default());
+        let outcomes = [Outcome::Ok, Outcome::Outside, Outcome::Failed];
+        let mut records: Vec<Record> = entries
+            .iter()
+            .map(|entry| record_of(entry.clone(), outcomes[entry.line() as usize % 3], "said".into()))
+            .collect();
+        records.sort_by_key(|record| record.line.wrapping_mul(order | 1).rotate_left(17));
+        let desk = Desk::new(records);
+        let cut = cut.index(desk.report.len() + 1);
+        let done = desk.resume(&desk.report[..cut]).unwrap().take_done();
+        let whole = desk.whole(cut).unwrap_or(0);
+        let done_lines: BTreeSet<u64> = desk.records[..whole].iter().map(|record| record.line).collect();
+        let last_done = done.last_line();
+
+        let mut plan = plan(&bytes, Selection { done, ..Selection::default() });
+        if is_streamed {
+            plan = plan.verify_first();
+        }
+        let steps: Vec<Step> = plan.collect::<Result<_, _>>().unwrap();
+        let already = steps.iter().filter(|step| **step == Step::AlreadyDone).count();
+        prop_assert_eq!(already, done_lines.len());
+        let rest: Vec<u64> = steps.iter().filter_map(line_of).collect();
+        let expected: Vec<u64> = entries.iter().map(Entry::line).filter(|line| !done_lines.contains(line)).collect();
+        prop_assert_eq!(rest, expected);
+        if is_streamed {
+            let verified = steps.iter().take_while(|step| **step == Step::AlreadyDone).count();
+            prop_assert_eq!(verified, already, "nothing is done before all has been compared, up to line {}", last_done);
+        }
+    }
+
+    #[test]
+    fn a_row_that_changed_or_went_since_is_told(rows in id_rows(), which in any::<prop::sample::Index>(), goes in any::<bool>()) {
+        prop_assume!(!rows.is_empty());
+        let which = which.index(rows.len());
+        let (bytes, lines) = as_csv(&rows, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
+        let mut done = Done::default();
+        for (line, (user, conv, kind)) in lines.iter().zip(&rows) {
+            done.insert(*line, user, conv, kind.as_str());
+        }
+        done.seal().unwrap();
+        let mut changed = rows.clone();
+        changed[which].2 = match rows[which].2 { ConvType::Peer => ConvType::Group, ConvType::Group => ConvType::Peer };
+        if goes {
+            changed.truncate(which);
+        }
+        let (other, _) = as_csv(&changed, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
+        for is_streamed in [false, true] {
+            let follow = |bytes: &[u8]| {
+                let plan = plan(bytes, Selection { done: done.clone(), ..Selection::default() });
+                let plan = if is_streamed { plan.verify_first() } else { plan };
+                plan.collect::<Result<Vec<_>, _>>()
+            };
+            prop_assert_eq!(follow(&bytes).unwrap(), vec![Step::AlreadyDone; rows.len()]);
+            let told = follow(&other);
+            let Err(PlanError::Mismatch(text)) = told else { panic!("{told:?}") };
+            let line = lines[which];
+            prop_assert!(text.contains(&format!("line {line}:")), "{}", text);
+        }
+    }
+}
+
+#[test]
+fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_it() {
+    let row = |line: u64| zim_batch::rows::Row {
+        line,
+        user: format!("u{line}"),
+        conv: "c".into(),
+        conv_type: ConvType::Peer,
+    };
+    let records = (2..1002).map(|line| record_of(Entry::Row(row(line)), Outcome::Ok, "fine".into()));
+    let desk = Desk::new(records.collect());
+    let mut bytes = desk.report.clone();
+    bytes[desk.ends[10] + "12,".len()] = b'"'; // for the `u` of the user
+    let resumed = desk.resume(&bytes);
+    assert!(
+        resumed.is_err(),
+        "{} bytes of {} are left",
+        desk.read("report.csv").len(),
+        bytes.len()
+    );
+    assert_eq!(desk.read("report.csv"), bytes);
+}
+
+fn line_of(step: &Step) -> Option<u64> {
+    match step {
+        Step::Send(row) | Step::Skip { row, .. } => Some(row.line),
+        Step::Invalid(row) => Some(row.line),
+        Step::AlreadyDone => None,
+    }
+}

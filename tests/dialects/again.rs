@@ -1,0 +1,137 @@
+//! Reports as rows again: `--only`, the outside log as it is, `--dedupe`.
+
+use super::*;
+
+/// `bad…` users fail, `outside…` users are outside.
+fn sorting_server() -> Server {
+    Server::start(|request, _| match request.user() {
+        user if user.starts_with("bad") => Answer::Code(660_500_002, "not registered"),
+        user if user.starts_with("outside") => Answer::Code(660_800_002, "conversation not found"),
+        _ => Answer::Code(0, "success"),
+    })
+}
+
+/// A desk whose `out.csv` and `out.outside.csv` tell of rows of every outcome.
+fn desk_with_report() -> Desk {
+    let (desk, server) = (Desk::new(), sorting_server());
+    let csv =
+        "user,conv,type\nbad1,\"a\n,b\",2\nok2, c,0\noutside3,\"\"\"\",0\n,c,0\nok2, c,0\nbad6,=1,0\noutside7,#c,2\n";
+    desk.clear(&server, csv).arg("--dedupe").run().assert_status(3);
+    let outcomes: BTreeSet<_> = desk.report().into_iter().map(|record| record.outcome).collect();
+    assert_eq!(outcomes.len(), 5, "{outcomes:?}");
+    desk
+}
+
+const FAILED: [[&str; 3]; 2] = [["bad1", "a\n,b", "2"], ["bad6", "=1", "0"]];
+const OUTSIDE: [[&str; 3]; 2] = [["outside3", "\"", "0"], ["outside7", "#c", "2"]];
+
+#[test]
+fn only_takes_exactly_the_rows_with_these_outcomes_from_a_report_in_any_dialect() {
+    let desk = desk_with_report();
+    let report = desk.read("out.csv");
+    desk.write("excel.csv", format!("\u{feff}{report}"));
+    desk.write("packed.csv.gz", gzip(report.as_bytes()));
+    let columns = desk
+        .report()
+        .iter()
+        .fold(String::from("Outcome;Type;Conv;User\r\n"), |text, r| {
+            text + &format!(
+                "{};{};\"{}\";{}\r\n",
+                r.outcome,
+                r.kind,
+                r.conv.replace('"', "\"\""),
+                r.user
+            )
+        });
+    desk.write("reordered.csv", columns);
+    for file in ["out.csv", "excel.csv", "packed.csv.gz", "reordered.csv", "-"] {
+        for (only, expected) in [
+            ("failed", bytes_of(FAILED)),
+            ("outside,failed", &bytes_of(FAILED) | &bytes_of(OUTSIDE)),
+            ("skipped", bytes_of([["ok2", " c", "0"]])),
+        ] {
+            let server = kind_server();
+            let call = desk
+                .clear_with(&server.url(), file)
+                .flag("--only", only)
+                .flag("--rate", "200");
+            let call = if file == "-" { call.stdin(report.clone()) } else { call };
+            let outcome = call
+                .flag("--report", "retry.csv")
+                .arg("--overwrite")
+                .arg("--json")
+                .run();
+
+            outcome
+                .assert_status(0)
+                .summary()
+                .assert_counts(&[("rows", expected.len() as u64)]);
+            assert_eq!(server.requests().len(), expected.len(), "{file} {only}");
+            assert_eq!(sent(&server), expected, "{file} {only}");
+            assert_eq!(
+                read_report(&desk.path("retry.csv")).len(),
+                expected.len(),
+                "{file} {only}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_outside_log_and_a_retrys_report_run_as_they_are() {
+    let desk = desk_with_report();
+    let server = sorting_server();
+    let run = |rows: &str, report: &str| desk.clear_with(&server.url(), rows).flag("--report", report).run();
+
+    run("out.outside.csv", "second.csv").assert_status(0);
+    assert_eq!(sent(&server), bytes_of(OUTSIDE));
+    run("second.outside.csv", "third.csv").assert_status(0);
+    assert_eq!(read_report(&desk.path("third.outside.csv")).len(), 2);
+    let lines: BTreeSet<u64> = read_report(&desk.path("third.csv"))
+        .iter()
+        .map(|record| record.line)
+        .collect();
+    assert_eq!(lines, [2, 3].into(), "its lines are those of the log");
+}
+
+#[test]
+fn only_can_be_resumed_and_compares_the_rows_it_takes() {
+    let desk = desk_with_report();
+    let run = |server: &Server| {
+        let call = desk
+            .clear_with(&server.url(), "out.csv")
+            .flag("--only", "failed,outside");
+        call.flag("--report", "retry.csv").arg("--resume").arg("--json").run()
+    };
+    run(&kind_server()).assert_status(0);
+    let retry = desk.read("retry.csv");
+    let two_records = retry.match_indices("Z\n").nth(1).unwrap().0 + 2;
+    desk.write("retry.csv", &retry[..two_records + 9]);
+
+    let server = kind_server();
+    run(&server)
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("rows", 4), ("already_done", 2), ("ok", 2)]);
+    assert_eq!(
+        (server.requests().len(), read_report(&desk.path("retry.csv")).len()),
+        (2, 4)
+    );
+}
+
+#[test]
+fn a_skipped_row_names_the_line_of_the_first() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let csv = "user,conv,type\n\na,\"b\n\",0\nA,\"b\n\",0\na,\"b\n\",peer\na,\"b\n\",2\na,\"b\n\", 0 \n";
+    desk.clear(&server, csv).arg("--dedupe").run().assert_status(0);
+    let skipped: Vec<_> = desk
+        .report()
+        .into_iter()
+        .filter(|record| record.outcome == "skipped")
+        .collect();
+    assert_eq!(skipped.iter().map(|record| record.line).collect::<Vec<_>>(), [7, 11]);
+    for record in skipped {
+        assert!(record.message.ends_with("line 3") && record.attempts == 0, "{record:?}");
+    }
+    assert_eq!(server.requests().len(), 3);
+}
