@@ -31,9 +31,10 @@ signed_url() { # a URL that the simulator accepts for ten minutes
 }
 
 start_simulator() { # FLAGS…
+  rm -f "$work/said"
   "$bin" simulate "$@" >"$work/tally" 2>"$work/said" &
   server=$!
-  until port=$(grep -o '127.0.0.1:[0-9]*' "$work/said" | head -1 | cut -d: -f2) && [ -n "$port" ]; do sleep 0.05; done
+  until port=$(grep -so "127.0.0.1:[0-9]*" "$work/said" | head -1 | cut -d: -f2) && [ -n "$port" ]; do sleep 0.05; done
 }
 
 stop_simulator() {

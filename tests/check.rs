@@ -85,7 +85,7 @@ fn everything_that_was_found_is_in_the_json() {
     assert_eq!(invalid.len(), 3, "{invalid:?}");
     let warnings = kinds("warning_kinds");
     has(&warnings, "user has a character", &[8]);
-    has(&warnings, "conv has a character", &[9]);
+    has(&warnings, "conv has a line break", &[9]);
     has(&warnings, "conv begins or ends with a blank", &[8, 11]);
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(found["warnings"].as_u64() >= Some(3), "{found}");

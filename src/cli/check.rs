@@ -16,7 +16,8 @@ use super::{RowsArgs, print, settings};
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
-pub fn check(args: &RowsArgs, rate: f64, json: bool) -> Result<ExitCode, Error> {
+/// `to_run`: the command that does what is checked; made from the arguments if it is not known.
+pub fn check(args: &RowsArgs, rate: f64, json: bool, to_run: Option<String>) -> Result<ExitCode, Error> {
     let selection = Selection {
         only: args.only.clone(),
         dedupe: args.dedupe,
@@ -28,7 +29,8 @@ pub fn check(args: &RowsArgs, rate: f64, json: bool) -> Result<ExitCode, Error> 
     if json {
         print(&format!("{}\n", as_json(&findings, sent, rate, seconds)))?;
     } else {
-        print(&as_text(&findings, sent, rate, seconds, args))?;
+        let to_run = to_run.unwrap_or_else(|| command(args, rate));
+        print(&as_text(&findings, sent, rate, seconds, args, &to_run))?;
     }
     Ok(ExitCode::from(if findings.invalid_rows() > 0 { 3 } else { 0 }))
 }
@@ -61,7 +63,7 @@ fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_jso
     })
 }
 
-fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsArgs) -> String {
+fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsArgs, to_run: &str) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = writeln!(
@@ -126,7 +128,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         grouped(sent),
         humantime::format_duration(time)
     );
-    let _ = writeln!(text, "to run it      {}", command(args, rate));
+    let _ = writeln!(text, "to run it      {to_run}");
     text
 }
 

@@ -20,12 +20,13 @@ use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
-use super::shell::{print_error, resume_command};
+use super::shell::{command_line, print_error};
 use super::{ClearArgs, Logging, check, print, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
-        return check::check(&args.rows, args.pace.rate, args.output.json);
+        let command = command_line(std::env::args_os(), &["--dry-run"], None);
+        return check::check(&args.rows, args.pace.rate, args.output.json, Some(command));
     }
     let begun = Instant::now();
     signals::outlive_file_size_limit();
@@ -38,6 +39,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         (_, error) => error.into(),
     })?;
     report::refuse_existing(&output.report, output.existing)?;
+    if args.output.outside.is_some() {
+        report::refuse_existing(&output.outside, output.existing)?;
+    }
 
     let mut input = Input::new(source, settings::format(&args.rows), &args);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
@@ -101,7 +105,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         }
         print_error(&format!(
             "to go on where this run ended: {}",
-            resume_command(std::env::args_os())
+            command_line(std::env::args_os(), &["--overwrite"], Some("--resume"))
         ));
     }
     tell(&ended?, args.output.json, logging.quiet)

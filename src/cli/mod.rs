@@ -304,7 +304,7 @@ impl Cli {
     pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
         match self.command {
             Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
-            Command::Check(args) => check::check(&args.rows, args.rate, args.json),
+            Command::Check(args) => check::check(&args.rows, args.rate, args.json, None),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),
             Command::Completions { shell } => {

@@ -22,16 +22,18 @@ pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr(), "zim-batch: {text}");
 }
 
-/// The command that goes on with this run: the one it was started with, and `--resume`.
-pub fn resume_command(arguments: impl Iterator<Item = OsString>) -> String {
+/// The command that was typed, without some flags and with another one: what to type next.
+pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
     let mut words: Vec<String> = arguments
         .map(|argument| argument.to_string_lossy().into_owned())
-        .filter(|argument| argument != "--overwrite")
+        .filter(|argument| !without.contains(&argument.as_str()))
         .collect();
-    if !words.iter().any(|word| word == "--resume") {
+    if let Some(with) = with
+        && !words.iter().any(|word| word == with)
+    {
         // Before a `--`, behind which everything is a file name.
         let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        words.insert(end, "--resume".into());
+        words.insert(end, with.to_owned());
     }
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
@@ -63,12 +65,20 @@ mod tests {
             "x",
         ];
         assert_eq!(
-            resume_command(typed.into_iter().map(OsString::from)),
+            command_line(
+                typed.into_iter().map(OsString::from),
+                &["--overwrite"],
+                Some("--resume")
+            ),
             r"zim-batch clear 'my rows.csv' --report 'it'\''s.csv' --resume -- x"
         );
         let typed = ["zim-batch", "clear", "--resume", "a.csv"];
         assert_eq!(
-            resume_command(typed.into_iter().map(OsString::from)),
+            command_line(
+                typed.into_iter().map(OsString::from),
+                &["--overwrite"],
+                Some("--resume")
+            ),
             "zim-batch clear --resume a.csv"
         );
     }

@@ -5,7 +5,7 @@
 //! line end and has all its fields counts.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::outcomes::{Appender, COLUMNS};
@@ -65,10 +65,15 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
         }
         earlier.len = records.offset();
     }
-    if let Some(line) = damaged
-        && size.saturating_sub(earlier.len) > TORN_MAX
-    {
-        return Err(damaged_at(path, line));
+    if let Some(line) = damaged {
+        let tail = size.saturating_sub(earlier.len);
+        if tail > TORN_MAX || holds_whole_records(path, earlier.len).map_err(io_error)? {
+            return Err(damaged_at(path, line));
+        }
+        tracing::warn!(
+            "{}: a torn last record of {tail} bytes is dropped; its row is sent again",
+            path.display()
+        );
     }
     earlier.done.seal().map_err(|line| {
         Error::Mismatch(format!(
@@ -121,6 +126,23 @@ fn whole<'a>(record: &Record<'a>) -> Option<Row<'a>> {
         conv_type: text(3)?,
         outcome: Outcome::parse(text(4)?)?,
     })
+}
+
+/// Whether a whole record begins on one of the lines behind the first `len` bytes and the damaged line there: then an
+/// opened quote may hide it, but this is no torn end.
+fn holds_whole_records(path: &Path, len: u64) -> std::io::Result<bool> {
+    let mut tail = Vec::new();
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(len))?;
+    file.read_to_end(&mut tail)?;
+    let line_starts = memchr::memchr_iter(b'\n', &tail).map(|end| end + 1);
+    for start in line_starts {
+        let mut records = Records::new(&tail[start..], b',');
+        if records.advance()? && whole(&records.current()).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn damaged_at(path: &Path, line: u64) -> Error {

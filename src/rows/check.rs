@@ -3,9 +3,10 @@
 //! One pass, and about twenty bytes a row: duplicates and busy users are found by sorting fingerprints at the end, not
 //! by keeping the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hasher;
 
-use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source, fingerprint};
+use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source};
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;
@@ -111,11 +112,8 @@ pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<
                 }
                 findings.warn(Column::User, user, row.line());
                 findings.warn(Column::Conv, conv, row.line());
-                keys.push(key(
-                    fingerprint(user, "", ""),
-                    fingerprint(user, conv, conv_type.as_str()),
-                    row.line(),
-                ));
+                let (user, triple) = fingerprints(user, conv, conv_type);
+                keys.push(key(user, triple, row.line()));
             }
             Err(problem) => findings.invalid.entry(kind_of(&problem)).or_default().add(row.line()),
         }
@@ -132,18 +130,13 @@ pub fn check(source: &Source, format: &Format, selection: &Selection) -> Result<
     let mut findings = check_rows(Rows::open(source, format)?, &place, selection)?;
     if !findings.busy_users.is_empty() && source.can_be_read_twice() {
         let mut rows = Rows::open(source, format)?;
-        let mut unnamed = findings.busy_users.len();
-        while let Some(row) = rows.next_raw()? {
-            if let Some(busy) = findings
-                .busy_users
-                .iter_mut()
-                .find(|busy| busy.first_line == row.line())
-            {
+        let busy = findings.busy_users.iter_mut().map(|busy| (busy.first_line, busy));
+        let mut unnamed: HashMap<u64, &mut BusyUser> = busy.collect();
+        while !unnamed.is_empty()
+            && let Some(row) = rows.next_raw()?
+        {
+            if let Some(busy) = unnamed.remove(&row.line()) {
                 busy.user = row.shown()[0].to_string();
-                unnamed -= 1;
-                if unnamed == 0 {
-                    break;
-                }
             }
         }
     }
@@ -163,13 +156,16 @@ impl Findings {
 
     fn warn(&mut self, column: Column, id: &str, line: u64) {
         let bytes = id.as_bytes();
-        if !id.chars().all(is_usual) {
-            let kind = format!("{column} has a character that ZEGO's documents don't list");
-            self.warnings.entry(kind).or_default().add(line);
+        let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        let mut warn = |what: &str| self.warnings.entry(format!("{column} {what}")).or_default().add(line);
+        if !bytes.iter().all(|byte| IS_USUAL[usize::from(*byte)]) {
+            match memchr::memchr2(b'\n', b'\r', bytes) {
+                Some(_) => warn("has a line break in it; perhaps a quote is not closed"),
+                None => warn("has a character that ZEGO's documents don't list"),
+            }
         }
-        if bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace) {
-            let kind = format!("{column} begins or ends with a blank, which is part of the ID");
-            self.warnings.entry(kind).or_default().add(line);
+        if is_blank(bytes.first()) || is_blank(bytes.last()) {
+            warn("begins or ends with a blank, which is part of the ID");
         }
     }
 
@@ -202,8 +198,31 @@ impl Findings {
     }
 }
 
-fn is_usual(c: char) -> bool {
-    c.is_ascii_alphanumeric() || u8::try_from(c).is_ok_and(|byte| USUAL.contains(&byte))
+/// Which bytes are of characters that ZEGO's documents list: letters, digits and [`USUAL`].
+const IS_USUAL: [bool; 256] = {
+    let mut is_usual = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        is_usual[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < USUAL.len() {
+        is_usual[USUAL[index] as usize] = true;
+        index += 1;
+    }
+    is_usual
+};
+
+/// Numbers that differ for different users, and for different rows.
+fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(user.as_bytes());
+    let of_user = hasher.finish();
+    hasher.write_u8(0xff);
+    hasher.write(conv.as_bytes());
+    hasher.write_u8(conv_type as u8);
+    (of_user, hasher.finish())
 }
 
 /// What is wrong, without the particulars of one row.

@@ -91,7 +91,7 @@ impl fmt::Display for Columns {
 pub(super) fn find_layout(start: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
     let given = format.delimiter.map(|delimiter| [delimiter]);
     let delimiters = given.as_ref().map_or(&DELIMITERS[..], |given| &given[..]);
-    let mut first_try = None;
+    let mut first_try: Option<(usize, u64, String, Unclear)> = None;
     for &delimiter in delimiters {
         let mut records = Records::new(start, delimiter);
         if !to_first_record(&mut records) {
@@ -104,18 +104,46 @@ pub(super) fn find_layout(start: &[u8], format: &Format, place: &str) -> Result<
             Ok(layout) => return Ok(layout),
             Err(problem) => {
                 // The delimiter that splits the line into the most columns gives the most helpful message.
-                if first_try.as_ref().is_none_or(|(columns, _, _)| *columns < first.len()) {
-                    first_try = Some((first.len(), names(&first), problem));
+                if first_try.as_ref().is_none_or(|(columns, ..)| *columns < first.len()) {
+                    first_try = Some((first.len(), first.line, names(&first), problem));
                 }
             }
         }
     }
-    let (_, found, problem) = first_try.expect("at least one delimiter was tried");
+    let (_, line, found, problem) = first_try.expect("at least one delimiter was tried");
     Err(InputError::Columns {
         place: place.to_owned(),
+        line,
+        hint: hint(start, &problem),
         problem: problem.to_string(),
         found,
     })
+}
+
+/// What a start that is no header most likely is, and what to do about it.
+fn hint(start: &[u8], problem: &Unclear) -> &'static str {
+    let first_line = start
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
+    match problem {
+        _ if start.starts_with(b"PK\x03\x04") => {
+            "This is an Excel workbook or a ZIP archive; save it as CSV (UTF-8) and take that"
+        }
+        _ if first_line.contains(&0) => {
+            "The text looks like UTF-16 without a byte order mark; say --encoding utf-16le or utf-16be"
+        }
+        _ if start.starts_with(b"sep=") => "The first line names Excel's delimiter; remove it, and say --delimiter",
+        Unclear::Twice(..) => "Say which is meant with --columns user=A,conv=B,type=C",
+        Unclear::Missing(_) if first_line.contains(&b'|') => {
+            "If '|' is the delimiter, say --delimiter '|'; say which column is which with --columns \
+             user=A,conv=B,type=C"
+        }
+        Unclear::Missing(_) => {
+            "Say which is which with --columns user=A,conv=B,type=C (names, not numbers), or leave the header out and \
+             have user, conv, type in this order, with 0, peer, 2 or group in the first row's third field"
+        }
+    }
 }
 
 /// Goes to the first record that is not blank; `false` if there is none.

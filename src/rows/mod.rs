@@ -230,15 +230,16 @@ pub enum InputError {
         place: String,
     },
     /// The columns can't be told.
-    #[error(
-        "{place}, line 1: {problem}; the columns found are {found}. Say which is which with --columns \
-         user=A,conv=B,type=C, or leave the header out and have user, conv, type in this order"
-    )]
+    #[error("{place}, line {line}: {problem}; the columns found are {found}. {hint}")]
     Columns {
         /// The file.
         place: String,
+        /// The line of the first record.
+        line: u64,
         /// What is missing or doubled.
         problem: String,
+        /// What it probably is, and what to do.
+        hint: &'static str,
         /// The first record's fields.
         found: String,
     },
@@ -372,7 +373,13 @@ impl<'a> RawRow<'a> {
             .ok_or(Problem::Missing(Column::Type))?;
         let conv_type = ConvType::parse(field).ok_or_else(|| match field.trim_ascii() {
             b"" => Problem::Empty(Column::Type),
-            other => Problem::BadType(shown(Some(other)).chars().take(40).collect()),
+            other => Problem::BadType(
+                shown(Some(other))
+                    .chars()
+                    .take(40)
+                    .flat_map(char::escape_debug)
+                    .collect(),
+            ),
         })?;
         Ok((user, conv, conv_type))
     }
