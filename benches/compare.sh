@@ -53,7 +53,7 @@ at_the_cap() { # PEER: runs it against a fresh server, prints "accepted-a-second
     zim-batch) ZIM_ENDPOINT=http://127.0.0.1:$port "$bin" clear "$work/200.csv" --report "$work/out.csv" --overwrite -q >/dev/null ;;
     oha) oha -n 200 -c 10 -q 20 --no-tui "$(signed_url)" >/dev/null ;;
     curl) for _ in $(seq 200); do echo "url=\"$(signed_url)\""; echo 'output=/dev/null'; done | curl -s --rate 20/s -K - ;;
-    parallel) seq 200 | parallel -j 10 --delay 0.05 curl -s -o /dev/null "'$(signed_url)'" ;;
+    parallel) seq 200 | parallel -j 10 --delay 0.05 curl -s -o /dev/null "'$(signed_url)'" >/dev/null 2>&1 ;;
     aiometer) python3 - "$(signed_url)" <<'PY' ;;
 import asyncio, functools, sys, aiometer, httpx
 async def main():

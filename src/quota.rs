@@ -5,9 +5,9 @@
 //! second. It lies in `/tmp` whatever `TMPDIR` says, because a run from cron and one from a terminal have to meet.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -79,7 +79,13 @@ impl Quota {
 
     /// The turn, or who has it.
     fn try_turn(&self, holder: &str) -> Result<Result<Turn, String>, Error> {
-        let error = |source| Error::Unexpected(format!("{}: can't be locked: {source}", self.path.display()));
+        let error = |source| {
+            Error::Usage(format!(
+                "{}: can't be locked, so that runs of one app can take turns: {source}; remove it, or let everybody read \
+                 it",
+                self.path.display()
+            ))
+        };
         let mut file = open(&self.path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Ok(Turn {
@@ -104,9 +110,14 @@ impl Quota {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW);
-    match options.clone().write(true).create(true).mode(0o666).open(path) {
+    match options.clone().write(true).create(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
-        opened => opened,
+        Err(error) => Err(error),
+        Ok(file) => {
+            // Whatever the umask, others must be able to lock it. If it is theirs, it is so already.
+            let _ = file.set_permissions(Permissions::from_mode(0o666));
+            Ok(file)
+        }
     }
 }
 

@@ -48,6 +48,14 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Whether the run stopped because it was told to stop when things go so, or so long.
+    pub fn is_policy(&self) -> bool {
+        matches!(
+            self,
+            Stop::MaxDuration(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. }
+        )
+    }
+
     /// The process's exit status.
     pub fn exit_status(&self) -> u8 {
         match self {

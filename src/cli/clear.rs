@@ -65,6 +65,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         input.count()?;
     }
     let (plan, total) = input.plan()?;
+    // With nothing left to send there is nothing to wait for.
+    let quota = quota.filter(|_| total.is_none_or(|rows| rows > plan.rows_done()));
 
     let progress = Progress::new(args.output.progress.into(), terminal, total);
     let stopper = Stopper::new();
@@ -99,16 +101,16 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         ended = run::run(job) => ended,
         () = &mut signals => unreachable!("it watches for ever"),
     };
-    if let Some(stop) = stopper.reason() {
-        if ended.is_ok() {
-            print_error(&format!("stopped: {stop}"));
+    let summary = ended?;
+    if let (Some(stop), Some(_)) = (stopper.reason(), &summary.stopped) {
+        print_error(&format!("stopped: {stop}"));
+        // After input that is wrong the same command would only fail the same way.
+        if !matches!(stop, Stop::InputFailed(_)) {
+            let command = command_line(std::env::args_os(), &["--overwrite"], Some("--resume"));
+            print_error(&format!("to go on where this run ended: {command}"));
         }
-        print_error(&format!(
-            "to go on where this run ended: {}",
-            command_line(std::env::args_os(), &["--overwrite"], Some("--resume"))
-        ));
     }
-    tell(&ended?, args.output.json, logging.quiet)
+    tell(&summary, args.output.json, logging.quiet)
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
@@ -121,8 +123,8 @@ async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> R
 
 /// Completes when `limit` has passed since `begun`; never without one.
 async fn until(begun: Instant, limit: Option<Duration>) {
-    match limit {
-        Some(limit) => sleep_until(begun + limit).await,
+    match limit.and_then(|limit| begun.checked_add(limit)) {
+        Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
     }
 }

@@ -207,7 +207,7 @@ struct OutputArgs {
 struct AppArgs {
     /// The AppId
     #[arg(long, value_name = "N", env = "ZIM_APP_ID", hide_env_values = true)]
-    app_id: Option<u32>,
+    app_id: Option<String>,
     /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself
     #[arg(long, value_name = "FILE", env = "ZIM_SERVER_SECRET_FILE", hide_env_values = true)]
     secret_file: Option<PathBuf>,
@@ -229,7 +229,7 @@ struct AppArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pace and limits")]
 struct PaceArgs {
-    /// At most so many requests in any second, retries counted; a fraction is fine
+    /// At most so many requests in any second, retries counted; a fraction is kept on average (2.5: five in two seconds)
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
     rate: f64,
     /// Requests open at once
@@ -310,7 +310,9 @@ impl Cli {
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "zim-batch", &mut script);
-                print(&String::from_utf8_lossy(&script))
+                // clap_complete 4.6 names its bash states in two ways when the program's name has a hyphen, so that no
+                // option would ever be completed.
+                print(&String::from_utf8_lossy(&script).replace("zim__subcmd__batch__", "zim__batch__"))
             }
             Command::Man => {
                 let mut page = Vec::new();

@@ -1,6 +1,7 @@
 //! What is true: arguments, environment and files, checked and made into what the library takes.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,16 +106,21 @@ impl Output {
 
     /// Writing over the rows while they are read would lose them.
     fn check_distinct(&self, rows: &Source) -> Result<(), Error> {
-        let same = |one: &Path, other: &Path| matches!((whole(one), whole(other)), (Some(a), Some(b)) if a == b);
-        if let Source::File(rows) = rows {
-            for output in [&self.report, &self.outside] {
-                if same(rows, output) {
-                    return Err(Error::Usage(format!(
-                        "{}: this file holds the rows and can't be written too; name another one with --report (the \
-                         outside log's name follows the report's, or is given with --outside)",
-                        output.display()
-                    )));
-                }
+        let same = |one: &Path, other: &Path| {
+            identity(one).is_some_and(|one| Some(one) == identity(other))
+                || whole(one).is_some_and(|one| Some(one) == whole(other))
+        };
+        let rows = match rows {
+            Source::File(path) => path,
+            Source::Stdin => Path::new("/dev/stdin"),
+        };
+        for output in [&self.report, &self.outside] {
+            if same(rows, output) {
+                return Err(Error::Usage(format!(
+                    "{}: this file holds the rows and can't be written too; name another one with --report (the \
+                     outside log's name follows the report's, or is given with --outside)",
+                    output.display()
+                )));
             }
         }
         if same(&self.report, &self.outside) {
@@ -125,6 +131,12 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// What file it is, whatever its names; only for one that is there, and a regular one.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// The path without links and dots, also of a file that is not there yet.
@@ -148,7 +160,13 @@ fn default_report(rows: &Path) -> PathBuf {
 /// The app, from arguments and environment.
 pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
     let secret = secret(args)?;
-    let (Some(app_id), Some(server_secret)) = (args.app_id, secret) else {
+    // Parsed here, not by clap, which would show what was typed: perhaps the two were swapped.
+    let app_id = args.app_id.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    let app_id = app_id
+        .map(str::parse::<u32>)
+        .transpose()
+        .map_err(|_| Error::Usage("the AppId (ZIM_APP_ID or --app-id) must be a number from 0 to 4294967295".into()))?;
+    let (Some(app_id), Some(server_secret)) = (app_id, secret) else {
         return Err(Error::Usage(
             "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
              ZIM_SERVER_SECRET_FILE (or --secret-file); both are in the ZEGO console. To try without: --simulate"
@@ -195,8 +213,21 @@ fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
 
 /// The secret in a file.
 pub fn read_secret(path: &Path) -> Result<String, Error> {
-    let text = String::from_utf8(read(path)?);
-    checked_secret(&path.display().to_string(), text.ok())
+    // What has no dot and no slash, and is as long as a secret, may be the secret itself, given in the file's place.
+    let name = path.to_string_lossy();
+    let may_be_secret = name.len() >= 16 && name.chars().all(|c| c.is_ascii_alphanumeric());
+    let place = if may_be_secret {
+        "the file with the secret"
+    } else {
+        &*name
+    };
+    let text = std::fs::read(path).map_err(|error| {
+        Error::Usage(format!(
+            "{place} (--secret-file or ZIM_SERVER_SECRET_FILE): can't be read: {error}"
+        ))
+    })?;
+    let text = String::from_utf8(text);
+    checked_secret(place, text.ok())
 }
 
 /// Blanks and line ends around a secret are not part of it; anything else that is no secret is a mistake.
@@ -221,7 +252,14 @@ fn endpoint(args: &AppArgs) -> Result<Url, Error> {
         (None, Some(region)) => format!("https://zim-api-{}.zego.im", region.name()),
         (None, None) => from_environment().unwrap_or_else(|| ENDPOINT.into()),
     };
-    let refuse = |why: &str| Err(Error::Usage(format!("endpoint '{text}': {why}")));
+    // What follows the host, or stands before it, may be secret.
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let shown = if shown.contains('@') {
+        "(with a user name)"
+    } else {
+        shown
+    };
+    let refuse = |why: &str| Err(Error::Usage(format!("endpoint '{shown}': {why}")));
     let url: Url = match text.parse() {
         Ok(url) => url,
         Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),

@@ -254,7 +254,7 @@ async fn exchange(request: reqwest::RequestBuilder, clock_ahead: &mut Option<i64
 /// `Retry-After` in either form, seconds or a date, at most [`RETRY_AFTER_MAX`].
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) {
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let until = httpdate::parse_http_date(value).ok()?;
@@ -346,6 +346,7 @@ mod tests {
         assert_eq!(wait("Sun, 09 Sep 2001 01:46:50 GMT"), Some(Duration::from_secs(10)));
         assert_eq!(wait("Sun, 09 Sep 2001 01:46:30 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
+        assert_eq!(wait(""), None);
         assert_eq!(wait("-1"), None);
     }
 

@@ -136,14 +136,14 @@ impl Limiter {
         self.changed.notify_one();
     }
 
-    /// Puts the run on hold: from now on single probes, at growing intervals. No effect while it is on hold already;
-    /// `true` if it was not.
-    pub fn hold(&self) -> bool {
+    /// Puts the run on hold: from now on single probes, at growing intervals, the first not before `retry_after`. No
+    /// effect while it is on hold already; `true` if it was not.
+    pub fn hold(&self, retry_after: Option<Duration>) -> bool {
         let mut state = self.state();
         let begins = state.hold.is_none();
         if begins {
             state.hold = Some(Hold {
-                next_probe: Instant::now() + PROBE_FIRST,
+                next_probe: Instant::now() + PROBE_FIRST.max(retry_after.unwrap_or_default()),
                 pause: PROBE_FIRST,
                 probing: false,
             });

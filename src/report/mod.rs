@@ -9,7 +9,7 @@ mod resume;
 pub mod summary;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,17 +47,14 @@ impl Files {
     /// outside log up to the report.
     pub fn open(report: &Path, outside: &Path, existing: Existing) -> Result<Files, Error> {
         let file = open_report(report, existing)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Held(format!(
-                    "{}: another run is writing this report; wait for it to end, or stop it",
-                    report.display()
-                )));
+        let outside_file = open_outside(outside, existing).inspect_err(|_| {
+            if existing == Existing::Refuse {
+                // Just created; left behind, it would stand in the way of the next try.
+                let _ = std::fs::remove_file(report);
             }
-            // Some file systems and devices know no locks; the run is no worse for it.
-            Err(TryLockError::Error(error)) => tracing::debug!("{}: can't be locked: {error}", report.display()),
-        }
+        })?;
+        lock(report, &file)?;
+        lock(outside, &outside_file)?;
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Report { path, source }
@@ -73,18 +70,10 @@ impl Files {
         if existing == Existing::Resume && is_regular {
             file.set_len(earlier.len).map_err(io_error(report))?;
         }
-        let outside_file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(outside)
-            .and_then(|file| {
-                // It is made from the report alone: what it holds of an earlier run is in the report too.
-                if file.metadata()?.is_file() {
-                    file.set_len(0)?;
-                }
-                Ok(file)
-            })
-            .map_err(io_error(outside))?;
+        // It is made from the report alone: what it holds of an earlier run is in the report too.
+        if outside_file.metadata().map_err(io_error(outside))?.is_file() {
+            outside_file.set_len(0).map_err(io_error(outside))?;
+        }
         let mut files = Files {
             outcomes: Appender::new(report, file, earlier.len)?,
             outside: Appender::new(outside, outside_file, 0)?,
@@ -118,6 +107,50 @@ fn exists_already(path: &Path) -> Error {
          another one (--report FILE)",
         path.display()
     ))
+}
+
+fn lock(path: &Path, file: &File) -> Result<(), Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::Held(format!(
+            "{}: another run is writing this file; wait for it to end, or stop it",
+            path.display()
+        ))),
+        // Some file systems and devices know no locks; the run is no worse for it.
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!("{}: can't be locked: {error}", path.display());
+            Ok(())
+        }
+    }
+}
+
+/// Opens the outside log, which will be made anew: so what is there must be one, unless its report is resumed.
+fn open_outside(path: &Path, existing: Existing) -> Result<File, Error> {
+    let error = |source| Error::Report {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(error)?;
+    if existing != Existing::Resume && file.metadata().map_err(error)?.is_file() {
+        let header = COLUMNS.join(",");
+        let mut start = Vec::new();
+        file.by_ref()
+            .take(header.len() as u64)
+            .read_to_end(&mut start)
+            .map_err(error)?;
+        if !header.as_bytes().starts_with(&start) {
+            return Err(Error::Usage(format!(
+                "{}: this file exists already and is no outside log; name another one with --outside FILE",
+                path.display()
+            )));
+        }
+    }
+    Ok(file)
 }
 
 fn open_report(path: &Path, existing: Existing) -> Result<File, Error> {
@@ -223,10 +256,10 @@ impl Report {
         self.progress.show(&self.tally, rate);
     }
 
-    /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, as
-    /// far as it was read; `stopper` knows whether the run stopped before the last of them, and learns it if the files
+    /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
+    /// that is known; `stopper` knows whether the run stopped before the last of them, and learns it if the files
     /// could not be written to their end.
-    pub fn finish(mut self, rows: u64, elapsed: Duration, stopper: &Stopper) -> Summary {
+    pub fn finish(mut self, rows: Option<u64>, elapsed: Duration, stopper: &Stopper) -> Summary {
         let was_broken = self.is_broken;
         let written = self.commit().and_then(|()| self.sync_later()());
         if let Err(error) = written

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use crate::client::code::{self, Class};
 use crate::event::{Event, Outcome};
@@ -30,8 +29,6 @@ pub(super) struct Tally {
     codes: BTreeMap<i64, u64>,
     latencies: Histogram<u64>,
     starts: Window,
-    first_start: Option<Instant>,
-    last_start: Option<Instant>,
 }
 
 impl Tally {
@@ -50,8 +47,6 @@ impl Tally {
             codes: BTreeMap::new(),
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
             starts: Window::new(Duration::from_secs(1)),
-            first_start: None,
-            last_start: None,
         }
     }
 
@@ -63,8 +58,6 @@ impl Tally {
                 self.retries += u64::from(*is_retry);
                 self.retrying -= u64::from(*is_retry);
                 self.starts.push(*at);
-                self.first_start = Some(self.first_start.map_or(*at, |first| first.min(*at)));
-                self.last_start = self.last_start.max(Some(*at));
             }
             Event::Answered {
                 class, code, latency, ..
@@ -114,13 +107,19 @@ impl Tally {
     }
 
     /// Adds up. Rows that were never taken are `not_run`, with those that were and got no outcome.
-    pub fn summary(self, rows: u64, elapsed: Duration, stopped: Option<&Stop>, paths: &(PathBuf, PathBuf)) -> Summary {
+    pub fn summary(
+        self,
+        rows: Option<u64>,
+        elapsed: Duration,
+        stopped: Option<&Stop>,
+        paths: &(PathBuf, PathBuf),
+    ) -> Summary {
         let taken = self.done() + self.not_run;
+        let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
         let rows = rows.max(taken);
-        let sending = match (self.first_start, self.last_start) {
-            (Some(first), Some(last)) => (last - first).as_secs_f64(),
-            _ => 0.0,
-        };
+        let not_run = self.not_run + (rows - taken);
+        // A policy that would have stopped a run that ended with just that row has stopped nothing.
+        let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0));
         let milliseconds = |micros: u64| rounded(micros as f64 / 1000.0);
         let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
         let failed = self.outcome(Outcome::Failed);
@@ -134,15 +133,14 @@ impl Tally {
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
             done_badly: self.done_badly,
-            not_run: self.not_run + (rows - taken),
+            not_run,
             requests: self.requests,
             retries: self.retries,
             limited: self.limited,
             elapsed_s: rounded(elapsed.as_secs_f64()),
-            rate: if sending > 0.0 {
-                rounded((self.requests - 1) as f64 / sending)
-            } else {
-                0.0
+            rate: match elapsed.is_zero() {
+                true => 0.0,
+                false => rounded(self.requests.saturating_sub(1) as f64 / elapsed.as_secs_f64()),
             },
             peak_1s: self.starts.peak() as u64,
             latency_ms: Latencies {
@@ -198,7 +196,7 @@ pub struct Summary {
     pub limited: u64,
     /// From start to end, in seconds.
     pub elapsed_s: f64,
-    /// Requests a second, between the first start and the last.
+    /// Requests a second, on average from start to end (counted by the gaps between them: the last one has none).
     pub rate: f64,
     /// The most requests that started within any one second.
     pub peak_1s: u64,
@@ -287,7 +285,8 @@ impl fmt::Display for Summary {
         }
         for (&code, &count) in self.codes.iter().filter(|(code, _)| **code != 0) {
             let meaning = code::find(code).map_or("not in ZEGO's lists", |known| known.meaning);
-            writeln!(f, "code {code:<10}{:>12}  {meaning}", grouped(count))?;
+            let short: String = meaning.chars().take(50).collect();
+            writeln!(f, "code {code:<10}{:>12}  {short}", grouped(count))?;
         }
         writeln!(f, "report         {}", self.report)?;
         write!(f, "outside log    {}", self.outside_log)?;

@@ -32,7 +32,9 @@ impl Source {
     /// Whether the rows can be counted before they are sent: not those of a pipe, which is gone when it is read.
     pub fn can_be_read_twice(&self) -> bool {
         match self {
-            Source::File(path) => path.metadata().map_or(true, |metadata| metadata.is_file()),
+            Source::File(path) => path
+                .metadata()
+                .map_or(true, |metadata| metadata.is_file() || metadata.is_dir()),
             Source::Stdin => false,
         }
     }

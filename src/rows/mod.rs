@@ -390,7 +390,9 @@ impl<'a> RawRow<'a> {
             return Err(Problem::Empty(column));
         }
         let text = std::str::from_utf8(field).map_err(|_| Problem::NotText(column))?;
-        if self.is_decoded && text.contains(char::REPLACEMENT_CHARACTER) {
+        // In a report it stands for what was not text when the row was read first.
+        let is_lossy = self.is_decoded || self.layout.outcome.is_some();
+        if is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Problem::NotText(column));
         }
         if field.len() > ID_MAX {

@@ -135,7 +135,7 @@ async fn note_health<S>(
         }
         return false;
     }
-    if is_outage && shared.limiter.hold() {
+    if is_outage && shared.limiter.hold(verdict.retry_after) {
         tracing::warn!(
             "on hold, because the service can't be reached: {}; sending a probe now and then, no row uses up attempts \
              (giving up after {})",

@@ -21,8 +21,8 @@ pub(super) struct Health {
     epoch: u64,
     /// Rows that met their first failure in this epoch.
     newly_failing: u32,
-    /// The first failure since the last answer, and what the latest one was.
-    failing: Option<(Instant, String)>,
+    /// The first and the latest failure since the last answer, and what the latest one was.
+    failing: Option<(Instant, Instant, String)>,
 }
 
 /// What a row remembers: the epoch of its first failure.
@@ -78,8 +78,8 @@ impl Health {
     }
 
     fn note_failing(&mut self, verdict: &Verdict, now: Instant) {
-        let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
-        self.failing = Some((since, verdict.message.clone()));
+        let since = self.failing.as_ref().map_or(now, |(since, ..)| *since);
+        self.failing = Some((since, now, verdict.message.clone()));
     }
 
     /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row: it
@@ -88,10 +88,12 @@ impl Health {
         verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
     }
 
-    /// How long the service has not answered, and what the latest failure was.
-    pub fn failing_for(&self, now: Instant) -> Option<(Duration, &str)> {
-        let (since, why) = self.failing.as_ref()?;
-        Some((now - *since, why))
+    /// How long the service is known not to have answered, and what the latest failure was. While the run is on hold
+    /// that is until `now`; otherwise until the latest failure, for perhaps nothing has been sent since.
+    pub fn failing_for(&self, now: Instant, is_held: bool) -> Option<(Duration, &str)> {
+        let (since, latest, why) = self.failing.as_ref()?;
+        let until = if is_held { now } else { *latest };
+        Some((until - *since, why))
     }
 }
 
@@ -154,13 +156,12 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(5);
         let mut health = Health::default();
-        assert_eq!(health.failing_for(now), None);
+        assert_eq!(health.failing_for(now, true), None);
         health.note(&unreachable(), &mut FirstFailure::default(), now);
-        assert_eq!(
-            health.failing_for(later),
-            Some((Duration::from_secs(5), "connection refused"))
-        );
+        let why = "connection refused";
+        assert_eq!(health.failing_for(later, true), Some((Duration::from_secs(5), why)));
+        assert_eq!(health.failing_for(later, false), Some((Duration::ZERO, why)));
         health.note(&ok(), &mut FirstFailure::default(), later);
-        assert_eq!(health.failing_for(later), None);
+        assert_eq!(health.failing_for(later, true), None);
     }
 }

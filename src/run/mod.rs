@@ -199,7 +199,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
                 report.show(limiter.rate());
                 {
                     let health = health.lock().expect("nothing panics while it holds the health");
-                    policy.check_time(health.failing_for(Instant::now()), &stopper);
+                    policy.check_time(health.failing_for(Instant::now(), limiter.is_held()), &stopper);
                 }
                 if let Some(error) = disk.sync(&report).await {
                     stopper.report_failed(error.to_string());
@@ -209,7 +209,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     }
     turn.iter_mut()
         .for_each(|turn| turn.write_down(&limiter.recent_starts()));
-    Ok(report.finish(total.unwrap_or_default(), begun.elapsed(), &stopper))
+    Ok(report.finish(total, begun.elapsed(), &stopper))
 }
 
 /// What the reading thread found.

@@ -72,7 +72,7 @@ impl Tries {
             Class::Rejected => Next::Settle(Outcome::Failed),
             Class::Fatal => Next::Stop,
             Class::Limited => Next::Again(self.pause(verdict)),
-            Class::Busy if for_free => Next::Again(Duration::ZERO),
+            Class::Busy if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
             Class::Busy => self.again_unless_used_up(verdict),
             Class::Unknown => {
                 self.unknown += 1;
