@@ -323,3 +323,18 @@ fn results_go_to_stdout_and_everything_else_to_stderr() {
         "no bar without a terminal: {for_people:?}"
     );
 }
+
+#[test]
+fn bash_completes_the_options_of_a_command() {
+    let script = r#"source <("$0" completions bash)
+        COMP_WORDS=(zim-batch clear --reg); COMP_CWORD=2
+        _zim__batch zim-batch --reg clear
+        echo "${COMPREPLY[@]}""#;
+    let bash = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_zim-batch")])
+        .output();
+    let Ok(output) = bash else {
+        return; // No bash, nothing to complete in.
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--region", "{output:?}");
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::client::code::{self, Class};
 use crate::event::{Event, Outcome};
@@ -15,6 +16,9 @@ use crate::stop::Stop;
 
 /// The longest latency that the histogram tells from longer ones.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a run has to send before the time between its first request and its last tells its rate.
+const RATE_FROM: Duration = Duration::from_secs(5);
 
 /// The counts while a run goes on, in constant memory.
 pub(super) struct Tally {
@@ -29,6 +33,8 @@ pub(super) struct Tally {
     codes: BTreeMap<i64, u64>,
     latencies: Histogram<u64>,
     starts: Window,
+    /// The first start and the last.
+    span: Option<(Instant, Instant)>,
 }
 
 impl Tally {
@@ -47,6 +53,7 @@ impl Tally {
             codes: BTreeMap::new(),
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
             starts: Window::new(Duration::from_secs(1)),
+            span: None,
         }
     }
 
@@ -58,6 +65,8 @@ impl Tally {
                 self.retries += u64::from(*is_retry);
                 self.retrying -= u64::from(*is_retry);
                 self.starts.push(*at);
+                let (first, last) = self.span.unwrap_or((*at, *at));
+                self.span = Some((first.min(*at), last.max(*at)));
             }
             Event::Answered {
                 class, code, latency, ..
@@ -106,6 +115,17 @@ impl Tally {
         self.requests
     }
 
+    /// Requests a second, by the gaps between them. In the first seconds of a run a few milliseconds would show as a
+    /// rate that never was, so a short run's rate is that of its whole time.
+    fn rate(&self, elapsed: Duration) -> f64 {
+        let sending = self.span.map_or(Duration::ZERO, |(first, last)| last - first);
+        let time = if sending < RATE_FROM { elapsed } else { sending };
+        match time.is_zero() {
+            true => 0.0,
+            false => rounded(self.requests.saturating_sub(1) as f64 / time.as_secs_f64()),
+        }
+    }
+
     /// Adds up. Rows that were never taken are `not_run`, with those that were and got no outcome.
     pub fn summary(
         self,
@@ -138,10 +158,7 @@ impl Tally {
             retries: self.retries,
             limited: self.limited,
             elapsed_s: rounded(elapsed.as_secs_f64()),
-            rate: match elapsed.is_zero() {
-                true => 0.0,
-                false => rounded(self.requests.saturating_sub(1) as f64 / elapsed.as_secs_f64()),
-            },
+            rate: self.rate(elapsed),
             peak_1s: self.starts.peak() as u64,
             latency_ms: Latencies {
                 p50: quantile(0.5),
@@ -196,7 +213,7 @@ pub struct Summary {
     pub limited: u64,
     /// From start to end, in seconds.
     pub elapsed_s: f64,
-    /// Requests a second, on average from start to end (counted by the gaps between them: the last one has none).
+    /// Requests a second, between the first and the last; in a run of a few seconds, from its start to its end.
     pub rate: f64,
     /// The most requests that started within any one second.
     pub peak_1s: u64,
