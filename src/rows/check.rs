@@ -216,7 +216,7 @@ const IS_USUAL: [bool; 256] = {
 
 /// Numbers that differ for different users, and for different rows.
 fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
-    let mut hasher = std::hash::DefaultHasher::new();
+    let mut hasher = super::hasher();
     hasher.write(user.as_bytes());
     let of_user = hasher.finish();
     hasher.write_u8(0xff);
