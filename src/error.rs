@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(String),
     /// The report or the outside log can't be written.
-    #[error("{}: can't be written: {source}; make room or fix the path, then go on with --resume", .path.display())]
+    #[error("{}: can't be written: {source}; {}", .path.display(), what_to_do(.source))]
     Report {
         /// The file.
         path: PathBuf,
@@ -35,6 +35,17 @@ pub enum Error {
     /// A defect, or a system that does not do what systems do.
     #[error("{0}")]
     Unexpected(String),
+}
+
+/// What mends a file that can't be written.
+fn what_to_do(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            "its folder is not there; mend the path, then run it again (with --resume if it had begun)"
+        }
+        io::ErrorKind::IsADirectory => "name a file in it",
+        _ => "make room or fix the path, then go on with --resume",
+    }
 }
 
 impl From<PlanError> for Error {

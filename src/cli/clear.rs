@@ -33,6 +33,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
+    let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
     let client = Client::new(app).map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
@@ -104,6 +105,12 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let summary = ended?;
     if let (Some(stop), Some(_)) = (stopper.reason(), &summary.stopped) {
         print_error(&format!("stopped: {stop}"));
+        if matches!(
+            stop,
+            Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::AllRejected { .. }
+        ) {
+            print_error(&service);
+        }
         // After input that is wrong the same command would only fail the same way.
         if !matches!(stop, Stop::InputFailed(_)) {
             let command = command_line(std::env::args_os(), &["--overwrite"], Some("--resume"));

@@ -207,8 +207,6 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
-    turn.iter_mut()
-        .for_each(|turn| turn.write_down(&limiter.recent_starts()));
     Ok(report.finish(total, begun.elapsed(), &stopper))
 }
 
