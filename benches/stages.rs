@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
 use zim_batch::event::{Event, Outcome, Record};
 use zim_batch::limiter::Limiter;

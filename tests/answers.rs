@@ -189,8 +189,8 @@ fn the_code_in_the_json_wins_over_the_http_status() {
 
     outcome.assert_status(3);
     let seen = desk
-        .report()
-        .into_iter()
+        .report_by_user()
+        .into_values()
         .map(|r| (r.user, r.outcome, r.code, r.http, r.attempts))
         .collect::<Vec<_>>();
     let row = |user: &str, outcome: &str, http: &str| (user.into(), outcome.into(), user.into(), http.into(), 1);
@@ -198,8 +198,8 @@ fn the_code_in_the_json_wins_over_the_http_status() {
         seen,
         [
             row("0", "ok", "500"),
-            row("660800002", "outside", "404"),
-            row("660600001", "failed", "404")
+            row("660600001", "failed", "404"),
+            row("660800002", "outside", "404")
         ]
     );
 }

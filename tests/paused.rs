@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use proptest::prelude::*;
-use reqwest::StatusCode;
 use tokio::time::{Instant, advance, sleep};
 use zim_batch::client::verdict::{Transport, Verdict, judge, no_answer};
 use zim_batch::client::{Attempt, Service};
@@ -229,7 +229,11 @@ struct Scripted<F> {
 }
 
 impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
-    async fn attempt(&self, row: &Row) -> Attempt {
+    type Lease = ();
+
+    async fn lease(&self) {}
+
+    async fn attempt(&self, row: &Row, (): ()) -> Attempt {
         let sent_at = Instant::now();
         let nth = {
             let mut sent = self.sent.lock().unwrap();

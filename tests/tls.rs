@@ -4,9 +4,10 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,10 +19,24 @@ struct TlsServer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
+}
+
+/// How far away a server seems to be.
+#[derive(Clone, Copy, Default)]
+struct Distance {
+    /// Before a new connection's handshake.
+    handshake: Duration,
+    /// Before each answer.
+    answer: Duration,
 }
 
 impl TlsServer {
     fn start(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
+        Self::far_away(certificate, key, Distance::default())
+    }
+
+    fn far_away(certificate: CertificateDer<'static>, key: &KeyPair, distance: Distance) -> Self {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("rcgen makes keys that rustls reads");
         let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder
@@ -37,22 +52,33 @@ impl TlsServer {
         let address = listener.local_addr().expect("it is bound");
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counters = (Arc::clone(&connections), Arc::clone(&requests));
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&arrivals);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counters.0.fetch_add(1, SeqCst);
-                let (config, requests) = (Arc::clone(&config), Arc::clone(&counters.1));
-                thread::spawn(move || answer(stream, config, &requests).ok());
+                let (config, requests, seen) = (Arc::clone(&config), Arc::clone(&counters.1), Arc::clone(&seen));
+                thread::spawn(move || {
+                    thread::sleep(distance.handshake);
+                    let arrived = || {
+                        requests.fetch_add(1, SeqCst);
+                        seen.lock().expect("nobody panics with it").push(Instant::now());
+                        thread::sleep(distance.answer);
+                    };
+                    answer(stream, config, arrived).ok()
+                });
             }
         });
         Self {
             address,
             connections,
             requests,
+            arrivals,
         }
     }
 }
 
-fn answer(stream: TcpStream, config: Arc<ServerConfig>, requests: &AtomicUsize) -> std::io::Result<()> {
+fn answer(stream: TcpStream, config: Arc<ServerConfig>, arrived: impl Fn()) -> std::io::Result<()> {
     let mut stream = StreamOwned::new(ServerConnection::new(config).map_err(std::io::Error::other)?, stream);
     let (mut head, mut byte) = (Vec::new(), [0]);
     loop {
@@ -60,7 +86,7 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, requests: &AtomicUsize) 
         head.extend(byte);
         if head.ends_with(b"\r\n\r\n") {
             head.clear();
-            requests.fetch_add(1, SeqCst);
+            arrived();
             let body = code_body(0, "success");
             stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
         }
@@ -195,4 +221,33 @@ fn a_ca_cert_that_is_missing_or_no_certificate_is_a_configuration_error() {
     let call = desk.clear_with(&endpoint, "rows.csv").flag("--ca-cert", "no-such.pem");
     call.run().assert_status(2).assert_says(&["no-such.pem"]);
     assert!(!desk.has("out.csv") && server.connections.load(SeqCst) == 0);
+}
+
+/// A new connection takes 300 ms, an answer 100: the first requests must not reach the server late, close to those that
+/// follow them on connections that are open.
+#[test]
+fn on_a_long_way_no_second_has_more_than_the_cap_either() {
+    let key = new_key();
+    let certificate = named(&["127.0.0.1"]).self_signed(&key).expect("it can sign itself");
+    let distance = Distance {
+        handshake: Duration::from_millis(300),
+        answer: Duration::from_millis(100),
+    };
+    let server = TlsServer::far_away(certificate.der().clone(), &key, distance);
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(60));
+
+    let call = desk.clear_with(&format!("https://{}", server.address), "rows.csv");
+    let ca_cert = desk.write("ca.pem", certificate.pem());
+    let call = call.flag("--ca-cert", ca_cert.to_str().expect("a plain path"));
+    call.flag("--report", "out.csv").run().assert_status(0);
+
+    let arrivals = server.arrivals.lock().expect("nobody panics with it");
+    assert_eq!(arrivals.len(), 60);
+    // What the machine itself may delay a request by.
+    let tolerance = Duration::from_millis(20);
+    let closest = arrivals.windows(21).map(|some| some[20] - some[0]).min().unwrap();
+    assert!(closest > Duration::from_secs(1) - tolerance, "21 within {closest:?}");
+    let took = arrivals[59] - arrivals[0];
+    assert!(took < Duration::from_millis(3700), "60 rows in {took:?}");
 }

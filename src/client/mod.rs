@@ -1,40 +1,45 @@
 //! What leaves and what the answer means: one attempt = sign now, send, classify.
 //!
-//! The client sends exactly one HTTP request for each call of [`Client::clear_conversation_unread`], so that the
-//! limiter's count is the server's count: redirects are not followed (a signature would go along), the HTTP library's
-//! own re-sends are off, and idle connections are dropped before a server is likely to close them. Everything that
-//! can go wrong is a [`Verdict`], never an `Err`: whether a row failed is for the run to say.
+//! The client sends exactly one HTTP request for each attempt, so that the limiter's count is the server's count:
+//! redirects are not followed (a signature would go along), nothing is sent again when a connection breaks, and idle
+//! connections are dropped before a server is likely to close them. Everything that can go wrong is a [`Verdict`], never
+//! an `Err`: whether a row failed is for the run to say.
 
 pub mod code;
+mod connect;
+mod connections;
 pub mod sign;
 pub mod verdict;
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, DATE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
-use url::Url;
+use tokio::time::{Instant, timeout};
+use url::{Position, Url};
 
 use crate::rows::Row;
+use connect::{Connector, NoAnswer};
+use connections::Connections;
+pub use connections::Lease;
+use sign::Signature;
 use verdict::{Transport, Verdict};
-
-/// How long an idle connection is kept: shorter than the idle time-outs of usual servers, so that a request hardly
-/// ever meets a connection the server is just closing.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-
-/// The most of an answer that is read, in bytes. ZIM's are about a hundred.
-const BODY_MAX: usize = 64 * 1024;
 
 /// The longest `Retry-After` that is kept; a longer one counts as this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The longest text of a server that is kept, in characters. ZIM's messages are a few words; a gateway's could be a page.
 const TEXT_MAX: usize = 300;
+
+const INCOMPLETE: &str = "connection closed before the answer was complete";
+
+const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 
 /// RFC 3986's unreserved characters stay; everything else is encoded, for `#` would cut the URL and `+` become a space.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -78,11 +83,13 @@ impl App {
     }
 }
 
-/// Sends signed requests; cheap to share behind an `Arc`.
+/// Sends signed requests; cheap to share behind an `Arc`. It lives in the Tokio runtime in which it is first used.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    connections: Connections,
     app: App,
+    /// The endpoint's `Host` header.
+    host: HeaderValue,
 }
 
 /// One attempt and what came of it.
@@ -100,13 +107,25 @@ pub struct Attempt {
 
 /// What a run sends its rows to: [`Client`], or something that behaves like it.
 pub trait Service: Send + Sync + 'static {
+    /// What a request needs before it may leave, and what takes time to get: for [`Client`], an open connection.
+    type Lease: Send;
+
+    /// Gets it. The run asks before it waits at the limiter's gate, for what the gate lets through must leave at once.
+    fn lease(&self) -> impl Future<Output = Self::Lease> + Send;
+
     /// One attempt at clearing the row's conversation: exactly one request.
-    fn attempt(&self, row: &Row) -> impl Future<Output = Attempt> + Send;
+    fn attempt(&self, row: &Row, lease: Self::Lease) -> impl Future<Output = Attempt> + Send;
 }
 
 impl Service for Client {
-    fn attempt(&self, row: &Row) -> impl Future<Output = Attempt> + Send {
-        self.clear_conversation_unread(row)
+    type Lease = Lease;
+
+    fn lease(&self) -> impl Future<Output = Lease> + Send {
+        self.connections.lease()
+    }
+
+    fn attempt(&self, row: &Row, lease: Lease) -> impl Future<Output = Attempt> + Send {
+        self.send(row, lease)
     }
 }
 
@@ -119,73 +138,36 @@ pub enum SetupError {
     /// TLS could not be set up, mostly because the system has no root certificates.
     #[error("TLS could not be set up: {0}; if the system has no root certificates, install ca-certificates")]
     Tls(String),
+    /// The endpoint is neither `https` nor `http` to a loopback address.
+    #[error("the endpoint can't be used; it must be an https URL, or http to a loopback address")]
+    Endpoint,
+    /// The system's proxy is of a kind that is not supported.
+    #[error("the proxy that the system or HTTPS_PROXY names must be an http:// or https:// one")]
+    Proxy,
 }
 
 impl Client {
-    /// Sets the connection pool up; sends nothing. Installs ring as rustls's provider for the process, unless another
-    /// one is installed already.
+    /// Sets it up; opens and sends nothing. TLS is rustls with the process's crypto provider, ring if there is none.
     pub fn new(app: App) -> Result<Client, SetupError> {
-        // Err means that the embedding program has chosen a provider of its own, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(app.max_in_flight)
-            .user_agent(concat!("zim-batch/", env!("CARGO_PKG_VERSION")));
-        if app.endpoint.scheme() == "http" {
-            // Loopback: a proxy would see the signed URL, and the system's root certificates aren't worth loading.
-            // `localhost` is loopback here whatever the resolver says.
-            let loopback = [
-                SocketAddr::from(([127, 0, 0, 1], 0)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
-            ];
-            builder = builder
-                .no_proxy()
-                .tls_certs_only([])
-                .resolve_to_addrs("localhost", &loopback);
-        } else if let Some(pem) = &app.ca_cert {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| SetupError::CaCert)?;
-            if certificates.is_empty() {
-                return Err(SetupError::CaCert);
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder.build().map_err(|error| match app.ca_cert {
-            Some(_) => SetupError::CaCert,
-            None => SetupError::Tls(root_cause(&error.without_url()).to_string()),
-        })?;
-        Ok(Client { http, app })
+        let connector = Connector::new(&app.endpoint, app.ca_cert.as_deref())?;
+        let host = app.endpoint[Position::BeforeHost..Position::AfterPort].parse();
+        Ok(Client {
+            connections: Connections::new(connector, app.max_in_flight, app.timeout),
+            host: host.map_err(|_| SetupError::Endpoint)?,
+            app,
+        })
     }
 
     /// One attempt at ClearConversationUnread for `row`: signs now, sends once, and judges what comes back.
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
-        let signature;
-        let request = {
-            let nonce = sign::nonce();
-            let timestamp = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs());
-            let secret = self.app.server_secret.expose_secret();
-            signature = sign::sign(self.app.app_id, &nonce, secret, timestamp);
-            let mut url = self.app.endpoint.clone();
-            url.set_query(Some(&format!(
-                "Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
-                 &AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
-                utf8_percent_encode(&row.user, STRICT),
-                utf8_percent_encode(&row.conv, STRICT),
-                row.conv_type as u8,
-                self.app.app_id,
-                signature.expose(),
-            )));
-            self.http.get(url)
-        };
+        self.send(row, self.connections.lease_unopened()).await
+    }
+
+    async fn send(&self, row: &Row, lease: Lease) -> Attempt {
+        let (request, signature) = self.request(row);
         let sent_at = Instant::now();
         let mut clock_ahead = None;
-        let mut verdict = match tokio::time::timeout(self.app.timeout, exchange(request, &mut clock_ahead)).await {
+        let mut verdict = match timeout(self.app.timeout, exchange(request, lease, &mut clock_ahead)).await {
             Ok(verdict) => verdict,
             Err(_) => {
                 let message = format!("timed out after {}", humantime::format_duration(self.app.timeout));
@@ -201,9 +183,36 @@ impl Client {
         }
     }
 
+    /// The request for `row`, signed now.
+    fn request(&self, row: &Row) -> (Request<Empty<Bytes>>, Signature) {
+        let nonce = sign::nonce();
+        let timestamp = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let secret = self.app.server_secret.expose_secret();
+        let signature = sign::sign(self.app.app_id, &nonce, secret, timestamp);
+        let target = format!(
+            "{}?Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
+             &AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
+            self.app.endpoint.path(),
+            utf8_percent_encode(&row.user, STRICT),
+            utf8_percent_encode(&row.conv, STRICT),
+            row.conv_type as u8,
+            self.app.app_id,
+            signature.expose(),
+        );
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = Uri::try_from(target).expect("a URL's path and percent-encoded values are a URI");
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_NAME));
+        (request, signature)
+    }
+
     /// A server may echo what it was sent; what goes into reports and logs must not. Cut only afterwards, for half a
     /// signature would not be found.
-    fn redact(&self, verdict: &mut Verdict, signature: &sign::Signature) {
+    fn redact(&self, verdict: &mut Verdict, signature: &Signature) {
         for text in [&mut verdict.message, &mut verdict.request_id] {
             for secret in [self.app.server_secret.expose_secret(), signature.expose()] {
                 let mut from = 0;
@@ -229,26 +238,21 @@ fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
         .position(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-async fn exchange(request: reqwest::RequestBuilder, clock_ahead: &mut Option<i64>) -> Verdict {
-    let mut response = match request.send().await {
-        Ok(response) => response,
-        Err(error) => return transport(&error.without_url(), None),
+async fn exchange(request: Request<Empty<Bytes>>, mut lease: Lease, clock_ahead: &mut Option<i64>) -> Verdict {
+    let connection = match lease.connection().await {
+        Ok(connection) => connection,
+        Err(error) => return unreachable(&*error),
     };
-    let status = response.status();
-    *clock_ahead = ahead_of(response.headers(), SystemTime::now());
-    let retry_after = retry_after(response.headers(), SystemTime::now());
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(error) => return transport(&error.without_url(), Some(status.as_u16())),
-        }
-        if body.len() > BODY_MAX {
-            break;
-        }
+    let (answer, connection) = match connection.exchange(request).await {
+        Ok(answered) => answered,
+        Err(no_answer) => return broken(&no_answer),
+    };
+    if let Some(connection) = connection {
+        lease.give_back(connection);
     }
-    verdict::judge(status, &body, retry_after)
+    let now = SystemTime::now();
+    *clock_ahead = ahead_of(&answer.headers, now);
+    verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now))
 }
 
 /// `Retry-After` in either form, seconds or a date, at most [`RETRY_AFTER_MAX`].
@@ -275,33 +279,44 @@ fn ahead_of(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     Some(ours - theirs)
 }
 
-/// Says what a transport error was, in words an operator knows, without the URL.
-fn transport(error: &reqwest::Error, http: Option<u16>) -> Verdict {
-    if let Some(certificate) = causes(error).find_map(certificate_error) {
-        let message = format!("the server's certificate is not trusted: {certificate}");
-        return verdict::no_answer(Transport::Untrusted, message, http);
-    }
-    let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
-    let hyper = causes(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
-    let cause = root_cause(error).to_string();
-    let message = match kind {
-        Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
-        Some(io::ErrorKind::ConnectionReset) => "connection reset".to_owned(),
-        Some(io::ErrorKind::UnexpectedEof) => "connection closed before the answer was complete".to_owned(),
-        Some(io::ErrorKind::BrokenPipe) => "connection closed by the server".to_owned(),
-        _ if hyper.is_some_and(|hyper| hyper.is_incomplete_message()) => {
-            "connection closed before the answer was complete".to_owned()
+/// Why there was no connection, in words an operator knows.
+fn unreachable(error: &(dyn StdError + 'static)) -> Verdict {
+    match causes(error).find_map(certificate_error) {
+        Some(certificate) => verdict::no_answer(
+            Transport::Untrusted,
+            format!("the server's certificate is not trusted: {certificate}"),
+            None,
+        ),
+        None => {
+            let message = known(error).unwrap_or_else(|| format!("can't connect: {}", root_cause(error)));
+            verdict::no_answer(Transport::Unreachable, message, None)
         }
-        _ if hyper.is_some_and(|hyper| hyper.is_parse()) => format!("the answer is not HTTP ({cause})"),
-        _ if error.is_connect() => format!("can't connect: {cause}"),
-        _ => cause,
+    }
+}
+
+/// Why the connection gave no whole answer.
+fn broken(no_answer: &NoAnswer) -> Verdict {
+    let error = &no_answer.error;
+    let message = known(error).unwrap_or_else(|| match root_cause(error).to_string() {
+        _ if error.is_incomplete_message() => INCOMPLETE.to_owned(),
+        cause if error.is_parse() => format!("the answer is not HTTP ({cause})"),
+        cause => cause,
+    });
+    let status = no_answer.status.map(|status| status.as_u16());
+    verdict::no_answer(Transport::Broken, message, status)
+}
+
+/// What the system calls it, where operators have a word for it.
+fn known(error: &(dyn StdError + 'static)) -> Option<String> {
+    let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))?;
+    let word = match kind {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::UnexpectedEof => INCOMPLETE,
+        io::ErrorKind::BrokenPipe => "connection closed by the server",
+        _ => return None,
     };
-    let transport = if error.is_connect() {
-        Transport::Unreachable
-    } else {
-        Transport::Broken
-    };
-    verdict::no_answer(transport, message, http)
+    Some(word.to_owned())
 }
 
 fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
@@ -329,7 +344,7 @@ fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 's
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(reqwest::header::HeaderName, &str)]) -> HeaderMap {
+    fn headers(pairs: &[(hyper::header::HeaderName, &str)]) -> HeaderMap {
         pairs
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().unwrap()))

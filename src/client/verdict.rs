@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -74,7 +74,7 @@ impl CodeField {
 /// Judges an answer that arrived whole. `retry_after` is the header's value, already a duration.
 ///
 /// ```
-/// use reqwest::StatusCode;
+/// use hyper::StatusCode;
 /// use zim_batch::client::{code::Class, verdict::judge};
 ///
 /// let verdict = judge(StatusCode::OK, br#"{"Code":660800002,"Message":"no such conversation"}"#, None);

@@ -21,25 +21,30 @@ use crate::stop::Stop;
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
 /// The right to send one request now, with the slot that the request occupies until it is answered.
-pub(super) struct Granted {
+pub(super) struct Granted<S: Service> {
     pass: Pass,
     slot: OwnedSemaphorePermit,
+    lease: S::Lease,
 }
 
-impl Granted {
-    /// First the slot, then the gate: what the gate grants must leave at once.
-    async fn wait<S>(shared: &Shared<S>) -> Granted {
+impl<S: Service> Granted<S> {
+    /// First the slot and a connection, then the gate: what the gate grants must leave at once.
+    async fn wait(shared: &Shared<S>) -> Granted<S> {
         let slot = Arc::clone(&shared.slots)
             .acquire_owned()
             .await
             .expect("nobody closes the semaphore");
+        let lease = shared.service.lease().await;
         let pass = shared.limiter.ready().await;
-        Granted { pass, slot }
+        Granted { pass, slot, lease }
     }
 }
 
 /// Waits until a new row may start: a place among the rows under way, no suspicion against all rows, and a grant.
-pub(super) async fn may_start<S>(shared: &Shared<S>, under_way: &Arc<Semaphore>) -> (OwnedSemaphorePermit, Granted) {
+pub(super) async fn may_start<S: Service>(
+    shared: &Shared<S>,
+    under_way: &Arc<Semaphore>,
+) -> (OwnedSemaphorePermit, Granted<S>) {
     let place = Arc::clone(under_way)
         .acquire_owned()
         .await
@@ -52,14 +57,14 @@ pub(super) async fn may_start<S>(shared: &Shared<S>, under_way: &Arc<Semaphore>)
 pub(super) async fn work_on<S: Service>(
     row: Row,
     place: OwnedSemaphorePermit,
-    mut granted: Granted,
+    mut granted: Granted<S>,
     shared: Arc<Shared<S>>,
 ) {
     let mut tries = Tries::new(shared.limits.max_attempts);
     let mut first_failure = FirstFailure::default();
     let mut suspicion = None;
     let end = loop {
-        let Granted { pass, slot } = granted;
+        let Granted { pass, slot, lease } = granted;
         let started = Instant::now();
         tries.sent += 1;
         let is_retry = tries.sent > 1;
@@ -67,7 +72,7 @@ pub(super) async fn work_on<S: Service>(
         let attempt = tokio::select! {
             biased;
             () = shared.stopper.asked_at_once() => break Event::NotRun { was_retrying: false },
-            attempt = shared.service.attempt(&row) => attempt,
+            attempt = shared.service.attempt(&row, lease) => attempt,
         };
         drop(slot);
         shared.tell(answered(&attempt), None).await;

@@ -101,7 +101,7 @@ impl Health {
 mod tests {
     use super::*;
     use crate::client::verdict::{judge, no_answer};
-    use reqwest::StatusCode;
+    use hyper::StatusCode;
 
     fn unreachable() -> Verdict {
         no_answer(Transport::Unreachable, "connection refused".into(), None)

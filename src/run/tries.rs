@@ -119,7 +119,7 @@ impl Tries {
 mod tests {
     use super::*;
     use crate::client::verdict::judge;
-    use reqwest::StatusCode;
+    use hyper::StatusCode;
 
     fn answer(code: i64) -> Verdict {
         judge(StatusCode::OK, format!(r#"{{"Code":{code}}}"#).as_bytes(), None)
