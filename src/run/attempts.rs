@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use super::Shared;
@@ -38,53 +38,49 @@ impl<S: Service> Granted<S> {
         let pass = shared.limiter.ready().await;
         Granted { pass, slot, lease }
     }
+
+    /// For a row's first request, which waits besides until there is no suspicion against all rows.
+    pub async fn first(shared: &Shared<S>) -> Granted<S> {
+        drop(shared.suspicion.lock().await);
+        Granted::wait(shared).await
+    }
 }
 
-/// Waits until a new row may start: a place among the rows under way, no suspicion against all rows, and a grant.
-pub(super) async fn may_start<S: Service>(
-    shared: &Shared<S>,
-    under_way: &Arc<Semaphore>,
-) -> (OwnedSemaphorePermit, Granted<S>) {
-    let place = Arc::clone(under_way)
-        .acquire_owned()
-        .await
-        .expect("nobody closes the semaphore");
-    drop(shared.suspicion.lock().await);
-    (place, Granted::wait(shared).await)
+/// One of the workers: takes a row, stays with it until it has its outcome, and takes the next.
+pub(super) async fn work<S: Service>(shared: Arc<Shared<S>>) {
+    while let Some((row, place, granted)) = shared.next_row().await {
+        let end = work_on(row, granted, &shared).await;
+        shared.tell(end, Some(place));
+    }
 }
 
-/// Stays with the row until it has an outcome, or a stop comes first.
-pub(super) async fn work_on<S: Service>(
-    row: Row,
-    place: OwnedSemaphorePermit,
-    mut granted: Granted<S>,
-    shared: Arc<Shared<S>>,
-) {
+/// Stays with the row until it has an outcome, or a stop comes first; gives the row's last event.
+async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, shared: &Shared<S>) -> Event {
     let mut tries = Tries::new(shared.limits.max_attempts);
     let mut first_failure = FirstFailure::default();
     let mut suspicion = None;
-    let end = loop {
+    loop {
         let Granted { pass, slot, lease } = granted;
         let started = Instant::now();
         tries.sent += 1;
         let is_retry = tries.sent > 1;
-        shared.tell(Event::Sent { at: started, is_retry }, None).await;
+        shared.tell(Event::Sent { at: started, is_retry }, None);
         let attempt = tokio::select! {
             biased;
-            () = shared.stopper.asked_at_once() => break Event::NotRun { was_retrying: false },
+            () = shared.stopper.asked_at_once() => return Event::NotRun { was_retrying: false },
             attempt = shared.service.attempt(&row, lease) => attempt,
         };
         drop(slot);
-        shared.tell(answered(&attempt), None).await;
+        shared.tell(answered(&attempt), None);
         let verdict = &attempt.verdict;
         trace(&row, &tries, &attempt);
-        let for_free = note_health(&shared, pass, started, verdict, &mut first_failure, tries.is_last()).await;
+        let for_free = note_health(shared, pass, started, verdict, &mut first_failure, tries.is_last());
         let pause = match tries.next(verdict, for_free) {
-            Next::Settle(outcome) => break Event::Settled(Box::new(record(row, outcome, tries.sent, attempt))),
+            Next::Settle(outcome) => return Event::Settled(Box::new(record(row, outcome, tries.sent, attempt))),
             Next::Stop => {
                 let why = why_no_row_can_succeed(&attempt);
                 shared.stopper.drain(Stop::Fatal { line: row.line, why });
-                break Event::NotRun { was_retrying: false };
+                return Event::NotRun { was_retrying: false };
             }
             Next::Again(pause) => {
                 suspicion = None;
@@ -94,27 +90,25 @@ pub(super) async fn work_on<S: Service>(
                 if suspicion.is_none() {
                     suspicion = Some(tokio::select! {
                         biased;
-                        () = shared.stopper.asked() => break Event::NotRun { was_retrying: false },
+                        () = shared.stopper.asked() => return Event::NotRun { was_retrying: false },
                         guard = shared.suspicion.lock() => guard,
                     });
                 }
                 pause
             }
         };
-        shared.tell(Event::Retrying, None).await;
+        shared.tell(Event::Retrying, None);
         granted = tokio::select! {
             biased;
-            () = shared.stopper.asked() => break Event::NotRun { was_retrying: true },
-            granted = async { sleep(pause).await; Granted::wait(&shared).await } => granted,
+            () = shared.stopper.asked() => return Event::NotRun { was_retrying: true },
+            granted = async { sleep(pause).await; Granted::wait(shared).await } => granted,
         };
-    };
-    drop(suspicion);
-    shared.tell(end, Some(place)).await;
+    }
 }
 
 /// Tells the limiter and the health what an attempt came to, and the world when an outage begins or ends. `true` if
 /// the service is gone, so that the attempt does not count.
-async fn note_health<S>(
+fn note_health<S>(
     shared: &Shared<S>,
     pass: Pass,
     started: Instant,
@@ -136,7 +130,7 @@ async fn note_health<S>(
     if sign != Sign::Fails {
         if shared.limiter.release() {
             tracing::warn!("the service answers again: going on");
-            shared.tell(Event::Released, None).await;
+            shared.tell(Event::Released, None);
         }
         return false;
     }
@@ -148,7 +142,7 @@ async fn note_health<S>(
             humantime::format_duration(shared.limits.give_up_after)
         );
         let why = verdict.message.clone();
-        shared.tell(Event::Held { why }, None).await;
+        shared.tell(Event::Held { why }, None);
     }
     let for_free = shared.limiter.is_held();
     if for_free {

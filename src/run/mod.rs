@@ -1,42 +1,35 @@
 //! Joins the four stages: rows → limiter → client → report. The only place with tasks, channels and `select!`.
 //!
-//! A thread reads rows ahead. One task takes them in file order: it waits for a free place, then at the limiter's gate,
-//! and starts a task for the row. That task sends at once and stays with its row until the row has an outcome; between
-//! attempts it sleeps outside the gate, then queues at it like everyone else. Everything that happens becomes an
-//! event, and one loop takes the events and writes the report. When the last task has ended the channel closes, and
-//! with it the run.
+//! A thread reads rows ahead, and workers take them from a queue, in file order: the one whose turn it is waits for a
+//! free place, then at the limiter's gate, sends at once, and stays with its row until the row has an outcome; between
+//! attempts it sleeps outside the gate, then waits at it like everyone else. Everything that happens becomes an event,
+//! and one loop takes the events and writes the report. When the last worker has ended the channel closes, and with it
+//! the run.
 
 mod attempts;
 mod health;
 mod policy;
+mod queue;
 mod tries;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client::Service;
 use crate::error::Error;
-use crate::event::{Event, Outcome, Record};
+use crate::event::Event;
 use crate::limiter::Limiter;
 use crate::quota::Turn;
 use crate::report::Report;
 use crate::report::summary::Summary;
-use crate::rows::{Plan, PlanError, Step};
-use crate::stop::{Stop, Stopper};
+use crate::rows::Plan;
+use crate::stop::Stopper;
 use health::Health;
 use policy::Policy;
-
-/// Rows that the reading thread hands over at once, at most.
-const READ_AT_ONCE: usize = 64;
-
-/// How many such portions may wait.
-const READ_AHEAD: usize = 4;
-
-/// Events that may wait for the report.
-const EVENTS_WAITING: usize = 1024;
+use queue::{Place, Queue};
 
 /// Events that are written with one `write`.
 const EVENTS_AT_ONCE: usize = 256;
@@ -111,20 +104,22 @@ struct Shared<S> {
     /// Held by a row whose answer most likely every row would get: no new rows until it is clear.
     suspicion: tokio::sync::Mutex<()>,
     health: Arc<Mutex<Health>>,
-    events: mpsc::Sender<Message>,
+    queue: Queue,
+    /// Bounded by the places: a row has a few events, and its place is free again only when the last is written.
+    events: mpsc::UnboundedSender<Message>,
 }
 
-/// An event on its way to the report, with the row's place among those under way: free again when it is written.
+/// An event on its way to the report, with the row's place if it is the row's last one.
 struct Message {
     event: Event,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl<S> Shared<S> {
-    async fn tell(&self, event: Event, place: Option<OwnedSemaphorePermit>) {
+    fn tell(&self, event: Event, place: Option<Place>) {
         let message = Message { event, _place: place };
         // The loop that receives ends only after all senders.
-        let _ = self.events.send(message).await;
+        let _ = self.events.send(message);
     }
 }
 
@@ -146,12 +141,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         limiter.count_earlier(&turn.earlier_starts());
         turn.write_down(&limiter.recent_starts());
     }
-    let (events, mut received) = mpsc::channel(EVENTS_WAITING);
-    let (read, rows) = mpsc::channel(READ_AHEAD);
-    let (done, counts_done) = (plan.rows_done(), total.is_none());
-    std::thread::Builder::new()
-        .name("rows".into())
-        .spawn(move || read_ahead(plan, counts_done, &read))
+    let (events, mut received) = mpsc::unbounded_channel();
+    let done = plan.rows_done();
+    let under_way = limits.max_in_flight.max(UNDER_WAY_MIN);
+    let queue = Queue::new(plan, total.is_none(), under_way)
         .map_err(|error| Error::Unexpected(format!("no thread could be started to read the rows: {error}")))?;
     let limiter = Arc::new(limiter);
     let health = Arc::new(Mutex::new(Health::default()));
@@ -164,6 +157,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         stopper: stopper.clone(),
         suspicion: tokio::sync::Mutex::new(()),
         health: Arc::clone(&health),
+        queue,
         events,
     });
     if total.is_some() {
@@ -172,7 +166,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         report.record(&done);
         policy.note(&done, &stopper);
     }
-    tokio::spawn(take_rows(rows, shared));
+    for _ in 0..under_way {
+        tokio::spawn(attempts::work(Arc::clone(&shared)));
+    }
+    drop(shared);
 
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
     let mut tick = interval(TICK);
@@ -208,135 +205,6 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         }
     }
     Ok(report.finish(total, begun.elapsed(), &stopper))
-}
-
-/// What the reading thread found.
-#[derive(Default)]
-struct Read {
-    steps: Vec<Step>,
-    /// Rows before them that are done already; these are only counted, if nobody has counted them before.
-    done: u64,
-    /// Why there will be no more.
-    error: Option<PlanError>,
-}
-
-/// Walks the plan, on a thread of its own because reading blocks. A row goes out at once where there is room, so that a
-/// slow input is worked on as it comes; where there is none, rows gather, so that a fast one costs few wake-ups.
-fn read_ahead(mut plan: Plan, counts_done: bool, out: &mpsc::Sender<Read>) {
-    let mut read = Read::default();
-    while read.error.is_none() {
-        match plan.next() {
-            None => break,
-            Some(Ok(Step::AlreadyDone)) => {
-                read.done += u64::from(counts_done);
-                continue;
-            }
-            Some(Ok(step)) => read.steps.push(step),
-            Some(Err(error)) => read.error = Some(error),
-        }
-        let sent = match out.try_reserve() {
-            Ok(permit) => {
-                permit.send(std::mem::take(&mut read));
-                Ok(())
-            }
-            Err(mpsc::error::TrySendError::Full(())) if read.steps.len() < READ_AT_ONCE => Ok(()),
-            Err(_) => out.blocking_send(std::mem::take(&mut read)),
-        };
-        if sent.is_err() {
-            return; // The run has stopped.
-        }
-    }
-    // If nobody listens any more, the run has stopped.
-    let _ = out.blocking_send(read);
-}
-
-/// Takes rows in file order until the last, or until a stop.
-async fn take_rows<S: Service>(mut rows: mpsc::Receiver<Read>, shared: Arc<Shared<S>>) {
-    let under_way = Arc::new(Semaphore::new(shared.limits.max_in_flight.max(UNDER_WAY_MIN)));
-    let stopper = shared.stopper.clone();
-    loop {
-        let read = tokio::select! {
-            biased;
-            // From then on only what has been read already is received.
-            () = stopper.asked(), if !rows.is_closed() => {
-                rows.close();
-                continue;
-            }
-            read = rows.recv() => read,
-        };
-        let Some(read) = read else { return };
-        if read.done > 0 {
-            shared.tell(Event::AlreadyDone(read.done), None).await;
-        }
-        for step in read.steps {
-            let event = match step {
-                // What was read ahead counts, though it is not run.
-                _ if stopper.is_asked() => Event::NotRun { was_retrying: false },
-                Step::Send(row) => {
-                    let may_start = tokio::select! {
-                        biased;
-                        () = stopper.asked() => None,
-                        granted = attempts::may_start(&shared, &under_way) => Some(granted),
-                    };
-                    match may_start {
-                        Some((place, granted)) => {
-                            tokio::spawn(attempts::work_on(row, place, granted, Arc::clone(&shared)));
-                            continue;
-                        }
-                        None => Event::NotRun { was_retrying: false },
-                    }
-                }
-                other => Event::Settled(Box::new(unsent(other))),
-            };
-            shared.tell(event, None).await;
-        }
-        if let Some(error) = read.error {
-            stopper.drain(Stop::InputFailed(error.to_string()));
-        }
-    }
-}
-
-/// The record of a row that is not sent.
-fn unsent(step: Step) -> Record {
-    let (line, user, conv, conv_type, outcome, message) = match step {
-        Step::Invalid(row) => {
-            let message = row.problem.to_string();
-            (
-                row.line,
-                row.user,
-                row.conv,
-                row.conv_type.into(),
-                Outcome::Invalid,
-                message,
-            )
-        }
-        Step::Skip { row, first } => {
-            let message = format!("the same as line {first}");
-            (
-                row.line,
-                row.user,
-                row.conv,
-                row.conv_type.as_str().into(),
-                Outcome::Skipped,
-                message,
-            )
-        }
-        Step::Send(_) | Step::AlreadyDone => unreachable!("these are not reported unsent"),
-    };
-    Record {
-        line,
-        user,
-        conv,
-        conv_type,
-        outcome,
-        code: None,
-        http: None,
-        message,
-        request_id: String::new(),
-        attempts: 0,
-        latency: None,
-        finished_at: SystemTime::now(),
-    }
 }
 
 /// Brings what was written to the disk, about once a second, on a thread where waiting hurts nobody.
