@@ -36,7 +36,7 @@ pub(super) struct Appender {
     path: PathBuf,
     file: Arc<File>,
     /// Records that are not in the file yet.
-    pending: Vec<u8>,
+    pending: csv::Writer<Vec<u8>>,
     /// Where the file's last whole record ends.
     len: u64,
 }
@@ -47,7 +47,7 @@ impl Appender {
         let mut appender = Appender {
             path: path.to_owned(),
             file: Arc::new(file),
-            pending: Vec::new(),
+            pending: csv::Writer::from_writer(Vec::new()),
             len,
         };
         if len == 0 {
@@ -86,30 +86,24 @@ impl Appender {
     }
 
     fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
-        let mut writer = csv::WriterBuilder::new()
-            .buffer_capacity(512)
-            .from_writer(&mut self.pending);
-        writer
-            .write_record(fields)
-            .and_then(|()| Ok(writer.flush()?))
-            .expect("memory takes any record");
+        self.pending.write_record(fields).expect("memory takes any record");
     }
 
     /// Writes what was taken since the last time: from then on it survives the end of this process, however that comes.
     ///
     /// After an error the file ends with its last whole record, if the system lets it.
     pub fn commit(&mut self) -> Result<(), Error> {
-        if self.pending.is_empty() {
+        let pending = std::mem::replace(&mut self.pending, csv::Writer::from_writer(Vec::new()));
+        let pending = pending.into_inner().expect("memory takes any record");
+        if pending.is_empty() {
             return Ok(());
         }
-        if let Err(source) = (&*self.file).write_all(&self.pending) {
+        if let Err(source) = (&*self.file).write_all(&pending) {
             // If even this fails, `--resume` will find the torn record and drop it.
             let _ = self.file.set_len(self.len);
-            self.pending.clear();
             return Err(self.error(source));
         }
-        self.len += self.pending.len() as u64;
-        self.pending.clear();
+        self.len += pending.len() as u64;
         self.check_still_there()
     }
 
@@ -125,7 +119,7 @@ impl Appender {
 
     /// Commits if much is pending: for copying without end.
     pub fn commit_when_large(&mut self) -> Result<(), Error> {
-        match self.pending.len() {
+        match self.pending.get_ref().len() {
             0..LARGE => Ok(()),
             _ => self.commit(),
         }

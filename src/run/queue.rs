@@ -15,7 +15,7 @@ use crate::rows::{Plan, PlanError, Row, Step};
 use crate::stop::{Stop, Stopper};
 
 /// Rows that the reading thread hands over at once, at most.
-const READ_AT_ONCE: usize = 64;
+const READ_AT_ONCE: usize = 256;
 
 /// How many such portions may wait.
 const READ_AHEAD: usize = 4;
