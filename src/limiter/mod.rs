@@ -189,6 +189,11 @@ impl Limiter {
         self.state().pace.rate(Instant::now())
     }
 
+    /// The most requests that start within any one second.
+    pub fn cap(&self) -> usize {
+        self.state().pace.cap()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()

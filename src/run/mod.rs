@@ -207,7 +207,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
-    Ok(report.finish(total, begun.elapsed(), &stopper))
+    Ok(report.finish(total, limiter.cap(), begun.elapsed(), &stopper))
 }
 
 /// What the reading thread found.
