@@ -195,7 +195,7 @@ fn write_course(scenarios: &[Scenario], path: &str) -> std::io::Result<()> {
             let latest = world.aimed.iter().rfind(|(at, _)| at.as_secs() == second);
             aimed = latest.map_or(aimed, |(_, rate)| *rate);
             let (name, accepted, refused) = (scenario.name, counted(true), counted(false));
-            writeln!(out, "{name},{second},{aimed:.3},{accepted},{refused}")?;
+            writeln!(out, "\"{name}\",{second},{aimed:.3},{accepted},{refused}")?;
         }
     }
     out.flush()

@@ -11,9 +11,9 @@
 //!
 //! - A refusal costs a [`NUDGE`]. Two within a second are no accident: the level drops to what was accepted in that
 //!   second. A refusal while climbing leads back to what was accepted as well, but not below where the climb began.
-//! - There the level holds, because what was refused just now will be refused again. A climb that fails sooner than
-//!   the hold before it had lasted makes the next hold twice as long; but never so long that a limit that is gone
-//!   costs more than [`HOLD_COST`]: at half the cap it is looked for every 12 seconds, at 98 % every five minutes.
+//! - There the level holds, because what was refused just now will be refused again. Each climb that fails makes the
+//!   next hold twice as long; but never so long that a limit that is gone costs more than [`HOLD_COST`]: at half the
+//!   cap it is looked for every 12 seconds, at 98 % every five minutes. A climb that lasts wipes the slate clean.
 //! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
 //!
 //! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
@@ -56,8 +56,11 @@ const MANY: usize = 2;
 /// What is accepted is measured over a second, or over the time that so many requests take at the cap.
 const MEASURED_REQUESTS: f64 = 20.0;
 
-/// How long the level holds after a refusal that came out of the blue.
+/// How long the level holds after a refusal, unless climbs have failed or the hold would cost too much.
 const HOLD_FIRST: Duration = Duration::from_secs(30);
+
+/// A climb that was not refused for so long is over: what led to it is forgotten.
+const CLIMB_LASTS: Duration = Duration::from_secs(30);
 
 /// The most that holding on to a limit that is gone may cost, as time at the full rate: it bounds a hold to this
 /// divided by the share of the cap that is not used.
@@ -257,27 +260,25 @@ impl Level {
             return false; // Sent at a level that has been left since: it says nothing about this one.
         }
         let level = self.at(started);
-        let lasted = started - self.since;
-        let is_holding = lasted < self.hold;
-        let climbed = lasted.saturating_sub(self.hold);
+        let climbed = started.saturating_duration_since(self.since + self.hold);
+        if climbed >= CLIMB_LASTS {
+            (self.low, self.hold, self.is_crowded) = (level, Duration::ZERO, false);
+        }
+        let is_climbing = level > self.low;
+        let are_many = self.refused.count(now) >= MANY;
 
         let nudged = level * (1.0 - NUDGE);
-        let highest = if level > self.low { nudged.max(self.low) } else { nudged };
-        let are_many = self.refused.count(now) >= MANY;
+        let highest = if is_climbing { nudged.max(self.low) } else { nudged };
         let lowest = if are_many { level / 2.0 } else { self.low };
         let measured = self.accepted.count(now) as f64 / self.full * (1.0 - NUDGE);
         self.low = measured.max(lowest).min(highest).max(FLOOR);
         self.since = now;
 
-        let hold = match climbed {
-            _ if is_holding => self.hold,
-            climbed if climbed < self.hold => self.hold * 2,
-            _ => HOLD_FIRST,
-        };
-        self.hold = hold.min(HOLD_COST.div_f64(1.0 - self.low));
+        let hold = if is_climbing { self.hold * 2 } else { self.hold };
+        self.hold = hold.max(HOLD_FIRST).min(HOLD_COST.div_f64(1.0 - self.low));
 
-        let was_crowded = self.is_crowded && climbed < HOLD_FIRST;
-        self.is_crowded = was_crowded || (are_many && self.low < CROWDED);
+        let was_crowded = self.is_crowded;
+        self.is_crowded |= are_many && self.low < CROWDED;
         self.is_crowded && !was_crowded
     }
 }
@@ -311,10 +312,10 @@ mod tests {
             assert_eq!(level.at(now + level.hold), 1.0 - NUDGE);
             now += level.hold;
         }
-        now += Duration::from_secs(400);
+        now += CLIMB_LASTS;
         assert_eq!(level.at(now), 1.0);
         level.limited(now, now);
-        assert_eq!(level.hold, HOLD_FIRST);
+        assert_eq!((level.hold, level.low), (HOLD_FIRST, 1.0 - NUDGE));
     }
 
     #[test]
