@@ -41,16 +41,30 @@ def read(path):
     return courses
 
 
+def turns(xs, ys):
+    """The points at which the line turns; the others make the file larger and nothing else."""
+    last = len(ys) - 1
+    kept = [at for at in range(len(ys)) if at in (0, last) or not ys[at - 1] == ys[at] == ys[at + 1]]
+    return [xs[at] for at in kept], [ys[at] for at in kept]
+
+
 def draw(axes, course):
     seconds, aimed, accepted, refused = map(list, zip(*course))
     means = [sum(accepted[at:at + MEAN_OVER]) / MEAN_OVER for at in range(0, len(accepted) - MEAN_OVER + 1, MEAN_OVER)]
-    axes.step(seconds[:len(means) * MEAN_OVER:MEAN_OVER], means, where="post", color=GREY, linewidth=0.9)
-    axes.plot(seconds, aimed, color=BLUE, linewidth=1.1)
+    middles = [second + MEAN_OVER / 2 for second in seconds[:len(means) * MEAN_OVER:MEAN_OVER]]
+    axes.plot(*turns(middles, means), color=GREY, linewidth=0.8)
+    axes.plot(*turns(seconds, aimed), color=BLUE, linewidth=1.2)
+    # Where the rate stays near the cap only the top is shown, and a refusal is a short stroke at the bottom.
+    is_near_cap = min(aimed) > 17.5
+    bottom, one = (17.5, 0.15) if is_near_cap else (0, 1)
     hits = [(second, count) for second, count in zip(seconds, refused) if count]
     if hits:
-        axes.vlines([second for second, _ in hits], 0, [count for _, count in hits], color=RED, linewidth=1.4)
+        tops = [bottom + one * count for _, count in hits]
+        axes.vlines([second for second, _ in hits], bottom, tops, color=RED, linewidth=1.4)
     total = sum(accepted) + sum(refused)
-    axes.set_title(f"{sum(refused)} of {total} refused, {sum(accepted) / len(seconds):.1f} accepted/s", fontsize=8, loc="right")
+    rate = sum(accepted) / len(seconds)
+    axes.set_title(f"{sum(refused)} of {total} refused, {rate:.1f} accepted/s", fontsize=8, loc="right")
+    return is_near_cap
 
 
 def main(arguments):
@@ -63,12 +77,12 @@ def main(arguments):
         figsize=(9.5, 1.75 * len(scenarios)), squeeze=False, layout="constrained",
     )
     for row, scenario in zip(grid, scenarios):
-        for axes, (law, data) in zip(row, courses):
-            draw(axes, data[scenario])
+        near_cap = [draw(axes, data[scenario]) for axes, (_, data) in zip(row, courses)]
+        for axes, (law, _) in zip(row, courses):
             axes.set_title(f"{scenario}: {law}", fontsize=8, loc="left", fontweight="bold")
-            axes.set_ylim(0, 21.5)
+            axes.set_ylim(*((17.5, 20.4) if all(near_cap) else (0, 21.5)))
             axes.set_xlim(left=0)
-            axes.set_yticks([0, 5, 10, 15, 20])
+            axes.set_yticks([18, 19, 20] if all(near_cap) else [0, 5, 10, 15, 20])
             axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)
             axes.set_axisbelow(True)
     for axes in grid[-1]:

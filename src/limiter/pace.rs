@@ -17,9 +17,10 @@
 //! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
 //!
 //! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
-//! never refused at 98 % of the cap, and often at 100 %. Whatever comes back soon comes back to be refused. With
+//! never refused at 98 % of the cap, and often at 100 %: what comes back soon comes back to be refused. With
 //! someone else on the quota it is the other way round: being too low is dear, and the only way to learn that they are
-//! gone is to try. `benches/pacing.rs` simulates both, and `docs/performance.md` shows what came of it.
+//! gone is to try. One price for waiting, [`HOLD_COST`], serves both. `benches/pacing.rs` simulates them, and
+//! `docs/performance.md` shows what came of it.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
