@@ -108,8 +108,8 @@ impl Limiter {
         }
     }
 
-    /// The starts of the last second, oldest first; none if the cap is so high (above 1000 a second) that a few
-    /// requests more or less don't matter.
+    /// The last starts, oldest first, as many as may share a second; none if the cap is so high (above 1000 a second)
+    /// that a few requests more or less don't matter.
     pub fn recent_starts(&self) -> Vec<Instant> {
         self.state().pace.recent()
     }
@@ -126,14 +126,23 @@ impl Limiter {
     }
 
     /// The server refused a request, which had started at `started`, because there were too many: the whole run slows
-    /// down, and nothing starts before `retry_after` has passed.
+    /// down, and nothing starts before `retry_after` has passed. When that shows that somebody else uses the quota too,
+    /// the log says so, once until the run has been back at the cap for a while.
     pub fn limited(&self, started: Instant, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
-        state.pace.limited(started, now);
+        let is_crowded_now = state.pace.limited(started, now);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
+        let (cap, rate) = (state.pace.cap(), state.pace.rate(now));
         drop(state);
         self.changed.notify_one();
+        if is_crowded_now {
+            tracing::warn!(
+                "too many requests, says the server, though no more than {cap} ever start within a second: most likely \
+                 other traffic of the app uses the same quota (or the quota is smaller); going on at {rate:.1} a second, \
+                 trying for more now and then"
+            );
+        }
     }
 
     /// Puts the run on hold: from now on single probes, at growing intervals, the first not before `retry_after`. No
@@ -178,6 +187,11 @@ impl Limiter {
     /// The rate that is aimed at now, in requests a second; below the cap after `limited` answers.
     pub fn rate(&self) -> f64 {
         self.state().pace.rate(Instant::now())
+    }
+
+    /// The most requests that start within any one second.
+    pub fn cap(&self) -> usize {
+        self.state().pace.cap()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

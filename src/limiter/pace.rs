@@ -2,12 +2,27 @@
 //!
 //! Three things bound a start. *Governor* (GCRA) spaces starts evenly at the current rate and forgives
 //! [`LATENESS`]: a timer that wakes late does not cost throughput, and after a longer stall nothing is made up for.
-//! The *window* never lets more than the cap start within one second and [`MARGIN`], whatever governor forgives; the
-//! margin is for the way to the server, on which two requests may come closer together than they left. The *level*
-//! is the share of the cap that is used: it drops when the server says that there are too many requests, and comes
-//! back along a cubic curve, as TCP CUBIC does: fast, then flat near the level that was too much, then fast again,
-//! so that a limit that persists is hardly touched and one that is gone is soon forgotten.
+//! The *last starts*, as many as the cap, never fit within a second and [`MARGIN`], whatever governor forgives; the
+//! margin is for the way to the server, on which two requests may come closer together than they left. The *level* is
+//! the share of the cap that is used, and it stretches both: when it drops by 2 %, the very next start waits for the
+//! 20 ms that the last second was too short.
+//!
+//! The level is all that is learnt from the server. It holds, then climbs, and a refusal ends the climb:
+//!
+//! - A refusal costs a [`NUDGE`]. Two within a second are no accident: the level drops to what was accepted in that
+//!   second. A refusal while climbing leads back to what was accepted as well, but not below where the climb began.
+//! - There the level holds, because what was refused just now will be refused again. Each climb that fails makes the
+//!   next hold twice as long; but never so long that a limit that is gone costs more than [`HOLD_COST`]: at half the
+//!   cap it is looked for every 12 seconds, at 98 % every five minutes. A climb that lasts wipes the slate clean.
+//! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
+//!
+//! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
+//! never refused at 98 % of the cap, and often at 100 %: what comes back soon comes back to be refused. With
+//! someone else on the quota it is the other way round: being too low is dear, and the only way to learn that they are
+//! gone is to try. One price for waiting, [`HOLD_COST`], serves both. `benches/pacing.rs` simulates them, and
+//! `docs/performance.md` shows what came of it.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -32,21 +47,34 @@ const SPACING: Duration = Duration::from_micros(4500);
 /// The slowest the run gets, as a share of the cap.
 const FLOOR: f64 = 0.02;
 
-/// What a refusal among many accepted requests costs, as a share of the level: at the cap, and how much more the
-/// further below it. Requests that left evenly can arrive too close together, and this is enough to end that.
-const NUDGE: f64 = 0.025;
-const NUDGE_BELOW: f64 = 0.1;
+/// What a single refusal costs, as a share of the level, and the first step of a climb: 20 ms of each second, which is
+/// the jitter of an ordinary network.
+const NUDGE: f64 = 0.02;
 
-/// So many refusals within a second are no accident: the level drops to what was accepted in that second.
-const MANY: usize = 3;
+/// So many refusals within a second are no accident.
+const MANY: usize = 2;
 
-/// How long the level stays near the one that was too much: the cubic curve's steepness, in level per second cubed,
-/// when that was the cap itself.
-const STEEPNESS: f64 = 1e-7;
+/// What is accepted is measured over a second, or over the time that so many requests take at the cap.
+const MEASURED_REQUESTS: f64 = 20.0;
 
-/// When the level that was too much is below the cap, the curve is as steep as it takes to be back at the cap so long
-/// after leaving that level behind.
-const BACK_WITHIN: Duration = Duration::from_secs(15);
+/// How long the level holds after a refusal, unless climbs have failed or the hold would cost too much.
+const HOLD_FIRST: Duration = Duration::from_secs(30);
+
+/// A climb that was not refused for so long is over: what led to it is forgotten.
+const CLIMB_LASTS: Duration = Duration::from_secs(30);
+
+/// The most that holding on to a limit that is gone may cost, as time at the full rate: it bounds a hold to this
+/// divided by the share of the cap that is not used.
+const HOLD_COST: Duration = Duration::from_secs(6);
+
+/// How long it takes until a climb is twice as fast.
+const DOUBLING: Duration = Duration::from_millis(1500);
+
+/// Below this share of the cap it is not jitter: somebody else uses the quota.
+const CROWDED: f64 = 0.9;
+
+/// A longer wait is thought over after this: the level may have climbed.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The highest rate at which the starts of the last second are worth handing on.
 const RECENT_UP_TO: f64 = 1000.0;
@@ -55,7 +83,8 @@ const RECENT_UP_TO: f64 = 1000.0;
 pub(super) struct Pace {
     rate: f64,
     even: Even,
-    window: Window,
+    /// The last starts, oldest first: as many as the cap, or fewer.
+    starts: VecDeque<Instant>,
     level: Level,
 }
 
@@ -65,19 +94,25 @@ impl Pace {
         Pace {
             rate,
             even: Even::new(rate, now),
-            window: Window::new(Duration::from_secs(1) + MARGIN),
-            level: Level::new(now),
+            starts: VecDeque::new(),
+            level: Level::new(rate, now),
         }
     }
 
     /// Starts a request now, or says when to ask again.
     pub fn try_start(&mut self, now: Instant) -> Result<(), Instant> {
-        if let Some(free) = self.window.room_for_one(self.rate.ceil() as usize, now) {
-            return Err(free);
+        let level = self.level.at(now);
+        let soon = now + WAIT_MAX;
+        if self.starts.len() >= self.cap() {
+            let span = (Duration::from_secs(1) + MARGIN).div_f64(level);
+            let free = self.starts[0] + span;
+            if free > now {
+                return Err(free.min(soon));
+            }
         }
-        self.even.check(now)?;
-        self.window.push(now);
-        let rate = self.rate * self.level.at(now);
+        self.even.check(now).map_err(|free| free.min(soon))?;
+        self.push(now);
+        let rate = self.rate * level;
         if (rate / self.even.rate - 1.0).abs() > 0.001 {
             self.even = Even::new(rate, now);
             // The start that was just granted is the first of the new spacing.
@@ -86,17 +121,30 @@ impl Pace {
         Ok(())
     }
 
-    /// The starts of the last second, oldest first; none at a rate above [`RECENT_UP_TO`].
+    /// The last starts, oldest first, as many as may share a second; none at a rate above [`RECENT_UP_TO`].
     pub fn recent(&self) -> Vec<Instant> {
         match self.rate {
-            ..=RECENT_UP_TO => self.window.starts().collect(),
+            ..=RECENT_UP_TO => self.starts.iter().copied().collect(),
             _ => Vec::new(),
         }
     }
 
     /// Counts a start of somebody else with the same quota.
     pub fn foreign_start(&mut self, at: Instant) {
-        self.window.push(at);
+        self.push(at);
+    }
+
+    /// The most starts within a second.
+    pub fn cap(&self) -> usize {
+        self.rate.ceil() as usize
+    }
+
+    fn push(&mut self, start: Instant) {
+        let place = self.starts.iter().rposition(|earlier| *earlier <= start);
+        self.starts.insert(place.map_or(0, |before| before + 1), start);
+        if self.starts.len() > self.cap() {
+            self.starts.pop_front();
+        }
     }
 
     /// The server took a request.
@@ -104,9 +152,10 @@ impl Pace {
         self.level.accepted(now);
     }
 
-    /// The server refused a request, started at `started`, because there were too many.
-    pub fn limited(&mut self, started: Instant, now: Instant) {
-        self.level.limited(self.rate, started, now);
+    /// The server refused a request, started at `started`, because there were too many. `true` if that shows that
+    /// somebody else uses the quota, and did not before.
+    pub fn limited(&mut self, started: Instant, now: Instant) -> bool {
+        self.level.limited(started, now)
     }
 
     /// The rate that is aimed at now, in requests a second.
@@ -165,58 +214,129 @@ impl Clock for TokioClock {
     }
 }
 
-/// The share of the cap that is used, 0 to 1.
+/// The share of the cap that is used, 0 to 1: `low` from `since` on for as long as `hold`, then climbing.
 struct Level {
-    /// The level that was too much, and when it was left.
-    high: f64,
-    since: Instant,
-    /// The level right after it was left, and the steepness of the way back.
     low: f64,
-    steepness: f64,
-    /// Answers within the last second, and refusals since the last drop to what was accepted.
+    since: Instant,
+    hold: Duration,
+    /// Somebody else uses the quota.
+    is_crowded: bool,
+    /// What is accepted within the accepted window's span at the cap.
+    full: f64,
+    /// Answers of the last second (or more: see [`MEASURED_REQUESTS`]).
     accepted: Window,
     refused: Window,
 }
 
 impl Level {
-    fn new(now: Instant) -> Level {
+    fn new(rate: f64, now: Instant) -> Level {
+        let measured = (MEASURED_REQUESTS / rate).max(1.0);
         Level {
-            high: 1.0,
-            since: now,
             low: 1.0,
-            steepness: STEEPNESS,
-            accepted: Window::new(Duration::from_secs(1)),
-            refused: Window::new(Duration::from_secs(1)),
+            since: now,
+            hold: Duration::ZERO,
+            is_crowded: false,
+            full: rate * measured,
+            accepted: Window::new(Duration::from_secs_f64(measured)),
+            refused: Window::new(Duration::from_secs_f64(measured)),
         }
     }
 
-    /// The cubic curve that leaves `low` at `since`, is flat at `high`, and goes on beyond it, at most to 1.
     fn at(&self, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
-        let back = ((self.high - self.low) / self.steepness).cbrt();
-        (self.steepness * (elapsed - back).powi(3) + self.high).clamp(FLOOR, 1.0)
+        let climbing = now.saturating_duration_since(self.since + self.hold);
+        if climbing.is_zero() || self.low >= 1.0 {
+            return self.low;
+        }
+        let steps = climbing.div_duration_f64(DOUBLING).exp2() - 1.0;
+        (self.low + NUDGE * steps).min(1.0)
     }
 
     fn accepted(&mut self, now: Instant) {
         self.accepted.push(now);
     }
 
-    fn limited(&mut self, rate: f64, started: Instant, now: Instant) {
+    fn limited(&mut self, started: Instant, now: Instant) -> bool {
         self.refused.push(now);
         if started < self.since {
-            return; // Sent before the last drop: it says nothing about the level since.
+            return false; // Sent at a level that has been left since: it says nothing about this one.
         }
-        let level = self.at(now);
-        let nudged = level * (1.0 - NUDGE - NUDGE_BELOW * (1.0 - level));
-        let lower = if self.refused.count(now) >= MANY {
-            self.refused.clear();
-            (self.accepted.count(now) as f64 / rate).clamp(level / 2.0, nudged)
-        } else {
-            nudged
-        };
-        self.high = level;
-        self.low = lower.max(FLOOR).min(level);
+        let level = self.at(started);
+        let climbed = started.saturating_duration_since(self.since + self.hold);
+        if climbed >= CLIMB_LASTS {
+            (self.low, self.hold, self.is_crowded) = (level, Duration::ZERO, false);
+        }
+        let is_climbing = level > self.low;
+        let are_many = self.refused.count(now) >= MANY;
+
+        let nudged = level * (1.0 - NUDGE);
+        let highest = if is_climbing { nudged.max(self.low) } else { nudged };
+        let lowest = if are_many { level / 2.0 } else { self.low };
+        let measured = self.accepted.count(now) as f64 / self.full * (1.0 - NUDGE);
+        self.low = measured.max(lowest).min(highest).max(FLOOR);
         self.since = now;
-        self.steepness = STEEPNESS + (1.0 - level) / BACK_WITHIN.as_secs_f64().powi(3);
+
+        let hold = if is_climbing { self.hold * 2 } else { self.hold };
+        self.hold = hold.max(HOLD_FIRST).min(HOLD_COST.div_f64(1.0 - self.low));
+
+        let was_crowded = self.is_crowded;
+        self.is_crowded |= are_many && self.low < CROWDED;
+        self.is_crowded && !was_crowded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn as_many_as_the_cap_take_a_second_and_longer_at_a_lower_level() {
+        let zero = Instant::now();
+        let mut pace = Pace::new(2.0, zero);
+        pace.foreign_start(zero + SECOND / 2);
+        pace.foreign_start(zero);
+        assert_eq!(pace.try_start(zero + SECOND), Err(zero + SECOND + MARGIN));
+        pace.limited(zero, zero);
+        let stretched = (SECOND + MARGIN).div_f64(1.0 - NUDGE);
+        assert_eq!(pace.try_start(zero + SECOND), Err(zero + stretched));
+    }
+
+    #[test]
+    fn a_hold_doubles_while_climbs_fail_and_is_forgotten_after_a_long_time_at_the_cap() {
+        let mut now = Instant::now();
+        let mut level = Level::new(20.0, now);
+        for seconds in [30, 60, 120, 240, 300, 300] {
+            now += Duration::from_secs(5);
+            level.limited(now, now);
+            assert_eq!(level.hold.as_secs(), seconds);
+            assert_eq!(level.at(now + level.hold), 1.0 - NUDGE);
+            now += level.hold;
+        }
+        now += CLIMB_LASTS;
+        assert_eq!(level.at(now), 1.0);
+        level.limited(now, now);
+        assert_eq!((level.hold, level.low), (HOLD_FIRST, 1.0 - NUDGE));
+    }
+
+    #[test]
+    fn a_refusal_of_what_was_sent_before_the_last_drop_changes_nothing() {
+        let zero = Instant::now();
+        let mut level = Level::new(20.0, zero);
+        level.limited(zero, zero + SECOND);
+        level.limited(zero + SECOND / 2, zero + SECOND * 3);
+        assert_eq!((level.low, level.since), (1.0 - NUDGE, zero + SECOND));
+    }
+
+    #[test]
+    fn somebody_else_is_news_once_until_the_cap_has_been_held_for_a_while() {
+        let mut now = Instant::now();
+        let mut level = Level::new(20.0, now);
+        let mut refuse_two = |now: Instant| level.limited(now, now) | level.limited(now, now);
+        assert!(refuse_two(now));
+        now += Duration::from_secs(20);
+        assert!(!refuse_two(now), "once is enough");
+        now += Duration::from_secs(600);
+        assert!(refuse_two(now), "after ten clean minutes it is news");
     }
 }

@@ -1,4 +1,5 @@
-//! The starts of the last second, and the most there ever were: the limiter's hard edge and the summary's audit.
+//! The starts or answers of the last second, and the most there ever were: what the limiter measures, and the summary's
+//! audit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,13 +39,6 @@ impl Window {
         self.peak = self.peak.max(self.starts.len());
     }
 
-    /// When there will be room for one more, if no more than `most` may be within one span; `None` if there is now.
-    pub fn room_for_one(&self, most: usize, now: Instant) -> Option<Instant> {
-        let blocking = *self.starts.get(self.starts.len().checked_sub(most)?)?;
-        let free = blocking + self.span;
-        (free > now).then_some(free)
-    }
-
     /// How many there are within the span that ends now.
     pub fn count(&mut self, now: Instant) -> usize {
         while self
@@ -55,16 +49,6 @@ impl Window {
             self.starts.pop_front();
         }
         self.starts.len()
-    }
-
-    /// Those that there are, oldest first.
-    pub fn starts(&self) -> impl Iterator<Item = Instant> {
-        self.starts.iter().copied()
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.starts.clear();
     }
 
     /// The most starts there ever were within one span.
@@ -95,18 +79,5 @@ mod tests {
             window.push(zero + Duration::from_millis(at));
         }
         assert_eq!(window.peak(), 3); // 100, 1055, 1060
-    }
-
-    #[test]
-    fn there_is_room_when_the_start_that_fills_the_span_is_a_span_ago() {
-        let zero = Instant::now();
-        let mut window = Window::new(Duration::from_secs(1));
-        assert_eq!(window.room_for_one(2, zero), None);
-        window.push(zero);
-        window.push(zero + Duration::from_millis(10));
-        let now = zero + Duration::from_millis(999);
-        assert_eq!(window.room_for_one(2, now), Some(zero + Duration::from_secs(1)));
-        assert_eq!(window.room_for_one(3, now), None);
-        assert_eq!(window.room_for_one(2, zero + Duration::from_secs(1)), None);
     }
 }

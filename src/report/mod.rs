@@ -257,9 +257,9 @@ impl Report {
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
-    /// that is known; `stopper` knows whether the run stopped before the last of them, and learns it if the files
+    /// that is known; `cap` is what the limiter lets start within a second; `stopper` knows whether the run stopped before the last of them, and learns it if the files
     /// could not be written to their end.
-    pub fn finish(mut self, rows: Option<u64>, elapsed: Duration, stopper: &Stopper) -> Summary {
+    pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stopper: &Stopper) -> Summary {
         let was_broken = self.is_broken;
         let written = self.commit().and_then(|()| self.sync_later()());
         if let Err(error) = written
@@ -269,6 +269,6 @@ impl Report {
         }
         self.progress.end();
         self.tally
-            .summary(rows, elapsed, stopper.reason().as_ref(), &self.paths)
+            .summary(rows, cap, elapsed, stopper.reason().as_ref(), &self.paths)
     }
 }

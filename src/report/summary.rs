@@ -20,6 +20,10 @@ const LATENCY_MAX: Duration = Duration::from_secs(3600);
 /// How long a run has to send before the time between its first request and its last tells its rate.
 const RATE_FROM: Duration = Duration::from_secs(5);
 
+/// Up to this share of `limited` answers it is most likely jitter that made them: requests that left evenly and arrived
+/// closer together.
+const JITTER_UP_TO: f64 = 0.01;
+
 /// The counts while a run goes on, in constant memory.
 pub(super) struct Tally {
     outcomes: [u64; Outcome::ALL.len()],
@@ -130,6 +134,7 @@ impl Tally {
     pub fn summary(
         self,
         rows: Option<u64>,
+        cap: usize,
         elapsed: Duration,
         stopped: Option<&Stop>,
         paths: &(PathBuf, PathBuf),
@@ -160,6 +165,7 @@ impl Tally {
             elapsed_s: rounded(elapsed.as_secs_f64()),
             rate: self.rate(elapsed),
             peak_1s: self.starts.peak() as u64,
+            kept_cap: self.starts.peak() <= cap,
             latency_ms: Latencies {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
@@ -217,6 +223,9 @@ pub struct Summary {
     pub rate: f64,
     /// The most requests that started within any one second.
     pub peak_1s: u64,
+    /// Whether that is no more than may be: then `limited` answers are not this run's doing.
+    #[serde(skip)]
+    pub kept_cap: bool,
     /// How long attempts took, in milliseconds.
     pub latency_ms: Latencies,
     /// ZIM's return codes, with how many answers had each.
@@ -258,6 +267,15 @@ impl Summary {
         ];
         self.rows == parts.iter().sum::<u64>()
     }
+
+    /// Whose requests were probably too many.
+    fn why_limited(&self) -> &'static str {
+        match self.limited as f64 / self.requests as f64 {
+            _ if !self.kept_cap => "refused: too many requests a second",
+            ..JITTER_UP_TO => "refused: too close together, most likely on the way",
+            _ => "refused: others most likely use the app's quota too",
+        }
+    }
 }
 
 /// The table for people.
@@ -291,7 +309,7 @@ impl fmt::Display for Summary {
             self.peak_1s
         )?;
         line(f, "retries", self.retries, "requests that were not a row's first")?;
-        line(f, "limited", self.limited, "refused: too many requests a second")?;
+        line(f, "limited", self.limited, self.why_limited())?;
         let latency = self.latency_ms;
         if self.requests > 0 {
             writeln!(

@@ -204,7 +204,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
-    Ok(report.finish(total, begun.elapsed(), &stopper))
+    Ok(report.finish(total, limiter.cap(), begun.elapsed(), &stopper))
 }
 
 /// Brings what was written to the disk, about once a second, on a thread where waiting hurts nobody.

@@ -1,0 +1,237 @@
+//! A run against a server, with a network before it and perhaps others beside it, in paused time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use zim_batch::limiter::Limiter;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What happens to one run.
+#[derive(Clone)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub rate: f64,
+    /// Rows, and how long new ones are taken.
+    pub rows: usize,
+    pub time: Duration,
+    pub seeds: u64,
+    /// How much later than they left requests arrive.
+    pub way: Way,
+    /// From arrival to answer, in milliseconds.
+    pub answer: Range<u64>,
+    pub server: Server,
+    pub others: Others,
+    /// When the others are there, in seconds, give or take a few by seed.
+    pub present: Option<(f64, f64)>,
+    /// A refusal for no reason after so many seconds, again and again.
+    pub spurious: Option<Range<f64>>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Way {
+    Even,
+    /// Uniformly from nothing to so many milliseconds.
+    Uniform(u64),
+    /// Exponentially distributed, so many milliseconds in the mean.
+    Exponential(f64),
+}
+
+#[derive(Clone, Copy)]
+pub enum Server {
+    /// In any second; what is refused doesn't count.
+    Strict,
+    /// In any second; what is refused counts too.
+    StrictCountingAll,
+    /// In each second of the clock.
+    Fixed,
+    /// A bucket that holds a second's worth.
+    Bucket,
+}
+
+/// What others send, as a share of the rate; it is never refused.
+#[derive(Clone, Copy)]
+pub enum Others {
+    None,
+    Even(f64),
+    Poisson(f64),
+    /// Five at a time.
+    Bursts(f64),
+    /// Nobody is there, but the server's cap is so much lower.
+    LowerCap(f64),
+}
+
+/// The server's side of a run, and what it saw.
+pub struct World {
+    pub scenario: Scenario,
+    random: fastrand::Rng,
+    taken: VecDeque<Duration>,
+    tokens: (f64, Duration),
+    pub present: (Duration, Duration),
+    next_of_others: Duration,
+    next_spurious: Duration,
+    /// When requests arrived, and whether they were accepted.
+    pub seen: Vec<(Duration, bool)>,
+    /// The rate that was aimed at, and when.
+    pub aimed: Vec<(Duration, f64)>,
+}
+
+impl World {
+    fn new(scenario: &Scenario, seed: u64) -> World {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (from, to) = scenario.present.unwrap_or_default();
+        let from = Duration::from_secs_f64(from + random.f64());
+        let to = Duration::from_secs_f64(to + 15.0 * random.f64());
+        let mut world = World {
+            scenario: scenario.clone(),
+            random,
+            taken: VecDeque::new(),
+            tokens: (scenario.rate.ceil(), Duration::ZERO),
+            present: (from, to),
+            next_of_others: from,
+            next_spurious: Duration::MAX,
+            seen: Vec::new(),
+            aimed: Vec::new(),
+        };
+        world.plan_spurious(Duration::ZERO);
+        world
+    }
+
+    fn plan_spurious(&mut self, now: Duration) {
+        if let Some(range) = &self.scenario.spurious {
+            let after = range.start + (range.end - range.start) * self.random.f64();
+            self.next_spurious = now + Duration::from_secs_f64(after);
+        }
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.random.f64()).ln()
+    }
+
+    fn way(&mut self) -> Duration {
+        match self.scenario.way {
+            Way::Even => Duration::ZERO,
+            Way::Uniform(most) => Duration::from_millis(self.random.u64(0..=most)),
+            Way::Exponential(mean) => Duration::from_secs_f64(self.exponential(mean) / 1000.0),
+        }
+    }
+
+    fn latency(&mut self) -> Duration {
+        Duration::from_millis(self.random.u64(self.scenario.answer.clone()))
+    }
+
+    fn are_present(&self, now: Duration) -> bool {
+        self.present.0 <= now && now < self.present.1
+    }
+
+    fn note_others(&mut self, now: Duration) {
+        let (share, at_once) = match self.scenario.others {
+            Others::None | Others::LowerCap(_) => return,
+            Others::Even(share) | Others::Poisson(share) => (share, 1),
+            Others::Bursts(share) => (share, 5),
+        };
+        let gap = f64::from(at_once) / (share * self.scenario.rate);
+        while self.next_of_others <= now && self.are_present(self.next_of_others) {
+            self.taken.extend((0..at_once).map(|_| self.next_of_others));
+            let gap = match self.scenario.others {
+                Others::Poisson(_) => self.exponential(gap),
+                _ => gap,
+            };
+            self.next_of_others += Duration::from_secs_f64(gap);
+        }
+    }
+
+    /// Whether the server takes the request that arrives now.
+    fn admit(&mut self, now: Duration) -> bool {
+        self.note_others(now);
+        let full = self.scenario.rate.ceil() as usize;
+        let cap = match self.scenario.others {
+            Others::LowerCap(share) if self.are_present(now) => (full as f64 * share) as usize,
+            _ => full,
+        };
+        let is_in_sight = |at: Duration| match self.scenario.server {
+            Server::Fixed => at.as_secs() == now.as_secs(),
+            _ => at + SECOND > now,
+        };
+        while self.taken.front().is_some_and(|at| !is_in_sight(*at)) {
+            self.taken.pop_front();
+        }
+        let has_room = match self.scenario.server {
+            Server::Bucket => {
+                let (tokens, since) = self.tokens;
+                let tokens = (tokens + (now - since).as_secs_f64() * cap as f64).min(cap as f64);
+                let has_room = tokens >= 1.0;
+                self.tokens = (tokens - f64::from(u8::from(has_room)), now);
+                has_room
+            }
+            _ => self.taken.len() < cap,
+        };
+        let accepted = has_room && now < self.next_spurious;
+        if now >= self.next_spurious {
+            self.plan_spurious(now);
+        }
+        if accepted || matches!(self.scenario.server, Server::StrictCountingAll) {
+            self.taken.push_back(now);
+        }
+        self.seen.push((now, accepted));
+        accepted
+    }
+}
+
+/// Runs the scenario once.
+pub fn simulate(scenario: &Scenario, seed: u64) -> World {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let world = Arc::new(Mutex::new(World::new(scenario, seed)));
+    runtime.block_on(async {
+        let limiter = Arc::new(Limiter::new(scenario.rate));
+        let begun = Instant::now();
+        let mut rows = tokio::task::JoinSet::new();
+        for _ in 0..scenario.rows {
+            let _ = limiter.ready().await;
+            if begun.elapsed() >= scenario.time {
+                break;
+            }
+            let now = (begun.elapsed(), limiter.rate());
+            world.lock().expect("no panic").aimed.push(now);
+            rows.spawn(row(Arc::clone(&limiter), Arc::clone(&world), begun));
+            while rows.try_join_next().is_some() {}
+        }
+        rows.join_all().await;
+    });
+    drop(runtime);
+    Arc::into_inner(world)
+        .expect("all rows have ended")
+        .into_inner()
+        .expect("no panic")
+}
+
+/// A row's way from its first start to an accepted request.
+async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, begun: Instant) {
+    let in_world = || world.lock().expect("no panic");
+    loop {
+        let started = Instant::now();
+        let way = in_world().way();
+        if !way.is_zero() {
+            sleep(way).await;
+        }
+        let (accepted, latency) = {
+            let mut world = in_world();
+            (world.admit(begun.elapsed()), world.latency())
+        };
+        sleep(latency).await;
+        if accepted {
+            return limiter.accepted();
+        }
+        limiter.limited(started, None);
+        let pause = in_world().random.f64() / 2.0 + 0.5;
+        sleep(Duration::from_secs_f64(pause)).await;
+        let _ = limiter.ready().await;
+    }
+}
