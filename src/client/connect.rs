@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes};
@@ -207,12 +207,17 @@ impl Connection {
     pub async fn exchange(mut self, request: Request<Empty<Bytes>>) -> Result<(Answer, Option<Connection>), NoAnswer> {
         let (answer, is_whole) = {
             let mut answer = pin!(answer(&mut self.sender, request));
-            tokio::select! {
-                biased;
-                // It is closed, or broken; what came before that is still there to be read.
-                _ = &mut self.driver => answer.await,
-                answer = &mut answer => answer,
-            }?
+            let mut is_closed = false;
+            poll_fn(|context| {
+                // Before the connection is driven, to hand it the request; after it, to take what it has read. When it
+                // is closed, what was read before is still there to be taken.
+                if let Poll::Ready(answered) = answer.as_mut().poll(context) {
+                    return Poll::Ready(answered);
+                }
+                is_closed = is_closed || self.driver.as_mut().poll(context).is_ready();
+                answer.as_mut().poll(context)
+            })
+            .await?
         };
         self.idle_since = Instant::now();
         let may_go_on = is_whole && self.is_open() && self.sender.is_ready();

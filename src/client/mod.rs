@@ -88,8 +88,8 @@ impl App {
 pub struct Client {
     connections: Connections,
     app: App,
-    /// The endpoint's `Host` header.
-    host: HeaderValue,
+    /// The same for each request.
+    headers: HeaderMap,
 }
 
 /// One attempt and what came of it.
@@ -151,9 +151,14 @@ impl Client {
     pub fn new(app: App) -> Result<Client, SetupError> {
         let connector = Connector::new(&app.endpoint, app.ca_cert.as_deref())?;
         let host = app.endpoint[Position::BeforeHost..Position::AfterPort].parse();
+        let headers = [
+            (HOST, host.map_err(|_| SetupError::Endpoint)?),
+            (ACCEPT, HeaderValue::from_static("*/*")),
+            (USER_AGENT, HeaderValue::from_static(USER_AGENT_NAME)),
+        ];
         Ok(Client {
             connections: Connections::new(connector, app.max_in_flight, app.timeout),
-            host: host.map_err(|_| SetupError::Endpoint)?,
+            headers: headers.into_iter().collect(),
             app,
         })
     }
@@ -203,10 +208,7 @@ impl Client {
         );
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = Uri::try_from(target).expect("a URL's path and percent-encoded values are a URI");
-        let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_NAME));
+        *request.headers_mut() = self.headers.clone();
         (request, signature)
     }
 

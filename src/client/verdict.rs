@@ -46,29 +46,12 @@ pub enum Transport {
 /// The fields of ZIM's answer; others are ignored.
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(rename = "Code")]
-    code: CodeField,
+    #[serde(rename = "Code", borrow)]
+    code: &'a RawValue,
     #[serde(rename = "Message", borrow)]
     message: Option<&'a RawValue>,
     #[serde(rename = "RequestId", borrow)]
     request_id: Option<&'a RawValue>,
-}
-
-/// `Code` is a number; some gateways make a numeric string of it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum CodeField {
-    Number(i64),
-    Text(String),
-}
-
-impl CodeField {
-    fn value(&self) -> Option<i64> {
-        match self {
-            CodeField::Number(number) => Some(*number),
-            CodeField::Text(text) => text.trim().parse().ok(),
-        }
-    }
 }
 
 /// Judges an answer that arrived whole. `retry_after` is the header's value, already a duration.
@@ -91,7 +74,7 @@ pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> 
         .starts_with('{')
         .then(|| serde_json::from_str::<Body>(body).ok())
         .flatten();
-    let code = parsed.as_ref().and_then(|body| body.code.value());
+    let code = parsed.as_ref().and_then(|body| code_in(body.code));
     let (message, request_id) = match (&parsed, code) {
         (Some(body), Some(_)) => (text(body.message), text(body.request_id)),
         _ => (without_code(status), String::new()),
@@ -149,6 +132,12 @@ fn without_code(status: StatusCode) -> String {
     } else {
         format!("HTTP {}{reason}", status.as_u16())
     }
+}
+
+/// `Code` is a number; some gateways make a numeric string of it.
+fn code_in(value: &RawValue) -> Option<i64> {
+    let text = serde_json::from_str::<String>(value.get());
+    text.as_deref().unwrap_or(value.get()).trim().parse().ok()
 }
 
 /// A JSON string's text; anything else as it stands, so that a number of any length keeps its digits.

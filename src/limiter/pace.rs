@@ -76,8 +76,8 @@ const CROWDED: f64 = 0.9;
 /// A longer wait is thought over after this: the level may have climbed.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The highest rate at which the starts of the last second are worth handing on.
-const RECENT_UP_TO: f64 = 1000.0;
+/// So many starts are kept, if the cap is as high, however long ago they were.
+const KEPT: usize = 1000;
 
 /// Decides when the next request may start. Pure but for the clock: `now` is an argument.
 pub(super) struct Pace {
@@ -103,8 +103,12 @@ impl Pace {
     pub fn try_start(&mut self, now: Instant) -> Result<(), Instant> {
         let level = self.level.at(now);
         let soon = now + WAIT_MAX;
+        let span = (Duration::from_secs(1) + MARGIN).div_f64(level);
+        // Where the cap is very high, as many starts may reach far back: those don't matter, and need not be kept.
+        while self.starts.len() > KEPT && self.starts[0] + span <= now {
+            self.starts.pop_front();
+        }
         if self.starts.len() >= self.cap() {
-            let span = (Duration::from_secs(1) + MARGIN).div_f64(level);
             let free = self.starts[0] + span;
             if free > now {
                 return Err(free.min(soon));
@@ -121,10 +125,10 @@ impl Pace {
         Ok(())
     }
 
-    /// The last starts, oldest first, as many as may share a second; none at a rate above [`RECENT_UP_TO`].
+    /// The last starts, oldest first, as many as may share a second; none if that are more than [`KEPT`].
     pub fn recent(&self) -> Vec<Instant> {
-        match self.rate {
-            ..=RECENT_UP_TO => self.starts.iter().copied().collect(),
+        match self.cap() {
+            ..=KEPT => self.starts.iter().copied().collect(),
             _ => Vec::new(),
         }
     }
