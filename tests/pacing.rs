@@ -64,7 +64,7 @@ impl Canary {
 }
 
 /// What a sleep may be late by before the machine, and not the program, is blamed for requests that arrive too close.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(2);
 
 #[test]
 fn five_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {

@@ -95,7 +95,7 @@ proptest! {
                         match caller.limited == Some(nth) {
                             true => limiter.limited(now, None),
                             false => limiter.accepted(),
-                        }
+                        };
                     }
                 }));
             }
@@ -173,7 +173,7 @@ fn one_refusal_now_and_then_hardly_slows_a_long_run() {
             match nth % 2000 {
                 999 => limiter.limited(Instant::now(), None),
                 _ => limiter.accepted(),
-            }
+            };
         }
         let rate = 20_000.0 / begun.elapsed().as_secs_f64();
         assert!(rate > 19.75, "{rate}");
@@ -258,10 +258,10 @@ where
         plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
         total: Some(rows as u64),
         limiter: Limiter::new(20.0),
-        service: Scripted {
+        services: vec![Scripted {
             answer,
             sent: Arc::clone(&sent),
-        },
+        }],
         report: Report::new(
             files,
             (path("out.csv"), path("outside.csv")),

@@ -31,7 +31,10 @@ use support::{Desk, Outcome, read_report};
 use world::World;
 
 const ROWS: usize = 4000;
+/// So fast that a run is ended many times before it is through.
 const RATE: &str = "400";
+/// So fast that a run has several lanes.
+const RATE_OF_LANES: &str = "1000000";
 const MAX_IN_FLIGHT: usize = 32;
 
 /// More than what is in flight takes when a run is asked to stop: its time-outs are longer, the service's answers are
@@ -78,12 +81,23 @@ fn whatever_ends_a_run_and_tears_its_files_every_row_is_recorded_once() {
         let seed = seed + round;
         figures(&format!("round {round}: ZIM_TORTURE_SEED={seed}"));
         let began = Instant::now();
-        let round = play(seed);
+        let round = play(seed, RATE);
         figures(&format!("{ROWS} rows, {round:?}, in {:?}", began.elapsed()));
         ended += round.kills + round.drains;
         if ended as u64 >= kills {
             break;
         }
+    }
+}
+
+#[test]
+fn a_run_with_several_lanes_records_every_row_once_too() {
+    let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    for seed in seed..seed + 3 {
+        figures(&format!("several lanes: ZIM_TORTURE_SEED={seed}"));
+        let began = Instant::now();
+        let round = play(seed, RATE_OF_LANES);
+        figures(&format!("{ROWS} rows, {round:?}, in {:?}", began.elapsed()));
     }
 }
 
@@ -96,7 +110,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// One round, from no report to one that is finished.
-fn play(seed: u64) -> Figures {
+fn play(seed: u64, rate: &str) -> Figures {
     let mut rng = Rng::with_seed(seed);
     let input = input::random(ROWS, &mut rng);
     let world = World::start(&input.rows, &mut rng);
@@ -108,7 +122,7 @@ fn play(seed: u64) -> Figures {
         let before = files::recorded(&report);
         figures.torn += usize::from(files::is_torn(&report));
         figures.runs += 1;
-        let (end, outcome) = run_once(&desk, &world, &input, figures.runs, &mut rng);
+        let (end, outcome) = run_once(&desk, &world, &input, (figures.runs, rate), &mut rng);
         let after = files::recorded(&report);
         check_run(&world, figures.runs, (&before, &after), end, &outcome, &mut figures);
         if end == End::None || [0, 3].contains(&outcome.status) {
@@ -126,7 +140,7 @@ fn play(seed: u64) -> Figures {
 }
 
 /// A run with `--resume`, of the file or of standard input, ended somehow.
-fn run_once(desk: &Desk, world: &World, input: &Input, run: usize, rng: &mut Rng) -> (End, Outcome) {
+fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str), rng: &mut Rng) -> (End, Outcome) {
     // Only a run with few rows left is left alone: there are to be many ends.
     let are_few_left = files::recorded(&desk.path("out.csv")).len() + 400 > input.rows.len();
     let end = match rng.u8(..10) {
@@ -141,7 +155,7 @@ fn run_once(desk: &Desk, world: &World, input: &Input, run: usize, rng: &mut Rng
     let call = desk
         .clear_with(&world.server.url(), if from_stdin { "-" } else { "rows.csv" })
         .flag("--report", "out.csv")
-        .flag("--rate", RATE)
+        .flag("--rate", rate)
         .flag("--max-in-flight", &MAX_IN_FLIGHT.to_string())
         .arg("--resume")
         .arg("--json");

@@ -227,7 +227,8 @@ async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, begun: Instant) {
         };
         sleep(latency).await;
         if accepted {
-            return limiter.accepted();
+            limiter.accepted();
+            return;
         }
         limiter.limited(started, None);
         let pause = in_world().random.f64() / 2.0 + 0.5;

@@ -35,7 +35,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
-    let client = Client::new(app).map_err(|error| match (&args.app.ca_cert, error) {
+    let services = clients(&app, args.pace.rate).map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
@@ -91,7 +91,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         plan,
         total,
         limiter: Limiter::new(args.pace.rate),
-        service: client,
+        services,
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress),
         limits: settings::limits(&args.pace),
         stopper: stopper.clone(),
@@ -118,6 +118,16 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         }
     }
     tell(&summary, args.output.json, logging.quiet)
+}
+
+/// A client for each lane of the run.
+fn clients(app: &App, rate: f64) -> Result<Vec<Client>, SetupError> {
+    let lanes = run::lanes(rate, app.max_in_flight);
+    let share = App {
+        max_in_flight: app.max_in_flight.div_ceil(lanes),
+        ..app.clone()
+    };
+    (0..lanes).map(|_| Client::new(share.clone())).collect()
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.

@@ -162,6 +162,8 @@ pub struct Connection {
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     /// Since when nothing has been sent on it.
     pub(super) idle_since: Instant,
+    /// When it was looked at last, and was open.
+    pub(super) seen_open: Instant,
 }
 
 impl fmt::Debug for Connection {
@@ -190,10 +192,12 @@ impl Connection {
         T: Read + Write + Unpin + Send + 'static,
     {
         let (sender, driver) = Builder::new().writev(false).handshake(io).await?;
+        let now = Instant::now();
         Ok(Connection {
             sender,
             driver: Box::pin(driver),
-            idle_since: Instant::now(),
+            idle_since: now,
+            seen_open: now,
         })
     }
 

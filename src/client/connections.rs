@@ -9,13 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connect::{BoxError, Connection, Connector};
 
 /// How long an idle connection is kept: shorter than the idle time-outs of usual servers, so that a request hardly
 /// ever meets a connection the server is just closing.
 const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How long a connection that was open is taken to be open still: where requests come thick and fast, looking costs.
+const OPEN_FOR: Duration = Duration::from_millis(1);
 
 /// The connections to one endpoint; clones share them.
 #[derive(Debug, Clone)]
@@ -142,6 +145,7 @@ impl State {
                 // Not so many are needed.
                 self.spare = self.spare.saturating_sub(1);
             } else if connection.is_open() {
+                connection.seen_open = Instant::now();
                 return Some(connection);
             }
         }
@@ -152,7 +156,7 @@ impl Lease {
     /// The connection; opens one if there is none, or if it has been closed meanwhile.
     pub(super) async fn connection(&mut self) -> Result<Connection, BoxError> {
         if let Some(mut connection) = self.connection.take()
-            && connection.is_open()
+            && (connection.seen_open.elapsed() < OPEN_FOR || connection.is_open())
         {
             return Ok(connection);
         }

@@ -7,6 +7,7 @@
 mod pace;
 mod window;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ const PROBE_MAX: Duration = Duration::from_secs(30);
 pub struct Limiter {
     /// First come, first served (Tokio's mutex is fair).
     gate: tokio::sync::Mutex<()>,
+    /// How many wait at the gate or before it.
+    queued: AtomicUsize,
     state: Mutex<State>,
     /// Wakes the waiter at the gate when what it waits for has changed.
     changed: Notify,
@@ -57,6 +60,22 @@ struct Hold {
     pause: Duration,
     /// A probe is under way; nothing else starts until it is answered.
     probing: bool,
+}
+
+/// Counts one that waits, until it is dropped.
+struct Queued<'a>(&'a AtomicUsize);
+
+impl<'a> Queued<'a> {
+    fn new(queued: &'a AtomicUsize) -> Queued<'a> {
+        queued.fetch_add(1, Ordering::AcqRel);
+        Queued(queued)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The right to start one request, now.
@@ -80,6 +99,7 @@ impl Limiter {
         );
         Limiter {
             gate: tokio::sync::Mutex::new(()),
+            queued: AtomicUsize::new(0),
             state: Mutex::new(State {
                 pace: Pace::new(rate, Instant::now()),
                 not_before: None,
@@ -93,6 +113,13 @@ impl Limiter {
     ///
     /// Dropping the future gives the place in the queue up and uses nothing.
     pub async fn ready(&self) -> Pass {
+        // Nobody is before this one, and nothing to wait for: then the gate need not be closed behind it.
+        if self.queued.load(Ordering::Acquire) == 0
+            && let Ok(pass) = self.state().try_start(Instant::now())
+        {
+            return pass;
+        }
+        let _queued = Queued::new(&self.queued);
         let _turn = self.gate.lock().await;
         loop {
             let changed = self.changed.notified();
@@ -120,20 +147,30 @@ impl Limiter {
         starts.iter().for_each(|start| state.pace.foreign_start(*start));
     }
 
-    /// The server took a request: not too many.
-    pub fn accepted(&self) {
-        self.state().pace.accepted(Instant::now());
+    /// The server took a request: not too many, and the service is there. `true` if the run was on hold.
+    pub fn accepted(&self) -> bool {
+        let mut state = self.state();
+        state.pace.accepted(Instant::now());
+        let ended = state.hold.take().is_some();
+        drop(state);
+        if ended {
+            self.changed.notify_one();
+        }
+        ended
     }
 
     /// The server refused a request, which had started at `started`, because there were too many: the whole run slows
     /// down, and nothing starts before `retry_after` has passed. When that shows that somebody else uses the quota too,
     /// the log says so, once until the run has been back at the cap for a while.
-    pub fn limited(&self, started: Instant, retry_after: Option<Duration>) {
+    ///
+    /// The service is there, though: `true` if the run was on hold.
+    pub fn limited(&self, started: Instant, retry_after: Option<Duration>) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         let is_crowded_now = state.pace.limited(started, now);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
         let (cap, rate) = (state.pace.cap(), state.pace.rate(now));
+        let ended = state.hold.take().is_some();
         drop(state);
         self.changed.notify_one();
         if is_crowded_now {
@@ -143,6 +180,7 @@ impl Limiter {
                  trying for more now and then"
             );
         }
+        ended
     }
 
     /// Puts the run on hold: from now on single probes, at growing intervals, the first not before `retry_after`. No
@@ -170,13 +208,6 @@ impl Limiter {
             hold.probing = false;
         }
         self.changed.notify_one();
-    }
-
-    /// The service answers: the run goes on. `true` if it was on hold.
-    pub fn release(&self) -> bool {
-        let ended = self.state().hold.take().is_some();
-        self.changed.notify_one();
-        ended
     }
 
     /// Whether the run is on hold.

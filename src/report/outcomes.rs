@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::Record;
@@ -31,6 +32,9 @@ pub const COLUMNS: [&str; 12] = [
 /// How many bytes may be pending while copying.
 const LARGE: usize = 64 * 1024;
 
+/// How long a file that was in its place is taken to be there still: looking costs as much as writing.
+const SEEN_FOR: Duration = Duration::from_millis(10);
+
 /// A CSV file that records are appended to, several at a time.
 pub(super) struct Appender {
     path: PathBuf,
@@ -39,6 +43,8 @@ pub(super) struct Appender {
     pending: csv::Writer<Vec<u8>>,
     /// Where the file's last whole record ends.
     len: u64,
+    /// When the file was last seen in its place.
+    seen: Option<Instant>,
 }
 
 impl Appender {
@@ -49,6 +55,7 @@ impl Appender {
             file: Arc::new(file),
             pending: csv::Writer::from_writer(Vec::new()),
             len,
+            seen: None,
         };
         if len == 0 {
             appender.push_fields(COLUMNS);
@@ -59,23 +66,21 @@ impl Appender {
 
     /// Takes a record; it is not in the file before [`Appender::commit`].
     pub fn push(&mut self, record: &Record) {
-        let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let mut numbers = [itoa::Buffer::new(); 5];
+        let [line, code, http, attempts, latency] = &mut numbers;
+        let latency_ms = record.latency.map(|latency| latency.as_millis());
         self.push_fields([
-            record.line.to_string().as_str(),
+            line.format(record.line),
             &record.user,
             &record.conv,
             &*record.conv_type,
             record.outcome.as_str(),
-            &number(record.code),
-            &number(record.http.map(i64::from)),
+            record.code.map_or("", |number| code.format(number)),
+            record.http.map_or("", |number| http.format(number)),
             &record.message,
             &record.request_id,
-            &record.attempts.to_string(),
-            &number(
-                record
-                    .latency
-                    .and_then(|latency| i64::try_from(latency.as_millis()).ok()),
-            ),
+            attempts.format(record.attempts),
+            latency_ms.map_or("", |number| latency.format(number)),
             &humantime::format_rfc3339_millis(record.finished_at).to_string(),
         ]);
     }
@@ -108,7 +113,11 @@ impl Appender {
     }
 
     /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost.
-    fn check_still_there(&self) -> Result<(), Error> {
+    fn check_still_there(&mut self) -> Result<(), Error> {
+        if self.seen.is_some_and(|seen| seen.elapsed() < SEEN_FOR) {
+            return Ok(());
+        }
+        self.seen = Some(Instant::now());
         let ours = self.file.metadata().map_err(|source| self.error(source))?;
         let there = self.path.metadata().map_err(|source| self.error(source))?;
         if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use super::Shared;
 use super::health::{FirstFailure, Sign, sign_of};
+use super::lane::{Lane, Slot};
 use super::tries::{Next, Tries};
 use crate::client::code::{self, Class};
 use crate::client::verdict::Verdict;
@@ -23,39 +22,38 @@ const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 /// The right to send one request now, with the slot that the request occupies until it is answered.
 pub(super) struct Granted<S: Service> {
     pass: Pass,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     lease: S::Lease,
 }
 
 impl<S: Service> Granted<S> {
     /// First the slot and a connection, then the gate: what the gate grants must leave at once.
-    async fn wait(shared: &Shared<S>) -> Granted<S> {
-        let slot = Arc::clone(&shared.slots)
-            .acquire_owned()
-            .await
-            .expect("nobody closes the semaphore");
-        let lease = shared.service.lease().await;
-        let pass = shared.limiter.ready().await;
+    async fn wait(lane: &Lane<S>) -> Granted<S> {
+        let slot = lane.slot().await;
+        let lease = lane.service.lease().await;
+        let pass = lane.shared.limiter.ready().await;
         Granted { pass, slot, lease }
     }
 
     /// For a row's first request, which waits besides until there is no suspicion against all rows.
-    pub async fn first(shared: &Shared<S>) -> Granted<S> {
-        drop(shared.suspicion.lock().await);
-        Granted::wait(shared).await
+    pub async fn first(lane: &Lane<S>) -> Granted<S> {
+        drop(lane.shared.suspicion.lock().await);
+        Granted::wait(lane).await
     }
 }
 
 /// One of the workers: takes a row, stays with it until it has its outcome, and takes the next.
-pub(super) async fn work<S: Service>(shared: Arc<Shared<S>>) {
-    while let Some((row, place, granted)) = shared.next_row().await {
-        let end = work_on(row, granted, &shared).await;
-        shared.tell(end, Some(place));
+pub(super) async fn work<S: Service>(lane: Arc<Lane<S>>) {
+    while let Some((row, granted)) = lane.next_row().await {
+        let (end, slot) = work_on(row, granted, &lane).await;
+        lane.tell(end, slot);
     }
 }
 
-/// Stays with the row until it has an outcome, or a stop comes first; gives the row's last event.
-async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, shared: &Shared<S>) -> Event {
+/// Stays with the row until it has an outcome, or a stop comes first; gives the row's last event, and with an outcome the
+/// slot of its last request.
+async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) -> (Event, Option<Slot>) {
+    let shared = &*lane.shared;
     let mut tries = Tries::new(shared.limits.max_attempts);
     let mut first_failure = FirstFailure::default();
     let mut suspicion = None;
@@ -64,44 +62,44 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, shared: &Shared<
         let started = Instant::now();
         tries.sent += 1;
         let is_retry = tries.sent > 1;
-        shared.tell(Event::Sent { at: started, is_retry }, None);
+        lane.tell(Event::Sent { at: started, is_retry }, None);
         let attempt = tokio::select! {
             biased;
-            () = shared.stopper.asked_at_once() => return Event::NotRun { was_retrying: false },
-            attempt = shared.service.attempt(&row, lease) => attempt,
+            () = shared.stopper.asked_at_once() => return (Event::NotRun { was_retrying: false }, None),
+            attempt = lane.service.attempt(&row, lease) => attempt,
         };
-        drop(slot);
-        shared.tell(answered(&attempt), None);
+        lane.tell(answered(&attempt), None);
         let verdict = &attempt.verdict;
         trace(&row, &tries, &attempt);
-        let for_free = note_health(shared, pass, started, verdict, &mut first_failure, tries.is_last());
-        let pause = match tries.next(verdict, for_free) {
-            Next::Settle(outcome) => return Event::Settled(Box::new(record(row, outcome, tries.sent, attempt))),
+        let for_free = note_health(lane, pass, started, verdict, &mut first_failure, tries.is_last());
+        let (pause, is_suspect) = match tries.next(verdict, for_free) {
+            Next::Settle(outcome) => {
+                let record = record(row, outcome, tries.sent, attempt);
+                return (Event::Settled(Box::new(record)), Some(slot));
+            }
             Next::Stop => {
                 let why = why_no_row_can_succeed(&attempt);
                 shared.stopper.drain(Stop::Fatal { line: row.line, why });
-                return Event::NotRun { was_retrying: false };
+                return (Event::NotRun { was_retrying: false }, None);
             }
-            Next::Again(pause) => {
-                suspicion = None;
-                pause
-            }
-            Next::Suspect(pause) => {
-                if suspicion.is_none() {
-                    suspicion = Some(tokio::select! {
-                        biased;
-                        () = shared.stopper.asked() => return Event::NotRun { was_retrying: false },
-                        guard = shared.suspicion.lock() => guard,
-                    });
-                }
-                pause
-            }
+            Next::Again(pause) => (pause, false),
+            Next::Suspect(pause) => (pause, true),
         };
-        shared.tell(Event::Retrying, None);
+        drop(slot);
+        if !is_suspect {
+            suspicion = None;
+        } else if suspicion.is_none() {
+            suspicion = Some(tokio::select! {
+                biased;
+                () = shared.stopper.asked() => return (Event::NotRun { was_retrying: false }, None),
+                guard = shared.suspicion.lock() => guard,
+            });
+        }
+        lane.tell(Event::Retrying, None);
         granted = tokio::select! {
             biased;
-            () = shared.stopper.asked() => return Event::NotRun { was_retrying: true },
-            granted = async { sleep(pause).await; Granted::wait(shared).await } => granted,
+            () = shared.stopper.asked() => return (Event::NotRun { was_retrying: true }, None),
+            granted = async { sleep(pause).await; Granted::wait(lane).await } => granted,
         };
     }
 }
@@ -109,32 +107,38 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, shared: &Shared<
 /// Tells the limiter and the health what an attempt came to, and the world when an outage begins or ends. `true` if
 /// the service is gone, so that the attempt does not count.
 fn note_health<S>(
-    shared: &Shared<S>,
+    lane: &Lane<S>,
     pass: Pass,
     started: Instant,
     verdict: &Verdict,
     first_failure: &mut FirstFailure,
     is_last_try: bool,
 ) -> bool {
+    let shared = &*lane.shared;
     let sign = sign_of(verdict);
     let is_outage = {
-        let mut health = shared.health.lock().expect("nothing panics while it holds the health");
+        let mut health = shared.health();
         health.note(verdict, first_failure, Instant::now()) || (is_last_try && health.excuses(verdict, *first_failure))
     };
-    match sign {
-        Sign::Answers => shared.limiter.accepted(),
-        Sign::Limits => shared.limiter.limited(started, verdict.retry_after),
-        Sign::Fails if pass.is_probe => shared.limiter.probe_failed(verdict.retry_after),
-        Sign::Fails => {}
+    let limiter = &shared.limiter;
+    let is_back = match sign {
+        Sign::Answers => limiter.accepted(),
+        Sign::Limits => limiter.limited(started, verdict.retry_after),
+        Sign::Fails => {
+            if pass.is_probe {
+                limiter.probe_failed(verdict.retry_after);
+            }
+            false
+        }
+    };
+    if is_back {
+        tracing::warn!("the service answers again: going on");
+        lane.tell(Event::Released, None);
     }
     if sign != Sign::Fails {
-        if shared.limiter.release() {
-            tracing::warn!("the service answers again: going on");
-            shared.tell(Event::Released, None);
-        }
         return false;
     }
-    if is_outage && shared.limiter.hold(verdict.retry_after) {
+    if is_outage && limiter.hold(verdict.retry_after) {
         tracing::warn!(
             "on hold, because the service can't be reached: {}; sending a probe now and then, no row uses up attempts \
              (giving up after {})",
@@ -142,9 +146,9 @@ fn note_health<S>(
             humantime::format_duration(shared.limits.give_up_after)
         );
         let why = verdict.message.clone();
-        shared.tell(Event::Held { why }, None);
+        lane.tell(Event::Held { why }, None);
     }
-    let for_free = shared.limiter.is_held();
+    let for_free = limiter.is_held();
     if for_free {
         // It was not for the row: if the service goes again, this row's next failure is a first one.
         *first_failure = FirstFailure::default();

@@ -15,7 +15,7 @@ use crate::client::verdict::{Transport, Verdict};
 const MANY: u32 = 10;
 
 /// What the run knows of the service.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Health {
     /// How often the service has answered after failing; tells apart what happened before and after an answer.
     epoch: u64,

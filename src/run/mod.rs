@@ -5,17 +5,24 @@
 //! attempts it sleeps outside the gate, then waits at it like everyone else. Everything that happens becomes an event,
 //! and one loop takes the events and writes the report. When the last worker has ended the channel closes, and with it
 //! the run.
+//!
+//! Workers and loop are a *lane*, which is one thread. One is enough for tens of thousands of requests a second; where
+//! more may start than a thread can send, there are several, each with connections of its own. They share the
+//! rows, the limiter and the report.
 
 mod attempts;
+mod books;
 mod health;
+mod lane;
 mod policy;
 mod queue;
 mod tries;
 
-use std::sync::{Arc, Mutex};
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client::Service;
@@ -27,21 +34,19 @@ use crate::report::Report;
 use crate::report::summary::Summary;
 use crate::rows::Plan;
 use crate::stop::Stopper;
+use books::{Books, Disk};
 use health::Health;
 use policy::Policy;
-use queue::{Place, Queue};
+use queue::Reader;
 
-/// Events that are written with one `write`.
-const EVENTS_AT_ONCE: usize = 256;
+/// A lane can send somewhat fewer requests a second than this, so that lanes never wait at the gate for each other.
+const LANE_RATE: f64 = 100_000.0;
 
 /// Rows that may be under way, be it in flight or waiting for a retry, even if fewer requests may be open.
 const UNDER_WAY_MIN: usize = 64;
 
 /// How often the progress is shown and the clock is looked at.
 const TICK: Duration = Duration::from_millis(125);
-
-/// How often what was written is brought to the disk.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// The bounds of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +84,8 @@ pub struct Job<S> {
     pub total: Option<u64>,
     /// When a request may leave.
     pub limiter: Limiter,
-    /// What sends it.
-    pub service: S,
+    /// What sends it: one for each lane, mostly one. See [`lanes`].
+    pub services: Vec<S>,
     /// Where results go.
     pub report: Report,
     /// The run's bounds.
@@ -93,151 +98,100 @@ pub struct Job<S> {
     pub begun: Instant,
 }
 
-/// What the tasks of a run share.
-struct Shared<S> {
-    limiter: Arc<Limiter>,
-    service: S,
+/// How many lanes are worth having: one, but at rates that a thread can't reach; then one for each processor.
+///
+/// ```
+/// use zim_batch::run::lanes;
+///
+/// assert_eq!(lanes(20.0, 64), 1);
+/// assert_eq!(lanes(1_000_000.0, 1), 1);
+/// ```
+pub fn lanes(rate: f64, max_in_flight: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let most = processors.min(max_in_flight).max(1);
+    ((rate / LANE_RATE) as usize).clamp(1, most)
+}
+
+/// What the lanes of a run share.
+struct Shared {
+    limiter: Limiter,
     limits: Limits,
     stopper: Stopper,
-    /// Requests that may be open.
-    slots: Arc<Semaphore>,
+    reader: Reader,
     /// Held by a row whose answer most likely every row would get: no new rows until it is clear.
     suspicion: tokio::sync::Mutex<()>,
-    health: Arc<Mutex<Health>>,
-    queue: Queue,
-    /// Bounded by the places: a row has a few events, and its place is free again only when the last is written.
-    events: mpsc::UnboundedSender<Message>,
+    health: Mutex<Health>,
+    books: Mutex<Books>,
 }
 
-/// An event on its way to the report, with the row's place if it is the row's last one.
-struct Message {
-    event: Event,
-    _place: Option<Place>,
-}
+impl Shared {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().expect("nothing panics while it holds the health")
+    }
 
-impl<S> Shared<S> {
-    fn tell(&self, event: Event, place: Option<Place>) {
-        let message = Message { event, _place: place };
-        // The loop that receives ends only after all senders.
-        let _ = self.events.send(message);
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().expect("nothing panics while it holds the books")
     }
 }
 
 /// Runs the job to its end, or to the stop that comes first; the summary says which. An `Err` means that it could not
 /// even begin.
+///
+/// # Panics
+/// If there is no service.
 pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let Job {
         plan,
         total,
         limiter,
-        service,
-        mut report,
+        services,
+        report,
         limits,
         stopper,
-        mut turn,
+        turn,
         begun,
     } = job;
-    if let Some(turn) = &mut turn {
-        limiter.count_earlier(&turn.earlier_starts());
-        turn.write_down(&limiter.recent_starts());
-    }
-    let (events, mut received) = mpsc::unbounded_channel();
-    let done = plan.rows_done();
-    let under_way = limits.max_in_flight.max(UNDER_WAY_MIN);
-    let queue = Queue::new(plan, total.is_none(), under_way)
-        .map_err(|error| Error::Unexpected(format!("no thread could be started to read the rows: {error}")))?;
-    let limiter = Arc::new(limiter);
-    let health = Arc::new(Mutex::new(Health::default()));
-    let mut policy = Policy::new(limits.clone(), begun);
-    let shared = Arc::new(Shared {
-        slots: Arc::new(Semaphore::new(limits.max_in_flight)),
-        limiter: Arc::clone(&limiter),
-        service,
-        limits,
-        stopper: stopper.clone(),
-        suspicion: tokio::sync::Mutex::new(()),
-        health: Arc::clone(&health),
-        queue,
-        events,
-    });
+    let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
+    let policy = Policy::new(limits.clone(), begun);
+    let mut books = Books::open(report, policy, turn, &limiter);
     if total.is_some() {
         // All of them have been found in the input, however early this run stops.
-        let done = Event::AlreadyDone(done);
-        report.record(&done);
-        policy.note(&done, &stopper);
+        books.note(&Event::AlreadyDone(plan.rows_done()), &stopper);
     }
-    for _ in 0..under_way {
-        tokio::spawn(attempts::work(Arc::clone(&shared)));
-    }
-    drop(shared);
+    let shared = Arc::new(Shared {
+        limiter,
+        limits,
+        stopper,
+        reader: Reader::start(plan, total.is_none()).map_err(no_thread)?,
+        suspicion: tokio::sync::Mutex::new(()),
+        health: Mutex::default(),
+        books: Mutex::new(books),
+    });
+    let mut lanes = lane::split(services, &shared).into_iter();
+    let here = lanes.next().expect("a run has a service");
+    let elsewhere = lanes.map(lane::on_a_thread).collect::<Result<Vec<_>, _>>();
+    let elsewhere = elsewhere.map_err(no_thread)?;
+    let mut work = pin!(async {
+        here.run().await;
+        for lane in elsewhere {
+            // An error is a lane that ended by a panic; what it had not done has no record.
+            let _ = lane.await;
+        }
+    });
 
-    let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut disk = Disk::new(begun);
     loop {
         tokio::select! {
-            count = received.recv_many(&mut batch, EVENTS_AT_ONCE) => {
-                for message in &batch {
-                    report.record(&message.event);
-                }
-                match report.commit() {
-                    Ok(()) => batch.iter().for_each(|message| policy.note(&message.event, &stopper)),
-                    Err(error) => stopper.report_failed(error.to_string()),
-                }
-                batch.clear();
-                // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
-                turn.iter_mut().for_each(|turn| turn.write_down(&limiter.recent_starts()));
-                if count == 0 {
-                    break;
-                }
-            }
+            () = &mut work => break,
             _ = tick.tick() => {
-                report.show(limiter.rate());
-                {
-                    let health = health.lock().expect("nothing panics while it holds the health");
-                    policy.check_time(health.failing_for(Instant::now(), limiter.is_held()), &stopper);
-                }
-                if let Some(error) = disk.sync(&report).await {
-                    stopper.report_failed(error.to_string());
-                }
+                let health = shared.health().clone();
+                shared.books().tick(&health, &shared);
+                disk.tick(&shared).await;
             }
         }
     }
-    Ok(report.finish(total, limiter.cap(), begun.elapsed(), &stopper))
-}
-
-/// Brings what was written to the disk, about once a second, on a thread where waiting hurts nobody.
-struct Disk {
-    last: Instant,
-    under_way: Option<tokio::task::JoinHandle<Result<(), Error>>>,
-}
-
-impl Disk {
-    fn new(now: Instant) -> Disk {
-        Disk {
-            last: now,
-            under_way: None,
-        }
-    }
-
-    /// Starts a sync if one is due; gives the error of the last one.
-    async fn sync(&mut self, report: &Report) -> Option<Error> {
-        if let Some(under_way) = &mut self.under_way {
-            if !under_way.is_finished() {
-                return None;
-            }
-            let ended = under_way.await;
-            self.under_way = None;
-            if let Ok(Err(error)) = ended {
-                return Some(error);
-            }
-        }
-        if self.last.elapsed() >= SYNC_EVERY {
-            self.last = Instant::now();
-            let sync = report.sync_later();
-            self.under_way = Some(tokio::task::spawn_blocking(sync));
-        }
-        None
-    }
+    let report = shared.books().close();
+    Ok(report.finish(total, shared.limiter.cap(), begun.elapsed(), &shared.stopper))
 }

@@ -1,14 +1,13 @@
 //! The rows that wait for a worker, and the thread that reads them ahead.
 
 use std::io;
-use std::sync::Arc;
 use std::time::SystemTime;
 use std::vec;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 
-use super::Shared;
 use super::attempts::Granted;
+use super::lane::Lane;
 use crate::client::Service;
 use crate::event::{Event, Outcome, Record};
 use crate::rows::{Plan, PlanError, Row, Step};
@@ -20,20 +19,25 @@ const READ_AT_ONCE: usize = 256;
 /// How many such portions may wait.
 const READ_AHEAD: usize = 4;
 
-/// A row's place among those under way: in flight, waiting for a retry, or answered and not in the report yet.
-pub(super) type Place = OwnedSemaphorePermit;
+/// What a row comes to that was read and not taken.
+const NOT_RUN: Event = Event::NotRun { was_retrying: false };
 
-/// Rows in file order, for the workers. One of them waits for the next row at a time, the others behind it.
-pub(super) struct Queue {
-    rows: Mutex<Rows>,
-    places: Arc<Semaphore>,
+/// The thread that reads rows ahead, and what it has read and no lane has taken.
+pub(super) struct Reader {
+    read: Mutex<mpsc::Receiver<Read>>,
 }
 
-/// The rows that have been read and not taken.
+/// A lane's rows, in file order. One worker waits for the next row at a time, the others behind it.
+#[derive(Default)]
+pub(super) struct Queue {
+    rows: Mutex<Rows>,
+}
+
+/// A portion of rows that a lane has taken.
+#[derive(Default)]
 struct Rows {
-    read: mpsc::Receiver<Read>,
     portion: vec::IntoIter<Step>,
-    /// Why there will be no more after the portion.
+    /// Why there will be no more after it.
     error: Option<PlanError>,
 }
 
@@ -77,88 +81,76 @@ fn read_ahead(mut plan: Plan, counts_done: bool, out: &mpsc::Sender<Read>) {
     let _ = out.blocking_send(read);
 }
 
-impl Queue {
-    /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before. As many rows
-    /// as there are `places` are under way at once.
-    pub fn new(plan: Plan, counts_done: bool, places: usize) -> io::Result<Queue> {
+impl Reader {
+    /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before.
+    pub fn start(plan: Plan, counts_done: bool) -> io::Result<Reader> {
         let (send, read) = mpsc::channel(READ_AHEAD);
         std::thread::Builder::new()
             .name("rows".into())
             .spawn(move || read_ahead(plan, counts_done, &send))?;
-        Ok(Queue {
-            rows: Mutex::new(Rows {
-                read,
-                portion: Vec::new().into_iter(),
-                error: None,
-            }),
-            places: Arc::new(Semaphore::new(places)),
-        })
+        Ok(Reader { read: Mutex::new(read) })
     }
 
-    async fn place(&self) -> Place {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        place.expect("nobody closes the semaphore")
-    }
-}
-
-impl<S: Service> Shared<S> {
-    /// The next row that is to be sent, its place, and the right to send it now; `None` after the last, or after a stop.
-    /// What is not to be sent is reported on the way.
-    pub(super) async fn next_row(&self) -> Option<(Row, Place, Granted<S>)> {
-        let mut rows = self.queue.rows.lock().await;
-        loop {
-            let step = rows.next(self).await?;
-            let place = self.queue.place().await;
-            let event = match step {
-                // What was read ahead counts, though it is not run.
-                _ if self.stopper.is_asked() => Event::NotRun { was_retrying: false },
-                Step::Send(row) => {
-                    let may_start = tokio::select! {
-                        biased;
-                        () = self.stopper.asked() => None,
-                        granted = Granted::first(self) => Some(granted),
-                    };
-                    match may_start {
-                        Some(granted) => return Some((row, place, granted)),
-                        None => Event::NotRun { was_retrying: false },
-                    }
-                }
-                other => Event::Settled(Box::new(unsent(other))),
-            };
-            self.tell(event, Some(place));
-        }
-    }
-}
-
-impl Rows {
-    /// The next step; `None` after the last, be it the last of all or of those that were read before a stop.
-    async fn next<S>(&mut self, shared: &Shared<S>) -> Option<Step> {
-        loop {
-            if let Some(step) = self.portion.next() {
-                return Some(step);
-            }
-            if let Some(error) = self.error.take() {
-                shared.stopper.drain(Stop::InputFailed(error.to_string()));
-            }
-            let read = self.receive(&shared.stopper).await?;
-            if read.done > 0 {
-                shared.tell(Event::AlreadyDone(read.done), None);
-            }
-            self.portion = read.steps.into_iter();
-            self.error = read.error;
-        }
-    }
-
-    async fn receive(&mut self, stopper: &Stopper) -> Option<Read> {
-        if !self.read.is_closed() {
+    /// The next portion; `None` after the last, be it the last of all or of those that were read before a stop.
+    async fn next(&self, stopper: &Stopper) -> Option<Read> {
+        let mut read = self.read.lock().await;
+        if !read.is_closed() {
             tokio::select! {
                 biased;
                 // From then on only what has been read already is received.
-                () = stopper.asked() => self.read.close(),
-                read = self.read.recv() => return read,
+                () = stopper.asked() => read.close(),
+                next = read.recv() => return next,
             }
         }
-        self.read.recv().await
+        read.recv().await
+    }
+}
+
+impl<S: Service> Lane<S> {
+    /// The next row that is to be sent, and the right to send it now; `None` after the last, or after a stop. What is not
+    /// to be sent is reported on the way.
+    pub(super) async fn next_row(&self) -> Option<(Row, Granted<S>)> {
+        let stopper = &self.shared.stopper;
+        let mut rows = self.queue.rows.lock().await;
+        loop {
+            let step = self.next_step(&mut rows).await?;
+            match step {
+                // What was read ahead counts, though it is not run.
+                _ if stopper.is_asked() => self.tell(NOT_RUN, None),
+                Step::Send(row) => {
+                    let may_start = tokio::select! {
+                        biased;
+                        granted = Granted::first(self) => Some(granted),
+                        () = stopper.asked() => None,
+                    };
+                    match may_start {
+                        Some(granted) => return Some((row, granted)),
+                        None => self.tell(NOT_RUN, None),
+                    }
+                }
+                other => {
+                    let slot = self.slot().await;
+                    self.tell(Event::Settled(Box::new(unsent(other))), Some(slot));
+                }
+            }
+        }
+    }
+
+    async fn next_step(&self, rows: &mut Rows) -> Option<Step> {
+        loop {
+            if let Some(step) = rows.portion.next() {
+                return Some(step);
+            }
+            if let Some(error) = rows.error.take() {
+                self.shared.stopper.drain(Stop::InputFailed(error.to_string()));
+            }
+            let read = self.shared.reader.next(&self.shared.stopper).await?;
+            if read.done > 0 {
+                self.tell(Event::AlreadyDone(read.done), None);
+            }
+            rows.portion = read.steps.into_iter();
+            rows.error = read.error;
+        }
     }
 }
 
