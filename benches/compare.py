@@ -60,11 +60,11 @@ def run(command, **options):
             # What wait4 says of memory is never less than this script's own; GNU time is small.
             command = ["time", "-f", "%M", "-o", most.name, *command]
         begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, **options)
+        process = subprocess.Popen(command, stdout=out, start_new_session=True, **options)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             raise
         wall = time.perf_counter() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -367,8 +367,8 @@ def main():
     runs = int(words.pop(0)) if words and words[0].isdigit() else 3
     if runs < 1 or set(words) - PARTS.keys():
         sys.exit(__doc__)
-    # So that servers and files are cleaned up then too.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    # So that senders, servers and files are cleaned up then too.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit("ended by a signal"))
     subprocess.run(["cargo", "build", "--release", "--quiet", "--bins"], check=True, cwd=ROOT)
     sys.stdout.reconfigure(line_buffering=True)
