@@ -1,4 +1,4 @@
-//! What each stage costs for one row: `cargo bench`. The whole program is measured by `benches/compare.sh`.
+//! What each stage costs for one row: `cargo bench`. The whole program is measured by `benches/compare.py`.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
