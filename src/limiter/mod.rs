@@ -169,14 +169,14 @@ impl Limiter {
         let mut state = self.state();
         let is_crowded_now = state.pace.limited(started, now);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
-        let (cap, rate) = (state.pace.cap(), state.pace.rate(now));
+        let cap = state.pace.cap();
         let ended = state.hold.take().is_some();
         drop(state);
         self.changed.notify_one();
         if is_crowded_now {
             tracing::warn!(
                 "too many requests, says the server, though no more than {cap} ever start within a second: most likely \
-                 other traffic of the app uses the same quota (or the quota is smaller); going on at {rate:.1} a second, \
+                 other traffic of the app uses the same quota, or the quota is smaller; going on with what is left, and \
                  trying for more now and then"
             );
         }

@@ -46,28 +46,25 @@ impl Files {
     /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
     /// outside log up to the report.
     pub fn open(report: &Path, outside: &Path, existing: Existing) -> Result<Files, Error> {
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Report { path, source }
+        };
         let file = open_report(report, existing)?;
+        lock(report, &file)?;
+        // First of all, for what is no report, or a damaged one, must leave everything as it is.
+        let earlier = match existing {
+            Existing::Resume => resume::read_back(report, &file)?,
+            Existing::Refuse | Existing::Overwrite => resume::Earlier::default(),
+        };
         let outside_file = open_outside(outside, existing).inspect_err(|_| {
             if existing == Existing::Refuse {
                 // Just created; left behind, it would stand in the way of the next try.
                 let _ = std::fs::remove_file(report);
             }
         })?;
-        lock(report, &file)?;
         lock(outside, &outside_file)?;
-        let io_error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Report { path, source }
-        };
-        let is_regular = file.metadata().map_err(io_error(report))?.is_file();
-        if existing == Existing::Overwrite && is_regular {
-            file.set_len(0).map_err(io_error(report))?;
-        }
-        let earlier = match existing {
-            Existing::Resume => resume::read_back(report, &file)?,
-            Existing::Refuse | Existing::Overwrite => resume::Earlier::default(),
-        };
-        if existing == Existing::Resume && is_regular {
+        if existing != Existing::Refuse && file.metadata().map_err(io_error(report))?.is_file() {
             file.set_len(earlier.len).map_err(io_error(report))?;
         }
         // It is made from the report alone: what it holds of an earlier run is in the report too.

@@ -272,8 +272,8 @@ impl Summary {
     fn why_limited(&self) -> &'static str {
         match self.limited as f64 / self.requests as f64 {
             _ if !self.kept_cap => "refused: too many requests a second",
-            ..JITTER_UP_TO => "refused: too close together, most likely on the way",
-            _ => "refused: others most likely use the app's quota too",
+            ..JITTER_UP_TO => "refused: most likely bunched up on the way",
+            _ => "refused: others use the quota too, or it is smaller",
         }
     }
 }
@@ -303,10 +303,13 @@ impl fmt::Display for Summary {
         };
         writeln!(
             f,
-            "requests       {:>12}  in {took}: {:.2} a second, at most {} in any one",
+            "requests       {:>12}  in {took}: {} a second, at most {} in any one",
             grouped(self.requests),
-            self.rate,
-            self.peak_1s
+            match self.rate {
+                ..1000.0 => format!("{:.2}", self.rate),
+                many => grouped(many as u64),
+            },
+            grouped(self.peak_1s)
         )?;
         line(f, "retries", self.retries, "requests that were not a row's first")?;
         line(f, "limited", self.limited, self.why_limited())?;
@@ -320,8 +323,7 @@ impl fmt::Display for Summary {
         }
         for (&code, &count) in self.codes.iter().filter(|(code, _)| **code != 0) {
             let meaning = code::find(code).map_or("not in ZEGO's lists", |known| known.meaning);
-            let short: String = meaning.chars().take(50).collect();
-            writeln!(f, "code {code:<10}{:>12}  {short}", grouped(count))?;
+            writeln!(f, "code {code:<10}{:>12}  {}", grouped(count), shortened(meaning))?;
         }
         writeln!(f, "report         {}", self.report)?;
         write!(f, "outside log    {}", self.outside_log)?;
@@ -329,6 +331,18 @@ impl fmt::Display for Summary {
             write!(f, "\nstopped        {reason}")?;
         }
         Ok(())
+    }
+}
+
+/// At most as much as fits beside a count at 80 columns, cut between words.
+fn shortened(text: &str) -> String {
+    const WIDTH: usize = 50;
+    match text.get(..WIDTH) {
+        Some(start) if text.len() > WIDTH => {
+            let words = start.rsplit_once(' ').map_or(start, |(words, _)| words);
+            format!("{words} …")
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -124,8 +124,8 @@ impl<S: Service> Lane<S> {
                         () = stopper.asked() => None,
                     };
                     match may_start {
-                        Some(granted) => return Some((row, granted)),
-                        None => self.tell(NOT_RUN, None),
+                        Some(granted) if !stopper.is_asked() => return Some((row, granted)),
+                        _ => self.tell(NOT_RUN, None),
                     }
                 }
                 other => {
