@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use support::{Answer, Desk, Options, Server, kind_server, named_rows};
@@ -121,4 +126,38 @@ fn a_connection_that_the_server_closes_between_requests_costs_no_row() {
         );
         server.assert_well_formed();
     }
+}
+
+#[test]
+fn a_chunked_answer_leaves_its_connection_for_the_next_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&connections);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            seen.fetch_add(1, SeqCst);
+            thread::spawn(move || {
+                let mut head = BufReader::new(stream.try_clone().expect("a socket can be")).lines();
+                while head.by_ref().map_while(Result::ok).any(|line| line.is_empty()) {
+                    let body = support::code_body(0, "success");
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                        body.len()
+                    );
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let desk = Desk::new();
+    desk.write("rows.csv", support::rows(40));
+
+    let call = desk.clear_with(&url, "rows.csv").flag("--report", "out.csv");
+    call.flag("--rate", "50").run().assert_status(0);
+
+    let opened = connections.load(SeqCst);
+    assert!(opened <= 5, "{opened} connections for 40 requests");
 }

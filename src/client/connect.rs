@@ -1,7 +1,7 @@
 //! How a connection to the endpoint is opened, and one HTTP/1.1 exchange on it.
 //!
 //! hyper speaks HTTP, rustls TLS, hyper-util finds addresses and tunnels through proxies. A connection is driven by
-//! whoever uses it, within the same task: nothing runs in the background, and no request costs a wake-up of another task.
+//! whoever uses it, within the same task: no request costs a wake-up of another task.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -160,6 +160,8 @@ where
 pub struct Connection {
     sender: SendRequest<Empty<Bytes>>,
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    /// A request has been answered on it.
+    pub(super) is_used: bool,
     /// Since when nothing has been sent on it.
     pub(super) idle_since: Instant,
     /// When it was looked at last, and was open.
@@ -196,6 +198,7 @@ impl Connection {
         Ok(Connection {
             sender,
             driver: Box::pin(driver),
+            is_used: false,
             idle_since: now,
             seen_open: now,
         })
@@ -223,7 +226,7 @@ impl Connection {
             })
             .await?
         };
-        self.idle_since = Instant::now();
+        (self.is_used, self.idle_since) = (true, Instant::now());
         let may_go_on = is_whole && self.is_open() && self.sender.is_ready();
         Ok((answer, may_go_on.then_some(self)))
     }
@@ -237,16 +240,22 @@ async fn answer(
     let no_head = |error| NoAnswer { status: None, error };
     let (head, mut rest) = sender.send_request(request).await.map_err(no_head)?.into_parts();
     let mut body = Vec::new();
-    while body.len() <= BODY_MAX {
-        let Some(frame) = rest.frame().await else { break };
+    let mut is_whole = rest.is_end_stream();
+    while !is_whole && body.len() <= BODY_MAX {
+        let Some(frame) = rest.frame().await else {
+            is_whole = true;
+            break;
+        };
         let status = Some(head.status);
         let frame = frame.map_err(|error| NoAnswer { status, error })?;
         body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        // Of a chunked answer only the next frame tells that there is none.
+        is_whole = rest.is_end_stream();
     }
     let answer = Answer {
         status: head.status,
         headers: head.headers,
         body,
     };
-    Ok((answer, rest.is_end_stream()))
+    Ok((answer, is_whole))
 }

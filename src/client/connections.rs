@@ -17,6 +17,9 @@ use super::connect::{BoxError, Connection, Connector};
 /// ever meets a connection the server is just closing.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
+/// How long opening one ahead may take: a request that waits for it is better sent late than not at all.
+const PATIENCE_MAX: Duration = Duration::from_secs(3);
+
 /// How long a connection that was open is taken to be open still: where requests come thick and fast, looking costs.
 const OPEN_FOR: Duration = Duration::from_millis(1);
 
@@ -31,7 +34,7 @@ struct Shared {
     connector: Connector,
     /// The most that are open at once.
     most: usize,
-    /// How long opening one ahead may take.
+    /// How long opening one ahead may take, at most [`PATIENCE_MAX`].
     patience: Duration,
     state: Mutex<State>,
     /// One was opened or given back, or could not be opened.
@@ -59,7 +62,9 @@ pub struct Lease {
 }
 
 impl Connections {
-    pub fn new(connector: Connector, most: usize, patience: Duration) -> Connections {
+    /// `time`: what an attempt may take.
+    pub fn new(connector: Connector, most: usize, time: Duration) -> Connections {
+        let patience = time.min(PATIENCE_MAX);
         Connections {
             shared: Arc::new(Shared {
                 connector,
@@ -71,31 +76,32 @@ impl Connections {
         }
     }
 
-    /// A lease with no connection yet: it is opened when the request is sent.
-    pub fn lease_unopened(&self) -> Lease {
-        self.state().in_use += 1;
+    /// A lease at once, with a connection if one is idle; otherwise it is opened when the request is sent.
+    pub fn lease_now(&self) -> Lease {
+        let mut state = self.state();
+        state.in_use += 1;
         Lease {
-            connection: None,
+            connection: state.take_idle(),
             connections: self.clone(),
         }
     }
 
     /// A lease with an open connection; without one only if the endpoint can't be reached.
     pub async fn lease(&self) -> Lease {
-        let mut lease = self.lease_unopened();
+        let mut lease = self.lease_now();
         let mut is_first_look = true;
         loop {
             let changed = self.shared.changed.notified();
             {
                 let mut state = self.state();
-                lease.connection = state.take_idle();
+                lease.connection = lease.connection.take().or_else(|| state.take_idle());
                 let is_found = lease.connection.is_some();
                 if state.is_unreachable {
                     return lease;
                 }
                 if !is_found && is_first_look && state.in_use > 1 {
                     // Requests overlap, and there was none to spare.
-                    state.spare += 1;
+                    state.spare = (state.spare + 1).min(self.shared.most);
                 }
                 for _ in 0..state.missing(is_found, self.shared.most) {
                     state.opening += 1;
@@ -147,6 +153,9 @@ impl State {
             } else if connection.is_open() {
                 connection.seen_open = Instant::now();
                 return Some(connection);
+            } else if !connection.is_used {
+                // Opened ahead, and closed by the server before it was needed.
+                self.spare = self.spare.saturating_sub(1);
             }
         }
     }
@@ -156,6 +165,7 @@ impl Lease {
     /// The connection; opens one if there is none, or if it has been closed meanwhile.
     pub(super) async fn connection(&mut self) -> Result<Connection, BoxError> {
         if let Some(mut connection) = self.connection.take()
+            && connection.idle_since.elapsed() <= IDLE_MAX
             && (connection.seen_open.elapsed() < OPEN_FOR || connection.is_open())
         {
             return Ok(connection);
@@ -168,7 +178,10 @@ impl Lease {
 
     /// Keeps a connection for the next request.
     pub(super) fn give_back(self, connection: Connection) {
-        self.connections.state().idle.push_back(connection);
+        let mut state = self.connections.state();
+        if state.idle.len() < self.connections.shared.most {
+            state.idle.push_back(connection);
+        }
     }
 }
 
@@ -273,6 +286,27 @@ mod tests {
         connections.state().idle[0].idle_since -= IDLE_MAX + Duration::from_millis(1);
         assert!(connections.lease().await.connection.is_some());
         accept(&listener).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_waited_for_long_in_a_lease_is_not_used_either() {
+        let (connections, listener) = connections(1).await;
+        let mut lease = connections.lease().await;
+        let _first = accept(&listener).await;
+        lease.connection.as_mut().unwrap().idle_since -= IDLE_MAX + Duration::from_millis(1);
+        lease.connection().await.unwrap();
+        accept(&listener).await;
+    }
+
+    #[tokio::test]
+    async fn calls_without_waiting_share_connections_too() {
+        let (connections, _listener) = connections(2).await;
+        for _ in 0..10 {
+            let mut lease = connections.lease_now();
+            let connection = lease.connection().await.unwrap();
+            lease.give_back(connection);
+        }
+        assert_eq!(connections.state().open(), 1);
     }
 
     #[tokio::test]

@@ -146,7 +146,7 @@ pub enum SetupError {
     #[error("the endpoint can't be used; it must be an https URL, or http to a loopback address")]
     Endpoint,
     /// The system's proxy is of a kind that is not supported.
-    #[error("the proxy that the system or HTTPS_PROXY names must be an http:// or https:// one")]
+    #[error("the proxy that the system, HTTPS_PROXY or ALL_PROXY names must be an http:// or https:// one")]
     Proxy,
 }
 
@@ -169,12 +169,20 @@ impl Client {
 
     /// One attempt at ClearConversationUnread for `row`: signs now, sends once, and judges what comes back.
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
-        self.send(row, self.connections.lease_unopened()).await
+        self.send(row, self.connections.lease_now()).await
     }
 
     async fn send(&self, row: &Row, lease: Lease) -> Attempt {
-        let (request, signature) = self.request(row);
         let sent_at = Instant::now();
+        let Some((request, signature)) = self.request(row) else {
+            let too_long = verdict::no_answer(Transport::Broken, "the URL would be too long".into(), None);
+            return Attempt {
+                verdict: too_long,
+                sent_at,
+                latency: Duration::ZERO,
+                clock_ahead: None,
+            };
+        };
         let mut clock_ahead = None;
         let mut verdict = match timeout(self.app.timeout, exchange(request, lease, &mut clock_ahead)).await {
             Ok(verdict) => verdict,
@@ -192,8 +200,10 @@ impl Client {
         }
     }
 
-    /// The request for `row`, signed now.
-    fn request(&self, row: &Row) -> (Request<Empty<Bytes>>, Signature) {
+    /// The request for `row`, signed now; `None` if it is longer than HTTP takes, which no row of a [`Plan`] is.
+    ///
+    /// [`Plan`]: crate::rows::Plan
+    fn request(&self, row: &Row) -> Option<(Request<Empty<Bytes>>, Signature)> {
         let nonce = sign::nonce();
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -214,9 +224,9 @@ impl Client {
         );
         written.expect("a String takes any text");
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = Uri::try_from(target).expect("a URL's path and percent-encoded values are a URI");
+        *request.uri_mut() = Uri::try_from(target).ok()?;
         *request.headers_mut() = self.headers.clone();
-        (request, signature)
+        Some((request, signature))
     }
 
     /// A server may echo what it was sent; what goes into reports and logs must not. Cut only afterwards, for half a

@@ -82,7 +82,8 @@ impl Drop for Queued<'_> {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    /// The run is on hold, and this request is to find out whether the service is back.
+    /// The run is on hold, and this request is to find out whether the service is back: nothing else starts before the
+    /// limiter is told, by [`Limiter::accepted`], [`Limiter::limited`] or [`Limiter::probe_failed`].
     pub is_probe: bool,
 }
 

@@ -254,11 +254,14 @@ impl Report {
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
-    /// that is known; `cap` is what the limiter lets start within a second; `stopper` knows whether the run stopped before the last of them, and learns it if the files
-    /// could not be written to their end.
+    /// that is known; `cap` is what the limiter lets start within a second; `stopper` knows whether the run stopped before
+    /// the last of them, and learns it if the files could not be written to their end.
     pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stopper: &Stopper) -> Summary {
         let was_broken = self.is_broken;
-        let written = self.commit().and_then(|()| self.sync_later()());
+        let written = self
+            .commit()
+            .and_then(|()| self.outcomes.check_still_there())
+            .and_then(|()| self.sync_later()());
         if let Err(error) = written
             && !was_broken
         {

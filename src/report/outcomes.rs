@@ -109,14 +109,14 @@ impl Appender {
             return Err(self.error(source));
         }
         self.len += pending.len() as u64;
-        self.check_still_there()
+        match self.seen {
+            Some(seen) if seen.elapsed() < SEEN_FOR => Ok(()),
+            _ => self.check_still_there(),
+        }
     }
 
     /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost.
-    fn check_still_there(&mut self) -> Result<(), Error> {
-        if self.seen.is_some_and(|seen| seen.elapsed() < SEEN_FOR) {
-            return Ok(());
-        }
+    pub fn check_still_there(&mut self) -> Result<(), Error> {
         self.seen = Some(Instant::now());
         let ours = self.file.metadata().map_err(|source| self.error(source))?;
         let there = self.path.metadata().map_err(|source| self.error(source))?;

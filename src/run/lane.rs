@@ -25,7 +25,7 @@ pub(super) struct Lane<S> {
     pub queue: Queue,
     /// Requests that may be open.
     pub slots: Arc<Semaphore>,
-    /// Bounded by the slots, which are free again only when a row's last event is written.
+    /// Bounded by the slots, which are free again only when a row's outcome is written, and by what is read ahead.
     events: UnboundedSender<Message>,
 }
 

@@ -1,4 +1,5 @@
-//! Joins the four stages: rows → limiter → client → report. The only place with tasks, channels and `select!`.
+//! Joins the four stages: rows → limiter → client → report. The only place with tasks, channels and `select!`, but for the
+//! client's connections, which are opened ahead.
 //!
 //! A thread reads rows ahead, and workers take them from a queue, in file order: the one whose turn it is waits for a
 //! free place, then at the limiter's gate, sends at once, and stays with its row until the row has an outcome; between
@@ -170,7 +171,10 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let mut lanes = lane::split(services, &shared).into_iter();
     let here = lanes.next().expect("a run has a service");
     let elsewhere = lanes.map(lane::on_a_thread).collect::<Result<Vec<_>, _>>();
-    let elsewhere = elsewhere.map_err(no_thread)?;
+    // Those that have begun must not go on alone.
+    let elsewhere = elsewhere.map_err(no_thread).inspect_err(|error| {
+        shared.stopper.report_failed(error.to_string());
+    })?;
     let mut work = pin!(async {
         here.run().await;
         for lane in elsewhere {
