@@ -43,6 +43,7 @@ fn scenarios() -> Vec<Scenario> {
         others: Others::None,
         present: None,
         spurious: None,
+        at_random: 0.0,
     };
     let jitter = |name, way, rows| Scenario {
         name,
@@ -65,6 +66,10 @@ fn scenarios() -> Vec<Scenario> {
         present: Some((60.0, 3660.0)),
         seeds: 4,
         ..minute(name, others)
+    };
+    let at_random = |name, share| Scenario {
+        at_random: share,
+        ..hour(name, Others::None)
     };
     let spurious = |name, seconds: u32, seeds| Scenario {
         name,
@@ -132,6 +137,13 @@ fn scenarios() -> Vec<Scenario> {
         hour("  Poisson", Others::Poisson(0.5)),
         spurious("spurious, ten minutes", 600, 20),
         spurious("spurious, a day", 86_400, 2),
+        Scenario {
+            spurious: Some(10.0..30.0),
+            ..spurious("  every 10 to 30 s, an hour", 3600, 4)
+        },
+        at_random("one of 1000 at random", 0.001),
+        at_random("one of 100 at random", 0.01),
+        at_random("one of 30 at random", 0.033),
         on(Server::Fixed, jitter("fixed window, jitter 20 ms", uniform(20), 1200)),
         on(Server::Bucket, jitter("bucket, jitter 20 ms", uniform(20), 1200)),
         at(0.5, jitter("0.5/s, jitter 20 ms", uniform(20), 200)),

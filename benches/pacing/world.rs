@@ -29,6 +29,8 @@ pub struct Scenario {
     pub present: Option<(f64, f64)>,
     /// A refusal for no reason after so many seconds, again and again.
     pub spurious: Option<Range<f64>>,
+    /// The share of the requests that is refused at random, whatever the rate.
+    pub at_random: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -169,7 +171,7 @@ impl World {
             }
             _ => self.taken.len() < cap,
         };
-        let accepted = has_room && now < self.next_spurious;
+        let accepted = has_room && now < self.next_spurious && self.random.f64() >= self.scenario.at_random;
         if now >= self.next_spurious {
             self.plan_spurious(now);
         }

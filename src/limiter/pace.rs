@@ -9,8 +9,9 @@
 //!
 //! The level is all that is learnt from the server. It holds, then climbs, and a refusal ends the climb:
 //!
-//! - A refusal costs a [`NUDGE`]. Two within a second are no accident: the level drops to what was accepted in that
-//!   second. A refusal while climbing leads back to what was accepted as well, but not below where the climb began.
+//! - A refusal costs a [`NUDGE`], down to [`SINGLE_FLOOR`]; one after many accepted requests is an [`ACCIDENT`] and costs
+//!   nothing. Two within a second are no accident: the level drops to what was accepted in that second. A refusal while
+//!   climbing leads back to what was accepted as well, but not below where the climb began.
 //! - There the level holds, because what was refused just now will be refused again. Each climb that fails makes the
 //!   next hold twice as long; but never so long that a limit that is gone costs more than [`HOLD_COST`]: at half the
 //!   cap it is looked for every 12 seconds, at 98 % every five minutes. A climb that lasts wipes the slate clean.
@@ -53,6 +54,13 @@ const NUDGE: f64 = 0.02;
 
 /// So many refusals within a second are no accident.
 const MANY: usize = 2;
+
+/// A refusal after so many accepted requests is one, and changes nothing: it costs less than going slower would.
+const ACCIDENT: u64 = 200;
+
+/// Single refusals bring the level no lower than this: no network's jitter asks for more, and what is refused at random, at
+/// any rate, is not refused less often at a lower one.
+const SINGLE_FLOOR: f64 = 0.9;
 
 /// What is accepted is measured over a second, or over the time that so many requests take at the cap.
 const MEASURED_REQUESTS: f64 = 20.0;
@@ -230,6 +238,8 @@ struct Level {
     /// Answers of the last second (or more: see [`MEASURED_REQUESTS`]).
     accepted: Window,
     refused: Window,
+    /// Requests accepted since the last refusal.
+    gap: u64,
 }
 
 impl Level {
@@ -243,6 +253,7 @@ impl Level {
             full: rate * measured,
             accepted: Window::new(Duration::from_secs_f64(measured)),
             refused: Window::new(Duration::from_secs_f64(measured)),
+            gap: 0,
         }
     }
 
@@ -257,9 +268,11 @@ impl Level {
 
     fn accepted(&mut self, now: Instant) {
         self.accepted.push(now);
+        self.gap += 1;
     }
 
     fn limited(&mut self, started: Instant, now: Instant) -> bool {
+        let gap = std::mem::take(&mut self.gap);
         self.refused.push(now);
         if started < self.since {
             return false; // Sent at a level that has been left since: it says nothing about this one.
@@ -271,12 +284,20 @@ impl Level {
         }
         let is_climbing = level > self.low;
         let are_many = self.refused.count(now) >= MANY;
+        if !is_climbing && !are_many && gap >= ACCIDENT {
+            return false;
+        }
 
         let nudged = level * (1.0 - NUDGE);
         let highest = if is_climbing { nudged.max(self.low) } else { nudged };
         let lowest = if are_many { level / 2.0 } else { self.low };
+        let floor = if are_many || self.is_crowded {
+            FLOOR
+        } else {
+            SINGLE_FLOOR.min(level)
+        };
         let measured = self.accepted.count(now) as f64 / self.full * (1.0 - NUDGE);
-        self.low = measured.max(lowest).min(highest).max(FLOOR);
+        self.low = measured.max(lowest).min(highest).max(floor);
         self.since = now;
 
         let hold = if is_climbing { self.hold * 2 } else { self.hold };
@@ -330,6 +351,23 @@ mod tests {
         level.limited(zero, zero + SECOND);
         level.limited(zero + SECOND / 2, zero + SECOND * 3);
         assert_eq!((level.low, level.since), (1.0 - NUDGE, zero + SECOND));
+    }
+
+    #[test]
+    fn single_refusals_cost_little_and_rare_ones_nothing() {
+        let mut now = Instant::now();
+        let mut level = Level::new(20.0, now);
+        let mut refuse_after = |accepted| {
+            now += Duration::from_secs(10);
+            (0..accepted).for_each(|_| level.accepted(now - SECOND / 2));
+            level.limited(now, now);
+            level.low
+        };
+        assert_eq!(refuse_after(ACCIDENT), 1.0);
+        assert_eq!(refuse_after(ACCIDENT - 1), 1.0 - NUDGE);
+        assert_eq!(refuse_after(ACCIDENT), 1.0 - NUDGE);
+        let lowest = (0..100).map(|_| refuse_after(20)).fold(1.0, f64::min);
+        assert_eq!(lowest, SINGLE_FLOOR);
     }
 
     #[test]
