@@ -132,11 +132,13 @@ fn a_report_that_is_damaged_in_its_middle_is_refused_and_left_alone() {
         (damaged(3, lines[4]), "line"), // a row that is reported twice
         (damaged(1, "not,a,report"), "out.csv"),
     ];
+    std::fs::remove_file(desk.path("out.outside.csv")).unwrap();
     for (report, says) in cases {
         desk.write("out.csv", &report);
         let outcome = desk.clear(&server, rows(5)).arg("--resume").run();
         outcome.assert_status(4).assert_says(&["out.csv", says]);
         assert_eq!(desk.read("out.csv"), report, "it was changed");
+        assert!(!desk.has("out.outside.csv"), "a file was left beside it");
     }
     assert_eq!(server.requests().len(), 5);
 }

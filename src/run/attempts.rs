@@ -19,7 +19,7 @@ use crate::stop::Stop;
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes).
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
-/// The right to send one request now, with the slot that the request occupies until it is answered.
+/// The right to send one request now, with the slot that the request occupies and what it leaves on.
 pub(super) struct Granted<S: Service> {
     pass: Pass,
     slot: Slot,
