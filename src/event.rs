@@ -15,26 +15,28 @@ use crate::client::code::Class;
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// A request left.
+    /// A request was handed to an open connection.
     Sent {
-        /// When it started.
+        /// When.
         at: Instant,
         /// Not the row's first.
         is_retry: bool,
     },
-    /// A request was answered, or it is certain that it won't be.
+    /// An attempt came to its end: a request was answered, or it is certain that it won't be, or none could be sent.
     Answered {
         /// What the batch does about it.
         class: Class,
         /// ZIM's return code, if there was one.
         code: Option<i64>,
-        /// How long it took.
-        latency: Duration,
+        /// How long it took from when it was sent; `None` if it never was.
+        latency: Option<Duration>,
         /// How far this machine's clock is ahead of the server's, in seconds.
         clock_ahead: Option<i64>,
     },
     /// A row waits for its next attempt.
     Retrying,
+    /// A row has waited, and its next attempt begins.
+    Waited,
     /// A row has got its outcome. Boxed, because it is much larger than the others.
     Settled(Box<Record>),
     /// An earlier run has settled this many rows more.
@@ -76,7 +78,7 @@ pub struct Record {
     pub request_id: String,
     /// Requests sent for the row.
     pub attempts: u32,
-    /// How long the last attempt took.
+    /// How long the last attempt took from when its request was sent; if it never was, from its beginning.
     pub latency: Option<Duration>,
     /// When the row got its outcome.
     pub finished_at: SystemTime,

@@ -41,6 +41,13 @@ pub enum Stop {
         /// What was answered, and what to do.
         why: String,
     },
+    /// The server's certificate was trusted, and then was not for `--give-up-after`.
+    Untrusted {
+        /// The limit.
+        after: Duration,
+        /// Why it is not trusted.
+        why: String,
+    },
     /// The report can't be written; where, why, and what to do.
     ReportFailed(String),
     /// The input could not be read to its end; why.
@@ -60,7 +67,7 @@ impl Stop {
     pub fn exit_status(&self) -> u8 {
         match self {
             Stop::GaveUp { .. } | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
-            Stop::Fatal { .. } => 6,
+            Stop::Fatal { .. } | Stop::Untrusted { .. } => 6,
             Stop::MaxDuration(_) => 7,
             Stop::ReportFailed(_) => 74,
             Stop::InputFailed(_) => 4,
@@ -84,6 +91,9 @@ impl fmt::Display for Stop {
                 "the service was unreachable for {} (--give-up-after); last: {why}",
                 humantime::format_duration(*after)
             ),
+            Stop::Untrusted { after, why } => {
+                write!(f, "for {} (--give-up-after) {why}", humantime::format_duration(*after))
+            }
             Stop::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
             Stop::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
             Stop::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),

@@ -13,11 +13,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::StatusCode;
 use proptest::prelude::*;
+use reqwest::StatusCode;
 use tokio::time::{Instant, advance, sleep};
 use zim_batch::client::verdict::{Transport, Verdict, judge, no_answer};
-use zim_batch::client::{Attempt, Service};
+use zim_batch::client::{Attempt, Gate, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
@@ -209,12 +209,10 @@ struct Scripted<F> {
 }
 
 impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
-    type Lease = ();
-
-    async fn lease(&self) {}
-
-    async fn attempt(&self, row: &Row, (): ()) -> Attempt {
+    async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+        gate.pass().await;
         let sent_at = Instant::now();
+        gate.started();
         let nth = {
             let mut sent = self.sent.lock().unwrap();
             sent.push((row.line, sent_at));
@@ -222,12 +220,12 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
         };
         let (latency, verdict) = (self.answer)(row, nth);
         sleep(latency).await;
-        Attempt {
+        Some(Attempt {
             verdict,
-            sent_at,
+            started_at: Some(sent_at),
             latency,
             clock_ahead: None,
-        }
+        })
     }
 }
 

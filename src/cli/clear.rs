@@ -35,9 +35,11 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
-    let services = clients(&app, args.pace.rate).map_err(|error| match (&args.app.ca_cert, error) {
-        (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
-        (_, error) => error.into(),
+    let services = clients(&app, args.pace.rate, args.pace.max_in_flight as usize).map_err(|error| {
+        match (&args.app.ca_cert, error) {
+            (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
+            (_, error) => error.into(),
+        }
     })?;
     report::refuse_existing(&output.report, output.existing)?;
     if args.output.outside.is_some() {
@@ -107,7 +109,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         print_error(&format!("stopped: {stop}"));
         if matches!(
             stop,
-            Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::AllRejected { .. }
+            Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::Untrusted { .. } | Stop::AllRejected { .. }
         ) {
             print_error(&service);
         }
@@ -121,13 +123,10 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
 }
 
 /// A client for each lane of the run.
-fn clients(app: &App, rate: f64) -> Result<Vec<Client>, SetupError> {
-    let lanes = run::lanes(rate, app.max_in_flight);
-    let share = App {
-        max_in_flight: app.max_in_flight.div_ceil(lanes),
-        ..app.clone()
-    };
-    (0..lanes).map(|_| Client::new(share.clone())).collect()
+fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, SetupError> {
+    (0..run::lanes(rate, max_in_flight))
+        .map(|_| Client::new(app.clone()))
+        .collect()
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.

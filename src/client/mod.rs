@@ -1,34 +1,34 @@
 //! What leaves and what the answer means: one attempt = sign now, send, classify.
 //!
-//! The client sends exactly one HTTP request for each attempt, so that the limiter's count is the server's count:
-//! redirects are not followed (a signature would go along), nothing is sent again when a connection breaks, and idle
-//! connections are dropped before a server is likely to close them. Everything that can go wrong is a [`Verdict`], never
-//! an `Err`: whether a row failed is for the run to say.
+//! The client sends at most one HTTP request for each attempt, and only when it has passed the [`Gate`] with a
+//! connection open, so that the limiter's count is the server's count: redirects are not followed (a signature would go
+//! along), nothing that a server may have seen is sent again, and idle connections are dropped before a server is likely to
+//! close them. Everything that can go wrong is a [`Verdict`], never an `Err`: whether a row failed is for the run to say.
 
 pub mod code;
-mod connect;
-mod connections;
+mod connection;
+mod failure;
+mod proxy;
 pub mod sign;
+mod tls;
 pub mod verdict;
 
-use std::error::Error as StdError;
-use std::fmt::Write as _;
-use std::io;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, DATE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::redirect;
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout};
-use url::{Position, Url};
+use tokio::time::Instant;
+use url::{Host, Url};
 
 use crate::rows::Row;
-use connect::{Connector, NoAnswer};
-use connections::Connections;
-pub use connections::Lease;
+use connection::{Connections, Exchange};
+use failure::Failure;
+use proxy::{Named, Route};
 use sign::Signature;
 use verdict::{Transport, Verdict};
 
@@ -38,10 +38,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest text of a server that is kept, in characters. ZIM's messages are a few words; a gateway's could be a page.
 const TEXT_MAX: usize = 300;
 
-/// A request's target is hardly ever longer, in bytes.
-const TARGET_USUAL: usize = 320;
-
-const INCOMPLETE: &str = "connection closed before the answer was complete";
+/// How long opening a connection may take, unless the time for an attempt is shorter. It is divided among a name's addresses,
+/// so that the next one is tried when one of them is silent.
+const CONNECT_MAX: Duration = Duration::from_secs(8);
 
 const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 
@@ -59,14 +58,13 @@ pub struct App {
     pub endpoint: Url,
     /// Certificates to trust besides the system's, in PEM.
     pub ca_cert: Option<Vec<u8>>,
-    /// The time for one attempt, from the first byte of the connection to the last of the answer.
+    /// The time for one attempt, from the moment the request is handed to an open connection to the last byte of the answer.
+    /// Opening the connection may take eight tenths of it besides, at most 8 seconds.
     pub timeout: Duration,
-    /// How many connections may be kept open for the next request.
-    pub max_in_flight: usize,
 }
 
 impl App {
-    /// The app at `endpoint`, with ten seconds for an attempt and 64 connections.
+    /// The app at `endpoint`, with ten seconds for an attempt.
     ///
     /// ```
     /// use zim_batch::client::App;
@@ -82,18 +80,22 @@ impl App {
             endpoint,
             ca_cert: None,
             timeout: Duration::from_secs(10),
-            max_in_flight: 64,
         }
     }
 }
 
 /// Sends signed requests; cheap to share behind an `Arc`. It lives in the Tokio runtime in which it is first used.
-#[derive(Debug)]
 pub struct Client {
     connections: Connections,
     app: App,
-    /// The same for each request.
-    headers: HeaderMap,
+    proxy: Option<Named>,
+    connect_timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("app", &self.app).finish_non_exhaustive()
+    }
 }
 
 /// One attempt and what came of it.
@@ -101,35 +103,44 @@ pub struct Client {
 pub struct Attempt {
     /// What the answer, or its absence, means.
     pub verdict: Verdict,
-    /// When the request was handed to the connection.
-    pub sent_at: Instant,
-    /// From then until the whole answer was there, or it was certain that none would come.
+    /// When the request was handed to an open connection; `None` if there was none, so that nothing was sent.
+    pub started_at: Option<Instant>,
+    /// From then, or else from the beginning, until the whole answer was there, or it was certain that none would come.
     pub latency: Duration,
     /// How far this machine's clock is ahead of the answer's `Date` header; negative if it is behind. Seconds.
     pub clock_ahead: Option<i64>,
 }
 
+/// What a request passes when a connection for it is open, and before it is sent.
+pub trait Gate: Send + Sync {
+    /// Waits until the request may be handed to its connection.
+    fn pass(&self) -> impl Future<Output = ()> + Send;
+
+    /// The request is handed over, now.
+    fn started(&self);
+}
+
+/// No gate: requests start as soon as there is a connection.
+pub struct Open;
+
+impl Gate for Open {
+    async fn pass(&self) {}
+
+    fn started(&self) {}
+}
+
 /// What a run sends its rows to: [`Client`], or something that behaves like it.
 pub trait Service: Send + Sync + 'static {
-    /// What a request needs before it may leave, and what takes time to get: for [`Client`], an open connection.
-    type Lease: Send;
-
-    /// Gets it. The run asks before it waits at the limiter's gate, for what the gate lets through must leave at once.
-    fn lease(&self) -> impl Future<Output = Self::Lease> + Send;
-
-    /// One attempt at clearing the row's conversation: exactly one request.
-    fn attempt(&self, row: &Row, lease: Self::Lease) -> impl Future<Output = Attempt> + Send;
+    /// One attempt at clearing the row's conversation: at most one request, which starts when it has passed `gate`.
+    ///
+    /// `None`: the wait at the gate was so long that the connection is not to be trusted any more. Nothing was sent; the
+    /// attempt is to be made anew, and is no attempt.
+    fn attempt(&self, row: &Row, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send;
 }
 
 impl Service for Client {
-    type Lease = Lease;
-
-    fn lease(&self) -> impl Future<Output = Lease> + Send {
-        self.connections.lease()
-    }
-
-    fn attempt(&self, row: &Row, lease: Lease) -> impl Future<Output = Attempt> + Send {
-        self.send(row, lease)
+    fn attempt(&self, row: &Row, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send {
+        self.send(row, gate)
     }
 }
 
@@ -145,88 +156,141 @@ pub enum SetupError {
     /// The endpoint is neither `https` nor `http` to a loopback address.
     #[error("the endpoint can't be used; it must be an https URL, or http to a loopback address")]
     Endpoint,
-    /// The system's proxy is of a kind that is not supported.
-    #[error("the proxy that the system, HTTPS_PROXY or ALL_PROXY names must be an http:// or https:// one")]
-    Proxy,
+    /// The environment names a proxy that can't be used; the variable.
+    #[error(
+        "{0} names a proxy that can't be used, and without it signed requests would go another way than intended; it must be \
+         a URL that begins with http://, https://, socks4://, socks4a://, socks5:// or socks5h://, with special \
+         characters in the user and the password percent-encoded (a space is %20); or unset {0}"
+    )]
+    Proxy(&'static str),
 }
 
 impl Client {
     /// Sets it up; opens and sends nothing. TLS is rustls with the process's crypto provider, ring if there is none.
+    ///
+    /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` makes an
+    /// exception; a loopback one never is.
     pub fn new(app: App) -> Result<Client, SetupError> {
-        let connector = Connector::new(&app.endpoint, app.ca_cert.as_deref())?;
-        let host = app.endpoint[Position::BeforeHost..Position::AfterPort].parse();
-        let headers = [
-            (HOST, host.map_err(|_| SetupError::Endpoint)?),
-            (ACCEPT, HeaderValue::from_static("*/*")),
-            (USER_AGENT, HeaderValue::from_static(USER_AGENT_NAME)),
-        ];
+        let (tls, route) = match app.endpoint.scheme() {
+            "https" => (tls::config(app.ca_cert.as_deref())?, proxy::route(&app.endpoint)?),
+            _ if is_loopback(&app.endpoint) => (tls::none()?, Route::NoProxy),
+            _ => return Err(SetupError::Endpoint),
+        };
+        let proxy = match &route {
+            Route::Through { named, .. } => Some(named.clone()),
+            Route::Direct | Route::NoProxy => None,
+        };
+        let connect_timeout = CONNECT_MAX.min(app.timeout.mul_f64(0.8));
+        let connections = Connections::new(move || {
+            let builder = reqwest::Client::builder()
+                .user_agent(USER_AGENT_NAME)
+                .http1_only()
+                .redirect(redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(connect_timeout)
+                .resolve_to_addrs(
+                    "localhost",
+                    &[(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()],
+                )
+                .tls_backend_preconfigured(tls.clone());
+            match &route {
+                Route::Direct => builder,
+                Route::NoProxy => builder.no_proxy(),
+                Route::Through { proxy, .. } => builder.proxy(proxy.clone()),
+            }
+        })?;
         Ok(Client {
-            connections: Connections::new(connector, app.max_in_flight, app.timeout),
-            headers: headers.into_iter().collect(),
+            connections,
             app,
+            proxy,
+            connect_timeout,
         })
     }
 
     /// One attempt at ClearConversationUnread for `row`: signs now, sends once, and judges what comes back.
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
-        self.send(row, self.connections.lease_now()).await
-    }
-
-    async fn send(&self, row: &Row, lease: Lease) -> Attempt {
-        let sent_at = Instant::now();
-        let Some((request, signature)) = self.request(row) else {
-            let too_long = verdict::no_answer(Transport::Broken, "the URL would be too long".into(), None);
-            return Attempt {
-                verdict: too_long,
-                sent_at,
-                latency: Duration::ZERO,
-                clock_ahead: None,
-            };
-        };
-        let mut clock_ahead = None;
-        let mut verdict = match timeout(self.app.timeout, exchange(request, lease, &mut clock_ahead)).await {
-            Ok(verdict) => verdict,
-            Err(_) => {
-                let message = format!("timed out after {}", humantime::format_duration(self.app.timeout));
-                verdict::no_answer(Transport::TimedOut, message, None)
+        loop {
+            if let Some(attempt) = self.send(row, &Open).await {
+                return attempt;
             }
-        };
-        self.redact(&mut verdict, &signature);
-        Attempt {
-            verdict,
-            sent_at,
-            latency: sent_at.elapsed(),
-            clock_ahead,
         }
     }
 
-    /// The request for `row`, signed now; `None` if it is longer than HTTP takes, which no row of a [`Plan`] is.
-    ///
-    /// [`Plan`]: crate::rows::Plan
-    fn request(&self, row: &Row) -> Option<(Request<Empty<Bytes>>, Signature)> {
+    async fn send(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+        let begun = Instant::now();
+        let mut connection = match self.connections.take() {
+            Ok(connection) => connection,
+            Err(error) => {
+                let message = format!("no connection can be set up: {error}");
+                return Some(Attempt {
+                    verdict: verdict::no_answer(Transport::Unreachable, message, None),
+                    started_at: None,
+                    latency: begun.elapsed(),
+                    clock_ahead: None,
+                });
+            }
+        };
+        if connection.is_open() {
+            gate.pass().await;
+        }
+        let (request, signature) = self.request(row);
+        let (exchange, started_at) = connection.exchange(request, gate, self.app.timeout).await;
+        let latency = started_at.unwrap_or(begun).elapsed();
+        let mut clock_ahead = None;
+        let mut verdict = match exchange {
+            Exchange::Answered(answer) => {
+                let now = SystemTime::now();
+                clock_ahead = ahead_of(&answer.headers, now);
+                verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now))
+            }
+            Exchange::Failed(error, http) => self.failure(error, http).verdict(),
+            Exchange::TimedOut(http) => {
+                let message = format!("timed out after {}", humantime::format_duration(self.app.timeout));
+                verdict::no_answer(Transport::TimedOut, message, http)
+            }
+            Exchange::Expired => return None,
+        };
+        if connection.is_open() {
+            self.connections.give_back(connection);
+        }
+        self.redact(&mut verdict, &signature);
+        Some(Attempt {
+            verdict,
+            started_at,
+            latency,
+            clock_ahead,
+        })
+    }
+
+    fn failure(&self, error: reqwest::Error, http: Option<u16>) -> Failure<'_> {
+        Failure {
+            error: error.without_url(),
+            http,
+            proxy: self.proxy.as_ref(),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    /// The request for `row`, signed now.
+    fn request(&self, row: &Row) -> (Request, Signature) {
         let nonce = sign::nonce();
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let secret = self.app.server_secret.expose_secret();
         let signature = sign::sign(self.app.app_id, &nonce, secret, timestamp);
-        let mut target = String::with_capacity(TARGET_USUAL);
-        let written = write!(
-            target,
-            "{}?Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
+        let mut url = self.app.endpoint.clone();
+        url.set_query(Some(&format!(
+            "Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
              &AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
-            self.app.endpoint.path(),
             utf8_percent_encode(&row.user, STRICT),
             utf8_percent_encode(&row.conv, STRICT),
             row.conv_type as u8,
             self.app.app_id,
             signature.expose(),
-        );
-        written.expect("a String takes any text");
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = Uri::try_from(target).ok()?;
-        *request.headers_mut() = self.headers.clone();
-        Some((request, signature))
+        )));
+        (Request::new(Method::GET, url), signature)
     }
 
     /// A server may echo what it was sent; what goes into reports and logs must not. Cut only afterwards, for half a
@@ -248,6 +312,18 @@ impl Client {
     }
 }
 
+/// Whether `http` may be spoken to it: `localhost` is this machine, whatever a resolver says.
+fn is_loopback(endpoint: &Url) -> bool {
+    let is_http = endpoint.scheme() == "http";
+    is_http
+        && match endpoint.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+}
+
 fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
     if wanted.is_empty() {
         return None;
@@ -255,23 +331,6 @@ fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
     text.as_bytes()
         .windows(wanted.len())
         .position(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
-}
-
-async fn exchange(request: Request<Empty<Bytes>>, mut lease: Lease, clock_ahead: &mut Option<i64>) -> Verdict {
-    let connection = match lease.connection().await {
-        Ok(connection) => connection,
-        Err(error) => return unreachable(&*error),
-    };
-    let (answer, connection) = match connection.exchange(request).await {
-        Ok(answered) => answered,
-        Err(no_answer) => return broken(&no_answer),
-    };
-    if let Some(connection) = connection {
-        lease.give_back(connection);
-    }
-    let now = SystemTime::now();
-    *clock_ahead = ahead_of(&answer.headers, now);
-    verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now))
 }
 
 /// `Retry-After` in either form, seconds or a date, at most [`RETRY_AFTER_MAX`].
@@ -298,72 +357,11 @@ fn ahead_of(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     Some(ours - theirs)
 }
 
-/// Why there was no connection, in words an operator knows.
-fn unreachable(error: &(dyn StdError + 'static)) -> Verdict {
-    match causes(error).find_map(certificate_error) {
-        Some(certificate) => verdict::no_answer(
-            Transport::Untrusted,
-            format!("the server's certificate is not trusted: {certificate}"),
-            None,
-        ),
-        None => {
-            let message = known(error).unwrap_or_else(|| format!("can't connect: {}", root_cause(error)));
-            verdict::no_answer(Transport::Unreachable, message, None)
-        }
-    }
-}
-
-/// Why the connection gave no whole answer.
-fn broken(no_answer: &NoAnswer) -> Verdict {
-    let error = &no_answer.error;
-    let message = known(error).unwrap_or_else(|| match root_cause(error).to_string() {
-        _ if error.is_incomplete_message() => INCOMPLETE.to_owned(),
-        cause if error.is_parse() => format!("the answer is not HTTP ({cause})"),
-        cause => cause,
-    });
-    let status = no_answer.status.map(|status| status.as_u16());
-    verdict::no_answer(Transport::Broken, message, status)
-}
-
-/// What the system calls it, where operators have a word for it.
-fn known(error: &(dyn StdError + 'static)) -> Option<String> {
-    let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))?;
-    let word = match kind {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset",
-        io::ErrorKind::UnexpectedEof => INCOMPLETE,
-        io::ErrorKind::BrokenPipe => "connection closed by the server",
-        _ => return None,
-    };
-    Some(word.to_owned())
-}
-
-fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
-    // rustls's error travels inside one io::Error or several, whose `source()` skips what they wrap.
-    let mut inner = cause;
-    while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
-        inner = wrapped;
-    }
-    match inner.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
-        _ => None,
-    }
-}
-
-/// The error, its cause, the cause of that, and so on.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&cause: &&'a (dyn StdError + 'static)| cause.source())
-}
-
-fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    causes(error).last().unwrap_or(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(hyper::header::HeaderName, &str)]) -> HeaderMap {
+    fn headers(pairs: &[(reqwest::header::HeaderName, &str)]) -> HeaderMap {
         pairs
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().unwrap()))
@@ -401,7 +399,6 @@ mod tests {
             endpoint: "http://127.0.0.1:1/".parse().unwrap(),
             ca_cert: None,
             timeout: Duration::from_secs(1),
-            max_in_flight: 1,
         })
         .unwrap();
         let signature = sign::sign(1, "00", "s3cret-s3cret", 0);

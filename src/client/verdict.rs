@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -39,8 +39,12 @@ pub enum Transport {
     TimedOut,
     /// The connection broke before the whole answer was there.
     Broken,
+    /// This machine could not open another connection: no file descriptors, ports or memory for it.
+    Local,
     /// The server's certificate is not trusted.
     Untrusted,
+    /// The proxy lets nobody through without a user and a password, or not with these.
+    ProxyRefused,
 }
 
 /// The fields of ZIM's answer; others are ignored.
@@ -57,7 +61,7 @@ struct Body<'a> {
 /// Judges an answer that arrived whole. `retry_after` is the header's value, already a duration.
 ///
 /// ```
-/// use hyper::StatusCode;
+/// use reqwest::StatusCode;
 /// use zim_batch::client::{code::Class, verdict::judge};
 ///
 /// let verdict = judge(StatusCode::OK, br#"{"Code":660800002,"Message":"no such conversation"}"#, None);
@@ -94,8 +98,8 @@ pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> 
 pub fn no_answer(transport: Transport, message: String, http: Option<u16>) -> Verdict {
     Verdict {
         class: match transport {
-            Transport::Unreachable | Transport::TimedOut | Transport::Broken => Class::Busy,
-            Transport::Untrusted => Class::Fatal,
+            Transport::Unreachable | Transport::TimedOut | Transport::Broken | Transport::Local => Class::Busy,
+            Transport::Untrusted | Transport::ProxyRefused => Class::Fatal,
         },
         code: None,
         http,

@@ -1,20 +1,26 @@
-//! Stage 2, when a request may leave: evenly paced, slowed when the server says so, held while there is no service.
+//! Stage 2, when a request may start: evenly paced, slowed when the server says so, held while there is no service.
 //!
-//! There is one gate, and one waiter at it at a time: the others queue behind in the order in which they came, so rows
-//! leave in file order and a retry pays for its start like everyone else. Time is Tokio's, so tests with paused time
-//! see hours of pacing exactly and at once.
+//! A request starts when it is handed to an open connection, and opening one takes anything from a millisecond to many
+//! seconds. So there are two gates:
+//!
+//! - [`Limiter::acquire`] gives the permit to try: first come, first served, evenly, and only as fast as requests start. Who
+//!   has it may open a connection.
+//! - [`Permit::start`] is passed with the connection open. Whatever connecting took, and however many connections were
+//!   ready at once, requests start evenly and never more than the cap in any second.
+//!
+//! A retry passes both like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly and at
+//! once.
 
 mod pace;
 mod window;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use pace::Pace;
+use pace::{Even, Pace};
 pub use window::Window;
 
 /// The pause before the first probe while the run is on hold; each further one doubles it.
@@ -23,7 +29,10 @@ const PROBE_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause between two probes.
 const PROBE_MAX: Duration = Duration::from_secs(30);
 
-/// Lets requests start.
+/// A permit is given at most this long before the next start: so a connection that is open waits for no longer.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
+
+/// Lets requests start. Clones share one state.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -38,53 +47,139 @@ const PROBE_MAX: Duration = Duration::from_secs(30);
 /// assert!(begun.elapsed() > std::time::Duration::from_secs(1));
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct Limiter {
-    /// First come, first served (Tokio's mutex is fair).
-    gate: tokio::sync::Mutex<()>,
-    /// How many wait at the gate or before it.
-    queued: AtomicUsize,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Who waits for a permit: first come, first served (Tokio's mutex is fair), one at a time.
+    acquiring: tokio::sync::Mutex<()>,
+    /// Who waits to start, likewise.
+    starting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    /// Wakes the waiter at the gate when what it waits for has changed.
+    /// Wakes those who wait when what they wait for has changed.
     changed: Notify,
 }
 
 struct State {
     pace: Pace,
+    /// Spaces permits as starts are spaced: connections are not opened faster than requests may start.
+    permits: Even,
+    /// How many wait to start.
+    waiting: usize,
     /// No start before this: the server's `Retry-After`.
     not_before: Option<Instant>,
     hold: Option<Hold>,
+    /// Probes so far, to tell them apart.
+    probes: u64,
 }
 
 struct Hold {
     next_probe: Instant,
     pause: Duration,
-    /// A probe is under way; nothing else starts until it is answered.
-    probing: bool,
+    /// This probe is under way; nothing else starts until it is answered.
+    probing: Option<u64>,
 }
 
-/// Counts one that waits, until it is dropped.
-struct Queued<'a>(&'a AtomicUsize);
-
-impl<'a> Queued<'a> {
-    fn new(queued: &'a AtomicUsize) -> Queued<'a> {
-        queued.fetch_add(1, Ordering::AcqRel);
-        Queued(queued)
-    }
+/// What somebody who can't go on yet waits for.
+enum Wait {
+    Until(Instant),
+    /// Until something changes.
+    Change,
 }
 
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// The right to start one request, now.
+/// The right to try one request: to open a connection if there is none, and to [start](Permit::start).
 #[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    /// The run is on hold, and this request is to find out whether the service is back: nothing else starts before the
-    /// limiter is told, by [`Limiter::accepted`], [`Limiter::limited`] or [`Limiter::probe_failed`].
-    pub is_probe: bool,
+pub struct Permit {
+    limiter: Limiter,
+    probe: Option<u64>,
+}
+
+impl Permit {
+    /// Whether the run is on hold and this request is to find out if the service is back: nothing else starts before the
+    /// limiter is told, by [`Limiter::accepted`], [`Limiter::limited`] or [`Limiter::probe_failed`], or this is dropped.
+    pub fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// Waits until a request may be handed to its connection, which is to be open. That has to be done at once; it counts as
+    /// a start from now on. May be called again if the connection turns out to be closed.
+    ///
+    /// Dropping the future gives the place in the queue up and uses nothing.
+    pub async fn start(&self) {
+        let shared = &*self.limiter.shared;
+        let _waiting = Waiting::new(shared);
+        let is_probe = self.is_probe();
+        // A probe does not queue: those before it wait for what only the probe can bring about.
+        let _next = match is_probe {
+            true => None,
+            false => Some(shared.starting.lock().await),
+        };
+        shared.wait_until(|state, now| state.try_start(is_probe, now)).await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(hold) = &mut self.limiter.shared.state().hold
+            && self.probe.is_some()
+            && hold.probing == self.probe
+        {
+            // It was never answered.
+            hold.probing = None;
+        } else {
+            return;
+        }
+        self.limiter.shared.changed.notify_waiters();
+    }
+}
+
+/// Counts one that waits to start, until it is dropped.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Waiting<'a> {
+        shared.state().waiting += 1;
+        Waiting(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.waiting -= 1;
+        let is_free = state.waiting == 0;
+        drop(state);
+        if is_free {
+            self.0.changed.notify_waiters();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the limiter's state")
+    }
+
+    /// Waits until `attempt` succeeds.
+    async fn wait_until<T>(&self, mut attempt: impl FnMut(&mut State, Instant) -> Result<T, Wait>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let waited_for = attempt(&mut self.state(), Instant::now());
+            match waited_for {
+                Ok(granted) => return granted,
+                Err(Wait::Until(until)) => tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = changed => {}
+                },
+                Err(Wait::Change) => changed.await,
+            }
+        }
+    }
 }
 
 impl Limiter {
@@ -98,42 +193,40 @@ impl Limiter {
             rate.is_finite() && rate > 0.0,
             "a rate is a positive number, not {rate}"
         );
+        let now = Instant::now();
         Limiter {
-            gate: tokio::sync::Mutex::new(()),
-            queued: AtomicUsize::new(0),
-            state: Mutex::new(State {
-                pace: Pace::new(rate, Instant::now()),
-                not_before: None,
-                hold: None,
+            shared: Arc::new(Shared {
+                acquiring: tokio::sync::Mutex::new(()),
+                starting: tokio::sync::Mutex::new(()),
+                state: Mutex::new(State {
+                    pace: Pace::new(rate, now),
+                    permits: Even::new(rate, now),
+                    waiting: 0,
+                    not_before: None,
+                    hold: None,
+                    probes: 0,
+                }),
+                changed: Notify::new(),
             }),
-            changed: Notify::new(),
         }
     }
 
-    /// Waits until a request may start. The request must start at once; a pass is not kept for later.
+    /// Waits for the permit to try a request.
     ///
     /// Dropping the future gives the place in the queue up and uses nothing.
-    pub async fn ready(&self) -> Pass {
-        // Nobody is before this one, and nothing to wait for: then the gate need not be closed behind it.
-        if self.queued.load(Ordering::Acquire) == 0
-            && let Ok(pass) = self.state().try_start(Instant::now())
-        {
-            return pass;
-        }
-        let _queued = Queued::new(&self.queued);
-        let _turn = self.gate.lock().await;
-        loop {
-            let changed = self.changed.notified();
-            let waited_for = self.state().try_start(Instant::now());
-            match waited_for {
-                Ok(pass) => return pass,
-                Err(Some(until)) => tokio::select! {
-                    () = sleep_until(until) => {}
-                    () = changed => {}
-                },
-                Err(None) => changed.await,
-            }
-        }
+    pub async fn acquire(&self) -> Permit {
+        let _next = self.shared.acquiring.lock().await;
+        let probe = self.shared.wait_until(State::try_acquire).await;
+        let limiter = self.clone();
+        Permit { limiter, probe }
+    }
+
+    /// Waits until a request may start that needs no connection, or has an open one: [`Limiter::acquire`] and
+    /// [`Permit::start`] in one.
+    pub async fn ready(&self) -> Permit {
+        let permit = self.acquire().await;
+        permit.start().await;
+        permit
     }
 
     /// The last starts, oldest first, as many as may share a second; none if the cap is so high (above 1000 a second)
@@ -155,7 +248,7 @@ impl Limiter {
         let ended = state.hold.take().is_some();
         drop(state);
         if ended {
-            self.changed.notify_one();
+            self.shared.changed.notify_waiters();
         }
         ended
     }
@@ -173,7 +266,7 @@ impl Limiter {
         let cap = state.pace.cap();
         let ended = state.hold.take().is_some();
         drop(state);
-        self.changed.notify_one();
+        self.shared.changed.notify_waiters();
         if is_crowded_now {
             tracing::warn!(
                 "too many requests, says the server, though no more than {cap} ever start within a second: most likely \
@@ -193,11 +286,11 @@ impl Limiter {
             state.hold = Some(Hold {
                 next_probe: Instant::now() + PROBE_FIRST.max(retry_after.unwrap_or_default()),
                 pause: PROBE_FIRST,
-                probing: false,
+                probing: None,
             });
         }
         drop(state);
-        self.changed.notify_one();
+        self.shared.changed.notify_waiters();
         begins
     }
 
@@ -206,9 +299,9 @@ impl Limiter {
         if let Some(hold) = &mut self.state().hold {
             hold.pause = (hold.pause * 2).min(PROBE_MAX);
             hold.next_probe = Instant::now() + hold.pause.max(retry_after.unwrap_or_default());
-            hold.probing = false;
+            hold.probing = None;
         }
-        self.changed.notify_one();
+        self.shared.changed.notify_waiters();
     }
 
     /// Whether the run is on hold.
@@ -227,28 +320,44 @@ impl Limiter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the limiter's state")
+        self.shared.state()
     }
 }
 
 impl State {
-    /// A pass, or when to ask again (`None`: when something changes).
-    fn try_start(&mut self, now: Instant) -> Result<Pass, Option<Instant>> {
+    /// A permit, with the number of the probe if it is one; or what to wait for.
+    fn try_acquire(&mut self, now: Instant) -> Result<Option<u64>, Wait> {
         let hold_until = match &self.hold {
-            Some(hold) if hold.probing => return Err(None),
-            hold => hold.as_ref().map(|hold| hold.next_probe),
+            Some(hold) if hold.probing.is_some() => return Err(Wait::Change),
+            Some(hold) => Some(hold.next_probe),
+            // Those who wait with a connection open go first.
+            None if self.waiting > 0 => return Err(Wait::Change),
+            None => None,
         };
-        if let Some(until) = self.not_before.max(hold_until).filter(|until| *until > now) {
-            return Err(Some(until));
+        // Looked at again soon if it is far away: the pace may have quickened.
+        let ahead = self.pace.next_start(now).checked_sub(AHEAD_MAX);
+        let ahead = ahead.map(|at| at.min(now + AHEAD_MAX));
+        let until = self.not_before.max(hold_until).max(ahead);
+        if let Some(until) = until.filter(|until| *until > now) {
+            return Err(Wait::Until(until));
         }
-        self.pace.try_start(now).map_err(Some)?;
-        if let Some(hold) = &mut self.hold {
-            hold.probing = true;
+        self.permits.check(now).map_err(Wait::Until)?;
+        let Some(hold) = &mut self.hold else {
+            return Ok(None);
+        };
+        self.probes += 1;
+        hold.probing = Some(self.probes);
+        Ok(hold.probing)
+    }
+
+    /// A start, or what to wait for. While the run is on hold only the probe starts.
+    fn try_start(&mut self, is_probe: bool, now: Instant) -> Result<(), Wait> {
+        if self.hold.is_some() && !is_probe {
+            return Err(Wait::Change);
         }
-        Ok(Pass {
-            is_probe: self.hold.is_some(),
-        })
+        if let Some(until) = self.not_before.filter(|until| *until > now) {
+            return Err(Wait::Until(until));
+        }
+        self.pace.try_start(now).map_err(Wait::Until)
     }
 }

@@ -35,6 +35,8 @@ use tokio::time::Instant;
 
 use super::window::Window;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How late a start may be without moving those after it. At 20 a second two starts are never closer than 40 ms.
 const LATENESS: Duration = Duration::from_millis(10);
 
@@ -111,7 +113,7 @@ impl Pace {
     pub fn try_start(&mut self, now: Instant) -> Result<(), Instant> {
         let level = self.level.at(now);
         let soon = now + WAIT_MAX;
-        let span = (Duration::from_secs(1) + MARGIN).div_f64(level);
+        let span = (SECOND + MARGIN).div_f64(level);
         // Where the cap is very high, as many starts may reach far back: those don't matter, and need not be kept.
         while self.starts.len() > KEPT && self.starts[0] + span <= now {
             self.starts.pop_front();
@@ -131,6 +133,17 @@ impl Pace {
             let _ = self.even.check(now);
         }
         Ok(())
+    }
+
+    /// About when the next request may start, by the rate as it is now.
+    pub fn next_start(&self, now: Instant) -> Instant {
+        let level = self.level.at(now);
+        let spaced = self.starts.back().map(|last| *last + SECOND.div_f64(self.rate * level));
+        let windowed = match self.starts.front() {
+            Some(first) if self.starts.len() >= self.cap() => Some(*first + SECOND.div_f64(level)),
+            _ => None,
+        };
+        spaced.max(windowed).unwrap_or(now)
     }
 
     /// The last starts, oldest first, as many as may share a second; none if that are more than [`KEPT`].
@@ -178,7 +191,7 @@ impl Pace {
 
 /// Governor, with a cost of several cells for one request: governor counts forgiveness in whole cells, and one
 /// request's worth would be too much at 20 a second.
-struct Even {
+pub(super) struct Even {
     rate: f64,
     cost: NonZeroU32,
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
@@ -186,8 +199,8 @@ struct Even {
 }
 
 impl Even {
-    fn new(rate: f64, now: Instant) -> Even {
-        let interval = (Duration::from_secs(1) + SPACING).div_f64(rate);
+    pub fn new(rate: f64, now: Instant) -> Even {
+        let interval = (SECOND + SPACING).div_f64(rate);
         let cost = interval.div_duration_f64(LATENESS).ceil().clamp(1.0, 1e9) as u32;
         let cell = (interval / cost).max(Duration::from_nanos(1));
         let forgiven = LATENESS.div_duration_f64(cell).floor() as u32;
@@ -204,7 +217,7 @@ impl Even {
         }
     }
 
-    fn check(&self, now: Instant) -> Result<(), Instant> {
+    pub fn check(&self, now: Instant) -> Result<(), Instant> {
         self.limiter
             .check_n(self.cost)
             .expect("the bucket holds more than one request")
@@ -312,8 +325,6 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn as_many_as_the_cap_take_a_second_and_longer_at_a_lower_level() {

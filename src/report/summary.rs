@@ -67,7 +67,6 @@ impl Tally {
             Event::Sent { at, is_retry } => {
                 self.requests += 1;
                 self.retries += u64::from(*is_retry);
-                self.retrying -= u64::from(*is_retry);
                 self.starts.push(*at);
                 let (first, last) = self.span.unwrap_or((*at, *at));
                 self.span = Some((first.min(*at), last.max(*at)));
@@ -79,9 +78,12 @@ impl Tally {
                 if let Some(code) = code {
                     *self.codes.entry(*code).or_default() += 1;
                 }
-                self.latencies.saturating_record(latency.as_micros() as u64);
+                if let Some(latency) = latency {
+                    self.latencies.saturating_record(latency.as_micros() as u64);
+                }
             }
             Event::Retrying => self.retrying += 1,
+            Event::Waited => self.retrying -= 1,
             Event::AlreadyDone(rows) => self.already_done += rows,
             Event::NotRun { was_retrying } => {
                 self.not_run += 1;

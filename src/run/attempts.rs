@@ -1,6 +1,8 @@
 //! One row's way from the gate to its outcome.
 
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use tokio::time::{Instant, sleep};
@@ -10,35 +12,69 @@ use super::lane::{Lane, Slot};
 use super::tries::{Next, Tries};
 use crate::client::code::{self, Class};
 use crate::client::verdict::Verdict;
-use crate::client::{Attempt, Service};
+use crate::client::{Attempt, Gate, Service};
 use crate::event::{Event, Outcome, Record};
-use crate::limiter::Pass;
+use crate::limiter::Permit;
 use crate::rows::Row;
 use crate::stop::Stop;
 
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes).
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
-/// The right to send one request now, with the slot that the request occupies and what it leaves on.
-pub(super) struct Granted<S: Service> {
-    pass: Pass,
+/// The right to try one request, with the slot that the request occupies.
+pub(super) struct Granted {
+    permit: Permit,
     slot: Slot,
-    lease: S::Lease,
 }
 
-impl<S: Service> Granted<S> {
-    /// First the slot and a connection, then the gate: what the gate grants must leave at once.
-    async fn wait(lane: &Lane<S>) -> Granted<S> {
+impl Granted {
+    async fn wait<S>(lane: &Lane<S>) -> Granted {
         let slot = lane.slot().await;
-        let lease = lane.service.lease().await;
-        let pass = lane.shared.limiter.ready().await;
-        Granted { pass, slot, lease }
+        let permit = lane.shared.limiter.acquire().await;
+        Granted { permit, slot }
     }
 
     /// For a row's first request, which waits besides until there is no suspicion against all rows.
-    pub async fn first(lane: &Lane<S>) -> Granted<S> {
+    pub async fn first<S>(lane: &Lane<S>) -> Granted {
         drop(lane.shared.suspicion.lock().await);
         Granted::wait(lane).await
+    }
+}
+
+/// What an attempt passes when its connection is open: the limiter; and everybody learns that it has started.
+struct Start<'a, S> {
+    lane: &'a Lane<S>,
+    permit: &'a Permit,
+    is_retry: bool,
+    has_started: AtomicBool,
+}
+
+impl<S: Send + Sync> Gate for Start<'_, S> {
+    async fn pass(&self) {
+        self.permit.start().await;
+    }
+
+    fn started(&self) {
+        self.has_started.store(true, Ordering::Relaxed);
+        let (at, is_retry) = (Instant::now(), self.is_retry);
+        self.lane.tell(Event::Sent { at, is_retry }, None);
+    }
+}
+
+impl<S> Start<'_, S> {
+    /// Completes when the attempt is to be given up: what has started is finished, unless the stop is at once.
+    async fn given_up(&self) {
+        let stopper = &self.lane.shared.stopper;
+        let not_started = async {
+            stopper.asked().await;
+            if self.has_started.load(Ordering::Relaxed) {
+                pending().await
+            }
+        };
+        tokio::select! {
+            () = stopper.asked_at_once() => {}
+            () = not_started => {}
+        }
     }
 }
 
@@ -52,26 +88,43 @@ pub(super) async fn work<S: Service>(lane: Arc<Lane<S>>) {
 
 /// Stays with the row until it has an outcome, or a stop comes first; gives the row's last event, and with an outcome the
 /// slot of its last request.
-async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) -> (Event, Option<Slot>) {
+async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> (Event, Option<Slot>) {
+    const NOT_RUN: (Event, Option<Slot>) = (Event::NotRun { was_retrying: false }, None);
     let shared = &*lane.shared;
     let mut tries = Tries::new(shared.limits.max_attempts);
     let mut first_failure = FirstFailure::default();
     let mut suspicion = None;
     loop {
-        let Granted { pass, slot, lease } = granted;
-        let started = Instant::now();
-        tries.sent += 1;
-        let is_retry = tries.sent > 1;
-        lane.tell(Event::Sent { at: started, is_retry }, None);
+        let Granted { permit, slot } = granted;
+        let start = Start {
+            lane,
+            permit: &permit,
+            is_retry: tries.sent > 0,
+            has_started: AtomicBool::new(false),
+        };
         let attempt = tokio::select! {
             biased;
-            () = shared.stopper.asked_at_once() => return (Event::NotRun { was_retrying: false }, None),
-            attempt = lane.service.attempt(&row, lease) => attempt,
+            () = start.given_up() => return NOT_RUN,
+            attempt = lane.service.attempt(&row, &start) => attempt,
         };
+        let Some(mut attempt) = attempt else {
+            drop(permit);
+            let permit = tokio::select! {
+                biased;
+                () = shared.stopper.asked() => return NOT_RUN,
+                permit = shared.limiter.acquire() => permit,
+            };
+            granted = Granted { permit, slot };
+            continue;
+        };
+        tries.sent += u32::from(attempt.started_at.is_some());
+        shared.health().allow_for_answers_so_far(&mut attempt.verdict);
         lane.tell(answered(&attempt), None);
         let verdict = &attempt.verdict;
         trace(&row, &tries, &attempt);
-        let for_free = note_health(lane, pass, started, verdict, &mut first_failure, tries.is_last());
+        let started_at = attempt.started_at.unwrap_or_else(Instant::now);
+        let for_free = note_health(lane, &permit, started_at, verdict, &mut first_failure, tries.is_last());
+        drop(permit);
         let (pause, is_suspect) = match tries.next(verdict, for_free) {
             Next::Settle(outcome) => {
                 let record = record(row, outcome, tries.sent, attempt);
@@ -80,7 +133,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) 
             Next::Stop => {
                 let why = why_no_row_can_succeed(&attempt);
                 shared.stopper.drain(Stop::Fatal { line: row.line, why });
-                return (Event::NotRun { was_retrying: false }, None);
+                return NOT_RUN;
             }
             Next::Again(pause) => (pause, false),
             Next::Suspect(pause) => (pause, true),
@@ -91,7 +144,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) 
         } else if suspicion.is_none() {
             suspicion = Some(tokio::select! {
                 biased;
-                () = shared.stopper.asked() => return (Event::NotRun { was_retrying: false }, None),
+                () = shared.stopper.asked() => return NOT_RUN,
                 guard = shared.suspicion.lock() => guard,
             });
         }
@@ -101,6 +154,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) 
             () = shared.stopper.asked() => return (Event::NotRun { was_retrying: true }, None),
             granted = async { sleep(pause).await; Granted::wait(lane).await } => granted,
         };
+        lane.tell(Event::Waited, None);
     }
 }
 
@@ -108,7 +162,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted<S>, lane: &Lane<S>) 
 /// the service is gone, so that the attempt does not count.
 fn note_health<S>(
     lane: &Lane<S>,
-    pass: Pass,
+    permit: &Permit,
     started: Instant,
     verdict: &Verdict,
     first_failure: &mut FirstFailure,
@@ -125,7 +179,7 @@ fn note_health<S>(
         Sign::Answers => limiter.accepted(),
         Sign::Limits => limiter.limited(started, verdict.retry_after),
         Sign::Fails => {
-            if pass.is_probe {
+            if permit.is_probe() {
                 limiter.probe_failed(verdict.retry_after);
             }
             false
@@ -160,7 +214,7 @@ fn answered(attempt: &Attempt) -> Event {
     Event::Answered {
         class: attempt.verdict.class,
         code: attempt.verdict.code,
-        latency: attempt.latency,
+        latency: attempt.started_at.map(|_| attempt.latency),
         clock_ahead: attempt.clock_ahead,
     }
 }
@@ -209,10 +263,7 @@ fn trace(row: &Row, tries: &Tries, attempt: &Attempt) {
 fn why_no_row_can_succeed(attempt: &Attempt) -> String {
     let verdict = &attempt.verdict;
     let Some(code) = verdict.code else {
-        return format!(
-            "{}; check the endpoint, or name the CA's certificate with --ca-cert",
-            verdict.message
-        );
+        return verdict.message.clone();
     };
     let (meaning, advice) = code::find(code).map_or(("", ""), |known| (known.meaning, known.advice));
     let mut why = format!("ZIM rejected it: code {code}, {meaning} ('{}')", verdict.message);

@@ -21,8 +21,19 @@ pub(super) struct Health {
     epoch: u64,
     /// Rows that met their first failure in this epoch.
     newly_failing: u32,
-    /// The first and the latest failure since the last answer, and what the latest one was.
-    failing: Option<(Instant, Instant, String)>,
+    /// What has failed since the last answer.
+    failing: Option<Failing>,
+    /// The service has answered in this run.
+    has_answered: bool,
+}
+
+/// Attempts that failed, with no answer between them.
+#[derive(Debug, Clone)]
+struct Failing {
+    first: Instant,
+    latest: Instant,
+    /// What the latest one came to.
+    verdict: Verdict,
 }
 
 /// What a row remembers: the epoch of its first failure.
@@ -52,8 +63,17 @@ pub(super) fn sign_of(verdict: &Verdict) -> Sign {
 }
 
 impl Health {
+    /// A certificate that is not trusted ends the run, unless the run has been answered before: then some of the servers
+    /// behind the endpoint have another one, or it has just run out, and that may be put right.
+    pub fn allow_for_answers_so_far(&self, verdict: &mut Verdict) {
+        if self.has_answered && verdict.transport == Some(Transport::Untrusted) {
+            verdict.class = Class::Busy;
+        }
+    }
+
     /// Takes note of an attempt. `true` if it makes an outage of what came before.
     pub fn note(&mut self, verdict: &Verdict, row: &mut FirstFailure, now: Instant) -> bool {
+        self.has_answered |= verdict.http.is_some();
         match sign_of(verdict) {
             Sign::Answers => {
                 if self.failing.take().is_some() {
@@ -78,8 +98,12 @@ impl Health {
     }
 
     fn note_failing(&mut self, verdict: &Verdict, now: Instant) {
-        let since = self.failing.as_ref().map_or(now, |(since, ..)| *since);
-        self.failing = Some((since, now, verdict.message.clone()));
+        let first = self.failing.as_ref().map_or(now, |failing| failing.first);
+        self.failing = Some(Failing {
+            first,
+            latest: now,
+            verdict: verdict.clone(),
+        });
     }
 
     /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row: it
@@ -88,12 +112,12 @@ impl Health {
         verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
     }
 
-    /// How long the service is known not to have answered, and what the latest failure was. While the run is on hold
+    /// How long the service is known not to have answered, and the latest failure. While the run is on hold
     /// that is until `now`; otherwise until the latest failure, for perhaps nothing has been sent since.
-    pub fn failing_for(&self, now: Instant, is_held: bool) -> Option<(Duration, &str)> {
-        let (since, latest, why) = self.failing.as_ref()?;
-        let until = if is_held { now } else { *latest };
-        Some((until - *since, why))
+    pub fn failing_for(&self, now: Instant, is_held: bool) -> Option<(Duration, &Verdict)> {
+        let failing = self.failing.as_ref()?;
+        let until = if is_held { now } else { failing.latest };
+        Some((until - failing.first, &failing.verdict))
     }
 }
 
@@ -101,7 +125,7 @@ impl Health {
 mod tests {
     use super::*;
     use crate::client::verdict::{judge, no_answer};
-    use hyper::StatusCode;
+    use reqwest::StatusCode;
 
     fn unreachable() -> Verdict {
         no_answer(Transport::Unreachable, "connection refused".into(), None)
@@ -158,9 +182,9 @@ mod tests {
         let mut health = Health::default();
         assert_eq!(health.failing_for(now, true), None);
         health.note(&unreachable(), &mut FirstFailure::default(), now);
-        let why = "connection refused";
-        assert_eq!(health.failing_for(later, true), Some((Duration::from_secs(5), why)));
-        assert_eq!(health.failing_for(later, false), Some((Duration::ZERO, why)));
+        let why = unreachable();
+        assert_eq!(health.failing_for(later, true), Some((Duration::from_secs(5), &why)));
+        assert_eq!(health.failing_for(later, false), Some((Duration::ZERO, &why)));
         health.note(&ok(), &mut FirstFailure::default(), later);
         assert_eq!(health.failing_for(later, true), None);
     }

@@ -1,5 +1,5 @@
-//! Joins the four stages: rows → limiter → client → report. The only place with tasks, channels and `select!`, but for the
-//! client's connections, which are opened ahead.
+//! Joins the four stages: rows → limiter → client → report. The only place with tasks and channels, but for
+//! the client's connections.
 //!
 //! A thread reads rows ahead, and workers take them from a queue, in file order: the one whose turn it is waits for a
 //! free place, then at the limiter's gate, sends at once, and stays with its row until the row has an outcome; between

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::attempts::clock_says;
+use crate::client::verdict::{Transport, Verdict};
 use crate::event::{Event, Outcome, Record};
 use crate::stop::{Stop, Stopper};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Policy {
     /// Looks at an event, after its record is written.
     pub fn note(&mut self, event: &Event, stopper: &Stopper) {
         match event {
-            Event::Settled(record) if record.attempts > 0 => {
+            Event::Settled(record) if !matches!(record.outcome, Outcome::Invalid | Outcome::Skipped) => {
                 self.note_failure(record, stopper);
                 self.note_first(record, stopper);
             }
@@ -105,17 +106,20 @@ impl Policy {
     }
 
     /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was.
-    pub fn check_time(&self, failing: Option<(Duration, &str)>, stopper: &Stopper) {
+    pub fn check_time(&self, failing: Option<(Duration, &Verdict)>, stopper: &Stopper) {
         if let Some(limit) = self.limits.max_duration
             && self.begun.elapsed() >= limit
         {
             stopper.drain(Stop::MaxDuration(limit));
         }
-        if let Some((time, why)) = failing
+        if let Some((time, latest)) = failing
             && time >= self.limits.give_up_after
         {
-            let (after, why) = (self.limits.give_up_after, why.to_owned());
-            stopper.drain(Stop::GaveUp { after, why });
+            let (after, why) = (self.limits.give_up_after, latest.message.clone());
+            stopper.drain(match latest.transport {
+                Some(Transport::Untrusted) => Stop::Untrusted { after, why },
+                _ => Stop::GaveUp { after, why },
+            });
         }
     }
 }

@@ -109,7 +109,7 @@ impl Reader {
 impl<S: Service> Lane<S> {
     /// The next row that is to be sent, and the right to send it now; `None` after the last, or after a stop. What is not
     /// to be sent is reported on the way.
-    pub(super) async fn next_row(&self) -> Option<(Row, Granted<S>)> {
+    pub(super) async fn next_row(&self) -> Option<(Row, Granted)> {
         let stopper = &self.shared.stopper;
         let mut rows = self.queue.rows.lock().await;
         loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::client::code::Class;
-use crate::client::verdict::Verdict;
+use crate::client::verdict::{Transport, Verdict};
 use crate::event::Outcome;
 
 /// The first pause before a row's next attempt; each further one is twice as long, plus up to as much again by chance.
@@ -72,6 +72,10 @@ impl Tries {
             Class::Rejected => Next::Settle(Outcome::Failed),
             Class::Fatal => Next::Stop,
             Class::Limited => Next::Again(self.pause(verdict)),
+            // Neither is the row's doing.
+            Class::Busy if matches!(verdict.transport, Some(Transport::Local | Transport::Untrusted)) => {
+                Next::Again(self.pause(verdict))
+            }
             Class::Busy if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
             Class::Busy => self.again_unless_used_up(verdict),
             Class::Unknown => {
@@ -119,7 +123,7 @@ impl Tries {
 mod tests {
     use super::*;
     use crate::client::verdict::judge;
-    use hyper::StatusCode;
+    use reqwest::StatusCode;
 
     fn answer(code: i64) -> Verdict {
         judge(StatusCode::OK, format!(r#"{{"Code":{code}}}"#).as_bytes(), None)

@@ -1,0 +1,288 @@
+//! Connections, and the moment at which a request is handed to one.
+//!
+//! The limiter's cap is kept only if a request leaves when the limiter lets it: not when a connection for it has been
+//! opened at last, after a handshake or a name look-up of any length. reqwest opens connections by itself; what makes
+//! the moment exact are two things:
+//!
+//! - a `connector_layer` that keeps a connection back when it is open, until the request has passed
+//!   [`Gate::pass`]. The request's future is not polled meanwhile, so no time-out of it counts the wait at the gate;
+//! - a `reqwest::Client` for each connection, used for one request at a time. With one client for all, a request
+//!   that waits for its own connection may take one that another request has just given back, and leave past the gate.
+//!
+//! hyper-util sends a request again by itself if its connection was closed before any of it was written. The server has not
+//! seen the first, and the second needs a new connection, so it passes the gate; there is no other re-send.
+
+use std::future::ready;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use reqwest::header::CONNECTION;
+use reqwest::{Client, ClientBuilder, Request, Response, StatusCode, Version, header::HeaderMap};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tower::{Layer, Service};
+
+use super::{Gate, SetupError};
+
+/// How long a connection may be idle and still be used: shorter than the idle time-outs of usual servers, so that a
+/// request hardly ever meets a connection that the server is just closing.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// The most of an answer that is read, in bytes. ZIM's are about a hundred.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Makes connections, and keeps those that are idle.
+pub(super) struct Connections {
+    build: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
+    /// The latest used last, and it is used next: so few are in use.
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A connection, or the place of one that is yet to be opened.
+pub(super) struct Connection {
+    client: Client,
+    /// Its connector has been asked for a connection since the last request.
+    connects: Arc<AtomicBool>,
+    /// Connections that are open and wait to be let go.
+    opened: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    /// Since when it is open and idle, as far as is known here.
+    idle_since: Option<Instant>,
+}
+
+/// An answer, read to its end, or to the most that is read of one.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// What became of a request.
+pub(super) enum Exchange {
+    Answered(Answer),
+    /// There is no whole answer; with the HTTP status, if at least the head arrived.
+    Failed(reqwest::Error, Option<u16>),
+    /// There is none within the time, counted from the start; likewise.
+    TimedOut(Option<u16>),
+    /// The connection grew old at the gate. Nothing was sent.
+    Expired,
+}
+
+impl Connections {
+    /// `build` makes the builder of a client, each time the same.
+    pub fn new(build: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Result<Connections, SetupError> {
+        let connections = Connections {
+            build: Box::new(build),
+            idle: Mutex::default(),
+        };
+        let first = connections
+            .create()
+            .map_err(|error| SetupError::Tls(error.to_string()))?;
+        connections.idle().push(first);
+        Ok(connections)
+    }
+
+    /// One that is open, if any is, as far as is known here.
+    pub fn take(&self) -> reqwest::Result<Connection> {
+        let mut idle = self.idle();
+        match idle.pop() {
+            Some(latest) if latest.idle_since.is_none_or(|since| since.elapsed() <= IDLE_MAX) => return Ok(latest),
+            // The others have been idle for even longer.
+            _ => idle.clear(),
+        }
+        drop(idle);
+        self.create()
+    }
+
+    /// Keeps one for the next request.
+    pub fn give_back(&self, connection: Connection) {
+        self.idle().push(connection);
+    }
+
+    fn create(&self) -> reqwest::Result<Connection> {
+        let (open, opened) = mpsc::unbounded_channel();
+        let connects = Arc::new(AtomicBool::new(false));
+        let layer = KeepBack {
+            connects: Arc::clone(&connects),
+            open,
+        };
+        let client = (self.build)()
+            .connector_layer(layer)
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(None)
+            .build()?;
+        Ok(Connection {
+            client,
+            connects,
+            opened,
+            idle_since: None,
+        })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // A stack of connections is never half changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Whether it is open, as far as is known here: a request can start at once, and after an exchange the next one can.
+    pub fn is_open(&self) -> bool {
+        self.idle_since.is_some()
+    }
+
+    /// Sends a request and reads its answer, and says when it started. If [`Connection::is_open`], the request must have
+    /// passed the gate. `time` is how long the answer may take.
+    pub async fn exchange(
+        &mut self,
+        request: Request,
+        gate: &impl Gate,
+        time: Duration,
+    ) -> (Exchange, Option<Instant>) {
+        // Until it is known whether the connection is still open.
+        let mut is_in_doubt = self.idle_since.take().is_some();
+        self.connects.store(false, Ordering::Relaxed);
+        let status = OnceLock::new();
+        let http = || status.get().map(StatusCode::as_u16);
+        let mut started_at: Option<Instant> = None;
+        let mut exchange = pin!(send(&self.client, request, &status));
+        let answered = loop {
+            let deadline = started_at.and_then(|at| at.checked_add(time));
+            tokio::select! {
+                biased;
+                answered = &mut exchange => break answered,
+                Some(let_go) = self.opened.recv() => {
+                    if timeout(IDLE_MAX, gate.pass()).await.is_err() {
+                        return (Exchange::Expired, None);
+                    }
+                    is_in_doubt = false;
+                    started_at = Some(Instant::now());
+                    gate.started();
+                    // Nobody but the exchange waits for it.
+                    let _ = let_go.send(());
+                }
+                // The exchange has been polled by now: either it has asked for a connection, or it needs none.
+                () = ready(()), if is_in_doubt => {
+                    is_in_doubt = false;
+                    if !self.connects.load(Ordering::Relaxed) {
+                        started_at = Some(Instant::now());
+                        gate.started();
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return (Exchange::TimedOut(http()), started_at);
+                }
+            }
+        };
+        match answered {
+            Ok((answer, may_go_on)) if started_at.is_some() => {
+                self.idle_since = may_go_on.then(Instant::now);
+                (Exchange::Answered(answer), started_at)
+            }
+            Ok((answer, _)) => {
+                // It has taken the connection that was in doubt, while another one was being opened.
+                gate.started();
+                (Exchange::Answered(answer), Some(Instant::now()))
+            }
+            Err(error) => (Exchange::Failed(error, http()), started_at),
+        }
+    }
+}
+
+/// The answer, and whether the connection can take another request. `status` is told as soon as it is known.
+async fn send(client: &Client, request: Request, status: &OnceLock<StatusCode>) -> reqwest::Result<(Answer, bool)> {
+    let mut response = client.execute(request).await?;
+    // It is set only here.
+    let _ = status.set(response.status());
+    let mut body = Vec::new();
+    let mut is_whole = false;
+    while body.len() <= BODY_MAX {
+        match response.chunk().await? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => {
+                is_whole = true;
+                break;
+            }
+        }
+    }
+    let may_go_on = is_whole && is_kept_alive(&response);
+    let answer = Answer {
+        status: response.status(),
+        headers: std::mem::take(response.headers_mut()),
+        body,
+    };
+    Ok((answer, may_go_on))
+}
+
+/// Whether the server leaves the connection open (RFC 9112, section 9.3).
+fn is_kept_alive(response: &Response) -> bool {
+    let says = |word: &str| {
+        let values = response.headers().get_all(CONNECTION).iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case(word))
+    };
+    match response.version() {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive"),
+    }
+}
+
+/// The layer around reqwest's connector.
+#[derive(Clone)]
+struct KeepBack {
+    connects: Arc<AtomicBool>,
+    open: mpsc::UnboundedSender<oneshot::Sender<()>>,
+}
+
+/// A connector that keeps back what it has connected until it is let go.
+#[derive(Clone)]
+struct KeptBack<S> {
+    connector: S,
+    layer: KeepBack,
+}
+
+// The types of reqwest's connector can't be named, so this is for any.
+impl<S> Layer<S> for KeepBack {
+    type Service = KeptBack<S>;
+
+    fn layer(&self, connector: S) -> KeptBack<S> {
+        KeptBack {
+            connector,
+            layer: self.clone(),
+        }
+    }
+}
+
+impl<S, R> Service<R> for KeptBack<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, destination: R) -> Self::Future {
+        self.layer.connects.store(true, Ordering::Relaxed);
+        let (connecting, open) = (self.connector.call(destination), self.layer.open.clone());
+        Box::pin(async move {
+            let connection = connecting.await?;
+            let (let_go, may_go) = oneshot::channel();
+            if open.send(let_go).is_ok() {
+                // An error is a request that was given up; hyper-util then keeps the connection.
+                let _ = may_go.await;
+            }
+            Ok(connection)
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! What went wrong when there is no answer, in words that an operator knows, and without any URL.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use super::proxy::Named;
+use super::verdict::{self, Transport, Verdict};
+
+const INCOMPLETE: &str = "connection closed before the answer was complete";
+
+/// What a request failed by, to be judged with what is known of the way.
+pub(super) struct Failure<'a> {
+    pub error: reqwest::Error,
+    /// The HTTP status, if at least the head of an answer arrived.
+    pub http: Option<u16>,
+    /// The proxy that is used.
+    pub proxy: Option<&'a Named>,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+}
+
+impl Failure<'_> {
+    pub fn verdict(&self) -> Verdict {
+        match self.error.is_connect() {
+            true => self.unreachable(),
+            false if self.error.is_builder() => {
+                verdict::no_answer(Transport::Broken, "the URL would be too long".into(), None)
+            }
+            false => self.broken(),
+        }
+    }
+
+    /// There was no connection.
+    fn unreachable(&self) -> Verdict {
+        if let Some(certificate) = causes(&self.error).find_map(certificate_error) {
+            let message = format!("the server's certificate is not trusted: {certificate}");
+            return verdict::no_answer(Transport::Untrusted, message, None);
+        }
+        // hyper-util's error for tunnels can't be named outside of it.
+        let is = |text: &str| causes(&self.error).any(|cause| cause.to_string() == text);
+        if let Some(proxy) = self.proxy
+            && is("tunnel error: proxy authorization required")
+        {
+            let variable = proxy.variable;
+            let message = format!(
+                "{proxy} wants a user and a password (HTTP 407); put the right ones into {variable}, as in \
+                 {variable}=http://user:password@host:port"
+            );
+            return verdict::no_answer(Transport::ProxyRefused, message, None);
+        }
+        if let Some(message) = causes(&self.error).find_map(local_error) {
+            return verdict::no_answer(Transport::Local, message, None);
+        }
+        let message = match known(&self.error) {
+            _ if self.error.is_timeout() => format!(
+                "can't connect: no connection within {}",
+                humantime::format_duration(self.connect_timeout)
+            ),
+            _ if is("tunnel error: unsuccessful") => {
+                "can't connect: the proxy refuses or can't reach the endpoint".into()
+            }
+            Some(known) => known,
+            None => format!("can't connect: {}", root_cause(&self.error)),
+        };
+        let through = self.proxy.map(|proxy| format!(", through {proxy}"));
+        verdict::no_answer(Transport::Unreachable, message + &through.unwrap_or_default(), None)
+    }
+
+    /// The connection gave no whole answer.
+    fn broken(&self) -> Verdict {
+        let hyper = causes(&self.error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        let message = known(&self.error).unwrap_or_else(|| match root_cause(&self.error).to_string() {
+            _ if hyper.is_some_and(hyper::Error::is_incomplete_message) => INCOMPLETE.to_owned(),
+            cause if hyper.is_some_and(hyper::Error::is_parse) => format!("the answer is not HTTP ({cause})"),
+            cause => cause,
+        });
+        verdict::no_answer(Transport::Broken, message, self.http)
+    }
+}
+
+/// What this machine has not enough of for another connection.
+fn local_error(cause: &(dyn StdError + 'static)) -> Option<String> {
+    match cause.downcast_ref::<io::Error>()?.raw_os_error()? {
+        libc::EMFILE | libc::ENFILE => Some("too many open files on this machine (ulimit -n)".to_owned()),
+        libc::EADDRNOTAVAIL => Some("no local address or port is free for another connection".to_owned()),
+        libc::ENOBUFS | libc::ENOMEM => Some("no memory is left on this machine for another connection".to_owned()),
+        _ => None,
+    }
+}
+
+/// What the system calls it, where operators have a word for it.
+fn known(error: &(dyn StdError + 'static)) -> Option<String> {
+    let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))?;
+    let word = match kind {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::UnexpectedEof => INCOMPLETE,
+        io::ErrorKind::BrokenPipe => "connection closed by the server",
+        _ => return None,
+    };
+    Some(word.to_owned())
+}
+
+/// Why a certificate is not trusted, and where `--ca-cert` is no help, what is.
+fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
+    // rustls's error travels inside one io::Error or several, whose `source()` skips what they wrap.
+    let mut inner = cause;
+    while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
+        inner = wrapped;
+    }
+    let rustls::Error::InvalidCertificate(reason) = inner.downcast_ref::<rustls::Error>()? else {
+        return None;
+    };
+    Some(match reason.to_string() {
+        // The error inside is one of webpki's, which is no dependency of this crate.
+        text if text.contains("CaUsedAsEndEntity") => {
+            "it is a certificate authority's own, as `openssl req -x509` makes them, and no server's; make one that says \
+             CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=…)"
+                .to_owned()
+        }
+        text => format!("{text}; check the endpoint, or name the CA's certificate with --ca-cert"),
+    })
+}
+
+/// The error, its cause, the cause of that, and so on.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&cause: &&'a (dyn StdError + 'static)| cause.source())
+}
+
+fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    causes(error).last().unwrap_or(error)
+}

@@ -1,0 +1,126 @@
+//! The proxy that the environment names.
+//!
+//! HTTP libraries ignore a setting that they can't read, and then send signed requests straight to the endpoint. Here such a
+//! setting is an error. What a setting means, and for which hosts `NO_PROXY` makes an exception, is still the library's to
+//! say: [`Matcher`] is the one that reqwest itself uses.
+
+use std::env;
+use std::fmt;
+
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::Proxy;
+use url::Url;
+
+use super::SetupError;
+
+/// Where the proxy of an `https` endpoint may be named; the first one that is set counts. Set but empty is not set.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// The way to the endpoint.
+#[derive(Debug, Clone)]
+pub(super) enum Route {
+    /// Straight, or as the system's settings say where it has some besides the environment.
+    Direct,
+    /// An exception, by `NO_PROXY`.
+    NoProxy,
+    /// Through a proxy.
+    Through {
+        /// With the user and the password, if there are any.
+        proxy: Proxy,
+        /// Without them.
+        named: Named,
+    },
+}
+
+/// A proxy in words: where it is, and who says so.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    url: String,
+    pub variable: &'static str,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {} ({})", self.url, self.variable)
+    }
+}
+
+/// The way to an `https` endpoint.
+pub(super) fn route(endpoint: &Url) -> Result<Route, SetupError> {
+    let set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let Some(variable) = VARIABLES.into_iter().find(set) else {
+        return Ok(Route::Direct);
+    };
+    let value = env::var(variable).map_err(|_| SetupError::Proxy(variable))?;
+    let no_proxy = ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .find_map(|name| env::var(name).ok());
+    through(endpoint, variable, &value, &no_proxy.unwrap_or_default())
+}
+
+fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, SetupError> {
+    let endpoint = endpoint.as_str().parse().map_err(|_| SetupError::Endpoint)?;
+    let intercept = Matcher::builder().all(value).build().intercept(&endpoint);
+    let url = intercept.ok_or(SetupError::Proxy(variable))?.uri().to_string();
+    if Matcher::builder()
+        .all(value)
+        .no(no_proxy)
+        .build()
+        .intercept(&endpoint)
+        .is_none()
+    {
+        return Ok(Route::NoProxy);
+    }
+    let proxy = Proxy::all(value).map_err(|_| SetupError::Proxy(variable))?;
+    let url = url.trim_end_matches('/').to_owned();
+    let named = Named { url, variable };
+    Ok(Route::Through { proxy, named })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(value: &str, no_proxy: &str) -> Result<Option<String>, SetupError> {
+        let endpoint = "https://zim-api.zego.im/".parse().unwrap();
+        match through(&endpoint, "HTTPS_PROXY", value, no_proxy)? {
+            Route::Through { named, .. } => Ok(Some(named.to_string())),
+            _ => Ok(None),
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_named_without_its_user_and_password() {
+        for (value, url) in [
+            ("http://user:s3cret@proxy.example:3128", "http://proxy.example:3128"),
+            ("https://proxy.example", "https://proxy.example"),
+            ("proxy.example:3128", "http://proxy.example:3128"),
+            ("socks5h://user:s3cret@127.0.0.1:1080", "socks5h://127.0.0.1:1080"),
+        ] {
+            let named = way(value, "localhost,example.com").unwrap();
+            assert_eq!(named.unwrap(), format!("the proxy {url} (HTTPS_PROXY)"));
+        }
+    }
+
+    #[test]
+    fn a_setting_that_can_t_be_used_is_an_error_that_does_not_show_it() {
+        for value in [
+            "http://us er:pw@proxy:1",
+            "socks://proxy:1",
+            "ftp://proxy",
+            "http://",
+            "://",
+        ] {
+            let error = way(value, "").unwrap_err();
+            assert!(matches!(error, SetupError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");
+            assert!(!error.to_string().contains("pw"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_makes_exceptions() {
+        for no_proxy in ["*", "zego.im", "a, .zego.im"] {
+            assert_eq!(way("http://proxy:1", no_proxy).unwrap(), None, "{no_proxy}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Which certificates are trusted: rustls with the system's roots.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+use super::SetupError;
+
+/// The configuration that all connections share, and with it their TLS sessions: trusts the system's roots, and the
+/// certificates in `ca_cert` (PEM) too.
+pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, SetupError> {
+    let provider = provider();
+    let failed = |error: rustls::Error| SetupError::Tls(error.to_string());
+    let verifier = match ca_cert {
+        None => Verifier::new(Arc::clone(&provider)).map_err(failed)?,
+        Some(pem) => {
+            let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<_, _>>()
+                .map_err(|_| SetupError::CaCert)?;
+            if certificates.is_empty() {
+                return Err(SetupError::CaCert);
+            }
+            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider)).map_err(|_| SetupError::CaCert)?
+        }
+    };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .dangerous() // rustls's word for any verifier but its own
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// For an endpoint that is not reached by TLS: trusts nobody, and reads no system's roots for that.
+pub(super) fn none() -> Result<ClientConfig, SetupError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SetupError::Tls(error.to_string()))?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// An embedding program may have chosen another provider for its process; it serves as well.
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default()
+        .cloned()
+        .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
+}
