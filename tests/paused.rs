@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "paused/connecting.rs"]
+mod connecting;
 #[path = "paused/strict.rs"]
 mod strict;
 
@@ -212,7 +214,7 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
     async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
         gate.pass().await;
         let sent_at = Instant::now();
-        gate.started();
+        gate.started(sent_at);
         let nth = {
             let mut sent = self.sent.lock().unwrap();
             sent.push((row.line, sent_at));
@@ -237,11 +239,24 @@ fn code(code: i64) -> Verdict {
     )
 }
 
-/// Runs `rows` rows against the service; gives the summary, what was sent, and the report's lines with their outcomes.
+/// Runs `rows` rows against the function at 20 a second; gives the summary, what was sent, and the report's lines with their
+/// outcomes.
 async fn run_all<F>(rows: usize, limits: Limits, answer: F) -> (Summary, Vec<(u64, Instant)>, HashMap<u64, String>)
 where
     F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static,
 {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let service = Scripted {
+        answer,
+        sent: Arc::clone(&sent),
+    };
+    let (summary, outcomes) = run_with(rows, 20.0, limits, service).await;
+    let sent = sent.lock().unwrap().clone();
+    (summary, sent, outcomes)
+}
+
+/// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
+async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service) -> (Summary, HashMap<u64, String>) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let mut csv = std::fs::File::create(path("rows.csv")).unwrap();
@@ -251,15 +266,11 @@ where
     }
     let source = Source::File(path("rows.csv"));
     let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse).unwrap();
-    let sent = Arc::new(Mutex::new(Vec::new()));
     let job = Job {
         plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
         total: Some(rows as u64),
-        limiter: Limiter::new(20.0),
-        services: vec![Scripted {
-            answer,
-            sent: Arc::clone(&sent),
-        }],
+        limiter: Limiter::new(rate),
+        services: vec![service],
         report: Report::new(
             files,
             (path("out.csv"), path("outside.csv")),
@@ -271,9 +282,7 @@ where
         begun: Instant::now(),
     };
     let summary = run(job).await.unwrap();
-    let outcomes = outcomes(&path("out.csv"));
-    let sent = sent.lock().unwrap().clone();
-    (summary, sent, outcomes)
+    (summary, outcomes(&path("out.csv")))
 }
 
 /// The outcome of each line; fails if a line is there twice.

@@ -2,25 +2,27 @@
 //!
 //! The limiter's cap is kept only if a request leaves when the limiter lets it: not when a connection for it has been
 //! opened at last, after a handshake or a name look-up of any length. reqwest opens connections by itself; what makes
-//! the moment exact are two things:
+//! the moment exact are three things:
 //!
 //! - a `connector_layer` that keeps a connection back when it is open, until the request has passed
 //!   [`Gate::pass`]. The request's future is not polled meanwhile, so no time-out of it counts the wait at the gate;
 //! - a `reqwest::Client` for each connection, used for one request at a time. With one client for all, a request
-//!   that waits for its own connection may take one that another request has just given back, and leave past the gate.
+//!   that waits for its own connection may take one that another request has just given back, and leave past the gate;
+//! - an empty body that tells when hyper looks at it, which is when it writes the request's head.
 //!
 //! hyper-util sends a request again by itself if its connection was closed before any of it was written. The server has not
 //! seen the first, and the second needs a new connection, so it passes the gate; there is no other re-send.
 
-use std::future::ready;
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::header::CONNECTION;
-use reqwest::{Client, ClientBuilder, Request, Response, StatusCode, Version, header::HeaderMap};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Bytes;
+use reqwest::header::{CONNECTION, HeaderMap};
+use reqwest::{Client, ClientBuilder, Request, Response, StatusCode, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::{Layer, Service};
@@ -44,8 +46,6 @@ pub(super) struct Connections {
 /// A connection, or the place of one that is yet to be opened.
 pub(super) struct Connection {
     client: Client,
-    /// Its connector has been asked for a connection since the last request.
-    connects: Arc<AtomicBool>,
     /// Connections that are open and wait to be let go.
     opened: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     /// Since when it is open and idle, as far as is known here.
@@ -103,19 +103,13 @@ impl Connections {
 
     fn create(&self) -> reqwest::Result<Connection> {
         let (open, opened) = mpsc::unbounded_channel();
-        let connects = Arc::new(AtomicBool::new(false));
-        let layer = KeepBack {
-            connects: Arc::clone(&connects),
-            open,
-        };
         let client = (self.build)()
-            .connector_layer(layer)
+            .connector_layer(KeepBack { open })
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(None)
             .build()?;
         Ok(Connection {
             client,
-            connects,
             opened,
             idle_since: None,
         })
@@ -137,13 +131,13 @@ impl Connection {
     /// passed the gate. `time` is how long the answer may take.
     pub async fn exchange(
         &mut self,
-        request: Request,
+        mut request: Request,
         gate: &impl Gate,
         time: Duration,
     ) -> (Exchange, Option<Instant>) {
-        // Until it is known whether the connection is still open.
-        let mut is_in_doubt = self.idle_since.take().is_some();
-        self.connects.store(false, Ordering::Relaxed);
+        self.idle_since = None;
+        let (departs, mut departed) = oneshot::channel();
+        *request.body_mut() = Some(reqwest::Body::wrap(Departing(Mutex::new(Some(departs)))));
         let status = OnceLock::new();
         let http = || status.get().map(StatusCode::as_u16);
         let mut started_at: Option<Instant> = None;
@@ -153,22 +147,18 @@ impl Connection {
             tokio::select! {
                 biased;
                 answered = &mut exchange => break answered,
-                Some(let_go) = self.opened.recv() => {
-                    if timeout(IDLE_MAX, gate.pass()).await.is_err() {
-                        return (Exchange::Expired, None);
-                    }
-                    is_in_doubt = false;
-                    started_at = Some(Instant::now());
-                    gate.started();
-                    // Nobody but the exchange waits for it.
-                    let _ = let_go.send(());
+                Ok(at) = &mut departed, if started_at.is_none() => {
+                    started_at = Some(at);
+                    gate.started(at);
                 }
-                // The exchange has been polled by now: either it has asked for a connection, or it needs none.
-                () = ready(()), if is_in_doubt => {
-                    is_in_doubt = false;
-                    if !self.connects.load(Ordering::Relaxed) {
-                        started_at = Some(Instant::now());
-                        gate.started();
+                Some(let_go) = self.opened.recv() => {
+                    // One that was opened for an earlier request is not needed any more.
+                    if started_at.is_none() && !let_go.is_closed() {
+                        if timeout(IDLE_MAX, gate.pass()).await.is_err() {
+                            return (Exchange::Expired, None);
+                        }
+                        // Somebody waits for it, or it is closed: then the next one is told.
+                        let _ = let_go.send(());
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -176,18 +166,42 @@ impl Connection {
                 }
             }
         };
+        if started_at.is_none()
+            && let Ok(at) = departed.try_recv()
+        {
+            started_at = Some(at);
+            gate.started(at);
+        }
         match answered {
-            Ok((answer, may_go_on)) if started_at.is_some() => {
+            Ok((answer, may_go_on)) => {
                 self.idle_since = may_go_on.then(Instant::now);
                 (Exchange::Answered(answer), started_at)
             }
-            Ok((answer, _)) => {
-                // It has taken the connection that was in doubt, while another one was being opened.
-                gate.started();
-                (Exchange::Answered(answer), Some(Instant::now()))
-            }
             Err(error) => (Exchange::Failed(error, http()), started_at),
         }
+    }
+}
+
+/// No body; it tells when hyper looks whether there is one: when it writes the request's head.
+struct Departing(Mutex<Option<oneshot::Sender<Instant>>>);
+
+impl Body for Departing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let departs = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // If nobody listens, the request has been given up.
+        let _ = departs.map(|departs| departs.send(Instant::now()));
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
     }
 }
 
@@ -234,7 +248,6 @@ fn is_kept_alive(response: &Response) -> bool {
 /// The layer around reqwest's connector.
 #[derive(Clone)]
 struct KeepBack {
-    connects: Arc<AtomicBool>,
     open: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
@@ -273,7 +286,6 @@ where
     }
 
     fn call(&mut self, destination: R) -> Self::Future {
-        self.layer.connects.store(true, Ordering::Relaxed);
         let (connecting, open) = (self.connector.call(destination), self.layer.open.clone());
         Box::pin(async move {
             let connection = connecting.await?;

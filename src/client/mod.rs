@@ -116,8 +116,8 @@ pub trait Gate: Send + Sync {
     /// Waits until the request may be handed to its connection.
     fn pass(&self) -> impl Future<Output = ()> + Send;
 
-    /// The request is handed over, now.
-    fn started(&self);
+    /// The request was handed over, at this moment.
+    fn started(&self, at: Instant);
 }
 
 /// No gate: requests start as soon as there is a connection.
@@ -126,7 +126,7 @@ pub struct Open;
 impl Gate for Open {
     async fn pass(&self) {}
 
-    fn started(&self) {}
+    fn started(&self, _: Instant) {}
 }
 
 /// What a run sends its rows to: [`Client`], or something that behaves like it.

@@ -103,11 +103,11 @@ impl Permit {
         self.probe.is_some()
     }
 
-    /// Waits until a request may be handed to its connection, which is to be open. That has to be done at once; it counts as
-    /// a start from now on. May be called again if the connection turns out to be closed.
+    /// Waits until a request may be handed to its connection, which is to be open, and says since when it may. That has to be
+    /// done at once; it counts as a start from then on. May be called again if the connection turns out to be closed.
     ///
     /// Dropping the future gives the place in the queue up and uses nothing.
-    pub async fn start(&self) {
+    pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
         let _waiting = Waiting::new(shared);
         let is_probe = self.is_probe();
@@ -116,7 +116,13 @@ impl Permit {
             true => None,
             false => Some(shared.starting.lock().await),
         };
-        shared.wait_until(|state, now| state.try_start(is_probe, now)).await;
+        shared.wait_until(|state, now| state.try_start(is_probe, now)).await
+    }
+
+    /// Says when a request was really handed to its connection, which was let through at `granted`: a process that was not
+    /// given the processor at once is late, and its next requests must not be the closer for it.
+    pub fn started(&self, granted: Instant, at: Instant) {
+        self.limiter.shared.state().pace.correct(granted, at);
     }
 }
 
@@ -350,14 +356,15 @@ impl State {
         Ok(hold.probing)
     }
 
-    /// A start, or what to wait for. While the run is on hold only the probe starts.
-    fn try_start(&mut self, is_probe: bool, now: Instant) -> Result<(), Wait> {
+    /// A start, now, or what to wait for. While the run is on hold only the probe starts.
+    fn try_start(&mut self, is_probe: bool, now: Instant) -> Result<Instant, Wait> {
         if self.hold.is_some() && !is_probe {
             return Err(Wait::Change);
         }
         if let Some(until) = self.not_before.filter(|until| *until > now) {
             return Err(Wait::Until(until));
         }
-        self.pace.try_start(now).map_err(Wait::Until)
+        self.pace.try_start(now).map_err(Wait::Until)?;
+        Ok(now)
     }
 }

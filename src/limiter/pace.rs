@@ -154,6 +154,14 @@ impl Pace {
         }
     }
 
+    /// A start that was granted then was really made at another time.
+    pub fn correct(&mut self, granted: Instant, at: Instant) {
+        if let Some(index) = self.starts.iter().rposition(|start| *start == granted) {
+            self.starts.remove(index);
+            self.push(at);
+        }
+    }
+
     /// Counts a start of somebody else with the same quota.
     pub fn foreign_start(&mut self, at: Instant) {
         self.push(at);
@@ -336,6 +344,18 @@ mod tests {
         pace.limited(zero, zero);
         let stretched = (SECOND + MARGIN).div_f64(1.0 - NUDGE);
         assert_eq!(pace.try_start(zero + SECOND), Err(zero + stretched));
+    }
+
+    #[test]
+    fn a_start_that_was_made_late_keeps_the_one_a_second_later_waiting() {
+        let zero = Instant::now();
+        let mut pace = Pace::new(1.0, zero);
+        assert_eq!(pace.try_start(zero), Ok(()));
+        pace.correct(zero, zero + SECOND / 2);
+        assert_eq!(
+            pace.try_start(zero + SECOND + MARGIN),
+            Err(zero + SECOND + MARGIN + SECOND / 2)
+        );
     }
 
     #[test]

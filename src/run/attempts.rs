@@ -1,8 +1,8 @@
 //! One row's way from the gate to its outcome.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::time::{Instant, sleep};
@@ -46,22 +46,32 @@ struct Start<'a, S> {
     lane: &'a Lane<S>,
     permit: &'a Permit,
     is_retry: bool,
+    /// When the limiter has let it through.
+    granted: Mutex<Option<Instant>>,
     has_started: AtomicBool,
 }
 
 impl<S: Send + Sync> Gate for Start<'_, S> {
     async fn pass(&self) {
-        self.permit.start().await;
+        let granted = self.permit.start().await;
+        *self.granted() = Some(granted);
     }
 
-    fn started(&self) {
+    fn started(&self, at: Instant) {
         self.has_started.store(true, Ordering::Relaxed);
-        let (at, is_retry) = (Instant::now(), self.is_retry);
+        let is_retry = self.is_retry;
+        if let Some(granted) = self.granted().take() {
+            self.permit.started(granted, at);
+        }
         self.lane.tell(Event::Sent { at, is_retry }, None);
     }
 }
 
 impl<S> Start<'_, S> {
+    fn granted(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Completes when the attempt is to be given up: what has started is finished, unless the stop is at once.
     async fn given_up(&self) {
         let stopper = &self.lane.shared.stopper;
@@ -100,6 +110,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
             lane,
             permit: &permit,
             is_retry: tries.sent > 0,
+            granted: Mutex::default(),
             has_started: AtomicBool::new(false),
         };
         let attempt = tokio::select! {

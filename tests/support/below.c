@@ -1,7 +1,7 @@
 /* What stands below the program, made to fail on demand: loaded with LD_PRELOAD, told what to do by files in $BELOW.
  *
  * Faults of clocks, disks and name servers come from the system, so this is where they are put in: the program under
- * test is the real one. `clock`, `write`, `sync`: a number; `names`, `truncate`: being there is enough; `syncs` is what
+ * test is the real one. `clock`, `write`, `sync`, `lookup`: a number; `names`, `address`, `truncate`: being there is enough; `syncs` is what
  * it writes itself. See below.rs for what each means.
  */
 #define _GNU_SOURCE
@@ -54,7 +54,15 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
     const char *end = node ? strstr(node, ".test") : NULL;
     if (!end || end[5]) return real(node, service, hints, result);
-    return told("names") ? EAI_AGAIN : real("127.0.0.1", service, hints, result);
+    if (told("names")) return EAI_AGAIN;
+    sleep(told("lookup"));
+    int found = real("127.0.0.1", service, hints, result);
+    struct addrinfo *before;
+    if (found == 0 && told("address") && real("127.0.0.2", service, hints, &before) == 0) {
+        before->ai_next = *result;
+        *result = before;
+    }
+    return found;
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {

@@ -49,6 +49,16 @@ impl Below {
         self.tell("names", i64::from(is_lost));
     }
 
+    /// Names that end with `.test` take so many seconds to be looked up.
+    pub fn slow_names(&self, seconds: i64) {
+        self.tell("lookup", seconds);
+    }
+
+    /// Names that end with `.test` have another address before loopback's: 127.0.0.2.
+    pub fn add_address(&self) {
+        self.tell("address", 1);
+    }
+
     /// The next write to a CSV is cut in half, those after it fail with this error number; 0 is no fault.
     pub fn fail_writes(&self, errno: i64) {
         self.tell("write", errno);

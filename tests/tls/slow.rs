@@ -1,0 +1,125 @@
+//! Connections that are slow to open: whatever the reason, requests start when they are handed to an open connection, and
+//! no second has more of them than the cap.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::below::Below;
+use super::support::{Call, Desk, Outcome, rows};
+use super::{Distance, TlsServer, named, new_key};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// As many arrivals as expected, and never more than 20 of them within a second: but for what the machine itself may delay
+/// a request by.
+#[track_caller]
+pub fn assert_within_cap(arrivals: &[Instant], expected: usize) {
+    let tolerance = Duration::from_millis(40);
+    assert_eq!(arrivals.len(), expected);
+    let closest = arrivals.windows(21).map(|some| some[20] - some[0]).min();
+    assert!(closest > Some(SECOND - tolerance), "21 within {closest:?}");
+}
+
+/// A server at this distance, with a certificate for 127.0.0.1 and `zim.test`, and a run of 60 rows against it. `prepare`
+/// gets the call and the server's port.
+fn clear_sixty_rows(
+    distance: Distance,
+    host: &str,
+    prepare: impl FnOnce(Call, u16) -> Call,
+) -> (TlsServer, Desk, Outcome) {
+    let key = new_key();
+    let certificate = named(&["127.0.0.1", "zim.test"])
+        .self_signed(&key)
+        .expect("it can sign itself");
+    let server = TlsServer::far_away(certificate.der().clone(), &key, distance);
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(60));
+    let ca_cert = desk.write("ca.pem", certificate.pem());
+    let call = desk
+        .clear_with(&format!("https://{host}:{}", server.address.port()), "rows.csv")
+        .flag("--ca-cert", ca_cert.to_str().expect("a plain path"))
+        .flag("--report", "out.csv")
+        .arg("--json");
+    let outcome = prepare(call, server.address.port()).run();
+    (server, desk, outcome)
+}
+
+#[track_caller]
+fn assert_all_cleared_within_cap(server: &TlsServer, outcome: &Outcome, requests: usize) {
+    outcome.assert_status(0);
+    let summary = outcome.summary();
+    summary.assert_counts(&[("ok", 60), ("requests", requests as u64), ("limited", 0)]);
+    let arrivals = server.arrivals.lock().expect("nobody panics with it");
+    assert_within_cap(&arrivals, requests);
+    let peak = summary.count("peak_1s");
+    assert!((19..=20).contains(&peak), "peak_1s {peak}");
+}
+
+#[test]
+fn handshakes_that_stall_at_the_beginning_let_nothing_through_at_once() {
+    let distance = Distance {
+        stall: 4 * SECOND,
+        ..Distance::default()
+    };
+    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    assert_all_cleared_within_cap(&server, &outcome, 60);
+}
+
+#[test]
+fn connections_that_each_take_seconds_let_nothing_through_at_once() {
+    let distance = Distance {
+        handshake: 4 * SECOND,
+        answer: Duration::from_millis(500),
+        ..Distance::default()
+    };
+    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    assert_all_cleared_within_cap(&server, &outcome, 60);
+}
+
+#[test]
+fn a_server_that_is_cut_off_and_comes_back_slowly_is_not_flooded() {
+    let distance = Distance {
+        stall: 3 * SECOND,
+        answer: Duration::from_millis(200),
+        cut_at: Some(30),
+        ..Distance::default()
+    };
+    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    outcome.assert_status(0);
+    let arrivals = server.arrivals.lock().expect("nobody panics with it");
+    // Those that were cut are sent again; some may have been on their way when it happened, and never arrived.
+    let requests = outcome.summary().count("requests") as usize;
+    assert!(
+        (61..=requests).contains(&arrivals.len()),
+        "{} of {requests}",
+        arrivals.len()
+    );
+    assert_within_cap(&arrivals, arrivals.len());
+    assert!(outcome.summary().count("peak_1s") <= 20);
+}
+
+#[test]
+fn names_that_take_seconds_to_look_up_let_nothing_through_at_once() {
+    let Some(below) = Below::new() else { return };
+    below.slow_names(4);
+    let (server, _desk, outcome) = clear_sixty_rows(Distance::default(), "zim.test", |call, _| below.under(call));
+    assert_all_cleared_within_cap(&server, &outcome, 60);
+}
+
+#[test]
+fn a_silent_address_is_passed_over_for_the_next_one_of_the_name() {
+    let Some(below) = Below::new() else { return };
+    below.add_address();
+    let mut silent = Vec::new();
+    let (server, _desk, outcome) = clear_sixty_rows(Distance::default(), "zim.test", |call, port| {
+        // A listener that takes nobody in: once its queue is full, whoever connects hears nothing.
+        let address = SocketAddr::from(([127, 0, 0, 2], port));
+        let listener = TcpListener::bind(address).expect("all of 127.0.0.0/8 is this machine");
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            silent.push(stream);
+        }
+        std::mem::forget(listener);
+        below.under(call).flag("--max-attempts", "1")
+    });
+    assert_all_cleared_within_cap(&server, &outcome, 60);
+}
