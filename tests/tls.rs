@@ -2,6 +2,10 @@
 
 #[path = "support/below.rs"]
 mod below;
+#[path = "tls/changing.rs"]
+mod changing;
+#[path = "tls/proxies.rs"]
+mod proxies;
 #[path = "support/say.rs"]
 mod say;
 #[path = "tls/slow.rs"]
@@ -214,6 +218,17 @@ fn a_self_signed_certificate_stops_the_run_unless_it_is_trusted_by_name() {
     let desk = Desk::new();
     clear(&desk, &server, Some(&certificate.pem())).assert_status(0);
     assert_eq!((server.requests.load(SeqCst), desk.report().len()), (100, 100));
+}
+
+#[test]
+fn a_certificate_authority_s_own_certificate_as_a_server_s_is_told_by_what_to_make_instead() {
+    let (authority, desk) = (Authority::new(), Desk::new());
+    let server = TlsServer::start(authority.0.der().clone(), authority.0.key());
+    let outcome = clear(&desk, &server, Some(&authority.pem()));
+    outcome
+        .assert_status(6)
+        .assert_tells(&["basicConstraints=critical,CA:FALSE"]);
+    assert!(!outcome.stderr.contains("CaUsedAsEndEntity"), "{}", outcome.stderr);
 }
 
 #[test]
