@@ -444,3 +444,70 @@ fn a_wrong_secret_costs_a_handful_of_requests_however_slow_the_answers() {
         }
     });
 }
+
+#[test]
+fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
+    for (status, body) in [(200, "<html>please log in</html>"), (403, "no"), (404, ""), (302, "")] {
+        in_paused_time(async move {
+            let begun = Instant::now();
+            let (summary, sent, outcomes) = run_all(300, Limits::default(), move |_, _| {
+                let page = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), None);
+                match begun.elapsed().as_secs() {
+                    2..600 => (Duration::from_millis(5), page),
+                    _ => (Duration::from_millis(30), code(0)),
+                }
+            })
+            .await;
+            assert_eq!((summary.ok, summary.exit, outcomes.len()), (300, 0, 300), "{summary:?}");
+            let meanwhile = sent
+                .iter()
+                .filter(|(_, at)| (2..600).contains(&(*at - begun).as_secs()));
+            assert!(meanwhile.count() < 60, "single probes");
+        });
+    }
+}
+
+#[test]
+fn a_page_that_answers_a_probe_does_not_end_the_hold() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let (summary, _, _) = run_all(200, Limits::default(), move |_, _| match begun.elapsed().as_secs() {
+            2..60 => (Duration::from_millis(5), judge(StatusCode::BAD_GATEWAY, b"", None)),
+            60..120 => (Duration::from_millis(5), judge(StatusCode::NOT_FOUND, b"", None)),
+            _ => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
+    });
+}
+
+#[test]
+fn signatures_that_are_refused_for_a_few_seconds_in_mid_run_end_nothing() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let (summary, sent, _) = run_all(200, Limits::default(), move |_, _| match begun.elapsed().as_secs() {
+            2..12 => (Duration::from_millis(30), code(100_000_004)),
+            _ => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
+        let meanwhile = sent.iter().filter(|(_, at)| (2..12).contains(&(*at - begun).as_secs()));
+        assert!(meanwhile.count() < 20);
+    });
+}
+
+#[test]
+fn signatures_that_stay_refused_end_the_run_within_minutes() {
+    in_paused_time(async {
+        let begun = Instant::now();
+        let (summary, _, outcomes) = run_all(200, Limits::default(), move |row, _| {
+            (
+                Duration::from_millis(30),
+                code(if row.line < 50 { 0 } else { 100_000_005 }),
+            )
+        })
+        .await;
+        assert_eq!((summary.exit, summary.not_run + outcomes.len() as u64), (6, 200));
+        assert!(begun.elapsed() < Duration::from_secs(200), "{:?}", begun.elapsed());
+    });
+}

@@ -136,7 +136,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
         let started_at = attempt.started_at.unwrap_or_else(Instant::now);
         let for_free = note_health(lane, &permit, started_at, verdict, &mut first_failure, tries.is_last());
         drop(permit);
-        let (pause, is_suspect) = match tries.next(verdict, for_free) {
+        let (pause, is_suspect) = match tries.next(verdict, for_free, shared.health().has_been_let_in()) {
             Next::Settle(outcome) => {
                 let record = record(row, outcome, tries.sent, attempt);
                 return (Event::Settled(Box::new(record)), Some(slot));

@@ -25,6 +25,8 @@ pub(super) struct Health {
     failing: Option<Failing>,
     /// The service has answered in this run.
     has_answered: bool,
+    /// ZIM has taken a signature of this run's.
+    has_been_let_in: bool,
 }
 
 /// Attempts that failed, with no answer between them.
@@ -55,6 +57,8 @@ pub(super) fn sign_of(verdict: &Verdict) -> Sign {
     match verdict.class {
         Class::Busy => Sign::Fails,
         Class::Limited => Sign::Limits,
+        // Not ZIM's: a page of a portal or a gateway, which says nothing about the row.
+        Class::Unknown if verdict.code.is_none() => Sign::Fails,
         // An untrusted certificate is an answer too, and a final one.
         Class::Ok | Class::Outside | Class::Rejected | Class::Resign | Class::Setup | Class::Fatal | Class::Unknown => {
             Sign::Answers
@@ -71,9 +75,15 @@ impl Health {
         }
     }
 
+    /// Whether the app, the secret and the clock were right at some time in this run.
+    pub fn has_been_let_in(&self) -> bool {
+        self.has_been_let_in
+    }
+
     /// Takes note of an attempt. `true` if it makes an outage of what came before.
     pub fn note(&mut self, verdict: &Verdict, row: &mut FirstFailure, now: Instant) -> bool {
         self.has_answered |= verdict.http.is_some();
+        self.has_been_let_in |= matches!(verdict.class, Class::Ok | Class::Outside | Class::Rejected);
         match sign_of(verdict) {
             Sign::Answers => {
                 if self.failing.take().is_some() {
@@ -146,6 +156,23 @@ mod tests {
         for nth in 2..=MANY {
             let outage = health.note(&unreachable(), &mut FirstFailure::default(), now);
             assert_eq!(outage, nth == MANY, "row {nth}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_not_zim_s_make_an_outage_and_unknown_codes_of_zim_s_don_t() {
+        let now = Instant::now();
+        let pages = [200, 302, 403, 404].map(|status| StatusCode::from_u16(status).unwrap());
+        for status in pages {
+            let mut health = Health::default();
+            for nth in 1..=MANY {
+                let page = judge(status, b"<html>", None);
+                assert_eq!(health.note(&page, &mut FirstFailure::default(), now), nth == MANY);
+                assert_eq!(sign_of(&page), Sign::Fails);
+            }
+            let unknown = judge(status, br#"{"Code":424242}"#, None);
+            assert!(!health.note(&unknown, &mut FirstFailure::default(), now));
+            assert_eq!(health.failing_for(now, true), None);
         }
     }
 

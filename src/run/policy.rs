@@ -15,14 +15,17 @@ const FIRST_ROWS: u64 = 20;
 /// A clock further off than this is worth a warning, in seconds. ZIM refuses signatures at ten minutes.
 const CLOCK_OFF: u64 = 60;
 
+/// Servers' clocks may differ among themselves; no more than one warning in this time.
+const CLOCK_WARNED_EVERY: Duration = Duration::from_secs(60);
+
 /// Watches the events for a reason to stop.
 pub(super) struct Policy {
     limits: Limits,
     begun: Instant,
     failed: u64,
     first: FirstRows,
-    /// The clock's error that was warned of, in seconds.
-    clock_warned: Option<i64>,
+    /// The clock's error that was warned of, in seconds, and when.
+    clock_warned: Option<(i64, Instant)>,
 }
 
 /// The answer that all rows had so far, while that may be a reason to stop.
@@ -98,9 +101,9 @@ impl Policy {
     fn note_clock(&mut self, seconds: i64) {
         let is_news = self
             .clock_warned
-            .is_none_or(|warned| warned.abs_diff(seconds) > CLOCK_OFF);
+            .is_none_or(|(warned, at)| warned.abs_diff(seconds) > CLOCK_OFF && at.elapsed() >= CLOCK_WARNED_EVERY);
         if seconds.unsigned_abs() > CLOCK_OFF && is_news {
-            self.clock_warned = Some(seconds);
+            self.clock_warned = Some((seconds, Instant::now()));
             tracing::warn!("{}; at ten minutes ZIM refuses every signature", clock_says(seconds));
         }
     }

@@ -20,6 +20,10 @@ const UNKNOWN_TRIES: u32 = 3;
 /// How often an answer of class `setup` is tried in all.
 const SETUP_TRIES: u32 = 4;
 
+/// How often a refused signature is tried in all when ZIM has taken others in this run: for about a minute, in which a clock
+/// that has jumped may be put right.
+const RESIGN_TRIES: u32 = 8;
+
 /// A row's tries so far.
 pub(super) struct Tries {
     max_attempts: u32,
@@ -29,7 +33,7 @@ pub(super) struct Tries {
     used: u32,
     unknown: u32,
     setup: u32,
-    resigned: bool,
+    resigned: u32,
     pauses: ExponentialBackoff,
 }
 
@@ -54,7 +58,7 @@ impl Tries {
             used: 0,
             unknown: 0,
             setup: 0,
-            resigned: false,
+            resigned: 0,
             pauses: ExponentialBuilder::new()
                 .with_min_delay(PAUSE_FIRST)
                 .with_max_delay(PAUSE_MAX)
@@ -64,8 +68,9 @@ impl Tries {
         }
     }
 
-    /// Decides. `for_free`: the service is gone, so the attempt does not count.
-    pub fn next(&mut self, verdict: &Verdict, for_free: bool) -> Next {
+    /// Decides. `for_free`: the service is gone, so the attempt does not count. `was_let_in`: ZIM has taken a signature of
+    /// this run's before.
+    pub fn next(&mut self, verdict: &Verdict, for_free: bool, was_let_in: bool) -> Next {
         match verdict.class {
             Class::Ok => Next::Settle(Outcome::Ok),
             Class::Outside => Next::Settle(Outcome::Outside),
@@ -76,7 +81,7 @@ impl Tries {
             Class::Busy if matches!(verdict.transport, Some(Transport::Local | Transport::Untrusted)) => {
                 Next::Again(self.pause(verdict))
             }
-            Class::Busy if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
+            Class::Busy | Class::Unknown if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
             Class::Busy => self.again_unless_used_up(verdict),
             Class::Unknown => {
                 self.unknown += 1;
@@ -85,10 +90,13 @@ impl Tries {
                     _ => self.again_unless_used_up(verdict),
                 }
             }
-            Class::Resign if self.resigned => Next::Stop,
             Class::Resign => {
-                self.resigned = true;
-                Next::Suspect(Duration::ZERO)
+                self.resigned += 1;
+                match (self.resigned, was_let_in) {
+                    (1, _) => Next::Suspect(Duration::ZERO),
+                    (2..RESIGN_TRIES, true) => Next::Suspect(self.pause(verdict)),
+                    _ => Next::Stop,
+                }
             }
             Class::Setup => {
                 self.setup += 1;
@@ -133,7 +141,7 @@ mod tests {
     fn end_of(code: i64, max_attempts: u32) -> (u32, Next) {
         let mut tries = Tries::new(max_attempts);
         for sent in 1..=100 {
-            match tries.next(&answer(code), false) {
+            match tries.next(&answer(code), false, false) {
                 Next::Again(_) | Next::Suspect(_) => {}
                 end => return (sent, end),
             }
@@ -159,14 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_is_tried_for_a_minute_if_others_were_taken() {
+        let mut tries = Tries::new(1);
+        let (mut sent, mut waited) = (1, Duration::ZERO);
+        while let Next::Suspect(pause) = tries.next(&answer(100000004), false, true) {
+            (sent, waited) = (sent + 1, waited + pause);
+        }
+        assert_eq!(sent, RESIGN_TRIES);
+        assert!((30..130).contains(&waited.as_secs()), "{waited:?}");
+    }
+
+    #[test]
     fn limited_answers_and_an_outage_use_up_nothing() {
         let mut tries = Tries::new(2);
         for _ in 0..20 {
-            assert!(matches!(tries.next(&answer(7), false), Next::Again(_)));
-            assert_eq!(tries.next(&answer(1), true), Next::Again(Duration::ZERO));
+            assert!(matches!(tries.next(&answer(7), false, false), Next::Again(_)));
+            assert_eq!(tries.next(&answer(1), true, false), Next::Again(Duration::ZERO));
         }
-        assert!(matches!(tries.next(&answer(1), false), Next::Again(_)));
-        assert_eq!(tries.next(&answer(1), false), Next::Settle(Outcome::Failed));
+        assert!(matches!(tries.next(&answer(1), false, false), Next::Again(_)));
+        assert_eq!(tries.next(&answer(1), false, false), Next::Settle(Outcome::Failed));
     }
 
     #[test]
@@ -174,7 +193,7 @@ mod tests {
         let mut tries = Tries::new(100);
         for doubling in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let least = PAUSE_FIRST * doubling;
-            let Next::Again(pause) = tries.next(&answer(1), false) else {
+            let Next::Again(pause) = tries.next(&answer(1), false, false) else {
                 panic!()
             };
             assert!(
@@ -184,7 +203,7 @@ mod tests {
         }
         let mut asked = answer(1);
         asked.retry_after = Some(Duration::from_secs(200));
-        let Next::Again(pause) = Tries::new(100).next(&asked, false) else {
+        let Next::Again(pause) = Tries::new(100).next(&asked, false, false) else {
             panic!()
         };
         assert_eq!(pause, Duration::from_secs(200));
