@@ -6,20 +6,25 @@ RUNS is 3 unless it is said, the parts are these, all of them unless some are na
   cap       200 requests at 20 a second to a server that takes 20 in any second and answers after 30 ms, the built-in
             simulator: how many a second it accepts, and how many it refuses (5 minutes for 3 runs)
   judge     the same with a strict server that is not ours, benches/strict_server.py (5 minutes)
-  uncapped  how many rows a second, with signing, JSON, report and outside log, beside the bare requests a second of oha
+  slow      connections that are slow to open: the most requests in any second that arrived, and that the run says it started
+  uncapped  how many rows a second, with signing, JSON, report and outside log, beside the bare requests a second of oha and of
+            a loop around reqwest
   row       a run of one row beside a call of curl, by http and https
   memory    the most memory that is resident, and what grows by the row
-  cost      processor time and bytes for a row at a modest rate
+  cost      processor time, beside oha's for a request, and bytes for a row at a modest rate
 
 Each figure is the median of RUNS runs, taken in turns. Peers that are not installed are left out. Everything stays on 127.0.0.1.
-ROWS=N uses N rows in the place of 400 000 in uncapped.
+ROWS=N uses N rows in the place of 400 000 in uncapped. ZIM_BATCH=FILE measures that program instead of the one that is built here,
+to have an earlier one beside it.
 """
 
+import asyncio
 import calendar
 import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -29,11 +34,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/zim-batch"
+BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+BIN = Path(os.environ.get("ZIM_BATCH", BUILT / "zim-batch"))
 APP, SECRET = "12345", "9193cc662a4c0ec135ec71fb57194b38"
 ANSWER = '{"Code":0,"Message":"success","RequestId":"343649807833778782"}'
 CALLS = 200
@@ -136,7 +143,7 @@ def nginx(work, workers=1, tls=False, log=None):
         worker_processes {workers}; daemon off; pid {work}/nginx.pid; error_log stderr crit;
         events {{}}
         http {{
-          log_format bytes '$request_length $bytes_sent';
+          log_format bytes '$request_length $bytes_sent $msec';
           access_log {f'{log} bytes' if log else 'off'};
           keepalive_requests 1000000000;
           server {{
@@ -259,37 +266,130 @@ def judge(work, runs):
     at_the_cap(work, runs, by_another, "limits' moving window behind aiohttp")
 
 
+class Forwarder:
+    """Between a run and a server: how a connection is slow to open. `stall`: nothing passes before that many seconds after the first
+    connection. `each`: nothing passes in the first seconds of each connection. `way`: seconds that everything takes, each way.
+    `cut`: after so many seconds all connections are cut, and nothing passes for `stall` seconds again."""
+
+    def __init__(self, port, stall=0, each=0, way=0, cut=None):
+        self.port, self.stall, self.each, self.way, self.cut = port, stall, each, way, cut
+        self.opens_at, self.open, self.loop = None, set(), asyncio.new_event_loop()
+        self.server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0))
+        self.listens_at = self.server.sockets[0].getsockname()[1]
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    async def serve(self, reader, writer):
+        now = self.loop.time()
+        if self.opens_at is None:
+            self.opens_at = now + self.stall
+            if self.cut is not None:
+                self.loop.call_later(self.cut, self.cut_all)
+        self.open.add(writer)
+        await asyncio.sleep(max(self.opens_at - now, self.each))
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection("127.0.0.1", self.port)
+            self.open.add(back)
+            await asyncio.gather(self.copy(reader, back), self.copy(there, writer))
+
+    async def copy(self, reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                self.loop.call_later(self.way, writer.write, data)
+            self.loop.call_later(self.way, writer.close)
+
+    def cut_all(self):
+        self.opens_at = self.loop.time() + self.stall
+        for writer in self.open:
+            writer.transport.abort()
+        self.open.clear()
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def most_in_a_second(times):
+    """The most in any second, and how many a server would have refused that takes 20 in any second."""
+    times, taken, refused = sorted(times), [], 0
+    most = max(sum(1 for time in times[nth:nth + 400] if time < first + 1) for nth, first in enumerate(times))
+    for time in times:
+        taken = [earlier for earlier in taken if earlier > time - 1]
+        refused += len(taken) >= 20
+        taken += [time] * (len(taken) < 20)
+    return most, refused
+
+
+def slow(work, runs):
+    if not all(map(shutil.which, ("nginx", "openssl"))):
+        return print("\nslow: left out, it needs nginx and openssl")
+    make_certificate(work)
+    rows = write_rows(work / "slow.csv", 240)
+    print(f"\nconnections that are slow to open, TLS, 240 rows at 20 a second\n{'':38}{'arrived':>9}{'peak_1s':>9}{'refused':>9}{'a second':>10}")
+    for name, how in (
+        ("quiet", {}),
+        ("150 ms there and back", {"way": 0.075}),
+        ("nothing passes for the first 8 s", {"stall": 8}),
+        ("each connection takes 4 s", {"each": 4}),
+        ("cut after 5 s, nothing passes for 3 s", {"stall": 3, "cut": 5}),
+    ):
+        found = []
+        for _ in range(runs):
+            log = work / "arrivals.log"
+            log.unlink(missing_ok=True)
+            with nginx(work, tls=True, log=log) as port:
+                forwarder = Forwarder(port, **how)
+                summary = zim_batch(work, rows, forwarder.listens_at, "--ca-cert", work / "cert.pem", scheme="https")[3]
+                forwarder.close()
+                forget_turn(forwarder.listens_at)
+            if summary["ok"] != 240:
+                sys.exit(f"not all were answered: {summary}")
+            arrived, refused = most_in_a_second([float(line.split()[2]) for line in open(log)])
+            found.append((arrived, summary["peak_1s"], refused, summary["rate"]))
+        arrived, peak, refused, rate = (max(figures) for figures in zip(*found))
+        print(f"{name:38}{arrived:9}{peak:9}{refused:9}{rate:10.2f}")
+    print(f"the worst of {runs} runs; refused: what a server would have refused that takes 20 in any second")
+
+
+def make_certificate(work):
+    # No authority of its own: rustls takes none for a server's certificate.
+    extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    files = ["-keyout", work / "key.pem", "-out", work / "cert.pem"]
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    run([*request, "-subj", "/CN=127.0.0.1", *extensions, *files], stderr=subprocess.DEVNULL)
+
+
 def uncapped(work, runs):
     if not all(map(shutil.which, ("oha", "nginx", "time"))):
         return print("\nuncapped: left out, it needs oha, nginx and GNU time")
     rows = write_rows(work / "many.csv", MANY)
     print(f"\nuncapped, {MANY} rows, 64 in flight, nginx on the same machine, {os.cpu_count()} cores")
-    print(f"{'':24}{'zim-batch':^37}{'oha':^28}")
-    print(f"{'nginx':24}{'a second':>14}{'CPU µs each':>14}{'peak MB':>9}{'a second':>14}{'CPU µs each':>14}{'ratio':>8}")
+    print(f"{'':24}{'zim-batch':^37}{'oha':^28}{'':8}{'bare reqwest':^28}")
+    columns = f"{'a second':>14}{'CPU µs each':>14}"
+    print(f"{'nginx':24}{columns}{'peak MB':>9}{columns}{'ratio':>8}{columns}")
     for workers in (1, "auto"):
         pairs = []
         for _ in range(runs):
             with nginx(work, workers) as port:
                 flags = ("--rate", "1000000", "--max-in-flight", "64")
                 _, cpu, peak, summary = zim_batch(work, rows, port, *flags, watch=True)
-                _, bare_cpu, _, out = run(["oha", "-n", str(MANY), "-c", "64", "--no-tui", signed_url(port)])
+                _, oha_cpu, _, out = run(["oha", "-n", str(MANY), "-c", "64", "--no-tui", signed_url(port)])
+                _, bare_cpu, _, bare = run([BUILT / "examples/bare_reqwest", signed_url(port), str(MANY), "64"])
             if summary["ok"] != MANY or f"[200] {MANY} responses" not in out:
                 sys.exit(f"not all were answered: {summary}\n{out}")
-            ours, bare = MANY / summary["elapsed_s"], float(re.search(r"Requests/sec:\s*([\d.]+)", out)[1])
-            pairs.append((ours, 1e6 * cpu / MANY, peak / 1e6, bare, 1e6 * bare_cpu / MANY, ours / bare))
-        ours, cpu, peak, bare, bare_cpu, ratio = map(statistics.median, zip(*pairs))
-        print(f"{f'worker_processes {workers}':24}{ours:14.0f}{cpu:14.1f}{peak:9.1f}{bare:14.0f}{bare_cpu:14.1f}{ratio:8.2f}")
-    print("ratio: the median of the pairs'")
+            ours, oha = MANY / summary["elapsed_s"], float(re.search(r"Requests/sec:\s*([\d.]+)", out)[1])
+            each = [1e6 * whole / MANY for whole in (cpu, oha_cpu, bare_cpu)]
+            pairs.append((ours, each[0], peak / 1e6, oha, each[1], ours / oha, float(bare.split()[0]), each[2]))
+        ours, cpu, peak, oha, oha_cpu, ratio, bare, bare_cpu = map(statistics.median, zip(*pairs))
+        print(
+            f"{f'worker_processes {workers}':24}{ours:14.0f}{cpu:14.1f}{peak:9.1f}{oha:14.0f}{oha_cpu:14.1f}{ratio:8.2f}"
+            f"{bare:14.0f}{bare_cpu:14.1f}"
+        )
+    print("ratio: zim-batch to oha, the median of the pairs'")
 
 
 def row(work, runs):
     if not all(map(shutil.which, ("curl", "nginx", "openssl"))):
         return print("\nrow: left out, it needs curl, nginx and openssl")
-    # No authority of its own: rustls takes none for a server's certificate.
-    extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
-    files = ["-keyout", work / "key.pem", "-out", work / "cert.pem"]
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    run([*request, "-subj", "/CN=127.0.0.1", *extensions, *files], stderr=subprocess.DEVNULL)
+    make_certificate(work)
     rows = write_rows(work / "one.csv", 1)
     print(f"\none row, medians of {100 * runs} runs in turns, ms\n{'':10}{'zim-batch':>12}{'curl':>8}{'CPU':>12}{'CPU':>8}")
     trusted = work / "cert.pem"
@@ -342,7 +442,7 @@ def memory(work, runs):
 def cost(work, runs):
     if not shutil.which("nginx"):
         return print("\ncost: left out, it needs nginx")
-    print(f"\ncost of a row\n{'':28}{'a second':>10}{'CPU µs':>8}{'sent':>6}{'received':>10}{'report':>8}  bytes")
+    print(f"\ncost of a row\n{'':28}{'a second':>10}{'CPU µs':>8}{'oha':>8}{'sent':>6}{'received':>10}{'report':>8}  bytes")
     for count, rate in ((200, 20), (2000, 200)):
         rows, found = write_rows(work / "cost.csv", count), []
         for _ in range(runs):
@@ -350,16 +450,19 @@ def cost(work, runs):
             log.unlink(missing_ok=True)
             with nginx(work, log=log) as port:
                 _, cpu, _, summary = zim_batch(work, rows, port, "--rate", str(rate))
-            sent, received = zip(*(map(int, line.split()) for line in open(log)))
+                sent, received = zip(*(map(int, line.split()[:2]) for line in open(log)))
+                bare = ["oha", "-n", str(count), "-c", "10", "-q", str(rate), "--no-tui", signed_url(port)]
+                oha_cpu = run(bare)[1] if shutil.which("oha") else math.nan
             if len(sent) != count or summary["ok"] != count:
                 sys.exit(f"not all were answered: {summary}")
-            a_row = [whole / count for whole in (1e6 * cpu, sum(sent), sum(received), (work / "out.csv").stat().st_size)]
+            wholes = (1e6 * cpu, 1e6 * oha_cpu, sum(sent), sum(received), (work / "out.csv").stat().st_size)
+            a_row = [whole / count for whole in wholes]
             found.append((summary["rate"], *a_row))
-        a_second, cpu, sent, received, report = map(statistics.median, zip(*found))
-        print(f"{f'{count} rows at {rate} a second':28}{a_second:10.2f}{cpu:8.0f}{sent:6.0f}{received:10.0f}{report:8.0f}")
+        a_second, cpu, oha_cpu, sent, received, report = map(statistics.median, zip(*found))
+        print(f"{f'{count} rows at {rate} a second':28}{a_second:10.2f}{cpu:8.0f}{oha_cpu:8.0f}{sent:6.0f}{received:10.0f}{report:8.0f}")
 
 
-PARTS = {part.__name__: part for part in (cap, judge, uncapped, row, memory, cost)}
+PARTS = {part.__name__: part for part in (cap, judge, slow, uncapped, row, memory, cost)}
 
 
 def main():
@@ -370,7 +473,7 @@ def main():
     # So that senders, servers and files are cleaned up then too.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit("ended by a signal"))
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--bins"], check=True, cwd=ROOT)
+    subprocess.run(["cargo", "build", "--release", "--quiet", "--bins", "--example", "bare_reqwest"], check=True, cwd=ROOT)
     sys.stdout.reconfigure(line_buffering=True)
     with tempfile.TemporaryDirectory() as work:
         for part in words or PARTS:
