@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect;
-use reqwest::{Method, Request};
+use reqwest::{Method, Proxy, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::{Host, Url};
@@ -197,7 +197,7 @@ impl Client {
             match &route {
                 Route::Direct => builder,
                 Route::NoProxy => builder.no_proxy(),
-                Route::Through { proxy, .. } => builder.proxy(proxy.clone()),
+                Route::Through { proxy, .. } => builder.proxy(Proxy::clone(proxy)),
             }
         })?;
         Ok(Client {

@@ -26,7 +26,7 @@ pub(super) enum Route {
     /// Through a proxy.
     Through {
         /// With the user and the password, if there are any.
-        proxy: Proxy,
+        proxy: Box<Proxy>,
         /// Without them.
         named: Named,
     },
@@ -74,6 +74,7 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
     let proxy = Proxy::all(value).map_err(|_| SetupError::Proxy(variable))?;
     let url = url.trim_end_matches('/').to_owned();
     let named = Named { url, variable };
+    let proxy = Box::new(proxy);
     Ok(Route::Through { proxy, named })
 }
 
