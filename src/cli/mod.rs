@@ -1,8 +1,10 @@
 //! Arguments as typed. What they come to is in `settings.rs`; what they do, in the file named like the command.
 
+mod again;
 mod check;
 mod clear;
 mod codes;
+pub mod logging;
 mod settings;
 mod shell;
 mod signals;
@@ -36,8 +38,14 @@ pub struct Cli {
     logging: Logging,
 }
 
+/// The headings of the groups of flags, in the help.
+const APP: &str = "App";
+const PACE: &str = "Pace and limits";
+const LOGS: &str = "What is said on stderr";
+
 /// How much is said on stderr, and how
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = LOGS)]
 pub struct Logging {
     /// Say nothing but errors, and print no table when all is well
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -48,6 +56,9 @@ pub struct Logging {
     /// How log lines look
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Append the log lines to this file too, with times
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -142,6 +153,9 @@ pub struct RowsArgs {
     /// Send a repeated (user, conv, type) once
     #[arg(long)]
     dedupe: bool,
+    /// Invalid rows don't make the exit status 3
+    #[arg(long)]
+    ignore_invalid: bool,
 }
 
 impl RowsArgs {
@@ -193,9 +207,9 @@ struct OutputArgs {
     /// The same as check: read everything, send nothing
     #[arg(long)]
     dry_run: bool,
-    /// How progress is shown, on stderr
-    #[arg(long, value_name = "STYLE", default_value = "auto")]
-    progress: ProgressStyle,
+    /// How progress is shown, on stderr [default: auto, or none with -q]
+    #[arg(long, value_name = "STYLE")]
+    progress: Option<ProgressStyle>,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -203,7 +217,7 @@ struct OutputArgs {
 
 /// The app and where its requests go
 #[derive(Debug, Args)]
-#[command(next_help_heading = "App")]
+#[command(next_help_heading = APP)]
 struct AppArgs {
     /// The AppId
     #[arg(long, value_name = "N", env = "ZIM_APP_ID", hide_env_values = true)]
@@ -227,7 +241,7 @@ struct AppArgs {
 
 /// How fast, how often, how long
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Pace and limits")]
+#[command(next_help_heading = PACE)]
 struct PaceArgs {
     /// At most so many requests in any second, retries counted; a fraction is kept on average (2.5: five in two seconds)
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
@@ -298,6 +312,17 @@ impl Cli {
     /// How much is to be said, and how.
     pub fn logging(&self) -> &Logging {
         &self.logging
+    }
+
+    /// Logs among the records, or among the rows, would spoil them.
+    pub fn check_log_file(&self) -> Result<(), Error> {
+        match (&self.command, &self.logging.log_file) {
+            (Command::Clear(args), Some(file)) if clear::uses(args, file) => Err(Error::Usage(format!(
+                "--log-file {}: the run needs this file for something else; name another one",
+                file.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Does what was asked for.

@@ -13,7 +13,8 @@ use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
 use zim_batch::stop::Stopper;
 
-use super::{print, print_error, settings, signals};
+use super::shell::print_note;
+use super::{print, settings, signals};
 
 /// The service to simulate
 #[derive(Debug, Args)]
@@ -122,7 +123,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
             ""
         }
     );
-    print_error(&format!(
+    print_note(&format!(
         "simulating ZIM at http://{address}/ ({inhabitants}). To use it from another terminal:\n  \
          export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={} {}\nCtrl-C ends it.",
         options.app_id,
@@ -134,14 +135,17 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
     let stopper = Stopper::new();
     let tally = tokio::select! {
         tally = simulator::serve(listener, world, options, events, stopper.asked()) => tally,
-        () = signals::watch(&stopper, |_| ()) => unreachable!("it watches for ever"),
+        () = signals::watch(&stopper, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it watches for ever"),
     };
     let tally = tally.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
     let json = serde_json::to_string(&tally).map_err(|error| Error::Unexpected(error.to_string()))?;
     match args.events {
         // Stdout is for the events alone.
-        Some(path) if path == Path::new("-") => print_error(&json),
-        _ => _ = print(&format!("{json}\n"))?,
+        Some(path) if path == Path::new("-") => print_note(&json),
+        _ => match signals::unless_ended(move || print(&format!("{json}\n"))).await {
+            Ok(printed) => _ = printed?,
+            Err(signal) => return Ok(ExitCode::from(128 + signal)),
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
