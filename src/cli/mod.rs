@@ -29,7 +29,7 @@ pub use shell::{print, print_error};
 #[command(
     after_help = "Exit status: 0 all rows answered; 3 some failed or invalid; 2 usage; 4 input; 5 stopped by a \
                         policy; 6 ZIM rejects the app or the signature; 7 --max-duration; 74 report can't be written; \
-                        75 another run; 130, 143 stopped by a signal.\n\nBegin with: zim-batch clear --help"
+                        75 another run; 130, 143 stopped by a signal; 1 unexpected.\n\nBegin with: zim-batch clear --help"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -91,9 +91,8 @@ enum Command {
         json: bool,
     },
     /// Print a shell's completion script
-    #[command(
-        after_help = "Examples:\n  zim-batch completions bash > ~/.local/share/bash-completion/completions/zim-batch"
-    )]
+    #[command(after_help = "Examples:\n  zim-batch completions bash \\\n    \
+                      > ~/.local/share/bash-completion/completions/zim-batch")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -105,32 +104,49 @@ enum Command {
 
 const CLEAR_EXAMPLES: &str = "\
 Examples:
-  zim-batch clear rows.csv --report out.csv --simulate
-      try it: against a private simulator, without credentials
-  ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret zim-batch clear rows.csv --report out.csv --region fra
-      the job
-  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
-      every night: goes on where the last night ended, says nothing when all is well
-  zim-batch clear out.csv --only failed --report retry.csv
-      the failed rows once more
-  zim-batch clear out.outside.csv --report second.csv
-      the rows outside the newest 1000, after ZEGO has raised the limit
 
-The secret is read from a file or from the environment (ZIM_SERVER_SECRET); no flag takes it, for others on the machine \
-could read it there.";
+Try it, against a private simulator and without credentials:
+  zim-batch clear rows.csv --report out.csv --simulate
+
+The job:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch clear rows.csv --report out.csv --region fra
+
+Every night: resumes where the last night ended, says nothing if all is well:
+  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
+
+The failed rows again:
+  zim-batch clear out.csv --only failed --report retry.csv
+
+The rows outside the newest 1000, after ZEGO has raised the limit:
+  zim-batch clear out.outside.csv --report second.csv
+
+The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
+machine can read command lines.
+
+Ctrl-C stops after the requests in flight, a second Ctrl-C immediately; kill -USR1 says how far the run is.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
   zim-batch check rows.csv
-  zim-batch check export.txt --delimiter '|' --columns user=uid,conv=peer,type=kind
-  zim-batch check rows.csv --json";
+  zim-batch check rows.csv --json
+  zim-batch check export.txt --delimiter '|' \\
+    --columns user=uid,conv=peer,type=kind";
 
 const SIMULATE_EXAMPLES: &str = "\
 Examples:
+
+Serve, and print what clients would be told:
   zim-batch simulate --port 8080 --events -
-  ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345 ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38 \\
-      zim-batch clear rows.csv --report out.csv
-  zim-batch simulate --conversations world.csv --error-rate 0.02 --outage 30s/15s";
+
+Use it, from another terminal:
+  export ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345
+  export ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38
+  zim-batch clear rows.csv --report out.csv
+
+A world of your own, with errors and an outage:
+  zim-batch simulate --conversations world.csv --error-rate 0.02 \\
+    --outage 30s/15s";
 
 /// Where the rows are and how to read them
 #[derive(Debug, Clone, Args)]

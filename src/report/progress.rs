@@ -248,8 +248,8 @@ impl Progress {
         if let Some(hold) = &self.hold {
             let lasts = rough(hold.began.elapsed());
             parts.push(Part(9, "ON HOLD".into()));
-            parts.push(Part(6, format!("since {} ({lasts})", clock(hold.since))));
-            parts.push(Part(8, hold.why.clone()));
+            parts.push(Part(6, format!(" since {} ({lasts})", clock(hold.since))));
+            parts.push(Part(8, format!(": {}", hold.why)));
             parts.push(Part(
                 7,
                 match next_probe.map(|at| at.saturating_duration_since(Instant::now())) {
@@ -340,8 +340,8 @@ impl Bar {
             self.bar
                 .set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
         }
-        self.bar.set_message(text);
         self.bar.set_position(done);
+        self.bar.set_message(text);
         self.bar.tick();
         let title = match (is_held, percent, left) {
             (true, ..) => "zim-batch: on hold".to_owned(),
@@ -443,8 +443,7 @@ fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, Stri
     }
     let beside_bar = columns.saturating_sub(BAR_MIN + PERCENT);
     let matters = |part: &&Part| part.0 > LESS_THAN_A_BAR;
-    let least: Vec<&str> = parts.iter().filter(matters).map(|part| part.1.as_str()).collect();
-    if measure_text_width(&least.join(", ")) <= beside_bar {
+    if measure_text_width(&joined(parts.iter().filter(matters))) <= beside_bar {
         ("{wide_bar} {percent:>3}% {msg}", fitted(parts, beside_bar))
     } else {
         ("{percent:>3}% {msg}", fitted(parts, columns.saturating_sub(PERCENT)))
@@ -455,7 +454,7 @@ fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, Stri
 fn fitted(parts: &[Part], columns: usize) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     loop {
-        let text = kept.iter().map(|part| part.1.as_str()).collect::<Vec<_>>().join(", ");
+        let text = joined(kept.iter().copied());
         let least = kept.iter().map(|part| part.0).min();
         if measure_text_width(&text) <= columns || kept.len() < 2 {
             return truncate_str(&text, columns, "…").into_owned();
@@ -468,8 +467,16 @@ fn fitted(parts: &[Part], columns: usize) -> String {
     }
 }
 
-fn joined(parts: &[Part]) -> String {
-    parts.iter().map(|part| part.1.as_str()).collect::<Vec<_>>().join(", ")
+/// With commas between them, but before one that begins with a blank or a colon.
+fn joined<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
+    let mut text = String::new();
+    for Part(_, part) in parts {
+        if !text.is_empty() && !part.starts_with([' ', ':']) {
+            text += ", ";
+        }
+        text += part;
+    }
+    text
 }
 
 /// To the second below ten minutes, to the minute above.
@@ -609,6 +616,87 @@ mod tests {
             at(64)
         );
         assert!(at(30).ends_with('…'), "{}", at(30));
+    }
+
+    fn tally() -> Tally {
+        Tally::new([0; Outcome::ALL.len()])
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// What this thread logs, until the guard is dropped.
+    fn capture() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    /// Shows it once a second, for so long.
+    async fn pass(progress: &mut Progress, seconds: u64) -> String {
+        let (log, guard) = capture();
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            progress.show(&tally(), 20.0, None);
+        }
+        drop(guard);
+        log.text()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plain_lines_come_where_no_bar_can_be_drawn_and_few_of_them() {
+        for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
+            let mut progress = Progress::new(style, Terminal::new(), Some(1201));
+            let log = pass(&mut progress, 16 * 60).await;
+            assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_is_told_once_how_far_the_run_is_whatever_is_shown() {
+        let terminal = Terminal::new();
+        let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201));
+        terminal.ask_status();
+        let log = pass(&mut progress, 2).await;
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("0/1,201 rows"), "{log}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_says_since_when_why_and_when_the_next_probe_comes() {
+        let mut progress = Progress::new(Style::None, Terminal::new(), Some(1201));
+        let why = "connection refused".to_owned();
+        progress.note(&Event::Held { why });
+        let next_probe = Instant::now() + Duration::from_secs(12);
+        let held = joined(&progress.parts(&tally(), None, Some(next_probe)));
+        assert!(held.starts_with("ON HOLD since "), "{held}");
+        assert!(
+            held.ends_with(": connection refused, next probe in 12s, 0/1,201 rows, ok 0"),
+            "{held}"
+        );
+        progress.note(&Event::Released);
+        let text = joined(&progress.parts(&tally(), Some(Duration::from_secs(2 * 3600)), None));
+        assert!(text.starts_with("0/1,201 rows, ok 0, 2h left, until "), "{text}");
     }
 
     #[test]

@@ -397,6 +397,7 @@ impl Summary {
     pub fn pace(&self) -> String {
         let rate = match self.rate {
             ..0.005 => return format!("in {}", self.took()),
+            _ if self.elapsed_s < 1.0 => return format!("in {}", self.took()),
             ..1000.0 => format!("{:.2}", self.rate),
             many => grouped(many as u64),
         };
