@@ -18,28 +18,34 @@ use support::{Answer, Call, Desk, Running, Server, kind_server, named_rows, rows
 /// A terminal: its own end, and the end for a program.
 fn terminal(columns: u16) -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are pseudoterminals");
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    grantpt(&ours).expect("a terminal can be had");
+    unlockpt(&ours).expect("a terminal can be had");
+    let name = ptsname(&ours, Vec::new())
+        .expect("a terminal can be had")
+        .into_string()
+        .expect("a terminal can be had");
     let size = Winsize {
         ws_row: 24,
         ws_col: columns,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    tcsetwinsize(&ours, size).unwrap();
+    tcsetwinsize(&ours, size).expect("a terminal can be had");
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    let theirs = options.custom_flags(OFlags::NOCTTY.bits() as i32).open(name).unwrap();
+    let theirs = options
+        .custom_flags(OFlags::NOCTTY.bits() as i32)
+        .open(name)
+        .expect("a terminal can be had");
     (ours.into(), theirs)
 }
 
 /// A pipe that is full: who writes to it waits until somebody reads.
 fn full_pipe() -> (PipeReader, File) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let (reader, writer) = std::io::pipe().expect("a pipe can be had");
+    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be had");
     let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
-    writer.write_all(&vec![b'\n'; size]).unwrap();
+    writer.write_all(&vec![b'\n'; size]).expect("a pipe can be had");
     (reader, writer)
 }
 
@@ -57,7 +63,7 @@ fn on_terminal(call: Call, columns: u16) -> String {
     let (ours, theirs) = terminal(columns);
     let screen = read_all(ours);
     call.stderr(theirs).run();
-    screen.join().unwrap()
+    screen.join().expect("it only reads")
 }
 
 /// Signals until the program ends: several at once may count as one.

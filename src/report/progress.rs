@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use console::{Term, measure_text_width, truncate_str};
@@ -146,6 +146,7 @@ enum Display {
 
 struct Bar {
     bar: ProgressBar,
+    canvas: Canvas,
     output: LossyWriter,
     has_title: bool,
     title: Option<String>,
@@ -216,7 +217,6 @@ impl Progress {
     /// Takes the bar away.
     pub(super) fn end(&mut self) {
         if let Display::Bar(bar) = &mut self.display {
-            bar.bar.finish_and_clear();
             bar.output.last_line(None);
             bar.set_title(None);
         }
@@ -317,14 +317,13 @@ impl Drop for Progress {
 
 impl Bar {
     fn new(output: LossyWriter, total: Option<u64>) -> Bar {
-        let canvas = Canvas {
-            output: output.clone(),
-            line: Mutex::default(),
-        };
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(canvas), 8);
+        let canvas = Canvas::default();
+        // It is asked to draw several times for each line that is shown.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(canvas.clone()), u8::MAX);
         let term = term();
         Bar {
             bar: ProgressBar::with_draw_target(total, target),
+            canvas,
             output,
             has_title: WITH_TITLE.iter().any(|name| term.starts_with(name)) || term == "st",
             title: None,
@@ -343,6 +342,7 @@ impl Bar {
         self.bar.set_position(done);
         self.bar.set_message(text);
         self.bar.tick();
+        self.output.last_line(Some(self.canvas.line().trim_end().to_owned()));
         let title = match (is_held, percent, left) {
             (true, ..) => "zim-batch: on hold".to_owned(),
             (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rough(left)),
@@ -360,17 +360,13 @@ impl Bar {
     }
 }
 
-/// The last line of the terminal, for indicatif to draw on.
-#[derive(Debug)]
-struct Canvas {
-    output: LossyWriter,
-    line: Mutex<String>,
-}
+/// What indicatif draws on: one line, which is shown when it is complete.
+#[derive(Debug, Clone, Default)]
+struct Canvas(Arc<Mutex<String>>);
 
 impl Canvas {
-    fn change(&self, change: impl FnOnce(&mut String)) -> io::Result<()> {
-        change(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(())
+    fn line(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -401,19 +397,21 @@ impl TermLike for Canvas {
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.change(|line| line.push_str(text.trim_start_matches('\r')))
+        let mut line = self.line();
+        match text.strip_prefix('\r') {
+            Some(text) => text.clone_into(&mut line),
+            None => line.push_str(text),
+        }
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.change(String::clear)
+        self.line().clear();
+        Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.change(|line| {
-            let text = std::mem::take(line);
-            let text = text.trim_end();
-            self.output.last_line((!text.is_empty()).then(|| text.to_owned()));
-        })
+        Ok(())
     }
 }
 
