@@ -50,7 +50,7 @@ pub struct Logging {
     /// Say nothing but errors, and print no table when all is well
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more: -v every answer that is not a success, -vv every answer
+    /// Say more: -v begin, end and every answer that is not a success, -vv every answer
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// How log lines look
@@ -124,7 +124,7 @@ The rows outside the newest 1000, after ZEGO has raised the limit:
 The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
 machine can read command lines.
 
-Ctrl-C stops after the requests in flight, a second Ctrl-C immediately; kill -USR1 says how far the run is.";
+Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints how far the run is.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -214,7 +214,7 @@ struct OutputArgs {
     /// The log of the rows outside the newest 1000 [default: <report stem>.outside.csv]
     #[arg(long, value_name = "FILE")]
     outside: Option<PathBuf>,
-    /// Go on where an earlier run with this report ended; begin if there is no report yet
+    /// Resume where an earlier run with this report ended; a first run if there is no report yet
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Replace an existing report
@@ -259,7 +259,7 @@ struct AppArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = PACE)]
 struct PaceArgs {
-    /// At most so many requests in any second, retries counted; a fraction is kept on average (2.5: five in two seconds)
+    /// Maximum requests in any one second, including retries; a fraction is kept on average (2.5: five in two seconds)
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
     rate: f64,
     /// Requests open at once

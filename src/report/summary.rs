@@ -20,6 +20,10 @@ const LATENCY_MAX: Duration = Duration::from_secs(3600);
 /// How long a run has to send before the time between its first request and its last tells its rate.
 const RATE_FROM: Duration = Duration::from_secs(5);
 
+/// Up to this share of `limited` answers it may be jitter alone that made them: requests that left evenly and arrived
+/// closer together.
+const JITTER_UP_TO: f64 = 0.05;
+
 /// An attempt that failed is news while no other was answered for so long.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
@@ -380,9 +384,10 @@ impl Summary {
 
     /// What is known of why the server refused requests.
     fn why_limited(&self) -> String {
-        match self.peak_1s > self.cap {
-            true => "refused: too many requests per second".into(),
-            false => format!("refused, although at most {} start in any second", grouped(self.cap)),
+        match self.limited as f64 / self.requests as f64 {
+            _ if self.peak_1s > self.cap => "refused: too many requests per second".into(),
+            ..JITTER_UP_TO => format!("refused, although at most {} start in any second", grouped(self.cap)),
+            _ => "refused: other traffic probably shares the quota".into(),
         }
     }
 
@@ -632,7 +637,8 @@ mod tests {
         (refused.limited, refused.requests) = (7, 600);
         let table = refused.to_string();
         assert!(table.contains("although at most 20 start in any second"), "{table}");
-        assert!(!table.contains("others"), "{table}");
+        refused.limited = 60;
+        assert!(refused.to_string().contains("other traffic probably"), "{refused}");
         refused.peak_1s = 21;
         assert!(refused.to_string().contains("too many requests"), "{refused}");
     }
