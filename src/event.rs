@@ -32,6 +32,8 @@ pub enum Event {
         latency: Option<Duration>,
         /// How far this machine's clock is ahead of the server's, in seconds.
         clock_ahead: Option<i64>,
+        /// What went wrong, if the service failed: no answer, or none that is about the row.
+        trouble: Option<String>,
     },
     /// A row waits for its next attempt.
     Retrying,

@@ -2,23 +2,29 @@
 
 mod cli;
 
-use std::io::IsTerminal;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
-use zim_batch::report::progress::Terminal;
 
-use cli::{Cli, LogFormat, Logging};
+use cli::logging::{LogOutput, one_line};
+use cli::{Cli, LogFormat};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let terminal = Terminal::new();
-    start_logging(cli.logging(), &terminal);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && is_json_typed() => {
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            return fail(LogFormat::Json, &error.to_string(), status);
+        }
+        Err(error) => error.exit(),
+    };
+    let format = cli.logging().log_format;
+    // Until it is dropped, everything on stderr is written there.
+    let output = match cli.check_log_file().and_then(|()| LogOutput::start(cli.logging())) {
+        Ok(output) => output,
+        Err(error) => return fail(format, &error.to_string(), error.exit_status()),
+    };
     // One thread: a request costs so little that waking another thread for it would cost more.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -27,7 +33,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(cli.run(terminal));
+    let ended = runtime.block_on(cli.run(output.terminal()));
     // A thread may still wait for standard input; nothing waits for that thread.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| {
@@ -36,23 +42,22 @@ fn main() -> ExitCode {
     })
 }
 
-/// Logs of this program alone, on stderr, above the bar. Other crates' logs could hold a signed URL.
-fn start_logging(logging: &Logging, terminal: &Terminal) {
-    let level = match (logging.quiet, logging.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
-        (false, _) => LevelFilter::DEBUG,
+/// Before anything can be logged.
+fn fail(format: LogFormat, message: &str, status: u8) -> ExitCode {
+    let line = match format {
+        LogFormat::Text => format!("zim-batch: {message}\n"),
+        LogFormat::Json => one_line(format, "ERROR", message),
     };
-    let terminal = terminal.clone();
-    let layer = fmt::layer()
-        .with_writer(move || terminal.clone())
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let layer = match logging.log_format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    let ours = Targets::new().with_target("zim_batch", level);
-    tracing_subscriber::registry().with(layer.with_filter(ours)).init();
+    // If even that fails there is nobody left to tell.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    ExitCode::from(status)
+}
+
+/// Whether logs are to be JSON, as far as can be told from arguments that are wrong.
+fn is_json_typed() -> bool {
+    let words: Vec<_> = std::env::args_os().collect();
+    words.iter().any(|word| word == "--log-format=json")
+        || words
+            .windows(2)
+            .any(|pair| pair[0] == "--log-format" && pair[1] == "json")
 }

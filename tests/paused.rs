@@ -347,8 +347,8 @@ fn retries_pay_like_everyone_else_and_every_row_ends_once() {
 #[test]
 fn the_summary_says_whose_requests_were_probably_too_many() {
     for (one_in, whose) in [
-        (300, "bunched up on the way"),
-        (10, "others use the quota too, or it is smaller"),
+        (300, "although at most 20 start in any second"),
+        (10, "other traffic probably shares the quota"),
     ] {
         in_paused_time(async {
             let (summary, _, _) = run_all(600, Limits::default(), move |row, nth| {

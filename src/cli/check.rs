@@ -32,7 +32,11 @@ pub fn check(args: &RowsArgs, rate: f64, json: bool, to_run: Option<String>) -> 
         let to_run = to_run.unwrap_or_else(|| command(args, rate));
         print(&as_text(&findings, sent, rate, seconds, args, &to_run))?;
     }
-    Ok(ExitCode::from(if findings.invalid_rows() > 0 { 3 } else { 0 }))
+    Ok(ExitCode::from(if findings.invalid_rows() > 0 && !args.ignore_invalid {
+        3
+    } else {
+        0
+    }))
 }
 
 fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {
@@ -178,6 +182,9 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     }
     if args.dedupe {
         words.push("--dedupe".into());
+    }
+    if args.ignore_invalid {
+        words.push("--ignore-invalid".into());
     }
     if rate != 20.0 {
         words.extend(["--rate".into(), rate.to_string()]);

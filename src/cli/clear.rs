@@ -1,5 +1,7 @@
 //! `zim-batch clear`: the job.
 
+use std::cell::Cell;
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
-use zim_batch::report::progress::{Progress, Terminal};
+use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
 use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
@@ -20,8 +22,8 @@ use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
-use super::shell::{command_line, print_error};
-use super::{ClearArgs, Logging, check, print, signals};
+use super::shell::{command_line, print_error, print_note, print_resume};
+use super::{ClearArgs, Logging, ProgressStyle, again, check, print, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
@@ -30,6 +32,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     }
     let begun = Instant::now();
     signals::outlive_file_size_limit();
+    let status_asked = signals::StatusAsked::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
@@ -71,7 +74,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     // With nothing left to send there is nothing to wait for.
     let quota = quota.filter(|_| total.is_none_or(|rows| rows > plan.rows_done()));
 
-    let progress = Progress::new(args.output.progress.into(), terminal, total);
+    let style = style(args.output.progress, logging.quiet);
+    let progress = Progress::new(style, terminal.clone(), total);
     let stopper = Stopper::new();
     let draining = |stop: &Stop| {
         tracing::warn!(
@@ -79,7 +83,12 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
             humantime::format_duration(args.pace.timeout)
         );
     };
-    let mut signals = pin!(signals::watch(&stopper, draining));
+    let has_begun = Cell::new(false);
+    let tell_status = || match has_begun.get() {
+        true => terminal.ask_status(),
+        false => print_note("0 rows so far: waiting until the app's quota can be used"),
+    };
+    let mut signals = pin!(signals::watch(&stopper, status_asked, draining, tell_status));
     let turn = tokio::select! {
         turn = take_turn(quota, turn_now, &holder) => turn?,
         () = until(begun, args.pace.max_duration) => {
@@ -89,12 +98,21 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         () = stopper.asked() => None,
         () = &mut signals => unreachable!("it watches for ever"),
     };
+    has_begun.set(true);
+    tracing::info!(
+        rows = total,
+        already_done = plan.rows_done(),
+        report = %output.report.display(),
+        "the run begins: {service}, at most {}/s",
+        args.pace.rate
+    );
     let job = Job {
         plan,
         total,
         limiter: Limiter::new(args.pace.rate),
         services,
-        report: Report::new(files, (output.report.clone(), output.outside.clone()), progress),
+        report: Report::new(files, (output.report.clone(), output.outside.clone()), progress)
+            .ignore_invalid(args.rows.ignore_invalid),
         limits: settings::limits(&args.pace),
         stopper: stopper.clone(),
         turn,
@@ -105,21 +123,75 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         () = &mut signals => unreachable!("it watches for ever"),
     };
     let summary = ended?;
-    if let (Some(stop), Some(_)) = (stopper.reason(), &summary.stopped) {
-        print_error(&format!("stopped: {stop}"));
+    tracing::info!(
+        exit = summary.exit,
+        ok = summary.ok,
+        outside = summary.outside,
+        failed = summary.failed,
+        invalid = summary.invalid,
+        skipped = summary.skipped,
+        not_run = summary.not_run,
+        requests = summary.requests,
+        "the run ends {}",
+        summary.pace()
+    );
+    if let Some(why) = &summary.stopped {
+        let stop = stopper.reason();
+        print_error(&format!("stopped: {why}"));
+        if let (Some(error), Some(Stop::Signal(_) | Stop::MaxDuration(_))) = (&summary.last_error, &stop) {
+            print_error(&format!("the service did not answer: {error}"));
+        }
         if matches!(
             stop,
-            Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::Untrusted { .. } | Stop::AllRejected { .. }
+            Some(Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::Untrusted { .. } | Stop::AllRejected { .. })
         ) {
             print_error(&service);
         }
         // After input that is wrong the same command would only fail the same way.
-        if !matches!(stop, Stop::InputFailed(_)) {
-            let command = command_line(std::env::args_os(), &["--overwrite"], Some("--resume"));
-            print_error(&format!("to go on where this run ended: {command}"));
+        if !matches!(stop, Some(Stop::InputFailed(_))) {
+            print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
         }
     }
-    tell(&summary, args.output.json, logging.quiet)
+    let text = result(&summary, &output, args.output.json, logging.quiet)?;
+    // What was said on stderr stands above the table. If nobody reads, a signal ends the program.
+    let shown = terminal.clone();
+    let printed = signals::unless_ended(move || {
+        shown.drain();
+        print(&text)
+    });
+    match printed.await {
+        Ok(printed) => printed?,
+        Err(signal) => return Ok(ExitCode::from(128 + signal)),
+    };
+    if !summary.adds_up() {
+        return Err(Error::Unexpected(
+            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done"
+                .into(),
+        ));
+    }
+    Ok(ExitCode::from(summary.exit))
+}
+
+/// Nothing is shown with `-q`, unless it was asked for.
+fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
+    match typed {
+        Some(style) => style.into(),
+        None if quiet => Style::None,
+        None => Style::Auto,
+    }
+}
+
+/// Whether a run would write to this file, or read its rows from it.
+pub fn uses(args: &ClearArgs, file: &Path) -> bool {
+    let source = args.rows.source();
+    // What is wrong with them is said later.
+    let output = Output::new(&args.output, &source).ok();
+    let written = output.iter().flat_map(|output| [&output.report, &output.outside]);
+    let read = match &source {
+        Source::File(path) => Some(path),
+        Source::Stdin => None,
+    };
+    written.chain(read).any(|path| settings::same_file(path, file))
 }
 
 /// A client for each lane of the run.
@@ -145,20 +217,17 @@ async fn until(begun: Instant, limit: Option<Duration>) {
     }
 }
 
-fn tell(summary: &Summary, json: bool, quiet: bool) -> Result<ExitCode, Error> {
+/// What stdout is to say.
+fn result(summary: &Summary, output: &Output, json: bool, quiet: bool) -> Result<String, Error> {
     if json {
         let json = serde_json::to_string(summary).map_err(|error| Error::Unexpected(error.to_string()))?;
-        print(&format!("{json}\n"))?;
-    } else if !quiet || summary.exit != 0 {
-        print(&format!("{summary}\n"))?;
+        Ok(format!("{json}\n"))
+    } else if quiet && summary.exit == 0 {
+        Ok(String::new())
+    } else {
+        let next = again::what_next(summary, output, std::env::args_os());
+        Ok(format!("{summary}{next}\n"))
     }
-    if !summary.adds_up() {
-        return Err(Error::Unexpected(
-            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done"
-                .into(),
-        ));
-    }
-    Ok(ExitCode::from(summary.exit))
 }
 
 /// Where the requests go: ZIM, or a simulator of this process's own.
@@ -235,5 +304,17 @@ impl Input {
             None => Plan::open(&self.source, &self.format, selection)?,
         };
         Ok((plan, self.total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_shows_no_progress_unless_it_was_asked_for() {
+        assert_eq!(style(None, true), Style::None);
+        assert_eq!(style(None, false), Style::Auto);
+        assert_eq!(style(Some(ProgressStyle::Plain), true), Style::Plain);
     }
 }

@@ -1,8 +1,10 @@
 //! Arguments as typed. What they come to is in `settings.rs`; what they do, in the file named like the command.
 
+mod again;
 mod check;
 mod clear;
 mod codes;
+pub mod logging;
 mod settings;
 mod shell;
 mod signals;
@@ -27,7 +29,7 @@ pub use shell::{print, print_error};
 #[command(
     after_help = "Exit status: 0 all rows answered; 3 some failed or invalid; 2 usage; 4 input; 5 stopped by a \
                         policy; 6 ZIM rejects the app or the signature; 7 --max-duration; 74 report can't be written; \
-                        75 another run; 130, 143 stopped by a signal.\n\nBegin with: zim-batch clear --help"
+                        75 another run; 130, 143 stopped by a signal; 1 unexpected.\n\nBegin with: zim-batch clear --help"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -36,18 +38,27 @@ pub struct Cli {
     logging: Logging,
 }
 
+/// The headings of the groups of flags, in the help.
+const APP: &str = "App";
+const PACE: &str = "Pace and limits";
+const LOGS: &str = "What is said on stderr";
+
 /// How much is said on stderr, and how
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = LOGS)]
 pub struct Logging {
     /// Say nothing but errors, and print no table when all is well
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more: -v every answer that is not a success, -vv every answer
+    /// Say more: -v begin, end and every answer that is not a success, -vv every answer
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// How log lines look
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Append the log lines to this file too, with times
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,9 +91,8 @@ enum Command {
         json: bool,
     },
     /// Print a shell's completion script
-    #[command(
-        after_help = "Examples:\n  zim-batch completions bash > ~/.local/share/bash-completion/completions/zim-batch"
-    )]
+    #[command(after_help = "Examples:\n  zim-batch completions bash \\\n    \
+                      > ~/.local/share/bash-completion/completions/zim-batch")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -94,32 +104,49 @@ enum Command {
 
 const CLEAR_EXAMPLES: &str = "\
 Examples:
-  zim-batch clear rows.csv --report out.csv --simulate
-      try it: against a private simulator, without credentials
-  ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret zim-batch clear rows.csv --report out.csv --region fra
-      the job
-  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
-      every night: goes on where the last night ended, says nothing when all is well
-  zim-batch clear out.csv --only failed --report retry.csv
-      the failed rows once more
-  zim-batch clear out.outside.csv --report second.csv
-      the rows outside the newest 1000, after ZEGO has raised the limit
 
-The secret is read from a file or from the environment (ZIM_SERVER_SECRET); no flag takes it, for others on the machine \
-could read it there.";
+Try it, against a private simulator and without credentials:
+  zim-batch clear rows.csv --report out.csv --simulate
+
+The job:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch clear rows.csv --report out.csv --region fra
+
+Every night: resumes where the last night ended, says nothing if all is well:
+  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
+
+The failed rows again:
+  zim-batch clear out.csv --only failed --report retry.csv
+
+The rows outside the newest 1000, after ZEGO has raised the limit:
+  zim-batch clear out.outside.csv --report second.csv
+
+The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
+machine can read command lines.
+
+Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints how far the run is.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
   zim-batch check rows.csv
-  zim-batch check export.txt --delimiter '|' --columns user=uid,conv=peer,type=kind
-  zim-batch check rows.csv --json";
+  zim-batch check rows.csv --json
+  zim-batch check export.txt --delimiter '|' \\
+    --columns user=uid,conv=peer,type=kind";
 
 const SIMULATE_EXAMPLES: &str = "\
 Examples:
+
+Serve, and print what clients would be told:
   zim-batch simulate --port 8080 --events -
-  ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345 ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38 \\
-      zim-batch clear rows.csv --report out.csv
-  zim-batch simulate --conversations world.csv --error-rate 0.02 --outage 30s/15s";
+
+Use it, from another terminal:
+  export ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345
+  export ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38
+  zim-batch clear rows.csv --report out.csv
+
+A world of your own, with errors and an outage:
+  zim-batch simulate --conversations world.csv --error-rate 0.02 \\
+    --outage 30s/15s";
 
 /// Where the rows are and how to read them
 #[derive(Debug, Clone, Args)]
@@ -142,6 +169,9 @@ pub struct RowsArgs {
     /// Send a repeated (user, conv, type) once
     #[arg(long)]
     dedupe: bool,
+    /// Invalid rows don't make the exit status 3
+    #[arg(long)]
+    ignore_invalid: bool,
 }
 
 impl RowsArgs {
@@ -184,7 +214,7 @@ struct OutputArgs {
     /// The log of the rows outside the newest 1000 [default: <report stem>.outside.csv]
     #[arg(long, value_name = "FILE")]
     outside: Option<PathBuf>,
-    /// Go on where an earlier run with this report ended; begin if there is no report yet
+    /// Resume where an earlier run with this report ended; a first run if there is no report yet
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Replace an existing report
@@ -193,9 +223,9 @@ struct OutputArgs {
     /// The same as check: read everything, send nothing
     #[arg(long)]
     dry_run: bool,
-    /// How progress is shown, on stderr
-    #[arg(long, value_name = "STYLE", default_value = "auto")]
-    progress: ProgressStyle,
+    /// How progress is shown, on stderr [default: auto, or none with -q]
+    #[arg(long, value_name = "STYLE")]
+    progress: Option<ProgressStyle>,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -203,7 +233,7 @@ struct OutputArgs {
 
 /// The app and where its requests go
 #[derive(Debug, Args)]
-#[command(next_help_heading = "App")]
+#[command(next_help_heading = APP)]
 struct AppArgs {
     /// The AppId
     #[arg(long, value_name = "N", env = "ZIM_APP_ID", hide_env_values = true)]
@@ -227,9 +257,9 @@ struct AppArgs {
 
 /// How fast, how often, how long
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Pace and limits")]
+#[command(next_help_heading = PACE)]
 struct PaceArgs {
-    /// At most so many requests in any second, retries counted; a fraction is kept on average (2.5: five in two seconds)
+    /// Maximum requests in any one second, including retries; a fraction is kept on average (2.5: five in two seconds)
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
     rate: f64,
     /// Requests open at once
@@ -298,6 +328,17 @@ impl Cli {
     /// How much is to be said, and how.
     pub fn logging(&self) -> &Logging {
         &self.logging
+    }
+
+    /// Logs among the records, or among the rows, would spoil them.
+    pub fn check_log_file(&self) -> Result<(), Error> {
+        match (&self.command, &self.logging.log_file) {
+            (Command::Clear(args), Some(file)) if clear::uses(args, file) => Err(Error::Usage(format!(
+                "--log-file {}: the run needs this file for something else; name another one",
+                file.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Does what was asked for.

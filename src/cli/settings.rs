@@ -106,10 +106,7 @@ impl Output {
 
     /// Writing over the rows while they are read would lose them.
     fn check_distinct(&self, rows: &Source) -> Result<(), Error> {
-        let same = |one: &Path, other: &Path| {
-            identity(one).is_some_and(|one| Some(one) == identity(other))
-                || whole(one).is_some_and(|one| Some(one) == whole(other))
-        };
+        let same = same_file;
         let rows = match rows {
             Source::File(path) => path,
             Source::Stdin => Path::new("/dev/stdin"),
@@ -131,6 +128,12 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Whether two paths are one file, also if it is not there yet.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    identity(one).is_some_and(|one| Some(one) == identity(other))
+        || whole(one).is_some_and(|one| Some(one) == whole(other))
 }
 
 /// What file it is, whatever its names; only for one that is there, and a regular one.

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use zim_batch::error::Error;
 
+use super::logging::SAID;
+
 /// Prints a result on stdout. A reader that has seen enough, like `head`, is no error.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
     let mut stdout = io::stdout().lock();
@@ -17,9 +19,19 @@ pub fn print(text: &str) -> Result<ExitCode, Error> {
     }
 }
 
-/// Prints an error on stderr. If even that fails there is nobody left to tell.
+/// Says an error on stderr, at any level of logging.
 pub fn print_error(text: &str) {
-    let _ = writeln!(io::stderr(), "zim-batch: {text}");
+    tracing::error!(target: SAID, "{text}");
+}
+
+/// Says on stderr what is no error, likewise.
+pub fn print_note(text: &str) {
+    tracing::info!(target: SAID, "{text}");
+}
+
+/// Says on stderr which command goes on where this run ended.
+pub fn print_resume(command: &str) {
+    tracing::info!(target: SAID, resume = command, "to go on where this run ended: {command}");
 }
 
 /// The command that was typed, without some flags and with another one: what to type next.

@@ -1,20 +1,86 @@
-//! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops at once.
+//! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops at once. SIGUSR1 asks how far the run is.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zim_batch::stop::{Stop, Stopper};
 
-/// Passes signals on to `stopper`; never completes. `draining` is called at the first. A signal that the process was started to ignore stays ignored, as
-/// SIGHUP is under `nohup`.
-pub async fn watch(stopper: &Stopper, draining: impl Fn(&Stop)) {
-    let mut interrupt = listen(SignalKind::interrupt());
-    let mut terminate = listen(SignalKind::terminate());
-    let mut hang_up = listen(SignalKind::hangup());
+/// SIGHUP within so long after another counts once with it.
+const HANG_UP_LASTS: Duration = Duration::from_secs(1);
+
+/// SIGUSR1. Once it is listened to, it does not end the process.
+pub struct StatusAsked(Option<Signal>);
+
+impl StatusAsked {
+    pub fn listen() -> StatusAsked {
+        StatusAsked(listen(SignalKind::user_defined1()))
+    }
+
+    /// Not listened to.
+    pub fn none() -> StatusAsked {
+        StatusAsked(None)
+    }
+}
+
+/// The signals that end a process. A signal that the process was started to ignore stays ignored, as SIGHUP is under
+/// `nohup`.
+struct Ends([(u8, Option<Signal>); 3]);
+
+impl Ends {
+    fn listen() -> Ends {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Ends(kinds.map(|kind| (kind.as_raw_value() as u8, listen(kind))))
+    }
+
+    async fn next(&mut self) -> u8 {
+        let [one, two, three] = &mut self.0;
+        tokio::select! {
+            () = next(&mut one.1) => one.0,
+            () = next(&mut two.1) => two.0,
+            () = next(&mut three.1) => three.0,
+        }
+    }
+}
+
+/// Does `work`, which may take for ever, on a thread of its own. A signal ends the wait for it: `Err` with its number.
+pub async fn unless_ended<T: Send + 'static>(work: impl FnOnce() -> T + Clone + Send + 'static) -> Result<T, u8> {
+    let mut ends = Ends::listen();
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    let on_thread = work.clone();
+    let started = thread::Builder::new()
+        .name("last".into())
+        .spawn(move || _ = done.send(on_thread()));
+    tokio::select! {
+        done = is_done => match (done, started) {
+            (Ok(done), Ok(_)) => Ok(done),
+            // No thread is to be had, or it ended badly.
+            _ => Ok(work()),
+        },
+        number = ends.next() => Err(number),
+    }
+}
+
+/// Passes signals on to `stopper`; never completes. `draining` is called at the first, `tell` at each SIGUSR1.
+pub async fn watch(stopper: &Stopper, mut asked: StatusAsked, draining: impl Fn(&Stop), tell: impl Fn()) {
+    let mut ends = Ends::listen();
+    let mut hung_up: Option<Instant> = None;
     loop {
         let number = tokio::select! {
-            () = next(&mut interrupt) => 2,
-            () = next(&mut terminate) => 15,
-            () = next(&mut hang_up) => 1,
+            number = ends.next() => i32::from(number),
+            () = next(&mut asked.0) => {
+                tell();
+                continue;
+            }
         };
+        // A terminal that is closed sends it more than once.
+        if number == libc::SIGHUP
+            && hung_up
+                .replace(Instant::now())
+                .is_some_and(|last| last.elapsed() < HANG_UP_LASTS)
+        {
+            continue;
+        }
         let stop = Stop::Signal(number);
         if stopper.drain(stop.clone()) {
             draining(&stop);
@@ -31,7 +97,7 @@ pub fn outlive_file_size_limit() {
     drop(listen(SignalKind::from_raw(libc::SIGXFSZ)));
 }
 
-fn listen(kind: SignalKind) -> Option<tokio::signal::unix::Signal> {
+fn listen(kind: SignalKind) -> Option<Signal> {
     if is_ignored(kind.as_raw_value()) {
         return None;
     }
@@ -44,7 +110,7 @@ fn listen(kind: SignalKind) -> Option<tokio::signal::unix::Signal> {
     }
 }
 
-async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
+async fn next(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;

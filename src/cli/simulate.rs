@@ -13,7 +13,12 @@ use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
 use zim_batch::stop::Stopper;
 
-use super::{print, print_error, settings, signals};
+use super::shell::print_note;
+use super::{print, settings, signals};
+
+const WORLD: &str = "World";
+const TIMING: &str = "Limit and timing";
+const FAULTS: &str = "Faults";
 
 /// The service to simulate
 #[derive(Debug, Args)]
@@ -23,58 +28,58 @@ pub struct SimulateArgs {
     port: u16,
     /// The world's users and conversations: a CSV with user, conv, type, and perhaps unread and last_active;
     /// a user's rows are newest first, unless last_active says otherwise [default: a built-in sample]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = WORLD, value_name = "FILE")]
     conversations: Option<PathBuf>,
     /// Write what clients would be told (conversationChanged) as JSON lines to this file; - is stdout
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// The app that exists
-    #[arg(long, value_name = "N", default_value = "12345")]
+    #[arg(long, help_heading = WORLD, value_name = "N", default_value = "12345")]
     app_id: u32,
     /// A file with the app's secret [default: that of ZEGO's documented example]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = WORLD, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Requests let through in any second; 0 is no cap
-    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(long, help_heading = TIMING, value_name = "N", default_value = "20")]
     cap: u32,
     /// How many of a user's newest conversations are reachable
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, help_heading = WORLD, value_name = "N", default_value = "1000")]
     newest: usize,
     /// How long an answer takes
-    #[arg(long, value_name = "DUR", default_value = "30ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "30ms", value_parser = humantime::parse_duration)]
     latency: Duration,
     /// An answer takes up to this much longer, by chance
-    #[arg(long, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
     /// A request is on its way up to this long, by chance, before it is counted
-    #[arg(long, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     arrival_jitter: Duration,
     /// Other traffic of the same app, in requests a second
-    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_competing)]
+    #[arg(long, help_heading = TIMING, value_name = "N", default_value = "0", value_parser = parse_competing)]
     competing: f64,
     /// The share of requests answered with a "try again later" code, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
+    #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     error_rate: f64,
     /// The share of requests answered "too many" although they are not, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
+    #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     limited_rate: f64,
     /// The share of requests whose connection is reset, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
+    #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     reset_rate: f64,
     /// An outage: AFTER/LASTS, or AFTER/LASTS/EVERY to have it come again, say 30s/15s
-    #[arg(long, value_name = "WHEN", value_parser = parse_outage)]
+    #[arg(long, help_heading = FAULTS, value_name = "WHEN", value_parser = parse_outage)]
     outage: Option<Outage>,
     /// What requests meet in an outage
-    #[arg(long, value_name = "KIND", default_value = "unavailable")]
+    #[arg(long, help_heading = FAULTS, value_name = "KIND", default_value = "unavailable")]
     outage_kind: Kind,
     /// Turn requests over the cap away with HTTP 429 and this Retry-After
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", value_parser = humantime::parse_duration)]
     retry_after: Option<Duration>,
     /// How many seconds the service's clock is ahead of this machine's
-    #[arg(long, value_name = "SECONDS", default_value = "0", allow_negative_numbers = true)]
+    #[arg(long, help_heading = FAULTS, value_name = "SECONDS", default_value = "0", allow_negative_numbers = true)]
     clock_offset: i64,
     /// Where all chance begins: the same seed, the same faults
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, help_heading = FAULTS, value_name = "N", default_value = "0")]
     seed: u64,
 }
 
@@ -122,9 +127,9 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
             ""
         }
     );
-    print_error(&format!(
+    print_note(&format!(
         "simulating ZIM at http://{address}/ ({inhabitants}). To use it from another terminal:\n  \
-         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={} {}\nCtrl-C ends it.",
+         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {}\nCtrl-C ends it.",
         options.app_id,
         match &args.secret_file {
             Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", path.display()),
@@ -134,14 +139,17 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
     let stopper = Stopper::new();
     let tally = tokio::select! {
         tally = simulator::serve(listener, world, options, events, stopper.asked()) => tally,
-        () = signals::watch(&stopper, |_| ()) => unreachable!("it watches for ever"),
+        () = signals::watch(&stopper, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it watches for ever"),
     };
     let tally = tally.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
     let json = serde_json::to_string(&tally).map_err(|error| Error::Unexpected(error.to_string()))?;
     match args.events {
         // Stdout is for the events alone.
-        Some(path) if path == Path::new("-") => print_error(&json),
-        _ => _ = print(&format!("{json}\n"))?,
+        Some(path) if path == Path::new("-") => print_note(&json),
+        _ => match signals::unless_ended(move || print(&format!("{json}\n"))).await {
+            Ok(printed) => _ = printed?,
+            Err(signal) => return Ok(ExitCode::from(128 + signal)),
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -275,9 +275,9 @@ impl Limiter {
         self.shared.changed.notify_waiters();
         if is_crowded_now {
             tracing::warn!(
-                "too many requests, says the server, though no more than {cap} ever start within a second: most likely \
-                 other traffic of the app uses the same quota, or the quota is smaller; going on with what is left, and \
-                 trying for more now and then"
+                "rate limited, although at most {cap} requests start in any second: other traffic of this app may share \
+                 the quota, the quota may be smaller, or requests may have arrived closer together than they left; \
+                 slowing down and probing for more"
             );
         }
         ended
@@ -313,6 +313,13 @@ impl Limiter {
     /// Whether the run is on hold.
     pub fn is_held(&self) -> bool {
         self.state().hold.is_some()
+    }
+
+    /// When the service is tried again, if the run is on hold and not trying just now.
+    pub fn next_probe(&self) -> Option<Instant> {
+        let state = self.state();
+        let hold = state.hold.as_ref().filter(|hold| hold.probing.is_none())?;
+        state.not_before.max(Some(hold.next_probe))
     }
 
     /// The rate that is aimed at now, in requests a second; below the cap after `limited` answers.

@@ -3,6 +3,7 @@
 //! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
 //! [`Report::commit`], which writes them first and moves the counts and the bar afterwards.
 
+pub mod lossy;
 mod outcomes;
 pub mod progress;
 mod resume;
@@ -13,6 +14,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::rows::Done;
@@ -20,7 +23,7 @@ use crate::stop::Stopper;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use progress::Progress;
-use summary::{Summary, Tally};
+use summary::{Settled, Summary, Tally};
 
 /// What to do about a report that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +41,8 @@ pub struct Files {
     outcomes: Appender,
     outside: Appender,
     done: Done,
-    /// How many of the rows that are done are failed or invalid.
-    done_badly: u64,
+    /// Their outcomes, counted.
+    earlier: [u64; Outcome::ALL.len()],
 }
 
 impl Files {
@@ -75,7 +78,7 @@ impl Files {
             outcomes: Appender::new(report, file, earlier.len)?,
             outside: Appender::new(outside, outside_file, 0)?,
             done: earlier.done,
-            done_badly: earlier.bad,
+            earlier: earlier.outcomes,
         };
         resume::copy_outside(report, earlier.len, &mut files.outside)?;
         for path in [report, outside] {
@@ -189,10 +192,11 @@ pub struct Report {
     progress: Progress,
     tally: Tally,
     /// Records that were taken but are not committed.
-    taken: Vec<Outcome>,
+    taken: Vec<Settled>,
     /// A record could not be written: nothing more will be.
     is_broken: bool,
     paths: (PathBuf, PathBuf),
+    ignore_invalid: bool,
 }
 
 impl Report {
@@ -202,11 +206,19 @@ impl Report {
             outcomes: files.outcomes,
             outside: files.outside,
             progress,
-            tally: Tally::new(files.done_badly),
+            tally: Tally::new(files.earlier),
             taken: Vec::new(),
             is_broken: false,
             paths,
+            ignore_invalid: false,
         }
+    }
+
+    /// Whether invalid rows are no reason for an exit status of 3.
+    #[must_use]
+    pub fn ignore_invalid(mut self, ignore: bool) -> Report {
+        self.ignore_invalid = ignore;
+        self
     }
 
     /// Takes an event. A record is written by the next [`Report::commit`].
@@ -218,7 +230,7 @@ impl Report {
                 if record.outcome == Outcome::Outside {
                     self.outside.push(record);
                 }
-                self.taken.push(record.outcome);
+                self.taken.push(Settled::from(&**record));
             }
             other => {
                 self.tally.count(other);
@@ -231,9 +243,9 @@ impl Report {
     /// more should be sent.
     pub fn commit(&mut self) -> Result<(), Error> {
         let written = self.outcomes.commit();
-        for outcome in self.taken.drain(..) {
+        for settled in self.taken.drain(..) {
             match written {
-                Ok(()) => self.tally.settled(outcome),
+                Ok(()) => self.tally.settled(settled),
                 Err(_) => self.tally.count(&NOT_RECORDED),
             }
         }
@@ -248,9 +260,10 @@ impl Report {
         move || syncs.into_iter().try_for_each(|sync| sync())
     }
 
-    /// Shows the state as it is now: to be called several times a second.
-    pub fn show(&mut self, rate: f64) {
-        self.progress.show(&self.tally, rate);
+    /// Shows the state as it is now: to be called several times a second. `next_probe`: when the service is tried again,
+    /// if the run is on hold.
+    pub fn show(&mut self, rate: f64, next_probe: Option<Instant>) {
+        self.progress.show(&self.tally, rate, next_probe);
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
@@ -268,7 +281,8 @@ impl Report {
             stopper.report_failed(error.to_string());
         }
         self.progress.end();
+        let stopped = stopper.reason();
         self.tally
-            .summary(rows, cap, elapsed, stopper.reason().as_ref(), &self.paths)
+            .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid)
     }
 }

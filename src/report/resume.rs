@@ -27,8 +27,8 @@ pub(super) struct Earlier {
     pub len: u64,
     /// The rows that have a record.
     pub done: Done,
-    /// How many of them are failed or invalid.
-    pub bad: u64,
+    /// Their outcomes, counted.
+    pub outcomes: [u64; Outcome::ALL.len()],
 }
 
 /// Reads the report. A record that is torn or damaged, with nothing whole behind it, is left out of `len`; one in the
@@ -57,7 +57,7 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
             if let Some(line) = damaged {
                 return Err(damaged_at(path, line));
             }
-            earlier.bad += u64::from(matches!(row.outcome, Outcome::Failed | Outcome::Invalid));
+            earlier.outcomes[row.outcome as usize] += 1;
             earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
         } else {
             damaged.get_or_insert(record.line);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::client::code::{self, Class};
-use crate::event::{Event, Outcome};
+use crate::event::{Event, Outcome, Record};
 use crate::limiter::Window;
 use crate::stop::Stop;
 
@@ -20,41 +20,94 @@ const LATENCY_MAX: Duration = Duration::from_secs(3600);
 /// How long a run has to send before the time between its first request and its last tells its rate.
 const RATE_FROM: Duration = Duration::from_secs(5);
 
-/// Up to this share of `limited` answers it is most likely jitter that made them: requests that left evenly and arrived
+/// Up to this share of `limited` answers it may be jitter alone that made them: requests that left evenly and arrived
 /// closer together.
-const JITTER_UP_TO: f64 = 0.01;
+const JITTER_UP_TO: f64 = 0.05;
+
+/// An attempt that failed is news while no other was answered for so long.
+const TROUBLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Causes of failure without a code that are told apart.
+const CAUSES_MAX: usize = 20;
+
+/// Why the run ended with rows that nobody ran.
+const DEFECT: &str = "rows were left over though nothing stopped the run, which is a defect of zim-batch: please report it. \
+                      The rows that have a record are done; --resume sends the others";
 
 /// The counts while a run goes on, in constant memory.
 pub(super) struct Tally {
     outcomes: [u64; Outcome::ALL.len()],
     already_done: u64,
-    done_badly: u64,
+    /// The outcomes of the rows that are done already.
+    earlier: [u64; Outcome::ALL.len()],
     not_run: u64,
     requests: u64,
     retries: u64,
     retrying: u64,
     limited: u64,
     codes: BTreeMap<i64, u64>,
+    /// Those of them that a row ended with.
+    last_codes: BTreeMap<i64, u64>,
+    failures: BTreeMap<Failure, u64>,
+    /// What went wrong with the last attempt, if the service failed.
+    trouble: Option<String>,
+    /// When the service last answered.
+    answered: Option<Instant>,
     latencies: Histogram<u64>,
     starts: Window,
     /// The first start and the last.
     span: Option<(Instant, Instant)>,
 }
 
+/// What a row failed with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// A return code.
+    Code(i64),
+    /// No code; what went wrong instead.
+    Cause(String),
+}
+
+/// What a record adds to the counts.
+#[derive(Debug)]
+pub(super) struct Settled {
+    outcome: Outcome,
+    code: Option<i64>,
+    failure: Option<Failure>,
+}
+
+impl From<&Record> for Settled {
+    fn from(record: &Record) -> Settled {
+        let failure = || match record.code {
+            Some(code) => Failure::Code(code),
+            None => Failure::Cause(record.message.clone()),
+        };
+        Settled {
+            outcome: record.outcome,
+            code: record.code,
+            failure: (record.outcome == Outcome::Failed).then(failure),
+        }
+    }
+}
+
 impl Tally {
-    /// `done_badly`: how many of the rows that are done already are failed or invalid.
-    pub fn new(done_badly: u64) -> Tally {
+    /// `earlier`: the outcomes of the rows that are done already.
+    pub fn new(earlier: [u64; Outcome::ALL.len()]) -> Tally {
         let longest = LATENCY_MAX.as_micros() as u64;
         Tally {
             outcomes: [0; Outcome::ALL.len()],
             already_done: 0,
-            done_badly,
+            earlier,
             not_run: 0,
             requests: 0,
             retries: 0,
             retrying: 0,
             limited: 0,
             codes: BTreeMap::new(),
+            last_codes: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            trouble: None,
+            answered: None,
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
             starts: Window::new(Duration::from_secs(1)),
             span: None,
@@ -72,8 +125,16 @@ impl Tally {
                 self.span = Some((first.min(*at), last.max(*at)));
             }
             Event::Answered {
-                class, code, latency, ..
+                class,
+                code,
+                latency,
+                trouble,
+                ..
             } => {
+                self.trouble.clone_from(trouble);
+                if trouble.is_none() {
+                    self.answered = Some(Instant::now());
+                }
                 self.limited += u64::from(*class == Class::Limited);
                 if let Some(code) = code {
                     *self.codes.entry(*code).or_default() += 1;
@@ -94,8 +155,26 @@ impl Tally {
     }
 
     /// Counts a record that is written.
-    pub fn settled(&mut self, outcome: Outcome) {
-        self.outcomes[outcome as usize] += 1;
+    pub fn settled(&mut self, settled: Settled) {
+        self.outcomes[settled.outcome as usize] += 1;
+        if let Some(code) = settled.code {
+            *self.last_codes.entry(code).or_default() += 1;
+        }
+        if let Some(failure) = settled.failure {
+            let failure = match failure {
+                Failure::Cause(_) if self.failures.len() >= CAUSES_MAX && !self.failures.contains_key(&failure) => {
+                    Failure::Cause("other causes".into())
+                }
+                failure => failure,
+            };
+            *self.failures.entry(failure).or_default() += 1;
+        }
+    }
+
+    /// What went wrong last, if the service has not answered since, and had not for a while before.
+    pub fn trouble(&self, now: Instant) -> Option<&str> {
+        let is_news = self.answered.is_none_or(|answered| now - answered >= TROUBLE_AFTER);
+        self.trouble.as_deref().filter(|_| is_news)
     }
 
     pub fn outcome(&self, outcome: Outcome) -> u64 {
@@ -140,6 +219,7 @@ impl Tally {
         elapsed: Duration,
         stopped: Option<&Stop>,
         paths: &(PathBuf, PathBuf),
+        ignore_invalid: bool,
     ) -> Summary {
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
@@ -151,6 +231,17 @@ impl Tally {
         let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
         let failed = self.outcome(Outcome::Failed);
         let invalid = self.outcome(Outcome::Invalid);
+        let earlier = |outcome: Outcome| self.earlier[outcome as usize];
+        let all_failed = failed + earlier(Outcome::Failed);
+        let all_invalid = invalid + earlier(Outcome::Invalid);
+        let is_good = all_failed == 0 && (all_invalid == 0 || ignore_invalid);
+        let is_defect = stopped.is_none() && not_run > 0;
+        let mut failures: Vec<(Failure, u64)> = self.failures.clone().into_iter().collect();
+        failures.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        let retried = self.codes.iter().filter_map(|(code, answers)| {
+            let last = self.last_codes.get(code).copied().unwrap_or_default();
+            Some((*code, answers.checked_sub(last).filter(|answers| *answers > 0)?))
+        });
         Summary {
             rows,
             ok: self.outcome(Outcome::Ok),
@@ -159,7 +250,11 @@ impl Tally {
             invalid,
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
-            done_badly: self.done_badly,
+            done_badly: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
+            all_failed,
+            all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
+            failures,
+            retried: retried.collect(),
             not_run,
             requests: self.requests,
             retries: self.retries,
@@ -167,21 +262,26 @@ impl Tally {
             elapsed_s: rounded(elapsed.as_secs_f64()),
             rate: self.rate(elapsed),
             peak_1s: self.starts.peak() as u64,
-            kept_cap: self.starts.peak() <= cap,
+            cap: cap as u64,
             latency_ms: Latencies {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
                 p99: quantile(0.99),
                 max: milliseconds(self.latencies.max()),
             },
-            codes: self.codes,
+            codes: self.codes.clone(),
             report: paths.0.display().to_string(),
             outside_log: paths.1.display().to_string(),
-            stopped: stopped.map(Stop::to_string),
+            last_error: self.trouble.clone(),
+            stopped: match stopped {
+                None if is_defect => Some(DEFECT.into()),
+                stopped => stopped.map(Stop::to_string),
+            },
             exit: match stopped {
                 Some(stop) => stop.exit_status(),
-                None if failed + invalid + self.done_badly > 0 => 3,
-                None => 0,
+                None if is_defect => 1,
+                None if is_good => 0,
+                None => 3,
             },
         }
     }
@@ -211,6 +311,18 @@ pub struct Summary {
     /// Those of them that are failed or invalid: the exit status is that of the whole report.
     #[serde(skip)]
     pub done_badly: u64,
+    /// Rows of the report that failed, also those of earlier runs.
+    #[serde(skip)]
+    pub all_failed: u64,
+    /// Rows of the report whose conversation is not reachable, likewise.
+    #[serde(skip)]
+    pub all_outside: u64,
+    /// What the failed rows of this run failed with, and how many with each, most first.
+    #[serde(skip)]
+    pub failures: Vec<(Failure, u64)>,
+    /// Return codes of answers that were not a row's last, with how many had each.
+    #[serde(skip)]
+    pub retried: BTreeMap<i64, u64>,
     /// Rows that got no record, because the run stopped first.
     pub not_run: u64,
     /// Requests sent by this run.
@@ -225,9 +337,9 @@ pub struct Summary {
     pub rate: f64,
     /// The most requests that started within any one second.
     pub peak_1s: u64,
-    /// Whether that is no more than may be: then `limited` answers are not this run's doing.
+    /// The most that may; as long as it is kept, `limited` answers are not this run's doing.
     #[serde(skip)]
-    pub kept_cap: bool,
+    pub cap: u64,
     /// How long attempts took, in milliseconds.
     pub latency_ms: Latencies,
     /// ZIM's return codes, with how many answers had each.
@@ -236,6 +348,8 @@ pub struct Summary {
     pub report: String,
     /// The outside log's path.
     pub outside_log: String,
+    /// What the last attempt came to, if the service failed; `null` if it answered.
+    pub last_error: Option<String>,
     /// Why the run stopped before its last row; `null` if it did not.
     pub stopped: Option<String>,
     /// The exit status.
@@ -270,13 +384,32 @@ impl Summary {
         self.rows == parts.iter().sum::<u64>()
     }
 
-    /// Whose requests were probably too many.
-    fn why_limited(&self) -> &'static str {
+    /// What is known of why the server refused requests.
+    fn why_limited(&self) -> String {
         match self.limited as f64 / self.requests as f64 {
-            _ if !self.kept_cap => "refused: too many requests a second",
-            ..JITTER_UP_TO => "refused: most likely bunched up on the way",
-            _ => "refused: others use the quota too, or it is smaller",
+            _ if self.peak_1s > self.cap => "refused: too many requests per second".into(),
+            ..JITTER_UP_TO => format!("refused, although at most {} start in any second", grouped(self.cap)),
+            _ => "refused: other traffic probably shares the quota".into(),
         }
+    }
+
+    fn took(&self) -> String {
+        match self.elapsed_s {
+            ..60.0 => format!("{:.1} s", self.elapsed_s),
+            more => humantime::format_duration(Duration::from_secs(more as u64)).to_string(),
+        }
+    }
+
+    /// `in 10.1 s: 19.91/s, peak 20 in one second`; without what a few requests don't tell.
+    pub fn pace(&self) -> String {
+        let rate = match self.rate {
+            ..0.005 => return format!("in {}", self.took()),
+            _ if self.elapsed_s < 1.0 => return format!("in {}", self.took()),
+            ..1000.0 => format!("{:.2}", self.rate),
+            many => grouped(many as u64),
+        };
+        let (took, peak) = (self.took(), grouped(self.peak_1s));
+        format!("in {took}: {rate}/s, peak {peak} in one second")
     }
 }
 
@@ -291,6 +424,12 @@ impl fmt::Display for Summary {
         writeln!(f, "  ok           {:>12}", grouped(self.ok))?;
         line(f, "outside", self.outside, "out of reach: see the outside log")?;
         line(f, "failed", self.failed, "see the report's message column")?;
+        for (failure, rows) in &self.failures {
+            match failure {
+                Failure::Code(code) => line(f, &format!("  {code}"), *rows, &meaning(*code))?,
+                Failure::Cause(cause) => line(f, "  no code", *rows, &shortened(cause))?,
+            }
+        }
         line(f, "invalid", self.invalid, "not sent; see the report's message column")?;
         line(f, "skipped", self.skipped, "repeated rows, not sent")?;
         let earlier = match self.done_badly {
@@ -299,36 +438,30 @@ impl fmt::Display for Summary {
         };
         line(f, "already done", self.already_done, &earlier)?;
         line(f, "not run", self.not_run, "not in the report; --resume sends them")?;
-        let took = match self.elapsed_s {
-            ..60.0 => format!("{:.1} s", self.elapsed_s),
-            more => humantime::format_duration(Duration::from_secs(more as u64)).to_string(),
-        };
-        writeln!(
-            f,
-            "requests       {:>12}  in {took}: {} a second, at most {} in any one",
-            grouped(self.requests),
-            match self.rate {
-                ..1000.0 => format!("{:.2}", self.rate),
-                many => grouped(many as u64),
-            },
-            grouped(self.peak_1s)
-        )?;
+        writeln!(f, "requests       {:>12}  {}", grouped(self.requests), self.pace())?;
         line(f, "retries", self.retries, "requests that were not a row's first")?;
-        line(f, "limited", self.limited, self.why_limited())?;
+        line(f, "limited", self.limited, &self.why_limited())?;
+        let retried = self.retried.iter().filter(|(code, _)| **code != 0);
+        for (index, (&code, &answers)) in retried.enumerate() {
+            if index == 0 {
+                writeln!(f, "answers that were not a row's last:")?;
+            }
+            line(f, &code.to_string(), answers, &meaning(code))?;
+        }
         let latency = self.latency_ms;
         if self.requests > 0 {
+            let [p50, p90, p99, max] =
+                [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
             writeln!(
                 f,
-                "latency        {:>9.0} ms  median; 90 % {:.0} ms, 99 % {:.0} ms, longest {:.0} ms",
-                latency.p50, latency.p90, latency.p99, latency.max
+                "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
             )?;
-        }
-        for (&code, &count) in self.codes.iter().filter(|(code, _)| **code != 0) {
-            let meaning = code::find(code).map_or("not in ZEGO's lists", |known| known.meaning);
-            writeln!(f, "code {code:<10}{:>12}  {}", grouped(count), shortened(meaning))?;
         }
         writeln!(f, "report         {}", self.report)?;
         write!(f, "outside log    {}", self.outside_log)?;
+        if let Some(error) = &self.last_error {
+            write!(f, "\nlast error     {error}")?;
+        }
         if let Some(reason) = &self.stopped {
             write!(f, "\nstopped        {reason}")?;
         }
@@ -336,27 +469,201 @@ impl fmt::Display for Summary {
     }
 }
 
+/// What a return code means, short enough for the table.
+fn meaning(code: i64) -> String {
+    shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
+}
+
 /// At most as much as fits beside a count at 80 columns, cut between words.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 50;
-    match text.get(..WIDTH) {
-        Some(start) if text.len() > WIDTH => {
-            let words = start.rsplit_once(' ').map_or(start, |(words, _)| words);
-            format!("{words} …")
-        }
-        _ => text.to_owned(),
-    }
+    let Some((end, _)) = text.char_indices().nth(WIDTH) else {
+        return text.to_owned();
+    };
+    let start = &text[..end];
+    let words = start.rsplit_once(' ').map_or(start, |(words, _)| words);
+    format!("{words} …")
 }
 
-/// A number with a space between thousands, as tables show it.
+/// A number with a comma between thousands, as it is shown to people: `1,201`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            let _ = grouped.write_char(' ');
+            let _ = grouped.write_char(',');
         }
         grouped.push(digit);
     }
     grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        Tally::new([0; Outcome::ALL.len()])
+    }
+
+    fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Settled {
+        Settled::from(&Record {
+            line: 2,
+            user: "u".into(),
+            conv: "c".into(),
+            conv_type: "0".into(),
+            outcome,
+            code,
+            http: None,
+            message: message.into(),
+            request_id: String::new(),
+            attempts: 1,
+            latency: None,
+            finished_at: std::time::SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    fn answer(code: Option<i64>, trouble: Option<&str>) -> Event {
+        Event::Answered {
+            class: Class::Unknown,
+            code,
+            latency: Duration::from_millis(1234),
+            clock_ahead: None,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    fn summary(tally: Tally, rows: u64, stopped: Option<&Stop>, ignore_invalid: bool) -> Summary {
+        let paths = ("out.csv".into(), "out.outside.csv".into());
+        tally.summary(
+            Some(rows),
+            20,
+            Duration::from_millis(140),
+            stopped,
+            &paths,
+            ignore_invalid,
+        )
+    }
+
+    #[test]
+    fn rows_that_nobody_ran_and_nobody_stopped_are_a_defect_and_no_success() {
+        let mut counts = tally();
+        counts.settled(record(Outcome::Ok, Some(0), ""));
+        let left_over = summary(counts, 3, None, false);
+        assert_eq!((left_over.exit, left_over.not_run), (1, 2));
+        let said = left_over.stopped.unwrap();
+        assert!(said.contains("defect") && said.contains("--resume"), "{said}");
+        let stopped = summary(tally(), 3, Some(&Stop::Signal(15)), false);
+        assert_eq!(stopped.exit, 143);
+        assert_eq!(summary(tally(), 0, None, false).exit, 0);
+    }
+
+    #[test]
+    fn invalid_rows_can_be_ignored_also_those_of_an_earlier_run_and_failed_ones_can_t() {
+        let exit = |outcome: Outcome, is_earlier: bool, ignore_invalid| {
+            let mut earlier = [0; Outcome::ALL.len()];
+            earlier[outcome as usize] = u64::from(is_earlier);
+            let mut counts = Tally::new(earlier);
+            match is_earlier {
+                true => counts.count(&Event::AlreadyDone(1)),
+                false => counts.settled(record(outcome, None, "user is empty")),
+            }
+            summary(counts, 1, None, ignore_invalid).exit
+        };
+        for is_earlier in [true, false] {
+            assert_eq!(exit(Outcome::Invalid, is_earlier, false), 3);
+            assert_eq!(exit(Outcome::Invalid, is_earlier, true), 0);
+            assert_eq!(exit(Outcome::Failed, is_earlier, true), 3);
+        }
+    }
+
+    #[test]
+    fn failed_rows_are_told_by_what_they_failed_with_and_answers_that_were_retried_apart() {
+        let mut counts = tally();
+        for code in [660000001, 660000001, 660500002, 0] {
+            counts.count(&answer(Some(code), None));
+        }
+        counts.settled(record(Outcome::Failed, Some(660500002), "not registered"));
+        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
+        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
+        counts.settled(record(Outcome::Ok, Some(0), "success"));
+        let table = summary(counts, 4, None, false).to_string();
+        let (rows, answers) = table.split_once("answers that were not a row's last").unwrap();
+        assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
+        assert!(
+            answers.contains("660000001") && !answers.contains("660500002"),
+            "{table}"
+        );
+        let timed_out = rows.find("timed out after 10s").unwrap();
+        assert!(timed_out < rows.find("660500002").unwrap(), "most first: {table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn causes_without_end_are_not_told_apart_without_end() {
+        let mut counts = tally();
+        for number in 0..1000 {
+            counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
+        }
+        let failures = summary(counts, 1000, None, false).failures;
+        assert!(failures.len() <= CAUSES_MAX + 1, "{}", failures.len());
+        assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn one_request_has_no_rate_and_many_have_one() {
+        let now = Instant::now();
+        let mut counts = tally();
+        counts.count(&Event::Sent {
+            at: now,
+            is_retry: false,
+        });
+        assert_eq!(summary(counts, 0, None, false).pace(), "in 0.1 s");
+        let mut counts = tally();
+        for nth in 0..202 {
+            let at = now + Duration::from_millis(50) * nth;
+            counts.count(&Event::Sent { at, is_retry: false });
+        }
+        let pace = Summary {
+            elapsed_s: 10.1,
+            ..summary(counts, 0, None, false)
+        };
+        assert_eq!(pace.pace(), "in 10.1 s: 20.00/s, peak 20 in one second");
+    }
+
+    #[test]
+    fn refusals_are_worded_by_what_is_known() {
+        let mut counts = tally();
+        counts.count(&answer(Some(7), None));
+        let mut refused = summary(counts, 0, None, false);
+        (refused.limited, refused.requests) = (7, 600);
+        let table = refused.to_string();
+        assert!(table.contains("although at most 20 start in any second"), "{table}");
+        refused.limited = 60;
+        assert!(refused.to_string().contains("other traffic probably"), "{refused}");
+        refused.peak_1s = 21;
+        assert!(refused.to_string().contains("too many requests"), "{refused}");
+    }
+
+    #[test]
+    fn the_last_error_is_known_from_the_first_failure_to_the_next_answer() {
+        let mut counts = tally();
+        counts.count(&answer(None, Some("connection refused")));
+        assert_eq!(counts.trouble(Instant::now()), Some("connection refused"));
+        counts.count(&answer(Some(0), None));
+        counts.count(&answer(None, Some("timed out after 10s")));
+        assert_eq!(counts.trouble(Instant::now()), None, "others are answered");
+        assert_eq!(
+            counts.trouble(Instant::now() + TROUBLE_AFTER),
+            Some("timed out after 10s")
+        );
+        let table = summary(counts, 0, Some(&Stop::Signal(2)), false).to_string();
+        assert!(table.contains("last error     timed out after 10s"), "{table}");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_commas() {
+        let shown = [0, 999, 1201, 1234567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,201", "1,234,567"]);
+    }
 }

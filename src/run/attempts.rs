@@ -227,6 +227,7 @@ fn answered(attempt: &Attempt) -> Event {
         code: attempt.verdict.code,
         latency: attempt.started_at.map(|_| attempt.latency),
         clock_ahead: attempt.clock_ahead,
+        trouble: (sign_of(&attempt.verdict) == Sign::Fails).then(|| attempt.verdict.message.clone()),
     }
 }
 

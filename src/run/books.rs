@@ -64,7 +64,8 @@ impl Books {
 
     /// Shows how far the run is, and looks whether its time is over.
     pub fn tick(&mut self, health: &Health, shared: &Shared) {
-        self.report().show(shared.limiter.rate());
+        let (rate, next_probe) = (shared.limiter.rate(), shared.limiter.next_probe());
+        self.report().show(rate, next_probe);
         let failing = health.failing_for(Instant::now(), shared.limiter.is_held());
         self.policy.check_time(failing, &shared.stopper);
     }

@@ -20,6 +20,8 @@ pub struct Call {
     args: Vec<OsString>,
     stdin: Option<Vec<u8>>,
     is_more_to_come: bool,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
 }
 
 impl Call {
@@ -38,6 +40,8 @@ impl Call {
             args,
             stdin: None,
             is_more_to_come: false,
+            stdout: None,
+            stderr: None,
         }
     }
 
@@ -82,6 +86,18 @@ impl Call {
         self.stdin(bytes)
     }
 
+    /// Where stdout goes, instead of to the outcome.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.stdout = Some(to.into());
+        self
+    }
+
+    /// Where stderr goes, instead of to the outcome.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.stderr = Some(to.into());
+        self
+    }
+
     /// Runs to the end.
     pub fn run(self) -> Outcome {
         self.spawn().wait()
@@ -97,8 +113,8 @@ impl Call {
         self.command
             .args(&self.args)
             .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdout(self.stdout.take().unwrap_or_else(Stdio::piped))
+            .stderr(self.stderr.take().unwrap_or_else(Stdio::piped));
         let started = Instant::now();
         let mut child = self.command.spawn().expect("the program starts");
         let mut stdin = child.stdin.take();
@@ -107,14 +123,14 @@ impl Call {
         } else if let (Some(mut pipe), Some(bytes)) = (stdin.take(), self.stdin) {
             thread::spawn(move || pipe.write_all(&bytes).ok()); // it may well stop reading early
         }
-        let stdout = drain(child.stdout.take().expect("it is piped"));
-        let stderr = drain(child.stderr.take().expect("it is piped"));
+        let stdout = child.stdout.take().map(drain);
+        let stderr = child.stderr.take().map(drain);
         Running {
             child,
             _stdin: stdin,
             started,
-            stdout: Some(stdout),
-            stderr: Some(stderr),
+            stdout,
+            stderr,
         }
     }
 }

@@ -1,0 +1,123 @@
+//! What to type after a run: the commands that run its failed rows, and those outside, again.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use zim_batch::report::summary::Summary;
+
+use super::settings::Output;
+use super::shell::quoted;
+use super::{APP, Cli, PACE};
+
+/// Lines to put below the table; none after a run that is to be resumed first, or that leaves nothing to do.
+pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
+    let mut text = String::new();
+    if summary.stopped.is_some() {
+        return text;
+    }
+    let flags = flags(typed);
+    let mut command = |why: &str, rows: &Path, only: &[&str], name: &str| {
+        let (rows, report) = (as_argument(rows), as_argument(&free(&output.report, name)));
+        let mut words = vec!["zim-batch", "clear", &rows];
+        words.extend(only);
+        words.extend(["--report", &report]);
+        words.extend(flags.iter().map(String::as_str));
+        let words: Vec<String> = words.into_iter().map(quoted).collect();
+        // Writing to a String does not fail.
+        let _ = write!(text, "\n{why}\n  {}", words.join(" "));
+    };
+    if summary.all_failed > 0 {
+        let only = ["--only", "failed"];
+        command("to run the failed rows again:", &output.report, &only, "retry");
+    }
+    if summary.all_outside > 0 {
+        let why = "to run the rows outside again, once ZEGO has raised the limit:";
+        command(why, &output.outside, &[], "second");
+    }
+    text
+}
+
+/// The flags that were typed and say which app it is and how fast to go.
+fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
+    let cli = Cli::command();
+    let known: Vec<_> = cli
+        .find_subcommand("clear")
+        .into_iter()
+        .flat_map(|clear| clear.get_arguments())
+        .collect();
+    let mut typed = typed.map(|word| word.to_string_lossy().into_owned());
+    let mut flags = Vec::new();
+    while let Some(word) = typed.next().filter(|word| word != "--") {
+        let name = word
+            .strip_prefix("--")
+            .map(|flag| flag.split('=').next().unwrap_or(flag));
+        let Some(flag) = name.and_then(|name| known.iter().find(|flag| flag.get_long() == Some(name))) else {
+            continue;
+        };
+        let takes_value = flag.get_action().takes_values() && !word.contains('=');
+        let value = takes_value.then(|| typed.next()).flatten();
+        if matches!(flag.get_help_heading(), Some(APP | PACE)) {
+            flags.push(word);
+            flags.extend(value);
+        }
+    }
+    flags
+}
+
+/// A name beside the report that neither a report nor its outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
+fn free(report: &Path, name: &str) -> PathBuf {
+    let stem = report.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // The report may be that of a retry itself.
+    let of_first = match stem.rsplit_once(&format!(".{name}")) {
+        Some((first, number)) if number.chars().all(|c| c.is_ascii_digit()) => first,
+        _ => &stem,
+    };
+    let named = |number: u32| {
+        let number = if number > 1 { number.to_string() } else { String::new() };
+        report.with_file_name(format!("{of_first}.{name}{number}.csv"))
+    };
+    let is_free = |path: &PathBuf| {
+        let outside = path.with_extension("outside.csv");
+        [path, &outside].iter().all(|path| path.symlink_metadata().is_err())
+    };
+    let mut free = (1..=9999).map(named).filter(is_free);
+    free.next().unwrap_or_else(|| named(10_000))
+}
+
+/// A path that is not taken for a flag, or for standard input.
+fn as_argument(path: &Path) -> String {
+    match path.to_string_lossy() {
+        name if name.starts_with('-') => format!("./{name}"),
+        name => name.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_which_app_and_how_fast_is_kept_and_the_rest_is_not() {
+        let typed = "zim-batch clear rows.csv --report out.csv -q --overwrite --only ok --region fra --rate=50 \
+                     --secret-file --simulate --dedupe --timeout 5s -- --ca-cert";
+        let flags = flags(typed.split_whitespace().map(OsString::from));
+        assert_eq!(
+            flags.join(" "),
+            "--region fra --rate=50 --secret-file --simulate --timeout 5s"
+        );
+    }
+
+    #[test]
+    fn no_name_is_proposed_that_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let report = path("out.csv");
+        assert_eq!(free(&report, "retry"), path("out.retry.csv"));
+        std::fs::write(path("out.retry.csv"), "").unwrap();
+        std::fs::write(path("out.retry2.outside.csv"), "").unwrap();
+        assert_eq!(free(&report, "retry"), path("out.retry3.csv"));
+        assert_eq!(free(&path("out.retry.csv"), "retry"), path("out.retry3.csv"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Everything on stderr, and the log file: log lines, progress, and what the program says at its end. All of it is log
+//! events, so that with `--log-format json` every line is JSON, and all of it is written by threads of its own.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use zim_batch::error::Error;
+use zim_batch::report::lossy::LossyWriter;
+use zim_batch::report::progress::{self, Terminal};
+
+use super::{LogFormat, Logging};
+
+/// The target of what the program says by itself, at any level of logging: errors, and what to type next.
+pub const SAID: &str = "zim_batch::said";
+
+/// Writes to stderr and the log file until it is dropped; then what is left is written, as far as anybody reads it.
+pub struct LogOutput {
+    terminal: LossyWriter,
+    log_file: Option<LossyWriter>,
+}
+
+impl Drop for LogOutput {
+    fn drop(&mut self) {
+        self.terminal.drain();
+        self.log_file.iter().for_each(LossyWriter::drain);
+    }
+}
+
+impl LogOutput {
+    /// Logs of this program alone: other crates' could hold a signed URL.
+    pub fn start(logging: &Logging) -> Result<LogOutput, Error> {
+        let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
+        let format = logging.log_format;
+        let unread = move |lines| {
+            let why = format!("{lines} lines are missing here, because nobody read them");
+            one_line(format, "WARN", &why)
+        };
+        let terminal = LossyWriter::start(io::stderr(), unread).map_err(no_thread)?;
+        let log_file = match &logging.log_file {
+            None => None,
+            Some(path) => {
+                let file = LogFile::open(path, terminal.clone(), format)?;
+                let slow = move |lines| {
+                    let why = format!("{lines} lines are missing here, because the log file was too slow");
+                    one_line(format, "WARN", &why)
+                };
+                Some(LossyWriter::start(file, slow).map_err(no_thread)?)
+            }
+        };
+        let (to_terminal, to_file) = (terminal.clone(), log_file.clone());
+        // As clap: NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM.
+        let with_colors = console::colors_enabled_stderr();
+        tracing_subscriber::registry()
+            .with(layer(logging, false, with_colors, move || to_terminal.clone()))
+            .with(to_file.map(|file| layer(logging, true, false, move || file.clone())))
+            .init();
+        std::panic::set_hook(Box::new(|panic| {
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let message = text.unwrap_or("no message");
+            let place = panic
+                .location()
+                .map(|place| format!(" ({}, line {})", place.file(), place.line()));
+            super::print_error(&format!(
+                "a part of zim-batch has failed, which is a defect: please report it. {message}{}",
+                place.unwrap_or_default()
+            ));
+        }));
+        Ok(LogOutput { terminal, log_file })
+    }
+
+    /// The terminal to show progress on.
+    pub fn terminal(&self) -> Terminal {
+        Terminal::stderr(self.terminal.clone())
+    }
+}
+
+fn layer<S, W>(logging: &Logging, is_file: bool, with_colors: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let level = match (logging.quiet, logging.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let shown = Targets::new()
+        .with_target("zim_batch", level)
+        .with_target(SAID, LevelFilter::INFO)
+        .with_target(progress::TARGET, LevelFilter::INFO);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(with_colors);
+    match logging.log_format {
+        LogFormat::Text => {
+            let lines = format::format().with_target(false).with_timer(Utc);
+            layer.event_format(Text { lines, is_file }).with_filter(shown).boxed()
+        }
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .with_timer(Utc)
+            .with_filter(shown)
+            .boxed(),
+    }
+}
+
+/// Like the report's times.
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", humantime::format_rfc3339_millis(SystemTime::now()))
+    }
+}
+
+/// Lines for people.
+struct Text {
+    lines: format::Format<format::Full, Utc>,
+    is_file: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let target = event.metadata().target();
+        if target != SAID && target != progress::TARGET {
+            return self.lines.format_event(context, writer, event);
+        }
+        // What their fields say stands in the message too.
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if target == SAID && !self.is_file {
+            return writeln!(writer, "zim-batch: {}", message.0);
+        }
+        Utc.format_time(&mut writer)?;
+        writeln!(writer, " {:>5} {}", event.metadata().level(), message.0)
+    }
+}
+
+/// An event's message, safe to be shown on a terminal.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            for c in format!("{value:?}").chars() {
+                match c.is_control() && c != '\n' {
+                    true => self.0.extend(c.escape_default()),
+                    false => self.0.push(c),
+                }
+            }
+        }
+    }
+}
+
+/// A line like those of the logs, for what can't be logged.
+pub fn one_line(format: LogFormat, level: &str, message: &str) -> String {
+    let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    match format {
+        LogFormat::Text => format!("{now} {level:>5} {message}\n"),
+        LogFormat::Json => {
+            let line = serde_json::json!({"timestamp": now, "level": level, "message": message});
+            format!("{line}\n")
+        }
+    }
+}
+
+/// The log file. What it can't take is lost, which is said once.
+struct LogFile {
+    file: File,
+    path: PathBuf,
+    terminal: LossyWriter,
+    format: LogFormat,
+    has_failed: bool,
+    /// The last line is not whole.
+    is_torn: bool,
+}
+
+impl LogFile {
+    fn open(path: &Path, terminal: LossyWriter, format: LogFormat) -> Result<LogFile, Error> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        // A pipe that nobody reads is an error, not a long wait.
+        let file = options.custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file.map_err(|error| {
+            Error::Usage(format!(
+                "--log-file {}: the file can't be opened: {error}; name another one",
+                path.display()
+            ))
+        })?;
+        Ok(LogFile {
+            file,
+            path: path.to_owned(),
+            terminal,
+            format,
+            has_failed: false,
+            is_torn: false,
+        })
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        self.file.write(bytes)
+    }
+}
+
+/// Written to with whole lines, unless the file takes only a part.
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.try_write(bytes) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                self.is_torn |= !bytes.is_empty();
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    let why = format!(
+                        "--log-file {}: lines are lost, because the file can't be written: {error}; the run goes on",
+                        self.path.display()
+                    );
+                    self.terminal.lines(one_line(self.format, "ERROR", &why).as_bytes());
+                }
+                Ok(bytes.len())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
