@@ -252,7 +252,7 @@ where
         writeln!(csv, "u{row},c{row},0").unwrap();
     }
     let source = Source::File(path("rows.csv"));
-    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse).unwrap();
+    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse, false).unwrap();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let job = Job {
         plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),

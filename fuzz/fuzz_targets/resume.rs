@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     FOLDER.with_borrow(|folder| {
         let [report, outside] = ["report.csv", "outside.csv"].map(|name| folder.path().join(name));
         std::fs::write(&report, &before).expect("the folder can be written to");
-        let opened = Files::open(&report, &outside, Existing::Resume);
+        let opened = Files::open(&report, &outside, Existing::Resume, false);
         let after = std::fs::read(&report).expect("the report is there");
         match opened {
             Err(error) => {
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
                 drop(files);
                 assert!(before.starts_with(&after) || (done == 0 && after == header.as_bytes()));
                 // What was kept is whole: once more changes nothing.
-                let mut again = Files::open(&report, &outside, Existing::Resume).expect("it was just taken");
+                let mut again = Files::open(&report, &outside, Existing::Resume, false).expect("it was just taken");
                 assert_eq!(again.take_done().len(), done);
                 assert_eq!(std::fs::read(&report).expect("the report is there"), after);
                 let log = std::fs::read(&outside).expect("the outside log is there");

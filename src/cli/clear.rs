@@ -20,7 +20,7 @@ use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
-use super::shell::{command_line, print_error};
+use super::shell::{command_line, given_anew, print_error};
 use super::{ClearArgs, Logging, check, print, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -39,10 +39,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
-    report::refuse_existing(&output.report, output.existing)?;
-    if args.output.outside.is_some() {
-        report::refuse_existing(&output.outside, output.existing)?;
-    }
+    report::look_first(&output.report, &output.outside, output.existing)?;
 
     let mut input = Input::new(source, settings::format(&args.rows), &args);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
@@ -60,7 +57,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         Some(quota) if args.pace.no_wait => Some(quota.take_turn_now(&holder)?),
         _ => None,
     };
-    let mut files = Files::open(&output.report, &output.outside, output.existing)?;
+    let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
     if output.existing == Existing::Resume {
         input.selection.done = files.take_done();
         input.count()?;
@@ -115,6 +112,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         if !matches!(stop, Stop::InputFailed(_)) {
             let command = command_line(std::env::args_os(), &["--overwrite"], Some("--resume"));
             print_error(&format!("to go on where this run ended: {command}"));
+            if let Some(streams) = given_anew(std::env::args_os()) {
+                print_error(&streams);
+            }
         }
     }
     tell(&summary, args.output.json, logging.quiet)

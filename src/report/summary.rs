@@ -181,6 +181,7 @@ impl Tally {
                 None if failed + invalid + self.done_badly > 0 => 3,
                 None => 0,
             },
+            simulated: false,
         }
     }
 }
@@ -238,6 +239,8 @@ pub struct Summary {
     pub stopped: Option<String>,
     /// The exit status.
     pub exit: u8,
+    /// The answers came from a simulator (`--simulate`): nothing was cleared.
+    pub simulated: bool,
 }
 
 /// Quantiles of the attempts' latencies, in milliseconds; 0 if there were no attempts.
@@ -285,6 +288,9 @@ impl fmt::Display for Summary {
             0 => Ok(()),
             number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
         };
+        if self.simulated {
+            writeln!(f, "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared")?;
+        }
         writeln!(f, "rows           {:>12}", grouped(self.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(self.ok))?;
         line(f, "outside", self.outside, "out of reach: see the outside log")?;

@@ -50,7 +50,7 @@ impl Desk {
     }
 
     fn open(&self, existing: Existing) -> Result<Files, Error> {
-        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing)
+        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
     }
 
     /// Puts `bytes` in the report's place and resumes.
