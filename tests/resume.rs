@@ -2,10 +2,16 @@
 
 #[path = "resume/many_rows.rs"]
 mod many_rows;
+#[path = "resume/other_programs.rs"]
+mod other_programs;
+#[path = "resume/outside_log.rs"]
+mod outside_log;
 #[path = "support/say.rs"]
 mod say;
 #[path = "support/signals.rs"]
 mod signals;
+#[path = "resume/simulated.rs"]
+mod simulated;
 mod support;
 
 use std::fs;
