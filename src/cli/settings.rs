@@ -182,7 +182,9 @@ fn default_report(rows: &Path) -> PathBuf {
 /// apart.
 fn default_outside(report: &Path) -> Result<PathBuf, Error> {
     // A device has neighbours, but no place for a file beside it.
-    let is_file = report.metadata().map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
+    let is_file = report
+        .metadata()
+        .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
     let name = report.file_name().unwrap_or_default().as_bytes();
     let stem = name.strip_suffix(b".csv").unwrap_or(name);
     let outside = OsStr::from_bytes(&[stem, b".outside.csv"].concat()).to_owned();

@@ -62,9 +62,16 @@ pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str],
 pub fn given_anew(arguments: impl Iterator<Item = OsString>) -> Option<String> {
     let is_stream = |argument: &OsString| {
         let text = argument.to_string_lossy();
-        text == "-" || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"].iter().any(|place| text.contains(place))
+        text == "-"
+            || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"]
+                .iter()
+                .any(|place| text.contains(place))
     };
-    let streams: Vec<String> = arguments.skip(1).filter(is_stream).map(|stream| quoted(&stream)).collect();
+    let streams: Vec<String> = arguments
+        .skip(1)
+        .filter(is_stream)
+        .map(|stream| quoted(&stream))
+        .collect();
     match streams[..] {
         [] => None,
         _ => Some(format!(
@@ -140,7 +147,14 @@ mod tests {
 
     #[test]
     fn what_is_not_utf_8_or_would_be_obeyed_by_a_terminal_is_quoted_so_that_bash_gives_it_back() {
-        let words: [&[u8]; 6] = [b"r\xf6ws.csv", b"a\nb", b"it's\x1b[2J\\", b"\xff8", "ü \u{85}1".as_bytes(), b""];
+        let words: [&[u8]; 6] = [
+            b"r\xf6ws.csv",
+            b"a\nb",
+            b"it's\x1b[2J\\",
+            b"\xff8",
+            "ü \u{85}1".as_bytes(),
+            b"",
+        ];
         let typed = words.map(|word| OsStr::from_bytes(word).to_owned());
         let line = command_line(typed.into_iter(), &[], None);
         assert_eq!(

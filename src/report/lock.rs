@@ -49,7 +49,11 @@ fn holder(opened: &Opened) -> Option<(u32, String)> {
 /// `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`: the process, then the device in hexadecimal and the inode. Lines of
 /// those who wait for a lock have a `->` behind the number.
 fn locker(locks: &str, device: u64, inode: u64) -> Option<u32> {
-    let device = format!("{:02x}:{:02x}", libc::major(device as libc::dev_t), libc::minor(device as libc::dev_t));
+    let device = format!(
+        "{:02x}:{:02x}",
+        libc::major(device as libc::dev_t),
+        libc::minor(device as libc::dev_t)
+    );
     let place = format!("{device}:{inode}");
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();

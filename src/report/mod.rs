@@ -97,10 +97,7 @@ impl Files {
             sync_directory(path);
         }
         if existing == Existing::Resume && earlier.len == 0 {
-            tracing::warn!(
-                "{}: no report yet: starting from the first row",
-                report_path.display()
-            );
+            tracing::warn!("{}: no report yet: starting from the first row", report_path.display());
         }
         Ok(Files {
             outcomes,

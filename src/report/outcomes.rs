@@ -153,13 +153,20 @@ impl Appender {
         self.seen = Some(Instant::now());
         let changed = |what: String| Err(self.opened.error(io::Error::other(what)));
         match self.opened.is_in_place() {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return changed("it was removed meanwhile".into()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return changed("it was removed meanwhile".into());
+            }
             Err(source) => return Err(self.opened.error(source)),
             Ok(false) => return changed("another file has taken its place".into()),
             Ok(true) if !self.opened.is_regular => return Ok(()),
             Ok(true) => {}
         }
-        let len = self.opened.file.metadata().map_err(|source| self.opened.error(source))?.len();
+        let len = self
+            .opened
+            .file
+            .metadata()
+            .map_err(|source| self.opened.error(source))?
+            .len();
         match self.len {
             ours if len == ours => Ok(()),
             ours => changed(format!(

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use super::outcomes::Appender;
 use super::place::Opened;
-use super::resume::{
-    Earlier, is_header, is_torn_header, len_without_zeros, past_line_end, records_of, whole,
-};
+use super::resume::{Earlier, is_header, is_torn_header, len_without_zeros, past_line_end, records_of, whole};
 use crate::error::Error;
 use crate::event::Outcome;
 use crate::rows::record::{Flaw, Records};
@@ -64,12 +62,7 @@ pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<()
 
 /// Brings a log that was checked up to its report, which has `report_len` bytes: keeps what the two have in common from
 /// the beginning, and writes the rest. Wherever that is cut short, the log is still its report's.
-pub(super) fn complete(
-    log: Opened,
-    report: &Opened,
-    report_len: u64,
-    is_simulated: bool,
-) -> Result<Appender, Error> {
+pub(super) fn complete(log: Opened, report: &Opened, report_len: u64, is_simulated: bool) -> Result<Appender, Error> {
     if report_len == 0 {
         log.cut(0)?;
         return Appender::new(log, 0, is_simulated);

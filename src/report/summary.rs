@@ -289,7 +289,10 @@ impl fmt::Display for Summary {
             number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
         };
         if self.simulated {
-            writeln!(f, "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared")?;
+            writeln!(
+                f,
+                "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared"
+            )?;
         }
         writeln!(f, "rows           {:>12}", grouped(self.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(self.ok))?;

@@ -42,7 +42,10 @@ fn the_outside_log_of_another_report_is_refused_and_left_alone_in_every_mode() {
     // A report is no outside log, though it looks like one.
     let outcome = run(&["d"], "new.csv", "a.csv").arg("--resume").run();
     outcome.assert_status(2).assert_says(&["a.csv"]);
-    assert_eq!((desk.read("a.csv"), server.requests().len()), (files[0].1.clone(), sent));
+    assert_eq!(
+        (desk.read("a.csv"), server.requests().len()),
+        (files[0].1.clone(), sent)
+    );
 }
 
 #[test]
@@ -57,13 +60,24 @@ fn a_file_that_is_no_outside_log_is_left_alone_in_every_mode() {
         format!("{REPORT_HEADER}\n\"remember\"\n2,out,cout,0,outside,,,,,,,\n"),
     ];
     for text in notes {
-        for (mode, report) in [(None, "new.csv"), (Some("--resume"), "old.csv"), (Some("--overwrite"), "old.csv")] {
+        for (mode, report) in [
+            (None, "new.csv"),
+            (Some("--resume"), "old.csv"),
+            (Some("--overwrite"), "old.csv"),
+        ] {
             desk.write("notes.txt", &text);
             let report_before = desk.has(report).then(|| desk.read(report));
             let call = run_of(&desk, &server, &["a", "out"], report).flag("--outside", "notes.txt");
-            in_mode(call, mode).run().assert_status(2).assert_says(&["notes.txt", "untouched"]);
+            in_mode(call, mode)
+                .run()
+                .assert_status(2)
+                .assert_says(&["notes.txt", "untouched"]);
             assert_eq!(desk.read("notes.txt"), text, "{mode:?}");
-            assert_eq!(desk.has(report).then(|| desk.read(report)), report_before, "{mode:?} {text:?}");
+            assert_eq!(
+                desk.has(report).then(|| desk.read(report)),
+                report_before,
+                "{mode:?} {text:?}"
+            );
         }
     }
     assert_eq!(server.requests().len(), 2);
@@ -95,7 +109,9 @@ fn the_outside_log_of_a_report_that_was_renamed_away_is_not_lost_to_the_next_of_
     fs::rename(desk.path("out.csv"), desk.path("yesterday.csv")).unwrap();
     for mode in MODES {
         let outcome = in_mode(run_of(&desk, &server, &["out"], "out.csv"), mode).run();
-        outcome.assert_status(2).assert_says(&["out.outside.csv", "move it away"]);
+        outcome
+            .assert_status(2)
+            .assert_says(&["out.outside.csv", "move it away"]);
         assert_eq!(users(&desk.path("out.outside.csv")), ["out"], "{mode:?}");
         assert!(!desk.has("out.csv"), "{mode:?}");
     }
@@ -104,7 +120,14 @@ fn the_outside_log_of_a_report_that_was_renamed_away_is_not_lost_to_the_next_of_
 #[test]
 fn an_outside_log_without_rows_is_anybodys() {
     let server = sorting_server();
-    let logs = ["", "\n", REPORT_HEADER, "line,user,con", &format!("{REPORT_HEADER}\n"), "\0\0\0"];
+    let logs = [
+        "",
+        "\n",
+        REPORT_HEADER,
+        "line,user,con",
+        &format!("{REPORT_HEADER}\n"),
+        "\0\0\0",
+    ];
     for (log, mode) in logs.into_iter().flat_map(|log| MODES.map(|mode| (log, mode))) {
         let desk = Desk::new();
         desk.write("log.csv", log);
@@ -117,13 +140,21 @@ fn an_outside_log_without_rows_is_anybodys() {
 #[test]
 fn a_report_that_is_overwritten_takes_its_own_outside_log_with_it() {
     let (desk, server) = (Desk::new(), sorting_server());
-    run_of(&desk, &server, &["out1", "out2", "b"], "out.csv").run().assert_status(0);
-    run_of(&desk, &server, &["out3"], "out.csv").arg("--overwrite").run().assert_status(0);
+    run_of(&desk, &server, &["out1", "out2", "b"], "out.csv")
+        .run()
+        .assert_status(0);
+    run_of(&desk, &server, &["out3"], "out.csv")
+        .arg("--overwrite")
+        .run()
+        .assert_status(0);
     assert_eq!(users(&desk.path("out.outside.csv")), ["out3"]);
     // A torn report, too, shows whose the log is.
     let report = desk.read("out.csv");
     desk.write("out.csv", format!("{report}3,torn"));
-    run_of(&desk, &server, &["out4"], "out.csv").arg("--overwrite").run().assert_status(0);
+    run_of(&desk, &server, &["out4"], "out.csv")
+        .arg("--overwrite")
+        .run()
+        .assert_status(0);
     assert_eq!(users(&desk.path("out.outside.csv")), ["out4"]);
 }
 
@@ -131,7 +162,13 @@ fn a_report_that_is_overwritten_takes_its_own_outside_log_with_it() {
 fn an_outside_log_is_completed_in_whatever_order_it_is_and_not_written_when_nothing_is_missing() {
     let (desk, server) = (Desk::new(), sorting_server());
     let rows = ["out1", "a", "out2", "out3", "b"];
-    let resume = || run_of(&desk, &server, &rows, "out.csv").arg("--resume").run().assert_status(0).summary();
+    let resume = || {
+        run_of(&desk, &server, &rows, "out.csv")
+            .arg("--resume")
+            .run()
+            .assert_status(0)
+            .summary()
+    };
     resume();
     let log = desk.read("out.outside.csv");
     let lines: Vec<&str> = log.lines().collect();

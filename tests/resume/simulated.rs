@@ -4,7 +4,15 @@ use crate::support::{Call, Desk, kind_server, rows};
 
 fn simulated(desk: &Desk, csv: &str) -> Call {
     desk.write("rows.csv", csv);
-    desk.zim_batch(["clear", "rows.csv", "--simulate", "--report", "out.csv", "--rate", "200"])
+    desk.zim_batch([
+        "clear",
+        "rows.csv",
+        "--simulate",
+        "--report",
+        "out.csv",
+        "--rate",
+        "200",
+    ])
 }
 
 #[test]
@@ -20,16 +28,26 @@ fn every_record_of_a_simulated_run_says_so_and_its_report_is_never_resumed_for_r
         for record in &records {
             assert!(record.message.starts_with("simulated: "), "{record:?}");
         }
-        assert!(records.iter().any(|record| record.message == "simulated: user is empty"));
+        assert!(
+            records
+                .iter()
+                .any(|record| record.message == "simulated: user is empty")
+        );
 
         let files = || (desk.read("out.csv"), desk.read("out.outside.csv"));
         let before = files();
         let outcome = desk.clear(&server, &csv).arg("--dedupe").arg("--resume").run();
-        outcome.assert_status(4).assert_says(&["out.csv", "--simulate", "never cleared", "--overwrite"]);
+        outcome
+            .assert_status(4)
+            .assert_says(&["out.csv", "--simulate", "never cleared", "--overwrite"]);
         assert_eq!((files(), server.requests().len()), (before.clone(), 0));
 
         // As a rehearsal it can be resumed.
-        simulated(&desk, &csv).arg("--dedupe").arg("--resume").run().assert_status(3);
+        simulated(&desk, &csv)
+            .arg("--dedupe")
+            .arg("--resume")
+            .run()
+            .assert_status(3);
         assert_eq!(files(), before);
     }
 }
@@ -42,7 +60,9 @@ fn a_real_report_is_never_resumed_by_a_simulated_run() {
     assert!(desk.report().iter().all(|record| record.message == "success"));
     let before = desk.read("out.csv");
     let outcome = simulated(&desk, &rows(5)).arg("--resume").run();
-    outcome.assert_status(4).assert_says(&["out.csv", "--simulate", "--report"]);
+    outcome
+        .assert_status(4)
+        .assert_says(&["out.csv", "--simulate", "--report"]);
     assert_eq!(desk.read("out.csv"), before);
 }
 
