@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -153,9 +154,9 @@ fn lines(finding: &Finding) -> String {
 
 /// The `clear` that does what was checked.
 fn command(args: &RowsArgs, rate: f64) -> String {
-    let rows = match args.rows.to_string_lossy() {
-        name if name.starts_with('-') && name != "-" => format!("./{name}"),
-        name => name.into_owned(),
+    let rows = match args.rows.as_os_str() {
+        name if name.as_encoded_bytes().starts_with(b"-") && name != "-" => Path::new(".").join(name),
+        name => name.into(),
     };
     let mut words = vec!["zim-batch".to_owned(), "clear".into(), quoted(&rows)];
     if let Some(delimiter) = args.delimiter {
