@@ -171,7 +171,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
     }
     if let Some(columns) = &args.columns {
-        words.extend(["--columns".into(), quoted(&columns.to_string())]);
+        words.extend(["--columns".into(), quoted(columns.to_string())]);
     }
     if let Some(only) = &args.only {
         let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();

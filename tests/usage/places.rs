@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use crate::support::{APP_ID, Call, Desk, REPORT_HEADER, SECRET, kind_server, read_report, rows};
+use crate::support::{APP_ID, Call, Desk, REPORT_HEADER, SECRET, kind_server, rows};
 
 const MODES: [Option<&str>; 3] = [None, Some("--resume"), Some("--overwrite")];
 
@@ -19,13 +19,11 @@ fn in_mode(call: Call, mode: Option<&str>) -> Call {
 /// What there is in the desk's folder, and the size of each.
 fn listing(desk: &Desk) -> Vec<(String, u64)> {
     let mut all: Vec<_> = fs::read_dir(desk.path(""))
-        .unwrap()
-        .map(|entry| entry.unwrap())
+        .expect("the desk can be read")
         .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                entry.metadata().unwrap().len(),
-            )
+            let entry = entry.expect("the desk can be read");
+            let len = entry.metadata().expect("nobody removes it").len();
+            (entry.file_name().to_string_lossy().into_owned(), len)
         })
         .collect();
     all.sort();
@@ -41,7 +39,6 @@ fn what_can_t_be_a_report_or_an_outside_log_is_said_and_nothing_is_written_besid
     let made = Command::new("mkfifo").arg(desk.path("pipe")).status();
     assert!(made.expect("there is mkfifo").success());
     desk.write("rows.csv", rows(2));
-    desk.write("zim-batch.lock", "");
     let places = [
         ("-", "standard output"),
         ("/dev/null", "device"),
@@ -188,6 +185,5 @@ fn a_first_run_that_never_began_leaves_nothing_behind() {
 fn an_outside_log_of_others(desk: &Desk) -> String {
     let log = format!("{REPORT_HEADER}\n2,u,c,0,outside,660800002,200,gone,1,1,3,2026-08-01T12:34:56.789Z\n");
     desk.write("others.csv", &log);
-    assert_eq!(read_report(&desk.path("others.csv")).len(), 1);
     log
 }
