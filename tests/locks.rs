@@ -92,9 +92,9 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
 
 /// Whether the kernel lists the locks on files of the temporary folder by the files' own numbers.
 fn locks_can_be_told() -> bool {
-    let file = tempfile::tempfile().unwrap();
-    file.try_lock().unwrap();
-    let inode = format!(":{} ", file.metadata().unwrap().ino());
+    let file = tempfile::tempfile().expect("a temporary file can be made");
+    file.try_lock().expect("nobody else knows it");
+    let inode = format!(":{} ", file.metadata().expect("it is open").ino());
     fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.contains(&inode))
 }
 

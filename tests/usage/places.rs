@@ -1,9 +1,13 @@
 //! What may stand where the report or the outside log is to be written, and what is left there by a run that never began.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::support::{APP_ID, Call, Desk, REPORT_HEADER, SECRET, kind_server, rows};
 
@@ -131,18 +135,27 @@ fn to_resume_without_a_report_is_said_once_with_its_name() {
 fn a_first_run_that_never_began_leaves_nothing_behind() {
     let (desk, server) = (Desk::new(), kind_server());
     let taken = an_outside_log_of_others(&desk);
-    let cut = {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut packed, rows(5000).as_bytes()).unwrap();
-        let packed = packed.finish().unwrap();
-        packed[..packed.len() - 100].to_vec()
+    let packed = |text: &str| {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
     };
+    let cut = packed(&rows(5000));
+    let cut = &cut[..cut.len() - 100];
     // Rows that can be read only in part, found out before the first is sent or after the report was opened.
     for mode in MODES {
-        desk.write("cut.csv.gz", &cut);
+        desk.write("cut.csv.gz", cut);
         let before = listing(&desk);
         let call = desk.clear_with(&server.url(), "cut.csv.gz").flag("--report", "out.csv");
         in_mode(call, mode).run().assert_status(4);
+        assert_eq!(listing(&desk), before, "{mode:?}");
+    }
+    // A stream that fails behind its header.
+    let header_alone = [&packed("user,conv,type\n")[..], &packed(&rows(50))[..30]].concat();
+    for mode in MODES {
+        let before = listing(&desk);
+        let call = desk.clear_with(&server.url(), "-").flag("--report", "out.csv");
+        in_mode(call, mode).stdin(header_alone.clone()).run().assert_status(4);
         assert_eq!(listing(&desk), before, "{mode:?}");
     }
     // An outside log of another report.
