@@ -134,6 +134,23 @@ fn an_outside_log_that_can_t_be_written_stops_the_run_too() {
 }
 
 #[test]
+fn the_outside_log_gets_no_row_that_the_report_could_not_be_given() {
+    let server = Server::start(|_, _| Answer::Code(660_800_002, "no such conversation"));
+    let desk = Desk::new();
+    let Some(_disk) = Disk::mount(&desk.path("disk"), "size=16k") else {
+        return;
+    };
+    let call = desk.clear(&server, rows(600)).flag("--report", "disk/out.csv");
+    let call = call.flag("--outside", "outside.csv").flag("--rate", "1000");
+    call.run().assert_status(74).assert_says(&["disk/out.csv"]);
+    let lines = |path: &str| -> Vec<u64> {
+        let records = read_report(&desk.path(path));
+        records.into_iter().map(|record| record.line).collect()
+    };
+    assert_eq!(lines("outside.csv"), lines("disk/out.csv"));
+}
+
+#[test]
 fn a_limit_on_the_size_of_files_stops_the_run_and_it_is_resumed() {
     for trap in ["trap '' XFSZ", ":"] {
         let (desk, server) = (Desk::new(), kind_server());
