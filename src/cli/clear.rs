@@ -20,7 +20,7 @@ use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
-use super::shell::{command_line, given_anew, print_error};
+use super::shell::{command_line, given_anew, print_error, without_controls};
 use super::{ClearArgs, Logging, check, print, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -151,7 +151,7 @@ fn tell(summary: &Summary, json: bool, quiet: bool) -> Result<ExitCode, Error> {
         let json = serde_json::to_string(summary).map_err(|error| Error::Unexpected(error.to_string()))?;
         print(&format!("{json}\n"))?;
     } else if !quiet || summary.exit != 0 {
-        print(&format!("{summary}\n"))?;
+        print(&format!("{}\n", without_controls(&summary.to_string())))?;
     }
     if !summary.adds_up() {
         return Err(Error::Unexpected(

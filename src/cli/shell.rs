@@ -25,7 +25,7 @@ pub fn print_error(text: &str) {
 }
 
 /// Names of files may hold anything, and a terminal obeys what is printed raw.
-fn without_controls(text: &str) -> Cow<'_, str> {
+pub fn without_controls(text: &str) -> Cow<'_, str> {
     match text.chars().any(is_obeyed) {
         false => text.into(),
         true => text

@@ -122,10 +122,15 @@ impl Appender {
     ///
     /// After an error the file ends with its last whole record, if the system lets it.
     pub fn commit(&mut self) -> Result<(), Error> {
+        let is_look_due = self.seen.is_none_or(|seen| seen.elapsed() >= SEEN_FOR);
+        if is_look_due {
+            // Before as well, so that nothing is appended to what somebody has cut.
+            self.check_still_there()?;
+        }
         self.write_pending()?;
-        match self.seen {
-            Some(seen) if seen.elapsed() < SEEN_FOR => Ok(()),
-            _ => self.check_still_there(),
+        match is_look_due {
+            true => self.check_still_there(),
+            false => Ok(()),
         }
     }
 
@@ -190,6 +195,34 @@ impl Appender {
             // Pipes and devices have nothing to sync.
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Existing;
+    use super::super::place::Role;
+    use super::*;
+
+    #[test]
+    fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bytes, says) in [
+            ("", "0 bytes long"),
+            ("line,us", "7 bytes"),
+            ("another's", "9 bytes"),
+        ] {
+            let path = folder.path().join(format!("{}.csv", bytes.len()));
+            let opened = Opened::open(&path, Role::Report, Existing::Refuse).unwrap();
+            let mut appender = Appender::new(opened, 0, false).unwrap();
+            appender.keep();
+            std::fs::write(&path, bytes).unwrap();
+            appender.push_fields(["a", "record"]);
+            appender.seen = None; // it is time to look
+            let error = appender.commit().unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());
         }
     }
 }
