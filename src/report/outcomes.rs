@@ -208,11 +208,7 @@ mod tests {
     #[test]
     fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
         let folder = tempfile::tempdir().unwrap();
-        for (bytes, says) in [
-            ("", "0 bytes long"),
-            ("line,us", "7 bytes"),
-            ("another's", "9 bytes"),
-        ] {
+        for (bytes, says) in [("", "0 bytes long"), ("line,us", "7 bytes"), ("another's", "9 bytes")] {
             let path = folder.path().join(format!("{}.csv", bytes.len()));
             let opened = Opened::open(&path, Role::Report, Existing::Refuse).unwrap();
             let mut appender = Appender::new(opened, 0, false).unwrap();
