@@ -82,7 +82,7 @@ const RECORDS: u64 = 64;
 fn writing_sixty_four_records_at_once(bencher: Bencher) {
     let folder = tempfile::tempdir().expect("a folder");
     let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
-    let files = Files::open(&paths.0, &paths.1, Existing::Refuse).expect("a report");
+    let files = Files::open(&paths.0, &paths.1, Existing::Refuse, false).expect("a report");
     let mut report = Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None));
     let event = |line| {
         Event::Settled(Box::new(Record {

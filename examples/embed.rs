@@ -31,7 +31,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
     let csv = "user,conv,type\nalice,bob,peer\nalice,#team,group\narchivist,c1200,peer\n";
     let rows = Rows::from_reader(Box::new(csv.as_bytes()), "embedded rows", &Format::default())?;
-    let files = Files::open(&paths.0, &paths.1, Existing::Refuse)?;
+    let files = Files::open(&paths.0, &paths.1, Existing::Refuse, true)?;
     let job = Job {
         plan: Plan::new(rows, "embedded rows".into(), Arc::new(Selection::default()))?,
         total: Some(3),

@@ -37,14 +37,22 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// What mends a file that can't be written.
+/// What to do about a file that can't be written.
 fn what_to_do(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => {
-            "its folder is not there; mend the path, then run it again (with --resume if it had begun)"
+            "its directory does not exist; correct the path, then run it again (with --resume if it had begun)"
         }
         io::ErrorKind::IsADirectory => "name a file in it",
-        _ => "make room or fix the path, then go on with --resume",
+        io::ErrorKind::NotADirectory => "correct the path, of which a part is no directory",
+        io::ErrorKind::PermissionDenied => {
+            "let this user write the file and its directory, or name another one, then run it again (with --resume if it \
+             had begun)"
+        }
+        io::ErrorKind::Other => {
+            "find out what did that (logrotate, perhaps) and put the file back as it was, then resume with --resume"
+        }
+        _ => "make room or correct the path, then resume with --resume",
     }
 }
 

@@ -7,6 +7,7 @@ mod say;
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -130,6 +131,23 @@ fn an_outside_log_that_can_t_be_written_stops_the_run_too() {
     call().run().assert_status(0);
     assert_eq!(desk.report_by_user().len(), 600);
     assert_eq!(read_report(&desk.path("disk/outside.csv")).len(), 600);
+}
+
+#[test]
+fn the_outside_log_gets_no_row_that_the_report_could_not_be_given() {
+    let server = Server::start(|_, _| Answer::Code(660_800_002, "no such conversation"));
+    let desk = Desk::new();
+    let Some(_disk) = Disk::mount(&desk.path("disk"), "size=16k") else {
+        return;
+    };
+    let call = desk.clear(&server, rows(600)).flag("--report", "disk/out.csv");
+    let call = call.flag("--outside", "outside.csv").flag("--rate", "1000");
+    call.run().assert_status(74).assert_says(&["disk/out.csv"]);
+    let lines = |path: &str| -> Vec<u64> {
+        let records = read_report(&desk.path(path));
+        records.into_iter().map(|record| record.line).collect()
+    };
+    assert_eq!(lines("outside.csv"), lines("disk/out.csv"));
 }
 
 #[test]
@@ -288,6 +306,34 @@ fn a_report_whose_folder_is_taken_away_stops_the_run() {
         );
         let sent = server.requests().len();
         assert!(sent < 200, "{what}: {sent} rows were sent");
+    }
+}
+
+#[test]
+fn a_report_or_outside_log_that_somebody_cuts_or_continues_stops_the_run() {
+    for (file, is_cut) in [
+        ("out.csv", true),
+        ("out.csv", false),
+        ("out.outside.csv", true),
+        ("out.outside.csv", false),
+    ] {
+        let server = Server::start(|_, _| Answer::Code(660_800_002, "no such conversation"));
+        let desk = Desk::new();
+        let mut running = desk.clear(&server, rows(400)).flag("--rate", "40").spawn();
+        running.wait_until("the run is under way", || server.requests().len() >= 20);
+        let open = fs::OpenOptions::new().append(true).open(desk.path(file)).unwrap();
+        match is_cut {
+            true => open.set_len(0).unwrap(),
+            false => (&open).write_all(b"a line of somebody else's\n").unwrap(),
+        }
+        let outcome = running.wait();
+
+        outcome
+            .assert_status(74)
+            .assert_says(&[file, "another program", "--resume"]);
+        let sent = server.requests().len();
+        assert!(sent < 200, "{file}: {sent} rows were sent");
+        assert!(outcome.summary().count("not_run") >= 400 - sent as u64, "{file}");
     }
 }
 

@@ -5,6 +5,9 @@ mod say;
 mod support;
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,6 +77,9 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
             let call = run_of(&desk, &server, "b", 5).flag("--report", name).arg(how);
             let outcome = call.run();
             outcome.assert_status(75).assert_says(&[name, "another run"]);
+            if locks_can_be_told() {
+                outcome.assert_says(&[&format!("process {}", first.id())]);
+            }
             assert!(outcome.elapsed < SECOND, "{name}: {:?}", outcome.elapsed);
         }
     }
@@ -82,6 +88,43 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
     first.wait().assert_status(0).summary().assert_counts(&[("ok", 40)]);
     assert_eq!(read_report(&desk.path("a.report.csv")).len(), 40);
     assert!(server.requests().iter().all(|request| request.user().starts_with("a-")));
+}
+
+/// Whether the kernel lists the locks on files of the temporary folder by the files' own numbers.
+fn locks_can_be_told() -> bool {
+    let file = tempfile::tempfile().expect("a temporary file can be made");
+    file.try_lock().expect("nobody else knows it");
+    let inode = format!(":{} ", file.metadata().expect("it is open").ino());
+    fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.contains(&inode))
+}
+
+#[test]
+fn a_report_that_another_program_has_locked_is_told_with_that_program() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.clear(&server, rows(2)).run().assert_status(0);
+    let before = desk.read("out.csv");
+    let mut other = Command::new("flock")
+        .args(["out.csv", "sh", "-c", "echo locked; cat"])
+        .current_dir(desk.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("there is flock");
+    let mut said = [0; 7];
+    other.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+
+    let outcome = desk.clear(&server, rows(3)).arg("--resume").run();
+    outcome
+        .assert_status(75)
+        .assert_says(&["out.csv", "any user who can read"]);
+    if locks_can_be_told() {
+        outcome.assert_says(&[&format!("process {} (flock)", other.id())]);
+    }
+    assert_eq!(desk.read("out.csv"), before);
+
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    desk.clear(&server, rows(3)).arg("--resume").run().assert_status(0);
 }
 
 #[test]

@@ -265,7 +265,7 @@ async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service)
         writeln!(csv, "u{row},c{row},0").unwrap();
     }
     let source = Source::File(path("rows.csv"));
-    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse).unwrap();
+    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse, false).unwrap();
     let job = Job {
         plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
         total: Some(rows as u64),

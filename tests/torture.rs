@@ -130,7 +130,7 @@ fn play(seed: u64, rate: &str) -> Figures {
             break;
         }
         files::maul_report(&report, &mut rng);
-        files::maul_outside(&desk.path("out.outside.csv"), &mut rng);
+        files::maul_outside(&desk.path("out.outside.csv"), &report, &mut rng);
         let kept = files::recorded(&report);
         figures.cut += after.len() - kept.len();
     }

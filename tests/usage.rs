@@ -1,5 +1,7 @@
 //! What the program says about itself and about its input, without sending anything; and its exit status then.
 
+#[path = "usage/places.rs"]
+mod places;
 mod support;
 
 use support::{Desk, Server, kind_server, rows};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -157,9 +158,9 @@ fn lines(finding: &Finding) -> String {
 
 /// The `clear` that does what was checked.
 fn command(args: &RowsArgs, rate: f64) -> String {
-    let rows = match args.rows.to_string_lossy() {
-        name if name.starts_with('-') && name != "-" => format!("./{name}"),
-        name => name.into_owned(),
+    let rows = match args.rows.as_os_str() {
+        name if name.as_encoded_bytes().starts_with(b"-") && name != "-" => Path::new(".").join(name),
+        name => name.into(),
     };
     let mut words = vec!["zim-batch".to_owned(), "clear".into(), quoted(&rows)];
     if let Some(delimiter) = args.delimiter {
@@ -174,7 +175,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
     }
     if let Some(columns) = &args.columns {
-        words.extend(["--columns".into(), quoted(&columns.to_string())]);
+        words.extend(["--columns".into(), quoted(columns.to_string())]);
     }
     if let Some(only) = &args.only {
         let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();

@@ -22,7 +22,7 @@ use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
-use super::shell::{command_line, print_error, print_note, print_resume};
+use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
 use super::{ClearArgs, Logging, ProgressStyle, again, check, print, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -44,10 +44,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
             (_, error) => error.into(),
         }
     })?;
-    report::refuse_existing(&output.report, output.existing)?;
-    if args.output.outside.is_some() {
-        report::refuse_existing(&output.outside, output.existing)?;
-    }
+    report::look_first(&output.report, &output.outside, output.existing)?;
 
     let mut input = Input::new(source, settings::format(&args.rows), &args);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
@@ -65,7 +62,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         Some(quota) if args.pace.no_wait => Some(quota.take_turn_now(&holder)?),
         _ => None,
     };
-    let mut files = Files::open(&output.report, &output.outside, output.existing)?;
+    let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
     if output.existing == Existing::Resume {
         input.selection.done = files.take_done();
         input.count()?;
@@ -150,6 +147,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         // After input that is wrong the same command would only fail the same way.
         if !matches!(stop, Some(Stop::InputFailed(_))) {
             print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
+            if let Some(streams) = given_anew(std::env::args_os()) {
+                print_note(&streams);
+            }
         }
     }
     let text = result(&summary, &output, args.output.json, logging.quiet)?;
@@ -226,7 +226,7 @@ fn result(summary: &Summary, output: &Output, json: bool, quiet: bool) -> Result
         Ok(String::new())
     } else {
         let next = again::what_next(summary, output, std::env::args_os());
-        Ok(format!("{summary}{next}\n"))
+        Ok(without_controls(&format!("{summary}{next}\n")).into_owned())
     }
 }
 

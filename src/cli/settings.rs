@@ -1,6 +1,8 @@
 //! What is true: arguments, environment and files, checked and made into what the library takes.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,10 +89,18 @@ impl Output {
                 ));
             }
         };
-        let outside = args
-            .outside
-            .clone()
-            .unwrap_or_else(|| report.with_extension("outside.csv"));
+        for (path, flag) in [(Some(&report), "--report"), (args.outside.as_ref(), "--outside")] {
+            if path.is_some_and(|path| path.as_os_str() == "-") {
+                return Err(Error::Usage(format!(
+                    "{flag} -: what is written there has to be a file, not standard output, for a later run reads it; name \
+                     one, or write ./- for a file of that name"
+                )));
+            }
+        }
+        let outside = match &args.outside {
+            Some(outside) => outside.clone(),
+            None => default_outside(&report)?,
+        };
         let output = Output {
             report,
             outside,
@@ -118,6 +128,17 @@ impl Output {
                      outside log's name follows the report's, or is given with --outside)",
                     output.display()
                 )));
+            }
+        }
+        for (stream, name) in [("/dev/stdout", "standard output"), ("/dev/stderr", "standard error")] {
+            for output in [&self.report, &self.outside] {
+                if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(output)) {
+                    return Err(Error::Usage(format!(
+                        "{}: {name} goes to this file, which would mix the two; name another one with --report (the \
+                         outside log's name follows the report's, or is given with --outside)",
+                        output.display()
+                    )));
+                }
             }
         }
         if same(&self.report, &self.outside) {
@@ -158,6 +179,26 @@ fn default_report(rows: &Path) -> PathBuf {
         _ => rows.to_owned(),
     };
     rows.with_extension("report.csv")
+}
+
+/// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: what is no `.csv` may tell reports
+/// apart.
+fn default_outside(report: &Path) -> Result<PathBuf, Error> {
+    // A device has neighbours, but no place for a file beside it.
+    let is_file = report
+        .metadata()
+        .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
+    let name = report.file_name().unwrap_or_default().as_bytes();
+    let stem = name.strip_suffix(b".csv").unwrap_or(name);
+    let outside = OsStr::from_bytes(&[stem, b".outside.csv"].concat()).to_owned();
+    match is_file {
+        true => Ok(report.with_file_name(outside)),
+        false => Err(Error::Usage(format!(
+            "{}: this is no file but a device or a pipe, and the report has to be a file, which a later run can read; \
+             name one with --report FILE",
+            report.display()
+        ))),
+    }
 }
 
 /// The app, from arguments and environment.

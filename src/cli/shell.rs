@@ -1,7 +1,9 @@
 //! Where text leaves the program: results on stdout, errors on stderr, and the command line that resumes a run.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use zim_batch::error::Error;
@@ -21,12 +23,12 @@ pub fn print(text: &str) -> Result<ExitCode, Error> {
 
 /// Says an error on stderr, at any level of logging.
 pub fn print_error(text: &str) {
-    tracing::error!(target: SAID, "{text}");
+    tracing::error!(target: SAID, "{}", without_controls(text));
 }
 
 /// Says on stderr what is no error, likewise.
 pub fn print_note(text: &str) {
-    tracing::info!(target: SAID, "{text}");
+    tracing::info!(target: SAID, "{}", without_controls(text));
 }
 
 /// Says on stderr which command goes on where this run ended.
@@ -34,30 +36,90 @@ pub fn print_resume(command: &str) {
     tracing::info!(target: SAID, resume = command, "to go on where this run ended: {command}");
 }
 
+/// Names of files may hold anything, and a terminal obeys what is printed raw.
+pub fn without_controls(text: &str) -> Cow<'_, str> {
+    match text.chars().any(is_obeyed) {
+        false => text.into(),
+        true => text
+            .chars()
+            .map(|c| match is_obeyed(c) {
+                true => c.escape_default().to_string(),
+                false => c.into(),
+            })
+            .collect(),
+    }
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control() && c != '\n'
+}
+
 /// The command that was typed, without some flags and with another one: what to type next.
 pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
-    let mut words: Vec<String> = arguments
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .filter(|argument| !without.contains(&argument.as_str()))
+    let mut words: Vec<OsString> = arguments
+        .filter(|argument| !without.iter().any(|flag| argument == flag))
         .collect();
     if let Some(with) = with
         && !words.iter().any(|word| word == with)
     {
         // Before a `--`, behind which everything is a file name.
         let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        words.insert(end, with.to_owned());
+        words.insert(end, with.into());
     }
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Quoted for a POSIX shell, if it needs to be.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+/// The arguments that were pipes or open files of this one command, so that they have to be given anew: what to say
+/// beside a command that is to be typed again.
+pub fn given_anew(arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let is_stream = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        text == "-"
+            || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"]
+                .iter()
+                .any(|place| text.contains(place))
+    };
+    let streams: Vec<String> = arguments
+        .skip(1)
+        .filter(is_stream)
+        .map(|stream| quoted(&stream))
+        .collect();
+    match streams[..] {
+        [] => None,
+        _ => Some(format!(
+            "give the same input again in the place of {}, which was a pipe or an open file of this command",
+            streams.join(" and ")
+        )),
     }
+}
+
+/// Quoted for a shell, if it needs to be: as POSIX has it, but for what is not UTF-8 or holds control characters, which
+/// bash, zsh and ksh read as `$'…'`.
+pub fn quoted(word: impl AsRef<OsStr>) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let bytes = word.as_ref().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(word) if !word.is_empty() && word.chars().all(is_plain) => word.to_owned(),
+        Ok(word) if !word.chars().any(char::is_control) => format!("'{}'", word.replace('\'', r"'\''")),
+        _ => format!("$'{}'", escaped(bytes)),
+    }
+}
+
+/// For between `$'` and `'`. Octal escapes end after three digits, whatever follows.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let octal = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| *text += &format!("\\{byte:03o}"));
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' | '\'' => text.extend(['\\', c]),
+                c if c.is_control() => octal(&mut text, c.to_string().as_bytes()),
+                c => text.push(c),
+            }
+        }
+        octal(&mut text, chunk.invalid());
+    }
+    text
 }
 
 #[cfg(test)]
@@ -93,5 +155,46 @@ mod tests {
             ),
             "zim-batch clear --resume a.csv"
         );
+    }
+
+    #[test]
+    fn what_is_not_utf_8_or_would_be_obeyed_by_a_terminal_is_quoted_so_that_bash_gives_it_back() {
+        let words: [&[u8]; 6] = [
+            b"r\xf6ws.csv",
+            b"a\nb",
+            b"it's\x1b[2J\\",
+            b"\xff8",
+            "ü \u{85}1".as_bytes(),
+            b"",
+        ];
+        let typed = words.map(|word| OsStr::from_bytes(word).to_owned());
+        let line = command_line(typed.into_iter(), &[], None);
+        assert_eq!(
+            line,
+            r"$'r\366ws.csv' $'a\012b' $'it\'s\033[2J\\' $'\3778' $'ü \302\2051' ''"
+        );
+        let bash = std::process::Command::new("bash")
+            .args(["-c", &format!("printf '%s\\0' {line}")])
+            .output();
+        let Ok(output) = bash else {
+            return; // No bash to ask.
+        };
+        let given_back: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).take(words.len()).collect();
+        assert_eq!(given_back, words);
+    }
+
+    #[test]
+    fn control_characters_in_an_error_are_shown_and_not_obeyed() {
+        assert_eq!(without_controls("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
+        assert_eq!(without_controls("ü's"), "ü's");
+    }
+
+    #[test]
+    fn pipes_of_a_command_have_to_be_given_anew() {
+        let told = |typed: &[&str]| given_anew(typed.iter().map(OsString::from));
+        assert_eq!(told(&["zim-batch", "clear", "rows.csv", "--report", "a-b"]), None);
+        let said = told(&["zim-batch", "clear", "/dev/fd/63", "--secret-file=/proc/self/fd/3"]).unwrap();
+        assert!(said.contains("/dev/fd/63 and --secret-file=/proc/self/fd/3"), "{said}");
+        assert!(told(&["zim-batch", "clear", "-"]).is_some());
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
 //! [`Report::commit`], which writes them first and moves the counts and the bar afterwards.
+//!
+//! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
+//! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
 
+mod lock;
 pub mod lossy;
 mod outcomes;
+mod outside;
+mod place;
 pub mod progress;
 mod resume;
 pub mod summary;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +24,11 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::rows::Done;
-use crate::stop::Stopper;
+use crate::stop::{Stop, Stopper};
+use lock::lock;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
+use place::{Opened, Role};
 use progress::Progress;
 use summary::{Settled, Summary, Tally};
 
@@ -37,54 +44,71 @@ pub enum Existing {
 }
 
 /// The report's files, opened and locked, and the rows that are done already.
+///
+/// Until the first record is written, or the run has ended with a summary, files that were created go again when this is
+/// dropped.
 pub struct Files {
     outcomes: Appender,
     outside: Appender,
     done: Done,
     /// Their outcomes, counted.
     earlier: [u64; Outcome::ALL.len()],
+    is_simulated: bool,
 }
 
 impl Files {
     /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
     /// outside log up to the report.
-    pub fn open(report: &Path, outside: &Path, existing: Existing) -> Result<Files, Error> {
-        let io_error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Report { path, source }
-        };
-        let file = open_report(report, existing)?;
-        lock(report, &file)?;
+    ///
+    /// `is_simulated`: the answers come from a simulator; then every record's message begins with `simulated: `, and such
+    /// a report is never resumed for real, nor a real one by a simulated run.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for what can't be a report or an outside log, for a report that is there already and not to be
+    /// touched, and for an outside log with rows of another report; [`Error::Mismatch`] for a report that can't be
+    /// resumed; [`Error::Held`] if another run has one of the files; [`Error::Report`] if one can't be written. In
+    /// all of these cases the files are as they were, but for a report or log that can't be written to its end.
+    pub fn open(report: &Path, outside: &Path, existing: Existing, is_simulated: bool) -> Result<Files, Error> {
+        look_first(report, outside, existing)?;
+        let report = Opened::open(report, Role::Report, existing)?;
+        lock(&report)?;
         // First of all, for what is no report, or a damaged one, must leave everything as it is.
-        let earlier = match existing {
-            Existing::Resume => resume::read_back(report, &file)?,
+        let mut earlier = match existing {
+            Existing::Resume => resume::read_back(&report.path, &report.file, is_simulated)?,
+            Existing::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
+            Existing::Overwrite if report.is_regular => {
+                resume::read_for_overwriting(&report.file).map_err(|source| report.error(source))?
+            }
             Existing::Refuse | Existing::Overwrite => resume::Earlier::default(),
         };
-        let outside_file = open_outside(outside, existing).inspect_err(|_| {
-            if existing == Existing::Refuse {
-                // Just created; left behind, it would stand in the way of the next try.
-                let _ = std::fs::remove_file(report);
-            }
-        })?;
-        lock(outside, &outside_file)?;
-        if existing != Existing::Refuse && file.metadata().map_err(io_error(report))?.is_file() {
-            file.set_len(earlier.len).map_err(io_error(report))?;
+        let outside = Opened::open(outside, Role::Outside, existing)?;
+        lock(&outside)?;
+        outside::check(&outside, &report.path, &earlier)?;
+        if existing != Existing::Resume {
+            // The log before the report that shows whose it is: then it can be done again, should this be cut short.
+            earlier = resume::Earlier::default();
+            outside.cut(0)?;
         }
-        // It is made from the report alone: what it holds of an earlier run is in the report too.
-        if outside_file.metadata().map_err(io_error(outside))?.is_file() {
-            outside_file.set_len(0).map_err(io_error(outside))?;
+        report.cut(earlier.len)?;
+        let outside = outside::complete(outside, &report, earlier.len, is_simulated)?;
+        let report_path = report.path.clone();
+        let mut outcomes = Appender::new(report, earlier.len, is_simulated)?;
+        if earlier.lacks_line_end {
+            outcomes.end_line()?;
         }
-        let mut files = Files {
-            outcomes: Appender::new(report, file, earlier.len)?,
-            outside: Appender::new(outside, outside_file, 0)?,
+        for path in [&report_path, outside.path()] {
+            sync_directory(path);
+        }
+        if existing == Existing::Resume && earlier.len == 0 {
+            tracing::warn!("{}: no report yet: starting from the first row", report_path.display());
+        }
+        Ok(Files {
+            outcomes,
+            outside,
             done: earlier.done,
             earlier: earlier.outcomes,
-        };
-        resume::copy_outside(report, earlier.len, &mut files.outside)?;
-        for path in [report, outside] {
-            sync_folder(path).map_err(io_error(path))?;
-        }
-        Ok(files)
+            is_simulated,
+        })
     }
 
     /// The rows that the report already has.
@@ -93,93 +117,33 @@ impl Files {
     }
 }
 
-/// The check by itself, to be made before anything that takes long; opening makes it again.
-pub fn refuse_existing(path: &Path, existing: Existing) -> Result<(), Error> {
-    match path.metadata() {
-        Ok(metadata) if existing == Existing::Refuse && metadata.len() > 0 => Err(exists_already(path)),
-        _ => Ok(()),
+/// The checks that need no file opened, to be made before anything that takes long; opening makes them again.
+///
+/// # Errors
+/// Those of [`Files::open`] that can be told by looking.
+pub fn look_first(report: &Path, outside: &Path, existing: Existing) -> Result<(), Error> {
+    let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
+    if is_there && existing == Existing::Refuse {
+        return Err(exists_already(report));
     }
+    place::look(outside, Role::Outside, existing)?;
+    Ok(())
 }
 
 fn exists_already(path: &Path) -> Error {
     Error::Usage(format!(
-        "{}: this file exists already; go on where its run ended (--resume), replace it (--overwrite), or write to \
+        "{}: this file exists already; resume where its run ended (--resume), replace it (--overwrite), or write to \
          another one (--report FILE)",
         path.display()
     ))
 }
 
-fn lock(path: &Path, file: &File) -> Result<(), Error> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Held(format!(
-            "{}: another run is writing this file; wait for it to end, or stop it",
-            path.display()
-        ))),
-        // Some file systems and devices know no locks; the run is no worse for it.
-        Err(TryLockError::Error(error)) => {
-            tracing::debug!("{}: can't be locked: {error}", path.display());
-            Ok(())
-        }
+/// A new file survives a power cut only once its directory is on the disk too. Not every system and file system can do
+/// this; where it can't, there is nothing better to do either.
+fn sync_directory(path: &Path) {
+    if let Ok(directory) = File::open(place::directory(path)) {
+        let _ = directory.sync_all();
     }
-}
-
-/// Opens the outside log, which will be made anew: so what is there must be one, unless its report is resumed.
-fn open_outside(path: &Path, existing: Existing) -> Result<File, Error> {
-    let error = |source| Error::Report {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(error)?;
-    if existing != Existing::Resume && file.metadata().map_err(error)?.is_file() {
-        let header = COLUMNS.join(",");
-        let mut start = Vec::new();
-        file.by_ref()
-            .take(header.len() as u64)
-            .read_to_end(&mut start)
-            .map_err(error)?;
-        if !header.as_bytes().starts_with(&start) {
-            return Err(Error::Usage(format!(
-                "{}: this file exists already and is no outside log; name another one with --outside FILE",
-                path.display()
-            )));
-        }
-    }
-    Ok(file)
-}
-
-fn open_report(path: &Path, existing: Existing) -> Result<File, Error> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true);
-    match existing {
-        Existing::Refuse => options.create_new(true),
-        Existing::Overwrite | Existing::Resume => options.create(true),
-    };
-    options.open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => exists_already(path),
-        _ => Error::Report {
-            path: path.to_owned(),
-            source,
-        },
-    })
-}
-
-/// A new file survives a power cut only once its folder is on the disk too.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    // Not every system and file system can do this; where it can't, there is nothing better to do either.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
 }
 
 /// A row whose answer could not be written down: it will be sent again.
@@ -195,6 +159,7 @@ pub struct Report {
     taken: Vec<Settled>,
     /// A record could not be written: nothing more will be.
     is_broken: bool,
+    is_simulated: bool,
     paths: (PathBuf, PathBuf),
     ignore_invalid: bool,
 }
@@ -209,6 +174,7 @@ impl Report {
             tally: Tally::new(files.earlier),
             taken: Vec::new(),
             is_broken: false,
+            is_simulated: files.is_simulated,
             paths,
             ignore_invalid: false,
         }
@@ -242,7 +208,14 @@ impl Report {
     /// Writes the records taken since the last time. They count from now on; after an error they never do, and nothing
     /// more should be sent.
     pub fn commit(&mut self) -> Result<(), Error> {
+        if self.is_broken {
+            // The outside log must not get rows that the report could not be given.
+            return Ok(());
+        }
         let written = self.outcomes.commit();
+        if written.is_ok() && !self.taken.is_empty() {
+            self.keep();
+        }
         for settled in self.taken.drain(..) {
             match written {
                 Ok(()) => self.tally.settled(settled),
@@ -252,6 +225,12 @@ impl Report {
         let written = written.and_then(|()| self.outside.commit());
         self.is_broken |= written.is_err();
         written
+    }
+
+    /// From now on the files stay, whatever becomes of the run.
+    fn keep(&mut self) {
+        self.outcomes.keep();
+        self.outside.keep();
     }
 
     /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
@@ -274,15 +253,23 @@ impl Report {
         let written = self
             .commit()
             .and_then(|()| self.outcomes.check_still_there())
+            .and_then(|()| self.outside.check_still_there())
             .and_then(|()| self.sync_later()());
         if let Err(error) = written
             && !was_broken
         {
             stopper.report_failed(error.to_string());
         }
+        // Input that could not be read, with nothing sent before: such a run has not begun.
+        if !matches!(stopper.reason(), Some(Stop::InputFailed(_))) || self.tally.requests() > 0 {
+            self.keep();
+        }
         self.progress.end();
         let stopped = stopper.reason();
-        self.tally
-            .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid)
+        let mut summary = self
+            .tally
+            .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid);
+        summary.simulated = self.is_simulated;
+        summary
     }
 }

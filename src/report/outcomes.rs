@@ -3,13 +3,13 @@
 //! It is also the journal. A row whose record is in the file is done; any other is not; there is no second file of
 //! hidden state. So a record is complete in the kernel before its row counts as done.
 
-use std::fs::File;
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::place::Opened;
 use crate::error::Error;
 use crate::event::Record;
 
@@ -29,6 +29,10 @@ pub const COLUMNS: [&str; 12] = [
     "finished_at",
 ];
 
+/// With what the message of every record begins that a simulator's answers led to, or nobody's in such a run: so that
+/// nobody takes a rehearsal for the job, least of all a later run.
+pub(super) const SIMULATED: &str = "simulated: ";
+
 /// How many bytes may be pending while copying.
 const LARGE: usize = 64 * 1024;
 
@@ -37,8 +41,9 @@ const SEEN_FOR: Duration = Duration::from_millis(10);
 
 /// A CSV file that records are appended to, several at a time.
 pub(super) struct Appender {
-    path: PathBuf,
-    file: Arc<File>,
+    opened: Opened,
+    /// The records are those of a simulated run.
+    is_simulated: bool,
     /// Records that are not in the file yet.
     pending: csv::Writer<Vec<u8>>,
     /// Where the file's last whole record ends.
@@ -48,11 +53,11 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Appends to `file`, which is `len` bytes long; writes the header first if it is empty.
-    pub fn new(path: &Path, file: File, len: u64) -> Result<Appender, Error> {
+    /// Appends to `opened`, which is `len` bytes long; writes the header first if it is empty.
+    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, Error> {
         let mut appender = Appender {
-            path: path.to_owned(),
-            file: Arc::new(file),
+            opened,
+            is_simulated,
             pending: csv::Writer::from_writer(Vec::new()),
             len,
             seen: None,
@@ -64,11 +69,30 @@ impl Appender {
         Ok(appender)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.opened.path
+    }
+
+    /// Ends the last line, for a file whose last record lacks its line end.
+    pub fn end_line(&mut self) -> Result<(), Error> {
+        self.pending = csv::Writer::from_writer(b"\n".to_vec());
+        self.commit()
+    }
+
+    /// The run has begun: the file stays, whatever comes.
+    pub fn keep(&mut self) {
+        self.opened.keep();
+    }
+
     /// Takes a record; it is not in the file before [`Appender::commit`].
     pub fn push(&mut self, record: &Record) {
         let mut numbers = [itoa::Buffer::new(); 5];
         let [line, code, http, attempts, latency] = &mut numbers;
         let latency_ms = record.latency.map(|latency| latency.as_millis());
+        let message = match self.is_simulated {
+            true => Cow::Owned(format!("{SIMULATED}{}", record.message)),
+            false => Cow::Borrowed(&record.message),
+        };
         self.push_fields([
             line.format(record.line),
             &record.user,
@@ -77,7 +101,7 @@ impl Appender {
             record.outcome.as_str(),
             record.code.map_or("", |number| code.format(number)),
             record.http.map_or("", |number| http.format(number)),
-            &record.message,
+            &message,
             &record.request_id,
             attempts.format(record.attempts),
             latency_ms.map_or("", |number| latency.format(number)),
@@ -98,32 +122,62 @@ impl Appender {
     ///
     /// After an error the file ends with its last whole record, if the system lets it.
     pub fn commit(&mut self) -> Result<(), Error> {
+        let is_look_due = self.seen.is_none_or(|seen| seen.elapsed() >= SEEN_FOR);
+        if is_look_due {
+            // Before as well, so that nothing is appended to what somebody has cut.
+            self.check_still_there()?;
+        }
+        self.write_pending()?;
+        match is_look_due {
+            true => self.check_still_there(),
+            false => Ok(()),
+        }
+    }
+
+    fn write_pending(&mut self) -> Result<(), Error> {
         let pending = std::mem::replace(&mut self.pending, csv::Writer::from_writer(Vec::new()));
         let pending = pending.into_inner().expect("memory takes any record");
         if pending.is_empty() {
             return Ok(());
         }
-        if let Err(source) = (&*self.file).write_all(&pending) {
-            // If even this fails, `--resume` will find the torn record and drop it.
-            let _ = self.file.set_len(self.len);
-            return Err(self.error(source));
+        if let Err(source) = (&*self.opened.file).write_all(&pending) {
+            // If even this fails, `--resume` will find the torn record and drop it. What somebody else has cut shorter
+            // stays so.
+            if self.opened.file.metadata().is_ok_and(|file| file.len() > self.len) {
+                let _ = self.opened.file.set_len(self.len);
+            }
+            return Err(self.opened.error(source));
         }
         self.len += pending.len() as u64;
-        match self.seen {
-            Some(seen) if seen.elapsed() < SEEN_FOR => Ok(()),
-            _ => self.check_still_there(),
-        }
+        Ok(())
     }
 
-    /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost.
+    /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost; of one that was cut,
+    /// what was there before.
     pub fn check_still_there(&mut self) -> Result<(), Error> {
         self.seen = Some(Instant::now());
-        let ours = self.file.metadata().map_err(|source| self.error(source))?;
-        let there = self.path.metadata().map_err(|source| self.error(source))?;
-        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
-            return Err(self.error(io::Error::other("another file has taken its place")));
+        let changed = |what: String| Err(self.opened.error(io::Error::other(what)));
+        match self.opened.is_in_place() {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return changed("it was removed meanwhile".into());
+            }
+            Err(source) => return Err(self.opened.error(source)),
+            Ok(false) => return changed("another file has taken its place".into()),
+            Ok(true) if !self.opened.is_regular => return Ok(()),
+            Ok(true) => {}
         }
-        Ok(())
+        let len = self
+            .opened
+            .file
+            .metadata()
+            .map_err(|source| self.opened.error(source))?
+            .len();
+        match self.len {
+            ours if len == ours => Ok(()),
+            ours => changed(format!(
+                "another program has changed it meanwhile: it is {len} bytes long, not {ours}"
+            )),
+        }
     }
 
     /// Commits if much is pending: for copying without end.
@@ -136,18 +190,35 @@ impl Appender {
 
     /// What brings the file to the disk as it is now.
     pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
-        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
         move || match file.sync_data() {
             // Pipes and devices have nothing to sync.
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
             _ => Ok(()),
         }
     }
+}
 
-    pub fn error(&self, source: io::Error) -> Error {
-        Error::Report {
-            path: self.path.clone(),
-            source,
+#[cfg(test)]
+mod tests {
+    use super::super::Existing;
+    use super::super::place::Role;
+    use super::*;
+
+    #[test]
+    fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bytes, says) in [("", "0 bytes long"), ("line,us", "7 bytes"), ("another's", "9 bytes")] {
+            let path = folder.path().join(format!("{}.csv", bytes.len()));
+            let opened = Opened::open(&path, Role::Report, Existing::Refuse).unwrap();
+            let mut appender = Appender::new(opened, 0, false).unwrap();
+            appender.keep();
+            std::fs::write(&path, bytes).unwrap();
+            appender.push_fields(["a", "record"]);
+            appender.seen = None; // it is time to look
+            let error = appender.commit().unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());
         }
     }
 }

@@ -283,6 +283,7 @@ impl Tally {
                 None if is_good => 0,
                 None => 3,
             },
+            simulated: false,
         }
     }
 }
@@ -354,6 +355,8 @@ pub struct Summary {
     pub stopped: Option<String>,
     /// The exit status.
     pub exit: u8,
+    /// The answers came from a simulator (`--simulate`): nothing was cleared.
+    pub simulated: bool,
 }
 
 /// Quantiles of the attempts' latencies, in milliseconds; 0 if there were no attempts.
@@ -420,6 +423,12 @@ impl fmt::Display for Summary {
             0 => Ok(()),
             number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
         };
+        if self.simulated {
+            writeln!(
+                f,
+                "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared"
+            )?;
+        }
         writeln!(f, "rows           {:>12}", grouped(self.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(self.ok))?;
         line(f, "outside", self.outside, "out of reach: see the outside log")?;
@@ -527,7 +536,7 @@ mod tests {
         Event::Answered {
             class: Class::Unknown,
             code,
-            latency: Duration::from_millis(1234),
+            latency: Some(Duration::from_millis(1234)),
             clock_ahead: None,
             trouble: trouble.map(str::to_owned),
         }

@@ -51,6 +51,16 @@ impl Done {
         }
     }
 
+    /// Whether it has this row, with these values. Only once sealed.
+    pub(crate) fn contains(&self, line: u64, user: &str, conv: &str, conv_type: &str) -> bool {
+        self.rows.binary_search(&key(line, user, conv, conv_type)).is_ok()
+    }
+
+    /// Whether it has the row on this line. Only once sealed.
+    pub(crate) fn contains_line(&self, line: u64) -> bool {
+        self.rows.binary_search_by_key(&line, |key| key.line()).is_ok()
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -50,12 +50,20 @@ impl Desk {
     }
 
     fn open(&self, existing: Existing) -> Result<Files, Error> {
-        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing)
+        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
     }
 
-    /// Puts `bytes` in the report's place and resumes.
+    /// Puts `bytes` in the report's place, without an outside log, and resumes.
     fn resume(&self, bytes: &[u8]) -> Result<Files, Error> {
+        let _ = std::fs::remove_file(self.path("outside.csv"));
         std::fs::write(self.path("report.csv"), bytes).unwrap();
+        self.open(Existing::Resume)
+    }
+
+    /// Resumes with these bytes as the report and as the outside log.
+    fn resume_with_log(&self, report: &[u8], outside: &[u8]) -> Result<Files, Error> {
+        std::fs::write(self.path("report.csv"), report).unwrap();
+        std::fs::write(self.path("outside.csv"), outside).unwrap();
         self.open(Existing::Resume)
     }
 
@@ -67,6 +75,11 @@ impl Desk {
     /// How many whole records are in the first `len` bytes; `None` if not even the header is.
     fn whole(&self, len: usize) -> Option<usize> {
         self.ends.iter().filter(|end| **end <= len).count().checked_sub(1)
+    }
+
+    /// How many records are left of the first `len` bytes: one that lacks its line end alone is whole.
+    fn whole_when_cut(&self, len: usize) -> usize {
+        self.whole(len + 1).unwrap_or(0)
     }
 
     /// The outside log of the first `count` records.
@@ -143,8 +156,14 @@ proptest! {
     fn a_report_cut_anywhere_keeps_its_whole_records_and_can_be_completed(records in records(0..5)) {
         let desk = Desk::new(records);
         for cut in 0..=desk.report.len() {
-            let mut files = desk.resume(&desk.report[..cut]).unwrap();
-            let whole = desk.whole(cut).unwrap_or(0);
+            let whole = desk.whole_when_cut(cut);
+            let outside = desk.outside(desk.records.len());
+            // The log has lost nothing, or some of its end; without a row that the report still has, it is nobody's.
+            let log_cut = match desk.outside(whole).len() > desk.ends[0] {
+                true => outside.len() - cut % outside.len(),
+                false => cut.min(desk.ends[0]),
+            };
+            let mut files = desk.resume_with_log(&desk.report[..cut], &outside[..log_cut]).unwrap();
             prop_assert_eq!(files.take_done().len(), whole, "cut at {}", cut);
             prop_assert_eq!(desk.read("report.csv"), &desk.report[..desk.ends[whole]], "cut at {}", cut);
             prop_assert_eq!(desk.read("outside.csv"), desk.outside(whole), "cut at {}", cut);
@@ -201,9 +220,9 @@ proptest! {
         let desk = Desk::new(Vec::new());
         match desk.resume(&bytes) {
             Err(error) => assert_refused_untouched(&desk, &bytes, &error)?,
-            // Nothing but line ends, or the beginning of a header: the header is written anew.
+            // Nothing but line ends, or the beginning of a header, or zeros: the header is written anew.
             Ok(_) => {
-                let text = String::from_utf8_lossy(&bytes).replace(['"', '\u{feff}'], "");
+                let text = String::from_utf8_lossy(&bytes).replace(['"', '\u{feff}', '\0'], "");
                 prop_assert!(COLUMNS.join(",").starts_with(text.trim_ascii()), "{:?}", text);
             }
         }
@@ -227,7 +246,7 @@ proptest! {
         let desk = Desk::new(records);
         let cut = cut.index(desk.report.len() + 1);
         let done = desk.resume(&desk.report[..cut]).unwrap().take_done();
-        let whole = desk.whole(cut).unwrap_or(0);
+        let whole = desk.whole_when_cut(cut);
         let done_lines: BTreeSet<u64> = desk.records[..whole].iter().map(|record| record.line).collect();
         let last_done = done.last_line();
 

@@ -9,7 +9,8 @@ use fastrand::Rng;
 
 /// The outcome of each line that has a whole record; `None` in its place if a line has two.
 ///
-/// It reads by its own rule: a record ends with a line end outside quotes, and what follows the last of them is torn.
+/// It reads by its own rule: a record ends with a line end outside quotes, and what follows the last of them is torn, unless
+/// nothing but its line end is missing.
 pub fn recorded(path: &Path) -> BTreeMap<u64, Option<String>> {
     let bytes = fs::read(path).unwrap_or_default();
     let mut is_quoted = false;
@@ -19,6 +20,12 @@ pub fn recorded(path: &Path) -> BTreeMap<u64, Option<String>> {
         if *byte == b'\n' && !is_quoted {
             end = index + 1;
         }
+    }
+    let tail = &bytes[end..];
+    let tail = &tail[..tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
+    let lacks_line_end = !is_quoted && tail.ends_with(b"Z") && tail.iter().filter(|byte| **byte == b',').count() >= 11;
+    if lacks_line_end {
+        end += tail.len();
     }
     let mut lines = BTreeMap::new();
     for record in csv::Reader::from_reader(&bytes[..end]).records() {
@@ -53,12 +60,17 @@ pub fn maul_report(path: &Path, rng: &mut Rng) {
     }
 }
 
-/// The outside log may be cut, gone, or full of something else: it is made from the report.
-pub fn maul_outside(path: &Path, rng: &mut Rng) {
+/// The outside log may be cut or gone: it is made from the report. If a report has lost all its outside rows, the log is
+/// moved away, as the program asks: it could be another's.
+pub fn maul_outside(path: &Path, report: &Path, rng: &mut Rng) {
     let Ok(metadata) = fs::metadata(path) else { return };
+    if !recorded(report).values().flatten().any(|outcome| outcome == "outside") {
+        fs::remove_file(path).expect("it is ours");
+        return;
+    }
     match rng.u8(..6) {
         0 => fs::remove_file(path).expect("it is ours"),
-        1 => fs::write(path, "something else\n\"").expect("it is ours"),
+        1 => fs::write(path, "line,user,conv,ty").expect("it is ours"),
         2 | 3 => {
             let file = OpenOptions::new().write(true).open(path).expect("it is ours");
             file.set_len(rng.u64(..=metadata.len())).expect("it is ours");

@@ -1,0 +1,202 @@
+//! What may stand where the report or the outside log is to be written, and what is left there by a run that never began.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::support::{APP_ID, Call, Desk, REPORT_HEADER, SECRET, kind_server, rows};
+
+const MODES: [Option<&str>; 3] = [None, Some("--resume"), Some("--overwrite")];
+
+fn in_mode(call: Call, mode: Option<&str>) -> Call {
+    match mode {
+        Some(flag) => call.arg(flag),
+        None => call,
+    }
+}
+
+/// What there is in the desk's folder, and the size of each.
+fn listing(desk: &Desk) -> Vec<(String, u64)> {
+    let mut all: Vec<_> = fs::read_dir(desk.path(""))
+        .expect("the desk can be read")
+        .map(|entry| {
+            let entry = entry.expect("the desk can be read");
+            let len = entry.metadata().expect("nobody removes it").len();
+            (entry.file_name().to_string_lossy().into_owned(), len)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_can_t_be_a_report_or_an_outside_log_is_said_and_nothing_is_written_beside_it() {
+    let (desk, server) = (Desk::new(), kind_server());
+    fs::create_dir(desk.path("directory")).unwrap();
+    symlink("gone/out.csv", desk.path("link")).unwrap();
+    let _socket = UnixListener::bind(desk.path("socket")).unwrap();
+    let made = Command::new("mkfifo").arg(desk.path("pipe")).status();
+    assert!(made.expect("there is mkfifo").success());
+    desk.write("rows.csv", rows(2));
+    let places = [
+        ("-", "standard output"),
+        ("/dev/null", "device"),
+        ("/dev/full", "device"),
+        ("/dev/zero", "device"),
+        ("directory", "directory"),
+        ("link", "gone/out.csv"),
+        ("socket", "socket"),
+        ("pipe", "pipe"),
+    ];
+    for ((place, says), mode) in places.into_iter().flat_map(|place| MODES.map(|mode| (place, mode))) {
+        for flag in ["--report", "--outside"] {
+            let before = listing(&desk);
+            let outcome = in_mode(desk.clear(&server, rows(2)).flag(flag, place), mode).run();
+            // A directory that is to be written to is a report that can't be written.
+            let expected = if place == "directory" && mode.is_some() { 74 } else { 2 };
+            outcome.assert_status(expected).assert_says(&[place, says]);
+            assert_eq!(listing(&desk), before, "{mode:?} {flag} {place}");
+        }
+    }
+    assert!(!fs::exists("/dev/null.outside.csv").unwrap());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn an_empty_file_is_no_report_to_protect() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for mode in MODES {
+        desk.write("out.csv", "");
+        let _ = fs::remove_file(desk.path("out.outside.csv"));
+        fs::set_permissions(desk.path("out.csv"), PermissionsExt::from_mode(0o640)).unwrap();
+        let call = desk.clear(&server, rows(2));
+        in_mode(call, mode).run().assert_status(0);
+        assert_eq!(desk.report().len(), 2, "{mode:?}");
+        let mode_of = fs::metadata(desk.path("out.csv")).unwrap().permissions().mode();
+        assert_eq!(mode_of & 0o777, 0o640, "{mode:?}: it keeps its mode");
+    }
+}
+
+#[test]
+fn reports_are_made_for_their_owner_alone() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.clear(&server, rows(1)).run().assert_status(0);
+    for file in ["out.csv", "out.outside.csv"] {
+        let mode = fs::metadata(desk.path(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn the_report_is_not_the_file_to_which_the_table_goes() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("rows.csv", rows(2));
+    for report in ["out.csv", "/dev/stdout"] {
+        let status = Command::new(env!("CARGO_BIN_EXE_zim-batch"))
+            .args(["clear", "rows.csv", "--report", report, "--endpoint", &server.url()])
+            .current_dir(desk.path(""))
+            .env("ZIM_APP_ID", APP_ID.to_string())
+            .env("ZIM_SERVER_SECRET", SECRET)
+            .stdout(fs::File::create(desk.path("out.csv")).unwrap())
+            .stderr(Stdio::null())
+            .status();
+        assert_eq!(status.unwrap().code(), Some(2), "{report}");
+        assert_eq!(desk.read("out.csv"), "");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn to_resume_without_a_report_is_said_once_with_its_name() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = || {
+        desk.clear(&server, rows(2))
+            .flag("--report", "mistyped.csv")
+            .arg("--resume")
+    };
+    let outcome = call().run();
+    outcome
+        .assert_status(0)
+        .assert_says(&["mistyped.csv: no report yet: starting from the first row"]);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert_eq!(call().run().stderr, "", "now there is one");
+    fs::remove_file(desk.path("mistyped.csv")).unwrap();
+    assert_eq!(call().arg("-q").run().stderr, "");
+    let first = desk.clear(&server, rows(2)).run();
+    assert_eq!(first.stderr, "", "nobody asked to resume");
+}
+
+#[test]
+fn a_first_run_that_never_began_leaves_nothing_behind() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let taken = an_outside_log_of_others(&desk);
+    let packed = |text: &str| {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let cut = packed(&rows(5000));
+    let cut = &cut[..cut.len() - 100];
+    // Rows that can be read only in part, found out before the first is sent or after the report was opened.
+    for mode in MODES {
+        desk.write("cut.csv.gz", cut);
+        let before = listing(&desk);
+        let call = desk.clear_with(&server.url(), "cut.csv.gz").flag("--report", "out.csv");
+        in_mode(call, mode).run().assert_status(4);
+        assert_eq!(listing(&desk), before, "{mode:?}");
+    }
+    // A stream that fails behind its header.
+    let header_alone = [&packed("user,conv,type\n")[..], &packed(&rows(50))[..30]].concat();
+    for mode in MODES {
+        let before = listing(&desk);
+        let call = desk.clear_with(&server.url(), "-").flag("--report", "out.csv");
+        in_mode(call, mode).stdin(header_alone.clone()).run().assert_status(4);
+        assert_eq!(listing(&desk), before, "{mode:?}");
+    }
+    // An outside log of another report.
+    for mode in MODES {
+        desk.write("rows.csv", rows(2));
+        let before = listing(&desk);
+        let call = desk.clear(&server, rows(2)).flag("--outside", "others.csv");
+        in_mode(call, mode).run().assert_status(2);
+        assert_eq!(
+            (listing(&desk), desk.read("others.csv")),
+            (before, taken.clone()),
+            "{mode:?}"
+        );
+    }
+    // A disk without room for the header. An empty file that was there is empty again.
+    for is_there in [false, true] {
+        if is_there {
+            desk.write("out.csv", "");
+        }
+        let before = listing(&desk);
+        let command = format!(
+            "ulimit -f 0; exec {} clear rows.csv --report out.csv --endpoint {}",
+            env!("CARGO_BIN_EXE_zim-batch"),
+            server.url()
+        );
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(desk.path(""))
+            .env("ZIM_APP_ID", APP_ID.to_string())
+            .env("ZIM_SERVER_SECRET", SECRET)
+            .output()
+            .expect("there is a shell");
+        assert_eq!(output.status.code(), Some(74), "{output:?}");
+        assert_eq!(listing(&desk), before);
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// Writes an outside log that holds a row of no report here.
+fn an_outside_log_of_others(desk: &Desk) -> String {
+    let log = format!("{REPORT_HEADER}\n2,u,c,0,outside,660800002,200,gone,1,1,3,2026-08-01T12:34:56.789Z\n");
+    desk.write("others.csv", &log);
+    log
+}
