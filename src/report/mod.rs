@@ -3,6 +3,7 @@
 //! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
 //! [`Report::commit`], which writes them first and moves the counts and the bar afterwards.
 
+mod forget;
 mod outcomes;
 pub mod progress;
 mod resume;
@@ -82,6 +83,21 @@ impl Files {
             sync_folder(path).map_err(io_error(path))?;
         }
         Ok(files)
+    }
+
+    /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
+    /// are taken anew. Whenever the process ends, the report has all of these records or none.
+    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), Error> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| Error::Report {
+            path: report.to_owned(),
+            source,
+        })?;
+        self.outcomes.replace(file, len);
+        self.done_badly = self.done_badly.saturating_sub(forgotten);
+        Ok(())
     }
 
     /// The rows that the report already has.

@@ -45,6 +45,8 @@ pub(super) struct Appender {
     len: u64,
     /// When the file was last seen in its place.
     seen: Option<Instant>,
+    /// The file whose place `file` has taken, kept for its lock: whoever has opened it before must not get it.
+    _replaced: Option<Arc<File>>,
 }
 
 impl Appender {
@@ -56,12 +58,19 @@ impl Appender {
             pending: csv::Writer::from_writer(Vec::new()),
             len,
             seen: None,
+            _replaced: None,
         };
         if len == 0 {
             appender.push_fields(COLUMNS);
             appender.commit()?;
         }
         Ok(appender)
+    }
+
+    /// Goes on with `file`, which has taken the place of the one before and is `len` bytes long. Nothing may be pending.
+    pub fn replace(&mut self, file: File, len: u64) {
+        self._replaced = Some(std::mem::replace(&mut self.file, Arc::new(file)));
+        (self.len, self.seen) = (len, None);
     }
 
     /// Takes a record; it is not in the file before [`Appender::commit`].

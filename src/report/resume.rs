@@ -58,7 +58,10 @@ pub(super) fn read_back(path: &Path, file: &File) -> Result<Earlier, Error> {
                 return Err(damaged_at(path, line));
             }
             earlier.bad += u64::from(matches!(row.outcome, Outcome::Failed | Outcome::Invalid));
-            earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
+            match row.outcome {
+                Outcome::Invalid => earlier.done.insert_invalid(row.line, row.user, row.conv, row.conv_type),
+                _ => earlier.done.insert(row.line, row.user, row.conv, row.conv_type),
+            }
         } else {
             damaged.get_or_insert(record.line);
             continue;
