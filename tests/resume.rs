@@ -2,6 +2,8 @@
 
 #[path = "resume/many_rows.rs"]
 mod many_rows;
+#[path = "resume/mended.rs"]
+mod mended;
 #[path = "support/say.rs"]
 mod say;
 #[path = "support/signals.rs"]

@@ -134,8 +134,8 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         (0, 0) => writeln!(text, "nothing to run: there are no rows"),
         (0, _) => writeln!(
             text,
-            "nothing to run: all rows are invalid; correct them as said above (--columns says which column is which, \
-             --types which other words the types have, --encoding how the text is written)"
+            "nothing to run: all rows are invalid. Correct them as said above, or say how to read them:\n  \
+             --columns which column is which, --types other words for the types, --encoding"
         ),
         _ => writeln!(text, "to run it      {to_run}"),
     };

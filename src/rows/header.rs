@@ -228,9 +228,9 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
         "an old Excel workbook (.xls)",
         "save it as CSV (UTF-8) and take that",
     ),
-    (b"\xfd7zX", "packed by xz", "unpack it first (xz -d)"),
-    (b"\x1f\x9d", "packed by compress", "unpack it first (gzip -d)"),
-    (b"\x04\x22\x4d\x18", "packed by lz4", "unpack it first (lz4 -d)"),
+    (b"\xfd7zX", "a file packed by xz", "unpack it first (xz -d)"),
+    (b"\x1f\x9d", "a file packed by compress", "unpack it first (gzip -d)"),
+    (b"\x04\x22\x4d\x18", "a file packed by lz4", "unpack it first (lz4 -d)"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
     (b"Rar!", "a RAR archive", "unpack it first"),
     (
@@ -257,7 +257,7 @@ fn kind_of_file(start: &[u8], signature: &[u8]) -> Option<(&'static str, &'stati
         return Some((kind, advice));
     }
     if matches!(signature, [b'B', b'Z', b'h', b'1'..=b'9']) {
-        return Some(("packed by bzip2", "unpack it first (bzip2 -d)"));
+        return Some(("a file packed by bzip2", "unpack it first (bzip2 -d)"));
     }
     if start.get(257..262) == Some(b"ustar") {
         return Some(("a tar archive", "unpack it first (tar -x)"));
@@ -284,7 +284,12 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, &'static s
     let has_columns = |text: &str| try_delimiters(text.as_bytes(), format).is_ok();
     let fields = |text: &str| match try_delimiters(text.as_bytes(), format) {
         Err(Some((_, found, _))) => found,
-        _ => format!("'{text}'"),
+        Err(None) => String::new(),
+        Ok(layout) => {
+            let mut records = Records::new(text.as_bytes(), layout.delimiter);
+            to_first_record(&mut records);
+            names(&records.current())
+        }
     };
     let gbk = decoded_by(encoding_rs::GBK);
     let big5 = decoded_by(encoding_rs::BIG5);
