@@ -21,8 +21,12 @@ fn start(desk: &Desk, server: &Server, file: &str, rate: &str, sent: usize) -> R
 
 fn write_over(path: &Path, content: &[u8]) {
     // In place, as `cp` and a redirection do it.
-    let mut file = OpenOptions::new().write(true).truncate(true).open(path).unwrap();
-    file.write_all(content).unwrap();
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .expect("the file is there");
+    file.write_all(content).expect("it can be written");
 }
 
 #[track_caller]
