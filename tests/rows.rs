@@ -4,6 +4,8 @@
 mod changing;
 #[path = "rows/kinds.rs"]
 mod kinds;
+#[path = "support/say.rs"]
+mod say;
 #[path = "rows/streams.rs"]
 mod streams;
 mod support;

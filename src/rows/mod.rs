@@ -124,6 +124,17 @@ pub enum InputError {
         /// What became of it.
         what: String,
     },
+    /// The last row of a file had no line end when the rows were counted, and has gone on since.
+    #[error(
+        "{place}, line {line}: this row, the last one, was still being written when the rows were counted; resume \
+         (--resume) when the file is complete"
+    )]
+    StillWritten {
+        /// The file.
+        place: String,
+        /// The line on which the row begins.
+        line: u64,
+    },
     /// A stream ended within a row.
     #[error(
         "{place}, line {line}: the input ends within this row ({problem}, and there is no line end), so it was probably \

@@ -280,10 +280,10 @@ impl Plan {
     fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
         let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let Some((row, is_done)) = self.rows.next()? else {
-            return match self.expected {
+            return match self.expected.take() {
                 Some(expected) if expected > self.given => Err(PlanError::Input(InputError::Changed {
                     place: self.rows.place.clone(),
-                    what: format!("{expected} rows were counted and only {} were there", self.given),
+                    what: format!("only {} of its {expected} rows were found again", self.given),
                 })),
                 _ => Ok(None),
             };
@@ -395,4 +395,44 @@ fn mismatch(place: &str, difference: Difference) -> PlanError {
         "{place}, {what}. The report belongs to other input: resume with the input as it was (rows may be added at \
          its end), or begin a new report"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(csv: &str) -> Rows {
+        let reader = Box::new(std::io::Cursor::new(csv.to_owned()));
+        Rows::from_reader(reader, "input", &Format::default()).expect("there is a header")
+    }
+
+    #[test]
+    fn fewer_rows_than_were_counted_are_an_error() {
+        let place = std::env::temp_dir().join(format!("zim-batch-plan-{}.csv", std::process::id()));
+        std::fs::write(&place, "user,conv,type\na,b,0\nb,c,0\n").unwrap();
+        let (source, format) = (Source::File(place.clone()), Format::default());
+        let mut survey = Plan::open(&source, &format, Arc::default()).unwrap().survey().unwrap();
+        let given = |survey: &Survey| {
+            let plan = Plan::open_again(survey, &source, &format, Arc::default()).unwrap();
+            plan.map(|step| step.map_err(|error| error.to_string()))
+                .collect::<Vec<_>>()
+        };
+        assert!(given(&survey).iter().all(Result::is_ok));
+        survey.rows += 1;
+        let steps = given(&survey);
+        std::fs::remove_file(place).unwrap();
+        assert!(
+            matches!(&steps[..], [Ok(_), Ok(_), Err(why)] if why.contains("only 2 of its 3 rows")),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn an_ok_row_far_behind_in_a_stream_is_not_sent() {
+        let failed = "u,c,0,failed\n".repeat(READ_FIRST);
+        let csv = format!("user,conv,type,outcome\n{failed}u,c,0,ok\nu,c,0,failed\n");
+        let plan = Plan::new(rows(&csv), "input".into(), Arc::default()).unwrap();
+        let mut steps = plan.verify_first().unwrap().skip(READ_FIRST);
+        assert!(matches!(steps.next(), Some(Err(PlanError::Report(_)))));
+    }
 }

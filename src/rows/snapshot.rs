@@ -127,7 +127,7 @@ impl Snapshot {
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
         let opened = File::open(&self.0.path);
         let file = opened.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => self.changed(&IS_GONE),
+            io::ErrorKind::NotFound => self.error(IS_GONE.to_string()),
             _ => InputError::Open {
                 place: self.0.place.clone(),
                 source,
@@ -154,8 +154,8 @@ impl Snapshot {
         self.0.has_grown.load(Relaxed)
     }
 
-    /// To be called at a last row without a line end, which begins on `line`: fails if the row has gone on since, now or
-    /// whenever [`Snapshot::look`] is called.
+    /// To be called at a last row without a line end, which begins on `line`: fails if the row has gone on since, and from
+    /// now on [`Snapshot::look`] does too.
     pub(super) fn check_open_end(&self, line: u64) -> Result<(), InputError> {
         self.0.open_end.store(line, Relaxed);
         self.check_grown_row()
@@ -164,7 +164,10 @@ impl Snapshot {
     fn check_grown_row(&self) -> Result<(), InputError> {
         let line = self.0.open_end.load(Relaxed);
         if line > 0 && self.goes_on().unwrap_or(false) {
-            return Err(self.error(format!("the last row, on line {line}, was still being written")));
+            return Err(InputError::StillWritten {
+                place: self.0.place.clone(),
+                line,
+            });
         }
         Ok(())
     }
@@ -203,10 +206,6 @@ impl Snapshot {
             io::ErrorKind::NotFound => io::Error::other(IS_GONE),
             _ => error,
         })
-    }
-
-    fn changed(&self, how: &Changed) -> InputError {
-        self.error(how.to_string())
     }
 
     fn error(&self, what: String) -> InputError {
@@ -284,4 +283,94 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     let mut hasher = hasher();
     hasher.write(bytes);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Desk(tempfile::TempDir);
+
+    impl Desk {
+        fn new(content: &[u8]) -> (Desk, Snapshot) {
+            let desk = Desk(tempfile::tempdir().unwrap());
+            fs::write(desk.path(), content).unwrap();
+            let snapshot = Snapshot::take(&desk.path()).unwrap();
+            (desk, snapshot)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.path().join("rows.csv")
+        }
+    }
+
+    fn read(snapshot: &Snapshot) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut file = snapshot.open().map_err(|error| error.to_string())?;
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(what_changed(&error).expect("nothing else fails")),
+        }
+    }
+
+    /// Sizes at and beside the seams of chunks.
+    fn sizes() -> [usize; 7] {
+        [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 5]
+    }
+
+    fn bytes(size: usize) -> Vec<u8> {
+        (0..size).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_file_as_it_was_is_given_whole_and_what_was_appended_is_not() {
+        for size in sizes() {
+            let (desk, snapshot) = Desk::new(&bytes(size));
+            assert_eq!(read(&snapshot), Ok(bytes(size)), "{size}");
+            fs::write(desk.path(), bytes(size + 1000)).unwrap();
+            snapshot.look().unwrap();
+            assert!(snapshot.has_grown());
+            assert_eq!(read(&snapshot), Ok(bytes(size)), "{size}, and more");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_another_one_or_is_missing_is_noticed_whatever_the_times_say() {
+        for size in sizes().into_iter().filter(|size| *size > 0) {
+            for at in [0, size / 2, size - 1] {
+                let (desk, snapshot) = Desk::new(&bytes(size));
+                let mut other = bytes(size);
+                other[at] ^= 1;
+                fs::write(desk.path(), &other).unwrap();
+                assert_eq!(read(&snapshot), Err(WAS_REWRITTEN.to_string()), "{at} of {size}");
+                fs::write(desk.path(), &bytes(size)[..at]).unwrap();
+                assert_eq!(read(&snapshot), Err(WAS_CUT.to_string()), "{at} of {size}");
+                assert!(snapshot.look().unwrap_err().to_string().contains("cut short"));
+            }
+        }
+        let (desk, snapshot) = Desk::new(b"a,b,0\n");
+        fs::remove_file(desk.path()).unwrap();
+        assert!(snapshot.look().unwrap_err().to_string().contains("removed"));
+    }
+
+    #[test]
+    fn a_row_without_a_line_end_may_get_one_and_nothing_else() {
+        let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_be_bytes).collect() };
+        for (start, more, goes_on) in [
+            (b"a,b,0".to_vec(), b"".to_vec(), false),
+            (b"a,b,0".to_vec(), b"\nc,d,0".to_vec(), false),
+            (b"a,b,0".to_vec(), b"\r\n".to_vec(), false),
+            (b"a,b,0".to_vec(), b"0".to_vec(), true),
+            (utf16("a,b,0"), utf16("\nc"), false),
+            (utf16("a,b,0"), utf16("0\n"), true),
+            (vec![0x1f, 0x8b, 8], vec![b'\n'], true), // a further member, and nobody knows of what
+        ] {
+            let (desk, snapshot) = Desk::new(&start);
+            assert!(snapshot.check_open_end(7).is_ok());
+            fs::write(desk.path(), [start.clone(), more.clone()].concat()).unwrap();
+            assert_eq!(snapshot.look().is_err(), goes_on, "{start:?} {more:?}");
+            assert_eq!(snapshot.check_open_end(7).is_err(), goes_on, "{start:?} {more:?}");
+        }
+    }
 }

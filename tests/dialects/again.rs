@@ -183,7 +183,7 @@ fn a_report_with_ok_rows_is_refused_unless_it_is_said_which_rows_are_meant() {
 }
 
 #[test]
-fn a_stream_that_turns_out_to_be_a_report_far_behind_is_stopped_there() {
+fn a_stream_is_searched_for_ok_rows_before_anything_is_sent() {
     let (desk, server) = (Desk::new(), kind_server());
     let failed = |count: usize| {
         (0..count)

@@ -1,5 +1,8 @@
 //! Rows from a stream, which may end where it should not.
 
+use std::process::{Command, Stdio};
+
+use crate::say::passed_over;
 use crate::support::{Desk, kind_server};
 
 #[test]
@@ -71,4 +74,30 @@ fn a_named_pipe_is_no_input_for_a_resume_and_never_the_report() {
         run(&["--report", "out.csv", "--outside", "pipe", mode]).assert_status(2);
     }
     assert!(!desk.has("out.csv"));
+}
+
+#[test]
+fn a_terminal_as_standard_input_is_told_that_rows_are_waited_for() {
+    let desk = Desk::new();
+    // `script` makes the terminal; what is typed there ends at once.
+    for args in ["check -", "clear - --simulate --report out.csv", "check /dev/stdin"] {
+        let command = format!("{} {args}", env!("CARGO_BIN_EXE_zim-batch"));
+        let output = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .current_dir(desk.path(""))
+            .stdin(Stdio::null())
+            .output();
+        let Ok(output) = output else {
+            passed_over("a terminal can't be made without `script`");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            said.matches("reading rows from the terminal").count(),
+            1,
+            "{args}: {said}"
+        );
+    }
+    let piped = desk.zim_batch(["check", "-"]).stdin("user,conv,type\n").run();
+    assert_eq!(piped.stderr, "");
 }
