@@ -1,5 +1,6 @@
 //! Rows from a stream, which may end where it should not.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::say::passed_over;
@@ -79,18 +80,22 @@ fn a_named_pipe_is_no_input_for_a_resume_and_never_the_report() {
 #[test]
 fn a_terminal_as_standard_input_is_told_that_rows_are_waited_for() {
     let desk = Desk::new();
-    // `script` makes the terminal; what is typed there ends at once.
+    // `script` makes the terminal; what is typed there is a header, and Ctrl-D.
     for args in ["check -", "clear - --simulate --report out.csv", "check /dev/stdin"] {
         let command = format!("{} {args}", env!("CARGO_BIN_EXE_zim-batch"));
-        let output = Command::new("script")
+        let started = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .current_dir(desk.path(""))
-            .stdin(Stdio::null())
-            .output();
-        let Ok(output) = output else {
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = started else {
             passed_over("a terminal can't be made without `script`");
             return;
         };
+        let mut typed = child.stdin.take().expect("it is piped");
+        typed.write_all(b"user,conv,type\n\x04").expect("it is read");
+        let output = child.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(
             said.matches("reading rows from the terminal").count(),
