@@ -61,6 +61,7 @@ impl From<PlanError> for Error {
         match error {
             PlanError::Input(error) => Error::Input(error),
             PlanError::Mismatch(text) => Error::Mismatch(text),
+            PlanError::Report(text) => Error::Usage(text),
         }
     }
 }

@@ -19,7 +19,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Columns, ConvType, Entry, Format, Plan, Rows, Selection, Step, encoding};
+use zim_batch::rows::{Columns, ConvType, Entry, Format, Plan, Rows, Selection, Step, Types, encoding};
 
 /// What CSV is made of, and what other files begin with.
 const TOKENS: &[&[u8]] = &[
@@ -81,10 +81,17 @@ fn formats() -> impl Strategy<Value = Format> {
             .prop_map(encoding),
     ];
     let delimiter = prop_oneof![2 => Just(None), 1 => select(&b",;\t| a"[..]).prop_map(Some)];
-    let columns = prop_oneof![3 => Just(""), 1 => Just("user=a"), 1 => Just("user=a,conv=bb,type=0")];
+    let columns = prop_oneof![
+        3 => Just(""),
+        1 => Just("user=a"),
+        1 => Just("user=a,conv=bb,type=0x"),
+        1 => Just("user=2"),
+        1 => Just("user=3,conv=1,type=2"),
+    ];
     (label, delimiter, columns).prop_map(|(encoding, delimiter, columns)| Format {
         delimiter,
         columns: columns.parse().unwrap_or_else(|_| Columns::default()),
+        types: Types::default(),
         encoding,
     })
 }

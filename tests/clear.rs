@@ -122,7 +122,7 @@ fn report_and_outside_log_are_input_again() {
         (0, [one.clone(), two.clone(), four.clone()].into())
     );
     assert_eq!(
-        again("out.csv", &[]),
+        again("out.csv", &["--only", "all"]),
         (3, [one, two, three, four].into()),
         "the empty user is invalid again"
     );

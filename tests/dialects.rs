@@ -279,6 +279,7 @@ fn every_dialect_can_be_packed_and_come_in_drops() {
             delimiter: flag("--delimiter").map(|text| if *text == "tab" { b'\t' } else { text.as_bytes()[0] }),
             encoding: flag("--encoding").and_then(|label| zim_batch::rows::encoding(label)),
             columns: flag("--columns").map(|map| map.parse().unwrap()).unwrap_or_default(),
+            types: flag("--types").map(|map| map.parse().unwrap()).unwrap_or_default(),
         };
         // What is packed already is not packed again.
         let count = if dialect.name.contains("gzip") || dialect.name.contains("zstd") {

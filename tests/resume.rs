@@ -2,6 +2,8 @@
 
 #[path = "resume/many_rows.rs"]
 mod many_rows;
+#[path = "resume/mended.rs"]
+mod mended;
 #[path = "resume/other_programs.rs"]
 mod other_programs;
 #[path = "resume/outside_log.rs"]

@@ -1,5 +1,13 @@
 //! From a file to requests: what is read, what is sent byte for byte, and what is never sent.
 
+#[path = "rows/changing.rs"]
+mod changing;
+#[path = "rows/kinds.rs"]
+mod kinds;
+#[path = "support/say.rs"]
+mod say;
+#[path = "rows/streams.rs"]
+mod streams;
 mod support;
 
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ use zim_batch::rows::{Entry, Format, Plan, Rows, Selection, Step, encoding};
 
 const ENCODINGS: [&str; 8] = ["", "", "", "", "gbk", "shift_jis", "utf-16le", "windows-1252"];
 const DELIMITERS: [Option<u8>; 4] = [None, None, Some(b';'), Some(b'\t')];
-const COLUMNS: [&str; 4] = ["", "", "", "user=a,conv=b"];
+const COLUMNS: [&str; 4] = ["", "", "user=3,conv=1,type=2", "user=2,conv=b"];
 
 fuzz_target!(|data: &[u8]| {
     let Some((&flags, bytes)) = data.split_first() else {
@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
         encoding: encoding(ENCODINGS[usize::from(flags & 7)]),
         delimiter: DELIMITERS[usize::from(flags >> 3 & 3)],
         columns: COLUMNS[usize::from(flags >> 5 & 3)].parse().unwrap_or_default(),
+        ..Format::default()
     };
     let open = || Rows::from_reader(Box::new(Cursor::new(bytes.to_vec())), "input", &format);
     let Ok(rows) = open() else { return };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zim_batch::error::Error;
 use zim_batch::report::summary::grouped;
-use zim_batch::rows::Selection;
+use zim_batch::rows::Only;
 use zim_batch::rows::check::{Finding, Findings, NEWEST};
 
 use super::shell::quoted;
@@ -19,11 +19,8 @@ const BUSY_SHOWN: usize = 10;
 
 /// `to_run`: the command that does what is checked; made from the arguments if it is not known.
 pub fn check(args: &RowsArgs, rate: f64, json: bool, to_run: Option<String>) -> Result<ExitCode, Error> {
-    let selection = Selection {
-        only: args.only.clone(),
-        dedupe: args.dedupe,
-        ..Selection::default()
-    };
+    args.say_if_typed();
+    let selection = args.selection();
     let findings = zim_batch::rows::check::check(&args.source(), &settings::format(args), &selection)?;
     let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
     let seconds = sent as f64 / rate;
@@ -45,7 +42,12 @@ fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_jso
         kinds
             .iter()
             .map(|(kind, finding)| {
-                serde_json::json!({"what": kind, "rows": finding.rows, "first_lines": finding.first_lines})
+                serde_json::json!({
+                    "what": kind,
+                    "rows": finding.rows,
+                    "first_lines": finding.first_lines,
+                    "example": finding.example,
+                })
             })
             .collect()
     };
@@ -133,7 +135,15 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         grouped(sent),
         humantime::format_duration(time)
     );
-    let _ = writeln!(text, "to run it      {to_run}");
+    let _ = match (sent, findings.rows) {
+        (0, 0) => writeln!(text, "nothing to run: there are no rows"),
+        (0, _) => writeln!(
+            text,
+            "nothing to run: all rows are invalid. Correct them as said above, or say how to read them:\n  \
+             --columns which column is which, --types other words for the types, --encoding"
+        ),
+        _ => writeln!(text, "to run it      {to_run}"),
+    };
     text
 }
 
@@ -149,10 +159,12 @@ fn section(text: &mut String, name: &str, rows: u64, note: &str, kinds: &BTreeMa
 fn lines(finding: &Finding) -> String {
     let shown: Vec<String> = finding.first_lines.iter().map(u64::to_string).collect();
     let more = if finding.rows > shown.len() as u64 { ", …" } else { "" };
+    let example = finding.example.as_ref().map(|example| format!(" ({example})"));
     format!(
-        "line{} {}{more}",
+        "line{} {}{more}{}",
         if finding.rows == 1 { "" } else { "s" },
-        shown.join(", ")
+        shown.join(", "),
+        example.unwrap_or_default()
     )
 }
 
@@ -177,9 +189,16 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if let Some(columns) = &args.columns {
         words.extend(["--columns".into(), quoted(columns.to_string())]);
     }
-    if let Some(only) = &args.only {
-        let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();
-        words.extend(["--only".into(), names.join(",")]);
+    if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
+        words.extend(["--types".into(), quoted(&types.to_string())]);
+    }
+    match args.only() {
+        None => {}
+        Some(Only::All) => words.extend(["--only".into(), "all".into()]),
+        Some(Only::Outcomes(only)) => {
+            let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();
+            words.extend(["--only".into(), names.join(",")]);
+        }
     }
     if args.dedupe {
         words.push("--dedupe".into());

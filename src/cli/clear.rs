@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
@@ -16,7 +16,7 @@ use zim_batch::quota::{Quota, Turn};
 use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
-use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
+use zim_batch::rows::{Done, Format, Plan, Rows, Selection, Snapshot, Source};
 use zim_batch::run::{self, Job};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
@@ -46,12 +46,15 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     })?;
     report::look_first(&output.report, &output.outside, output.existing)?;
 
-    let mut input = Input::new(source, settings::format(&args.rows), &args);
+    args.rows.say_if_typed();
+    let mut input = Input::new(source, settings::format(&args.rows), args.rows.selection());
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
     input.open()?;
-    if output.existing != Existing::Resume {
-        input.count()?;
-    }
+    let is_begun = output.existing == Existing::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
+    let planned = match is_begun {
+        true => None,
+        false => Some(input.plan(Done::default())?),
+    };
     let holder = format!(
         "zim-batch (process {}, report {})",
         std::process::id(),
@@ -63,11 +66,18 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         _ => None,
     };
     let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
-    if output.existing == Existing::Resume {
-        input.selection.done = files.take_done();
-        input.count()?;
-    }
-    let (plan, total) = input.plan()?;
+    let done = files.take_done();
+    let Planned { plan, total, snapshot } = match planned {
+        Some(planned) if done.is_empty() => planned,
+        Some(_) => {
+            return Err(Error::Held(format!(
+                "{}: another run has begun this report just now",
+                output.report.display()
+            )));
+        }
+        None => input.plan(done)?,
+    };
+    files.forget(&output.report, plan.stale())?;
     // With nothing left to send there is nothing to wait for.
     let quota = quota.filter(|_| total.is_none_or(|rows| rows > plan.rows_done()));
 
@@ -118,6 +128,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let ended = tokio::select! {
         ended = run::run(job) => ended,
         () = &mut signals => unreachable!("it watches for ever"),
+        () = watch_rows(snapshot.clone(), &stopper) => unreachable!("it watches for ever"),
     };
     let summary = ended?;
     tracing::info!(
@@ -132,6 +143,15 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         "the run ends {}",
         summary.pace()
     );
+    if let Some(snapshot) = snapshot
+        && snapshot.look().is_ok()
+        && snapshot.has_grown()
+    {
+        tracing::warn!(
+            "{}: rows were added since the rows were counted; they are not in this run, --resume takes them",
+            args.rows.rows.display()
+        );
+    }
     if let Some(why) = &summary.stopped {
         let stop = stopper.reason();
         print_error(&format!("stopped: {why}"));
@@ -250,6 +270,27 @@ async fn app(args: &ClearArgs) -> Result<App, Error> {
     app
 }
 
+/// How often the file of rows is looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Stops the run if the file of rows is changed, also when its rows have been read ahead; watches for ever.
+async fn watch_rows(snapshot: Option<Snapshot>, stopper: &Stopper) {
+    let Some(snapshot) = snapshot else {
+        return std::future::pending().await;
+    };
+    loop {
+        let began = Instant::now();
+        let looking = snapshot.clone();
+        // An error is a runtime that shuts down.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.look()).await {
+            stopper.drain(Stop::InputFailed(error.to_string()));
+            return std::future::pending().await;
+        }
+        // A large file that grows all the time is read again and again, but not all the time.
+        sleep(LOOK_EVERY.max(began.elapsed() * 20)).await;
+    }
+}
+
 /// The rows and what is to be done about them.
 struct Input {
     source: Source,
@@ -257,21 +298,24 @@ struct Input {
     selection: Selection,
     /// Input that can be read only once, opened.
     stream: Option<Rows>,
+}
+
+/// What is known before the first row is sent.
+struct Planned {
+    plan: Plan,
+    /// How many rows there are; `None` for a stream.
     total: Option<u64>,
+    /// What the file was when its rows were counted; `None` for a stream.
+    snapshot: Option<Snapshot>,
 }
 
 impl Input {
-    fn new(source: Source, format: Format, args: &ClearArgs) -> Input {
+    fn new(source: Source, format: Format, selection: Selection) -> Input {
         Input {
             source,
             format,
-            selection: Selection {
-                only: args.rows.only.clone(),
-                dedupe: args.rows.dedupe,
-                ..Selection::default()
-            },
+            selection,
             stream: None,
-            total: None,
         }
     }
 
@@ -282,28 +326,29 @@ impl Input {
         Ok(())
     }
 
-    /// The first pass, over a file: counts the rows, and compares them with the report's.
-    fn count(&mut self) -> Result<(), Error> {
-        if self.stream.is_none() {
-            let selection = Arc::new(std::mem::take(&mut self.selection));
-            let survey = Plan::open(&self.source, &self.format, Arc::clone(&selection))?.survey()?;
-            self.total = Some(survey.rows);
-            self.selection = Selection {
-                repeated: Some(survey.repeated),
-                ..Arc::unwrap_or_clone(selection)
-            };
+    /// A file is read once to count its rows and to compare them with those that are done, and a second time while they
+    /// are sent; a stream is read while they are sent, and compared before the first one is.
+    fn plan(&mut self, done: Done) -> Result<Planned, Error> {
+        let mut selection = std::mem::take(&mut self.selection);
+        selection.done = done;
+        if let Some(rows) = self.stream.take() {
+            let plan = Plan::new(rows, self.source.to_string(), Arc::new(selection))?.verify_first()?;
+            return Ok(Planned {
+                plan,
+                total: None,
+                snapshot: None,
+            });
         }
-        Ok(())
-    }
-
-    /// The second pass; the only one over standard input, which then has to be compared with the report on the way.
-    fn plan(self) -> Result<(Plan, Option<u64>), Error> {
-        let selection = Arc::new(self.selection);
-        let plan = match self.stream {
-            Some(rows) => Plan::new(rows, self.source.to_string(), selection)?.verify_first(),
-            None => Plan::open(&self.source, &self.format, selection)?,
-        };
-        Ok((plan, self.total))
+        let selection = Arc::new(selection);
+        let survey = Plan::open(&self.source, &self.format, Arc::clone(&selection))?.survey()?;
+        let mut selection = Arc::unwrap_or_clone(selection);
+        selection.done.remove(&survey.stale);
+        selection.repeated = Some(survey.repeated.clone());
+        Ok(Planned {
+            plan: Plan::open_again(&survey, &self.source, &self.format, Arc::new(selection))?,
+            total: Some(survey.rows),
+            snapshot: survey.snapshot,
+        })
     }
 }
 

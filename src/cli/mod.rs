@@ -10,16 +10,17 @@ mod shell;
 mod signals;
 mod simulate;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use zim_batch::error::Error;
-use zim_batch::event::Outcome;
 use zim_batch::report::progress::{Style, Terminal};
-use zim_batch::rows::{Columns, Encoding, Source};
+use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
 pub use shell::{print, print_error};
 
@@ -157,15 +158,19 @@ pub struct RowsArgs {
     /// The delimiter, if the header line does not show it: one character, or 'tab'
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter)]
     delimiter: Option<u8>,
-    /// The encoding, by its WHATWG label, say gbk or windows-1252 [default: UTF-8, or UTF-16 with a byte order mark]
+    /// The encoding, by its WHATWG label or code page, say gbk, cp936 or windows-1252 [default: UTF-8, or UTF-16 with a
+    /// byte order mark]
     #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding)]
     encoding: Option<&'static Encoding>,
-    /// The header names of the columns: user=A,conv=B,type=C
+    /// The columns, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
     #[arg(long, value_name = "MAP")]
     columns: Option<Columns>,
-    /// Only the rows of an earlier report with these outcomes, say failed or outside,failed
-    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_outcome)]
-    only: Option<Vec<Outcome>>,
+    /// More words for the types: single=0,room=2
+    #[arg(long, value_name = "MAP")]
+    types: Option<Types>,
+    /// Only the rows of an earlier report with these outcomes, say failed or outside,failed; all takes all of them
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_only)]
+    only: Option<Vec<settings::OnlyWord>>,
     /// Send a repeated (user, conv, type) once
     #[arg(long)]
     dedupe: bool,
@@ -177,6 +182,36 @@ pub struct RowsArgs {
 impl RowsArgs {
     fn source(&self) -> Source {
         Source::from(self.rows.clone())
+    }
+
+    fn only(&self) -> Option<Only> {
+        let words = self.only.as_ref()?;
+        let outcomes: Option<Vec<_>> = words.iter().map(|word| word.0).collect();
+        Some(outcomes.map_or(Only::All, Only::Outcomes))
+    }
+
+    fn selection(&self) -> Selection {
+        Selection {
+            only: self.only(),
+            dedupe: self.dedupe,
+            ..Selection::default()
+        }
+    }
+
+    /// Says that rows are waited for, where somebody may think that the program hangs.
+    fn say_if_typed(&self) {
+        let is_typed = match self.source() {
+            Source::Stdin => io::stdin().is_terminal(),
+            // Nothing else may be opened just to look: a pipe's writer would lose its reader.
+            Source::File(path) => {
+                path.metadata()
+                    .is_ok_and(|metadata| metadata.file_type().is_char_device())
+                    && File::open(path).is_ok_and(|file| file.is_terminal())
+            }
+        };
+        if is_typed {
+            print_error("reading rows from the terminal; Ctrl-D on an empty line ends them");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,17 +48,26 @@ pub fn parse_delimiter(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Reads an outcome's name.
-pub fn parse_outcome(text: &str) -> Result<Outcome, String> {
-    Outcome::parse(text.trim()).ok_or_else(|| {
+/// Reads an outcome's name, or `all`, which is `None`.
+pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
+    if text.trim() == "all" {
+        return Ok(OnlyWord(None));
+    }
+    let outcome = Outcome::parse(text.trim()).ok_or_else(|| {
         let all: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        format!("it must be one of {}", all.join(", "))
-    })
+        format!("it must be one of {}, or all", all.join(", "))
+    })?;
+    Ok(OnlyWord(Some(outcome)))
 }
+
+/// What `--only` names; `None` is `all`.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlyWord(pub Option<Outcome>);
 
 /// Reads an encoding's label.
 pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
-    zim_batch::rows::encoding(text).ok_or_else(|| "it is not a label of the WHATWG's list, like gbk or big5".into())
+    zim_batch::rows::encoding(text)
+        .ok_or_else(|| "it is not a label of the WHATWG's list, like gbk or big5, nor a code page like cp936".into())
 }
 
 /// How the rows are to be read.
@@ -66,6 +75,7 @@ pub fn format(args: &RowsArgs) -> Format {
     Format {
         delimiter: args.delimiter,
         columns: args.columns.clone().unwrap_or_default(),
+        types: args.types.clone().unwrap_or_default(),
         encoding: args.encoding,
     }
 }
@@ -111,6 +121,15 @@ impl Output {
             },
         };
         output.check_distinct(rows)?;
+        if let (true, Source::File(path)) = (args.resume, rows)
+            && is_named_pipe(path)
+        {
+            return Err(Error::Usage(format!(
+                "{}: this is a named pipe (FIFO), and a run that resumes reads the rows from the first one again; write \
+                 them to a file first, or pass them on standard input: zim-batch clear - < {0}",
+                path.display()
+            )));
+        }
         Ok(output)
     }
 
@@ -157,10 +176,16 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
         || whole(one).is_some_and(|one| Some(one) == whole(other))
 }
 
-/// What file it is, whatever its names; only for one that is there, and a regular one.
+/// What file it is, whatever its names; only for one that is there, and a regular one or a pipe.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = path.metadata().ok()?;
-    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+    let holds_bytes = metadata.is_file() || metadata.file_type().is_fifo();
+    holds_bytes.then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether it is a pipe with a name of its own; one without, as a shell makes them, has no path but in /dev and /proc.
+fn is_named_pipe(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) && path.canonicalize().is_ok()
 }
 
 /// The path without links and dots, also of a file that is not there yet.

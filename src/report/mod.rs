@@ -6,6 +6,7 @@
 //! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
 
+mod forget;
 mod lock;
 pub mod lossy;
 mod outcomes;
@@ -109,6 +110,22 @@ impl Files {
             earlier: earlier.outcomes,
             is_simulated,
         })
+    }
+
+    /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
+    /// are taken anew. Whenever the process ends, the report has all of these records or none.
+    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), Error> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| Error::Report {
+            path: report.to_owned(),
+            source,
+        })?;
+        self.outcomes.replace(file, len);
+        let invalid = &mut self.earlier[Outcome::Invalid as usize];
+        *invalid = invalid.saturating_sub(forgotten);
+        Ok(())
     }
 
     /// The rows that the report already has.

@@ -4,6 +4,7 @@
 //! hidden state. So a record is complete in the kernel before its row counts as done.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(super) struct Appender {
     len: u64,
     /// When the file was last seen in its place.
     seen: Option<Instant>,
+    /// The file whose place `file` has taken, kept for its lock: whoever has opened it before must not get it.
+    _replaced: Option<Arc<File>>,
 }
 
 impl Appender {
@@ -61,6 +64,7 @@ impl Appender {
             pending: csv::Writer::from_writer(Vec::new()),
             len,
             seen: None,
+            _replaced: None,
         };
         if len == 0 {
             appender.push_fields(COLUMNS);
@@ -77,6 +81,12 @@ impl Appender {
     pub fn end_line(&mut self) -> Result<(), Error> {
         self.pending = csv::Writer::from_writer(b"\n".to_vec());
         self.commit()
+    }
+
+    /// Goes on with `file`, which has taken the place of the one before and is `len` bytes long. Nothing may be pending.
+    pub fn replace(&mut self, file: File, len: u64) {
+        self._replaced = Some(std::mem::replace(&mut self.opened.file, Arc::new(file)));
+        (self.len, self.seen) = (len, None);
     }
 
     /// The run has begun: the file stays, whatever comes.

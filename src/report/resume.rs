@@ -69,7 +69,10 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
                 return Err(not_the_same_world(path, record.line, is_simulated));
             }
             earlier.outcomes[row.outcome as usize] += 1;
-            earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
+            match row.outcome {
+                Outcome::Invalid => earlier.done.insert_invalid(row.line, row.user, row.conv, row.conv_type),
+                _ => earlier.done.insert(row.line, row.user, row.conv, row.conv_type),
+            }
             if row.outcome == Outcome::Outside {
                 earlier.outside.insert(row.line, row.user, row.conv, row.conv_type);
             }

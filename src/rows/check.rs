@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
 
-use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source};
+use super::plan::Outcomes;
+use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source, suspect};
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;
@@ -25,13 +26,18 @@ pub struct Finding {
     pub rows: u64,
     /// The first of their lines, at most five.
     pub first_lines: Vec<u64>,
+    /// What was found in the first of them, where that differs from row to row.
+    pub example: Option<String>,
 }
 
 impl Finding {
-    fn add(&mut self, line: u64) {
+    fn add(&mut self, line: u64, example: Option<&str>) {
         self.rows += 1;
         if self.first_lines.len() < LINES_KEPT {
             self.first_lines.push(line);
+        }
+        if self.rows == 1 {
+            self.example = example.map(str::to_owned);
         }
     }
 }
@@ -99,9 +105,14 @@ pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<
     selection.may_be_used_on(&rows, place)?;
     let mut findings = Findings::default();
     let mut keys: Vec<Key> = Vec::new();
+    let is_wary = selection.is_wary_of(&rows);
+    let mut outcomes = Outcomes::default();
     while let Some(row) = rows.next_raw()? {
         if !selection.takes(&row) {
             continue;
+        }
+        if is_wary {
+            outcomes.count(&row);
         }
         findings.rows += 1;
         match row.check() {
@@ -112,12 +123,23 @@ pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<
                 }
                 findings.warn(Column::User, user, row.line());
                 findings.warn(Column::Conv, conv, row.line());
+                if row.is_perhaps_cut_off() {
+                    findings.add_warning(
+                        "the input ends within this row, without a line end: perhaps it was cut off",
+                        row.line(),
+                    );
+                }
                 let (user, triple) = fingerprints(user, conv, conv_type);
                 keys.push(key(user, triple, row.line()));
             }
-            Err(problem) => findings.invalid.entry(kind_of(&problem)).or_default().add(row.line()),
+            Err(problem) => {
+                let (kind, example) = kind_of(&problem);
+                let finding = findings.invalid.entry(kind).or_default();
+                finding.add(row.line(), example.as_deref());
+            }
         }
     }
+    outcomes.refuse_ok(place)?;
     keys.sort_unstable();
     findings.count_users(&keys);
     Ok(findings)
@@ -154,18 +176,61 @@ impl Findings {
         self.warnings.values().map(|finding| finding.rows).sum()
     }
 
+    fn add_warning(&mut self, what: impl Into<String>, line: u64) {
+        self.warnings.entry(what.into()).or_default().add(line, None);
+    }
+
     fn warn(&mut self, column: Column, id: &str, line: u64) {
         let bytes = id.as_bytes();
         let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-        let mut warn = |what: &str| self.warnings.entry(format!("{column} {what}")).or_default().add(line);
         if !bytes.iter().all(|byte| IS_USUAL[usize::from(*byte)]) {
-            match memchr::memchr2(b'\n', b'\r', bytes) {
-                Some(_) => warn("has a line break in it; perhaps a quote is not closed"),
-                None => warn("has a character that ZEGO's documents don't list"),
-            }
+            self.warn_of_characters(column, id, line);
         }
         if is_blank(bytes.first()) || is_blank(bytes.last()) {
-            warn("begins or ends with a blank, which is part of the ID");
+            self.add_warning(
+                format!("{column} begins or ends with a blank, which is part of the ID"),
+                line,
+            );
+        }
+        if let Some(nothing) = suspect::nothing(id) {
+            let what = format!("{column} is {nothing}, which programs write where there is nothing");
+            self.add_warning(what, line);
+        }
+        if suspect::is_shortened_number(id) {
+            let what = format!("{column} is a number that a spreadsheet has shortened");
+            self.warnings.entry(what).or_default().add(line, Some(id.trim()));
+        }
+    }
+
+    /// Characters that ZEGO's documents don't list, by name where nobody would see what it is.
+    fn warn_of_characters(&mut self, column: Column, id: &str, line: u64) {
+        let is_usual = |c: char| c.is_ascii() && IS_USUAL[c as usize];
+        let mut unusual: Vec<char> = id.chars().filter(|c| !is_usual(*c)).collect();
+        unusual.sort_unstable();
+        unusual.dedup();
+        let mut is_other = false;
+        let mut is_line_end = false;
+        for character in unusual {
+            match suspect::name_of(character) {
+                Some(name) => {
+                    let what = format!("{column} has U+{:04X}, {name}, in it", u32::from(character));
+                    self.add_warning(what, line);
+                }
+                None if matches!(character, '\r' | '\n') => is_line_end = true,
+                None => is_other = true,
+            }
+        }
+        if is_line_end {
+            self.add_warning(
+                format!("{column} has a line break in it; perhaps a quote is not closed"),
+                line,
+            );
+        }
+        if is_other {
+            self.add_warning(
+                format!("{column} has a character that ZEGO's documents don't list"),
+                line,
+            );
         }
     }
 
@@ -192,6 +257,7 @@ impl Findings {
         self.duplicates = Finding {
             rows: repeats.len() as u64,
             first_lines: repeats.into_iter().take(LINES_KEPT).map(u64::from).collect(),
+            example: None,
         };
         self.busy_users
             .sort_by_key(|busy| std::cmp::Reverse(busy.conversations));
@@ -225,11 +291,25 @@ fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
     (of_user, hasher.finish())
 }
 
-/// What is wrong, without the particulars of one row.
-fn kind_of(problem: &Problem) -> String {
+/// What is wrong, without the particulars of one row, and these.
+fn kind_of(problem: &Problem) -> (String, Option<String>) {
     match problem {
-        Problem::TooLong(column, _) => format!("{column} is longer than {} bytes", super::ID_MAX),
-        Problem::BadType(_) => "type is not 0, peer, 2 or group".to_owned(),
-        other => other.to_string(),
+        Problem::TooLong(column, _) => (format!("{column} is longer than {} bytes", super::ID_MAX), None),
+        Problem::BadType(found) => {
+            let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let kind = "type is not 0, peer, 2 or group".to_owned();
+            (kind, Some(format!("'{found}'")))
+        }
+        Problem::Spanning {
+            problem,
+            lines: (first, last),
+        } => {
+            let kind = format!(
+                "{}, and the row spans several lines; perhaps a quote is not closed",
+                kind_of(problem).0
+            );
+            (kind, Some(format!("it spans lines {first} to {last}")))
+        }
+        other => (other.to_string(), None),
     }
 }

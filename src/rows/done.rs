@@ -29,10 +29,21 @@ impl Key {
     fn line(self) -> u64 {
         u64::from(self.0[0]) << 32 | u64::from(self.0[1])
     }
+
+    fn is_invalid(self) -> bool {
+        self.0[2] & INVALID != 0
+    }
+
+    fn print(self) -> u32 {
+        self.0[2] & !INVALID
+    }
 }
 
+/// The last bit of a key's fingerprint: the row's record is `invalid`, so the row was never sent.
+const INVALID: u32 = 1;
+
 fn key(line: u64, user: &str, conv: &str, conv_type: &str) -> Key {
-    let print = fingerprint(user, conv, conv_type) as u32;
+    let print = fingerprint(user, conv, conv_type) as u32 & !INVALID;
     Key([(line >> 32) as u32, line as u32, print])
 }
 
@@ -40,6 +51,18 @@ impl Done {
     /// Adds a row of the report, with its user, conversation and type as the report writes them.
     pub fn insert(&mut self, line: u64, user: &str, conv: &str, conv_type: &str) {
         self.rows.push(key(line, user, conv, conv_type));
+    }
+
+    /// Adds a row whose record is `invalid`: it was never sent, so it may change.
+    pub fn insert_invalid(&mut self, line: u64, user: &str, conv: &str, conv_type: &str) {
+        let mut key = key(line, user, conv, conv_type);
+        key.0[2] |= INVALID;
+        self.rows.push(key);
+    }
+
+    /// Takes the rows on these lines, which ascend, out again.
+    pub fn remove(&mut self, lines: &[u64]) {
+        self.rows.retain(|key| lines.binary_search(&key.line()).is_err());
     }
 
     /// To be called after the last row. A line that was there twice is the `Err`.
@@ -81,6 +104,8 @@ impl Done {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Walk {
     at: usize,
+    /// Lines whose record is `invalid` and whose row is another one now, or none.
+    stale: Vec<u64>,
 }
 
 /// How the input differs from the report.
@@ -93,13 +118,28 @@ pub(super) enum Difference {
 }
 
 impl Walk {
-    /// Whether the row on `line` is done.
-    pub fn is_done(&mut self, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Difference> {
+    /// Whether the row on `line` is done. `is_valid`: whether it can be sent as it is now.
+    pub fn is_done(
+        &mut self,
+        done: &Done,
+        line: u64,
+        shown: [&str; 3],
+        is_valid: impl FnOnce() -> bool,
+    ) -> Result<bool, Difference> {
+        while let Some(next) = done.rows.get(self.at)
+            && next.line() < line
+        {
+            self.pass_over(*next)?;
+        }
         match done.rows.get(self.at) {
-            Some(next) if next.line() < line => Err(Difference::Gone(next.line())),
             Some(next) if next.line() == line => {
                 let [user, conv, conv_type] = shown;
-                if *next != key(line, user, conv, conv_type) {
+                let is_same = next.print() == key(line, user, conv, conv_type).print();
+                if next.is_invalid() && (!is_same || is_valid()) {
+                    self.pass_over(*next)?;
+                    return Ok(false);
+                }
+                if !is_same {
                     return Err(Difference::Changed(line));
                 }
                 self.at += 1;
@@ -109,12 +149,31 @@ impl Walk {
         }
     }
 
-    /// To be called at the end of the input: no row of the report may be left.
-    pub fn end(&self, done: &Done) -> Result<(), Difference> {
-        match done.rows.get(self.at) {
-            Some(next) => Err(Difference::Gone(next.line())),
-            None => Ok(()),
+    /// To be called at the end of the input: no row of the report may be left, but for those that were never sent.
+    pub fn end(&mut self, done: &Done) -> Result<(), Difference> {
+        while let Some(next) = done.rows.get(self.at) {
+            self.pass_over(*next)?;
         }
+        Ok(())
+    }
+
+    /// Whether all rows that are done have been met.
+    pub fn has_met_all(&self, done: &Done) -> bool {
+        self.at == done.rows.len()
+    }
+
+    /// The lines whose `invalid` records no longer stand for a row, ascending.
+    pub fn stale(&self) -> &[u64] {
+        &self.stale
+    }
+
+    fn pass_over(&mut self, key: Key) -> Result<(), Difference> {
+        if !key.is_invalid() {
+            return Err(Difference::Gone(key.line()));
+        }
+        self.stale.push(key.line());
+        self.at += 1;
+        Ok(())
     }
 }
 
@@ -130,28 +189,65 @@ mod tests {
         done
     }
 
+    fn is_done(walk: &mut Walk, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Difference> {
+        walk.is_done(done, line, shown, || false)
+    }
+
     #[test]
     fn rows_that_are_done_are_found_and_others_are_not() {
         let (done, mut walk) = (done(), Walk::default());
-        assert_eq!(walk.is_done(&done, 2, ["a", "b", "0"]), Ok(true));
-        assert_eq!(walk.is_done(&done, 3, ["a", "b", "0"]), Ok(false));
-        assert_eq!(walk.end(&done), Err(Difference::Gone(5)));
-        assert_eq!(walk.is_done(&done, 5, ["c", "d", "2"]), Ok(true));
+        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
+        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Ok(false));
+        assert!(!walk.has_met_all(&done));
+        assert_eq!(walk.clone().end(&done), Err(Difference::Gone(5)));
+        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
+        assert!(walk.has_met_all(&done));
         assert_eq!(walk.end(&done), Ok(()));
-        assert_eq!(walk.is_done(&done, 6, ["e", "f", "2"]), Ok(false));
+        assert_eq!(is_done(&mut walk, &done, 6, ["e", "f", "2"]), Ok(false));
+        assert_eq!(walk.stale(), &[] as &[u64]);
     }
 
     #[test]
     fn a_changed_row_and_a_row_that_is_gone_are_told_with_their_line() {
         let (done, mut walk) = (done(), Walk::default());
-        assert_eq!(walk.is_done(&done, 2, ["a", "b", "2"]), Err(Difference::Changed(2)));
-        assert_eq!(walk.is_done(&done, 3, ["a", "b", "0"]), Err(Difference::Gone(2)));
+        assert_eq!(
+            is_done(&mut walk, &done, 2, ["a", "b", "2"]),
+            Err(Difference::Changed(2))
+        );
+        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Err(Difference::Gone(2)));
+    }
+
+    #[test]
+    fn a_row_that_was_invalid_may_change_or_go_but_not_one_that_was_sent() {
+        let mut done = done();
+        for line in [3, 4, 6, 7] {
+            done.insert_invalid(line, "x", "", "0");
+        }
+        done.seal().unwrap();
+        let mut walk = Walk::default();
+        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
+        assert_eq!(
+            is_done(&mut walk, &done, 3, ["x", "", "0"]),
+            Ok(true),
+            "it is as it was"
+        );
+        // None begins on line 4 any more.
+        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
+        assert_eq!(
+            walk.is_done(&done, 6, ["x", "", "0"], || true),
+            Ok(false),
+            "it can be sent now"
+        );
+        assert_eq!(walk.end(&done), Ok(()));
+        assert_eq!(walk.stale(), [4, 6, 7]);
+        done.remove(walk.stale());
+        assert_eq!((done.len(), done.last_line()), (3, 5));
     }
 
     #[test]
     fn a_line_that_was_reported_twice_is_told() {
         let mut twice = done();
-        twice.insert(2, "a", "b", "0");
+        twice.insert_invalid(2, "a", "b", "0");
         assert_eq!(twice.seal(), Err(2));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use encoding_rs::Encoding;
 use encoding_rs_io::DecodeReaderBytesBuilder;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::InputError;
 use super::header::{DELIMITERS, to_first_record};
@@ -72,6 +72,8 @@ pub(super) struct Text {
     pub reader: Box<dyn Read + Send>,
     /// It was in another encoding: what could not be decoded is U+FFFD now.
     pub is_decoded: bool,
+    /// The first four bytes, unpacked but not decoded: what tells kinds of files apart.
+    pub signature: Vec<u8>,
 }
 
 impl Text {
@@ -79,7 +81,7 @@ impl Text {
     pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
         let (start, reader) = first_bytes(Box::new(Patient(reader)))?;
         let unpacked: Box<dyn Read + Send> = match start[..] {
-            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
+            [0x1f, 0x8b, ..] => Box::new(Gzip::new(reader)),
             [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(reader)?),
             _ => {
                 return Text::decoded(&start, reader, encoding);
@@ -110,7 +112,64 @@ impl Text {
                 .build(reader);
             reader = Box::new(decoder);
         }
-        Ok(Text { reader, is_decoded })
+        Ok(Text {
+            reader,
+            is_decoded,
+            signature: start.to_vec(),
+        })
+    }
+}
+
+/// Unpacks gzip as gzip(1) does: all members, one after the other, and zeros behind the last one (as on tapes) are
+/// nothing.
+struct Gzip {
+    /// `None` behind the last one.
+    member: Option<GzDecoder<BufReader<Box<dyn Read + Send>>>>,
+}
+
+impl Gzip {
+    fn new(reader: Box<dyn Read + Send>) -> Gzip {
+        let reader = BufReader::with_capacity(CHUNK, reader);
+        Gzip {
+            member: Some(GzDecoder::new(reader)),
+        }
+    }
+}
+
+impl Read for Gzip {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.member else {
+                return Ok(0);
+            };
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let mut packed = match self.member.take() {
+                Some(member) => member.into_inner(),
+                None => return Ok(0),
+            };
+            if skip_zeros(&mut packed)? {
+                self.member = Some(GzDecoder::new(packed));
+            }
+        }
+    }
+}
+
+/// Skips zeros; `false` at the end of the input.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = input.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        let found = zeros < bytes.len();
+        input.consume(zeros);
+        if found {
+            return Ok(true);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ mod input;
 mod plan;
 pub(crate) mod record;
 mod row;
+mod snapshot;
+mod suspect;
+mod types;
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
@@ -18,12 +21,14 @@ use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
 pub use done::Done;
-pub use header::Columns;
 use header::Layout;
+pub use header::{ColumnRef, Columns};
 pub use input::Source;
-pub use plan::{Plan, PlanError, Selection, Step, Survey};
+pub use plan::{Only, Plan, PlanError, Selection, Step, Survey};
 use record::{Flaw, Record, Records};
 pub use row::{Column, ConvType, Entry, ID_MAX, InvalidRow, Problem, Row};
+pub use snapshot::Snapshot;
+pub use types::Types;
 
 /// The longest field of an invalid row that is shown in a report, in characters.
 const SHOWN_MAX: usize = 1000;
@@ -33,8 +38,10 @@ const SHOWN_MAX: usize = 1000;
 pub struct Format {
     /// The delimiter; found from the header line when not given.
     pub delimiter: Option<u8>,
-    /// Header names of the columns.
+    /// Which columns are the user, the conversation and the type.
     pub columns: Columns,
+    /// Words for the types besides the usual ones.
+    pub types: Types,
     /// The encoding, if it is neither UTF-8 nor UTF-16 with a byte order mark.
     pub encoding: Option<&'static Encoding>,
 }
@@ -42,15 +49,31 @@ pub struct Format {
 /// A WHATWG encoding, by its label: see [`encoding`].
 pub use encoding_rs::Encoding;
 
-/// The encoding with this label, as the WHATWG's list has it.
+/// The encoding with this label, as the WHATWG's list has it, or by the number of its Windows code page, such as
+/// `cp936`.
 ///
 /// ```
 /// assert!(zim_batch::rows::encoding("gbk").is_some());
 /// assert!(zim_batch::rows::encoding("windows-1252").is_some());
+/// assert_eq!(zim_batch::rows::encoding("CP936"), zim_batch::rows::encoding("gbk"));
 /// assert!(zim_batch::rows::encoding("klingon").is_none());
 /// ```
 pub fn encoding(label: &str) -> Option<&'static Encoding> {
-    Encoding::for_label_no_replacement(label.as_bytes())
+    let label = label.trim().to_ascii_lowercase();
+    Encoding::for_label_no_replacement(label.as_bytes()).or_else(|| {
+        let page = ["cp", "windows-", "ms"]
+            .iter()
+            .find_map(|prefix| label.strip_prefix(prefix));
+        Some(match page.unwrap_or(&label).parse().ok()? {
+            932_u32 => encoding_rs::SHIFT_JIS,
+            936 => encoding_rs::GBK,
+            949 => encoding_rs::EUC_KR,
+            950 => encoding_rs::BIG5,
+            54936 => encoding_rs::GB18030,
+            65001 => encoding_rs::UTF_8,
+            page => return Encoding::for_label_no_replacement(format!("windows-{page}").as_bytes()),
+        })
+    })
 }
 
 /// Input that can't be read as rows at all (exit status 4).
@@ -79,6 +102,51 @@ pub enum InputError {
     Empty {
         /// The file.
         place: String,
+    },
+    /// The file is no CSV.
+    #[error("{place}: this is no CSV but {kind}; {advice}")]
+    NotCsv {
+        /// The file.
+        place: String,
+        /// What it is.
+        kind: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// The file is not what it was when its rows were counted.
+    #[error(
+        "{place}: {what} while its rows were read; nothing of the changed file was sent. Put it back as it was and \
+         resume (--resume), or begin a new report"
+    )]
+    Changed {
+        /// The file.
+        place: String,
+        /// What became of it.
+        what: String,
+    },
+    /// The last row of a file had no line end when the rows were counted, and has gone on since.
+    #[error(
+        "{place}, line {line}: this row, the last one, was still being written when the rows were counted; resume \
+         (--resume) when the file is complete"
+    )]
+    StillWritten {
+        /// The file.
+        place: String,
+        /// The line on which the row begins.
+        line: u64,
+    },
+    /// A stream ended within a row.
+    #[error(
+        "{place}, line {line}: the input ends within this row ({problem}, and there is no line end), so it was probably \
+         cut off; nothing is recorded of this row: give the whole input again and resume (--resume)"
+    )]
+    CutOff {
+        /// The stream.
+        place: String,
+        /// The line on which the row begins.
+        line: u64,
+        /// What is wrong with the row.
+        problem: Problem,
     },
     /// The columns can't be told.
     #[error("{place}, line {line}: {problem}; the columns found are {found}. {hint}")]
@@ -117,33 +185,48 @@ pub struct Rows {
     begun: bool,
     /// What could not be decoded is U+FFFD.
     is_decoded: bool,
+    /// What can be read only once may be cut off: see [`InputError::CutOff`].
+    is_stream: bool,
+    /// What the file was when its rows were counted.
+    snapshot: Option<Snapshot>,
 }
 
 /// A row as it stands in the input, lent from it.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRow<'a> {
     record: Record<'a>,
-    layout: Layout,
+    layout: &'a Layout,
     is_decoded: bool,
+    is_stream: bool,
 }
 
 impl Rows {
-    /// Opens a file or standard input.
+    /// Opens a file or standard input. What can be read only once and ends within a row that can't be valid is an error
+    /// at that row.
     pub fn open(source: &Source, format: &Format) -> Result<Rows, InputError> {
-        let place = source.to_string();
-        Rows::from_reader(input::open(source)?, &place, format)
+        let rows = Rows::from_reader(input::open(source)?, &source.to_string(), format)?;
+        Ok(Rows {
+            is_stream: !source.can_be_read_twice(),
+            ..rows
+        })
+    }
+
+    /// Opens a file as it was when the snapshot was taken: what was appended since is not read, and any other change is
+    /// an error before a row of the changed file is given.
+    pub fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
+        let rows = Rows::from_reader(snapshot.open()?, snapshot.place(), format)?;
+        Ok(Rows {
+            snapshot: Some(snapshot.clone()),
+            ..rows
+        })
     }
 
     /// Reads from anything; `place` names it in messages.
     pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
-        let error = |source| InputError::Read {
-            place: place.to_owned(),
-            line: 1,
-            source,
-        };
+        let error = |source| read_error(place, 1, source);
         let text = input::Text::new(reader, format.encoding).map_err(error)?;
         let (start, input) = input::first_record(text.reader, format.delimiter).map_err(error)?;
-        let layout = header::find_layout(&start, format, place)?;
+        let layout = header::find_layout(&start, &text.signature, format, place)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
             records: Records::new(whole, layout.delimiter),
@@ -151,6 +234,8 @@ impl Rows {
             place: place.to_owned(),
             begun: false,
             is_decoded: text.is_decoded,
+            is_stream: false,
+            snapshot: None,
         })
     }
 
@@ -163,30 +248,75 @@ impl Rows {
     fn advance(&mut self) -> Result<bool, InputError> {
         loop {
             let line = self.records.line();
-            let more = self.records.advance().map_err(|source| InputError::Read {
-                place: self.place.clone(),
-                line,
-                source,
-            })?;
-            if !more {
+            let more = self.records.advance();
+            if !more.map_err(|source| read_error(&self.place, line, source))? {
                 return Ok(false);
             }
-            if self.records.current().is_blank() {
+            let record = self.records.current();
+            let (is_blank, is_mark, at_end) = (record.is_blank(), record.is_end_mark(), record.at_end);
+            if is_blank {
                 continue;
             }
-            if std::mem::replace(&mut self.begun, true) || !self.layout.has_header {
-                return Ok(true);
+            if is_mark {
+                let is_last = at_end
+                    || self
+                        .records
+                        .is_last()
+                        .map_err(|source| read_error(&self.place, line, source))?;
+                if is_last {
+                    return Ok(false);
+                }
             }
+            if !std::mem::replace(&mut self.begun, true) && self.layout.header.is_some() {
+                continue;
+            }
+            if at_end {
+                self.check_end()?;
+            }
+            return Ok(true);
         }
+    }
+
+    /// To be called at a last row that has no line end: perhaps it was meant to be longer.
+    fn check_end(&self) -> Result<(), InputError> {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.check_open_end(self.records.current().line)?;
+        }
+        if self.is_stream
+            && let Err(problem) = self.current().check()
+        {
+            return Err(InputError::CutOff {
+                place: self.place.clone(),
+                line: self.records.current().line,
+                problem,
+            });
+        }
+        Ok(())
     }
 
     /// The row that [`Rows::advance`] came to.
     fn current(&self) -> RawRow<'_> {
         RawRow {
             record: self.records.current(),
-            layout: self.layout,
+            layout: &self.layout,
             is_decoded: self.is_decoded,
+            is_stream: self.is_stream,
         }
+    }
+}
+
+/// Reading failed, or the file has changed.
+fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
+    match snapshot::what_changed(&source) {
+        Some(what) => InputError::Changed {
+            place: place.to_owned(),
+            what,
+        },
+        None => InputError::Read {
+            place: place.to_owned(),
+            line,
+            source,
+        },
     }
 }
 
@@ -204,6 +334,16 @@ impl<'a> RawRow<'a> {
         self.record.line
     }
 
+    /// The line on which it ends: another one if there are line ends within its quotes.
+    pub fn last_line(&self) -> u64 {
+        self.record.last_line
+    }
+
+    /// A stream ends with this row, without a line end: perhaps it was cut off.
+    pub fn is_perhaps_cut_off(&self) -> bool {
+        self.is_stream && self.record.at_end
+    }
+
     /// The row's outcome in an earlier report, if the input is one.
     pub fn outcome(&self) -> Option<&'a [u8]> {
         self.record.get(self.layout.outcome?)
@@ -216,13 +356,33 @@ impl<'a> RawRow<'a> {
             Some(Flaw::TooLong) => return Err(Problem::RecordTooLong),
             None => {}
         }
+        self.check_fields().map_err(|problem| {
+            let Layout {
+                user, conv, conv_type, ..
+            } = *self.layout;
+            let lines = (self.line(), self.last_line());
+            if self
+                .layout
+                .is_header([user, conv, conv_type].map(|index| self.record.get(index)))
+            {
+                Problem::HeaderAgain
+            } else if lines.0 < lines.1 {
+                let problem = Box::new(problem);
+                Problem::Spanning { problem, lines }
+            } else {
+                problem
+            }
+        })
+    }
+
+    fn check_fields(&self) -> Result<(&'a str, &'a str, ConvType), Problem> {
         let user = self.id(self.layout.user, Column::User)?;
         let conv = self.id(self.layout.conv, Column::Conv)?;
         let field = self
             .record
             .get(self.layout.conv_type)
             .ok_or(Problem::Missing(Column::Type))?;
-        let conv_type = ConvType::parse(field).ok_or_else(|| match field.trim_ascii() {
+        let conv_type = self.layout.types.parse(field).ok_or_else(|| match field.trim_ascii() {
             b"" => Problem::Empty(Column::Type),
             other => Problem::BadType(
                 shown(Some(other))
@@ -258,7 +418,7 @@ impl<'a> RawRow<'a> {
         [
             shown(self.record.get(self.layout.user)),
             shown(self.record.get(self.layout.conv)),
-            match conv_type.and_then(ConvType::parse) {
+            match conv_type.and_then(|field| self.layout.types.parse(field)) {
                 Some(known) => Cow::Borrowed(known.as_str()),
                 None => shown(conv_type),
             },

@@ -7,14 +7,27 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::done::{Difference, Done, Walk};
-use super::{Entry, Format, InputError, InvalidRow, RawRow, Row, Rows, Source, fingerprint};
+use super::{Entry, Format, InputError, InvalidRow, RawRow, Row, Rows, Snapshot, Source, fingerprint};
 use crate::event::Outcome;
+
+/// How many rows of a stream that has an outcome column are read before the first one is given: a report among them is
+/// refused before anything is sent.
+const READ_FIRST: usize = 100_000;
+
+/// Which rows of an earlier report are to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Only {
+    /// All of them, whatever became of them; also the rows of an input that is no report.
+    All,
+    /// Those with one of these outcomes.
+    Outcomes(Vec<Outcome>),
+}
 
 /// Which rows of the input are to be worked on.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Only the rows of an earlier report with one of these outcomes.
-    pub only: Option<Vec<Outcome>>,
+    /// Which rows of an earlier report. Without it, an input that holds rows with the outcome `ok` is refused.
+    pub only: Option<Only>,
     /// Send a repeated (user, conversation, type) once.
     pub dedupe: bool,
     /// The rows that are done already.
@@ -27,16 +40,15 @@ pub struct Selection {
 impl Selection {
     /// Whether the row is one of those to be worked on.
     pub fn takes(&self, row: &RawRow) -> bool {
-        let Some(only) = &self.only else { return true };
-        let outcome = row
-            .outcome()
-            .and_then(|field| Outcome::parse(std::str::from_utf8(field).ok()?));
-        outcome.is_some_and(|outcome| only.contains(&outcome))
+        let Some(Only::Outcomes(only)) = &self.only else {
+            return true;
+        };
+        outcome_of(row).is_some_and(|outcome| only.contains(&outcome))
     }
 
     /// Only a report has outcomes to choose by.
     pub(super) fn may_be_used_on(&self, rows: &Rows, place: &str) -> Result<(), PlanError> {
-        if self.only.is_some() && rows.layout.outcome.is_none() {
+        if matches!(self.only, Some(Only::Outcomes(_))) && rows.layout.outcome.is_none() {
             return Err(PlanError::Mismatch(format!(
                 "{place}: --only takes rows by their outcome, and there is no outcome column; it is for the report of \
                  an earlier run"
@@ -44,6 +56,47 @@ impl Selection {
         }
         Ok(())
     }
+
+    /// Whether rows with the outcome `ok` are to be refused: nobody has said that they are to be sent again.
+    pub(super) fn is_wary_of(&self, rows: &Rows) -> bool {
+        self.only.is_none() && rows.layout.outcome.is_some()
+    }
+}
+
+fn outcome_of(row: &RawRow) -> Option<Outcome> {
+    Outcome::parse(std::str::from_utf8(row.outcome()?).ok()?)
+}
+
+/// Counts an earlier report's rows by outcome, to refuse it if it holds rows that were cleared.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes([u64; Outcome::ALL.len()]);
+
+impl Outcomes {
+    pub fn count(&mut self, row: &RawRow) {
+        if let Some(outcome) = outcome_of(row) {
+            self.0[outcome as usize] += 1;
+        }
+    }
+
+    /// To be called when all rows are counted.
+    pub fn refuse_ok(&self, place: &str) -> Result<(), PlanError> {
+        if self.0[Outcome::Ok as usize] == 0 {
+            return Ok(());
+        }
+        let counts = Outcome::ALL.iter().map(|outcome| (outcome, self.0[*outcome as usize]));
+        let counts: Vec<String> = counts
+            .filter(|(_, rows)| *rows > 0)
+            .map(|(outcome, rows)| format!("{outcome} {rows}"))
+            .collect();
+        Err(refuse_report(place, &counts.join(", ")))
+    }
+}
+
+fn refuse_report(place: &str, what: &str) -> PlanError {
+    PlanError::Report(format!(
+        "{place}: this is the report of an earlier run ({what}), and its ok rows are done. Say which rows to take: \
+         --only failed,outside for those that were not cleared, --only all for all of them"
+    ))
 }
 
 /// What to do about a row.
@@ -70,9 +123,15 @@ pub struct Plan {
     selection: Arc<Selection>,
     /// The first line of each triple that may come again; only filled with `dedupe`.
     seen: HashMap<u64, u64>,
-    /// Steps that wait until every row that the report names has been compared: see [`Plan::verify_first`].
-    waiting: VecDeque<Step>,
-    verifying: bool,
+    /// What [`Plan::verify_first`] has read: rows that are done, and then steps.
+    done_read: u64,
+    steps_read: VecDeque<Step>,
+    /// How many rows a survey has found, and how many have been given since.
+    expected: Option<u64>,
+    given: u64,
+    /// Lines whose records in the report no longer stand for a row, as a survey has found.
+    stale: Vec<u64>,
+    has_warned: bool,
 }
 
 /// The rows that the selection takes, each compared with what is done.
@@ -90,6 +149,11 @@ pub struct Survey {
     pub rows: u64,
     /// The rows that are there more than once, for [`Selection::repeated`]; only with `dedupe`.
     pub repeated: HashSet<u64>,
+    /// Lines whose record in the report is `invalid` and whose row has changed since, or is gone. Such a row is not done:
+    /// its record is to be taken out of the report, and the line out of [`Selection::done`].
+    pub stale: Vec<u64>,
+    /// What the file was; `None` for other input.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Why the plan can't be followed.
@@ -101,12 +165,37 @@ pub enum PlanError {
     /// The input is not what the report was made from.
     #[error("{0}")]
     Mismatch(String),
+    /// The input is an earlier report with rows that were cleared, and nobody has said which of its rows are meant.
+    #[error("{0}")]
+    Report(String),
 }
 
 impl Plan {
-    /// Opens the input.
+    /// Opens the input, a file as it is now: see [`Snapshot`].
     pub fn open(source: &Source, format: &Format, selection: Arc<Selection>) -> Result<Plan, PlanError> {
-        Plan::new(Rows::open(source, format)?, source.to_string(), selection)
+        let rows = match source {
+            Source::File(path) if source.can_be_read_twice() => Rows::open_snapshot(&Snapshot::take(path)?, format)?,
+            other => Rows::open(other, format)?,
+        };
+        Plan::new(rows, source.to_string(), selection)
+    }
+
+    /// Opens the input once more, to work on the rows that `survey` has found: exactly these are given, or an error.
+    pub fn open_again(
+        survey: &Survey,
+        source: &Source,
+        format: &Format,
+        selection: Arc<Selection>,
+    ) -> Result<Plan, PlanError> {
+        let rows = match &survey.snapshot {
+            Some(snapshot) => Rows::open_snapshot(snapshot, format)?,
+            None => Rows::open(source, format)?,
+        };
+        Ok(Plan {
+            expected: Some(survey.rows),
+            stale: survey.stale.clone(),
+            ..Plan::new(rows, source.to_string(), selection)?
+        })
     }
 
     /// Walks over `rows`; `place` names them in messages.
@@ -121,16 +210,35 @@ impl Plan {
             },
             selection,
             seen: HashMap::new(),
-            waiting: VecDeque::new(),
-            verifying: false,
+            done_read: 0,
+            steps_read: VecDeque::new(),
+            expected: None,
+            given: 0,
+            stale: Vec::new(),
+            has_warned: false,
         })
     }
 
-    /// Gives no step that does anything before all the rows that are done have been found unchanged. For input that
-    /// can be read only once; the rows that wait meanwhile are those that an earlier run left among the done ones.
-    pub fn verify_first(mut self) -> Plan {
-        self.verifying = !self.selection.done.is_empty();
-        self
+    /// For input that can be read only once: reads on until all the rows that are done have been found unchanged, and
+    /// keeps the steps met on the way, those of rows that an earlier run left among the done ones. Fails if the input is
+    /// not what the report was made from, or is a report itself, as far as it was read.
+    pub fn verify_first(mut self) -> Result<Plan, PlanError> {
+        let is_wary = self.selection.is_wary_of(&self.rows.rows);
+        while !self.rows.walk.has_met_all(&self.selection.done) || (is_wary && self.steps_read.len() < READ_FIRST) {
+            match self.next_step()? {
+                None => break,
+                Some(Step::AlreadyDone) => self.done_read += 1,
+                Some(step) => self.steps_read.push_back(step),
+            }
+        }
+        self.stale = self.rows.walk.stale().to_vec();
+        Ok(self)
+    }
+
+    /// Lines whose record in the report is `invalid` and whose row has changed since, or is gone, as a survey or
+    /// [`Plan::verify_first`] has found: these records are to be taken out of the report before the plan is followed.
+    pub fn stale(&self) -> &[u64] {
+        &self.stale
     }
 
     /// How many rows are done already, according to the report.
@@ -141,29 +249,58 @@ impl Plan {
     /// Walks to the end without doing anything: the first pass over input that can be read twice. Fails if the input is
     /// not what the report was made from.
     pub fn survey(mut self) -> Result<Survey, PlanError> {
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            snapshot: self.rows.rows.snapshot.clone(),
+            ..Survey::default()
+        };
+        let is_wary = self.selection.is_wary_of(&self.rows.rows);
+        let mut outcomes = Outcomes::default();
         let mut prints = Vec::new();
         while let Some((row, _)) = self.rows.next()? {
             survey.rows += 1;
+            if is_wary {
+                outcomes.count(&row);
+            }
             if self.selection.dedupe
                 && let Ok((user, conv, conv_type)) = row.check()
             {
                 prints.push(fingerprint(user, conv, conv_type.as_str()));
             }
         }
+        outcomes.refuse_ok(&self.rows.place)?;
         prints.sort_unstable();
         let repeated = prints
             .chunk_by(|one, other| one == other)
             .filter(|alike| alike.len() > 1);
         survey.repeated = repeated.map(|alike| alike[0]).collect();
+        survey.stale = self.rows.walk.stale().to_vec();
         Ok(survey)
     }
 
     fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
+        let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let Some((row, is_done)) = self.rows.next()? else {
-            return Ok(None);
+            return match self.expected.take() {
+                Some(expected) if expected > self.given => Err(PlanError::Input(InputError::Changed {
+                    place: self.rows.place.clone(),
+                    what: format!("only {} of its {expected} rows were found again", self.given),
+                })),
+                _ => Ok(None),
+            };
         };
+        let is_refused = is_wary && outcome_of(&row) == Some(Outcome::Ok);
+        let (lines, is_cut) = ((row.line(), row.last_line()), row.is_perhaps_cut_off());
         let entry = row.to_entry();
+        self.given += 1;
+        if is_refused {
+            return Err(refuse_report(
+                &self.rows.place,
+                &format!("line {} is an ok row", lines.0),
+            ));
+        }
+        if !is_done {
+            self.warn(&entry, lines, is_cut);
+        }
         let first = match &entry {
             Entry::Row(row) if self.selection.dedupe => {
                 let print = fingerprint(&row.user, &row.conv, row.conv_type.as_str());
@@ -180,6 +317,26 @@ impl Plan {
             Entry::Row(row) if first != row.line => Step::Skip { row, first },
             Entry::Row(row) => Step::Send(row),
         }))
+    }
+
+    /// Warns about a row that will be sent and is perhaps not what was meant.
+    fn warn(&mut self, entry: &Entry, (first, last): (u64, u64), is_cut: bool) {
+        let Entry::Row(row) = entry else { return };
+        let place = &self.rows.place;
+        if is_cut {
+            tracing::warn!(
+                "{place}, line {first}: the input ends within this row, without a line end: perhaps it was cut off; the row \
+                 is sent as it is"
+            );
+        }
+        let has_line_end = |id: &str| id.contains(['\n', '\r']);
+        if !self.has_warned && (has_line_end(&row.user) || has_line_end(&row.conv)) {
+            self.has_warned = true;
+            tracing::warn!(
+                "{place}, line {first}: an ID of this row has a line end in it, and the row spans lines {first} to {last}; \
+                 perhaps a quote is not closed. It is sent as it is; said once per run, `zim-batch check` names more"
+            );
+        }
     }
 }
 
@@ -201,7 +358,8 @@ impl ComparedRows {
                 true => false,
                 false => {
                     let [user, conv, conv_type] = row.shown();
-                    walk.is_done(&selection.done, row.line(), [&user, &conv, &conv_type])
+                    let is_valid = || row.check().is_ok();
+                    walk.is_done(&selection.done, row.line(), [&user, &conv, &conv_type], is_valid)
                         .map_err(|difference| mismatch(place, difference))?
                 }
             };
@@ -217,22 +375,11 @@ impl Iterator for Plan {
     type Item = Result<Step, PlanError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.verifying {
-            let step = match self.next_step().transpose() {
-                Some(Ok(step)) => step,
-                Some(Err(error)) => return Some(Err(error)),
-                None => {
-                    self.verifying = false;
-                    break;
-                }
-            };
-            self.verifying = self.rows.walk.end(&self.selection.done).is_err();
-            if step == Step::AlreadyDone {
-                return Some(Ok(step));
-            }
-            self.waiting.push_back(step);
+        if self.done_read > 0 {
+            self.done_read -= 1;
+            return Some(Ok(Step::AlreadyDone));
         }
-        match self.waiting.pop_front() {
+        match self.steps_read.pop_front() {
             Some(step) => Some(Ok(step)),
             None => self.next_step().transpose(),
         }
@@ -248,4 +395,44 @@ fn mismatch(place: &str, difference: Difference) -> PlanError {
         "{place}, {what}. The report belongs to other input: resume with the input as it was (rows may be added at \
          its end), or begin a new report"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(csv: &str) -> Rows {
+        let reader = Box::new(std::io::Cursor::new(csv.to_owned()));
+        Rows::from_reader(reader, "input", &Format::default()).expect("there is a header")
+    }
+
+    #[test]
+    fn fewer_rows_than_were_counted_are_an_error() {
+        let place = std::env::temp_dir().join(format!("zim-batch-plan-{}.csv", std::process::id()));
+        std::fs::write(&place, "user,conv,type\na,b,0\nb,c,0\n").unwrap();
+        let (source, format) = (Source::File(place.clone()), Format::default());
+        let mut survey = Plan::open(&source, &format, Arc::default()).unwrap().survey().unwrap();
+        let given = |survey: &Survey| {
+            let plan = Plan::open_again(survey, &source, &format, Arc::default()).unwrap();
+            plan.map(|step| step.map_err(|error| error.to_string()))
+                .collect::<Vec<_>>()
+        };
+        assert!(given(&survey).iter().all(Result::is_ok));
+        survey.rows += 1;
+        let steps = given(&survey);
+        std::fs::remove_file(place).unwrap();
+        assert!(
+            matches!(&steps[..], [Ok(_), Ok(_), Err(why)] if why.contains("only 2 of its 3 rows")),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn an_ok_row_far_behind_in_a_stream_is_not_sent() {
+        let failed = "u,c,0,failed\n".repeat(READ_FIRST);
+        let csv = format!("user,conv,type,outcome\n{failed}u,c,0,ok\nu,c,0,failed\n");
+        let plan = Plan::new(rows(&csv), "input".into(), Arc::default()).unwrap();
+        let mut steps = plan.verify_first().unwrap().skip(READ_FIRST);
+        assert!(matches!(steps.next(), Some(Err(PlanError::Report(_)))));
+    }
 }

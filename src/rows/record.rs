@@ -21,9 +21,10 @@ pub(crate) struct Records<R> {
     line: u64,
     /// The last byte was a CR, so that an LF that follows ends no further line.
     after_cr: bool,
-    /// The current record: the line it begins on, its extent in `fields` and `ends`, what is wrong with it.
+    /// The current record: the line it begins on, where, the line it ends on, its extent in `fields` and `ends`, what is wrong with it.
     begins: u64,
     begins_at: u64,
+    ended: u64,
     fields_len: usize,
     ends_len: usize,
     flaw: Option<Flaw>,
@@ -37,6 +38,8 @@ pub(crate) struct Records<R> {
 pub(crate) struct Record<'a> {
     /// The 1-based line on which it begins.
     pub line: u64,
+    /// The line on which it ends; another one if there are line ends within its quotes.
+    pub last_line: u64,
     /// What is wrong with it as CSV, if anything.
     pub flaw: Option<Flaw>,
     /// The input ends where the record does, with no line end between them: perhaps it was meant to be longer.
@@ -71,10 +74,16 @@ impl<'a> Record<'a> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }
 
-    /// A line with nothing but blanks on it; not even quotes, which are not in the fields.
+    /// A line with nothing but delimiters and blanks on it; not even quotes, which are not in the fields.
     pub fn is_blank(&self) -> bool {
-        let is_bare = self.bytes <= self.fields.len() as u64 + 1;
-        self.flaw.is_none() && self.len() == 1 && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
+        // Behind each field stands a delimiter or the line end.
+        let is_bare = self.bytes <= (self.fields.len() + self.ends.len()) as u64;
+        self.flaw.is_none() && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
+    }
+
+    /// A line with nothing but Ctrl-Z on it, which ended a file under DOS.
+    pub fn is_end_mark(&self) -> bool {
+        self.len() == 1 && !self.fields.is_empty() && self.fields.iter().all(|byte| *byte == 0x1a)
     }
 }
 
@@ -89,6 +98,7 @@ impl<R: BufRead> Records<R> {
             after_cr: false,
             begins: 1,
             begins_at: 0,
+            ended: 1,
             fields_len: 0,
             ends_len: 0,
             flaw: None,
@@ -106,6 +116,7 @@ impl<R: BufRead> Records<R> {
     pub fn current(&self) -> Record<'_> {
         Record {
             line: self.begins,
+            last_line: self.ended,
             flaw: self.flaw,
             at_end: self.at_end,
             bytes: self.offset - self.begins_at,
@@ -165,10 +176,16 @@ impl<R: BufRead> Records<R> {
                 ReadRecordResult::Record | ReadRecordResult::End => break,
             }
         }
+        self.ended = if self.at_end { self.line } else { self.line - 1 };
         if self.flaw == Some(Flaw::TooLong) {
             (self.fields_len, self.ends_len) = (0, 0);
         }
         Ok(true)
+    }
+
+    /// Whether nothing but line ends follows the current record.
+    pub fn is_last(&mut self) -> io::Result<bool> {
+        Ok(!self.skip_line_ends()?)
     }
 
     /// Skips line ends, and with them blank lines; `false` at the end of the input.
@@ -263,6 +280,19 @@ mod tests {
                 lines(&text),
                 [record(1, &["a", "b"]), record(4, &["c", &d]), record(6, &["e", "f"])]
             );
+        }
+    }
+
+    #[test]
+    fn a_record_ends_on_the_line_of_its_last_byte() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = format!("a,b{end}c,\"d{end}{end}d\"{end}e,\"f{end}\"");
+            let mut records = Records::new(text.as_bytes(), b',');
+            let mut lines = Vec::new();
+            while records.advance().unwrap() {
+                lines.push((records.current().line, records.current().last_line));
+            }
+            assert_eq!(lines, [(1, 1), (2, 4), (5, 6)], "{end:?}");
         }
     }
 

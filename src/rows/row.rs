@@ -16,19 +16,21 @@ pub enum ConvType {
 }
 
 impl ConvType {
-    /// Reads `0`, `peer`, `2` or `group`, in any case and with blanks around it.
+    /// Reads `0`, `peer` or `单聊`, `2`, `group` or `群聊`, in any case and with blanks around it.
     ///
     /// ```
     /// use zim_batch::rows::ConvType;
     ///
     /// assert_eq!(ConvType::parse(b" Group"), Some(ConvType::Group));
+    /// assert_eq!(ConvType::parse("单聊".as_bytes()), Some(ConvType::Peer));
     /// assert_eq!(ConvType::parse(b"1"), None);
     /// ```
     pub fn parse(field: &[u8]) -> Option<ConvType> {
         let field = field.trim_ascii();
-        if field == b"0" || field.eq_ignore_ascii_case(b"peer") {
+        let is_any = |words: [&str; 3]| words.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()));
+        if is_any(["0", "peer", "单聊"]) {
             Some(ConvType::Peer)
-        } else if field == b"2" || field.eq_ignore_ascii_case(b"group") {
+        } else if is_any(["2", "group", "群聊"]) {
             Some(ConvType::Group)
         } else {
             None
@@ -129,6 +131,15 @@ pub enum Problem {
     UnclosedQuote,
     /// The record is longer than one mebibyte; most likely a quote that was not closed.
     RecordTooLong,
+    /// The header stands here once more, as where two files were joined.
+    HeaderAgain,
+    /// Another problem, of a row that takes several lines: perhaps a quote was opened by mistake.
+    Spanning {
+        /// What is wrong with the row.
+        problem: Box<Problem>,
+        /// The line on which it begins, and the one on which it ends.
+        lines: (u64, u64),
+    },
 }
 
 impl fmt::Display for Problem {
@@ -148,6 +159,14 @@ impl fmt::Display for Problem {
                 f.write_str("a quote opened here is never closed, so the rest of the input is in this row")
             }
             Problem::RecordTooLong => f.write_str("longer than 1 MiB; most likely a quote that is not closed"),
+            Problem::HeaderAgain => f.write_str("the header again"),
+            Problem::Spanning {
+                problem,
+                lines: (first, last),
+            } => write!(
+                f,
+                "{problem}, and the row spans lines {first} to {last}; perhaps a quote is not closed"
+            ),
         }
     }
 }

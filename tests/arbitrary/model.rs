@@ -27,7 +27,8 @@ impl Found {
 }
 
 /// CSV as RFC 4180 has it, and Python's csv module where that is silent: a quote within an unquoted field is text, and
-/// what follows a closing quote belongs to the field. CR, LF and CRLF end lines; blank lines are nothing.
+/// what follows a closing quote belongs to the field. CR, LF and CRLF end lines; blank lines, with delimiters
+/// or without, are nothing.
 pub fn read_like_python(bytes: &[u8], delimiter: u8) -> Vec<Found> {
     #[derive(PartialEq)]
     enum In {
@@ -44,7 +45,7 @@ pub fn read_like_python(bytes: &[u8], delimiter: u8) -> Vec<Found> {
             is_closed: true,
         };
         let mut state = In::FieldStart;
-        let is_quoted = bytes[at] == b'"';
+        let start = at;
         while at < bytes.len() {
             let byte = bytes[at];
             at += 1;
@@ -80,7 +81,8 @@ pub fn read_like_python(bytes: &[u8], delimiter: u8) -> Vec<Found> {
             };
         }
         record.is_closed = state != In::Quotes;
-        let is_blank = !is_quoted && record.fields.len() == 1 && record.fields[0].trim_ascii().is_empty();
+        let is_blank =
+            !bytes[start..at].contains(&b'"') && record.fields.iter().all(|field| field.trim_ascii().is_empty());
         if !is_blank {
             found.push(record);
         }

@@ -252,7 +252,7 @@ proptest! {
 
         let mut plan = plan(&bytes, Selection { done, ..Selection::default() });
         if is_streamed {
-            plan = plan.verify_first();
+            plan = plan.verify_first().unwrap();
         }
         let steps: Vec<Step> = plan.collect::<Result<_, _>>().unwrap();
         let already = steps.iter().filter(|step| **step == Step::AlreadyDone).count();
@@ -285,7 +285,7 @@ proptest! {
         for is_streamed in [false, true] {
             let follow = |bytes: &[u8]| {
                 let plan = plan(bytes, Selection { done: done.clone(), ..Selection::default() });
-                let plan = if is_streamed { plan.verify_first() } else { plan };
+                let plan = if is_streamed { plan.verify_first()? } else { plan };
                 plan.collect::<Result<Vec<_>, _>>()
             };
             prop_assert_eq!(follow(&bytes).unwrap(), vec![Step::AlreadyDone; rows.len()]);

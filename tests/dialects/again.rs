@@ -136,3 +136,70 @@ fn a_skipped_row_names_the_line_of_the_first() {
     }
     assert_eq!(server.requests().len(), 5);
 }
+
+#[test]
+fn a_report_with_ok_rows_is_refused_unless_it_is_said_which_rows_are_meant() {
+    let desk = desk_with_report();
+    let report = desk.read("out.csv");
+    let server = kind_server();
+    for resumes in [false, true] {
+        for file in ["out.csv", "-"] {
+            let call = desk.clear_with(&server.url(), file).flag("--report", "new.csv");
+            let call = if resumes { call.arg("--resume") } else { call };
+            let call = if file == "-" { call.stdin(report.clone()) } else { call };
+            let outcome = call.run();
+            outcome
+                .assert_status(2)
+                .assert_says(&["--only failed,outside", "--only all"]);
+            let check = desk.zim_batch(["check", file]).stdin(report.clone()).run();
+            check.assert_status(2);
+            for outcome in [&outcome, &check] {
+                let has_counts = outcome
+                    .stderr
+                    .contains("ok 1, outside 2, failed 2, invalid 1, skipped 1");
+                assert!(has_counts || file == "-", "{}", outcome.stderr);
+            }
+            assert!(server.requests().is_empty() && !desk.has("new.csv") && !desk.has("new.outside.csv"));
+        }
+    }
+
+    let outcome = desk
+        .clear_with(&server.url(), "out.csv")
+        .flag("--only", "all")
+        .flag("--report", "new.csv")
+        .arg("--json")
+        .run();
+    outcome
+        .assert_status(3)
+        .summary()
+        .assert_counts(&[("rows", 7), ("ok", 6), ("invalid", 1)]);
+    // Rows that are no report can be taken like that too.
+    desk.write("rows.csv", rows(2));
+    desk.clear_with(&server.url(), "rows.csv")
+        .flag("--only", "all")
+        .flag("--report", "two.csv")
+        .run()
+        .assert_status(0);
+}
+
+#[test]
+fn a_stream_is_searched_for_ok_rows_before_anything_is_sent() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let failed = |count: usize| {
+        (0..count)
+            .map(|number| format!("u{number},c,0,failed\n"))
+            .collect::<String>()
+    };
+    let csv = format!(
+        "user,conv,type,outcome\n{}last,c,0,ok\nnever,c,0,failed\n",
+        failed(99_999)
+    );
+    let outcome = desk.zim_batch(["check", "-"]).stdin(csv.clone()).run();
+    outcome.assert_status(2);
+    let call = desk.clear_with(&server.url(), "-").flag("--report", "new.csv");
+    call.stdin(csv)
+        .run()
+        .assert_status(2)
+        .assert_says(&["line 100001 is an ok row"]);
+    assert!(server.requests().is_empty() && !desk.has("new.csv"));
+}

@@ -24,7 +24,7 @@ fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_ro
         ("00,u,c".into(), "type is '00'"),
         ("-0,u,c".into(), "type is '-0'"),
         ("peers,u,c".into(), "type is 'peers'"),
-        ("type,user,conv".into(), "type is 'type'"), // a second file behind the first
+        ("type,user,conv".into(), "the header again"), // a second file behind the first
         (format!("0,{huge},c").into(), "longer than 1 MiB"),
     ];
     for (row, _) in &wrong {

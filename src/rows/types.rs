@@ -1,0 +1,104 @@
+//! The words for a conversation's type: the usual ones, and those that a caller adds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::ConvType;
+
+/// Words for the types besides the usual ones, as given with `--types 单聊=0,群聊=2`. Blanks around a word and ASCII case
+/// don't matter.
+///
+/// ```
+/// use zim_batch::rows::{ConvType, Types};
+///
+/// let types: Types = "single=0, Room=group".parse()?;
+/// assert_eq!(types.parse(b" SINGLE "), Some(ConvType::Peer));
+/// assert_eq!(types.parse(b"room"), Some(ConvType::Group));
+/// assert_eq!(types.parse(b"peer"), Some(ConvType::Peer));
+/// assert!("peer=2".parse::<Types>().is_err());
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Types(Vec<(String, ConvType)>);
+
+impl Types {
+    /// Reads a field: a usual word ([`ConvType::parse`]) or an added one.
+    pub fn parse(&self, field: &[u8]) -> Option<ConvType> {
+        ConvType::parse(field).or_else(|| self.added(field))
+    }
+
+    /// Whether there are only the usual words.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn added(&self, field: &[u8]) -> Option<ConvType> {
+        let is_it = |word: &str| field.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
+        self.0.iter().find(|(word, _)| is_it(word)).map(|(_, known)| *known)
+    }
+}
+
+impl FromStr for Types {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Types, String> {
+        let mut types = Types::default();
+        for pair in text.split(',') {
+            let (word, meaning) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("'{pair}' is not WORD=TYPE; write it like single=0,room=2"))?;
+            let (word, meaning) = (word.trim(), meaning.trim());
+            if word.is_empty() {
+                return Err(format!("'{pair}' has no word before the '='"));
+            }
+            let meaning = ConvType::parse(meaning.as_bytes())
+                .ok_or_else(|| format!("'{meaning}' is not a type; the types are 0 (peer) and 2 (group)"))?;
+            match types.parse(word.as_bytes()) {
+                Some(other) if other != meaning => {
+                    return Err(format!("'{word}' means type {} already", other.as_str()));
+                }
+                Some(_) => {}
+                None => types.0.push((word.to_owned(), meaning)),
+            }
+        }
+        Ok(types)
+    }
+}
+
+/// As [`Types::from_str`] reads it.
+impl fmt::Display for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs = self.0.iter().map(|(word, known)| format!("{word}={}", known.as_str()));
+        f.write_str(&pairs.collect::<Vec<_>>().join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_that_makes_no_sense_is_refused_with_what_is_wrong() {
+        for (map, why) in [
+            ("", "WORD=TYPE"),
+            ("single", "WORD=TYPE"),
+            ("single=0,", "WORD=TYPE"),
+            ("=0", "no word"),
+            ("single=1", "'1' is not a type"),
+            ("single=", "'' is not a type"),
+            ("a=0,A=2", "'A' means type 0 already"),
+            ("0=2", "'0' means type 0 already"),
+            ("群聊=0", "'群聊' means type 2 already"),
+        ] {
+            let refused = map.parse::<Types>().expect_err(map);
+            assert!(refused.contains(why), "{map}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        let types: Types = " 单人 = peer ,2=2,ROOM=2".parse().expect("a map");
+        assert_eq!(types.to_string(), "单人=0,ROOM=2");
+        assert_eq!(types.to_string().parse(), Ok(types));
+    }
+}
