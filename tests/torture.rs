@@ -177,7 +177,7 @@ fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str
         End::Kill => &["KILL"],
         End::Terminate => &["TERM"],
         End::Interrupt => &["INT"],
-        End::Twice => &["TERM", "TERM"],
+        End::Twice => &["TERM", "INT"],
         End::None => unreachable!("it was left alone"),
     };
     for signal in signals {

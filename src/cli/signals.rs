@@ -1,7 +1,13 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops at once.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use zim_batch::stop::{Stop, Stopper};
+
+/// The same signal within this counts once: who closes a terminal sends SIGHUP twice, the shell and the system one each.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Passes signals on to `stopper`; never completes. `draining` is called at the first. A signal that the process was started to ignore stays ignored, as
 /// SIGHUP is under `nohup`.
@@ -9,12 +15,17 @@ pub async fn watch(stopper: &Stopper, draining: impl Fn(&Stop)) {
     let mut interrupt = listen(SignalKind::interrupt());
     let mut terminate = listen(SignalKind::terminate());
     let mut hang_up = listen(SignalKind::hangup());
+    let mut counted: Option<(i32, Instant)> = None;
     loop {
         let number = tokio::select! {
             () = next(&mut interrupt) => 2,
             () = next(&mut terminate) => 15,
             () = next(&mut hang_up) => 1,
         };
+        if counted.is_some_and(|(last, at)| last == number && at.elapsed() < ONE_SIGNAL) {
+            continue;
+        }
+        counted = Some((number, Instant::now()));
         let stop = Stop::Signal(number);
         if stopper.drain(stop.clone()) {
             draining(&stop);
