@@ -16,24 +16,20 @@ use zim_batch::report::progress::Terminal;
 use cli::{Cli, LogFormat, Logging};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    cli::process::prepare();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage_error(&error),
+    };
     let terminal = Terminal::new();
     start_logging(cli.logging(), &terminal);
-    // One thread: a request costs so little that waking another thread for it would cost more.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            cli::print_error(&format!("the runtime can't be started: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = runtime.block_on(cli.run(terminal));
-    // A thread may still wait for standard input; nothing waits for that thread.
-    runtime.shutdown_background();
-    ended.unwrap_or_else(|error| {
-        cli::print_error(&error.to_string());
-        ExitCode::from(error.exit_status())
-    })
+    let ended = cli::process::runtime().and_then(|runtime| {
+        let ended = runtime.block_on(cli.run(terminal));
+        // A thread may still wait for standard input; nothing waits for that thread.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error| cli::fail(error.exit_status(), &error.to_string()))
 }
 
 /// Logs of this program alone, on stderr, above the bar. Other crates' logs could hold a signed URL.
@@ -53,6 +49,13 @@ fn start_logging(logging: &Logging, terminal: &Terminal) {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    let ours = Targets::new().with_target("zim_batch", level);
+    // Where requests go is said always, unless nothing is.
+    let start = match logging.quiet {
+        true => level,
+        false => level.max(LevelFilter::INFO),
+    };
+    let ours = Targets::new()
+        .with_target("zim_batch", level)
+        .with_target("zim_batch::start", start);
     tracing_subscriber::registry().with(layer.with_filter(ours)).init();
 }

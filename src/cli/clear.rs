@@ -34,7 +34,13 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
-    let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
+    let quota = match args.app.simulate {
+        true => None,
+        false => Some(settings::quota(&app, &args.pace)?),
+    };
+    if !args.app.simulate {
+        settings::announce(&app, &args.app, args.pace.rate);
+    }
     let services = clients(&app, args.pace.rate).map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
@@ -57,7 +63,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     );
     // With --no-wait before the report is begun, for a run that doesn't happen leaves nothing behind.
     let turn_now = match &quota {
-        Some(quota) if args.pace.no_wait => Some(quota.take_turn_now(&holder)?),
+        Some(quota) if args.pace.no_wait => quota.take_turn_now(&holder)?,
         _ => None,
     };
     let mut files = Files::open(&output.report, &output.outside, output.existing)?;
@@ -66,8 +72,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         input.count()?;
     }
     let (plan, total) = input.plan()?;
-    // With nothing left to send there is nothing to wait for.
-    let quota = quota.filter(|_| total.is_none_or(|rows| rows > plan.rows_done()));
+    // With nothing left to send there is nothing to wait for. With --no-wait all was done that can be.
+    let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
     let progress = Progress::new(args.output.progress.into(), terminal, total);
     let stopper = Stopper::new();
@@ -79,9 +85,13 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     };
     let mut signals = pin!(signals::watch(&stopper, draining));
     let turn = tokio::select! {
-        turn = take_turn(quota, turn_now, &holder) => turn?,
+        turn = take_turn(quota, turn_now, &holder) => turn,
         () = until(begun, args.pace.max_duration) => {
             stopper.drain(Stop::MaxDuration(args.pace.max_duration.unwrap_or_default()));
+            None
+        }
+        () = until(Instant::now(), Some(args.pace.give_up_after)) => {
+            stopper.drain(Stop::NoTurn(args.pace.give_up_after));
             None
         }
         () = stopper.asked() => None,
@@ -93,7 +103,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         limiter: Limiter::new(args.pace.rate),
         services,
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress),
-        limits: settings::limits(&args.pace),
+        limits: settings::limits(&args.pace, &app),
         stopper: stopper.clone(),
         turn,
         begun,
@@ -131,10 +141,10 @@ fn clients(app: &App, rate: f64) -> Result<Vec<Client>, SetupError> {
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
-async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
-    match (quota, taken) {
-        (Some(quota), None) => quota.take_turn(holder).await.map(Some),
-        (_, taken) => Ok(taken),
+async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Option<Turn> {
+    match quota {
+        Some(quota) => quota.take_turn(holder).await,
+        None => taken,
     }
 }
 
@@ -154,10 +164,11 @@ fn tell(summary: &Summary, json: bool, quiet: bool) -> Result<ExitCode, Error> {
         print(&format!("{summary}\n"))?;
     }
     if !summary.adds_up() {
-        return Err(Error::Unexpected(
-            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done"
-                .into(),
-        ));
+        // Not an `Err`: the one object on stdout is the summary.
+        print_error(
+            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done",
+        );
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::from(summary.exit))
 }

@@ -22,6 +22,36 @@ pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr(), "zim-batch: {text}");
 }
 
+/// Says on stderr why there is no result, and where a result was asked for as JSON, on stdout too; gives the exit status.
+pub fn fail(exit: u8, why: &str) -> ExitCode {
+    print_error(why);
+    print_error_object(exit, why);
+    ExitCode::from(exit)
+}
+
+/// Prints what the arguments came to instead of a command: the help or the version, or what is wrong with them.
+pub fn usage_error(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell if it can't be printed.
+    let _ = error.print();
+    let exit = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() {
+        let text = error.to_string();
+        let why = text.split("\n\nUsage:").next().unwrap_or_default().trim();
+        print_error_object(exit, why.strip_prefix("error: ").unwrap_or(why));
+    }
+    ExitCode::from(exit)
+}
+
+/// In the place of a result: one JSON object with `exit` and `error`, if `--json` was typed.
+fn print_error_object(exit: u8, why: &str) {
+    let mut options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    if options.any(|argument| argument == "--json") {
+        let object = serde_json::json!({"exit": exit, "error": why});
+        // It has been said on stderr.
+        let _ = print(&format!("{object}\n"));
+    }
+}
+
 /// The command that was typed, without some flags and with another one: what to type next.
 pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
     let mut words: Vec<String> = arguments

@@ -13,7 +13,7 @@ use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
 use zim_batch::stop::Stopper;
 
-use super::{print, print_error, settings, signals};
+use super::{print, print_error, secret, signals};
 
 /// The service to simulate
 #[derive(Debug, Args)]
@@ -149,7 +149,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
 fn options(args: &SimulateArgs) -> Result<Options, Error> {
     let documented = Options::default();
     let server_secret = match &args.secret_file {
-        Some(path) => settings::read_secret(path)?,
+        Some(path) => secret::from_file(path)?,
         None => documented.server_secret,
     };
     Ok(Options {
