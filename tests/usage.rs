@@ -259,6 +259,11 @@ fn few_open_files_bound_what_is_in_flight_and_cost_no_row() {
         .summary()
         .assert_counts(&[("ok", 12), ("requests", 12)]);
 
+    let too_few = desk.clear(&server, rows(1)).flag("--report", "other.csv");
+    let too_few = too_few.started_by("ulimit -n 16; exec").run();
+    too_few.assert_status(2).assert_says(&["ulimit -n"]);
+    assert!(!desk.has("other.csv"));
+
     let raised = desk.clear(&server, rows(12)).arg("--overwrite");
     let raised = raised.started_by("ulimit -S -n 24; exec").run();
     raised.assert_status(0);

@@ -21,7 +21,7 @@ use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
 use super::shell::{command_line, print_error};
-use super::{ClearArgs, Logging, check, print, signals};
+use super::{ClearArgs, Logging, check, print, process, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
@@ -29,6 +29,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         return check::check(&args.rows, args.pace.rate, args.output.json, Some(command));
     }
     let begun = Instant::now();
+    process::start_threads()?;
     signals::outlive_file_size_limit();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;

@@ -211,8 +211,8 @@ struct AppArgs {
     /// The AppId [env: ZIM_APP_ID]
     #[arg(long, value_name = "N")]
     app_id: Option<String>,
-    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself. This flag goes before both variables
-    /// [env: ZIM_SERVER_SECRET_FILE]
+    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself. The flag takes precedence over both
+    /// variables [env: ZIM_SERVER_SECRET_FILE]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// The ZIM region nearest to this machine; not together with ZIM_ENDPOINT
@@ -257,7 +257,8 @@ struct PaceArgs {
     /// Don't wait for another run on this machine that uses the same app's quota
     #[arg(long)]
     no_wait: bool,
-    /// Where runs of one app on this machine meet, the same for all of them [env: ZIM_LOCK_DIR] [default: /tmp]
+    /// The directory of the lock file by which runs on this machine share an app's quota; the same for all of them
+    /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, value_name = "DIR")]
     lock_dir: Option<PathBuf>,
 }

@@ -13,9 +13,9 @@ use zim_batch::error::Error;
 /// Threads that a run needs besides the first: one reads rows, one syncs files, one looks up names, and one to spare.
 const THREADS: usize = 4;
 
-/// Files that a run may have open besides its connections: standard streams, the event loop, signals, rows, report,
-/// outside log, lock, log; and for a moment now and then, a name's look-up.
-const FILES: u64 = 20;
+/// Files that a run has open besides its connections: standard streams, the event loop, signals, rows, report, outside
+/// log, lock; and a few for a moment now and then, for a name's look-up, say.
+const FILES: u64 = 16;
 
 /// Threads that wait for the next sync or look-up are kept.
 const KEEP_THREADS: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -43,22 +43,24 @@ pub fn prepare() {
 }
 
 /// The runtime, for the thread that calls: a request costs so little that waking another thread for it would cost more.
-///
-/// The threads that a run needs later are tried before anything is begun; and the first of those that Tokio starts for
-/// work that blocks is started now and kept, for Tokio panics when it has none.
 pub fn runtime() -> Result<Runtime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(KEEP_THREADS)
+        .build()
+        .map_err(|error| Error::Unexpected(format!("the runtime can't be started: {error}")))
+}
+
+/// Finds out, before a run begins anything, whether the threads that it needs later can be started. The first of those
+/// that the runtime starts for work that blocks is started here and kept, for the runtime panics when it has none.
+pub fn start_threads() -> Result<(), Error> {
     try_threads().map_err(|error| {
         Error::Unexpected(format!(
             "a thread can't be started: {error}; let this user or container have more processes (ulimit -u, pids.max)"
         ))
     })?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .thread_keep_alive(KEEP_THREADS)
-        .build()
-        .map_err(|error| Error::Unexpected(format!("the runtime can't be started: {error}")))?;
-    drop(runtime.spawn_blocking(|| ()));
-    Ok(runtime)
+    drop(tokio::task::spawn_blocking(|| ()));
+    Ok(())
 }
 
 /// Starts as many threads as may be needed, all at once, and ends them.
@@ -81,21 +83,32 @@ fn try_threads() -> io::Result<()> {
 
 /// How many of `wanted` requests may be open at once with as many files as this process may open. `files_each`: how many
 /// a request needs, two if its server is this process too.
-pub fn usable_in_flight(wanted: u32, files_each: u32) -> u32 {
-    let usable = bounded_by(getrlimit(Resource::Nofile).current, wanted, files_each);
+///
+/// # Errors
+/// If there are too few files for a single one.
+pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<u32, Error> {
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return Ok(wanted);
+    };
+    let usable = bounded_by(files, wanted, files_each);
+    if usable == 0 {
+        return Err(Error::Usage(format!(
+            "this process may have only {files} files open, and needs {} or more; raise the limit (ulimit -n)",
+            FILES + u64::from(files_each)
+        )));
+    }
     if usable < wanted {
         tracing::warn!(
             "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may not \
-             have more files open (ulimit -n)"
+             have more than {files} files open (ulimit -n)"
         );
     }
-    usable
+    Ok(usable)
 }
 
-fn bounded_by(files: Option<u64>, wanted: u32, files_each: u32) -> u32 {
-    let Some(files) = files else { return wanted };
+fn bounded_by(files: u64, wanted: u32, files_each: u32) -> u32 {
     let room = files.saturating_sub(FILES) / u64::from(files_each.max(1));
-    u32::try_from(room).unwrap_or(u32::MAX).clamp(1, wanted.max(1))
+    u32::try_from(room).map_or(wanted, |room| room.min(wanted))
 }
 
 #[cfg(test)]
@@ -104,11 +117,10 @@ mod tests {
 
     #[test]
     fn requests_in_flight_fit_into_the_files_that_may_be_open() {
-        assert_eq!(bounded_by(None, 64, 1), 64);
-        assert_eq!(bounded_by(Some(1024), 64, 1), 64);
-        assert_eq!(bounded_by(Some(24), 64, 1), 4);
-        assert_eq!(bounded_by(Some(24), 64, 2), 2);
-        assert_eq!(bounded_by(Some(3), 64, 1), 1);
-        assert_eq!(bounded_by(Some(u64::MAX), 10_000, 1), 10_000);
+        assert_eq!(bounded_by(1024, 64, 1), 64);
+        assert_eq!(bounded_by(24, 64, 1), 8);
+        assert_eq!(bounded_by(24, 64, 2), 4);
+        assert_eq!(bounded_by(3, 64, 1), 0);
+        assert_eq!(bounded_by(u64::MAX, 10_000, 1), 10_000);
     }
 }

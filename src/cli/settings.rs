@@ -190,7 +190,7 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
         endpoint: endpoint(args)?,
         ca_cert,
         timeout: pace.timeout,
-        max_in_flight: process::usable_in_flight(pace.max_in_flight, 1) as usize,
+        max_in_flight: process::usable_in_flight(pace.max_in_flight, 1)? as usize,
     })
 }
 
@@ -239,7 +239,7 @@ pub fn simulated_app(app_id: u32, server_secret: &str, address: SocketAddr, pace
             .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?,
         ca_cert: None,
         timeout: pace.timeout,
-        max_in_flight: process::usable_in_flight(pace.max_in_flight, 2) as usize,
+        max_in_flight: process::usable_in_flight(pace.max_in_flight, 2)? as usize,
     })
 }
 
