@@ -250,11 +250,8 @@ fn lock_files(desk: &Desk) -> Vec<String> {
 /// The path of this server's lock file, which is there while a run sends.
 fn lock_file(desk: &Desk, server: &Server) -> PathBuf {
     let mut running = run_of(desk, server, "finder", 100).spawn();
-    let mut found = Vec::new();
-    running.wait_until("a lock file is there", || {
-        found = lock_files(desk);
-        !found.is_empty()
-    });
+    wait_for_requests(&mut running, server, server.requests().len() + 1);
+    let found = lock_files(desk);
     running.signal("TERM");
     running.wait();
     assert_eq!((found.len(), lock_files(desk).len()), (1, 0));

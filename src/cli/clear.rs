@@ -39,9 +39,6 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         true => None,
         false => Some(settings::quota(&app, &args.pace)?),
     };
-    if !args.app.simulate {
-        settings::announce(&app, &args.app, args.pace.rate);
-    }
     let services = clients(&app, args.pace.rate).map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
@@ -73,6 +70,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         input.count()?;
     }
     let (plan, total) = input.plan()?;
+    if !args.app.simulate {
+        settings::announce(&app, &args.app, args.pace.rate);
+    }
     // With nothing left to send there is nothing to wait for. With --no-wait all was done that can be.
     let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
