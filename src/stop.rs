@@ -25,6 +25,8 @@ pub enum Stop {
         /// What the last attempt came to.
         why: String,
     },
+    /// Another run had the turn to use the app's quota for `--give-up-after`.
+    NoTurn(Duration),
     /// `--max-failures` was reached.
     MaxFailures(u64),
     /// The first rows were all rejected with this answer.
@@ -59,14 +61,14 @@ impl Stop {
     pub fn is_policy(&self) -> bool {
         matches!(
             self,
-            Stop::MaxDuration(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. }
+            Stop::MaxDuration(_) | Stop::NoTurn(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. }
         )
     }
 
     /// The process's exit status.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Stop::GaveUp { .. } | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
+            Stop::GaveUp { .. } | Stop::NoTurn(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
             Stop::Fatal { .. } | Stop::Untrusted { .. } => 6,
             Stop::MaxDuration(_) => 7,
             Stop::ReportFailed(_) => 74,
@@ -94,6 +96,11 @@ impl fmt::Display for Stop {
             Stop::Untrusted { after, why } => {
                 write!(f, "for {} (--give-up-after) {why}", humantime::format_duration(*after))
             }
+            Stop::NoTurn(limit) => write!(
+                f,
+                "other runs have used the app's quota for {} (--give-up-after)",
+                humantime::format_duration(*limit)
+            ),
             Stop::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
             Stop::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
             Stop::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),

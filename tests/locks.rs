@@ -6,7 +6,8 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -279,4 +280,186 @@ fn a_run_that_waits_can_be_stopped_and_resumed() {
     first.wait().assert_status(143);
     run_of(&desk, &server, "b", 5).arg("--resume").run().assert_status(0);
     assert_eq!(read_report(&desk.path("b.report.csv")).len(), 5);
+}
+
+/// The names of the lock files in this directory.
+fn lock_files(desk: &Desk) -> Vec<String> {
+    let names = fs::read_dir(desk.path("")).expect("the desk can be read").flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".lock")).collect()
+}
+
+/// The path of this server's lock file, which is there while a run sends.
+fn lock_file(desk: &Desk, server: &Server) -> PathBuf {
+    let mut running = run_of(desk, server, "finder", 100).spawn();
+    wait_for_requests(&mut running, server, server.requests().len() + 1);
+    let found = lock_files(desk);
+    running.signal("TERM");
+    running.wait();
+    assert_eq!((found.len(), lock_files(desk).len()), (1, 0));
+    desk.path(&found[0])
+}
+
+#[test]
+fn no_lock_file_is_left_after_a_run_and_none_is_made_for_a_simulation() {
+    let (desk, server) = (Desk::new(), kind_server());
+    run_of(&desk, &server, "a", 3).run().assert_status(0);
+    assert!(lock_files(&desk).is_empty());
+    desk.write("rows.csv", rows(20));
+    let mut simulated = desk.zim_batch(["clear", "rows.csv", "--simulate"]).spawn();
+    simulated.wait_until("it is under way", || {
+        assert!(lock_files(&desk).is_empty());
+        desk.has("rows.report.csv")
+    });
+    simulated.wait().assert_status(0);
+    assert!(lock_files(&desk).is_empty());
+}
+
+#[test]
+fn runs_one_right_after_the_other_keep_the_cap_though_no_file_is_left_between_them() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for number in 0..30 {
+        let name = format!("r{number}");
+        run_of(&desk, &server, &name, 1).run().assert_status(0);
+        assert!(lock_files(&desk).is_empty());
+    }
+    assert_eq!(server.requests().len(), 30);
+    assert_they_took_turns(&server.requests());
+}
+
+#[test]
+fn localhost_and_127_0_0_1_share_one_quota() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 60).spawn();
+    wait_for_requests(&mut first, &server, 5);
+    let url = server.url().replace("127.0.0.1", "LocalHost");
+    let outcome = run_of(&desk, &server, "b", 5)
+        .flag("--endpoint", &url)
+        .arg("--no-wait")
+        .run();
+    outcome.assert_status(75).assert_says(&["a.report.csv"]);
+    first.signal("TERM");
+    first.wait();
+}
+
+#[test]
+fn whatever_stands_in_the_lock_file_s_place_costs_a_warning_and_stays_as_it_is() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let path = lock_file(&desk, &server);
+    let victim = desk.write("victim", "precious");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+    let cases: [(&str, &dyn Fn()); 6] = [
+        ("FIFO", &|| {
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        }),
+        ("directory", &|| fs::create_dir(&path).unwrap()),
+        ("symbolic link", &|| {
+            std::os::unix::fs::symlink(&victim, &path).unwrap();
+        }),
+        ("hard link", &|| fs::hard_link(&victim, &path).unwrap()),
+        ("too large", &|| {
+            fs::File::create(&path).unwrap().set_len(1_500_000_000).unwrap();
+        }),
+        ("socket", &|| {
+            std::os::unix::net::UnixListener::bind(&path).unwrap();
+        }),
+    ];
+    for (index, (what, put)) in cases.into_iter().enumerate() {
+        put();
+        for (number, flag) in ["-v", "--no-wait"].into_iter().enumerate() {
+            let name = format!("run{index}{number}");
+            let outcome = run_of(&desk, &server, &name, 2).arg(flag).run();
+            outcome.assert_status(0).assert_says(&[what, "ZIM_LOCK_DIR"]);
+            assert_eq!(
+                outcome.stderr.matches("can't be used as a lock file").count(),
+                1,
+                "{outcome:?}"
+            );
+        }
+        assert!(path.symlink_metadata().is_ok(), "{what} was removed");
+        assert_eq!(
+            (desk.read("victim").as_str(), mode(&victim)),
+            ("precious", 0o600),
+            "{what}"
+        );
+        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+    }
+}
+
+#[test]
+fn where_no_file_can_be_made_a_run_warns_and_goes_on() {
+    let (desk, server) = (Desk::new(), kind_server());
+    // Nobody can make a file there, not even root.
+    let outcome = run_of(&desk, &server, "a", 2).env("ZIM_LOCK_DIR", "/sys").run();
+    outcome.assert_status(0).assert_says(&["/sys/zim-batch", "exceed"]);
+
+    let outcome = run_of(&desk, &server, "b", 2)
+        .flag("--lock-dir", "no-such-directory")
+        .run();
+    outcome
+        .assert_status(2)
+        .assert_says(&["no-such-directory", "--lock-dir"]);
+    assert!(!desk.has("b.report.csv") && server.requests().len() == 2);
+}
+
+#[test]
+fn a_lock_that_is_held_for_ever_costs_no_more_than_the_limits_allow() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let path = lock_file(&desk, &server);
+    let before = server.requests().len();
+    let holder = fs::File::create(&path).unwrap();
+    holder.lock().unwrap();
+    fs::write(&path, "\u{1b}]0;owned\u{7}\u{1b}[2J evil \u{9b}31m\n").unwrap();
+
+    let outcome = run_of(&desk, &server, "a", 2).flag("--give-up-after", "1s").run();
+    outcome
+        .assert_status(5)
+        .assert_says(&["waiting", "evil", "--give-up-after", "--resume"])
+        .summary()
+        .assert_counts(&[("rows", 2), ("not_run", 2), ("requests", 0)]);
+    let refused = run_of(&desk, &server, "b", 2).arg("--no-wait").run();
+    refused.assert_status(75).assert_says(&["evil"]);
+    for said in [outcome.stderr, refused.stderr] {
+        assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+    }
+    assert_eq!(server.requests().len(), before);
+    drop(holder);
+    run_of(&desk, &server, "a", 2).arg("--resume").run().assert_status(0);
+}
+
+#[test]
+fn a_lock_file_that_is_removed_under_way_lets_no_two_runs_send_together() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 120).spawn();
+    wait_for_requests(&mut first, &server, 5);
+    let path = desk.path(&lock_files(&desk)[0]);
+
+    // It is made again; a second run has to wait, or ends.
+    fs::remove_file(&path).unwrap();
+    first.wait_until("the file is made again", || path.exists());
+    run_of(&desk, &server, "b", 2).arg("--no-wait").run().assert_status(75);
+
+    // A second run is quicker: the first waits for it.
+    fs::remove_file(&path).unwrap();
+    let second = run_of(&desk, &server, "c", 60).arg("--no-wait").run();
+    second.assert_status(0);
+    let first = first.wait();
+    first
+        .assert_status(0)
+        .assert_says(&["removed or replaced", "c.report.csv"]);
+
+    let requests = server.requests();
+    let of = |user: &str| {
+        requests
+            .iter()
+            .filter(|request| request.user().starts_with(user))
+            .collect::<Vec<_>>()
+    };
+    let (of_first, of_second) = (of("a-"), of("c-"));
+    assert_eq!((of_first.len(), of_second.len()), (120, 60));
+    let (begin, end) = (of_second[0].at, of_second[59].at);
+    let together = of_first.iter().filter(|r| r.at > begin + SECOND && r.at < end);
+    assert_eq!(together.count(), 0, "they sent together for more than a second");
 }

@@ -299,10 +299,11 @@ fn a_drain_takes_no_longer_than_one_attempt_and_a_second_signal_takes_no_time() 
     let hanging = || Server::start(|_, _| Answer::Hang(20 * SECOND));
     for is_twice in [false, true] {
         let (desk, server) = (Desk::new(), hanging());
-        let mut running = desk.clear(&server, rows(50)).flag("--timeout", "3s").spawn();
+        let mut running = desk.clear(&server, rows(50)).flag("--timeout", "4s").spawn();
         running.wait_until("rows are in flight", || server.requests().len() >= 20);
         running.signal("TERM");
-        thread::sleep(SECOND / 4);
+        // Within a second it would be the same one.
+        thread::sleep(11 * SECOND / 10);
         let signalled = Instant::now();
         if is_twice {
             running.signal("TERM");

@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use support::{
-    APP_ID, Answer, Desk, Options, Outcome, Request, SECRET, Server, code_body, kind_server, named_rows, rows,
+    APP_ID, Answer, Call, Desk, Options, Outcome, Request, SECRET, Server, code_body, kind_server, named_rows, rows,
 };
 
 const WRONG: &str = "0f0f0f0f1e1e1e1e2d2d2d2d3c3c3c3c";
@@ -302,6 +305,153 @@ fn a_secret_file_may_end_in_a_newline() {
         assert_eq!(server.requests().len(), 4);
         server.assert_well_formed();
     }
+}
+
+#[test]
+fn a_secret_with_a_byte_order_mark_works() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let marked = format!("\u{feff}{SECRET}\r\n");
+    desk.write("secret.txt", &marked);
+    let call = || desk.clear(&server, rows(2)).arg("--overwrite");
+
+    call().env("ZIM_SERVER_SECRET", &marked).run().assert_status(0);
+    let call = call().without_env("ZIM_SERVER_SECRET");
+    call.flag("--secret-file", "secret.txt").run().assert_status(0);
+
+    assert_eq!(server.requests().len(), 4);
+    server.assert_well_formed();
+}
+
+#[test]
+fn what_is_no_secret_is_refused_before_anything_is_sent_and_never_shown() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let utf16: Vec<u8> = "\u{feff}"
+        .chars()
+        .chain(SECRET.chars())
+        .flat_map(|c| (c as u16).to_le_bytes())
+        .collect();
+    for (bytes, says) in [
+        (format!("\"{SECRET}\"\n").into_bytes(), "quotation marks"),
+        (format!("ZIM_SERVER_SECRET={SECRET}\n").into_bytes(), "a name"),
+        (format!("{SECRET}\u{200b}").into_bytes(), "U+200B"),
+        (format!("{SECRET}\n{WRONG}\n").into_bytes(), "several lines"),
+        (utf16, "UTF-16"),
+    ] {
+        desk.write("secret.txt", &bytes);
+        let call = || desk.clear(&server, rows(2)).without_env("ZIM_SERVER_SECRET");
+        let by_file = call().flag("--secret-file", "secret.txt").run();
+        by_file.assert_status(2).assert_says(&["secret.txt", says]);
+        assert_nothing_leaked(&desk, &by_file, &[]);
+        if !bytes.contains(&0) {
+            let by_variable = call().env_os("ZIM_SERVER_SECRET", OsStr::from_bytes(&bytes)).run();
+            by_variable.assert_status(2).assert_says(&["ZIM_SERVER_SECRET", says]);
+            assert_nothing_leaked(&desk, &by_variable, &[]);
+        }
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+}
+
+#[test]
+fn a_variable_that_is_set_but_empty_counts_as_not_set() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let names = [
+        "ZIM_APP_ID",
+        "ZIM_SERVER_SECRET",
+        "ZIM_SERVER_SECRET_FILE",
+        "ZIM_ENDPOINT",
+        "ZIM_LOCK_DIR",
+    ];
+    let with_empty = |call: Call, names: &[&str]| names.iter().fold(call, |call, name| call.env(name, ""));
+    let call = || desk.clear(&server, rows(2)).arg("--overwrite");
+
+    with_empty(call(), &names[2..4]).run().assert_status(0);
+    desk.write("secret.txt", SECRET);
+    let by_flags = with_empty(call(), &names[..4])
+        .flag("--app-id", &APP_ID.to_string())
+        .flag("--secret-file", "secret.txt");
+    by_flags.run().assert_status(0);
+    let simulated = desk.zim_batch(["clear", "rows.csv", "--simulate", "--report", "simulated.csv"]);
+    with_empty(simulated, &names).run().assert_status(0);
+    let missing = with_empty(call(), &names[..4]).run();
+    missing
+        .assert_status(2)
+        .assert_says(&["credentials are missing", "ZIM_APP_ID"]);
+}
+
+#[test]
+fn two_different_secrets_are_refused_and_the_flag_goes_before_both() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = |name: &str, secret: &str| {
+        desk.write(name, secret);
+        desk.clear(&server, rows(2)).arg("--overwrite")
+    };
+    let file = "ZIM_SERVER_SECRET_FILE";
+
+    let differ = call("secret.txt", WRONG).env(file, "secret.txt").run();
+    differ.assert_status(2).assert_says(&["ZIM_SERVER_SECRET and", file]);
+    assert_nothing_leaked(&desk, &differ, &[]);
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+
+    let same = format!("{SECRET}\n");
+    call("secret.txt", &same).env(file, "secret.txt").run().assert_status(0);
+    let typed = call("secret.txt", SECRET)
+        .flag("--secret-file", "secret.txt")
+        .env("ZIM_SERVER_SECRET", WRONG)
+        .env(file, "no-such-file")
+        .run();
+    typed
+        .assert_status(0)
+        .assert_says(&["ZIM_SERVER_SECRET", "is not used"]);
+    assert_nothing_leaked(&desk, &typed, &[]);
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_warned_of() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let path = desk.write("secret.txt", SECRET);
+    let call = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        desk.clear(&server, rows(1))
+            .arg("--overwrite")
+            .without_env("ZIM_SERVER_SECRET")
+            .env("ZIM_SERVER_SECRET_FILE", "secret.txt")
+    };
+    for mode in [0o644, 0o640, 0o604] {
+        let outcome = call(mode).run();
+        outcome.assert_status(0).assert_says(&["chmod 600 secret.txt"]);
+        assert_eq!(call(mode).arg("-q").run().stderr, "");
+    }
+    for mode in [0o600, 0o400] {
+        assert!(!call(mode).run().stderr.contains("chmod"), "{mode:o}");
+    }
+}
+
+#[test]
+fn a_run_that_is_aborted_leaves_no_copy_of_its_memory() {
+    let desk = Desk::new();
+    let server = Server::start(|_, _| Answer::Hang(Duration::from_secs(20)));
+    let mut running = desk
+        .clear(&server, rows(5))
+        .started_by("ulimit -c unlimited || exit 99; exec")
+        .spawn();
+    running.wait_until("a request is in flight", || !server.requests().is_empty());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.id())).unwrap_or_default();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    if let Some(core) = core {
+        assert_eq!(
+            core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(),
+            ["0", "0"],
+            "{core}"
+        );
+    }
+    running.signal("QUIT");
+    assert_eq!(running.wait().status, -3);
+    let names = std::fs::read_dir(desk.path("")).unwrap().flatten();
+    let dumps: Vec<_> = names
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with("core"))
+        .collect();
+    assert!(dumps.is_empty(), "{dumps:?}");
 }
 
 #[test]

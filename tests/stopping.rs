@@ -1,5 +1,9 @@
 //! Outages that a run sits out, and policies that stop it.
 
+#[path = "support/say.rs"]
+mod say;
+#[path = "support/signals.rs"]
+mod signals;
 mod support;
 
 use std::sync::Mutex;
@@ -278,5 +282,28 @@ fn why_a_run_stopped_is_said_on_stderr_even_when_the_summary_is_for_a_program() 
             .fold(desk.clear(&server, rows(5)), |call, flag| call.arg(flag))
             .run();
         outcome.assert_status(6).assert_says(&["100000017", "--resume"]);
+    }
+}
+
+#[test]
+fn a_signal_that_comes_twice_within_a_second_counts_once() {
+    for signal in ["HUP", "TERM"] {
+        if signals::is_ignored(signal) {
+            continue;
+        }
+        let server = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
+        let desk = Desk::new();
+        let mut running = desk.clear(&server, rows(100)).flag("--rate", "20").spawn();
+        running.wait_until("rows are in flight", || server.requests().len() >= 5);
+        running.signal(signal);
+        running.signal(signal);
+
+        let outcome = running.wait();
+
+        assert!(!outcome.stderr.contains("stopping at once"), "{}", outcome.stderr);
+        let sent = server.requests().len() as u64;
+        outcome
+            .summary()
+            .assert_counts(&[("ok", sent), ("not_run", 100 - sent)]);
     }
 }

@@ -2,9 +2,17 @@
 
 #[path = "usage/places.rs"]
 mod places;
+#[path = "support/say.rs"]
+mod say;
 mod support;
 
-use support::{Desk, Server, kind_server, rows};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use say::passed_over;
+use support::{APP_ID, Answer, Desk, Server, kind_server, rows};
 
 const COMMANDS: [&str; 6] = ["clear", "check", "simulate", "codes", "completions", "man"];
 
@@ -41,9 +49,9 @@ fn every_command_has_a_help_with_examples() {
 fn the_help_of_clear_names_every_flag_of_the_contract() {
     let help = Desk::new().zim_batch(["clear", "--help"]).run().stdout;
     let flags = "--app-id --secret-file --region --endpoint --ca-cert --simulate --rate --max-in-flight --timeout --max-attempts \
-        --give-up-after --max-failures --max-duration --resume --overwrite --dedupe --no-wait --dry-run --progress --json \
+        --give-up-after --max-failures --max-duration --resume --overwrite --dedupe --no-wait --lock-dir --dry-run --progress --json \
         --log-format --report --outside --only --columns --encoding --delimiter -q -v \
-        ZIM_APP_ID ZIM_SERVER_SECRET ZIM_SERVER_SECRET_FILE ZIM_ENDPOINT";
+        ZIM_APP_ID ZIM_SERVER_SECRET ZIM_SERVER_SECRET_FILE ZIM_ENDPOINT ZIM_LOCK_DIR";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "`clear --help` lacks {flag}");
     }
@@ -130,6 +138,163 @@ fn the_endpoint_can_come_from_the_environment() {
     call.run().assert_status(0);
     server.assert_well_formed();
     assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_its_name() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for name in [
+        "ZIM_APP_ID",
+        "ZIM_SERVER_SECRET",
+        "ZIM_ENDPOINT",
+        "ZIM_SERVER_SECRET_FILE",
+    ] {
+        let value = OsStr::from_bytes(b"http://127.0.0.1\xff");
+        let call = desk
+            .clear(&server, rows(2))
+            .without("--endpoint")
+            .flag("--timeout", "1s");
+        let outcome = call.env_os(name, value).flag("--give-up-after", "1s").run();
+        outcome.assert_status(2).assert_says(&[name]);
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+}
+
+#[test]
+fn a_region_beside_an_endpoint_in_the_environment_is_refused() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = desk.clear(&server, rows(2)).without("--endpoint");
+    let call = call.flag("--region", "fra").env("ZIM_ENDPOINT", &server.url());
+    let outcome = call.flag("--give-up-after", "1s").run();
+    outcome.assert_status(2).assert_says(&["--region", "ZIM_ENDPOINT"]);
+    assert!(!desk.has("out.csv"));
+}
+
+#[test]
+fn app_and_endpoint_are_said_at_the_start_unless_nothing_is_to_be_said() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = || desk.clear(&server, rows(2)).arg("--overwrite");
+    let app = APP_ID.to_string();
+
+    let outcome = call().run();
+    outcome.assert_status(0).assert_says(&[&server.url(), &app]);
+    assert_eq!(call().arg("-q").run().stderr, "");
+    let logged = call().flag("--log-format", "json").run().stderr;
+    let says_it = |line: &str| {
+        let object: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
+        let message = object["message"].as_str().unwrap_or_default();
+        message.contains(&server.url()) && message.contains(&app)
+    };
+    assert!(logged.lines().any(says_it), "{logged}");
+}
+
+#[test]
+fn a_rate_above_zego_s_default_is_remarked_on_where_it_matters() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("rows.csv", rows(1));
+    let says_so = |endpoint: &str, rate: &str, more: &str| {
+        let call = desk
+            .clear_with(endpoint, "rows.csv")
+            .flag("--rate", rate)
+            .arg("--overwrite");
+        let call = call
+            .flag("--report", "out.csv")
+            .flag("--give-up-after", "300ms")
+            .arg(more);
+        call.run().stderr.contains("ZEGO's default limit is 20")
+    };
+    let elsewhere = "https://zim.invalid";
+    assert!(says_so(elsewhere, "20.5", "-v"));
+    assert!(!says_so(elsewhere, "20", "-v"));
+    assert!(!says_so(elsewhere, "40", "-q"));
+    assert!(!says_so(&server.url(), "200", "-v"));
+    let simulated = desk
+        .zim_batch(["clear", "rows.csv", "--simulate", "--rate", "200"])
+        .run();
+    assert!(!simulated.stderr.contains("limit"), "{simulated:?}");
+}
+
+#[test]
+fn with_json_an_error_is_one_object_on_stdout_too() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("rows.csv", rows(1));
+    desk.write("bad.csv", "a,b\n1,2\n");
+    for (args, status, says) in [
+        (&["clear", "no-such-file.csv", "--json"][..], 4, "no-such-file.csv"),
+        (&["clear", "bad.csv", "--json", "--report", "out.csv"], 4, "--columns"),
+        (&["clear", "rows.csv", "--json", "--region", "fra"], 2, "ZIM_ENDPOINT"),
+        (&["clear", "--json"], 2, "<ROWS>"),
+        (&["clear", "rows.csv", "--json", "--nonsense"], 2, "--nonsense"),
+        (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "fast"),
+        (&["check", "no-such-file.csv", "--json"], 4, "no-such-file.csv"),
+        (&["check", "--json", "rows.csv", "--rate", "-1"], 2, "-1"),
+        (&["codes", "--json", "many"], 2, "many"),
+    ] {
+        let call = desk.zim_batch(args).env("ZIM_APP_ID", "1");
+        let call = call
+            .env("ZIM_SERVER_SECRET", "unused")
+            .env("ZIM_ENDPOINT", &server.url());
+        let outcome = call.run();
+        outcome.assert_status(status).assert_says(&[says]);
+        let object: serde_json::Value =
+            serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {outcome:?}"));
+        assert_eq!(object["exit"], status, "{args:?}");
+        let error = object["error"].as_str().unwrap_or_default();
+        assert!(error.contains(says) && !error.contains("Usage:"), "{args:?}: {object}");
+    }
+    let help = desk.zim_batch(["clear", "--json", "--help"]).run();
+    assert!(help.status == 0 && help.stdout.contains("Usage:"), "{help:?}");
+    let a_file = desk.zim_batch(["clear", "--endpoint", &server.url(), "--", "--json"]);
+    let after_the_options = a_file.env("ZIM_APP_ID", "1").env("ZIM_SERVER_SECRET", "unused").run();
+    assert_eq!((after_the_options.status, after_the_options.stdout.as_str()), (4, ""));
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn few_open_files_bound_what_is_in_flight_and_cost_no_row() {
+    let desk = Desk::new();
+    let server = Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))));
+    let outcome = desk.clear(&server, rows(12)).started_by("ulimit -n 24; exec").run();
+    outcome
+        .assert_status(0)
+        .assert_says(&["ulimit -n"])
+        .summary()
+        .assert_counts(&[("ok", 12), ("requests", 12)]);
+
+    let too_few = desk.clear(&server, rows(1)).flag("--report", "other.csv");
+    let too_few = too_few.started_by("ulimit -n 16; exec").run();
+    too_few.assert_status(2).assert_says(&["ulimit -n"]);
+    assert!(!desk.has("other.csv"));
+
+    let raised = desk.clear(&server, rows(12)).arg("--overwrite");
+    let raised = raised.started_by("ulimit -S -n 24; exec").run();
+    raised.assert_status(0);
+    assert!(!raised.stderr.contains("ulimit"), "{raised:?}");
+}
+
+#[test]
+fn a_run_that_may_start_no_threads_says_so_and_begins_nothing() {
+    let (desk, server) = (Desk::new(), kind_server());
+    std::fs::set_permissions(desk.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
+    // The limit doesn't bind root, and counts what else the user runs.
+    let may_change_user = std::process::Command::new("setpriv")
+        .args(["--reuid=54321", "--clear-groups", "true"])
+        .status();
+    if !may_change_user.is_ok_and(|status| status.success()) {
+        passed_over("no limit on threads without the right to become another user");
+        return;
+    }
+    for threads in 1..=3 {
+        let outcome = desk
+            .clear(&server, rows(2))
+            .started_by(&format!(
+                "exec prlimit --nproc={threads} setpriv --reuid=54321 --clear-groups"
+            ))
+            .run();
+        outcome.assert_status(1).assert_says(&["thread", "ulimit -u"]);
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
 }
 
 /// Exit 4, everything here said, nothing sent and no report begun.

@@ -23,7 +23,7 @@ use zim_batch::stop::{Stop, Stopper};
 
 use super::settings::{self, Output};
 use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
-use super::{ClearArgs, Logging, ProgressStyle, again, check, print, signals};
+use super::{ClearArgs, Logging, ProgressStyle, again, check, print, process, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
@@ -31,18 +31,23 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         return check::check(&args.rows, args.pace.rate, args.output.json, Some(command));
     }
     let begun = Instant::now();
+    process::start_threads()?;
     signals::outlive_file_size_limit();
     let status_asked = signals::StatusAsked::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
-    let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
-    let services = clients(&app, args.pace.rate, args.pace.max_in_flight as usize).map_err(|error| {
-        match (&args.app.ca_cert, error) {
-            (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
-            (_, error) => error.into(),
-        }
+    let quota = match args.app.simulate {
+        true => None,
+        false => Some(settings::quota(&app, &args.pace)?),
+    };
+    // A simulated server's end of each connection is open here too.
+    let files_each = if args.app.simulate { 2 } else { 1 };
+    let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)? as usize;
+    let services = clients(&app, args.pace.rate, max_in_flight).map_err(|error| match (&args.app.ca_cert, error) {
+        (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
+        (_, error) => error.into(),
     })?;
     report::look_first(&output.report, &output.outside, output.existing)?;
 
@@ -62,7 +67,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     );
     // With --no-wait before the report is begun, for a run that doesn't happen leaves nothing behind.
     let turn_now = match &quota {
-        Some(quota) if args.pace.no_wait => Some(quota.take_turn_now(&holder)?),
+        Some(quota) if args.pace.no_wait => quota.take_turn_now(&holder)?,
         _ => None,
     };
     let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
@@ -78,8 +83,11 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         None => input.plan(done)?,
     };
     files.forget(&output.report, plan.stale())?;
-    // With nothing left to send there is nothing to wait for.
-    let quota = quota.filter(|_| total.is_none_or(|rows| rows > plan.rows_done()));
+    if !args.app.simulate {
+        settings::announce(&app, &args.app, args.pace.rate);
+    }
+    // With nothing left to send there is nothing to wait for. With --no-wait all was done that can be.
+    let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
     let style = style(args.output.progress, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), total);
@@ -97,9 +105,13 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     };
     let mut signals = pin!(signals::watch(&stopper, status_asked, draining, tell_status));
     let turn = tokio::select! {
-        turn = take_turn(quota, turn_now, &holder) => turn?,
+        turn = take_turn(quota, turn_now, &holder) => turn,
         () = until(begun, args.pace.max_duration) => {
             stopper.drain(Stop::MaxDuration(args.pace.max_duration.unwrap_or_default()));
+            None
+        }
+        () = until(Instant::now(), Some(args.pace.give_up_after)) => {
+            stopper.drain(Stop::NoTurn(args.pace.give_up_after));
             None
         }
         () = stopper.asked() => None,
@@ -120,7 +132,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         services,
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress)
             .ignore_invalid(args.rows.ignore_invalid),
-        limits: settings::limits(&args.pace),
+        limits: settings::limits(&args.pace, max_in_flight),
         stopper: stopper.clone(),
         turn,
         begun,
@@ -184,10 +196,11 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         Err(signal) => return Ok(ExitCode::from(128 + signal)),
     };
     if !summary.adds_up() {
-        return Err(Error::Unexpected(
-            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done"
-                .into(),
-        ));
+        // Not an `Err`: the one object on stdout is the summary.
+        print_error(
+            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done",
+        );
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::from(summary.exit))
 }
@@ -222,10 +235,10 @@ fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, Se
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
-async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
-    match (quota, taken) {
-        (Some(quota), None) => quota.take_turn(holder).await.map(Some),
-        (_, taken) => Ok(taken),
+async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Option<Turn> {
+    match quota {
+        Some(quota) => quota.take_turn(holder).await,
+        None => taken,
     }
 }
 

@@ -102,8 +102,14 @@ where
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
+    // Where requests go is said always, unless nothing is.
+    let start = match logging.quiet {
+        true => level,
+        false => level.max(LevelFilter::INFO),
+    };
     let shown = Targets::new()
         .with_target("zim_batch", level)
+        .with_target("zim_batch::start", start)
         .with_target(SAID, LevelFilter::INFO)
         .with_target(progress::TARGET, LevelFilter::INFO);
     let layer = tracing_subscriber::fmt::layer()

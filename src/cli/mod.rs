@@ -5,6 +5,8 @@ mod check;
 mod clear;
 mod codes;
 pub mod logging;
+pub mod process;
+mod secret;
 mod settings;
 mod shell;
 mod signals;
@@ -22,7 +24,7 @@ use zim_batch::error::Error;
 use zim_batch::report::progress::{Style, Terminal};
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
-pub use shell::{print, print_error};
+pub use shell::{fail, fail_early, print, print_error, usage_error};
 
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable
 #[derive(Debug, Parser)]
@@ -270,13 +272,15 @@ struct OutputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = APP)]
 struct AppArgs {
-    /// The AppId
-    #[arg(long, value_name = "N", env = "ZIM_APP_ID", hide_env_values = true)]
+    // Variables are read in settings.rs, not by clap: an empty one is not set, and one that is not text is refused.
+    /// The AppId [env: ZIM_APP_ID]
+    #[arg(long, value_name = "N")]
     app_id: Option<String>,
-    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself
-    #[arg(long, value_name = "FILE", env = "ZIM_SERVER_SECRET_FILE", hide_env_values = true)]
+    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself. The flag takes precedence over both
+    /// variables [env: ZIM_SERVER_SECRET_FILE]
+    #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// The ZIM region nearest to this machine
+    /// The ZIM region nearest to this machine; not together with ZIM_ENDPOINT
     #[arg(long, conflicts_with = "endpoint")]
     region: Option<Region>,
     /// The base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
@@ -318,6 +322,10 @@ struct PaceArgs {
     /// Don't wait for another run on this machine that uses the same app's quota
     #[arg(long)]
     no_wait: bool,
+    /// The directory of the lock file by which runs on this machine share an app's quota; the same for all of them
+    /// [env: ZIM_LOCK_DIR] [default: /tmp]
+    #[arg(long, value_name = "DIR")]
+    lock_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

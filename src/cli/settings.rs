@@ -1,6 +1,6 @@
 //! What is true: arguments, environment and files, checked and made into what the library takes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -12,14 +12,18 @@ use url::{Host, Url};
 use zim_batch::client::App;
 use zim_batch::error::Error;
 use zim_batch::event::Outcome;
+use zim_batch::quota::Quota;
 use zim_batch::report::Existing;
 use zim_batch::rows::{Encoding, Format, Source};
 use zim_batch::run::Limits;
 
-use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs};
+use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs, secret};
 
 /// Where requests go by default.
 const ENDPOINT: &str = "https://zim-api.zego.im";
+
+/// What ZEGO accepts of an app by default, in requests per second.
+const DEFAULT_LIMIT: f64 = 20.0;
 
 /// Reads `500ms`, `10s`, `5m`, `2h` or a sum of such, longer than nothing.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -230,7 +234,11 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
 pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
     let secret = secret(args)?;
     // Parsed here, not by clap, which would show what was typed: perhaps the two were swapped.
-    let app_id = args.app_id.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    let app_id = match &args.app_id {
+        Some(given) => Some(given.clone()),
+        None => text_variable("ZIM_APP_ID")?,
+    };
+    let app_id = app_id.as_deref().map(str::trim).filter(|text| !text.is_empty());
     let app_id = app_id
         .map(str::parse::<u32>)
         .transpose()
@@ -252,6 +260,40 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
     })
 }
 
+/// Says where requests will go, and what about them may be unwise.
+pub fn announce(app: &App, args: &AppArgs, rate: f64) {
+    // Of a target of its own, which is shown unless -q is given: see `start_logging`.
+    tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint, app.app_id);
+    if rate > DEFAULT_LIMIT && !is_loopback(&app.endpoint) {
+        tracing::warn!(
+            "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; more are only accepted if \
+             ZEGO has raised the limit of app {}",
+            app.app_id
+        );
+    }
+    let from_environment = || variable("ZIM_SERVER_SECRET_FILE").map(PathBuf::from);
+    if let Some(path) = args.secret_file.clone().or_else(from_environment) {
+        secret::warn_if_others_can_read(&path);
+    }
+}
+
+/// Where runs of the app meet, to share its quota.
+pub fn quota(app: &App, pace: &PaceArgs) -> Result<Quota, Error> {
+    let quota = Quota::new(app.app_id, &app.endpoint);
+    let chosen = pace
+        .lock_dir
+        .clone()
+        .or_else(|| variable("ZIM_LOCK_DIR").map(PathBuf::from));
+    match chosen {
+        None => Ok(quota),
+        Some(directory) if directory.is_dir() => Ok(quota.in_directory(&directory)),
+        Some(directory) => Err(Error::Usage(format!(
+            "{} (--lock-dir or ZIM_LOCK_DIR): there is no such directory; create it, or name another one",
+            directory.display()
+        ))),
+    }
+}
+
 /// The simulator's app, at `address`.
 pub fn simulated_app(app_id: u32, server_secret: &str, address: SocketAddr, pace: &PaceArgs) -> Result<App, Error> {
     let endpoint = format!("http://{address}/");
@@ -266,46 +308,45 @@ pub fn simulated_app(app_id: u32, server_secret: &str, address: SocketAddr, pace
     })
 }
 
-/// The secret: the file that is named, or the environment's.
+/// The secret: the file that is named by the flag, or the environment's.
 fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
-    match (&args.secret_file, std::env::var_os("ZIM_SERVER_SECRET")) {
-        (Some(path), _) => read_secret(path).map(|secret| Some(secret.into())),
-        (None, Some(text)) => {
-            let secret = checked_secret("ZIM_SERVER_SECRET", text.into_string().ok())?;
-            Ok(Some(secret.into()))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-/// The secret in a file.
-pub fn read_secret(path: &Path) -> Result<String, Error> {
-    // What has no dot and no slash, and is as long as a secret, may be the secret itself, given in the file's place.
-    let name = path.to_string_lossy();
-    let may_be_secret = name.len() >= 16 && name.chars().all(|c| c.is_ascii_alphanumeric());
-    let place = if may_be_secret {
-        "the file with the secret"
-    } else {
-        &*name
+    let in_variable = || match variable("ZIM_SERVER_SECRET") {
+        Some(value) => secret::from_variable("ZIM_SERVER_SECRET", value.as_bytes()).map(Some),
+        None => Ok(None),
     };
-    let text = std::fs::read(path).map_err(|error| {
-        Error::Usage(format!(
-            "{place} (--secret-file or ZIM_SERVER_SECRET_FILE): can't be read: {error}"
-        ))
-    })?;
-    let text = String::from_utf8(text);
-    checked_secret(place, text.ok())
+    if let Some(path) = &args.secret_file {
+        let secret = secret::from_file(path)?;
+        // What was typed goes before what was set; but perhaps it was not known to be set.
+        if in_variable().is_ok_and(|other| other.is_some_and(|other| other != secret)) {
+            tracing::warn!("ZIM_SERVER_SECRET holds another secret than --secret-file, and is not used");
+        }
+        return Ok(Some(secret.into()));
+    }
+    let in_file = match variable("ZIM_SERVER_SECRET_FILE") {
+        Some(path) => Some(secret::from_file(Path::new(&path))?),
+        None => None,
+    };
+    match (in_file, in_variable()?) {
+        (Some(one), Some(other)) if one != other => Err(Error::Usage(
+            "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them".into(),
+        )),
+        (one, other) => Ok(one.or(other).map(SecretString::from)),
+    }
 }
 
-/// Blanks and line ends around a secret are not part of it; anything else that is no secret is a mistake.
-fn checked_secret(place: &str, text: Option<String>) -> Result<String, Error> {
-    match text.as_deref().map(str::trim) {
-        Some("") => Err(Error::Usage(format!("{place}: there is no secret in it"))),
-        Some(secret) if !secret.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(secret.to_owned()),
-        _ => Err(Error::Usage(format!(
-            "{place}: this is not a ServerSecret; it must hold the secret alone, as the ZEGO console shows it"
-        ))),
-    }
+/// An environment variable. An empty one counts as not set.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The same, of one that must be text.
+fn text_variable(name: &str) -> Result<Option<String>, Error> {
+    let text = variable(name).map(OsString::into_string).transpose();
+    text.map_err(|_| {
+        Error::Usage(format!(
+            "{name}: the value of this environment variable is not UTF-8 text"
+        ))
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -313,11 +354,16 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn endpoint(args: &AppArgs) -> Result<Url, Error> {
-    let from_environment = || std::env::var("ZIM_ENDPOINT").ok().filter(|text| !text.is_empty());
-    let text = match (&args.endpoint, args.region) {
-        (Some(given), _) => given.clone(),
-        (None, Some(region)) => format!("https://zim-api-{}.zego.im", region.name()),
-        (None, None) => from_environment().unwrap_or_else(|| ENDPOINT.into()),
+    let text = match (&args.endpoint, args.region, text_variable("ZIM_ENDPOINT")?) {
+        (Some(given), ..) => given.clone(),
+        (None, Some(_), Some(_)) => {
+            return Err(Error::Usage(
+                "--region and ZIM_ENDPOINT both say where requests go; leave --region out, or unset ZIM_ENDPOINT"
+                    .into(),
+            ));
+        }
+        (None, Some(region), None) => format!("https://zim-api-{}.zego.im", region.name()),
+        (None, None, from_environment) => from_environment.unwrap_or_else(|| ENDPOINT.into()),
     };
     // What follows the host, or stands before it, may be secret.
     let shown = text.split(['?', '#']).next().unwrap_or_default();
@@ -339,19 +385,26 @@ fn endpoint(args: &AppArgs) -> Result<Url, Error> {
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("it must have no '?' and no '#'");
     }
-    let is_loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => return refuse(&format!("there is no host in it; write it like {ENDPOINT}")),
-    };
+    if url.host().is_none() {
+        return refuse(&format!("there is no host in it; write it like {ENDPOINT}"));
+    }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         "http" => refuse(
             "plain http is allowed to a loopback address only, since whoever reads a signed request can use it; write https",
         ),
         _ => refuse("it must begin with https://"),
+    }
+}
+
+/// Whether the endpoint is on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 
@@ -369,9 +422,9 @@ impl Region {
 }
 
 /// The run's bounds.
-pub fn limits(pace: &PaceArgs) -> Limits {
+pub fn limits(pace: &PaceArgs, max_in_flight: usize) -> Limits {
     Limits {
-        max_in_flight: pace.max_in_flight as usize,
+        max_in_flight,
         max_attempts: pace.max_attempts,
         give_up_after: pace.give_up_after,
         max_failures: pace.max_failures,

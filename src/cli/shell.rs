@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use zim_batch::error::Error;
 
-use super::logging::SAID;
+use super::LogFormat;
+use super::logging::{SAID, one_line};
 
 /// Prints a result on stdout. A reader that has seen enough, like `head`, is no error.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
@@ -52,6 +53,58 @@ pub fn without_controls(text: &str) -> Cow<'_, str> {
 
 fn is_obeyed(c: char) -> bool {
     c.is_control() && c != '\n'
+}
+
+/// Says on stderr why there is no result, and where a result was asked for as JSON, on stdout too; gives the exit status.
+pub fn fail(exit: u8, why: &str) -> ExitCode {
+    print_error(why);
+    print_error_object(exit, why);
+    ExitCode::from(exit)
+}
+
+/// Prints what the arguments came to instead of a command: the help or the version, or what is wrong with them.
+pub fn usage_error(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell if it can't be printed.
+    let _ = match error.use_stderr() && is_json_log_typed() {
+        true => io::stderr().write_all(one_line(LogFormat::Json, "ERROR", &error.to_string()).as_bytes()),
+        false => error.print(),
+    };
+    let exit = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() {
+        let text = error.to_string();
+        let why = text.split("\n\nUsage:").next().unwrap_or_default().trim();
+        print_error_object(exit, why.strip_prefix("error: ").unwrap_or(why));
+    }
+    ExitCode::from(exit)
+}
+
+/// Likewise, before anything can be logged.
+pub fn fail_early(format: LogFormat, exit: u8, why: &str) -> ExitCode {
+    let line = match format {
+        LogFormat::Text => format!("zim-batch: {why}\n"),
+        LogFormat::Json => one_line(format, "ERROR", why),
+    };
+    // If even that fails there is nobody left to tell.
+    let _ = io::stderr().write_all(line.as_bytes());
+    print_error_object(exit, why);
+    ExitCode::from(exit)
+}
+
+/// Whether logs are to be JSON, as far as can be told from arguments that are wrong.
+fn is_json_log_typed() -> bool {
+    let words: Vec<_> = std::env::args_os().collect();
+    let is_pair = |pair: &[OsString]| pair[0] == "--log-format" && pair[1] == "json";
+    words.iter().any(|word| word == "--log-format=json") || words.windows(2).any(is_pair)
+}
+
+/// In the place of a result: one JSON object with `exit` and `error`, if `--json` was typed.
+fn print_error_object(exit: u8, why: &str) {
+    let mut options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    if options.any(|argument| argument == "--json") {
+        let object = serde_json::json!({"exit": exit, "error": why});
+        // It has been said on stderr.
+        let _ = print(&format!("{object}\n"));
+    }
 }
 
 /// The command that was typed, without some flags and with another one: what to type next.

@@ -14,7 +14,7 @@ use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
 use zim_batch::stop::Stopper;
 
 use super::shell::print_note;
-use super::{print, settings, signals};
+use super::{print, secret, signals};
 
 const WORLD: &str = "World";
 const TIMING: &str = "Limit and timing";
@@ -157,7 +157,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
 fn options(args: &SimulateArgs) -> Result<Options, Error> {
     let documented = Options::default();
     let server_secret = match &args.secret_file {
-        Some(path) => settings::read_secret(path)?,
+        Some(path) => secret::from_file(path)?,
         None => documented.server_secret,
     };
     Ok(Options {

@@ -310,6 +310,12 @@ impl Limiter {
         self.shared.changed.notify_waiters();
     }
 
+    /// Nothing starts before `until`. No hold: when the time is over, all goes on as before.
+    pub fn pause_until(&self, until: Instant) {
+        let mut state = self.state();
+        state.not_before = state.not_before.max(Some(until));
+    }
+
     /// Whether the run is on hold.
     pub fn is_held(&self) -> bool {
         self.state().hold.is_some()

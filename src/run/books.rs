@@ -68,11 +68,14 @@ impl Books {
         self.report().show(rate, next_probe);
         let failing = health.failing_for(Instant::now(), shared.limiter.is_held());
         self.policy.check_time(failing, &shared.stopper);
+        if let Some(turn) = &mut self.turn {
+            turn.keep(&shared.limiter);
+        }
     }
 
     /// Nothing more is written.
-    pub fn close(&mut self) -> Report {
-        self.report.take().expect("they are closed once")
+    pub fn close(&mut self) -> (Report, Option<Turn>) {
+        (self.report.take().expect("they are closed once"), self.turn.take())
     }
 
     fn report(&mut self) -> &mut Report {

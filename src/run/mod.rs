@@ -196,6 +196,14 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
-    let report = shared.books().close();
-    Ok(report.finish(total, shared.limiter.cap(), begun.elapsed(), &shared.stopper))
+    let (report, turn) = shared.books().close();
+    let summary = report.finish(total, shared.limiter.cap(), begun.elapsed(), &shared.stopper);
+    if let Some(turn) = turn {
+        tokio::select! {
+            biased;
+            () = shared.stopper.asked_at_once() => {}
+            () = turn.end(&shared.limiter) => {}
+        }
+    }
+    Ok(summary)
 }

@@ -75,9 +75,12 @@ fn assert_refused(input: impl AsRef<[u8]>, flags: &[&str], says: &[&str]) {
     let (desk, server) = (Desk::new(), kind_server());
     let clear = with_flags(desk.clear(&server, input), flags).run();
     let check = with_flags(desk.zim_batch(["check", "rows.csv"]), flags).run();
+    assert_eq!(check.stdout, "");
+    // The other was called with --json.
+    let object: serde_json::Value = serde_json::from_str(&clear.stdout).unwrap();
+    assert_eq!(object["exit"], 4);
     for outcome in [clear, check] {
         assert_tells(&outcome, &[&["rows.csv"], says].concat());
-        assert_eq!(outcome.stdout, "");
     }
     assert!(server.requests().is_empty() && !desk.has("out.csv") && !desk.has("out.outside.csv"));
 }

@@ -1,6 +1,6 @@
 //! The program as a process: a call that is put together, one that runs, and how it ended.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -22,6 +22,7 @@ pub struct Call {
     is_more_to_come: bool,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
+    shell: Option<String>,
 }
 
 impl Call {
@@ -35,6 +36,8 @@ impl Call {
             .env("HOME", folder)
             .env("PATH", path);
         command.env("XDG_RUNTIME_DIR", folder).env("RUST_BACKTRACE", "1");
+        // Runs of other tests for the same app are not met.
+        command.env("ZIM_LOCK_DIR", folder);
         Self {
             command,
             args,
@@ -42,7 +45,14 @@ impl Call {
             is_more_to_come: false,
             stdout: None,
             stderr: None,
+            shell: None,
         }
+    }
+
+    /// Started by a shell after these words: `ulimit -n 24; exec`, or a command that starts another.
+    pub fn started_by(mut self, words: &str) -> Self {
+        self.shell = Some(words.to_owned());
+        self
     }
 
     pub fn arg(mut self, arg: &str) -> Self {
@@ -65,7 +75,12 @@ impl Call {
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.env_os(name, OsStr::new(value))
+    }
+
+    /// A variable that need not be text.
+    pub fn env_os(mut self, name: &str, value: &OsStr) -> Self {
         self.command.env(name, value);
         self
     }
@@ -110,6 +125,15 @@ impl Call {
         } else {
             Stdio::null()
         };
+        if let Some(words) = &self.shell {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{words} \"$0\" \"$@\"")]);
+            shell.arg(self.command.get_program()).env_clear();
+            let variables = self.command.get_envs();
+            shell.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+            shell.current_dir(self.command.get_current_dir().expect("it was set"));
+            self.command = shell;
+        }
         self.command
             .args(&self.args)
             .stdin(stdin)

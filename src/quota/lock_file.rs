@@ -1,0 +1,265 @@
+//! A small file that runs of several users lock and read, in a directory where anybody may have put anything.
+//!
+//! What stands at the path is not trusted: it is opened without following a link and without waiting, looked at before
+//! it is used, and of its text only a few lines are read. Only a file that was created here is ever changed in its
+//! permissions.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The most that is read and written, in bytes.
+pub(super) const TEXT_MAX: usize = 4096;
+
+/// A larger file is not one of these, in bytes.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// How often to begin again when the file is removed or replaced just then.
+const TRIES: u32 = 10;
+
+/// The file, open and locked; the lock goes with the value, or with the process.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    file: File,
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+/// What trying to lock comes to.
+#[derive(Debug)]
+pub(super) enum Locking {
+    /// It is this run's.
+    Locked(LockFile),
+    /// Somebody else has it; what they have written, not cleaned.
+    Held(String),
+}
+
+impl LockFile {
+    /// Opens the file, creating it where there is none, and locks it. Never waits.
+    ///
+    /// # Errors
+    /// If the file can't be created, opened or locked, or is no small regular file with one name.
+    pub fn try_lock(path: &Path) -> io::Result<Locking> {
+        for _ in 0..TRIES {
+            let Some(file) = open(path)? else { continue };
+            let metadata = file.metadata()?;
+            let locked = LockFile {
+                file,
+                path: path.to_owned(),
+                id: (metadata.dev(), metadata.ino()),
+            };
+            match locked.file.try_lock() {
+                Ok(()) if locked.is_in_place() => return Ok(Locking::Locked(locked)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Locking::Held(locked.read())),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::other("it is replaced again and again"))
+    }
+
+    /// What is written in it; empty if it can't be read.
+    pub fn read(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut file = &self.file;
+        // Whatever can't be read, or is being written just now, counts as not written.
+        let _ = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.take(TEXT_MAX as u64).read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Writes its whole text. Does nothing where the file is another user's and may only be read.
+    pub fn write(&self, text: &str) {
+        let mut file = &self.file;
+        let written = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(text.as_bytes()));
+        let _ = written.and_then(|()| file.set_len(text.len() as u64));
+    }
+
+    /// Whether the file at the path is still this one, so that others who lock it meet this run.
+    pub fn is_in_place(&self) -> bool {
+        let at_path = self.path.symlink_metadata();
+        at_path.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.id)
+    }
+
+    /// Removes the file, if this user may. Whoever has opened it meanwhile notices when they lock it.
+    pub fn remove(self) {
+        // Under the lock: nobody who keeps to it can have put another file here.
+        if self.is_in_place() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the file for reading and writing, or, if it is another user's, for reading. `None` if it is removed just then.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    // std adds O_CLOEXEC. Without O_CREAT for a file that exists: Linux refuses it for another user's file in /tmp.
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.clone().write(true).create_new(true).mode(0o666).open(path) {
+        Ok(file) => {
+            // Whatever the umask, other users must be able to lock it.
+            let _ = file.set_permissions(Permissions::from_mode(0o666));
+            return Ok(Some(file));
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let file = match options.clone().write(true).open(path) {
+        Err(error) if may_be_readable(&error) => options.open(path),
+        opened => opened,
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(what_it_is(path).unwrap_or(error)),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(what_it_is(path).unwrap_or_else(|| io::Error::other("it is not a regular file")));
+    }
+    match (metadata.nlink(), metadata.len()) {
+        (0, _) => Ok(None),
+        (1, ..=FILE_MAX) => Ok(Some(file)),
+        (1, _) => Err(io::Error::other("it is too large to be a lock file")),
+        _ => Err(io::Error::other("it has another name too (a hard link)")),
+    }
+}
+
+fn may_be_readable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// What stands at the path in a lock file's place, in words.
+fn what_it_is(path: &Path) -> Option<io::Error> {
+    let kind = path.symlink_metadata().ok()?.file_type();
+    let name = if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_file() {
+        return None;
+    } else {
+        "a device"
+    };
+    Some(io::Error::other(format!("it is {name}, not a regular file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        (folder, path)
+    }
+
+    #[track_caller]
+    fn locked(path: &Path) -> LockFile {
+        match LockFile::try_lock(path).unwrap() {
+            Locking::Locked(file) => file,
+            Locking::Held(by) => panic!("held by {by}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(path: &Path) -> String {
+        LockFile::try_lock(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_and_by_name() {
+        let (folder, path) = folder();
+        let target = folder.path().join("target");
+        fs::write(&target, "precious").unwrap();
+
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(refused(&path).contains("symbolic link"));
+        fs::remove_file(&path).unwrap();
+
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &path).unwrap();
+        assert!(refused(&path).contains("symbolic link"));
+        assert!(!folder.path().join("nowhere").exists());
+        fs::remove_file(&path).unwrap();
+
+        let fifo = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(fifo.unwrap().success());
+        assert!(refused(&path).contains("FIFO"));
+        fs::remove_file(&path).unwrap();
+
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(refused(&path).contains("socket"));
+        fs::remove_file(&path).unwrap();
+
+        fs::create_dir(&path).unwrap();
+        assert!(refused(&path).contains("directory"));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_hard_link_to_another_file_is_refused_and_that_file_stays_as_it_is() {
+        let (folder, path) = folder();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+
+        assert!(refused(&path).contains("hard link"));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_large_file_is_refused_and_of_a_small_one_only_the_beginning_is_read() {
+        let (_folder, path) = folder();
+        let file = File::create(&path).unwrap();
+        file.set_len(1_500_000_000).unwrap();
+        assert!(refused(&path).contains("large"));
+        file.set_len(60_000).unwrap();
+        let holder = locked(&path);
+        assert_eq!(holder.read().len(), TEXT_MAX);
+        let Locking::Held(text) = LockFile::try_lock(&path).unwrap() else {
+            panic!("it was locked twice")
+        };
+        assert_eq!(text.len(), TEXT_MAX);
+    }
+
+    #[test]
+    fn only_a_file_that_is_created_here_is_opened_to_everybody() {
+        let (_folder, path) = folder();
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        drop(locked(&path));
+        assert_eq!(mode(), 0o666);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        drop(locked(&path));
+        assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_noticed() {
+        let (_folder, path) = folder();
+        let first = locked(&path);
+        assert!(first.is_in_place());
+        fs::remove_file(&path).unwrap();
+        assert!(!first.is_in_place());
+        let second = locked(&path);
+        assert!(second.is_in_place() && !first.is_in_place());
+        // The first one's is no longer there to be removed.
+        first.remove();
+        assert!(path.exists());
+        second.remove();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,465 @@
+//! Turns: runs for one app on one machine share one quota, so only one of them sends at a time.
+//!
+//! A turn is the kernel's lock on a small file, which dies with the process. The file says who has the turn, for those
+//! who wait, and when the last requests started, so that the next run does not add its own to theirs within the same
+//! second. It is removed when nobody needs to know that any more.
+//!
+//! # Where the file is
+//! In `/tmp`, whatever `TMPDIR` and `XDG_RUNTIME_DIR` say, because a run from cron and one from a terminal have to meet,
+//! and so have two users' runs. In another directory only if all runs are told so ([`Quota::in_directory`]). What others
+//! may have put there can cost a warning and nothing else: see the module `lock_file`.
+//!
+//! # What it is called
+//! The quota is the app's, through whatever name ZEGO is reached: the regional hosts, `zim-api.zego.im` and a domain of
+//! one's own all lead to the same app and draw on one limit. So the file is named by the app alone. What is on a
+//! loopback address is not ZEGO but a stand-in for it, one for each port; there all spellings of the address are one.
+
+mod lock_file;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Instant, sleep, sleep_until};
+use url::{Host, Url};
+
+use crate::error::Error;
+use crate::limiter::Limiter;
+use lock_file::{LockFile, Locking, TEXT_MAX};
+
+/// Where the files are, unless another directory is chosen.
+const DIRECTORY: &str = "/tmp";
+
+/// How often a waiting run looks whether it is its turn.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a run looks whether its file is still in place.
+const CHECK_EVERY: Duration = Duration::from_millis(400);
+
+/// How often at most it is said whom a run waits for.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// The most of a holder's name that is written or shown, in characters.
+const HOLDER_MAX: usize = 300;
+
+/// Starts further back than this don't matter to anyone.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How much closer together than they started the requests of two runs may arrive.
+const ON_THE_WAY: Duration = Duration::from_millis(5);
+
+/// The right to use the app's quota, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Turn {
+    quota: Quota,
+    /// `None` only while the value is dropped.
+    file: Option<LockFile>,
+    /// Who has it, in words.
+    holder: String,
+    /// The file says whose turn it is.
+    is_named: bool,
+    /// The starts written down last.
+    written: Vec<Instant>,
+    checked: Instant,
+    /// What was said of a file that is not in place any more: that it was made again, and why it can't be.
+    said: [Sayings; 2],
+}
+
+/// The place where runs of one app meet.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    path: PathBuf,
+}
+
+/// What came of trying to take the turn.
+enum Try {
+    Taken(Turn),
+    /// Who has it.
+    Held(String),
+}
+
+/// Whom a run waits for, said when it changes, but not more often than anybody wants to read.
+#[derive(Debug, Default)]
+struct Sayings {
+    last: Option<(String, Instant)>,
+}
+
+impl Sayings {
+    /// Whether `text` is to be said now.
+    fn is_due(&mut self, text: &str) -> bool {
+        let is_due = match &self.last {
+            None => true,
+            Some((said, at)) => said != text && at.elapsed() >= SAY_EVERY,
+        };
+        if is_due {
+            self.last = Some((text.to_owned(), Instant::now()));
+        }
+        is_due
+    }
+}
+
+impl Quota {
+    /// The quota of an app; `endpoint` tells ZEGO from a stand-in on a loopback address.
+    pub fn new(app_id: u32, endpoint: &Url) -> Quota {
+        let name = match loopback_port(endpoint) {
+            Some(port) => format!("zim-batch-{app_id}-loopback-{port}.lock"),
+            None => format!("zim-batch-{app_id}.lock"),
+        };
+        Quota {
+            path: Path::new(DIRECTORY).join(name),
+        }
+    }
+
+    /// The same, in another directory than `/tmp`. Runs in different directories don't meet.
+    #[must_use]
+    pub fn in_directory(self, directory: &Path) -> Quota {
+        let name = self.path.file_name().unwrap_or_default();
+        Quota {
+            path: directory.join(name),
+        }
+    }
+
+    /// Waits for the turn; `holder` says to others whose it is. Logs whom it waits for, at most once a minute.
+    ///
+    /// `None` if there is nothing here that can be locked, which is logged: then runs can't meet.
+    pub async fn take_turn(&self, holder: &str) -> Option<Turn> {
+        let mut said = Sayings::default();
+        loop {
+            match self.try_turn(holder) {
+                Ok(Try::Taken(turn)) => return Some(turn),
+                Ok(Try::Held(other)) => {
+                    if said.is_due(&other) {
+                        tracing::warn!(
+                            "waiting for {other}, which uses the same app's quota (--no-wait to give up instead)"
+                        );
+                    }
+                }
+                Err(error) => {
+                    self.warn_of(&error);
+                    return None;
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The turn, if nobody has it; `None` as for [`Quota::take_turn`].
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another run has it.
+    pub fn take_turn_now(&self, holder: &str) -> Result<Option<Turn>, Error> {
+        match self.try_turn(holder) {
+            Ok(Try::Taken(turn)) => Ok(Some(turn)),
+            Ok(Try::Held(other)) => Err(Error::Held(format!(
+                "{other} uses the same app's quota; wait for it (without --no-wait), or stop it"
+            ))),
+            Err(error) => {
+                self.warn_of(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_turn(&self, holder: &str) -> io::Result<Try> {
+        Ok(match LockFile::try_lock(&self.path)? {
+            Locking::Locked(file) => Try::Taken(Turn {
+                quota: self.clone(),
+                file: Some(file),
+                holder: cleaned(holder),
+                is_named: false,
+                written: Vec::new(),
+                checked: Instant::now(),
+                said: Default::default(),
+            }),
+            Locking::Held(text) => {
+                let other = cleaned(text.lines().next().unwrap_or_default());
+                Try::Held(if other.is_empty() {
+                    "another run".to_owned()
+                } else {
+                    other
+                })
+            }
+        })
+    }
+
+    /// Where nobody can make a file, nobody can meet.
+    fn warn_of(&self, error: &io::Error) {
+        tracing::warn!(
+            "{}: can't be used as a lock file ({error}), so other runs of this app on this machine are not noticed; \
+             together with one of them this run may exceed the app's limit. Remove what is there, or choose another \
+             directory for all runs with ZIM_LOCK_DIR",
+            self.path.display()
+        );
+    }
+}
+
+/// The port, if the endpoint is on a loopback address, however that is spelt.
+fn loopback_port(endpoint: &Url) -> Option<u16> {
+    let is_loopback = match endpoint.host()? {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => {
+            address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+    };
+    is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
+}
+
+/// One line that can be shown on a terminal, whoever wrote it.
+fn cleaned(text: &str) -> String {
+    let shown = |c: char| {
+        let is_hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if c.is_control() || is_hidden { '\u{fffd}' } else { c }
+    };
+    text.trim().chars().take(HOLDER_MAX).map(shown).collect()
+}
+
+impl Turn {
+    /// The starts of the last second that the run before has written down.
+    pub fn earlier_starts(&self) -> Vec<Instant> {
+        let text = self.file.as_ref().map(LockFile::read).unwrap_or_default();
+        let now = (Instant::now(), since_epoch());
+        text.lines()
+            .nth(1)
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .filter_map(|millis| {
+                let ago = now.1.checked_sub(Duration::from_millis(millis.parse().ok()?))?;
+                (ago < 2 * SECOND).then(|| now.0.checked_sub(ago))?
+            })
+            .collect()
+    }
+
+    /// Writes down when the last requests started. Best effort: without it only the seam between two runs is less exact.
+    pub fn write_down(&mut self, starts: &[Instant]) {
+        if self.is_named && self.written == starts {
+            return;
+        }
+        let now = (Instant::now(), since_epoch());
+        let mut text = format!("{}\n", self.holder);
+        // No more than will be read: at some hundred starts a second the oldest don't matter.
+        let room = TEXT_MAX.saturating_sub(text.len()) / 16;
+        for start in &starts[starts.len().saturating_sub(room)..] {
+            let at = now.1.saturating_sub(now.0.saturating_duration_since(*start));
+            // Writing to a String does not fail.
+            let _ = write!(text, "{} ", at.as_millis());
+        }
+        text.push('\n');
+        if let Some(file) = &self.file {
+            file.write(&text);
+        }
+        (self.is_named, self.written) = (true, starts.to_vec());
+    }
+
+    /// Looks now and then whether the file is still in place, to be called several times a second. If it was removed or
+    /// replaced, takes the turn again; while another run has it, nothing starts.
+    pub fn keep(&mut self, limiter: &Limiter) {
+        if self.checked.elapsed() < CHECK_EVERY {
+            return;
+        }
+        self.checked = Instant::now();
+        if self.file.as_ref().is_some_and(LockFile::is_in_place) {
+            return;
+        }
+        let [said_again, said_why_not] = &mut self.said;
+        match self.quota.try_turn(&self.holder) {
+            Ok(Try::Taken(mut turn)) => {
+                if said_again.is_due("") {
+                    tracing::warn!(
+                        "{}: this lock file was removed or replaced while the run was under way; it is made again",
+                        self.quota.path.display()
+                    );
+                }
+                turn.said = std::mem::take(&mut self.said);
+                limiter.count_earlier(&turn.earlier_starts());
+                turn.write_down(&limiter.recent_starts());
+                *self = turn;
+            }
+            Ok(Try::Held(other)) => {
+                limiter.pause_until(Instant::now() + 2 * CHECK_EVERY);
+                if said_why_not.is_due(&other) {
+                    tracing::warn!(
+                        "{}: this lock file was removed or replaced while the run was under way, and {other} has begun \
+                         with the same app's quota: waiting for it",
+                        self.quota.path.display()
+                    );
+                }
+            }
+            Err(error) => {
+                if said_why_not.is_due(&error.to_string()) {
+                    self.quota.warn_of(&error);
+                }
+            }
+        }
+    }
+
+    /// Ends the turn when the next run may start its first request, which is `1 / rate` seconds after the last start
+    /// here, or a second. Then nothing in the file matters any more, and it is removed.
+    pub async fn end(mut self, limiter: &Limiter) {
+        if let Some(last) = limiter.recent_starts().last() {
+            let spacing = (SECOND + ON_THE_WAY).div_f64(limiter.rate().max(1.0));
+            sleep_until(*last + spacing).await;
+        }
+        self.write_down(&[]);
+    }
+}
+
+impl Drop for Turn {
+    /// Leaves the file only if the next run has to know when requests started.
+    fn drop(&mut self) {
+        let is_needed = self.earlier_starts().iter().any(|start| start.elapsed() < SECOND);
+        if let Some(file) = self.file.take()
+            && !is_needed
+        {
+            file.remove();
+        }
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn quota(app_id: u32) -> (Quota, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("{app_id}.lock"));
+        (Quota { path }, folder)
+    }
+
+    fn turn(quota: &Quota, holder: &str) -> Turn {
+        quota.take_turn_now(holder).unwrap().expect("a lock can be had")
+    }
+
+    #[test]
+    fn a_turn_is_one_at_a_time_and_the_next_is_told_whose_it_is() {
+        let (quota, _folder) = quota(1);
+        let mut first = turn(&quota, "process 17, report a.csv");
+        first.write_down(&[]);
+        let refused = quota.take_turn_now("process 18").unwrap_err();
+        assert_eq!(refused.exit_status(), 75);
+        assert!(refused.to_string().contains("process 17, report a.csv"), "{refused}");
+        drop(first);
+        turn(&quota, "process 18");
+    }
+
+    #[test]
+    fn the_starts_of_the_last_second_are_handed_on() {
+        let (quota, _folder) = quota(2);
+        let now = Instant::now();
+        let starts = [Duration::from_millis(700), Duration::from_millis(40)].map(|ago| now.checked_sub(ago).unwrap());
+        let mut first = turn(&quota, "one");
+        first.write_down(&starts);
+        drop(first);
+        let handed_on = turn(&quota, "two").earlier_starts();
+        assert_eq!(handed_on.len(), 2);
+        for (written, read) in starts.iter().zip(&handed_on) {
+            let off = written.saturating_duration_since(*read) + read.saturating_duration_since(*written);
+            assert!(off < Duration::from_millis(3), "{off:?}");
+        }
+    }
+
+    #[test]
+    fn one_quota_for_an_app_whatever_its_endpoint_is_called_and_one_for_each_stand_in_on_loopback() {
+        let path = |app_id, endpoint: &str| Quota::new(app_id, &endpoint.parse().unwrap()).path;
+        for zego in [
+            "https://zim-api.zego.im:443/",
+            "https://ZIM-API.zego.im./",
+            "https://zim-api-fra.zego.im",
+            "https://zim.example.com:8443/path",
+        ] {
+            assert_eq!(path(1, "https://zim-api.zego.im"), path(1, zego), "{zego}");
+        }
+        assert_ne!(path(1, "https://zim-api.zego.im"), path(2, "https://zim-api.zego.im"));
+        for loopback in [
+            "http://LOCALHOST:80/",
+            "http://localhost.",
+            "http://[::1]",
+            "http://127.1:80",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert_eq!(path(1, "http://127.0.0.1"), path(1, loopback), "{loopback}");
+        }
+        assert_ne!(path(1, "http://127.0.0.1:80"), path(1, "http://127.0.0.1:81"));
+        assert_ne!(path(1, "http://127.0.0.1:443"), path(1, "https://zim-api.zego.im"));
+    }
+
+    #[test]
+    fn a_holder_s_name_is_one_harmless_line() {
+        let (quota, _folder) = quota(3);
+        let mut first = turn(&quota, "one\n1 2 3\n\u{1b}[2J");
+        first.write_down(&[]);
+        assert_eq!(first.earlier_starts(), []);
+        fs::write(&quota.path, "\u{1b}]0;owned\u{7}\u{202e}gnp\u{9b}31m\nx").unwrap();
+        let refused = quota.take_turn_now("two").unwrap_err().to_string();
+        assert!(refused.contains("owned"), "{refused}");
+        assert!(
+            !refused.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{refused:?}"
+        );
+        fs::write(&quota.path, [0xff; 100]).unwrap();
+        assert!(quota.take_turn_now("two").unwrap_err().to_string().len() < 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_who_is_renamed_all_the_time_is_named_once_a_minute() {
+        let mut said = Sayings::default();
+        let mut times = 0;
+        for number in 0..3000 {
+            times += usize::from(said.is_due(&format!("holder {number}")));
+            sleep(LOOK_EVERY).await;
+        }
+        assert_eq!(times, 10, "in ten minutes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_ends_leaves_no_file_and_leaves_room_for_the_first_request_of_the_next() {
+        let (quota, _folder) = quota(4);
+        let limiter = Limiter::new(20.0);
+        let mut first = turn(&quota, "one");
+        let _ = limiter.ready().await;
+        let started = Instant::now();
+        first.write_down(&limiter.recent_starts());
+        first.end(&limiter).await;
+        assert!(
+            started.elapsed() >= Duration::from_millis(50),
+            "{:?}",
+            started.elapsed()
+        );
+        assert!(!quota.path.exists());
+        // Nothing was sent: nothing to wait for.
+        drop(turn(&quota, "two"));
+        assert!(!quota.path.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_whose_file_was_removed_is_taken_again_or_nothing_starts() {
+        let (quota, _folder) = quota(5);
+        let limiter = Limiter::new(20.0);
+        let mut first = turn(&quota, "one");
+        fs::remove_file(&quota.path).unwrap();
+        sleep(CHECK_EVERY).await;
+        first.keep(&limiter);
+        assert!(quota.take_turn_now("two").is_err(), "it was taken again");
+
+        fs::remove_file(&quota.path).unwrap();
+        let second = turn(&quota, "two");
+        sleep(CHECK_EVERY).await;
+        for _ in 0..20 {
+            first.keep(&limiter);
+            let start = tokio::time::timeout(CHECK_EVERY, limiter.ready()).await;
+            assert!(start.is_err(), "a request started while another run has the turn");
+        }
+        drop(second);
+        first.keep(&limiter);
+        let _ = limiter.ready().await;
+        assert!(quota.take_turn_now("three").is_err(), "it was taken again");
+    }
+}
