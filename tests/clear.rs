@@ -225,3 +225,36 @@ fn a_repeated_row_is_sent_once_with_dedupe_and_each_time_without() {
         .collect();
     assert_eq!((skipped, server.requests().len()), ([4, 6].into(), 3));
 }
+
+#[test]
+fn a_limit_sends_the_first_rows_that_are_not_done_and_the_next_run_goes_on() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let rows = support::rows(10).replace("u2,cu2,0", "u2,,0");
+    let limited = desk.clear(&server, &rows).flag("--limit", "3").run();
+    limited.assert_status(3).assert_tells(&["--limit", "--resume"]);
+    limited
+        .summary()
+        .assert_counts(&[("rows", 4), ("ok", 3), ("invalid", 1), ("not_run", 0)]);
+    let call = || desk.clear(&server, &rows).arg("--resume").arg("--ignore-invalid");
+    let next = call().flag("--limit", "2").run();
+    next.assert_status(0);
+    next.summary()
+        .assert_counts(&[("rows", 6), ("ok", 2), ("already_done", 4), ("not_run", 0)]);
+    call()
+        .run()
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("ok", 4), ("already_done", 6)]);
+    assert_eq!((desk.report().len(), server.requests().len()), (10, 9));
+
+    let streamed = desk
+        .clear_with(&server.url(), "-")
+        .flag("--report", "streamed.csv")
+        .flag("--limit", "2")
+        .arg("--json");
+    let summary = streamed.open_stdin(support::rows(5)).run();
+    summary
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("rows", 2), ("ok", 2)]);
+}

@@ -206,7 +206,9 @@ fn nothing_is_drawn_where_nothing_can_be_drawn() {
         on_terminal(call().without_env("TERM"), 80),
         call().run().stderr,
     ] {
-        assert_eq!(screen, "");
+        let (first, rest) = screen.split_once('\n').expect("it says where requests go");
+        assert!(first.contains("requests go to"), "{screen}");
+        assert_eq!(rest, "");
     }
 }
 
@@ -298,7 +300,7 @@ fn a_log_file_takes_the_logs_of_all_runs_with_times_for_nobody_else_to_read() {
     let first = run("text");
     let mode = fs::metadata(desk.path("run.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    for (line, what) in first.lines().zip(["the run begins", "the run ends"]) {
+    for (line, what) in first.lines().zip(["requests go to", "the run begins", "the run ends"]) {
         let time: String = line.chars().take(24).collect();
         let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
@@ -308,7 +310,7 @@ fn a_log_file_takes_the_logs_of_all_runs_with_times_for_nobody_else_to_read() {
     let second = both
         .strip_prefix(&first)
         .expect("the first run's lines are still there");
-    assert_eq!(json_lines(second).len(), 2);
+    assert_eq!(json_lines(second).len(), 3);
     assert!(
         second.contains("127.0.0.1") && !second.contains(support::SECRET),
         "{second}"

@@ -17,12 +17,20 @@ use super::{RowsArgs, print, settings};
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
-/// `to_run`: the command that does what is checked; made from the arguments if it is not known.
-pub fn check(args: &RowsArgs, rate: f64, json: bool, to_run: Option<String>) -> Result<ExitCode, Error> {
+/// `limit`: a run sends at most so many rows. `to_run`: the command that does what is checked; made from the arguments if
+/// it is not known.
+pub fn check(
+    args: &RowsArgs,
+    rate: f64,
+    limit: Option<u64>,
+    json: bool,
+    to_run: Option<String>,
+) -> Result<ExitCode, Error> {
     args.say_if_typed();
     let selection = args.selection();
     let findings = zim_batch::rows::check::check(&args.source(), &settings::format(args), &selection)?;
     let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
+    let sent = limit.map_or(sent, |limit| limit.min(sent));
     let seconds = sent as f64 / rate;
     if json {
         print(&format!("{}\n", as_json(&findings, sent, rate, seconds)))?;

@@ -13,6 +13,7 @@ use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
+use zim_batch::report::metrics::Metrics;
 use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
@@ -28,7 +29,13 @@ use super::{ClearArgs, Logging, ProgressStyle, again, check, print, process, sig
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
         let command = command_line(std::env::args_os(), &["--dry-run"], None);
-        return check::check(&args.rows, args.pace.rate, args.output.json, Some(command));
+        return check::check(
+            &args.rows,
+            args.pace.rate,
+            args.pace.limit,
+            args.output.json,
+            Some(command),
+        );
     }
     let begun = Instant::now();
     process::start_threads()?;
@@ -36,6 +43,12 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let status_asked = signals::StatusAsked::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
+    if let Some(path) = args.output.metrics.as_deref().filter(|path| uses(&args, path)) {
+        return Err(Error::Usage(format!(
+            "--metrics {}: this file holds the rows, the report or the outside log; name another one",
+            path.display()
+        )));
+    }
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = match args.app.simulate {
@@ -52,7 +65,11 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     report::look_first(&output.report, &output.outside, output.existing)?;
 
     args.rows.say_if_typed();
-    let mut input = Input::new(source, settings::format(&args.rows), args.rows.selection());
+    let selection = Selection {
+        limit: args.pace.limit,
+        ..args.rows.selection()
+    };
+    let mut input = Input::new(source, settings::format(&args.rows), selection);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
     input.open()?;
     let is_begun = output.existing == Existing::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
@@ -89,6 +106,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     // With nothing left to send there is nothing to wait for. With --no-wait all was done that can be.
     let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
+    let metrics = args.output.metrics.as_deref();
+    let metrics = metrics.map(|path| Metrics::start(path, total)).transpose()?;
     let style = style(args.output.progress, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), total);
     let stopper = Stopper::new();
@@ -131,7 +150,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         limiter: Limiter::new(args.pace.rate),
         services,
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress)
-            .ignore_invalid(args.rows.ignore_invalid),
+            .ignore_invalid(args.rows.ignore_invalid)
+            .metrics(metrics),
         limits: settings::limits(&args.pace, max_in_flight),
         stopper: stopper.clone(),
         turn,
@@ -155,6 +175,12 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         "the run ends {}",
         summary.pace()
     );
+    let taken = summary.ok + summary.outside + summary.failed;
+    if args.pace.limit == Some(taken) && !logging.quiet {
+        print_note(&format!(
+            "{taken} rows were sent, as many as --limit allows; the rows behind them are not in the counts, and --resume goes on"
+        ));
+    }
     if let Some(snapshot) = snapshot
         && snapshot.look().is_ok()
         && snapshot.has_grown()

@@ -263,6 +263,9 @@ struct OutputArgs {
     /// How progress is shown, on stderr [default: auto, or none with -q]
     #[arg(long, value_name = "STYLE")]
     progress: Option<ProgressStyle>,
+    /// Keep a Prometheus text file, for node_exporter's textfile collector (FILE should end with .prom)
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -319,6 +322,9 @@ struct PaceArgs {
     /// Stop taking rows after this long, finish those in flight
     #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
     max_duration: Option<Duration>,
+    /// Send at most so many rows that are not done yet, then end as after the last row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// Don't wait for another run on this machine that uses the same app's quota
     #[arg(long)]
     no_wait: bool,
@@ -388,7 +394,7 @@ impl Cli {
     pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
         match self.command {
             Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
-            Command::Check(args) => check::check(&args.rows, args.rate, args.json, None),
+            Command::Check(args) => check::check(&args.rows, args.rate, None, args.json, None),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),
             Command::Completions { shell } => {

@@ -9,6 +9,7 @@
 mod forget;
 mod lock;
 pub mod lossy;
+pub mod metrics;
 mod outcomes;
 mod outside;
 mod place;
@@ -27,6 +28,7 @@ use crate::event::{Event, Outcome};
 use crate::rows::Done;
 use crate::stop::{Stop, Stopper};
 use lock::lock;
+use metrics::Metrics;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use place::{Opened, Role};
@@ -179,6 +181,7 @@ pub struct Report {
     is_simulated: bool,
     paths: (PathBuf, PathBuf),
     ignore_invalid: bool,
+    metrics: Option<Metrics>,
 }
 
 impl Report {
@@ -194,7 +197,15 @@ impl Report {
             is_simulated: files.is_simulated,
             paths,
             ignore_invalid: false,
+            metrics: None,
         }
+    }
+
+    /// Keeps these metrics too.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Option<Metrics>) -> Report {
+        self.metrics = metrics;
+        self
     }
 
     /// Whether invalid rows are no reason for an exit status of 3.
@@ -218,6 +229,9 @@ impl Report {
             other => {
                 self.tally.count(other);
                 self.progress.note(other);
+                if let Some(metrics) = &mut self.metrics {
+                    metrics.note(other);
+                }
             }
         }
     }
@@ -260,6 +274,9 @@ impl Report {
     /// if the run is on hold.
     pub fn show(&mut self, rate: f64, next_probe: Option<Instant>) {
         self.progress.show(&self.tally, rate, next_probe);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.tick(&self.tally, rate);
+        }
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
@@ -283,10 +300,14 @@ impl Report {
         }
         self.progress.end();
         let stopped = stopper.reason();
+        let metrics = self.metrics.take();
         let mut summary = self
             .tally
             .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid);
         summary.simulated = self.is_simulated;
+        if let Some(metrics) = metrics {
+            metrics.finish(&self.tally, &summary);
+        }
         summary
     }
 }

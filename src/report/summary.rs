@@ -195,6 +195,16 @@ impl Tally {
         self.already_done
     }
 
+    /// Requests that were not a row's first.
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// Answers that said "too many requests".
+    pub fn limited(&self) -> u64 {
+        self.limited
+    }
+
     /// Requests sent.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -213,7 +223,7 @@ impl Tally {
 
     /// Adds up. Rows that were never taken are `not_run`, with those that were and got no outcome.
     pub fn summary(
-        self,
+        &self,
         rows: Option<u64>,
         cap: usize,
         elapsed: Duration,

@@ -30,6 +30,9 @@ pub struct Selection {
     pub only: Option<Only>,
     /// Send a repeated (user, conversation, type) once.
     pub dedupe: bool,
+    /// Send at most this many rows that are not done yet. The input ends with the last of them: what is behind it is neither
+    /// sent nor reported nor counted, but for rows that are done already.
+    pub limit: Option<u64>,
     /// The rows that are done already.
     pub done: Done,
     /// With `dedupe`: the rows that are there more than once, if a [`Plan::survey`] has found out; then no others need
@@ -129,6 +132,8 @@ pub struct Plan {
     /// How many rows a survey has found, and how many have been given since.
     expected: Option<u64>,
     given: u64,
+    /// How many rows have been given to be sent.
+    sent: u64,
     /// Lines whose records in the report no longer stand for a row, as a survey has found.
     stale: Vec<u64>,
     has_warned: bool,
@@ -214,6 +219,7 @@ impl Plan {
             steps_read: VecDeque::new(),
             expected: None,
             given: 0,
+            sent: 0,
             stale: Vec::new(),
             has_warned: false,
         })
@@ -256,15 +262,22 @@ impl Plan {
         let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let mut outcomes = Outcomes::default();
         let mut prints = Vec::new();
-        while let Some((row, _)) = self.rows.next()? {
-            survey.rows += 1;
+        let mut seen = HashSet::new();
+        let mut sent = 0;
+        while let Some((row, is_done)) = self.rows.next()? {
             if is_wary {
                 outcomes.count(&row);
             }
-            if self.selection.dedupe
-                && let Ok((user, conv, conv_type)) = row.check()
-            {
-                prints.push(fingerprint(user, conv, conv_type.as_str()));
+            let Selection { dedupe, limit, .. } = *self.selection;
+            survey.rows += u64::from(is_done || limit.is_none_or(|limit| sent < limit));
+            let Ok((user, conv, conv_type)) = row.check() else {
+                continue;
+            };
+            let print = dedupe.then(|| fingerprint(user, conv, conv_type.as_str()));
+            prints.extend(print);
+            if limit.is_some() {
+                let is_repeated = print.is_some_and(|print| !seen.insert(print));
+                sent += u64::from(!is_done && !is_repeated);
             }
         }
         outcomes.refuse_ok(&self.rows.place)?;
@@ -278,6 +291,9 @@ impl Plan {
     }
 
     fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
+        if self.selection.limit.is_some_and(|limit| self.sent >= limit) {
+            return Ok(None);
+        }
         let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let Some((row, is_done)) = self.rows.next()? else {
             return match self.expected.take() {
@@ -315,7 +331,10 @@ impl Plan {
             _ if is_done => Step::AlreadyDone,
             Entry::Invalid(row) => Step::Invalid(row),
             Entry::Row(row) if first != row.line => Step::Skip { row, first },
-            Entry::Row(row) => Step::Send(row),
+            Entry::Row(row) => {
+                self.sent += 1;
+                Step::Send(row)
+            }
         }))
     }
 
@@ -404,6 +423,30 @@ mod tests {
     fn rows(csv: &str) -> Rows {
         let reader = Box::new(std::io::Cursor::new(csv.to_owned()));
         Rows::from_reader(reader, "input", &Format::default()).expect("there is a header")
+    }
+
+    #[test]
+    fn a_limit_counts_the_rows_that_are_sent_and_the_survey_counts_alike() {
+        let csv = "user,conv,type\na,b,0\na,b,0\na,,0\nb,c,0\nc,d,0\nd,e,0\n";
+        for (dedupe, limit, given) in [(false, 3, 4), (true, 3, 5), (false, 9, 6), (true, 1, 1)] {
+            let mut selection = Selection {
+                dedupe,
+                limit: Some(limit),
+                ..Selection::default()
+            };
+            // The last row is done already.
+            selection.done.insert(7, "d", "e", "0");
+            selection.done.seal().unwrap();
+            let plan = || Plan::new(rows(csv), "input".into(), Arc::new(selection.clone())).unwrap();
+            let steps: Vec<Step> = plan().map(Result::unwrap).collect();
+            let done = |steps: &[Step]| steps.iter().filter(|step| **step == Step::AlreadyDone).count();
+            assert_eq!(steps.len() - done(&steps), given.min(5), "{dedupe} {limit}");
+            assert_eq!(
+                plan().survey().unwrap().rows,
+                given.min(5) as u64 + 1,
+                "{dedupe} {limit}"
+            );
+        }
     }
 
     #[test]

@@ -48,17 +48,21 @@ struct Start<'a, S> {
     is_retry: bool,
     /// When the limiter has let it through.
     granted: Mutex<Option<Instant>>,
-    has_started: AtomicBool,
+    has_passed: AtomicBool,
 }
 
 impl<S: Send + Sync> Gate for Start<'_, S> {
     async fn pass(&self) {
+        if self.lane.shared.stopper.is_asked() {
+            pending().await
+        }
         let granted = self.permit.start().await;
         *self.granted() = Some(granted);
+        // From now on the request may leave at any moment.
+        self.has_passed.store(true, Ordering::Relaxed);
     }
 
     fn started(&self, at: Instant) {
-        self.has_started.store(true, Ordering::Relaxed);
         let is_retry = self.is_retry;
         if let Some(granted) = self.granted().take() {
             self.permit.started(granted, at);
@@ -72,18 +76,18 @@ impl<S> Start<'_, S> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Completes when the attempt is to be given up: what has started is finished, unless the stop is at once.
+    /// Completes when the attempt is to be given up: what has passed is finished, unless the stop is at once.
     async fn given_up(&self) {
         let stopper = &self.lane.shared.stopper;
-        let not_started = async {
+        let not_passed = async {
             stopper.asked().await;
-            if self.has_started.load(Ordering::Relaxed) {
+            if self.has_passed.load(Ordering::Relaxed) {
                 pending().await
             }
         };
         tokio::select! {
             () = stopper.asked_at_once() => {}
-            () = not_started => {}
+            () = not_passed => {}
         }
     }
 }
@@ -111,7 +115,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
             permit: &permit,
             is_retry: tries.sent > 0,
             granted: Mutex::default(),
-            has_started: AtomicBool::new(false),
+            has_passed: AtomicBool::new(false),
         };
         let attempt = tokio::select! {
             biased;

@@ -50,7 +50,8 @@ fn zeros_behind_gzip_and_a_last_ctrl_z_are_nothing() {
             .assert_counts(&[("rows", 1), ("ok", 1)]);
         let call = desk.clear_with(&server.url(), "-").flag("--report", "two.csv");
         let outcome = call.stdin(bytes).run();
-        assert_eq!(outcome.assert_status(0).stderr, "", "nothing is cut off");
+        outcome.assert_status(0);
+        assert!(!outcome.stderr.contains("cut off"), "{}", outcome.stderr);
     }
     let (desk, server) = (Desk::new(), kind_server());
     let outcome = desk.clear(&server, format!("{text}\x1a\nc,d,0\n")).run();

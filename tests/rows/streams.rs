@@ -20,8 +20,10 @@ fn a_stream_that_ends_within_a_row_leaves_no_record_of_it() {
         outcome
             .assert_status(4)
             .assert_tells(&["standard input, line 3", "--resume"]);
-        outcome.summary().assert_counts(&[("ok", 1), ("invalid", 0)]);
-        assert_eq!(desk.report().len(), 1, "{cut}");
+        // The row before may have been sent already, or not.
+        let summary = outcome.summary();
+        summary.assert_counts(&[("invalid", 0), ("failed", 0), ("rows", 1)]);
+        assert_eq!(summary.count("ok") + summary.count("not_run"), 1, "{cut}");
         let check = desk.zim_batch(["check", "-"]).stdin(csv).run();
         check.assert_status(4).assert_says(&["standard input, line 3"]);
 
@@ -51,7 +53,8 @@ fn a_stream_whose_last_row_is_whole_but_for_its_line_end_is_sent_with_a_warning(
 
     // In a file it is the rule.
     let outcome = desk.clear(&server, csv).arg("--overwrite").run();
-    assert_eq!(outcome.assert_status(0).stderr, "");
+    outcome.assert_status(0);
+    assert!(!outcome.stderr.contains("line end"), "{}", outcome.stderr);
     desk.clear(&server, "user,conv,type\nu2,c2")
         .arg("--overwrite")
         .run()

@@ -1,0 +1,260 @@
+//! The run as Prometheus metrics, in a text file for node_exporter's textfile collector.
+//!
+//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` beside it, which is
+//! then renamed over it. What can't be written costs the metrics, never the run.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use tokio::time::Instant;
+
+use super::summary::{Summary, Tally};
+use crate::error::Error;
+use crate::event::{Event, Outcome};
+
+/// How often the file is written.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The bounds of the histogram of latencies, in seconds.
+const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+const EXIT_STATUS: &str = "zim_batch_last_exit_status";
+
+/// The metrics of a run and the file they are written to.
+pub struct Metrics {
+    path: PathBuf,
+    /// How many rows there are, if that is known.
+    total: Option<u64>,
+    registry: Registry,
+    rows: IntCounterVec,
+    already_done: IntGauge,
+    rows_left: IntGauge,
+    requests: IntCounter,
+    retries: IntCounter,
+    limited: IntCounter,
+    latency: Histogram,
+    on_hold: IntGauge,
+    running: IntGauge,
+    target_rate: Gauge,
+    rate: Gauge,
+    updated_at: Gauge,
+    exit_status: IntGauge,
+    /// When the file was written last, and how many requests there had been.
+    written: (Instant, u64),
+    writing: Option<JoinHandle<io::Result<()>>>,
+    has_warned: bool,
+}
+
+impl Metrics {
+    /// Writes the file for the first time. `total` is how many rows there are, if that is known.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the file can't be written.
+    pub fn start(path: &Path, total: Option<u64>) -> Result<Metrics, Error> {
+        let before = fs::read_to_string(path).unwrap_or_default();
+        let mut metrics =
+            Metrics::new(path, total).map_err(|error| Error::Unexpected(format!("no metrics can be made: {error}")))?;
+        let last = before
+            .lines()
+            .find_map(|line| line.strip_prefix(EXIT_STATUS)?.trim().parse().ok());
+        match last {
+            Some(status) => metrics.exit_status.set(status),
+            // There was no run before.
+            None => metrics.exit_status.set(0),
+        }
+        metrics.running.set(1);
+        let text = metrics.text();
+        write(path, &text).map_err(|error| {
+            Error::Usage(format!(
+                "--metrics {}: can't be written: {error}; name a file in a directory that this user may write to",
+                path.display()
+            ))
+        })?;
+        Ok(metrics)
+    }
+
+    fn new(path: &Path, total: Option<u64>) -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let int_gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let rows = IntCounterVec::new(
+            Opts::new("zim_batch_rows_total", "Rows that this run has recorded, by outcome."),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(rows.clone()))?;
+        for outcome in Outcome::ALL {
+            rows.with_label_values(&[outcome.as_str()]);
+        }
+        let latency = Histogram::with_opts(
+            HistogramOpts::new(
+                "zim_batch_request_duration_seconds",
+                "From the start of a request to its whole answer, or until it was certain that there is none.",
+            )
+            .buckets(BOUNDS.to_vec()),
+        )?;
+        registry.register(Box::new(latency.clone()))?;
+        let started_at = gauge("zim_batch_start_time_seconds", "When this run began, since the epoch.")?;
+        started_at.set(since_epoch());
+        let metrics = Metrics {
+            path: path.to_owned(),
+            total,
+            rows,
+            already_done: int_gauge("zim_batch_rows_already_done", "Rows that an earlier run had recorded.")?,
+            rows_left: int_gauge(
+                "zim_batch_rows_left",
+                "Rows without a record; -1 if it is not known how many rows there are.",
+            )?,
+            requests: counter("zim_batch_requests_total", "Requests sent, retries included.")?,
+            retries: counter("zim_batch_retries_total", "Requests that were not a row's first.")?,
+            limited: counter("zim_batch_limited_total", "Answers that said: too many requests.")?,
+            latency,
+            on_hold: int_gauge(
+                "zim_batch_on_hold",
+                "1 while the service can't be reached and only probes are sent.",
+            )?,
+            running: int_gauge("zim_batch_running", "1 while a run is under way.")?,
+            target_rate: gauge(
+                "zim_batch_target_requests_per_second",
+                "The rate aimed at: the cap, or less after limited answers.",
+            )?,
+            rate: gauge("zim_batch_requests_per_second", "The rate since the last update.")?,
+            updated_at: gauge(
+                "zim_batch_last_update_time_seconds",
+                "When this was written, since the epoch.",
+            )?,
+            exit_status: int_gauge(
+                EXIT_STATUS,
+                "Exit status of the last run that has ended; 0 before the first.",
+            )?,
+            registry,
+            written: (Instant::now(), 0),
+            writing: None,
+            has_warned: false,
+        };
+        Ok(metrics)
+    }
+
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::Answered {
+                latency: Some(latency), ..
+            } => self.latency.observe(latency.as_secs_f64()),
+            Event::Held { .. } => self.on_hold.set(1),
+            Event::Released => self.on_hold.set(0),
+            _ => {}
+        }
+    }
+
+    /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow. `rate` is aimed at.
+    pub(super) fn tick(&mut self, tally: &Tally, rate: f64) {
+        if self.written.0.elapsed() < EVERY || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
+            self.warn(&error);
+        }
+        self.count(tally, rate);
+        let (path, text) = (self.path.clone(), self.text());
+        let writing = std::thread::Builder::new()
+            .name("metrics".into())
+            .spawn(move || write(&path, &text));
+        match writing {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.warn(&error),
+        }
+    }
+
+    /// Writes the file for the last time.
+    pub(super) fn finish(mut self, tally: &Tally, summary: &Summary) {
+        self.count(tally, 0.0);
+        self.running.set(0);
+        self.on_hold.set(0);
+        self.exit_status.set(summary.exit.into());
+        // One that is being written now must not come later.
+        let _ = self.writing.take().map(JoinHandle::join);
+        let text = self.text();
+        if let Err(error) = write(&self.path, &text) {
+            self.warn(&error);
+        }
+    }
+
+    fn count(&mut self, tally: &Tally, target_rate: f64) {
+        let up_to = |counter: &IntCounter, value: u64| counter.inc_by(value.saturating_sub(counter.get()));
+        for outcome in Outcome::ALL {
+            up_to(
+                &self.rows.with_label_values(&[outcome.as_str()]),
+                tally.outcome(outcome),
+            );
+        }
+        up_to(&self.requests, tally.requests());
+        up_to(&self.retries, tally.retries());
+        up_to(&self.limited, tally.limited());
+        self.already_done.set(signed(tally.already_done()));
+        let left = self.total.map(|total| total.saturating_sub(tally.done()));
+        self.rows_left.set(left.map_or(-1, signed));
+        self.target_rate.set(target_rate);
+        let (at, requests) = self.written;
+        let seconds = at.elapsed().as_secs_f64().max(0.001);
+        self.rate
+            .set(tally.requests().saturating_sub(requests) as f64 / seconds);
+        self.written = (Instant::now(), tally.requests());
+    }
+
+    fn text(&mut self) -> String {
+        self.updated_at.set(since_epoch());
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            self.warn(&io::Error::other(error));
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn warn(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(
+                "--metrics {}: can't be written: {error}; the run goes on, and this is said once",
+                self.path.display()
+            );
+        }
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn since_epoch() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+/// Whoever reads the file sees the whole text, or that of before. The collector reads `*.prom` only.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
