@@ -1,5 +1,6 @@
 //! `zim-batch clear`: the job.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
+use zim_batch::report::page;
 use zim_batch::report::progress::{Progress, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
@@ -32,6 +34,10 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     signals::outlive_file_size_limit();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
+    if let Some(html) = &args.output.html {
+        let others = [&output.report, &output.outside, &args.rows.rows];
+        page::check_target(html, others.map(PathBuf::as_path))?;
+    }
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = (!args.app.simulate).then(|| Quota::new(app.app_id, &app.endpoint));
@@ -116,6 +122,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
             let command = command_line(std::env::args_os(), &["--overwrite"], Some("--resume"));
             print_error(&format!("to go on where this run ended: {command}"));
         }
+    }
+    if let Some(html) = &args.output.html {
+        super::report::write_page_after_run(&output.report, &args.rows.rows, summary.not_run, html);
     }
     tell(&summary, args.output.json, logging.quiet)
 }

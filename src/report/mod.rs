@@ -3,9 +3,13 @@
 //! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
 //! [`Report::commit`], which writes them first and moves the counts and the bar afterwards.
 
+pub mod analysis;
+mod holder;
 mod outcomes;
+pub mod page;
 pub mod progress;
 mod resume;
+pub mod show;
 pub mod summary;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -17,6 +21,7 @@ use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::rows::Done;
 use crate::stop::Stopper;
+pub use holder::holder;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use progress::Progress;

@@ -346,13 +346,13 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A number with a space between thousands, as tables show it.
+/// A number with a comma between thousands, as tables show it.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            let _ = grouped.write_char(' ');
+            let _ = grouped.write_char(',');
         }
         grouped.push(digit);
     }

@@ -71,6 +71,11 @@ impl<'a> Record<'a> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }
 
+    /// How many bytes it takes in the input, with its line end.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// A line with nothing but blanks on it; not even quotes, which are not in the fields.
     pub fn is_blank(&self) -> bool {
         let is_bare = self.bytes <= self.fields.len() as u64 + 1;
