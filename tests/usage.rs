@@ -4,7 +4,7 @@ mod support;
 
 use support::{Desk, Server, kind_server, rows};
 
-const COMMANDS: [&str; 6] = ["clear", "check", "simulate", "codes", "completions", "man"];
+const COMMANDS: [&str; 7] = ["clear", "check", "report", "simulate", "codes", "completions", "man"];
 
 #[test]
 fn the_version_is_name_and_number() {

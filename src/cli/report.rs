@@ -325,7 +325,7 @@ impl fmt::Display for Found {
         if !self.next.is_empty() {
             writeln!(
                 f,
-                "\nnext{}",
+                "\nWhat to do{}",
                 if self.progress.is_some() {
                     ", when the run has ended"
                 } else {
@@ -346,11 +346,7 @@ impl fmt::Display for Found {
 impl Found {
     fn fmt_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let analysis = &self.analysis;
-        let (rows, ok) = match analysis.kind {
-            Kind::List => ("users", "listed"),
-            _ => ("rows", ""),
-        };
-        writeln!(f, "{rows:<15}{:>12}", grouped(analysis.rows))?;
+        writeln!(f, "{:<15}{:>12}", analysis.kind.noun(), grouped(analysis.rows))?;
         let mut line = |name: &str, number: u64, note: &str| match number {
             0 => Ok(()),
             number => writeln!(
@@ -359,7 +355,7 @@ impl Found {
                 format!("  {name:<13}{:>12}  {note}", grouped(number)).trim_end()
             ),
         };
-        line("ok", analysis.outcome(Outcome::Ok), ok)?;
+        line("ok", analysis.outcome(Outcome::Ok), "")?;
         line(
             "outside",
             analysis.outcome(Outcome::Outside),
@@ -577,14 +573,14 @@ fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep
         let not_run = found.not_run.filter(|&rows| rows > 0 && found.progress.is_none());
         if let Some(not_run) = not_run {
             step(
-                format!("send the {} that have no record yet", rows_of(not_run)),
+                format!("Send the {} that have no record yet", rows_of(not_run, "")),
                 resume(),
             );
         }
         match analysis.outcome(Outcome::Failed) {
             0 => {}
             failed => step(
-                format!("send the {} that failed once more", rows_of(failed)),
+                format!("Send the {} once more", rows_of(failed, "failed ")),
                 again(Outcome::Failed, "retry"),
             ),
         }
@@ -592,8 +588,8 @@ fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep
             0 => {}
             outside => step(
                 format!(
-                    "send the {} that are outside, after ZEGO has raised the limit",
-                    rows_of(outside)
+                    "Send the {} once more, after ZEGO has raised the limit",
+                    rows_of(outside, "outside ")
                 ),
                 again(Outcome::Outside, "second"),
             ),
@@ -601,10 +597,7 @@ fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep
         match analysis.outcome(Outcome::Invalid) {
             0 => {}
             invalid => step(
-                format!(
-                    "correct the {} that are invalid in the input, then resume",
-                    rows_of(invalid)
-                ),
+                format!("Correct the {} in the input, then resume", rows_of(invalid, "invalid ")),
                 resume(),
             ),
         }
@@ -612,10 +605,10 @@ fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep
     steps
 }
 
-fn rows_of(count: u64) -> String {
+fn rows_of(count: u64, which: &str) -> String {
     match count {
-        1 => "1 row".into(),
-        more => format!("{} rows", grouped(more)),
+        1 => format!("1 {which}row"),
+        more => format!("{} {which}rows", grouped(more)),
     }
 }
 

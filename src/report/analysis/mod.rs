@@ -355,6 +355,14 @@ struct Places {
 }
 
 impl Kind {
+    /// What its records are of: `rows` or `users`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Clear => "rows",
+            Kind::List => "users",
+        }
+    }
+
     fn places(self) -> Places {
         let outcome = match self {
             Kind::Clear => 4,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
 use super::super::analysis::{Spans, Timeline};
@@ -113,47 +114,56 @@ impl Axis {
             .copied()
             .find(|step| active / (step * 1000) < labels as i64)
             .unwrap_or(3650 * DAY);
-        let mut times: Vec<i64> = Vec::new();
+        // With those that are the first of their piece: after a pause, the time is of most use.
+        let mut times: Vec<(i64, bool)> = Vec::new();
         for &(start, end) in pieces {
             let offset = i64::from(
                 timestamp(start)
-                    .to_zoned_datetime(jiff::tz::TimeZone::system())
+                    .to_zoned_datetime(TimeZone::system())
                     .offset()
                     .seconds(),
             );
             let local = start.div_euclid(1000) + offset;
             let first = (local.div_euclid(step) * step - offset) * 1000;
-            times.extend(
-                (0..)
-                    .map(|number| first + number * step * 1000)
-                    .skip_while(|&time| time < start)
-                    .take_while(|&time| time <= end),
-            );
+            let within = (0..)
+                .map(|number| first + number * step * 1000)
+                .skip_while(|&time| time < start)
+                .take_while(|&time| time <= end);
+            times.extend(within.enumerate().map(|(index, time)| (time, index == 0)));
         }
         if times.is_empty() {
-            times.extend(pieces.iter().map(|(start, _)| *start));
+            times.extend(pieces.iter().map(|(start, _)| (*start, true)));
         }
         let far_enough = 0.9 / labels as f64;
         let date = |time| formatted(time, "%e %b");
         let spans_days = date(pieces[0].0) != date(pieces[pieces.len() - 1].1);
-        let clock = if times.iter().all(|time| time % 60_000 == 0) {
+        let clock = if times.iter().all(|(time, _)| time % 60_000 == 0) {
             "%H:%M"
         } else {
             "%H:%M:%S"
         };
+        let mut kept: Vec<(i64, bool, f64)> = Vec::new();
+        for (time, is_first) in times {
+            let place = self.place(time as f64);
+            while is_first && kept.last().is_some_and(|last| !last.1 && place - last.2 < far_enough) {
+                kept.pop();
+            }
+            if kept.last().is_none_or(|last| place - last.2 >= far_enough) && place < 1.0 - far_enough / 3.0 {
+                kept.push((time, is_first, place));
+            }
+        }
         let mut ticks: Vec<(f64, String)> = Vec::new();
         let (mut free_from, mut last_date) = (0.0, String::new());
-        for time in times {
-            let place = self.place(time as f64);
-            if place < free_from || place > 1.0 - far_enough / 3.0 {
-                continue;
-            }
+        for (time, _, place) in kept {
             let date = date(time);
             let label = match (step >= DAY, spans_days && date != last_date) {
                 (true, _) => date.clone(),
                 (false, true) => format!("{date} {}", formatted(time, clock)),
                 (false, false) => formatted(time, clock),
             };
+            if place < free_from {
+                continue;
+            }
             free_from = place + far_enough * if label.len() > 8 { 1.3 } else { 1.0 };
             last_date = date;
             ticks.push((time as f64, label.trim_start().to_owned()));

@@ -1,10 +1,12 @@
 //! Which charts a page has, and what is on them.
 
-use super::super::analysis::{Analysis, Timeline};
+use super::super::analysis::{Analysis, Kind, Timeline};
 use super::super::show::{duration, formatted};
 use super::super::summary::grouped;
 use super::axis::{Axis, round_step};
-use super::plot::{BLUE, DrawError, FAILED, INVALID, Ink, LIGHT_BLUE, Mark, OK, OUTSIDE, Plot, Reading, SKIPPED};
+use super::plot::{
+    BLUE, DrawError, FAILED, INVALID, Ink, LIGHT_BLUE, MAGENTA, Mark, OK, OUTSIDE, Plot, Reading, SKIPPED, TEAL,
+};
 use crate::event::Outcome;
 
 /// The sizes of a chart: on a wide screen or paper, and on a phone.
@@ -16,6 +18,9 @@ const NARROW_BUCKETS: usize = 70;
 
 /// The most bars of the histogram.
 const BARS: u64 = 40;
+
+/// Ten steps of about equal ratio between a power of ten and the next (Renard's series, as engineers round it).
+const PREFERRED: [f64; 10] = [1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0];
 
 /// From this ratio of the longest latency to the shortest on, an axis is logarithmic.
 const LOG_FROM: f64 = 30.0;
@@ -97,6 +102,10 @@ const STACKED: [Outcome; 5] = [
 ];
 
 impl Charts<'_> {
+    fn noun(&self) -> &'static str {
+        self.analysis.kind.noun()
+    }
+
     fn timeline(&self, is_wide: bool) -> &Timeline {
         if is_wide { &self.wide } else { &self.narrow }
     }
@@ -146,12 +155,12 @@ impl Charts<'_> {
             self.plot(
                 is_wide,
                 Axis::up_to(100.0, true, |value| format!("{value}%")),
-                "% of rows",
+                &format!("% of {}", self.noun()),
             )
         } else {
             let top = timeline.iter().map(|(_, bucket)| height(&bucket.counts)).max();
             let axis = Axis::up_to(top.unwrap_or_default() as f64, true, |value| grouped(value as u64));
-            self.plot(is_wide, axis, &format!("rows in {}", duration(width)))
+            self.plot(is_wide, axis, &format!("{} in {}", self.noun(), duration(width)))
         };
         for (start, bucket) in timeline.iter() {
             let all = height(&bucket.counts);
@@ -161,7 +170,7 @@ impl Charts<'_> {
             let x = (start as f64, (start + width) as f64);
             let scale = if in_percent { 100.0 / all as f64 } else { 1.0 };
             let mut below = 0;
-            let mut text = format!("{}: {} rows", moment(start, width), grouped(bucket.rows()));
+            let mut text = format!("{}: {} {}", moment(start, width), grouped(bucket.rows()), self.noun());
             for &outcome in outcomes {
                 let rows = bucket.counts[outcome as usize];
                 if rows > 0 {
@@ -202,7 +211,7 @@ impl Charts<'_> {
             .into_iter()
             .filter(|&outcome| self.analysis.outcome(outcome) > 0)
             .map(|outcome| format!("{outcome} {}", percent(self.analysis.outcome(outcome) as f64 / rows)));
-        let caption = format!("Of all rows: {}.", shares.collect::<Vec<_>>().join(", "));
+        let caption = format!("Of all {}: {}.", self.noun(), shares.collect::<Vec<_>>().join(", "));
         Figure::new("Outcomes over time", caption, self.legend(&STACKED), |is_wide| {
             self.stacked(is_wide, &STACKED, true)
         })
@@ -219,36 +228,30 @@ impl Charts<'_> {
         let first = with_some().next().map_or(peak, |(start, _)| start);
         let last = with_some().last().map_or(peak, |(start, _)| start);
         let caption = format!(
-            "From {} to {}; most of them in {}: {}.",
-            moment(first, 1000),
-            moment(last + width, 1000),
+            "From {} to {}; most of them from {} on: {} in {}.",
+            moment(first, width),
+            moment(last + width, width),
             moment(peak, width),
-            grouped(of(&most.counts))
+            grouped(of(&most.counts)),
+            duration(width)
         );
-        let figure = Figure::new("Rows that were not cleared", caption, self.legend(bad), |is_wide| {
+        let title = match self.analysis.kind {
+            Kind::Clear => "Rows that were not cleared",
+            Kind::List => "Users that were not listed",
+        };
+        let figure = Figure::new(title, caption, self.legend(bad), |is_wide| {
             self.stacked(is_wide, bad, false)
         });
         figure.map(Some)
     }
 
     fn rate(&self) -> Result<Figure, DrawError> {
-        let rates = |timeline: &Timeline| -> Vec<(i64, f64)> {
-            let width = timeline.width();
-            let covered = |start: i64| {
-                let overlap = |(from, to): (i64, i64)| (to.min(start + width) - from.max(start)).max(0);
-                let covered: i64 = self.analysis.spans.iter().map(overlap).sum();
-                covered.max(1000)
-            };
-            let rate = |rows: u64, start| rows as f64 * 1000.0 / covered(start) as f64;
-            timeline
-                .iter()
-                .map(|(start, bucket)| (start, rate(bucket.rows(), start)))
-                .collect()
-        };
+        let rates = |timeline: &Timeline| rates(self.analysis, timeline);
+        let noun = self.noun();
         let highest = rates(&self.wide).into_iter().map(|(_, rate)| rate).fold(0.0, f64::max);
         let caption = match self.analysis.rate() {
             Some(rate) => format!(
-                "On average {} rows/s without the pauses, at most {} rows/s over {}.",
+                "On average {} {noun}/s without the pauses, at most {} {noun}/s over {}.",
                 number(rate),
                 number(highest),
                 duration(self.wide.width())
@@ -256,11 +259,15 @@ impl Charts<'_> {
             None => "Too few records to tell a rate.".to_owned(),
         };
         let legend = self.pause_legend().into_iter().collect();
-        Figure::new("Rows per second", caption, legend, |is_wide| {
+        let title = match self.analysis.kind {
+            Kind::Clear => "Rows per second",
+            Kind::List => "Users per second",
+        };
+        Figure::new(title, caption, legend, |is_wide| {
             let timeline = self.timeline(is_wide);
             let rates = rates(timeline);
             let top = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-            let mut plot = self.plot(is_wide, Axis::up_to(top, false, number), "rows/s");
+            let mut plot = self.plot(is_wide, Axis::up_to(top, false, number), &format!("{}/s", self.noun()));
             for (start, rate) in rates {
                 let x = (start as f64, (start + timeline.width()) as f64);
                 plot.marks.push(Mark::Bar {
@@ -270,7 +277,12 @@ impl Charts<'_> {
                 });
                 plot.readings.push(Reading {
                     x,
-                    text: format!("{}: {} rows/s", moment(start, timeline.width()), number(rate)),
+                    text: format!(
+                        "{}: {} {}/s",
+                        moment(start, timeline.width()),
+                        number(rate),
+                        self.noun()
+                    ),
                 });
             }
             plot
@@ -279,13 +291,13 @@ impl Charts<'_> {
 
     fn latency(&self) -> Result<Figure, DrawError> {
         const QUANTILES: [(f64, Ink, &str); 3] = [
-            (0.99, FAILED, "99 %"),
-            (0.9, OUTSIDE, "90 %"),
+            (0.99, MAGENTA, "99 %"),
+            (0.9, TEAL, "90 %"),
             (0.5, BLUE, "half (median)"),
         ];
         let latency = self.analysis.latency_ms();
         let caption = format!(
-            "Half of the rows' last attempts took at most {} ms, 90 % at most {} ms, 99 % at most {} ms; the longest {} ms.",
+            "Half of the last attempts took at most {} ms, 90 % at most {} ms, 99 % at most {} ms; the longest {} ms.",
             grouped(latency.p50 as u64),
             grouped(latency.p90 as u64),
             grouped(latency.p99 as u64),
@@ -338,6 +350,33 @@ impl Charts<'_> {
             plot
         })
     }
+}
+
+/// Rows per second in each bucket. Where a bucket is hardly covered by records, as the first and the last of a run may
+/// be, its rate is that of it and its neighbor.
+fn rates(analysis: &Analysis, timeline: &Timeline) -> Vec<(i64, f64)> {
+    let width = timeline.width();
+    let covered = |start: i64| {
+        let overlap = |(from, to): (i64, i64)| (to.min(start + width) - from.max(start)).max(0);
+        analysis.spans.iter().map(overlap).sum::<i64>()
+    };
+    let buckets: Vec<(i64, u64, i64)> = timeline
+        .iter()
+        .map(|(start, bucket)| (start, bucket.rows(), covered(start)))
+        .collect();
+    let with_neighbor = |index: usize| {
+        let (start, rows, covered) = buckets[index];
+        let neighbor = [index.checked_sub(1), Some(index + 1)]
+            .into_iter()
+            .filter_map(|index| buckets.get(index?))
+            .find(|(other, ..)| (other - start).abs() == width);
+        match neighbor {
+            Some((_, more, longer)) if covered < width / 4 => (start, rows + more, covered + longer),
+            _ => (start, rows, covered),
+        }
+    };
+    let rate = |(start, rows, covered): (i64, u64, i64)| (start, rows as f64 * 1000.0 / covered.max(1000) as f64);
+    (0..buckets.len()).map(|index| rate(with_neighbor(index))).collect()
 }
 
 /// An axis of latencies: logarithmic where they differ much.
@@ -393,7 +432,7 @@ fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
     let most = bars.iter().enumerate().max_by_key(|(_, rows)| **rows);
     let caption = most.map_or_else(String::new, |(index, rows)| {
         format!(
-            "Most often it was {}: {} of {} rows. Marked are the median and the 99th percentile.",
+            "Most often it was {}: {} of {}. Marked are the median and the 99th percentile.",
             between(edges[index], edges[index + 1]),
             grouped(*rows),
             grouped(found.len())
@@ -417,7 +456,7 @@ fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
             ),
             y: Axis::up_to(top as f64, true, |value| grouped(value as u64)),
             x_name: "latency (ms)".into(),
-            y_name: "rows".into(),
+            y_name: "attempts".into(),
             marks: Vec::new(),
             readings: Vec::new(),
         };
@@ -432,18 +471,23 @@ fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
             plot.readings.push(Reading {
                 x,
                 text: format!(
-                    "{}: {} rows ({share})",
+                    "{}: {} ({share})",
                     between(edges[index], edges[index + 1]),
                     grouped(rows)
                 ),
             });
         }
-        for (value, label) in [(latency.p50, "50 %"), (latency.p99, "99 %")] {
-            plot.marks.push(Mark::Rule {
-                x: place(value + 0.5),
-                label: label.into(),
-            });
-        }
+        let [median, p99] = [latency.p50, latency.p99].map(|value| place(value + 0.5));
+        // Labels next to each other would cover each other.
+        let rules = match p99 - median > bars.len() as f64 * 0.12 {
+            true => vec![(median, "50 %"), (p99, "99 %")],
+            false => vec![(median, ""), (p99, "50 %, 99 %")],
+        };
+        plot.marks.extend(
+            rules
+                .into_iter()
+                .map(|(x, label)| Mark::Rule { x, label: label.into() }),
+        );
         plot
     })
 }
@@ -459,13 +503,18 @@ fn edges(lowest: u64, highest: u64) -> Vec<u64> {
             .collect();
     }
     let mut edges = Vec::new();
-    let mut exponent = (lowest.max(1) as f64).log10().floor() as i32 * 10;
-    while edges.last().is_none_or(|&last| last <= highest) {
-        let edge = 10_f64.powf(f64::from(exponent) / 10.0).round() as u64;
-        exponent += 1;
-        if edges.last() != Some(&edge) {
-            edges.push(edge);
+    let mut power = 10_f64.powf((lowest.max(1) as f64).log10().floor());
+    'all: loop {
+        for factor in PREFERRED {
+            let edge = (factor * power).round() as u64;
+            if edges.last() != Some(&edge) {
+                edges.push(edge);
+            }
+            if edge > highest {
+                break 'all;
+            }
         }
+        power *= 10.0;
     }
     if lowest == 0 {
         edges.insert(0, 0);
@@ -494,11 +543,12 @@ fn moment(time: i64, width: i64) -> String {
 
 /// A pause in a narrow band.
 fn short(milliseconds: i64) -> String {
+    let rounded = |unit: i64| grouped(((milliseconds + unit / 2) / unit).cast_unsigned());
     match milliseconds / 1000 {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7200 => format!("{}m", seconds / 60),
-        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", grouped((seconds / 86_400).cast_unsigned())),
+        0..120 => rounded(1000) + "s",
+        120..7200 => rounded(60_000) + "m",
+        7200..172_800 => rounded(3_600_000) + "h",
+        _ => rounded(86_400_000) + "d",
     }
 }
 

@@ -31,7 +31,7 @@ const MARK: &str = "<!doctype html>\n<!-- zim-batch report -->";
 /// The most of each that a page lists, so that no report makes it large.
 const CODES: usize = 100;
 const REASONS: usize = 40;
-const LINES: usize = 50;
+const LINES: usize = 200;
 const USERS: usize = 50;
 const PAUSES: usize = 50;
 
@@ -273,9 +273,10 @@ fn headline(page: &Page) -> (Mood, String) {
     let analysis = page.analysis;
     let [outside, failed, invalid] =
         [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
-    let (noun, done) = match analysis.kind {
-        Kind::List => ("users", "listed"),
-        Kind::Clear => ("rows", "cleared"),
+    let noun = analysis.kind.noun();
+    let done = match analysis.kind {
+        Kind::List => "listed",
+        Kind::Clear => "cleared",
     };
     let all = analysis.rows;
     let mut parts = Vec::new();
@@ -291,10 +292,16 @@ fn headline(page: &Page) -> (Mood, String) {
     if let Some(not_run) = page.not_run.filter(|&rows| rows > 0 && page.progress.is_none()) {
         parts.push(format!("{} have no record yet", grouped(not_run)));
     }
-    let of_all = format!("Of {} {noun}, {}", grouped(all), parts.join(", "));
+    let of_all = match parts.len() {
+        1 if all > 1 && [failed, invalid, outside].contains(&all) => {
+            format!("All {noun}: {}", parts[0])
+        }
+        _ => format!("Of {} {noun}, {}", grouped(all), parts.join(", ")),
+    };
     match (all, parts.is_empty()) {
         _ if page.progress.is_some() && parts.is_empty() => (Mood::Quiet, "Under way, and all is well so far".into()),
         (0, true) => (Mood::Quiet, format!("There are no {noun} in this report yet")),
+        (1, true) => (Mood::Good, format!("The only {} is {done}", noun.trim_end_matches('s'))),
         (_, true) => (Mood::Good, format!("All {} {noun} are {done}", grouped(all))),
         _ if failed > 0 || invalid > 0 => (Mood::Bad, of_all),
         _ => (Mood::Warn, of_all),
@@ -351,17 +358,13 @@ fn facts(page: &Page) -> Vec<String> {
 
 fn tiles(page: &Page) -> Vec<Tile> {
     let analysis = page.analysis;
-    let rows = match analysis.kind {
-        Kind::List => "users",
-        Kind::Clear => "rows",
-    };
     let tile = |name, value: String, note: &str, class| Tile {
         name,
         value,
         note: note.to_owned(),
         class,
     };
-    let mut tiles = vec![tile(rows, grouped(analysis.rows), "", "")];
+    let mut tiles = vec![tile(analysis.kind.noun(), grouped(analysis.rows), "", "")];
     for (outcome, note) in [
         (Outcome::Ok, ""),
         (Outcome::Outside, "out of reach"),
@@ -429,7 +432,9 @@ fn reason(reason: &Reason) -> [String; 4] {
         None if message.is_empty() => "no message".to_owned(),
         None => message,
     };
-    let shown: Vec<String> = reason.lines.iter().take(LINES).map(u64::to_string).collect();
+    // Failed rows are sent again by a command; invalid ones have to be found in the input.
+    let lines = if reason.outcome == Outcome::Invalid { LINES } else { 8 };
+    let shown: Vec<String> = reason.lines.iter().take(lines).map(u64::to_string).collect();
     let more = reason.rows - shown.len() as u64;
     let mut lines = shown.join(", ");
     if more > 0 {

@@ -29,13 +29,15 @@ pub(super) const INVALID: Ink = ink("invalid", (0x7e, 0x57, 0xc2));
 pub(super) const SKIPPED: Ink = ink("skipped", (0x8a, 0x93, 0x9c));
 pub(super) const BLUE: Ink = ink("blue", (0x1f, 0x6f, 0xc4));
 pub(super) const LIGHT_BLUE: Ink = ink("light-blue", (0x6f, 0xa8, 0xdc));
+pub(super) const TEAL: Ink = ink("teal", (0x00, 0x83, 0x8f));
+pub(super) const MAGENTA: Ink = ink("magenta", (0xad, 0x14, 0x57));
 pub(super) const PAUSE: Ink = ink("pause", (0xe4, 0xe2, 0xdc));
 const TEXT: Ink = ink("text", (0x4a, 0x4f, 0x55));
 const GRID: Ink = ink("grid", (0xe6, 0xe8, 0xeb));
 const AXIS: Ink = ink("axis", (0xb8, 0xbd, 0xc4));
 
-const ALL: [Ink; 11] = [
-    OK, OUTSIDE, FAILED, INVALID, SKIPPED, BLUE, LIGHT_BLUE, PAUSE, TEXT, GRID, AXIS,
+const ALL: [Ink; 13] = [
+    OK, OUTSIDE, FAILED, INVALID, SKIPPED, BLUE, LIGHT_BLUE, TEAL, MAGENTA, PAUSE, TEXT, GRID, AXIS,
 ];
 
 /// Rules that paint what was drawn in these colors in the page's own.
@@ -112,7 +114,7 @@ impl Plot {
         let text = ("sans-serif", 15).into_font().color(&TEXT.rgb);
         let mut chart = ChartBuilder::on(area)
             .margin_top(12)
-            .margin_right(14)
+            .margin_right(22)
             .margin_left(2)
             .x_label_area_size(44)
             .y_label_area_size(if width > 600 { 68 } else { 58 })
