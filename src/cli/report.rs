@@ -368,12 +368,11 @@ impl Found {
         if analysis.kind == Kind::List {
             writeln!(f, "conversations  {:>12}", grouped(analysis.conversations))?;
         }
-        writeln!(
-            f,
-            "requests       {:>12}  {} of them retries",
-            grouped(analysis.requests),
-            grouped(analysis.retries)
-        )?;
+        let retries = match analysis.retries {
+            0 => String::new(),
+            retries => format!("  {} of them retries", grouped(retries)),
+        };
+        writeln!(f, "requests       {:>12}{retries}", grouped(analysis.requests))?;
         if analysis.has_latency() {
             let latency = analysis.latency_ms();
             writeln!(
@@ -395,7 +394,7 @@ impl Found {
         };
         writeln!(f, "first          {}", local(first))?;
         write!(f, "last           {}", local(last))?;
-        if last > first {
+        if last >= first + 1000 {
             write!(f, "  after {}", duration(last - first))?;
         }
         writeln!(f)?;

@@ -31,8 +31,8 @@ const MARK: &str = "<!doctype html>\n<!-- zim-batch report -->";
 /// The most of each that a page lists, so that no report makes it large.
 const CODES: usize = 100;
 const REASONS: usize = 40;
-const LINES: usize = 200;
-const USERS: usize = 50;
+const LINES: usize = 60;
+const USERS: usize = 20;
 const PAUSES: usize = 50;
 
 /// The longest path or message on the page, in characters.
@@ -279,33 +279,33 @@ fn headline(page: &Page) -> (Mood, String) {
         Kind::Clear => "cleared",
     };
     let all = analysis.rows;
-    let mut parts = Vec::new();
-    if failed > 0 {
-        parts.push(format!("{} failed", grouped(failed)));
-    }
-    if invalid > 0 {
-        parts.push(format!("{} could not be sent", grouped(invalid)));
-    }
-    if outside > 0 {
-        parts.push(format!("{} are out of reach", grouped(outside)));
-    }
-    if let Some(not_run) = page.not_run.filter(|&rows| rows > 0 && page.progress.is_none()) {
-        parts.push(format!("{} have no record yet", grouped(not_run)));
-    }
-    let of_all = match parts.len() {
-        1 if all > 1 && [failed, invalid, outside].contains(&all) => {
-            format!("All {noun}: {}", parts[0])
+    let not_run = page.not_run.filter(|_| page.progress.is_none()).unwrap_or_default();
+    let parts: Vec<(u64, &str, &str)> = [
+        (failed, "failed", "failed"),
+        (invalid, "could not be sent", "could not be sent"),
+        (outside, "is out of reach", "are out of reach"),
+        (not_run, "has no record yet", "have no record yet"),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .collect();
+    let said =
+        |&(count, one, more): &(u64, &str, &str)| format!("{} {}", grouped(count), if count == 1 { one } else { more });
+    let one = noun.trim_end_matches('s');
+    let headline = match (&parts[..], all) {
+        ([], _) if page.progress.is_some() => return (Mood::Quiet, "Under way, and all is well so far".into()),
+        ([], 0) => return (Mood::Quiet, format!("There are no {noun} in this report yet")),
+        ([], 1) => return (Mood::Good, format!("The only {one} is {done}")),
+        ([], _) => return (Mood::Good, format!("All {} {noun} are {done}", grouped(all))),
+        (&[(1, what, _)], 1) if not_run == 0 => format!("The only {one} {what}"),
+        (&[(count, _, what)], _) if count == all && not_run == 0 => format!("All {} {noun} {what}", grouped(all)),
+        _ => {
+            let parts: Vec<String> = parts.iter().map(said).collect();
+            format!("Of {} {noun}, {}", grouped(all + not_run), parts.join(", "))
         }
-        _ => format!("Of {} {noun}, {}", grouped(all), parts.join(", ")),
     };
-    match (all, parts.is_empty()) {
-        _ if page.progress.is_some() && parts.is_empty() => (Mood::Quiet, "Under way, and all is well so far".into()),
-        (0, true) => (Mood::Quiet, format!("There are no {noun} in this report yet")),
-        (1, true) => (Mood::Good, format!("The only {} is {done}", noun.trim_end_matches('s'))),
-        (_, true) => (Mood::Good, format!("All {} {noun} are {done}", grouped(all))),
-        _ if failed > 0 || invalid > 0 => (Mood::Bad, of_all),
-        _ => (Mood::Warn, of_all),
-    }
+    let is_bad = failed + invalid > 0;
+    (if is_bad { Mood::Bad } else { Mood::Warn }, headline)
 }
 
 /// When, how long, and why in short.
@@ -327,7 +327,10 @@ fn facts(page: &Page) -> Vec<String> {
     }
     if let (Some(first), Some(last)) = (analysis.first, analysis.last) {
         let pauses: i64 = analysis.pauses().map(|(from, to)| to - from).sum();
-        let mut text = format!("{} to {}: {}", local(first), local(last), duration(last - first));
+        let mut text = match last - first {
+            0..1000 => local(first),
+            took => format!("{} to {}: {}", local(first), local(last), duration(took)),
+        };
         if pauses > 0 {
             text += &format!(", of it {} in pauses", duration(pauses));
         }
@@ -382,7 +385,10 @@ fn tiles(page: &Page) -> Vec<Tile> {
     if analysis.kind == Kind::List {
         tiles.push(tile("conversations", grouped(analysis.conversations), "", ""));
     }
-    let retries = format!("{} of them retries", grouped(analysis.retries));
+    let retries = match analysis.retries {
+        0 => "no retries".to_owned(),
+        retries => format!("{} of them retries", grouped(retries)),
+    };
     tiles.push(tile("requests", grouped(analysis.requests), &retries, ""));
     if let Some(rate) = analysis.rate() {
         tiles.push(tile("rows/s", format!("{rate:.2}"), "without the pauses", ""));
