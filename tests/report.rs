@@ -36,9 +36,9 @@ fn record(line: usize, user: &str, outcome: &str, code: &str, message: &str, aft
     let fields = [
         &line, user, "c", "0", outcome, code, "200", message, "1", "1", "40", &at,
     ];
-    writer.write_record(fields).unwrap();
-    String::from_utf8(writer.into_inner().unwrap())
-        .unwrap()
+    writer.write_record(fields).expect("memory takes any record");
+    String::from_utf8(writer.into_inner().expect("memory takes any record"))
+        .expect("it is made of text")
         .trim_end()
         .to_owned()
 }
@@ -50,7 +50,7 @@ fn ok(line: usize) -> String {
 fn json(desk: &Desk, args: &[&str]) -> Value {
     let outcome = desk.zim_batch([&["report", "out.csv", "--json"], args].concat()).run();
     outcome.assert_status(0);
-    serde_json::from_str(&outcome.stdout).unwrap()
+    serde_json::from_str(&outcome.stdout).expect("one JSON object")
 }
 
 /// As people read numbers.
@@ -60,7 +60,7 @@ fn grouped(number: usize) -> String {
         .as_bytes()
         .rchunks(3)
         .rev()
-        .map(|group| std::str::from_utf8(group).unwrap())
+        .map(|group| std::str::from_utf8(group).expect("digits"))
         .collect();
     groups.join(",")
 }

@@ -227,7 +227,6 @@ fn count(rows: &Path, args: &ReportArgs) -> Result<u64, Error> {
         delimiter: args.delimiter,
         columns: args.columns.clone().unwrap_or_default(),
         encoding: args.encoding,
-        ..Format::default()
     };
     let mut rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
     let mut count = 0;

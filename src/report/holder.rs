@@ -80,7 +80,7 @@ fn has_locked(process: u32, report: &fs::Metadata) -> bool {
     })
 }
 
-/// Reads a line like `lock:	1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
+/// Reads a line like `lock: 1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
 fn is_lock(line: &str) -> bool {
     line.strip_prefix("lock:").and_then(Lock::parse).is_some()
 }

@@ -3,6 +3,8 @@
 //! The protocol is spoken over two pipes (`--remote-debugging-pipe`): JSON messages, each ended by a zero byte. So no
 //! port is opened, and no client library is needed.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -8,6 +8,7 @@ mod spans;
 mod timeline;
 mod users;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -497,6 +498,11 @@ impl Reader {
         }
         analysis
     }
+}
+
+/// A field's text, or its first `max` bytes if it is longer.
+fn text(field: &[u8], max: usize) -> Cow<'_, str> {
+    String::from_utf8_lossy(&field[..field.len().min(max)])
 }
 
 /// RFC 3339, as the report writes it or as other programs do.

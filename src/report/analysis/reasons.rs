@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::text;
 use crate::event::Outcome;
 
 /// The most different reasons that are told apart; what comes later is one reason more.
@@ -40,8 +41,7 @@ pub(super) struct Reasons {
 
 impl Reasons {
     pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &[u8], line: u64) {
-        let message = String::from_utf8_lossy(message);
-        let message = &message[..message.floor_char_boundary(MESSAGE_MAX)];
+        let message = &*text(message, MESSAGE_MAX);
         let known = match code {
             Some(code) => self.by_code.get(&(outcome, code)).copied(),
             None => self.by_message.get(message).and_then(|known| known[outcome as usize]),

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use serde::Serialize;
 
+use super::text;
 use crate::event::Outcome;
 
 /// The most users that are counted at a time.
@@ -45,8 +46,7 @@ pub(super) struct Users {
 
 impl Users {
     pub fn insert(&mut self, user: &[u8], outcome: Outcome) {
-        let user = String::from_utf8_lossy(user);
-        let user = &user[..user.floor_char_boundary(USER_MAX)];
+        let user = &*text(user, USER_MAX);
         let add = |count: &mut Count| {
             let rows = match outcome {
                 Outcome::Failed => &mut count.failed,
