@@ -40,7 +40,7 @@ fn the_help_of_clear_names_every_flag_of_the_contract() {
     let help = Desk::new().zim_batch(["clear", "--help"]).run().stdout;
     let flags = "--app-id --secret-file --region --endpoint --ca-cert --simulate --rate --max-in-flight --timeout --max-attempts \
         --give-up-after --max-failures --max-duration --resume --overwrite --dedupe --no-wait --dry-run --progress --json \
-        --log-format --report --outside --only --columns --encoding --delimiter -q -v \
+        --log-format --report --html --outside --only --columns --encoding --delimiter -q -v \
         ZIM_APP_ID ZIM_SERVER_SECRET ZIM_SERVER_SECRET_FILE ZIM_ENDPOINT";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "`clear --help` lacks {flag}");

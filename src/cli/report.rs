@@ -363,7 +363,9 @@ impl Found {
         line("failed", analysis.outcome(Outcome::Failed), "")?;
         line("invalid", analysis.outcome(Outcome::Invalid), "not sent")?;
         line("skipped", analysis.outcome(Outcome::Skipped), "repeated, not sent")?;
-        line("not run", self.not_run.unwrap_or_default(), "no record yet")?;
+        if self.progress.is_none() {
+            line("not run", self.not_run.unwrap_or_default(), "no record yet")?;
+        }
         if analysis.kind == Kind::List {
             writeln!(f, "conversations  {:>12}", grouped(analysis.conversations))?;
         }

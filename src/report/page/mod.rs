@@ -379,8 +379,9 @@ fn tiles(page: &Page) -> Vec<Tile> {
         let class = if count > 0 { outcome.as_str() } else { "zero" };
         tiles.push(tile(outcome.as_str(), grouped(count), note, class));
     }
-    if let Some(not_run) = page.not_run {
-        tiles.push(tile("not run", grouped(not_run), "no record yet", ""));
+    if let Some(not_run) = page.not_run.filter(|&rows| rows > 0) {
+        let name = if page.progress.is_some() { "left" } else { "not run" };
+        tiles.push(tile(name, grouped(not_run), "no record yet", ""));
     }
     if analysis.kind == Kind::List {
         tiles.push(tile("conversations", grouped(analysis.conversations), "", ""));
