@@ -161,7 +161,9 @@ fn what_a_chart_shows_is_read_under_the_pointer_and_without_any_script() {
     let titles = chromium.evaluate("document.querySelectorAll('.wide .h title').length");
     assert!(titles.as_u64().unwrap() > 100, "{titles}");
     let place = chromium.evaluate(
-        "(() => { const part = document.querySelector('.wide .h'); part.scrollIntoView({block: 'center'});
+        "(async () => { const part = document.querySelector('.wide .h'); part.scrollIntoView({block: 'center'});
+            // The event of the scrolling comes with a frame.
+            for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
             const box = part.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()",
     );
     chromium.point_at(place[0].as_f64().unwrap(), place[1].as_f64().unwrap());

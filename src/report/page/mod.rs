@@ -406,7 +406,7 @@ fn tiles(page: &Page) -> Vec<Tile> {
             "latency",
             format!("{} ms", grouped(latency.p50 as u64)),
             &note,
-            "",
+            "latency",
         ));
     }
     tiles
