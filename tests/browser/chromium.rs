@@ -56,7 +56,7 @@ impl Chromium {
                 std::env::var_os(REQUIRED).is_none(),
                 "chromium is not installed, and {REQUIRED} is set"
             );
-            eprintln!("chromium is not installed: this test passes over");
+            crate::say::passed_over("chromium is not installed");
             return None;
         };
         let profile = tempfile::tempdir().unwrap();

@@ -2,6 +2,8 @@
 //! over; with `ZIM_TEST_REQUIRE_ALL` set they fail then. `ZIM_TEST_PICTURES=DIRECTORY` keeps pictures to look at.
 
 mod chromium;
+#[path = "../support/say.rs"]
+mod say;
 #[path = "../support/mod.rs"]
 mod support;
 

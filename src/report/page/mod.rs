@@ -1,8 +1,8 @@
 //! A report as one self-contained page: it needs nothing from anywhere, and answers at a glance whether all went well,
 //! what did not, when, why, and what to do.
 //!
-//! Everything that comes from the report is escaped, by the template engine or by [`plot::escaped`]; a policy in the page
-//! keeps even what would slip through from being run or from asking for anything.
+//! Everything that comes from the report is escaped, by the template engine or by the drawing of the charts; a policy in
+//! the page keeps even what would slip through from being run or from asking for anything.
 
 mod axis;
 mod charts;
