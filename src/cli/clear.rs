@@ -1,6 +1,5 @@
 //! `zim-batch clear`: the job.
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use zim_batch::client::{App, Client, SetupError};
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
-use zim_batch::report::page;
 use zim_batch::report::progress::{Progress, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
@@ -35,8 +33,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     if let Some(html) = &args.output.html {
-        let others = [&output.report, &output.outside, &args.rows.rows];
-        page::check_target(html, others.map(PathBuf::as_path))?;
+        super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
     }
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);

@@ -65,8 +65,7 @@ pub struct ReportArgs {
 
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
     if let Some(html) = &args.html {
-        let inputs = [Some(&args.report), args.rows.as_ref()];
-        page::check_target(html, inputs.into_iter().flatten().map(PathBuf::as_path))?;
+        check_page(html, [Some(&args.report), args.rows.as_ref()].into_iter().flatten())?;
     }
     let found = Found::read(args)?;
     let written = args.html.as_ref().map(|html| found.page().write(html));
@@ -99,6 +98,11 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
         status = PAGE_FAILED;
     }
     Ok(ExitCode::from(status))
+}
+
+/// Refuses to write a page over one of `others`, or over anything that is no page.
+pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    page::check_target(html, others.into_iter().map(PathBuf::as_path))
 }
 
 /// Writes the page of a run that has just ended, with `not_run` rows that have no record. The run's exit status tells how

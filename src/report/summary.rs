@@ -346,7 +346,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A number with a comma between thousands, as tables show it.
+/// A number with a comma between thousands, as it is shown to people: `1,201`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

@@ -67,13 +67,13 @@ impl<'a> Record<'a> {
         Some(&self.fields[start..end])
     }
 
-    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        (0..self.len()).filter_map(move |index| self.get(index))
-    }
-
     /// How many bytes it takes in the input, with its line end.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        (0..self.len()).filter_map(move |index| self.get(index))
     }
 
     /// A line with nothing but blanks on it; not even quotes, which are not in the fields.
