@@ -71,4 +71,5 @@ def main():
             print(f"{name:<28}{size:>6.0f} | {figures} | {check[0] / bare[0]:4.1f}x {check[1] / bare[1]:4.1f}x | {a_row:.0f}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

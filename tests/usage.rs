@@ -14,7 +14,7 @@ use std::time::Duration;
 use say::passed_over;
 use support::{APP_ID, Answer, Desk, Server, kind_server, rows};
 
-const COMMANDS: [&str; 6] = ["clear", "check", "simulate", "codes", "completions", "man"];
+const COMMANDS: [&str; 7] = ["clear", "check", "report", "simulate", "codes", "completions", "man"];
 
 #[test]
 fn the_version_is_name_and_number() {
@@ -49,8 +49,9 @@ fn every_command_has_a_help_with_examples() {
 fn the_help_of_clear_names_every_flag_of_the_contract() {
     let help = Desk::new().zim_batch(["clear", "--help"]).run().stdout;
     let flags = "--app-id --secret-file --region --endpoint --ca-cert --simulate --rate --max-in-flight --timeout --max-attempts \
-        --give-up-after --max-failures --max-duration --resume --overwrite --dedupe --no-wait --lock-dir --dry-run --progress --json \
-        --log-format --report --outside --only --columns --encoding --delimiter -q -v \
+        --give-up-after --max-failures --max-duration --limit --resume --overwrite --dedupe --no-wait --lock-dir --dry-run \
+        --progress --json --metrics --log-file --log-format --report --html --outside --only --columns --types \
+        --ignore-invalid --encoding --delimiter -q -v \
         ZIM_APP_ID ZIM_SERVER_SECRET ZIM_SERVER_SECRET_FILE ZIM_ENDPOINT ZIM_LOCK_DIR";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "`clear --help` lacks {flag}");

@@ -49,6 +49,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
             path.display()
         )));
     }
+    if let Some(html) = &args.output.html {
+        super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
+    }
     let app = app(&args).await?;
     let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
     let quota = match args.app.simulate {
@@ -209,6 +212,9 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
                 print_note(&streams);
             }
         }
+    }
+    if let Some(html) = &args.output.html {
+        super::report::write_page_after_run(&output.report, &args.rows.rows, summary.not_run, html);
     }
     let text = result(&summary, &output, args.output.json, logging.quiet)?;
     // What was said on stderr stands above the table. If nobody reads, a signal ends the program.

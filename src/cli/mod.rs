@@ -6,6 +6,7 @@ mod clear;
 mod codes;
 pub mod logging;
 pub mod process;
+mod report;
 mod secret;
 mod settings;
 mod shell;
@@ -80,6 +81,9 @@ enum Command {
     /// Read and validate all rows, send nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Show what a report says, of a run that ended or is under way
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Serve a local ZIM endpoint that keeps the documented rules, until stopped
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(Box<simulate::SimulateArgs>),
@@ -269,6 +273,9 @@ struct OutputArgs {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
+    /// At the end, write the report as one self-contained page with charts, for a browser; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// The app and where its requests go
@@ -395,6 +402,7 @@ impl Cli {
         match self.command {
             Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
             Command::Check(args) => check::check(&args.rows, args.rate, None, args.json, None),
+            Command::Report(args) => report::report(&args),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),
             Command::Completions { shell } => {

@@ -1,8 +1,9 @@
 //! One report, one run: the kernel's lock on the file, which ends with its process.
 
 use std::fs::{self, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use super::holder;
 use super::place::Opened;
 use crate::error::Error;
 
@@ -15,7 +16,7 @@ pub(super) fn lock(opened: &Opened) -> Result<(), Error> {
             "{path}: another run was just using this file and has removed or replaced it; run this again"
         ))),
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Held(match holder(opened) {
+        Err(TryLockError::WouldBlock) => Err(Error::Held(match holder_named(&opened.path) {
             Some((process, name)) if name == env!("CARGO_PKG_NAME") => {
                 format!("{path}: another run is writing this file (process {process}); wait for it to end, or stop it")
             }
@@ -37,50 +38,9 @@ pub(super) fn lock(opened: &Opened) -> Result<(), Error> {
 }
 
 /// The process that holds the file's lock and the program's name, where the system tells.
-fn holder(opened: &Opened) -> Option<(u32, String)> {
-    let metadata = opened.file.metadata().ok()?;
-    let process = locker(&fs::read_to_string("/proc/locks").ok()?, metadata.dev(), metadata.ino())?;
+fn holder_named(path: &Path) -> Option<(u32, String)> {
+    let process = holder(path)?;
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
     let name = name.trim_end().chars().filter(|c| !c.is_control()).collect();
     Some((process, name))
-}
-
-/// Finds a file's lock in the text of `/proc/locks`, where a line is like
-/// `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`: the process, then the device in hexadecimal and the inode. Lines of
-/// those who wait for a lock have a `->` behind the number.
-fn locker(locks: &str, device: u64, inode: u64) -> Option<u32> {
-    let device = format!(
-        "{:02x}:{:02x}",
-        libc::major(device as libc::dev_t),
-        libc::minor(device as libc::dev_t)
-    );
-    let place = format!("{device}:{inode}");
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        match words[..] {
-            [_, "FLOCK", _, _, process, at, ..] if at == place => process.parse().ok().filter(|process| *process > 0),
-            _ => None,
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_process_that_holds_a_lock_is_found_by_device_and_inode() {
-        let locks = "1: POSIX  ADVISORY  READ 7 08:02:131 0 EOF\n\
-                     2: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 4712 08:02:131 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE -1 fd:1f:9 0 EOF\n";
-        assert_eq!(locker(locks, libc::makedev(8, 2), 131), Some(4711));
-        assert_eq!(locker(locks, libc::makedev(8, 2), 13), None);
-        assert_eq!(locker(locks, libc::makedev(8, 1), 131), None);
-        assert_eq!(
-            locker(locks, libc::makedev(0xfd, 0x1f), 9),
-            None,
-            "a process of another container"
-        );
-    }
 }

@@ -6,15 +6,19 @@
 //! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
 
+pub mod analysis;
 mod forget;
+mod holder;
 mod lock;
 pub mod lossy;
 pub mod metrics;
 mod outcomes;
 mod outside;
+pub mod page;
 mod place;
 pub mod progress;
 mod resume;
+pub mod show;
 pub mod summary;
 
 use std::fs::File;
@@ -27,6 +31,7 @@ use crate::error::Error;
 use crate::event::{Event, Outcome};
 use crate::rows::Done;
 use crate::stop::{Stop, Stopper};
+pub use holder::holder;
 use lock::lock;
 use metrics::Metrics;
 use outcomes::Appender;

@@ -70,6 +70,11 @@ impl<'a> Record<'a> {
         Some(&self.fields[start..end])
     }
 
+    /// How many bytes it takes in the input, with its line end.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }

@@ -1,0 +1,521 @@
+//! What a whole report says, over all its runs: read in one pass, in memory that does not grow with it.
+//!
+//! Everything that would grow has a bound: buckets of time merge pairwise, spans of time merge when they are next to
+//! each other, and of users, codes and reasons only so many are told apart. What a bound has cost is said, never hidden.
+
+mod reasons;
+mod spans;
+mod timeline;
+mod users;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::SystemTime;
+
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+
+use super::outcomes::COLUMNS;
+use super::summary::Latencies;
+use crate::error::Error;
+use crate::event::Outcome;
+use crate::rows::InputError;
+use crate::rows::record::{Record, Records};
+pub use reasons::Reason;
+use reasons::Reasons;
+pub(crate) use spans::Spans;
+pub(crate) use timeline::Timeline;
+pub use users::UserRows;
+use users::Users;
+
+/// The columns of a report of `list`, in order.
+pub const LIST_COLUMNS: [&str; 11] = [
+    "line",
+    "user",
+    "outcome",
+    "conversations",
+    "code",
+    "http",
+    "message",
+    "request_id",
+    "attempts",
+    "latency_ms",
+    "finished_at",
+];
+
+/// How the message of a record begins that was made with `--simulate`.
+const SIMULATED: &[u8] = b"simulated: ";
+
+/// The longest latency that is told from longer ones, in milliseconds.
+const LONGEST: u64 = 3_600_000;
+
+/// Read from the report at a time, in bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
+const TORN_MAX: u64 = 32 * 1024;
+
+/// The most different codes that are counted one by one. ZIM has a few hundred.
+const MAX_CODES: usize = 2000;
+
+/// The most users that are named.
+const USERS_NAMED: usize = 1000;
+
+/// How far back the rate of a run that is under way looks, in milliseconds.
+const LAST_MINUTE: i64 = 60_000;
+
+/// Records by outcome, in the order of [`Outcome::ALL`].
+pub(crate) type Counts = [u64; Outcome::ALL.len()];
+
+/// Which command wrote the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `clear`, or it is an outside log: a record for each row.
+    Clear,
+    /// `list`: a record for each user.
+    List,
+}
+
+/// What a report says. Times are in milliseconds since 1970, UTC.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Analysis {
+    /// Which command wrote it.
+    pub kind: Kind,
+    /// Its records.
+    pub rows: u64,
+    counts: Counts,
+    /// Requests sent for them.
+    pub requests: u64,
+    /// Requests that were not a row's first.
+    pub retries: u64,
+    /// Conversations found; only `list` writes them.
+    pub conversations: u64,
+    /// Records by ZIM's return code of the last answer.
+    pub codes: BTreeMap<i64, u64>,
+    /// Records with still other codes, when there are thousands of them.
+    pub other_codes: u64,
+    /// Why rows are `failed` or `invalid`; those with most rows first.
+    pub reasons: Vec<Reason>,
+    /// The users with most `failed` and `outside` rows, most first; at most 1000.
+    pub users: Vec<UserRows>,
+    /// How many rows more any user may have, named or not: 0 unless more than 100 000 users have such rows.
+    pub users_missed: u64,
+    /// The time of the first record.
+    pub first: Option<i64>,
+    /// The time of the last record.
+    pub last: Option<i64>,
+    pub(crate) spans: Spans,
+    pub(crate) timeline: Timeline,
+    pub(crate) latencies: Histogram<u64>,
+    longest: u64,
+    /// The rows were sent to the simulator, not to ZIM.
+    pub simulated: bool,
+    /// Records whose time can't be read.
+    pub untimed: u64,
+    /// Records of the minute before the analysis began.
+    recent: u64,
+    asked_at: i64,
+    /// The last record was torn and is left out.
+    pub is_torn: bool,
+    /// Lines in the middle of the report that are no records, and are left out: the first of them, and how many.
+    pub damaged: Option<(u64, u64)>,
+}
+
+impl Analysis {
+    /// Reads the report in this file, as it is now. A run may be writing it.
+    pub fn of_file(path: &Path) -> Result<Analysis, Error> {
+        let place = path.display().to_string();
+        let open = || {
+            let mut file = File::open(path)?;
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let len = match metadata.is_file() {
+                true => len_without_zeros(&mut file, metadata.len())?,
+                false => u64::MAX,
+            };
+            Ok(BufReader::with_capacity(CHUNK, file.take(len)))
+        };
+        let input = open().map_err(|source| InputError::Open {
+            place: place.clone(),
+            source,
+        })?;
+        Analysis::of(input, &place)
+    }
+
+    /// Reads a report from anything; `place` names it in messages.
+    pub fn of(mut input: impl BufRead, place: &str) -> Result<Analysis, Error> {
+        let error = |line, source| InputError::Read {
+            place: place.to_owned(),
+            line,
+            source,
+        };
+        // Some spreadsheets write a byte order mark.
+        if input
+            .fill_buf()
+            .map_err(|source| error(1, source))?
+            .starts_with(b"\xef\xbb\xbf")
+        {
+            input.consume(3);
+        }
+        let mut records = Records::new(input, b',');
+        let advance = |records: &mut Records<_>| {
+            let line = records.line();
+            records.advance().map_err(|source| error(line, source))
+        };
+        let kind = match advance(&mut records)? {
+            true => kind(&records.current(), place)?,
+            false => return Err(no_report(place, "there is nothing in it")),
+        };
+        let mut reader = Reader::new(kind);
+        let mut unread = Unread::default();
+        while advance(&mut records)? {
+            let record = records.current();
+            match reader.take(&record) {
+                true => unread.close(),
+                false => unread.note(&record),
+            }
+            // What a run writes behind a torn record belongs to it.
+            if record.at_end {
+                break;
+            }
+        }
+        Ok(reader.finish(&unread))
+    }
+
+    /// Records of this outcome.
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.counts[outcome as usize]
+    }
+
+    /// Quantiles of the latencies of the rows' last attempts, in milliseconds.
+    pub fn latency_ms(&self) -> Latencies {
+        let quantile = |q| self.latencies.value_at_quantile(q).min(self.longest) as f64;
+        Latencies {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            max: self.longest as f64,
+        }
+    }
+
+    /// Whether there is any latency.
+    pub fn has_latency(&self) -> bool {
+        !self.latencies.is_empty()
+    }
+
+    /// Times without a record, in order: from the last record before to the first record after.
+    pub fn pauses(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.spans.pauses()
+    }
+
+    /// The shortest time without a record that is a pause, in milliseconds: a minute, unless there are too many.
+    pub fn pause_from(&self) -> i64 {
+        self.spans.pause()
+    }
+
+    /// The time from the first record to the last without the pauses, in milliseconds.
+    pub fn active(&self) -> i64 {
+        self.spans.active()
+    }
+
+    /// Records a second, without the pauses; `None` if it took too little time to tell.
+    pub fn rate(&self) -> Option<f64> {
+        let seconds = self.active() as f64 / 1000.0;
+        // The first record of each span began it: what it took is not in there.
+        let rows = (self.rows - self.untimed).saturating_sub(self.spans.iter().count() as u64);
+        (seconds >= 1.0).then(|| rows as f64 / seconds)
+    }
+
+    /// Records a second in the minute before the report was read; of a run that began within it, since then.
+    pub fn recent_rate(&self) -> f64 {
+        let minute_ago = self.asked_at - LAST_MINUTE;
+        let began = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
+        let took = (self.asked_at - began.max(minute_ago)).max(1000);
+        self.recent as f64 * 1000.0 / took as f64
+    }
+
+    /// When the analysis began.
+    pub fn asked_at(&self) -> i64 {
+        self.asked_at
+    }
+}
+
+/// Which command's report it is, by its header.
+fn kind(header: &Record, place: &str) -> Result<Kind, Error> {
+    let is = |columns: &[&str]| header.iter().eq(columns.iter().map(|column| column.as_bytes()));
+    if is(&COLUMNS) {
+        Ok(Kind::Clear)
+    } else if is(&LIST_COLUMNS) {
+        Ok(Kind::List)
+    } else {
+        let first = header.get(0).unwrap_or_default();
+        Err(no_report(
+            place,
+            match first {
+                [0x1f, 0x8b, ..] => "it is packed; unpack it first, say with gzip -d",
+                [0x28, 0xb5, 0x2f, 0xfd, ..] => "it is packed; unpack it first, say with zstd -d",
+                [b'P', b'K', 3, 4, ..] => "it is a workbook or a ZIP archive",
+                _ if first.contains(&0) => "its text is not UTF-8",
+                _ if first.starts_with(b"line;") || first.starts_with(b"line\t") => {
+                    "another program has saved it with other delimiters"
+                }
+                _ => "its first line is another one",
+            },
+        ))
+    }
+}
+
+fn no_report(place: &str, why: &str) -> Error {
+    Error::Mismatch(format!(
+        "{place}: this is no report of zim-batch: {why}; name the file that a run wrote (--report), or its outside log"
+    ))
+}
+
+/// A power cut can leave zeros behind what was written.
+fn len_without_zeros(file: &mut File, mut len: u64) -> io::Result<u64> {
+    let mut block = [0; 4096];
+    while len > 0 {
+        let size = len.min(block.len() as u64);
+        file.seek(SeekFrom::Start(len - size))?;
+        let block = &mut block[..size as usize];
+        file.read_exact(block)?;
+        if let Some(last) = block.iter().rposition(|&byte| byte != 0) {
+            len = len - size + last as u64 + 1;
+            break;
+        }
+        len -= size;
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(len)
+}
+
+/// What could not be read as records.
+#[derive(Default)]
+struct Unread {
+    /// The first of them in the middle of the report, and how many.
+    damaged: Option<(u64, u64)>,
+    /// Those with no record behind them so far: the first, how many, their bytes.
+    tail: Option<(u64, u64, u64)>,
+    /// There are whole records inside, behind a quote that is not closed.
+    hides_records: bool,
+}
+
+impl Unread {
+    fn note(&mut self, record: &Record) {
+        let tail = self.tail.get_or_insert((record.line, 0, 0));
+        tail.1 += 1;
+        tail.2 += record.bytes();
+        self.hides_records |= record.iter().any(holds_record);
+    }
+
+    /// A record follows, so what could not be read is not the torn end.
+    fn close(&mut self) {
+        if let Some((line, count, _)) = self.tail.take() {
+            let damaged = self.damaged.get_or_insert((line, 0));
+            damaged.1 += count;
+        }
+    }
+}
+
+/// Whether one of the lines after the first is a whole record.
+fn holds_record(field: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', field).any(|end| {
+        let line = field[end + 1..].split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let outcome = |index| line.split(|&byte| byte == b',').nth(index).and_then(outcome_of);
+        outcome(4).or(outcome(2)).is_some()
+    })
+}
+
+fn outcome_of(field: &[u8]) -> Option<Outcome> {
+    Outcome::parse(std::str::from_utf8(field).ok()?)
+}
+
+/// Adds up records.
+struct Reader {
+    analysis: Analysis,
+    users: Users,
+    reasons: Reasons,
+}
+
+/// Where the columns are, in either kind of report.
+struct Places {
+    len: usize,
+    outcome: usize,
+    code: usize,
+    message: usize,
+    attempts: usize,
+    latency: usize,
+    finished: usize,
+}
+
+impl Kind {
+    /// What its records are of: `rows` or `users`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Clear => "rows",
+            Kind::List => "users",
+        }
+    }
+
+    fn places(self) -> Places {
+        let outcome = match self {
+            Kind::Clear => 4,
+            Kind::List => 2,
+        };
+        let code = match self {
+            Kind::Clear => 5,
+            Kind::List => 4,
+        };
+        Places {
+            len: code + 7,
+            outcome,
+            code,
+            message: code + 2,
+            attempts: code + 4,
+            latency: code + 5,
+            finished: code + 6,
+        }
+    }
+}
+
+impl Reader {
+    fn new(kind: Kind) -> Reader {
+        Reader {
+            analysis: Analysis {
+                kind,
+                rows: 0,
+                counts: Counts::default(),
+                requests: 0,
+                retries: 0,
+                conversations: 0,
+                codes: BTreeMap::new(),
+                other_codes: 0,
+                reasons: Vec::new(),
+                users: Vec::new(),
+                users_missed: 0,
+                first: None,
+                last: None,
+                spans: Spans::default(),
+                timeline: Timeline::default(),
+                latencies: Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order"),
+                longest: 0,
+                simulated: false,
+                untimed: 0,
+                recent: 0,
+                asked_at: milliseconds(SystemTime::now()),
+                is_torn: false,
+                damaged: None,
+            },
+            users: Users::default(),
+            reasons: Reasons::default(),
+        }
+    }
+
+    /// Adds a record; `false` if it is none.
+    fn take(&mut self, record: &Record) -> bool {
+        let places = self.analysis.kind.places();
+        if record.flaw.is_some() || record.len() != places.len {
+            return false;
+        }
+        let field = |index| record.get(index).unwrap_or_default();
+        let number = |index| std::str::from_utf8(field(index)).ok()?.parse::<u64>().ok();
+        let (Some(line), Some(outcome)) = (number(0), outcome_of(field(places.outcome))) else {
+            return false;
+        };
+        let finished_at = time(field(places.finished));
+        // Without a line end it may have been meant to be longer, unless its last field can't be.
+        if record.at_end && (finished_at.is_none() || !field(places.finished).ends_with(b"Z")) {
+            return false;
+        }
+        let analysis = &mut self.analysis;
+        analysis.rows += 1;
+        analysis.counts[outcome as usize] += 1;
+        let attempts = number(places.attempts).unwrap_or_default();
+        analysis.requests = analysis.requests.saturating_add(attempts);
+        analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
+        if analysis.kind == Kind::List {
+            analysis.conversations = analysis.conversations.saturating_add(number(3).unwrap_or_default());
+        }
+        let code = std::str::from_utf8(field(places.code))
+            .ok()
+            .and_then(|code| code.parse::<i64>().ok());
+        if let Some(code) = code {
+            if analysis.codes.len() < MAX_CODES || analysis.codes.contains_key(&code) {
+                *analysis.codes.entry(code).or_default() += 1;
+            } else {
+                analysis.other_codes += 1;
+            }
+        }
+        let message = field(places.message);
+        let (message, is_simulated) = match message.strip_prefix(SIMULATED) {
+            Some(message) => (message, true),
+            None => (message, false),
+        };
+        analysis.simulated |= is_simulated;
+        let latency = number(places.latency);
+        if let Some(latency) = latency {
+            analysis.latencies.saturating_record(latency);
+            analysis.longest = analysis.longest.max(latency);
+        }
+        match finished_at {
+            Some(time) => {
+                analysis.first = Some(analysis.first.map_or(time, |first| first.min(time)));
+                analysis.last = Some(analysis.last.map_or(time, |last| last.max(time)));
+                analysis.recent += u64::from(time > analysis.asked_at - LAST_MINUTE);
+                analysis.spans.insert(time);
+                analysis.timeline.insert(time, outcome, latency);
+            }
+            None => analysis.untimed += 1,
+        }
+        if matches!(outcome, Outcome::Failed | Outcome::Outside) {
+            self.users.insert(field(1), outcome);
+        }
+        if matches!(outcome, Outcome::Failed | Outcome::Invalid) {
+            self.reasons.insert(outcome, code, message, line);
+        }
+        true
+    }
+
+    fn finish(self, unread: &Unread) -> Analysis {
+        let mut analysis = self.analysis;
+        (analysis.users, analysis.users_missed) = self.users.top(USERS_NAMED);
+        analysis.reasons = self.reasons.sorted();
+        analysis.damaged = unread.damaged;
+        if let Some((line, count, bytes)) = unread.tail {
+            if bytes > TORN_MAX || unread.hides_records {
+                let (first, damaged) = unread.damaged.unwrap_or((line, 0));
+                analysis.damaged = Some((first, damaged + count));
+            } else {
+                analysis.is_torn = true;
+            }
+        }
+        analysis
+    }
+}
+
+/// A field's text, or its first `max` bytes if it is longer.
+fn text(field: &[u8], max: usize) -> Cow<'_, str> {
+    String::from_utf8_lossy(&field[..field.len().min(max)])
+}
+
+/// RFC 3339, as the report writes it or as other programs do.
+fn time(field: &[u8]) -> Option<i64> {
+    let time: Timestamp = std::str::from_utf8(field).ok()?.parse().ok()?;
+    Some(time.as_millisecond())
+}
+
+/// Since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

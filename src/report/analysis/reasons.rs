@@ -1,0 +1,134 @@
+//! Why rows were not cleared: by ZIM's return code, or else by the message of the report.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::text;
+use crate::event::Outcome;
+
+/// The most different reasons that are told apart; what comes later is one reason more.
+const MAX_REASONS: usize = 200;
+
+/// The lines that are kept of each reason.
+pub(crate) const LINES_KEPT: usize = 1000;
+
+/// The longest message that is kept, in bytes.
+const MESSAGE_MAX: usize = 300;
+
+/// Rows that failed, or could not be sent, for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// `failed` or `invalid`.
+    pub outcome: Outcome,
+    /// ZIM's return code, if there was an answer.
+    pub code: Option<i64>,
+    /// The message of the first of these rows.
+    pub message: String,
+    /// How many they are.
+    pub rows: u64,
+    /// The first lines of the input on which they stand; at most 1000.
+    pub lines: Vec<u64>,
+}
+
+/// Counts reasons.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reasons {
+    found: Vec<Reason>,
+    by_code: HashMap<(Outcome, i64), usize>,
+    by_message: HashMap<Box<str>, [Option<usize>; Outcome::ALL.len()]>,
+}
+
+impl Reasons {
+    pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &[u8], line: u64) {
+        let message = &*text(message, MESSAGE_MAX);
+        let known = match code {
+            Some(code) => self.by_code.get(&(outcome, code)).copied(),
+            None => self.by_message.get(message).and_then(|known| known[outcome as usize]),
+        };
+        let index = match known {
+            Some(index) => index,
+            None if self.found.len() >= MAX_REASONS => match self.other(outcome) {
+                Some(index) => index,
+                None => self.push(outcome, None, "other reasons"),
+            },
+            None => {
+                let index = self.push(outcome, code, message);
+                match code {
+                    Some(code) => {
+                        self.by_code.insert((outcome, code), index);
+                    }
+                    None => self.by_message.entry(message.into()).or_default()[outcome as usize] = Some(index),
+                }
+                index
+            }
+        };
+        let reason = &mut self.found[index];
+        reason.rows += 1;
+        if reason.lines.len() < LINES_KEPT {
+            reason.lines.push(line);
+        }
+    }
+
+    /// Where what comes too late is counted.
+    fn other(&self, outcome: Outcome) -> Option<usize> {
+        let later = self.found.get(MAX_REASONS..)?;
+        later
+            .iter()
+            .position(|reason| reason.outcome == outcome)
+            .map(|at| MAX_REASONS + at)
+    }
+
+    fn push(&mut self, outcome: Outcome, code: Option<i64>, message: &str) -> usize {
+        self.found.push(Reason {
+            outcome,
+            code,
+            message: message.to_owned(),
+            rows: 0,
+            lines: Vec::new(),
+        });
+        self.found.len() - 1
+    }
+
+    /// All of them; `failed` first, and those with most rows first.
+    pub fn sorted(mut self) -> Vec<Reason> {
+        for reason in &mut self.found {
+            reason.lines.sort_unstable();
+        }
+        self.found
+            .sort_by_key(|reason| (reason.outcome, std::cmp::Reverse(reason.rows)));
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_apart_up_to_a_bound_and_no_row_is_lost_beyond_it() {
+        let mut reasons = Reasons::default();
+        for line in 0..1000 {
+            reasons.insert(
+                Outcome::Failed,
+                None,
+                format!("message {}", line % 500).as_bytes(),
+                line,
+            );
+            reasons.insert(Outcome::Failed, Some(2), b"parameter", line);
+            reasons.insert(Outcome::Invalid, None, b"message 1", line);
+        }
+        let found = reasons.sorted();
+        let rows: u64 = found.iter().map(|reason| reason.rows).sum();
+        assert_eq!(rows, 3000);
+        assert!(found.len() <= MAX_REASONS + 2);
+        let of_code = found.iter().find(|reason| reason.code == Some(2)).unwrap();
+        assert_eq!((of_code.rows, of_code.message.as_str()), (1000, "parameter"));
+        let invalid: Vec<u64> = found
+            .iter()
+            .filter(|reason| reason.outcome == Outcome::Invalid)
+            .map(|reason| reason.rows)
+            .collect();
+        assert_eq!(invalid, [1000]);
+    }
+}

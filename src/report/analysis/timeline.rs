@@ -1,0 +1,133 @@
+//! Counts over time in bounded memory: buckets that are merged pairwise as soon as there are too many of them.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::{Counts, LONGEST};
+use crate::event::Outcome;
+
+/// The most buckets. Only those with a record exist, so that a pause costs no resolution.
+const MAX_BUCKETS: usize = 240;
+
+/// What the records that ended within one stretch of time came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    /// Records by outcome.
+    pub counts: Counts,
+    /// Latencies, in milliseconds, to two digits.
+    pub latency: Histogram<u32>,
+}
+
+impl Bucket {
+    fn new() -> Bucket {
+        Bucket {
+            counts: Counts::default(),
+            latency: Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order"),
+        }
+    }
+
+    /// Records in all.
+    pub fn rows(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    fn add(&mut self, other: &Bucket) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.latency
+            .add(&other.latency)
+            .expect("all buckets have the same bounds");
+    }
+}
+
+/// Buckets of equal width, by their number since 1970.
+#[derive(Debug, Clone)]
+pub(crate) struct Timeline {
+    /// Milliseconds.
+    width: i64,
+    buckets: BTreeMap<i64, Bucket>,
+}
+
+impl Default for Timeline {
+    fn default() -> Timeline {
+        Timeline {
+            width: 1000,
+            buckets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Timeline {
+    /// `time` and `latency` in milliseconds.
+    pub fn insert(&mut self, time: i64, outcome: Outcome, latency: Option<u64>) {
+        let bucket = self
+            .buckets
+            .entry(time.div_euclid(self.width))
+            .or_insert_with(Bucket::new);
+        bucket.counts[outcome as usize] += 1;
+        if let Some(latency) = latency {
+            bucket.latency.saturating_record(latency);
+        }
+        if self.buckets.len() > MAX_BUCKETS {
+            *self = self.merged(MAX_BUCKETS);
+        }
+    }
+
+    /// The same in at most `max` buckets.
+    pub fn merged(&self, max: usize) -> Timeline {
+        let mut merged = self.clone();
+        while merged.buckets.len() > max.max(1) {
+            let finer = std::mem::take(&mut merged.buckets);
+            merged.width *= 2;
+            for (number, bucket) in finer {
+                merged
+                    .buckets
+                    .entry(number.div_euclid(2))
+                    .and_modify(|coarser| coarser.add(&bucket))
+                    .or_insert(bucket);
+            }
+        }
+        merged
+    }
+
+    /// The width of a bucket, in milliseconds.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
+    /// The buckets that hold records, with the time at which each begins.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Bucket)> {
+        self.buckets
+            .iter()
+            .map(|(number, bucket)| (number * self.width, bucket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn merging_loses_no_record_and_keeps_each_in_its_time(
+            times in prop::collection::vec(0_i64..40_000_000, 1..2000),
+        ) {
+            let mut timeline = Timeline::default();
+            for &time in &times {
+                timeline.insert(time, Outcome::Ok, Some(40));
+            }
+            prop_assert!(timeline.buckets.len() <= MAX_BUCKETS);
+            for (start, bucket) in timeline.iter() {
+                let within = |time: &&i64| (start..start + timeline.width()).contains(*time);
+                prop_assert_eq!(bucket.rows(), times.iter().filter(within).count() as u64);
+                prop_assert_eq!(bucket.rows(), bucket.latency.len());
+            }
+            let rows: u64 = timeline.iter().map(|(_, bucket)| bucket.rows()).sum();
+            prop_assert_eq!(rows, times.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Which process is writing a report, found without touching its lock.
+//!
+//! A run holds its report by a lock (`flock`). Whoever tries that lock to see whether it is held, holds it for a moment,
+//! and a run that begins in that moment ends with exit status 75. The kernel's list of locks tells the same and
+//! disturbs nobody; only Linux has one.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The process that holds the report at `path`; `None` if there is none, or the system does not tell.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("out.csv");
+/// let report = std::fs::File::create(&path)?;
+/// assert_eq!(zim_batch::report::holder(&path), None);
+/// report.try_lock()?;
+/// # #[cfg(target_os = "linux")]
+/// assert_eq!(zim_batch::report::holder(&path), Some(std::process::id()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn holder(path: &Path) -> Option<u32> {
+    let report = path.metadata().ok().filter(fs::Metadata::is_file)?;
+    let locks = BufReader::new(File::open("/proc/locks").ok()?);
+    let locks: Vec<Lock> = locks
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| Lock::parse(&line))
+        .collect();
+    let device = (major(report.dev()), minor(report.dev()));
+    let by_name = locks
+        .iter()
+        .find(|lock| lock.device == device && lock.inode == report.ino());
+    // Some file systems number their files in another way there than everywhere else.
+    let by_files = || {
+        let mut processes: Vec<u32> = locks.iter().map(|lock| lock.process).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes.into_iter().find(|&process| has_locked(process, &report))
+    };
+    by_name.map(|lock| lock.process).or_else(by_files)
+}
+
+/// A `flock` that excludes all others.
+struct Lock {
+    process: u32,
+    device: (u64, u64),
+    inode: u64,
+}
+
+impl Lock {
+    /// Reads a line like `2: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
+    fn parse(line: &str) -> Option<Lock> {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let is_held = words.next()? == "FLOCK" && words.next().is_some() && words.next()? == "WRITE";
+        let process = words.next()?.parse().ok().filter(|&process| is_held && process != 0)?;
+        let mut file = words.next()?.split(':');
+        let mut hexadecimal = || u64::from_str_radix(file.next()?, 16).ok();
+        let device = (hexadecimal()?, hexadecimal()?);
+        Some(Lock {
+            process,
+            device,
+            inode: file.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// Whether one of the process's open files is this one, and is locked by it.
+fn has_locked(process: u32, report: &fs::Metadata) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    files.flatten().any(|file| {
+        let is_it = fs::metadata(file.path())
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (report.dev(), report.ino()));
+        let info = || format!("/proc/{process}/fdinfo/{}", file.file_name().to_string_lossy());
+        is_it && fs::read_to_string(info()).is_ok_and(|info| info.lines().any(is_lock))
+    })
+}
+
+/// Reads a line like `lock: 1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
+fn is_lock(line: &str) -> bool {
+    line.strip_prefix("lock:").and_then(Lock::parse).is_some()
+}
+
+/// As Linux packs them.
+fn major(device: u64) -> u64 {
+    (device >> 8 & 0xfff) | (device >> 32 & 0xffff_f000)
+}
+
+fn minor(device: u64) -> u64 {
+    (device & 0xff) | (device >> 12 & 0xffff_ff00)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_locks_that_are_held_and_exclude_others_are_of_a_run() {
+        let lock = Lock::parse("2: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF").unwrap();
+        assert_eq!((lock.process, lock.device, lock.inode), (1234, (0xfd, 1), 5678));
+        for other in [
+            "3: FLOCK  ADVISORY  READ 1234 fd:01:5678 0 EOF",
+            "4: POSIX  ADVISORY  WRITE 1234 fd:01:5678 0 EOF",
+            "2: -> FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF",
+            "5: LEASE  ACTIVE    READ 1234 fd:01:5678 0 EOF",
+            "",
+        ] {
+            assert!(Lock::parse(other).is_none(), "{other}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_is_found_among_the_open_files_of_its_process_too() {
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        assert!(!has_locked(std::process::id(), &metadata));
+        file.try_lock().unwrap();
+        assert!(has_locked(std::process::id(), &metadata));
+    }
+}
