@@ -1,4 +1,4 @@
-//! What to type after a run: the commands that run its failed rows, and those outside, again.
+//! What to type after a run: the command that shows more of it, and those that run its failed rows, and those outside, again.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,9 +11,10 @@ use super::settings::Output;
 use super::shell::quoted;
 use super::{APP, Cli, PACE};
 
-/// Lines to put below the table; none after a run that is to be resumed first, or that leaves nothing to do.
+/// Lines to put below the table. A run that is to be resumed first leaves nothing else to do yet.
 pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
-    let mut text = String::new();
+    let report = quoted(&as_argument(&output.report));
+    let mut text = format!("\nto see more of it:\n  zim-batch report {report}");
     if summary.stopped.is_some() {
         return text;
     }
@@ -58,7 +59,7 @@ fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
         };
         let takes_value = flag.get_action().takes_values() && !word.contains('=');
         let value = takes_value.then(|| typed.next()).flatten();
-        if matches!(flag.get_help_heading(), Some(APP | PACE)) {
+        if matches!(flag.get_help_heading(), Some(APP | PACE)) && flag.get_long() != Some("limit") {
             flags.push(word);
             flags.extend(value);
         }
