@@ -49,8 +49,14 @@ fn the_file_says_at_the_end_what_the_summary_says() {
     ] {
         assert_eq!(found.get(name), Some(&value), "{name}");
     }
-    let names: Vec<_> = std::fs::read_dir(desk.path(".")).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert!(names.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{names:?}");
+    let names: Vec<_> = std::fs::read_dir(desk.path("."))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert!(
+        names.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -65,32 +71,55 @@ fn while_a_run_goes_on_the_file_says_so_and_how_the_last_one_ended() {
     let mut running = call.flag("--metrics", "zim.prom").spawn();
     running.wait_until("the run is under way", || slow.requests().len() >= 3);
     let found = samples(&desk.read("zim.prom"));
-    assert_eq!((found["zim_batch_running"], found["zim_batch_last_exit_status"]), (1.0, 3.0));
+    assert_eq!(
+        (found["zim_batch_running"], found["zim_batch_last_exit_status"]),
+        (1.0, 3.0)
+    );
     assert_eq!(found["zim_batch_rows_total{outcome=\"ok\"}"], 0.0);
     running.wait().assert_status(0);
     let found = samples(&desk.read("zim.prom"));
-    assert_eq!((found["zim_batch_running"], found["zim_batch_last_exit_status"]), (0.0, 0.0));
+    assert_eq!(
+        (found["zim_batch_running"], found["zim_batch_last_exit_status"]),
+        (0.0, 0.0)
+    );
 }
 
 #[test]
 fn prometheus_finds_nothing_to_complain_of() {
     let (desk, server) = (Desk::new(), kind_server());
-    desk.clear(&server, rows(5)).flag("--metrics", "zim.prom").run().assert_status(0);
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    desk.clear(&server, rows(5))
+        .flag("--metrics", "zim.prom")
+        .run()
+        .assert_status(0);
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let Ok(mut promtool) = promtool else {
         return passed_over("no metrics can be checked without `promtool`");
     };
     let text = desk.read("zim.prom");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let checked = promtool.wait_with_output().unwrap();
-    assert!(checked.status.success(), "{}\n{text}", String::from_utf8_lossy(&checked.stderr));
+    assert!(
+        checked.status.success(),
+        "{}\n{text}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
     assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
 }
 
 #[test]
 fn a_file_that_can_t_be_written_or_is_used_otherwise_is_exit_2_and_nothing_is_begun() {
     let (desk, server) = (Desk::new(), kind_server());
-    for file in ["no/such/directory/zim.prom", ".", "rows.csv", "out.csv", "out.outside.csv"] {
+    for file in [
+        "no/such/directory/zim.prom",
+        ".",
+        "rows.csv",
+        "out.csv",
+        "out.outside.csv",
+    ] {
         let outcome = desk.clear(&server, rows(3)).flag("--metrics", file).run();
         outcome.assert_status(2).assert_tells(&["--metrics"]);
         assert!(!desk.has("out.csv"), "{file}");
@@ -100,7 +129,10 @@ fn a_file_that_can_t_be_written_or_is_used_otherwise_is_exit_2_and_nothing_is_be
 
 #[test]
 fn a_file_that_can_t_be_written_any_more_costs_the_metrics_and_not_the_run() {
-    let (desk, server) = (Desk::new(), Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "")))));
+    let (desk, server) = (
+        Desk::new(),
+        Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "")))),
+    );
     std::fs::create_dir(desk.path("collector")).unwrap();
     let call = desk.clear(&server, rows(3)).flag("--metrics", "collector/zim.prom");
     let mut running = call.spawn();

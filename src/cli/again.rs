@@ -13,7 +13,7 @@ use super::{APP, Cli, PACE};
 
 /// Lines to put below the table. A run that is to be resumed first leaves nothing else to do yet.
 pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
-    let report = quoted(&as_argument(&output.report));
+    let report = quoted(as_argument(&output.report));
     let mut text = format!("\nto see more of it:\n  zim-batch report {report}");
     if summary.stopped.is_some() {
         return text;

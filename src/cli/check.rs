@@ -198,7 +198,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         words.extend(["--columns".into(), quoted(columns.to_string())]);
     }
     if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
-        words.extend(["--types".into(), quoted(&types.to_string())]);
+        words.extend(["--types".into(), quoted(types.to_string())]);
     }
     match args.only() {
         None => {}

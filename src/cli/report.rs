@@ -643,7 +643,7 @@ fn quoted_path(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let dot = if bytes.starts_with(b"-") { "./" } else { "" };
     match path.to_str() {
-        Some(text) if !text.chars().any(char::is_control) => quoted(&format!("{dot}{text}")),
+        Some(text) if !text.chars().any(char::is_control) => quoted(format!("{dot}{text}")),
         _ => {
             let mut text = format!("$'{dot}");
             for &byte in bytes {

@@ -59,7 +59,7 @@ fn once(stream: TcpStream, config: Arc<rustls::ServerConfig>, seen: &AtomicUsize
 
 #[test]
 fn one_server_of_three_with_a_certificate_that_has_run_out_costs_no_row() {
-    let (desk, outcome, requests) = clear_forty_rows(|nth| nth % 3 != 2, |call| call.flag("--max-attempts", "1"));
+    let (desk, outcome, requests) = clear_forty_rows(|nth| nth % 3 != 2, |call| call.flag("--max-attempts", "3"));
     outcome
         .assert_status(0)
         .summary()
