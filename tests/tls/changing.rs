@@ -1,12 +1,15 @@
 //! Certificates that change while a run goes on, and one that is of no use.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use super::support::{Call, Desk, Outcome, rows};
-use super::{Authority, answer, date_time_ymd, named, new_key, server_config};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::support::{Call, Desk, Outcome, code_body, rows};
+use super::{Authority, date_time_ymd, named, new_key, server_config};
 
 /// A server that answers one request on each connection. Which certificate it shows is decided by the function, from the number of
 /// the connection: `true` is the good one, `false` one that ran out long ago.
@@ -43,23 +46,28 @@ fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) ->
     (desk, outcome, requests)
 }
 
-fn once(stream: TcpStream, config: Arc<rustls::ServerConfig>, seen: &AtomicUsize) {
-    let last = stream.try_clone().expect("a socket can be");
-    let arrived = || {
-        seen.fetch_add(1, SeqCst);
-        // After its answer.
-        let last = last.try_clone().expect("a socket can be");
-        thread::spawn(move || {
-            thread::sleep(std::time::Duration::from_millis(15));
-            let _ = last.shutdown(std::net::Shutdown::Both);
-        });
-    };
-    let _ = answer(stream, config, arrived);
+/// Answers one request, and says that it was the last one on this connection.
+fn once(stream: TcpStream, config: Arc<ServerConfig>, seen: &AtomicUsize) -> std::io::Result<()> {
+    let mut stream = StreamOwned::new(ServerConnection::new(config).map_err(std::io::Error::other)?, stream);
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    seen.fetch_add(1, SeqCst);
+    let body = code_body(0, "success");
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.conn.send_close_notify();
+    stream.flush()
 }
 
 #[test]
 fn one_server_of_three_with_a_certificate_that_has_run_out_costs_no_row() {
-    let (desk, outcome, requests) = clear_forty_rows(|nth| nth % 3 != 2, |call| call.flag("--max-attempts", "3"));
+    let (desk, outcome, requests) = clear_forty_rows(|nth| nth % 3 != 2, |call| call.flag("--max-attempts", "1"));
     outcome
         .assert_status(0)
         .summary()
