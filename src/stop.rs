@@ -90,7 +90,7 @@ impl fmt::Display for Stop {
             }
             Stop::GaveUp { after, why } => write!(
                 f,
-                "the service was unreachable for {} (--give-up-after); last: {why}",
+                "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
                 humantime::format_duration(*after)
             ),
             Stop::Untrusted { after, why } => {

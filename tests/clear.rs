@@ -258,3 +258,34 @@ fn a_limit_sends_the_first_rows_that_are_not_done_and_the_next_run_goes_on() {
         .summary()
         .assert_counts(&[("rows", 2), ("ok", 2)]);
 }
+
+#[test]
+fn a_limit_on_a_stream_still_compares_what_is_done() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.clear(&server, rows(10)).run().assert_status(0);
+    let report = desk.read("out.csv");
+    // Only the last rows are done.
+    let kept: Vec<&str> = report
+        .lines()
+        .enumerate()
+        .filter(|(nth, _)| *nth == 0 || *nth > 8)
+        .map(|(_, line)| line)
+        .collect();
+    let sent = server.requests().len();
+    for (stream, status) in [(rows(10).replace("u9,", "x9,"), 4), (rows(10), 0)] {
+        desk.write("out.csv", kept.join("\n") + "\n");
+        let call = desk
+            .clear_with(&server.url(), "-")
+            .flag("--report", "out.csv")
+            .arg("--resume")
+            .arg("--json");
+        let outcome = call.flag("--limit", "2").stdin(stream).run();
+        outcome.assert_status(status);
+        if status == 0 {
+            outcome
+                .summary()
+                .assert_counts(&[("ok", 2), ("already_done", 2), ("rows", 4)]);
+        }
+    }
+    assert_eq!(server.requests().len(), sent + 2);
+}

@@ -161,3 +161,19 @@ fn a_chunked_answer_leaves_its_connection_for_the_next_request() {
     let opened = connections.load(SeqCst);
     assert!(opened <= 5, "{opened} connections for 40 requests");
 }
+
+#[test]
+fn an_answer_that_is_packed_unasked_is_named() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "it" => Answer::Raw {
+            status: 200,
+            headers: vec![("Content-Encoding", "gzip".into())],
+            body: "not to be read".into(),
+        },
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    desk.clear(&server, named_rows(["a", "it", "b"])).run().assert_status(3);
+    let message = &desk.report_by_user()["it"].message;
+    assert!(message.contains("packed (gzip)"), "{message}");
+}

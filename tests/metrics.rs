@@ -142,3 +142,52 @@ fn a_file_that_can_t_be_written_any_more_costs_the_metrics_and_not_the_run() {
     outcome.assert_status(0).assert_tells(&["--metrics", "the run goes on"]);
     assert_eq!(desk.report().len(), 3);
 }
+
+#[test]
+fn what_is_no_file_of_metrics_is_left_as_it_is() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("notes.txt", "not to be lost\n");
+    desk.write("secret", support::SECRET);
+    let made = Command::new("mkfifo").arg(desk.path("pipe")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    for file in ["notes.txt", "secret", "pipe", "/dev/null"] {
+        let call = desk
+            .clear(&server, rows(3))
+            .flag("--metrics", file)
+            .flag("--secret-file", "secret");
+        call.run().assert_status(2).assert_tells(&["--metrics"]);
+        assert!(!desk.has("out.csv"), "{file}");
+    }
+    assert_eq!(desk.read("notes.txt"), "not to be lost\n");
+    assert_eq!(desk.read("secret"), support::SECRET);
+}
+
+#[test]
+fn a_run_that_ends_before_it_begins_shows_too() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let clear = |rows: &str| {
+        desk.clear(&server, rows)
+            .flag("--metrics", "zim.prom")
+            .arg("--overwrite")
+            .run()
+    };
+    clear(&rows(3)).assert_status(0);
+    clear("no,such,columns\n").assert_status(4);
+    let found = samples(&desk.read("zim.prom"));
+    assert_eq!(
+        (found["zim_batch_last_exit_status"], found["zim_batch_running"]),
+        (4.0, 0.0)
+    );
+}
+
+#[test]
+fn rows_left_are_told_from_the_beginning() {
+    let desk = Desk::new();
+    let slow = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
+    let mut running = desk.clear(&slow, rows(3)).flag("--metrics", "zim.prom").spawn();
+    running.wait_until("the run is under way", || slow.requests().len() >= 3);
+    let found = samples(&desk.read("zim.prom"));
+    assert_eq!(found["zim_batch_rows_left"], 3.0);
+    assert_eq!(found["zim_batch_target_requests_per_second"], 200.0);
+    running.wait().assert_status(0);
+}

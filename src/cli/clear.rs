@@ -18,7 +18,7 @@ use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Existing, Files, Report};
 use zim_batch::rows::{Done, Format, Plan, Rows, Selection, Snapshot, Source};
-use zim_batch::run::{self, Job};
+use zim_batch::run::Job;
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{Stop, Stopper};
 
@@ -27,6 +27,19 @@ use super::shell::{command_line, given_anew, print_error, print_note, print_resu
 use super::{ClearArgs, Logging, ProgressStyle, again, check, print, process, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    let metrics = args.output.metrics.clone().filter(|_| !args.output.dry_run);
+    let metrics = metrics.filter(|_| check_metrics(&args, logging).is_ok());
+    let ended = run(args, logging, terminal).await;
+    if let (Err(error), Some(metrics)) = (&ended, metrics)
+        && !matches!(error, Error::Held(_))
+    {
+        // A run that is never begun is one that has ended badly, unless another one is under way.
+        Metrics::ended_early(&metrics, error.exit_status());
+    }
+    ended
+}
+
+async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
         let command = command_line(std::env::args_os(), &["--dry-run"], None);
         return check::check(
@@ -43,12 +56,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let status_asked = signals::StatusAsked::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
-    if let Some(path) = args.output.metrics.as_deref().filter(|path| uses(&args, path)) {
-        return Err(Error::Usage(format!(
-            "--metrics {}: this file holds the rows, the report or the outside log; name another one",
-            path.display()
-        )));
-    }
+    check_metrics(&args, logging)?;
     if let Some(html) = &args.output.html {
         super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
     }
@@ -110,7 +118,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
     let metrics = args.output.metrics.as_deref();
-    let metrics = metrics.map(|path| Metrics::start(path, total)).transpose()?;
+    let metrics = metrics.map(|path| Metrics::start(path, total, plan.rows_done(), args.pace.rate));
+    let metrics = metrics.transpose()?;
     let style = style(args.output.progress, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), total);
     let stopper = Stopper::new();
@@ -161,7 +170,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         begun,
     };
     let ended = tokio::select! {
-        ended = run::run(job) => ended,
+        ended = zim_batch::run::run(job) => ended,
         () = &mut signals => unreachable!("it watches for ever"),
         () = watch_rows(snapshot.clone(), &stopper) => unreachable!("it watches for ever"),
     };
@@ -181,7 +190,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     let taken = summary.ok + summary.outside + summary.failed;
     if args.pace.limit == Some(taken) && !logging.quiet {
         print_note(&format!(
-            "{taken} rows were sent, as many as --limit allows; the rows behind them are not in the counts, and --resume goes on"
+            "rows sent: {taken}, as many as --limit allows; rows behind them, if there are any, are not in the counts, and \
+             --resume goes on with them"
         ));
     }
     if let Some(snapshot) = snapshot
@@ -213,13 +223,17 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
             }
         }
     }
-    if let Some(html) = &args.output.html {
-        super::report::write_page_after_run(&output.report, &args.rows.rows, summary.not_run, html);
-    }
+    let page = args.output.html.clone().map(|html| {
+        let (report, rows, not_run) = (output.report.clone(), args.rows.rows.clone(), summary.not_run);
+        move || super::report::write_page_after_run(&report, &rows, not_run, &html)
+    });
     let text = result(&summary, &output, args.output.json, logging.quiet)?;
     // What was said on stderr stands above the table. If nobody reads, a signal ends the program.
     let shown = terminal.clone();
     let printed = signals::unless_ended(move || {
+        if let Some(write_page) = page {
+            write_page();
+        }
         shown.drain();
         print(&text)
     });
@@ -235,6 +249,24 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::from(summary.exit))
+}
+
+/// The file of the metrics is one of its own.
+fn check_metrics(args: &ClearArgs, logging: &Logging) -> Result<(), Error> {
+    let Some(path) = &args.output.metrics else {
+        return Ok(());
+    };
+    let is_log = logging
+        .log_file
+        .as_ref()
+        .is_some_and(|log| settings::same_file(path, log));
+    if is_log || uses(args, path) {
+        return Err(Error::Usage(format!(
+            "--metrics {}: this file is needed for something else; name another one",
+            path.display()
+        )));
+    }
+    Metrics::check_target(path)
 }
 
 /// Nothing is shown with `-q`, unless it was asked for.
@@ -256,12 +288,18 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
         Source::File(path) => Some(path),
         Source::Stdin => None,
     };
-    written.chain(read).any(|path| settings::same_file(path, file))
+    let others = [&args.app.secret_file, &args.app.ca_cert, &args.output.html]
+        .into_iter()
+        .flatten();
+    written
+        .chain(read)
+        .chain(others)
+        .any(|path| settings::same_file(path, file))
 }
 
 /// A client for each lane of the run.
 fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, SetupError> {
-    (0..run::lanes(rate, max_in_flight))
+    (0..zim_batch::run::lanes(rate, max_in_flight))
         .map(|_| Client::new(app.clone()))
         .collect()
 }

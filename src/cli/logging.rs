@@ -97,6 +97,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level = match (logging.quiet, logging.verbose) {
+        // Quiet is the terminal.
+        (true, _) if is_file => LevelFilter::INFO,
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,

@@ -388,12 +388,22 @@ impl Cli {
 
     /// Logs among the records, or among the rows, would spoil them.
     pub fn check_log_file(&self) -> Result<(), Error> {
-        match (&self.command, &self.logging.log_file) {
-            (Command::Clear(args), Some(file)) if clear::uses(args, file) => Err(Error::Usage(format!(
-                "--log-file {}: the run needs this file for something else; name another one",
+        let Some(file) = &self.logging.log_file else {
+            return Ok(());
+        };
+        let is_used = match &self.command {
+            Command::Clear(args) => clear::uses(args, file),
+            Command::Check(args) => settings::same_file(&args.rows.rows, file),
+            Command::Report(args) => args.uses(file),
+            Command::Simulate(args) => args.uses(file),
+            Command::Codes { .. } | Command::Completions { .. } | Command::Man => false,
+        };
+        match is_used {
+            true => Err(Error::Usage(format!(
+                "--log-file {}: this file is needed for something else; name another one",
                 file.display()
             ))),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 

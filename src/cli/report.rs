@@ -52,7 +52,7 @@ pub struct ReportArgs {
     /// The encoding of the rows, by its WHATWG label
     #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding, requires = "rows")]
     encoding: Option<&'static Encoding>,
-    /// The header names of the columns of the rows: user=A,conv=B,type=C
+    /// The columns of the rows, by header name or by number: user=A,conv=B,type=C
     #[arg(long, value_name = "MAP", requires = "rows")]
     columns: Option<Columns>,
     /// More words for the types of the rows: single=0,room=2
@@ -64,6 +64,16 @@ pub struct ReportArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+impl ReportArgs {
+    /// Whether this file is read or written.
+    pub fn uses(&self, file: &Path) -> bool {
+        let others = [&self.rows, &self.html].into_iter().flatten();
+        std::iter::once(&self.report)
+            .chain(others)
+            .any(|path| settings::same_file(path, file))
+    }
 }
 
 pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {

@@ -72,7 +72,8 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
     let exit = u8::try_from(error.exit_code()).unwrap_or(2);
     if error.use_stderr() {
         let text = error.to_string();
-        let why = text.split("\n\nUsage:").next().unwrap_or_default().trim();
+        let why = text.split("\n\nUsage:").next().unwrap_or_default();
+        let why = why.split("\n\nFor more information").next().unwrap_or_default().trim();
         print_error_object(exit, why.strip_prefix("error: ").unwrap_or(why));
     }
     ExitCode::from(exit)

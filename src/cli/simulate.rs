@@ -14,7 +14,7 @@ use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
 use zim_batch::stop::Stopper;
 
 use super::shell::print_note;
-use super::{print, secret, signals};
+use super::{print, secret, settings, signals};
 
 const WORLD: &str = "World";
 const TIMING: &str = "Limit and timing";
@@ -81,6 +81,14 @@ pub struct SimulateArgs {
     /// Where all chance begins: the same seed, the same faults
     #[arg(long, help_heading = FAULTS, value_name = "N", default_value = "0")]
     seed: u64,
+}
+
+impl SimulateArgs {
+    /// Whether this file is read or written.
+    pub fn uses(&self, file: &Path) -> bool {
+        let files = [&self.conversations, &self.events, &self.secret_file];
+        files.into_iter().flatten().any(|path| settings::same_file(path, file))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,7 +31,14 @@ use super::{Gate, SetupError};
 
 /// How long a connection may be idle and still be used: shorter than the idle time-outs of usual servers, so that a
 /// request hardly ever meets a connection that the server is just closing.
-const IDLE_MAX: Duration = Duration::from_secs(4);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// So many connections in a row that were closed without a word make the server one that leaves none open.
+const CLOSED_IN_A_ROW: u32 = 3;
+
+/// How long that is believed. Meanwhile each request gets a connection of its own before it starts, for one that starts and
+/// finds its connection closed has to start once more.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// The most of an answer that is read, in bytes. ZIM's are about a hundred.
 const BODY_MAX: usize = 64 * 1024;
@@ -39,8 +46,17 @@ const BODY_MAX: usize = 64 * 1024;
 /// Makes connections, and keeps those that are idle.
 pub(super) struct Connections {
     build: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
     /// The latest used last, and it is used next: so few are in use.
-    idle: Mutex<Vec<Connection>>,
+    connections: Vec<Connection>,
+    /// How many were found closed since one was found open.
+    closed_in_a_row: u32,
+    /// None is kept before.
+    keep_from: Option<Instant>,
 }
 
 /// A connection, or the place of one that is yet to be opened.
@@ -50,6 +66,8 @@ pub(super) struct Connection {
     opened: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     /// Since when it is open and idle, as far as is known here.
     idle_since: Option<Instant>,
+    /// Whether it was still open when the last request came, which took it to be.
+    was_open: Option<bool>,
 }
 
 /// An answer, read to its end, or to the most that is read of one.
@@ -80,25 +98,39 @@ impl Connections {
         let first = connections
             .create()
             .map_err(|error| SetupError::Tls(error.to_string()))?;
-        connections.idle().push(first);
+        connections.idle().connections.push(first);
         Ok(connections)
     }
 
     /// One that is open, if any is, as far as is known here.
     pub fn take(&self) -> reqwest::Result<Connection> {
         let mut idle = self.idle();
-        match idle.pop() {
+        match idle.connections.pop() {
             Some(latest) if latest.idle_since.is_none_or(|since| since.elapsed() <= IDLE_MAX) => return Ok(latest),
             // The others have been idle for even longer.
-            _ => idle.clear(),
+            _ => idle.connections.clear(),
         }
         drop(idle);
         self.create()
     }
 
-    /// Keeps one for the next request.
+    /// Keeps one for the next request, if it is open and there is reason to believe that it will be then.
     pub fn give_back(&self, connection: Connection) {
-        self.idle().push(connection);
+        let mut idle = self.idle();
+        match connection.was_open {
+            Some(true) => idle.closed_in_a_row = 0,
+            Some(false) => idle.closed_in_a_row += 1,
+            None => {}
+        }
+        if idle.closed_in_a_row >= CLOSED_IN_A_ROW {
+            idle.closed_in_a_row = 0;
+            idle.keep_from = Some(Instant::now() + BELIEVED_FOR);
+            idle.connections.clear();
+        }
+        let is_believed = idle.keep_from.is_some_and(|from| from > Instant::now());
+        if connection.is_open() && !is_believed {
+            idle.connections.push(connection);
+        }
     }
 
     fn create(&self) -> reqwest::Result<Connection> {
@@ -112,10 +144,11 @@ impl Connections {
             client,
             opened,
             idle_since: None,
+            was_open: None,
         })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         // A stack of connections is never half changed.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +168,7 @@ impl Connection {
         gate: &impl Gate,
         time: Duration,
     ) -> (Exchange, Option<Instant>) {
-        self.idle_since = None;
+        self.was_open = self.idle_since.take().map(|_| true);
         let (departs, mut departed) = oneshot::channel();
         *request.body_mut() = Some(reqwest::Body::wrap(Departing(Mutex::new(Some(departs)))));
         let status = OnceLock::new();
@@ -154,6 +187,7 @@ impl Connection {
                 Some(let_go) = self.opened.recv() => {
                     // One that was opened for an earlier request is not needed any more.
                     if started_at.is_none() && !let_go.is_closed() {
+                        self.was_open = self.was_open.map(|_| false);
                         if timeout(IDLE_MAX, gate.pass()).await.is_err() {
                             return (Exchange::Expired, None);
                         }
@@ -296,5 +330,57 @@ where
             }
             Ok(connection)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections() -> Connections {
+        let build = || Client::builder().tls_backend_preconfigured(super::super::tls::none().unwrap());
+        Connections::new(build).unwrap()
+    }
+
+    /// As it comes from an exchange whose answer said nothing of closing.
+    fn used(connections: &Connections, was_open: Option<bool>) -> Connection {
+        let mut connection = connections.create().unwrap();
+        (connection.idle_since, connection.was_open) = (Some(Instant::now()), was_open);
+        connection
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_used_is_used_next_and_none_after_a_long_wait() {
+        let connections = connections();
+        assert!(!connections.take().unwrap().is_open());
+        let first = used(&connections, None);
+        connections.give_back(first);
+        tokio::time::advance(IDLE_MAX / 2).await;
+        let second = used(&connections, None);
+        connections.give_back(second);
+        assert_eq!(connections.take().unwrap().idle_since, Some(Instant::now()));
+        tokio::time::advance(IDLE_MAX / 2 + Duration::from_millis(2)).await;
+        assert!(!connections.take().unwrap().is_open(), "the first is too old by now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_connections_are_closed_without_a_word_none_is_kept_for_a_while() {
+        let connections = connections();
+        drop(connections.take());
+        for nth in 1..=CLOSED_IN_A_ROW {
+            let closed = used(&connections, Some(false));
+            connections.give_back(closed);
+            assert_eq!(
+                connections.take().unwrap().is_open(),
+                nth < CLOSED_IN_A_ROW,
+                "after {nth}"
+            );
+        }
+        tokio::time::advance(BELIEVED_FOR).await;
+        for was_open in [Some(false), Some(false), Some(true), Some(false), Some(false)] {
+            let connection = used(&connections, was_open);
+            connections.give_back(connection);
+            assert!(connections.take().unwrap().is_open(), "not so many in a row");
+        }
     }
 }

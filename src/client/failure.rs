@@ -52,6 +52,13 @@ impl Failure<'_> {
         if let Some(message) = causes(&self.error).find_map(local_error) {
             return verdict::no_answer(Transport::Local, message, None);
         }
+        let refused_by_socks = ["credentials not accepted", "does not support user/pass authentication"];
+        if let Some(proxy) = self.proxy
+            && causes(&self.error).any(|cause| refused_by_socks.iter().any(|text| cause.to_string().contains(text)))
+        {
+            let message = format!("{proxy} does not let this user and password through, or wants some");
+            return verdict::no_answer(Transport::ProxyRefused, message, None);
+        }
         let message = match known(&self.error) {
             _ if self.error.is_timeout() => format!(
                 "can't connect: no connection within {}",

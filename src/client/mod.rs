@@ -18,15 +18,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect;
 use reqwest::{Method, Proxy, Request};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
 use crate::rows::Row;
-use connection::{Connections, Exchange};
+use connection::{Connections, Exchange, IDLE_MAX};
 use failure::Failure;
 use proxy::{Named, Route};
 use sign::Signature;
@@ -160,7 +160,7 @@ pub enum SetupError {
     #[error(
         "{0} names a proxy that can't be used, and without it signed requests would go another way than intended; it must be \
          a URL that begins with http://, https://, socks4://, socks4a://, socks5:// or socks5h://, with special \
-         characters in the user and the password percent-encoded (a space is %20); or unset {0}"
+         characters in the user and the password percent-encoded (a space is %20, an @ is %40); or unset {0}"
     )]
     Proxy(&'static str),
 }
@@ -169,7 +169,7 @@ impl Client {
     /// Sets it up; opens and sends nothing. TLS is rustls with the process's crypto provider, ring if there is none.
     ///
     /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` makes an
-    /// exception; a loopback one never is.
+    /// exception; plain `http`, which is for loopback addresses only, never is.
     pub fn new(app: App) -> Result<Client, SetupError> {
         let (tls, route) = match app.endpoint.scheme() {
             "https" => (tls::config(app.ca_cert.as_deref())?, proxy::route(&app.endpoint)?),
@@ -231,8 +231,8 @@ impl Client {
                 });
             }
         };
-        if connection.is_open() {
-            gate.pass().await;
+        if connection.is_open() && timeout(IDLE_MAX, gate.pass()).await.is_err() {
+            return None;
         }
         let (request, signature) = self.request(row);
         let (exchange, started_at) = connection.exchange(request, gate, self.app.timeout).await;
@@ -242,7 +242,11 @@ impl Client {
             Exchange::Answered(answer) => {
                 let now = SystemTime::now();
                 clock_ahead = ahead_of(&answer.headers, now);
-                verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now))
+                let mut verdict = verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now));
+                if let (None, Some(packing)) = (verdict.code, packing(&answer.headers)) {
+                    verdict.message += &format!("; it is packed ({packing}), though that was not asked for");
+                }
+                verdict
             }
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
             Exchange::TimedOut(http) => {
@@ -251,9 +255,7 @@ impl Client {
             }
             Exchange::Expired => return None,
         };
-        if connection.is_open() {
-            self.connections.give_back(connection);
-        }
+        self.connections.give_back(connection);
         self.redact(&mut verdict, &signature);
         Some(Attempt {
             verdict,
@@ -290,7 +292,10 @@ impl Client {
             self.app.app_id,
             signature.expose(),
         )));
-        (Request::new(Method::GET, url), signature)
+        let mut request = Request::new(Method::GET, url);
+        let identity = HeaderValue::from_static("identity");
+        request.headers_mut().insert(ACCEPT_ENCODING, identity);
+        (request, signature)
     }
 
     /// A server may echo what it was sent; what goes into reports and logs must not. Cut only afterwards, for half a
@@ -345,6 +350,13 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         until.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// How an answer is packed, in the server's words, if it is.
+fn packing(headers: &HeaderMap) -> Option<String> {
+    let packing = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
+    let is_packed = !packing.is_empty() && !packing.eq_ignore_ascii_case("identity");
+    is_packed.then(|| packing.chars().take(40).collect())
 }
 
 fn date(headers: &HeaderMap) -> Option<SystemTime> {

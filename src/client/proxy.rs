@@ -52,16 +52,32 @@ pub(super) fn route(endpoint: &Url) -> Result<Route, SetupError> {
         return Ok(Route::Direct);
     };
     let value = env::var(variable).map_err(|_| SetupError::Proxy(variable))?;
-    let no_proxy = ["NO_PROXY", "no_proxy"]
-        .into_iter()
-        .find_map(|name| env::var(name).ok());
-    through(endpoint, variable, &value, &no_proxy.unwrap_or_default())
+    let no_proxy = match ["NO_PROXY", "no_proxy"].into_iter().find(|name| set(name)) {
+        Some(name) => env::var(name).map_err(|_| SetupError::Proxy(name))?,
+        None => String::new(),
+    };
+    through(endpoint, variable, &value, &no_proxy)
 }
 
 fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, SetupError> {
     let endpoint = endpoint.as_str().parse().map_err(|_| SetupError::Endpoint)?;
-    let intercept = Matcher::builder().all(value).build().intercept(&endpoint);
-    let url = intercept.ok_or(SetupError::Proxy(variable))?.uri().to_string();
+    let unusable = || SetupError::Proxy(variable);
+    // Behind a `#` all would be cut off, and what is left be taken for the proxy.
+    let intercept = match value.contains('#') {
+        true => return Err(unusable()),
+        false => Matcher::builder()
+            .all(value)
+            .build()
+            .intercept(&endpoint)
+            .ok_or_else(unusable)?,
+    };
+    let uri = intercept.uri();
+    let authority = uri.authority().ok_or_else(unusable)?.as_str();
+    // An @ that is not percent-encoded ends the password too early; what is left of it must not be shown.
+    if authority.contains('@') {
+        return Err(unusable());
+    }
+    let url = format!("{}://{authority}", uri.scheme_str().unwrap_or("http"));
     if Matcher::builder()
         .all(value)
         .no(no_proxy)
@@ -71,8 +87,7 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
     {
         return Ok(Route::NoProxy);
     }
-    let proxy = Proxy::all(value).map_err(|_| SetupError::Proxy(variable))?;
-    let url = url.trim_end_matches('/').to_owned();
+    let proxy = Proxy::all(value).map_err(|_| unusable())?;
     let named = Named { url, variable };
     let proxy = Box::new(proxy);
     Ok(Route::Through { proxy, named })
@@ -111,6 +126,9 @@ mod tests {
             "ftp://proxy",
             "http://",
             "://",
+            "http://us:p@pw@proxy:1",
+            "socks5://us:p@pw@proxy:1",
+            "http://us#pw@proxy:1",
         ] {
             let error = way(value, "").unwrap_err();
             assert!(matches!(error, SetupError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");

@@ -32,6 +32,10 @@ const PROBE_MAX: Duration = Duration::from_secs(30);
 /// A permit is given at most this long before the next start: so a connection that is open waits for no longer.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
+/// As many as start in this time may wait with a connection open before no more permits are given: connections that take
+/// differently long to open would cost some of the rate otherwise.
+const WAITING_MAX: Duration = Duration::from_millis(300);
+
 /// Lets requests start. Clones share one state.
 ///
 /// ```
@@ -110,13 +114,12 @@ impl Permit {
     pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
         let _waiting = Waiting::new(shared);
-        let is_probe = self.is_probe();
         // A probe does not queue: those before it wait for what only the probe can bring about.
-        let _next = match is_probe {
+        let _next = match self.is_probe() {
             true => None,
             false => Some(shared.starting.lock().await),
         };
-        shared.wait_until(|state, now| state.try_start(is_probe, now)).await
+        shared.wait_until(|state, now| state.try_start(self.probe, now)).await
     }
 
     /// Says when a request was really handed to its connection, which was let through at `granted`: a process that was not
@@ -155,7 +158,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting -= 1;
-        let is_free = state.waiting == 0;
+        let is_free = state.waiting <= state.waiting_max();
         drop(state);
         if is_free {
             self.0.changed.notify_waiters();
@@ -300,9 +303,13 @@ impl Limiter {
         begins
     }
 
-    /// The probe found no service: the next one waits twice as long, and at least as long as the server asked for.
-    pub fn probe_failed(&self, retry_after: Option<Duration>) {
-        if let Some(hold) = &mut self.state().hold {
+    /// If this was the probe, it found no service: the next one waits twice as long, and at least as long as the server
+    /// asked for.
+    pub fn probe_failed(&self, permit: &Permit, retry_after: Option<Duration>) {
+        if let Some(hold) = &mut self.state().hold
+            && permit.is_probe()
+            && hold.probing == permit.probe
+        {
             hold.pause = (hold.pause * 2).min(PROBE_MAX);
             hold.next_probe = Instant::now() + hold.pause.max(retry_after.unwrap_or_default());
             hold.probing = None;
@@ -344,13 +351,17 @@ impl Limiter {
 }
 
 impl State {
+    fn waiting_max(&self) -> usize {
+        (self.pace.cap() as f64 * WAITING_MAX.as_secs_f64()) as usize
+    }
+
     /// A permit, with the number of the probe if it is one; or what to wait for.
     fn try_acquire(&mut self, now: Instant) -> Result<Option<u64>, Wait> {
         let hold_until = match &self.hold {
             Some(hold) if hold.probing.is_some() => return Err(Wait::Change),
             Some(hold) => Some(hold.next_probe),
             // Those who wait with a connection open go first.
-            None if self.waiting > 0 => return Err(Wait::Change),
+            None if self.waiting > self.waiting_max() => return Err(Wait::Change),
             None => None,
         };
         // Looked at again soon if it is far away: the pace may have quickened.
@@ -370,8 +381,10 @@ impl State {
     }
 
     /// A start, now, or what to wait for. While the run is on hold only the probe starts.
-    fn try_start(&mut self, is_probe: bool, now: Instant) -> Result<Instant, Wait> {
-        if self.hold.is_some() && !is_probe {
+    fn try_start(&mut self, probe: Option<u64>, now: Instant) -> Result<Instant, Wait> {
+        if let Some(hold) = &self.hold
+            && (probe.is_none() || hold.probing != probe)
+        {
             return Err(Wait::Change);
         }
         if let Some(until) = self.not_before.filter(|until| *until > now) {

@@ -4,7 +4,7 @@
 //! then renamed over it. What can't be written costs the metrics, never the run.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +23,9 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// The bounds of the histogram of latencies, in seconds.
 const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// How such a file begins.
+const MARK: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
 
@@ -48,15 +51,47 @@ pub struct Metrics {
     /// When the file was written last, and how many requests there had been.
     written: (Instant, u64),
     writing: Option<JoinHandle<io::Result<()>>>,
+    /// What the file says of `on_hold`; a change is written at once.
+    hold_written: i64,
     has_warned: bool,
 }
 
 impl Metrics {
-    /// Writes the file for the first time. `total` is how many rows there are, if that is known.
+    /// Refuses what can't be such a file, or is something else: it would be lost.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the file can't be written.
-    pub fn start(path: &Path, total: Option<u64>) -> Result<Metrics, Error> {
+    /// [`Error::Usage`], which says what it is.
+    pub fn check_target(path: &Path) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::Usage(format!("--metrics {}: {why}", path.display())));
+        let another = "name another file";
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                let mut start = Vec::new();
+                let read = fs::File::open(path).and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut start));
+                match read {
+                    Err(error) => refuse(format!("can't be read: {error}; {another}")),
+                    Ok(_) if start.is_empty() || start == MARK.as_bytes() => Ok(()),
+                    Ok(_) => refuse(format!(
+                        "this file exists already and holds no metrics of zim-batch; {another}"
+                    )),
+                }
+            }
+            Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it".into()),
+            Ok(_) => refuse(format!("this is no file in the usual sense; {another}")),
+            Err(_) if path.symlink_metadata().is_ok() => refuse(format!("this is a link to nowhere; {another}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes the file for the first time. `total` is how many rows there are, if that is known, and `done` how many of
+    /// them are done already; `rate` is the cap, in requests per second.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the file can't be written, or is something else.
+    pub fn start(path: &Path, total: Option<u64>, done: u64, rate: f64) -> Result<Metrics, Error> {
+        Metrics::check_target(path)?;
+        // A link stays, and what it points to is replaced.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let before = fs::read_to_string(path).unwrap_or_default();
         let mut metrics =
             Metrics::new(path, total).map_err(|error| Error::Unexpected(format!("no metrics can be made: {error}")))?;
@@ -69,6 +104,11 @@ impl Metrics {
             None => metrics.exit_status.set(0),
         }
         metrics.running.set(1);
+        metrics.already_done.set(signed(done));
+        metrics
+            .rows_left
+            .set(total.map_or(-1, |total| signed(total.saturating_sub(done))));
+        metrics.target_rate.set(rate);
         let text = metrics.text();
         write(path, &text).map_err(|error| {
             Error::Usage(format!(
@@ -145,9 +185,26 @@ impl Metrics {
             registry,
             written: (Instant::now(), 0),
             writing: None,
+            hold_written: 0,
             has_warned: false,
         };
         Ok(metrics)
+    }
+
+    /// Writes down that a run has ended before it began, with this exit status. Nothing else is known of it.
+    pub fn ended_early(path: &Path, status: u8) {
+        let Ok(text) = Metrics::check_target(path).and_then(|()| {
+            let mut metrics = Metrics::new(path, None)
+                .map_err(|error| Error::Unexpected(format!("no metrics can be made: {error}")))?;
+            metrics.rows_left.set(-1);
+            metrics.exit_status.set(status.into());
+            Ok(metrics.text())
+        }) else {
+            return;
+        };
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        // The run has said why it ended; that is enough.
+        let _ = write(&path, &text);
     }
 
     /// Takes note of an event.
@@ -164,7 +221,10 @@ impl Metrics {
 
     /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow. `rate` is aimed at.
     pub(super) fn tick(&mut self, tally: &Tally, rate: f64) {
-        if self.written.0.elapsed() < EVERY || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+        let is_news = self.on_hold.get() != self.hold_written;
+        if (self.written.0.elapsed() < EVERY && !is_news)
+            || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
+        {
             return;
         }
         if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
@@ -219,6 +279,7 @@ impl Metrics {
 
     fn text(&mut self) -> String {
         self.updated_at.set(since_epoch());
+        self.hold_written = self.on_hold.get();
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             self.warn(&io::Error::other(error));

@@ -476,8 +476,8 @@ impl fmt::Display for Summary {
                 "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
             )?;
         }
-        writeln!(f, "report         {}", self.report)?;
-        write!(f, "outside log    {}", self.outside_log)?;
+        writeln!(f, "report         {}", in_one_line(&self.report))?;
+        write!(f, "outside log    {}", in_one_line(&self.outside_log))?;
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error     {error}")?;
         }
@@ -491,6 +491,15 @@ impl fmt::Display for Summary {
 /// What a return code means, short enough for the table.
 fn meaning(code: i64) -> String {
     shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
+}
+
+/// A name of a file as it can be shown: whatever is in it, it takes one line.
+fn in_one_line(name: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(shown).collect()
 }
 
 /// At most as much as fits beside a count at 80 columns, cut between words.

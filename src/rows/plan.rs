@@ -291,9 +291,6 @@ impl Plan {
     }
 
     fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
-        if self.selection.limit.is_some_and(|limit| self.sent >= limit) {
-            return Ok(None);
-        }
         let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let Some((row, is_done)) = self.rows.next()? else {
             return match self.expected.take() {
@@ -331,10 +328,7 @@ impl Plan {
             _ if is_done => Step::AlreadyDone,
             Entry::Invalid(row) => Step::Invalid(row),
             Entry::Row(row) if first != row.line => Step::Skip { row, first },
-            Entry::Row(row) => {
-                self.sent += 1;
-                Step::Send(row)
-            }
+            Entry::Row(row) => Step::Send(row),
         }))
     }
 
@@ -398,10 +392,15 @@ impl Iterator for Plan {
             self.done_read -= 1;
             return Some(Ok(Step::AlreadyDone));
         }
-        match self.steps_read.pop_front() {
+        if self.selection.limit.is_some_and(|limit| self.sent >= limit) {
+            return None;
+        }
+        let step = match self.steps_read.pop_front() {
             Some(step) => Some(Ok(step)),
             None => self.next_step().transpose(),
-        }
+        };
+        self.sent += u64::from(matches!(step, Some(Ok(Step::Send(_)))));
+        step
     }
 }
 

@@ -1,10 +1,9 @@
 //! One row's way from the gate to its outcome.
 
-use std::future::pending;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::health::{FirstFailure, Sign, sign_of};
@@ -48,18 +47,17 @@ struct Start<'a, S> {
     is_retry: bool,
     /// When the limiter has let it through.
     granted: Mutex<Option<Instant>>,
-    has_passed: AtomicBool,
+    has_passed: watch::Sender<bool>,
 }
 
 impl<S: Send + Sync> Gate for Start<'_, S> {
     async fn pass(&self) {
-        if self.lane.shared.stopper.is_asked() {
-            pending().await
-        }
+        // If it has passed before, its connection was closed, and another one had to be opened.
+        self.has_passed.send_replace(false);
         let granted = self.permit.start().await;
         *self.granted() = Some(granted);
         // From now on the request may leave at any moment.
-        self.has_passed.store(true, Ordering::Relaxed);
+        self.has_passed.send_replace(true);
     }
 
     fn started(&self, at: Instant) {
@@ -81,9 +79,8 @@ impl<S> Start<'_, S> {
         let stopper = &self.lane.shared.stopper;
         let not_passed = async {
             stopper.asked().await;
-            if self.has_passed.load(Ordering::Relaxed) {
-                pending().await
-            }
+            // The sender is here.
+            let _ = self.has_passed.subscribe().wait_for(|has_passed| !has_passed).await;
         };
         tokio::select! {
             () = stopper.asked_at_once() => {}
@@ -115,7 +112,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
             permit: &permit,
             is_retry: tries.sent > 0,
             granted: Mutex::default(),
-            has_passed: AtomicBool::new(false),
+            has_passed: watch::Sender::new(false),
         };
         let attempt = tokio::select! {
             biased;
@@ -194,9 +191,7 @@ fn note_health<S>(
         Sign::Answers => limiter.accepted(),
         Sign::Limits => limiter.limited(started, verdict.retry_after),
         Sign::Fails => {
-            if permit.is_probe() {
-                limiter.probe_failed(verdict.retry_after);
-            }
+            limiter.probe_failed(permit, verdict.retry_after);
             false
         }
     };

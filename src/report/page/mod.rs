@@ -10,7 +10,7 @@ mod plot;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -103,6 +103,11 @@ pub fn check_target<'a>(path: &Path, others: impl IntoIterator<Item = &'a Path>)
     }
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it"),
+        Ok(metadata)
+            if metadata.file_type().is_fifo() && path.canonicalize().is_ok_and(|path| !path.starts_with("/dev")) =>
+        {
+            refuse("this is a pipe, which would have to wait for a reader; name a file")
+        }
         Ok(_) => match may_be_replaced(path) {
             Ok(true) => Ok(()),
             Ok(false) => refuse("this file exists already and is no page of zim-batch; name another one"),
