@@ -82,7 +82,7 @@ def run(command, **options):
 
 
 def zim_batch(work, rows, port, *flags, scheme="http", watch=False):
-    command = [BIN, "clear", rows, "--report", work / "out.csv", "--json", "--progress", "none"]
+    command = [BIN, "clear", rows, "--report", work / "out.csv", "--json", "--progress", "none", "-q"]
     if "--resume" not in flags:
         command.append("--overwrite")
     endpoint = {"ZIM_ENDPOINT": f"{scheme}://127.0.0.1:{port}", "ZIM_APP_ID": APP, "ZIM_SERVER_SECRET": SECRET}
@@ -114,7 +114,7 @@ def serving(command, port_in, stream):
     """A server that says its port in the first line of `stream`. The list gets what it says on stdout at its end."""
     errors = subprocess.PIPE if stream == "stderr" else None
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-    said, port = [], None
+    said = []
     try:
         found = re.search(port_in, getattr(process, stream).readline())
         if not found:
@@ -126,12 +126,6 @@ def serving(command, port_in, stream):
     finally:
         process.kill()
         process.wait()
-        forget_turn(port)
-
-
-def forget_turn(port):
-    """The small file by which zim-batch's runs take turns, of a port that is not used again."""
-    Path(f"/tmp/zim-batch-{APP}-127.0.0.1-{port}.lock").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -168,7 +162,6 @@ def nginx(work, workers=1, tls=False, log=None):
     finally:
         process.terminate()
         process.wait()
-        forget_turn(port)
 
 
 # The parts
@@ -304,7 +297,12 @@ class Forwarder:
         self.open.clear()
 
     def close(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        def end():
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.loop.call_later(0.1, self.loop.stop)
+
+        self.loop.call_soon_threadsafe(end)
 
 
 def most_in_a_second(times):
@@ -339,7 +337,6 @@ def slow(work, runs):
                 forwarder = Forwarder(port, **how)
                 summary = zim_batch(work, rows, forwarder.listens_at, "--ca-cert", work / "cert.pem", scheme="https")[3]
                 forwarder.close()
-                forget_turn(forwarder.listens_at)
             if summary["ok"] != 240:
                 sys.exit(f"not all were answered: {summary}")
             arrived, refused = most_in_a_second([float(line.split()[2]) for line in open(log)])
@@ -436,7 +433,6 @@ def memory(work, runs):
     ):
         least, most = (peak(BIN, *command(rows)) for rows in (few, many))
         print(f"{name:32}{least / 1e6:14.1f}{most / 1e6:16.1f}{(most - least) / (1_000_000 - 1000):13.1f}")
-    forget_turn(1)
 
 
 def cost(work, runs):
