@@ -44,7 +44,7 @@ impl Drop for LogOutput {
 impl LogOutput {
     /// Logs of this program alone: other crates' could hold a signed URL.
     pub fn start(logging: &Logging) -> Result<LogOutput, Error> {
-        let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
+        let no_thread = |error| super::process::no_thread(&error);
         let format = logging.log_format;
         let unread = move |lines| {
             let why = format!("{lines} lines are missing here, because nobody read them");

@@ -54,13 +54,16 @@ pub fn runtime() -> Result<Runtime, Error> {
 /// Finds out, before a run begins anything, whether the threads that it needs later can be started. The first of those
 /// that the runtime starts for work that blocks is started here and kept, for the runtime panics when it has none.
 pub fn start_threads() -> Result<(), Error> {
-    try_threads().map_err(|error| {
-        Error::Unexpected(format!(
-            "a thread can't be started: {error}; let this user or container have more processes (ulimit -u, pids.max)"
-        ))
-    })?;
+    try_threads().map_err(|error| no_thread(&error))?;
     drop(tokio::task::spawn_blocking(|| ()));
     Ok(())
+}
+
+/// A thread is missing without which there can be no run.
+pub fn no_thread(error: &io::Error) -> Error {
+    Error::Unexpected(format!(
+        "a thread can't be started: {error}; let this user or container have more processes (ulimit -u, pids.max)"
+    ))
 }
 
 /// Starts as many threads as may be needed, all at once, and ends them.
