@@ -279,7 +279,8 @@ class Forwarder:
                 self.loop.call_later(self.cut, self.cut_all)
         self.open.add(writer)
         await asyncio.sleep(max(self.opens_at - now, self.each))
-        with contextlib.suppress(OSError):
+        # Cancelled at the end.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             there, back = await asyncio.open_connection("127.0.0.1", self.port)
             self.open.add(back)
             await asyncio.gather(self.copy(reader, back), self.copy(there, writer))

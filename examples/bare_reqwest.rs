@@ -13,6 +13,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("name a URL, how many requests, and how many at once".into());
     };
     let (requests, in_flight) = (requests.parse::<u64>()?, in_flight.parse::<u64>()?);
+    // Not used by plain HTTP, but looked for.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().http1_only().build()?;
     let (begun, taken) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
