@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
-use super::outcomes::COLUMNS;
+use super::outcomes::{COLUMNS, SIMULATED};
 use super::summary::Latencies;
 use crate::error::Error;
 use crate::event::Outcome;
@@ -45,9 +45,6 @@ pub const LIST_COLUMNS: [&str; 11] = [
     "latency_ms",
     "finished_at",
 ];
-
-/// How the message of a record begins that was made with `--simulate`.
-const SIMULATED: &[u8] = b"simulated: ";
 
 /// The longest latency that is told from longer ones, in milliseconds.
 const LONGEST: u64 = 3_600_000;
@@ -454,7 +451,7 @@ impl Reader {
             }
         }
         let message = field(places.message);
-        let (message, is_simulated) = match message.strip_prefix(SIMULATED) {
+        let (message, is_simulated) = match message.strip_prefix(SIMULATED.as_bytes()) {
             Some(message) => (message, true),
             None => (message, false),
         };
