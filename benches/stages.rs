@@ -7,10 +7,11 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
-use zim_batch::event::{Event, Outcome, Record};
+use zim_batch::event::Event;
 use zim_batch::limiter::Limiter;
 use zim_batch::report::progress::{Progress, Style, Terminal};
-use zim_batch::report::{Existing, Files, Report};
+use zim_batch::report::{Files, IfExists, Report};
+use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
 
 fn main() {
@@ -80,9 +81,9 @@ const RECORDS: u64 = 64;
 
 #[divan::bench]
 fn writing_sixty_four_records_at_once(bencher: Bencher) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
-    let files = Files::open(&paths.0, &paths.1, Existing::Refuse, false).expect("a report");
+    let directory = tempfile::tempdir().expect("a folder");
+    let paths = (directory.path().join("out.csv"), directory.path().join("outside.csv"));
+    let files = Files::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
     let mut report = Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None));
     let event = |line| {
         Event::Settled(Box::new(Record {

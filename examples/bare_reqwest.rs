@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Not used by plain HTTP, but looked for.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().http1_only().build()?;
-    let (begun, taken) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let (started_at, taken) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..in_flight {
         let (client, url, taken) = (client.clone(), url.clone(), Arc::clone(&taken));
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(
         io::stdout(),
         "{:.0} requests a second",
-        requests as f64 / begun.elapsed().as_secs_f64()
+        requests as f64 / started_at.elapsed().as_secs_f64()
     )?;
     Ok(())
 }

@@ -6,11 +6,11 @@ use tokio::{net::TcpListener, time::Instant};
 use zim_batch::client::{App, Client};
 use zim_batch::limiter::Limiter;
 use zim_batch::report::progress::{Progress, Style, Terminal};
-use zim_batch::report::{Existing, Files, Report};
+use zim_batch::report::{Files, IfExists, Report};
 use zim_batch::rows::{Format, Plan, Rows, Selection};
 use zim_batch::run::{Job, Limits, run};
 use zim_batch::simulator::{Options, World, serve};
-use zim_batch::stop::Stopper;
+use zim_batch::stop::StopHandle;
 
 /// The whole program.
 #[tokio::main]
@@ -27,11 +27,11 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         std::future::pending(),
     ));
 
-    let folder = tempfile::tempdir()?;
-    let paths = (folder.path().join("out.csv"), folder.path().join("outside.csv"));
+    let directory = tempfile::tempdir()?;
+    let paths = (directory.path().join("out.csv"), directory.path().join("outside.csv"));
     let csv = "user,conv,type\nalice,bob,peer\nalice,#team,group\narchivist,c1200,peer\n";
     let rows = Rows::from_reader(Box::new(csv.as_bytes()), "embedded rows", &Format::default())?;
-    let files = Files::open(&paths.0, &paths.1, Existing::Refuse, true)?;
+    let files = Files::open(&paths.0, &paths.1, IfExists::Refuse, true)?;
     let job = Job {
         plan: Plan::new(rows, "embedded rows".into(), Arc::new(Selection::default()))?,
         total: Some(3),
@@ -39,9 +39,9 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         services: vec![Client::new(app)?],
         report: Report::new(files, paths, Progress::new(Style::None, Terminal::new(), Some(3))),
         limits: Limits::default(),
-        stopper: Stopper::new(),
+        stop: StopHandle::new(),
         turn: None,
-        begun: Instant::now(),
+        started_at: Instant::now(),
     };
     let summary = run(job).await?;
     assert_eq!((summary.ok, summary.outside), (2, 1));

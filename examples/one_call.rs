@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use tokio::net::TcpListener;
-use zim_batch::client::code::Class;
 use zim_batch::client::{App, Client};
-use zim_batch::rows::{ConvType, Row};
+use zim_batch::code::Class;
+use zim_batch::row::{ConvType, Row};
 use zim_batch::simulator::{Options, World, serve};
 
 /// The whole program.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::client::SetupError;
+use crate::client::BuildError;
 use crate::rows::{InputError, PlanError};
 
 /// Why there was no run, or why it ended with no summary worth trusting.
@@ -14,7 +14,7 @@ pub enum Error {
     Usage(String),
     /// The client can't be set up with these settings.
     #[error(transparent)]
-    Setup(#[from] SetupError),
+    Setup(#[from] BuildError),
     /// The input can't be read.
     #[error(transparent)]
     Input(#[from] InputError),

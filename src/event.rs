@@ -3,14 +3,12 @@
 //! The run knows no file, terminal or JSON; the report knows no request. Whatever the report, the bar, the logs and
 //! the summary show, they know from these events.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::code::Class;
+use crate::code::Class;
+use crate::row::Record;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ pub enum Event {
         /// How long it took from when it was sent; `None` if it never was.
         latency: Option<Duration>,
         /// How far this machine's clock is ahead of the server's, in seconds.
-        clock_ahead: Option<i64>,
+        clock_skew: Option<i64>,
         /// What went wrong, if the service failed: no answer, or none that is about the row.
         trouble: Option<String>,
     },
@@ -55,89 +53,4 @@ pub enum Event {
     },
     /// The service is back.
     Released,
-}
-
-/// What became of a row: one line of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// The 1-based line of the input on which the row begins.
-    pub line: u64,
-    /// The user, as sent.
-    pub user: String,
-    /// The conversation, as sent.
-    pub conv: String,
-    /// `0` or `2`; of an invalid row, what was read.
-    pub conv_type: Cow<'static, str>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// ZIM's return code of the last answer.
-    pub code: Option<i64>,
-    /// The HTTP status of the last answer.
-    pub http: Option<u16>,
-    /// ZIM's message, or what went wrong.
-    pub message: String,
-    /// ZIM's RequestId of the last answer; may be empty.
-    pub request_id: String,
-    /// Requests sent for the row.
-    pub attempts: u32,
-    /// How long the last attempt took from when its request was sent; if it never was, from its beginning.
-    pub latency: Option<Duration>,
-    /// When the row got its outcome.
-    pub finished_at: SystemTime,
-}
-
-/// What became of a row, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Cleared.
-    Ok,
-    /// Not reachable: no such conversation, or not among the user's newest 1000.
-    Outside,
-    /// Could not be cleared.
-    Failed,
-    /// Not sent, because it can't be: see the message.
-    Invalid,
-    /// Not sent, because an earlier row says the same (`--dedupe`).
-    Skipped,
-}
-
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Outcome; 5] = [
-        Outcome::Ok,
-        Outcome::Outside,
-        Outcome::Failed,
-        Outcome::Invalid,
-        Outcome::Skipped,
-    ];
-
-    /// As the report writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::Outside => "outside",
-            Outcome::Failed => "failed",
-            Outcome::Invalid => "invalid",
-            Outcome::Skipped => "skipped",
-        }
-    }
-
-    /// Reads what [`Outcome::as_str`] wrote.
-    ///
-    /// ```
-    /// use zim_batch::event::Outcome;
-    ///
-    /// assert_eq!(Outcome::parse("outside"), Some(Outcome::Outside));
-    /// assert_eq!(Outcome::parse("fine"), None);
-    /// ```
-    pub fn parse(text: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! [`run`](run::run) joins the four. What happens in a run is an [`Event`](event::Event), and the report knows nothing
-//! else; why a run stops early is a [`Stop`](stop::Stop); what ends it with no summary is an [`Error`](error::Error).
+//! else; why a run stops early is a [`StopReason`](stop::Stop); what ends it with no summary is an [`Error`](error::Error).
 //! The [`simulator`] is ZIM on 127.0.0.1, by its own reading of ZEGO's documents: it shares no code with the client.
 //!
 //! # Embedding
@@ -28,12 +28,18 @@
 //! Everything is on Tokio's clock, so that tests of programs that embed this can pause time.
 
 pub mod client;
+pub mod code;
+mod csv_reader;
+pub mod done;
 pub mod error;
 pub mod event;
+mod fingerprint;
 pub mod limiter;
 pub mod quota;
 pub mod report;
+pub mod row;
 pub mod rows;
 pub mod run;
 pub mod simulator;
 pub mod stop;
+pub mod window;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 /// Why a run stopped before its last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// A signal, by its number: SIGINT 2, SIGTERM 15, SIGHUP 1.
     Signal(i32),
     /// `--max-duration` is over.
@@ -56,56 +56,62 @@ pub enum Stop {
     InputFailed(String),
 }
 
-impl Stop {
+impl StopReason {
     /// Whether the run stopped because it was told to stop when things go so, or so long.
     pub fn is_policy(&self) -> bool {
         matches!(
             self,
-            Stop::MaxDuration(_) | Stop::NoTurn(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. }
+            StopReason::MaxDuration(_)
+                | StopReason::NoTurn(_)
+                | StopReason::MaxFailures(_)
+                | StopReason::AllRejected { .. }
         )
     }
 
     /// The process's exit status.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Stop::GaveUp { .. } | Stop::NoTurn(_) | Stop::MaxFailures(_) | Stop::AllRejected { .. } => 5,
-            Stop::Fatal { .. } | Stop::Untrusted { .. } => 6,
-            Stop::MaxDuration(_) => 7,
-            Stop::ReportFailed(_) => 74,
-            Stop::InputFailed(_) => 4,
-            Stop::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
+            StopReason::GaveUp { .. }
+            | StopReason::NoTurn(_)
+            | StopReason::MaxFailures(_)
+            | StopReason::AllRejected { .. } => 5,
+            StopReason::Fatal { .. } | StopReason::Untrusted { .. } => 6,
+            StopReason::MaxDuration(_) => 7,
+            StopReason::ReportFailed(_) => 74,
+            StopReason::InputFailed(_) => 4,
+            StopReason::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }
 }
 
-impl fmt::Display for Stop {
+impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stop::Signal(2) => f.write_str("SIGINT"),
-            Stop::Signal(15) => f.write_str("SIGTERM"),
-            Stop::Signal(1) => f.write_str("SIGHUP"),
-            Stop::Signal(number) => write!(f, "signal {number}"),
-            Stop::MaxDuration(limit) => {
+            StopReason::Signal(2) => f.write_str("SIGINT"),
+            StopReason::Signal(15) => f.write_str("SIGTERM"),
+            StopReason::Signal(1) => f.write_str("SIGHUP"),
+            StopReason::Signal(number) => write!(f, "signal {number}"),
+            StopReason::MaxDuration(limit) => {
                 write!(f, "--max-duration {} is over", humantime::format_duration(*limit))
             }
-            Stop::GaveUp { after, why } => write!(
+            StopReason::GaveUp { after, why } => write!(
                 f,
                 "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
                 humantime::format_duration(*after)
             ),
-            Stop::Untrusted { after, why } => {
+            StopReason::Untrusted { after, why } => {
                 write!(f, "for {} (--give-up-after) {why}", humantime::format_duration(*after))
             }
-            Stop::NoTurn(limit) => write!(
+            StopReason::NoTurn(limit) => write!(
                 f,
                 "other runs have used the app's quota for {} (--give-up-after)",
                 humantime::format_duration(*limit)
             ),
-            Stop::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
-            Stop::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
-            Stop::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
-            Stop::Fatal { line, why } => write!(f, "row {line}: {why}"),
-            Stop::ReportFailed(why) | Stop::InputFailed(why) => f.write_str(why),
+            StopReason::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
+            StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
+            StopReason::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
+            StopReason::Fatal { line, why } => write!(f, "row {line}: {why}"),
+            StopReason::ReportFailed(why) | StopReason::InputFailed(why) => f.write_str(why),
         }
     }
 }
@@ -113,35 +119,35 @@ impl fmt::Display for Stop {
 /// Asks a run to stop, and tells its parts that it was asked. Clones share one state.
 ///
 /// ```
-/// use zim_batch::stop::{Stop, Stopper};
+/// use zim_batch::stop::{StopReason, StopHandle};
 ///
-/// let stopper = Stopper::new();
+/// let stopper = StopHandle::new();
 /// assert_eq!(stopper.reason(), None);
-/// stopper.drain(Stop::Signal(2));
-/// stopper.at_once(Stop::Signal(15));
-/// assert_eq!(stopper.reason(), Some(Stop::Signal(2)));
+/// stopper.drain(StopReason::Signal(2));
+/// stopper.at_once(StopReason::Signal(15));
+/// assert_eq!(stopper.reason(), Some(StopReason::Signal(2)));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Stopper {
+pub struct StopHandle {
     state: Arc<watch::Sender<State>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    reason: Option<Stop>,
+    reason: Option<StopReason>,
     at_once: bool,
 }
 
-impl Stopper {
+impl StopHandle {
     /// Nobody has asked yet.
-    pub fn new() -> Stopper {
-        Stopper {
+    pub fn new() -> StopHandle {
+        StopHandle {
             state: Arc::new(watch::Sender::new(State::default())),
         }
     }
 
     /// Take no more rows, send nothing more, finish what is in flight. `true` if this is the first stop.
-    pub fn drain(&self, reason: Stop) -> bool {
+    pub fn drain(&self, reason: StopReason) -> bool {
         self.state.send_if_modified(|state| {
             let first = state.reason.is_none();
             state.reason.get_or_insert(reason);
@@ -150,7 +156,7 @@ impl Stopper {
     }
 
     /// Give up what is in flight too.
-    pub fn at_once(&self, reason: Stop) {
+    pub fn at_once(&self, reason: StopReason) {
         self.state.send_modify(|state| {
             state.reason.get_or_insert(reason);
             state.at_once = true;
@@ -161,13 +167,13 @@ impl Stopper {
     /// is the one that matters.
     pub fn report_failed(&self, why: String) {
         self.state.send_modify(|state| {
-            state.reason = Some(Stop::ReportFailed(why));
+            state.reason = Some(StopReason::ReportFailed(why));
             state.at_once = true;
         });
     }
 
     /// The reason: the first one given, unless the report has failed.
-    pub fn reason(&self) -> Option<Stop> {
+    pub fn reason(&self) -> Option<StopReason> {
         self.state.borrow().reason.clone()
     }
 
@@ -192,8 +198,8 @@ impl Stopper {
     }
 }
 
-impl Default for Stopper {
-    fn default() -> Stopper {
-        Stopper::new()
+impl Default for StopHandle {
+    fn default() -> StopHandle {
+        StopHandle::new()
     }
 }

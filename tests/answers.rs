@@ -16,7 +16,7 @@ fn every_kind_of_answer_leads_to_its_outcome_attempts_and_exit_status() {
         } else {
             "failed"
         };
-        let attempts = if ["busy", "unknown"].contains(class) { 3 } else { 1 };
+        let attempts = if ["transient", "unknown"].contains(class) { 3 } else { 1 };
         expected.insert(format!("code{code}"), (outcome, attempts));
     }
     let faults = [

@@ -18,8 +18,9 @@ use model::read_like_python;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use zim_batch::row::ConvType;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Columns, ConvType, Entry, Format, Plan, Rows, Selection, Step, Types, encoding};
+use zim_batch::rows::{Columns, Format, ParsedRow, Plan, Rows, Selection, Task, Types, encoding};
 
 /// What CSV is made of, and what other files begin with.
 const TOKENS: &[&[u8]] = &[
@@ -126,7 +127,7 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
 }
 
 /// Every entry up to the first error, and the error.
-fn read_all(reader: impl Read + Send + 'static, format: &Format) -> (Vec<Entry>, Option<String>) {
+fn read_all(reader: impl Read + Send + 'static, format: &Format) -> (Vec<ParsedRow>, Option<String>) {
     let mut entries = Vec::new();
     let rows = match Rows::from_reader(Box::new(reader), "input", format) {
         Ok(rows) => rows,
@@ -141,7 +142,7 @@ fn read_all(reader: impl Read + Send + 'static, format: &Format) -> (Vec<Entry>,
     (entries, None)
 }
 
-fn entries(bytes: &[u8], format: &Format) -> Vec<Entry> {
+fn entries(bytes: &[u8], format: &Format) -> Vec<ParsedRow> {
     let (entries, error) = read_all(io::Cursor::new(bytes.to_vec()), format);
     assert_eq!(error, None, "{:?}", String::from_utf8_lossy(bytes));
     entries
@@ -161,7 +162,7 @@ fn assert_found(bytes: &[u8], delimiter: u8, format: &Format) -> Result<(), Test
     for (entry, found) in entries.iter().zip(&expected[1..]) {
         prop_assert_eq!(entry.line(), found.line, "{:?} {:?}", entry, found);
         match (entry, found.row()) {
-            (Entry::Row(row), Some(expected)) => {
+            (ParsedRow::Row(row), Some(expected)) => {
                 let row = (
                     row.user.clone().into_bytes(),
                     row.conv.clone().into_bytes(),
@@ -169,7 +170,7 @@ fn assert_found(bytes: &[u8], delimiter: u8, format: &Format) -> Result<(), Test
                 );
                 prop_assert_eq!(row, expected);
             }
-            (Entry::Invalid(row), None) => {
+            (ParsedRow::Invalid(row), None) => {
                 let text = |index: usize| {
                     let field = found.fields.get(index).map(Vec::as_slice).unwrap_or_default();
                     String::from_utf8_lossy(field).into_owned()
@@ -196,7 +197,7 @@ proptest! {
         if !is_packed || whole.1.is_none() || trickled.1.is_none() {
             prop_assert_eq!(&whole, &trickled);
         }
-        let lines: Vec<u64> = whole.0.iter().map(Entry::line).collect();
+        let lines: Vec<u64> = whole.0.iter().map(ParsedRow::line).collect();
         prop_assert!(lines.is_sorted_by(|one, other| one < other), "{:?}", lines);
     }
 
@@ -230,14 +231,14 @@ proptest! {
         let (mut triples, mut repeats, mut invalid) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for entry in &entries {
             match entry {
-                Entry::Row(row) => {
+                ParsedRow::Row(row) => {
                     let triple = (&row.user, &row.conv, row.conv_type.as_str());
                     let first = *triples.entry(triple).or_insert(row.line);
                     if first != row.line {
                         repeats.insert(row.line, first);
                     }
                 }
-                Entry::Invalid(row) => invalid.push(row.line),
+                ParsedRow::Invalid(row) => invalid.push(row.line),
             }
         }
         let users: BTreeSet<_> = triples.keys().map(|triple| triple.0).collect();
@@ -249,13 +250,13 @@ proptest! {
         prop_assert!(findings.duplicates.first_lines.iter().eq(repeats.keys().take(5)));
 
         let deduped = Selection { dedupe: true, ..Selection::default() };
-        let steps: Vec<Step> = plan(&bytes, deduped.clone()).collect::<Result<_, _>>().unwrap();
+        let steps: Vec<Task> = plan(&bytes, deduped.clone()).collect::<Result<_, _>>().unwrap();
         let mut skipped = BTreeMap::new();
         for (step, entry) in steps.iter().zip(&entries) {
             match (step, entry) {
-                (Step::Send(sent), Entry::Row(row)) => prop_assert_eq!(sent, row),
-                (Step::Invalid(one), Entry::Invalid(other)) => prop_assert_eq!(one, other),
-                (Step::Skip { row, first }, Entry::Row(_)) => {
+                (Task::Send(sent), ParsedRow::Row(row)) => prop_assert_eq!(sent, row),
+                (Task::Invalid(one), ParsedRow::Invalid(other)) => prop_assert_eq!(one, other),
+                (Task::Skip { row, first }, ParsedRow::Row(_)) => {
                     skipped.insert(row.line, *first);
                 }
                 other => prop_assert!(false, "{other:?}"),
@@ -266,7 +267,7 @@ proptest! {
         let survey = plan(&bytes, deduped.clone()).survey().unwrap();
         prop_assert_eq!(survey.rows, findings.rows);
         let surveyed = Selection { repeated: Some(survey.repeated), ..deduped };
-        let again: Vec<Step> = plan(&bytes, surveyed).collect::<Result<_, _>>().unwrap();
+        let again: Vec<Task> = plan(&bytes, surveyed).collect::<Result<_, _>>().unwrap();
         prop_assert_eq!(again, steps, "knowing the repeated rows changes nothing");
     }
 }
@@ -343,8 +344,8 @@ proptest! {
             let found: Vec<_> = found
                 .into_iter()
                 .map(|entry| match entry {
-                    Entry::Row(row) => (row.line, row.user, row.conv, row.conv_type),
-                    Entry::Invalid(row) => panic!("{row:?}"),
+                    ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type),
+                    ParsedRow::Invalid(row) => panic!("{row:?}"),
                 })
                 .collect();
             let expected: Vec<_> = lines
@@ -360,5 +361,5 @@ proptest! {
 #[test]
 fn a_quoted_nothing_is_no_blank_line() {
     let found = entries(b"user,conv,type\n\"\"\na,b,0\n", &Format::default());
-    assert_eq!(found.iter().map(Entry::line).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(found.iter().map(ParsedRow::line).collect::<Vec<_>>(), [2, 3]);
 }

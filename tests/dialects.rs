@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::{APP_ID, Answer, Call, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, read_report, rows};
-use zim_batch::rows::{Entry, Format, Rows};
+use zim_batch::rows::{Format, ParsedRow, Rows};
 
 /// Three rows with all that must not be touched: leading zeros, blanks at the ends, `#`, `=`, quotes, delimiters, a
 /// line end, letters that are not ASCII.
@@ -292,8 +292,8 @@ fn every_dialect_can_be_packed_and_come_in_drops() {
             let found: Vec<_> = Rows::from_reader(Box::new(drops), dialect.name, &format)
                 .unwrap()
                 .map(|entry| match entry.unwrap() {
-                    Entry::Row(row) => (row.line, [row.user, row.conv, row.conv_type.as_str().to_owned()]),
-                    Entry::Invalid(row) => panic!("{}: {row:?}", dialect.name),
+                    ParsedRow::Row(row) => (row.line, [row.user, row.conv, row.conv_type.as_str().to_owned()]),
+                    ParsedRow::Invalid(row) => panic!("{}: {row:?}", dialect.name),
                 })
                 .collect();
             let rows = ROWS.map(|row| row.map(str::to_owned));

@@ -28,17 +28,17 @@ struct Disk(PathBuf);
 
 impl Disk {
     /// `None`, loudly, where nothing can be mounted.
-    fn mount(folder: &Path, options: &str) -> Option<Self> {
-        fs::create_dir_all(folder).expect("the desk can be written to");
+    fn mount(directory: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(directory).expect("the desk can be written to");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "none"])
-            .arg(folder)
+            .arg(directory)
             .status();
         if !mounted.is_ok_and(|status| status.success()) {
             passed_over("no small disk to be had without the right to mount");
             return None;
         }
-        Some(Self(folder.to_owned()))
+        Some(Self(directory.to_owned()))
     }
 
     fn remount(&self, options: &str) {

@@ -127,11 +127,11 @@ fn a_service_that_stays_away_is_given_up_and_resumed_with_the_command_that_was_p
     let mut running = call.spawn();
     running.wait_until("the outage", || server.requests().len() >= 40);
     proxy.switch(Mode::BadGateway);
-    let began = Instant::now();
+    let started_at = Instant::now();
     let outcome = running.wait();
 
     outcome.assert_status(5).assert_says(&["--give-up-after", "502"]);
-    let took = began.elapsed();
+    let took = started_at.elapsed();
     assert!((2.9..6.0).contains(&took.as_secs_f64()), "given up after {took:?}");
     let summary = outcome.summary();
     assert_eq!(summary.count("ok") + summary.count("not_run"), 120, "{summary:?}");

@@ -48,9 +48,9 @@ impl Canary {
         let thread = thread::spawn(move || {
             let mut latest = Duration::ZERO;
             while !seen.load(SeqCst) {
-                let began = Instant::now();
+                let started_at = Instant::now();
                 thread::sleep(nap);
-                latest = latest.max(began.elapsed() - nap);
+                latest = latest.max(started_at.elapsed() - nap);
             }
             latest
         });
@@ -213,12 +213,12 @@ fn a_slow_service_does_not_slow_the_start_of_requests() {
 }
 
 /// A server that lets 20 requests in any second through for this long, and everything after that.
-fn limited_for(time: Duration, began: Instant) -> Server {
+fn limited_for(time: Duration, started_at: Instant) -> Server {
     let accepted = Mutex::new(Vec::<Instant>::new());
     Server::start(move |request, _| {
         let mut accepted = accepted.lock().expect("no test panics while it holds this");
         accepted.retain(|at| request.at.saturating_duration_since(*at) < SECOND);
-        if accepted.len() >= 20 && began.elapsed() < time {
+        if accepted.len() >= 20 && started_at.elapsed() < time {
             return Answer::Code(7, "more requests per second than allowed");
         }
         accepted.push(request.at);
@@ -226,24 +226,24 @@ fn limited_for(time: Duration, began: Instant) -> Server {
     })
 }
 
-/// Requests a second from so many seconds after `began` to so many.
-fn rate_between(requests: &[Request], began: Instant, from: u32, to: u32) -> f64 {
-    let [after, before] = [from, to].map(|seconds| began + seconds * SECOND);
+/// Requests a second from so many seconds after `started_at` to so many.
+fn rate_between(requests: &[Request], started_at: Instant, from: u32, to: u32) -> f64 {
+    let [after, before] = [from, to].map(|seconds| started_at + seconds * SECOND);
     let count = requests.iter().filter(|r| r.at >= after && r.at < before).count();
     count as f64 / f64::from(to - from)
 }
 
 #[test]
 fn limited_answers_slow_the_whole_run() {
-    let began = Instant::now();
-    let (desk, server) = (Desk::new(), limited_for(60 * SECOND, began));
+    let started_at = Instant::now();
+    let (desk, server) = (Desk::new(), limited_for(60 * SECOND, started_at));
     let call = desk.clear(&server, rows(900)).flag("--rate", "40");
 
     let outcome = call.flag("--max-duration", "10s").run();
 
     outcome.assert_status(7);
     let requests = server.requests();
-    let slowed = rate_between(&requests, began, 5, 10);
+    let slowed = rate_between(&requests, started_at, 5, 10);
     assert!(
         slowed < 30.0,
         "{slowed} requests a second of 40, after five seconds with a limit of 20"
@@ -255,15 +255,15 @@ fn limited_answers_slow_the_whole_run() {
 #[test]
 #[ignore = "takes 45 seconds"]
 fn a_run_that_was_slowed_creeps_back_to_its_rate() {
-    let began = Instant::now();
-    let (desk, server) = (Desk::new(), limited_for(6 * SECOND, began));
+    let started_at = Instant::now();
+    let (desk, server) = (Desk::new(), limited_for(6 * SECOND, started_at));
     let call = desk.clear(&server, rows(9000)).flag("--rate", "40");
 
     call.flag("--max-duration", "45s").run().assert_status(7);
 
     let requests = server.requests();
     let rates: Vec<_> = (0..9)
-        .map(|n| rate_between(&requests, began, 5 * n, 5 * n + 5))
+        .map(|n| rate_between(&requests, started_at, 5 * n, 5 * n + 5))
         .collect();
     assert!(rates[1] < 30.0 && rates[8] > 38.0, "{rates:?}");
     assert!(

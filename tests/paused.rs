@@ -18,15 +18,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 use reqwest::StatusCode;
 use tokio::time::{Instant, advance, sleep};
-use zim_batch::client::verdict::{Transport, Verdict, judge, no_answer};
+use zim_batch::client::verdict::{TransportError, Verdict, judge, no_answer};
 use zim_batch::client::{Attempt, Gate, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
-use zim_batch::report::{Existing, Files, Report};
-use zim_batch::rows::{Format, Plan, Row, Selection, Source};
+use zim_batch::report::{Files, IfExists, Report};
+use zim_batch::row::Row;
+use zim_batch::rows::{Format, Plan, Selection, Source};
 use zim_batch::run::{Job, Limits, run};
-use zim_batch::stop::Stopper;
+use zim_batch::stop::StopHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,7 +123,7 @@ proptest! {
 fn twenty_a_second_are_at_least_19_9_and_evenly_spaced() {
     in_paused_time(async {
         let limiter = Limiter::new(20.0);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut last = None;
         for _ in 0..2000 {
             let _ = limiter.ready().await;
@@ -132,7 +133,7 @@ fn twenty_a_second_are_at_least_19_9_and_evenly_spaced() {
                 assert!((40..=61).contains(&gap.as_millis()), "{gap:?}");
             }
         }
-        let rate = 1999.0 / begun.elapsed().as_secs_f64();
+        let rate = 1999.0 / started_at.elapsed().as_secs_f64();
         assert!((19.9..20.0).contains(&rate), "{rate}");
     });
 }
@@ -145,11 +146,11 @@ fn after_a_stall_nothing_is_made_up_for() {
             let _ = limiter.ready().await;
         }
         advance(Duration::from_secs(600)).await;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         for _ in 0..21 {
             let _ = limiter.ready().await;
         }
-        assert!(begun.elapsed() >= SECOND, "21 within {:?}", begun.elapsed());
+        assert!(started_at.elapsed() >= SECOND, "21 within {:?}", started_at.elapsed());
     });
 }
 
@@ -158,10 +159,10 @@ fn a_retry_after_keeps_everybody_waiting() {
     in_paused_time(async {
         let limiter = Limiter::new(20.0);
         let _ = limiter.ready().await;
-        let begun = Instant::now();
-        limiter.limited(begun, Some(Duration::from_secs(30)));
+        let started_at = Instant::now();
+        limiter.limited(started_at, Some(Duration::from_secs(30)));
         let _ = limiter.ready().await;
-        assert!(begun.elapsed() >= Duration::from_secs(30));
+        assert!(started_at.elapsed() >= Duration::from_secs(30));
     });
 }
 
@@ -169,7 +170,7 @@ fn a_retry_after_keeps_everybody_waiting() {
 fn one_refusal_now_and_then_hardly_slows_a_long_run() {
     in_paused_time(async {
         let limiter = Limiter::new(20.0);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         for nth in 0..20_000 {
             let _ = limiter.ready().await;
             match nth % 2000 {
@@ -177,7 +178,7 @@ fn one_refusal_now_and_then_hardly_slows_a_long_run() {
                 _ => limiter.accepted(),
             };
         }
-        let rate = 20_000.0 / begun.elapsed().as_secs_f64();
+        let rate = 20_000.0 / started_at.elapsed().as_secs_f64();
         assert!(rate > 19.75, "{rate}");
     });
 }
@@ -226,7 +227,7 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
             verdict,
             started_at: Some(sent_at),
             latency,
-            clock_ahead: None,
+            clock_skew: None,
         })
     }
 }
@@ -257,15 +258,15 @@ where
 
 /// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
 async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service) -> (Summary, HashMap<u64, String>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
     let mut csv = std::fs::File::create(path("rows.csv")).unwrap();
     writeln!(csv, "user,conv,type").unwrap();
     for row in 0..rows {
         writeln!(csv, "u{row},c{row},0").unwrap();
     }
     let source = Source::File(path("rows.csv"));
-    let files = Files::open(&path("out.csv"), &path("outside.csv"), Existing::Refuse, false).unwrap();
+    let files = Files::open(&path("out.csv"), &path("outside.csv"), IfExists::Refuse, false).unwrap();
     let job = Job {
         plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
         total: Some(rows as u64),
@@ -277,9 +278,9 @@ async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service)
             Progress::new(Style::None, Terminal::new(), None),
         ),
         limits,
-        stopper: Stopper::new(),
+        stop: StopHandle::new(),
         turn: None,
-        begun: Instant::now(),
+        started_at: Instant::now(),
     };
     let summary = run(job).await.unwrap();
     (summary, outcomes(&path("out.csv")))
@@ -312,7 +313,7 @@ fn retries_pay_like_everyone_else_and_every_row_ends_once() {
             let latency = Duration::from_millis(chance % 3000);
             let verdict = match chance % 100 {
                 0..10 => code(660_000_001),
-                10..14 => no_answer(Transport::Broken, "connection reset".into(), None),
+                10..14 => no_answer(TransportError::Broken, "connection reset".into(), None),
                 14 => code(7),
                 15..20 => code(660_800_002),
                 20..23 => code(660_500_002),
@@ -328,7 +329,7 @@ fn retries_pay_like_everyone_else_and_every_row_ends_once() {
             (summary.rows, summary.not_run, summary.requests),
             (3000, 0, sent.len() as u64)
         );
-        assert!(summary.adds_up() && summary.peak_1s <= 20);
+        assert!(summary.is_consistent() && summary.peak_1s <= 20);
         assert!(
             summary.retries > 300 && summary.outside > 100 && summary.failed > 50,
             "{summary:?}"
@@ -367,8 +368,8 @@ fn the_summary_says_whose_requests_were_probably_too_many() {
 #[test]
 fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
     in_paused_time(async {
-        let begun = Instant::now();
-        let is_down = move || (20..3620).contains(&begun.elapsed().as_secs());
+        let started_at = Instant::now();
+        let is_down = move || (20..3620).contains(&started_at.elapsed().as_secs());
         let limits = Limits {
             max_attempts: 3,
             give_up_after: Duration::from_secs(7200),
@@ -383,7 +384,7 @@ fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
         assert!(outcomes.values().all(|outcome| outcome == "ok"));
         let in_outage = sent
             .iter()
-            .filter(|(_, at)| (20..3620).contains(&(*at - begun).as_secs()))
+            .filter(|(_, at)| (20..3620).contains(&(*at - started_at).as_secs()))
             .count();
         assert!(in_outage < 180, "{in_outage} requests in an hour without service");
     });
@@ -392,18 +393,22 @@ fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
 #[test]
 fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
     in_paused_time(async {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let limits = Limits {
             give_up_after: Duration::from_secs(600),
             ..Limits::default()
         };
         let (summary, sent, outcomes) = run_all(1000, limits, |_, _| {
-            let refused = no_answer(Transport::Unreachable, "connection refused".into(), None);
+            let refused = no_answer(TransportError::Unreachable, "connection refused".into(), None);
             (Duration::from_millis(1), refused)
         })
         .await;
         assert_eq!((summary.exit, summary.not_run, outcomes.len()), (5, 1000, 0));
-        assert!((600..605).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert!(
+            (600..605).contains(&started_at.elapsed().as_secs()),
+            "{:?}",
+            started_at.elapsed()
+        );
         assert!(sent.len() < 60, "{} requests", sent.len());
         assert!(summary.stopped.unwrap().contains("connection refused"));
     });
@@ -412,14 +417,14 @@ fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
 #[test]
 fn a_few_rows_that_reach_nobody_are_not_failed_either() {
     in_paused_time(async {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let limits = Limits {
             max_attempts: 2,
             ..Limits::default()
         };
-        let (summary, _, _) = run_all(3, limits, move |_, _| match begun.elapsed().as_secs() {
+        let (summary, _, _) = run_all(3, limits, move |_, _| match started_at.elapsed().as_secs() {
             0..300 => {
-                let refused = no_answer(Transport::Unreachable, "connection refused".into(), None);
+                let refused = no_answer(TransportError::Unreachable, "connection refused".into(), None);
                 (Duration::from_millis(1), refused)
             }
             _ => (Duration::from_millis(30), code(0)),
@@ -449,10 +454,10 @@ fn a_wrong_secret_costs_a_handful_of_requests_however_slow_the_answers() {
 fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
     for (status, body) in [(200, "<html>please log in</html>"), (403, "no"), (404, ""), (302, "")] {
         in_paused_time(async move {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let (summary, sent, outcomes) = run_all(300, Limits::default(), move |_, _| {
                 let page = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), None);
-                match begun.elapsed().as_secs() {
+                match started_at.elapsed().as_secs() {
                     2..600 => (Duration::from_millis(5), page),
                     _ => (Duration::from_millis(30), code(0)),
                 }
@@ -461,7 +466,7 @@ fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
             assert_eq!((summary.ok, summary.exit, outcomes.len()), (300, 0, 300), "{summary:?}");
             let meanwhile = sent
                 .iter()
-                .filter(|(_, at)| (2..600).contains(&(*at - begun).as_secs()));
+                .filter(|(_, at)| (2..600).contains(&(*at - started_at).as_secs()));
             assert!(meanwhile.count() < 60, "single probes");
         });
     }
@@ -470,11 +475,13 @@ fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
 #[test]
 fn a_page_that_answers_a_probe_does_not_end_the_hold() {
     in_paused_time(async {
-        let begun = Instant::now();
-        let (summary, _, _) = run_all(200, Limits::default(), move |_, _| match begun.elapsed().as_secs() {
-            2..60 => (Duration::from_millis(5), judge(StatusCode::BAD_GATEWAY, b"", None)),
-            60..120 => (Duration::from_millis(5), judge(StatusCode::NOT_FOUND, b"", None)),
-            _ => (Duration::from_millis(30), code(0)),
+        let started_at = Instant::now();
+        let (summary, _, _) = run_all(200, Limits::default(), move |_, _| {
+            match started_at.elapsed().as_secs() {
+                2..60 => (Duration::from_millis(5), judge(StatusCode::BAD_GATEWAY, b"", None)),
+                60..120 => (Duration::from_millis(5), judge(StatusCode::NOT_FOUND, b"", None)),
+                _ => (Duration::from_millis(30), code(0)),
+            }
         })
         .await;
         assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
@@ -484,14 +491,18 @@ fn a_page_that_answers_a_probe_does_not_end_the_hold() {
 #[test]
 fn signatures_that_are_refused_for_a_few_seconds_in_mid_run_end_nothing() {
     in_paused_time(async {
-        let begun = Instant::now();
-        let (summary, sent, _) = run_all(200, Limits::default(), move |_, _| match begun.elapsed().as_secs() {
-            2..12 => (Duration::from_millis(30), code(100_000_004)),
-            _ => (Duration::from_millis(30), code(0)),
+        let started_at = Instant::now();
+        let (summary, sent, _) = run_all(200, Limits::default(), move |_, _| {
+            match started_at.elapsed().as_secs() {
+                2..12 => (Duration::from_millis(30), code(100_000_004)),
+                _ => (Duration::from_millis(30), code(0)),
+            }
         })
         .await;
         assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
-        let meanwhile = sent.iter().filter(|(_, at)| (2..12).contains(&(*at - begun).as_secs()));
+        let meanwhile = sent
+            .iter()
+            .filter(|(_, at)| (2..12).contains(&(*at - started_at).as_secs()));
         assert!(meanwhile.count() < 20);
     });
 }
@@ -499,7 +510,7 @@ fn signatures_that_are_refused_for_a_few_seconds_in_mid_run_end_nothing() {
 #[test]
 fn signatures_that_stay_refused_end_the_run_within_minutes() {
     in_paused_time(async {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let (summary, _, outcomes) = run_all(200, Limits::default(), move |row, _| {
             (
                 Duration::from_millis(30),
@@ -508,6 +519,10 @@ fn signatures_that_stay_refused_end_the_run_within_minutes() {
         })
         .await;
         assert_eq!((summary.exit, summary.not_run + outcomes.len() as u64), (6, 200));
-        assert!(begun.elapsed() < Duration::from_secs(200), "{:?}", begun.elapsed());
+        assert!(
+            started_at.elapsed() < Duration::from_secs(200),
+            "{:?}",
+            started_at.elapsed()
+        );
     });
 }

@@ -100,8 +100,8 @@ fn assert_no_leak(desk: &Desk, outcome: &Outcome, requests: &[Request], echoes: 
         ("stderr".to_owned(), outcome.stderr.clone()),
     ];
     let mut folders = vec![desk.path("")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("the desk can be read").flatten() {
+    while let Some(directory) = folders.pop() {
+        for entry in std::fs::read_dir(directory).expect("the desk can be read").flatten() {
             if entry.path().is_dir() {
                 folders.push(entry.path());
             } else if !entry.file_name().to_string_lossy().starts_with("secret") {

@@ -15,13 +15,13 @@ use support::{Answer, Desk, Options, Server, kind_server, named_rows, rows};
 fn an_outage_is_sat_out_with_a_probe_now_and_then() {
     const OUTAGE: Duration = Duration::from_secs(6);
     let sit_out = |kind: &'static str| {
-        let began = Mutex::new(None::<Instant>);
+        let started_at = Mutex::new(None::<Instant>);
         let server = Server::start(move |request, _| {
-            let mut began = began.lock().unwrap();
-            if request.user() == "u50" && began.is_none() {
-                *began = Some(request.at);
+            let mut started_at = started_at.lock().unwrap();
+            if request.user() == "u50" && started_at.is_none() {
+                *started_at = Some(request.at);
             }
-            match (began.is_some_and(|began| began.elapsed() < OUTAGE), kind) {
+            match (started_at.is_some_and(|started_at| started_at.elapsed() < OUTAGE), kind) {
                 (false, _) => Answer::Code(0, "success"),
                 (true, "reset") => Answer::Reset,
                 (true, "busy") => Answer::Code(660_000_001, "general error"),
@@ -44,12 +44,12 @@ fn an_outage_is_sat_out_with_a_probe_now_and_then() {
         outcome.summary().assert_counts(&[("rows", 200), ("ok", 200)]);
         assert_eq!(desk.report_by_user().len(), 200);
         let requests = server.requests();
-        let began = server.requests_of("u50")[0].at;
+        let started_at = server.requests_of("u50")[0].at;
         let seen = |from: u64, to: u64| {
             let [from, to] = [from, to].map(Duration::from_secs);
             requests
                 .iter()
-                .filter(|r| r.at >= began + from && r.at < began + to)
+                .filter(|r| r.at >= started_at + from && r.at < started_at + to)
                 .count()
         };
         assert!(

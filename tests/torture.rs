@@ -80,9 +80,9 @@ fn whatever_ends_a_run_and_tears_its_files_every_row_is_recorded_once() {
     for round in 0.. {
         let seed = seed + round;
         figures(&format!("round {round}: ZIM_TORTURE_SEED={seed}"));
-        let began = Instant::now();
+        let started_at = Instant::now();
         let round = play(seed, RATE);
-        figures(&format!("{ROWS} rows, {round:?}, in {:?}", began.elapsed()));
+        figures(&format!("{ROWS} rows, {round:?}, in {:?}", started_at.elapsed()));
         ended += round.kills + round.drains;
         if ended as u64 >= kills {
             break;
@@ -95,9 +95,9 @@ fn a_run_with_several_lanes_records_every_row_once_too() {
     let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     for seed in seed..seed + 3 {
         figures(&format!("several lanes: ZIM_TORTURE_SEED={seed}"));
-        let began = Instant::now();
+        let started_at = Instant::now();
         let round = play(seed, RATE_OF_LANES);
-        figures(&format!("{ROWS} rows, {round:?}, in {:?}", began.elapsed()));
+        figures(&format!("{ROWS} rows, {round:?}, in {:?}", started_at.elapsed()));
     }
 }
 

@@ -193,16 +193,16 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> World {
     let world = Arc::new(Mutex::new(World::new(scenario, seed)));
     runtime.block_on(async {
         let limiter = Arc::new(Limiter::new(scenario.rate));
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut rows = tokio::task::JoinSet::new();
         for _ in 0..scenario.rows {
             let _ = limiter.ready().await;
-            if begun.elapsed() >= scenario.time {
+            if started_at.elapsed() >= scenario.time {
                 break;
             }
-            let now = (begun.elapsed(), limiter.rate());
+            let now = (started_at.elapsed(), limiter.rate());
             world.lock().expect("no panic").aimed.push(now);
-            rows.spawn(row(Arc::clone(&limiter), Arc::clone(&world), begun));
+            rows.spawn(row(Arc::clone(&limiter), Arc::clone(&world), started_at));
             while rows.try_join_next().is_some() {}
         }
         rows.join_all().await;
@@ -215,7 +215,7 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> World {
 }
 
 /// A row's way from its first start to an accepted request.
-async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, begun: Instant) {
+async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, started_at: Instant) {
     let in_world = || world.lock().expect("no panic");
     loop {
         let started = Instant::now();
@@ -225,7 +225,7 @@ async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, begun: Instant) {
         }
         let (accepted, latency) = {
             let mut world = in_world();
-            (world.admit(begun.elapsed()), world.latency())
+            (world.admit(started_at.elapsed()), world.latency())
         };
         sleep(latency).await;
         if accepted {

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use zim_batch::report::{COLUMNS, Existing, Files};
+use zim_batch::report::{COLUMNS, IfExists, Files};
 
 thread_local! {
     static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(
@@ -23,11 +23,11 @@ fuzz_target!(|data: &[u8]| {
         0 => rest.to_vec(),
         _ => [header.as_bytes(), rest].concat(),
     };
-    FOLDER.with_borrow(|folder| {
-        let [report, outside] = ["report.csv", "outside.csv"].map(|name| folder.path().join(name));
+    FOLDER.with_borrow(|directory| {
+        let [report, outside] = ["report.csv", "outside.csv"].map(|name| directory.path().join(name));
         let _ = std::fs::remove_file(&outside);
         std::fs::write(&report, &before).expect("the folder can be written to");
-        let opened = Files::open(&report, &outside, Existing::Resume, false);
+        let opened = Files::open(&report, &outside, IfExists::Resume, false);
         let after = std::fs::read(&report).expect("the report is there");
         match opened {
             Err(error) => {
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
                 let has_line_end_more = after.strip_suffix(b"\n") == Some(&before[..]);
                 assert!(before.starts_with(&after) || has_line_end_more || (done == 0 && after == header.as_bytes()));
                 // What was kept is whole: once more changes nothing.
-                let mut again = Files::open(&report, &outside, Existing::Resume, false).expect("it was just taken");
+                let mut again = Files::open(&report, &outside, IfExists::Resume, false).expect("it was just taken");
                 assert_eq!(again.take_done().len(), done);
                 assert_eq!(std::fs::read(&report).expect("the report is there"), after);
                 let log = std::fs::read(&outside).expect("the outside log is there");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Entry, Format, Plan, Rows, Selection, Step, encoding};
+use zim_batch::rows::{ParsedRow, Format, Plan, Rows, Selection, Task, encoding};
 
 const ENCODINGS: [&str; 8] = ["", "", "", "", "gbk", "shift_jis", "utf-16le", "windows-1252"];
 const DELIMITERS: [Option<u8>; 4] = [None, None, Some(b';'), Some(b'\t')];
@@ -35,11 +35,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(entry.line() > last, "lines ascend");
         last = entry.line();
         match entry {
-            Entry::Row(row) => {
+            ParsedRow::Row(row) => {
                 rows_sent += 1;
                 assert!((1..=32).contains(&row.user.len()) && (1..=32).contains(&row.conv.len()));
             }
-            Entry::Invalid(row) => {
+            ParsedRow::Invalid(row) => {
                 rows_invalid += 1;
                 assert!(!row.problem.to_string().is_empty());
             }
@@ -51,10 +51,10 @@ fuzz_target!(|data: &[u8]| {
     };
     let checked = check_rows(open().expect("it could be opened before"), "input", &selection);
     let plan = Plan::new(open().expect("it could be opened before"), "input".into(), Arc::new(selection));
-    let steps: Result<Vec<Step>, _> = plan.expect("nothing is selected by outcome").collect();
+    let steps: Result<Vec<Task>, _> = plan.expect("nothing is selected by outcome").collect();
     assert_eq!((checked.is_ok(), steps.is_ok()), (is_readable, is_readable));
     if let (Ok(findings), Ok(steps)) = (checked, steps) {
-        let skipped = steps.iter().filter(|step| matches!(step, Step::Skip { .. })).count() as u64;
+        let skipped = steps.iter().filter(|step| matches!(step, Task::Skip { .. })).count() as u64;
         assert_eq!(findings.rows, rows_sent + rows_invalid);
         assert_eq!(findings.invalid_rows(), rows_invalid);
         assert_eq!(findings.peer + findings.group, rows_sent);

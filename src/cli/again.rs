@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn no_name_is_proposed_that_is_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         let report = path("out.csv");
         assert_eq!(free(&report, "retry"), path("out.retry.csv"));
         std::fs::write(path("out.retry.csv"), "").unwrap();

@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until};
-use zim_batch::client::{App, Client, SetupError};
+use zim_batch::client::{App, BuildError, Client};
+use zim_batch::done::Done;
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
 use zim_batch::report::metrics::Metrics;
 use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
-use zim_batch::report::{self, Existing, Files, Report};
-use zim_batch::rows::{Done, Format, Plan, Rows, Selection, Snapshot, Source};
+use zim_batch::report::{self, Files, IfExists, Report};
+use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
 use zim_batch::run::Job;
 use zim_batch::simulator::{self, World};
-use zim_batch::stop::{Stop, Stopper};
+use zim_batch::stop::{StopHandle, StopReason};
 
 use super::settings::{self, Output};
 use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
@@ -50,9 +51,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
             Some(command),
         );
     }
-    let begun = Instant::now();
+    let started_at = Instant::now();
     process::start_threads()?;
-    signals::outlive_file_size_limit();
+    signals::ignore_sigxfsz();
     let status_asked = signals::StatusAsked::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
@@ -70,7 +71,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let files_each = if args.app.simulate { 2 } else { 1 };
     let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)? as usize;
     let services = clients(&app, args.pace.rate, max_in_flight).map_err(|error| match (&args.app.ca_cert, error) {
-        (Some(path), error @ SetupError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
+        (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
     report::look_first(&output.report, &output.outside, output.existing)?;
@@ -83,7 +84,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let mut input = Input::new(source, settings::format(&args.rows), selection);
     // Nothing is written before the input is known to be readable, unless the report tells what is done already.
     input.open()?;
-    let is_begun = output.existing == Existing::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
+    let is_begun = output.existing == IfExists::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
     let planned = match is_begun {
         true => None,
         false => Some(input.plan(Done::default())?),
@@ -122,8 +123,8 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let metrics = metrics.transpose()?;
     let style = style(args.output.progress, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), total);
-    let stopper = Stopper::new();
-    let draining = |stop: &Stop| {
+    let stop = StopHandle::new();
+    let draining = |stop: &StopReason| {
         tracing::warn!(
             "{stop}: taking no more rows, finishing the requests in flight (at most {}); once more stops at once",
             humantime::format_duration(args.pace.timeout)
@@ -134,18 +135,18 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         true => terminal.ask_status(),
         false => print_note("0 rows so far: waiting until the app's quota can be used"),
     };
-    let mut signals = pin!(signals::watch(&stopper, status_asked, draining, tell_status));
+    let mut signals = pin!(signals::watch(&stop, status_asked, draining, tell_status));
     let turn = tokio::select! {
         turn = take_turn(quota, turn_now, &holder) => turn,
-        () = until(begun, args.pace.max_duration) => {
-            stopper.drain(Stop::MaxDuration(args.pace.max_duration.unwrap_or_default()));
+        () = until(started_at, args.pace.max_duration) => {
+            stop.drain(StopReason::MaxDuration(args.pace.max_duration.unwrap_or_default()));
             None
         }
         () = until(Instant::now(), Some(args.pace.give_up_after)) => {
-            stopper.drain(Stop::NoTurn(args.pace.give_up_after));
+            stop.drain(StopReason::NoTurn(args.pace.give_up_after));
             None
         }
-        () = stopper.asked() => None,
+        () = stop.asked() => None,
         () = &mut signals => unreachable!("it watches for ever"),
     };
     has_begun.set(true);
@@ -165,14 +166,14 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
             .ignore_invalid(args.rows.ignore_invalid)
             .metrics(metrics),
         limits: settings::limits(&args.pace, max_in_flight),
-        stopper: stopper.clone(),
+        stop: stop.clone(),
         turn,
-        begun,
+        started_at,
     };
     let ended = tokio::select! {
         ended = zim_batch::run::run(job) => ended,
         () = &mut signals => unreachable!("it watches for ever"),
-        () = watch_rows(snapshot.clone(), &stopper) => unreachable!("it watches for ever"),
+        () = watch_rows(snapshot.clone(), &stop) => unreachable!("it watches for ever"),
     };
     let summary = ended?;
     tracing::info!(
@@ -204,19 +205,24 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         );
     }
     if let Some(why) = &summary.stopped {
-        let stop = stopper.reason();
+        let stop = stop.reason();
         print_error(&format!("stopped: {why}"));
-        if let (Some(error), Some(Stop::Signal(_) | Stop::MaxDuration(_))) = (&summary.last_error, &stop) {
+        if let (Some(error), Some(StopReason::Signal(_) | StopReason::MaxDuration(_))) = (&summary.last_error, &stop) {
             print_error(&format!("the service did not answer: {error}"));
         }
         if matches!(
             stop,
-            Some(Stop::GaveUp { .. } | Stop::Fatal { .. } | Stop::Untrusted { .. } | Stop::AllRejected { .. })
+            Some(
+                StopReason::GaveUp { .. }
+                    | StopReason::Fatal { .. }
+                    | StopReason::Untrusted { .. }
+                    | StopReason::AllRejected { .. }
+            )
         ) {
             print_error(&service);
         }
         // After input that is wrong the same command would only fail the same way.
-        if !matches!(stop, Some(Stop::InputFailed(_))) {
+        if !matches!(stop, Some(StopReason::InputFailed(_))) {
             print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
             if let Some(streams) = given_anew(std::env::args_os()) {
                 print_note(&streams);
@@ -241,7 +247,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         Ok(printed) => printed?,
         Err(signal) => return Ok(ExitCode::from(128 + signal)),
     };
-    if !summary.adds_up() {
+    if !summary.is_consistent() {
         // Not an `Err`: the one object on stdout is the summary.
         print_error(
             "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done",
@@ -298,7 +304,7 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
 }
 
 /// A client for each lane of the run.
-fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, SetupError> {
+fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, BuildError> {
     (0..zim_batch::run::lanes(rate, max_in_flight))
         .map(|_| Client::new(app.clone()))
         .collect()
@@ -312,9 +318,9 @@ async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> O
     }
 }
 
-/// Completes when `limit` has passed since `begun`; never without one.
-async fn until(begun: Instant, limit: Option<Duration>) {
-    match limit.and_then(|limit| begun.checked_add(limit)) {
+/// Completes when `limit` has passed since `started_at`; never without one.
+async fn until(started_at: Instant, limit: Option<Duration>) {
+    match limit.and_then(|limit| started_at.checked_add(limit)) {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
     }
@@ -357,20 +363,20 @@ async fn app(args: &ClearArgs) -> Result<App, Error> {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Stops the run if the file of rows is changed, also when its rows have been read ahead; watches for ever.
-async fn watch_rows(snapshot: Option<Snapshot>, stopper: &Stopper) {
+async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
     let Some(snapshot) = snapshot else {
         return std::future::pending().await;
     };
     loop {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let looking = snapshot.clone();
         // An error is a runtime that shuts down.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.look()).await {
-            stopper.drain(Stop::InputFailed(error.to_string()));
+            stop.drain(StopReason::InputFailed(error.to_string()));
             return std::future::pending().await;
         }
         // A large file that grows all the time is read again and again, but not all the time.
-        sleep(LOOK_EVERY.max(began.elapsed() * 20)).await;
+        sleep(LOOK_EVERY.max(started_at.elapsed() * 20)).await;
     }
 }
 

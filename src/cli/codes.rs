@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use zim_batch::client::code::{Class, ReturnCode, TABLE, find};
+use zim_batch::code::{Class, ReturnCode, TABLE, find};
 use zim_batch::error::Error;
 
 use super::print;

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use zim_batch::client::code;
+use zim_batch::code;
 use zim_batch::error::Error;
-use zim_batch::event::Outcome;
 use zim_batch::report::analysis::{Analysis, Kind, Reason, UserRows};
 use zim_batch::report::page::{self, NextStep, Page, Progress};
 use zim_batch::report::show::{duration, harmless, local, utc};
 use zim_batch::report::summary::{Latencies, grouped};
+use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 
 use super::shell::quoted;

@@ -11,7 +11,7 @@ use std::path::Path;
 use zim_batch::error::Error;
 
 /// More than any secret has, in bytes.
-const SECRET_MAX: usize = 4096;
+const MAX_SECRET: usize = 4096;
 
 /// The bits of a file's mode that let its group or everybody read it.
 const OTHERS_READ: u32 = 0o044;
@@ -56,14 +56,14 @@ fn place(path: &Path) -> String {
 /// The beginning of the file, which is more than a secret has. It may be a pipe, as in `<(pass show zim)`.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(SECRET_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// The secret alone: without a byte order mark before it, and blanks and line ends around it. Anything else that is not
 /// part of a secret is a mistake; says which.
 fn checked(bytes: &[u8]) -> Result<String, String> {
-    if bytes.len() > SECRET_MAX {
+    if bytes.len() > MAX_SECRET {
         return Err("this is too long to be a secret; it must hold the secret alone".into());
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.get(1) == Some(&0) {
@@ -197,6 +197,6 @@ mod tests {
             assert!(checked(&bytes).unwrap_err().contains("UTF-16"));
         }
         assert!(checked(b"9193\xff").unwrap_err().contains("UTF-8"));
-        assert!(checked(&[b'a'; SECRET_MAX + 1]).unwrap_err().contains("too long"));
+        assert!(checked(&[b'a'; MAX_SECRET + 1]).unwrap_err().contains("too long"));
     }
 }

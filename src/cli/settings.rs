@@ -11,9 +11,9 @@ use secrecy::SecretString;
 use url::{Host, Url};
 use zim_batch::client::App;
 use zim_batch::error::Error;
-use zim_batch::event::Outcome;
 use zim_batch::quota::Quota;
-use zim_batch::report::Existing;
+use zim_batch::report::IfExists;
+use zim_batch::row::Outcome;
 use zim_batch::rows::{Encoding, Format, Source};
 use zim_batch::run::Limits;
 
@@ -89,7 +89,7 @@ pub fn format(args: &RowsArgs) -> Format {
 pub struct Output {
     pub report: PathBuf,
     pub outside: PathBuf,
-    pub existing: Existing,
+    pub existing: IfExists,
 }
 
 impl Output {
@@ -119,9 +119,9 @@ impl Output {
             report,
             outside,
             existing: match (args.resume, args.overwrite) {
-                (true, _) => Existing::Resume,
-                (_, true) => Existing::Overwrite,
-                _ => Existing::Refuse,
+                (true, _) => IfExists::Resume,
+                (_, true) => IfExists::Overwrite,
+                _ => IfExists::Refuse,
             },
         };
         output.check_distinct(rows)?;
@@ -195,9 +195,9 @@ fn is_named_pipe(path: &Path) -> bool {
 /// The path without links and dots, also of a file that is not there yet.
 fn whole(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
-        Some(folder.join(path.file_name()?))
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(directory.join(path.file_name()?))
     })
 }
 

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use zim_batch::stop::{Stop, Stopper};
+use zim_batch::stop::{StopHandle, StopReason};
 
 /// SIGHUP within so long after another counts once with it.
 const HANG_UP_LASTS: Duration = Duration::from_secs(1);
@@ -61,8 +61,8 @@ pub async fn unless_ended<T: Send + 'static>(work: impl FnOnce() -> T + Clone + 
     }
 }
 
-/// Passes signals on to `stopper`; never completes. `draining` is called at the first, `tell` at each SIGUSR1.
-pub async fn watch(stopper: &Stopper, mut asked: StatusAsked, draining: impl Fn(&Stop), tell: impl Fn()) {
+/// Passes signals on to `stop`; never completes. `draining` is called at the first, `tell` at each SIGUSR1.
+pub async fn watch(stop: &StopHandle, mut asked: StatusAsked, draining: impl Fn(&StopReason), tell: impl Fn()) {
     let mut ends = Ends::listen();
     let mut hung_up: Option<Instant> = None;
     loop {
@@ -81,18 +81,18 @@ pub async fn watch(stopper: &Stopper, mut asked: StatusAsked, draining: impl Fn(
         {
             continue;
         }
-        let stop = Stop::Signal(number);
-        if stopper.drain(stop.clone()) {
-            draining(&stop);
+        let reason = StopReason::Signal(number);
+        if stop.drain(reason.clone()) {
+            draining(&reason);
         } else {
-            tracing::warn!("{stop}: stopping at once");
-            stopper.at_once(stop);
+            tracing::warn!("{reason}: stopping at once");
+            stop.at_once(reason);
         }
     }
 }
 
 /// Makes a limit on the size of files an error of the write that meets it, not the end of the process.
-pub fn outlive_file_size_limit() {
+pub fn ignore_sigxfsz() {
     // Once listened to, a signal never has its own effect again, also when nobody listens any more.
     drop(listen(SignalKind::from_raw(libc::SIGXFSZ)));
 }

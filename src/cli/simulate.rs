@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
-use zim_batch::stop::Stopper;
+use zim_batch::stop::StopHandle;
 
 use super::shell::print_note;
 use super::{print, secret, settings, signals};
@@ -144,10 +144,10 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
             None => format!("ZIM_SERVER_SECRET={}", options.server_secret),
         }
     ));
-    let stopper = Stopper::new();
+    let stop = StopHandle::new();
     let tally = tokio::select! {
-        tally = simulator::serve(listener, world, options, events, stopper.asked()) => tally,
-        () = signals::watch(&stopper, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it watches for ever"),
+        tally = simulator::serve(listener, world, options, events, stop.asked()) => tally,
+        () = signals::watch(&stop, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it watches for ever"),
     };
     let tally = tally.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
     let json = serde_json::to_string(&tally).map_err(|error| Error::Unexpected(error.to_string()))?;

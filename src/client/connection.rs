@@ -27,11 +27,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::{Layer, Service};
 
-use super::{Gate, SetupError};
+use super::{BuildError, Gate};
 
 /// How long a connection may be idle and still be used: shorter than the idle time-outs of usual servers, so that a
 /// request hardly ever meets a connection that the server is just closing.
-pub(super) const IDLE_MAX: Duration = Duration::from_secs(4);
+pub(super) const MAX_IDLE: Duration = Duration::from_secs(4);
 
 /// So many connections in a row that were closed without a word make the server one that leaves none open.
 const CLOSED_IN_A_ROW: u32 = 3;
@@ -41,7 +41,7 @@ const CLOSED_IN_A_ROW: u32 = 3;
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// The most of an answer that is read, in bytes. ZIM's are about a hundred.
-const BODY_MAX: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 /// Makes connections, and keeps those that are idle.
 pub(super) struct Connections {
@@ -90,14 +90,14 @@ pub(super) enum Exchange {
 
 impl Connections {
     /// `build` makes the builder of a client, each time the same.
-    pub fn new(build: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Result<Connections, SetupError> {
+    pub fn new(build: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Result<Connections, BuildError> {
         let connections = Connections {
             build: Box::new(build),
             idle: Mutex::default(),
         };
         let first = connections
             .create()
-            .map_err(|error| SetupError::Tls(error.to_string()))?;
+            .map_err(|error| BuildError::Tls(error.to_string()))?;
         connections.idle().connections.push(first);
         Ok(connections)
     }
@@ -106,7 +106,7 @@ impl Connections {
     pub fn take(&self) -> reqwest::Result<Connection> {
         let mut idle = self.idle();
         match idle.connections.pop() {
-            Some(latest) if latest.idle_since.is_none_or(|since| since.elapsed() <= IDLE_MAX) => return Ok(latest),
+            Some(latest) if latest.idle_since.is_none_or(|since| since.elapsed() <= MAX_IDLE) => return Ok(latest),
             // The others have been idle for even longer.
             _ => idle.connections.clear(),
         }
@@ -188,7 +188,7 @@ impl Connection {
                     // One that was opened for an earlier request is not needed any more.
                     if started_at.is_none() && !let_go.is_closed() {
                         self.was_open = self.was_open.map(|_| false);
-                        if timeout(IDLE_MAX, gate.pass()).await.is_err() {
+                        if timeout(MAX_IDLE, gate.pass()).await.is_err() {
                             return (Exchange::Expired, None);
                         }
                         // Somebody waits for it, or it is closed: then the next one is told.
@@ -246,7 +246,7 @@ async fn send(client: &Client, request: Request, status: &OnceLock<StatusCode>) 
     let _ = status.set(response.status());
     let mut body = Vec::new();
     let mut is_whole = false;
-    while body.len() <= BODY_MAX {
+    while body.len() <= MAX_BODY {
         match response.chunk().await? {
             Some(chunk) => body.extend_from_slice(&chunk),
             None => {
@@ -355,11 +355,11 @@ mod tests {
         assert!(!connections.take().unwrap().is_open());
         let first = used(&connections, None);
         connections.give_back(first);
-        tokio::time::advance(IDLE_MAX / 2).await;
+        tokio::time::advance(MAX_IDLE / 2).await;
         let second = used(&connections, None);
         connections.give_back(second);
         assert_eq!(connections.take().unwrap().idle_since, Some(Instant::now()));
-        tokio::time::advance(IDLE_MAX / 2 + Duration::from_millis(2)).await;
+        tokio::time::advance(MAX_IDLE / 2 + Duration::from_millis(2)).await;
         assert!(!connections.take().unwrap().is_open(), "the first is too old by now");
     }
 

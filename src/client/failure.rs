@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::proxy::Named;
-use super::verdict::{self, Transport, Verdict};
+use super::verdict::{self, TransportError, Verdict};
 
 const INCOMPLETE: &str = "connection closed before the answer was complete";
 
@@ -25,7 +25,7 @@ impl Failure<'_> {
         match self.error.is_connect() {
             true => self.unreachable(),
             false if self.error.is_builder() => {
-                verdict::no_answer(Transport::Broken, "the URL would be too long".into(), None)
+                verdict::no_answer(TransportError::Broken, "the URL would be too long".into(), None)
             }
             false => self.broken(),
         }
@@ -35,7 +35,7 @@ impl Failure<'_> {
     fn unreachable(&self) -> Verdict {
         if let Some(certificate) = causes(&self.error).find_map(certificate_error) {
             let message = format!("the server's certificate is not trusted: {certificate}");
-            return verdict::no_answer(Transport::Untrusted, message, None);
+            return verdict::no_answer(TransportError::Untrusted, message, None);
         }
         // hyper-util's error for tunnels can't be named outside of it.
         let is = |text: &str| causes(&self.error).any(|cause| cause.to_string() == text);
@@ -47,17 +47,17 @@ impl Failure<'_> {
                 "{proxy} wants a user and a password (HTTP 407); put the right ones into {variable}, as in \
                  {variable}=http://user:password@host:port"
             );
-            return verdict::no_answer(Transport::ProxyRefused, message, None);
+            return verdict::no_answer(TransportError::ProxyRefused, message, None);
         }
         if let Some(message) = causes(&self.error).find_map(local_error) {
-            return verdict::no_answer(Transport::Local, message, None);
+            return verdict::no_answer(TransportError::Local, message, None);
         }
         let refused_by_socks = ["credentials not accepted", "does not support user/pass authentication"];
         if let Some(proxy) = self.proxy
             && causes(&self.error).any(|cause| refused_by_socks.iter().any(|text| cause.to_string().contains(text)))
         {
             let message = format!("{proxy} does not let this user and password through, or wants some");
-            return verdict::no_answer(Transport::ProxyRefused, message, None);
+            return verdict::no_answer(TransportError::ProxyRefused, message, None);
         }
         let message = match known(&self.error) {
             _ if self.error.is_timeout() => format!(
@@ -71,7 +71,11 @@ impl Failure<'_> {
             None => format!("can't connect: {}", root_cause(&self.error)),
         };
         let through = self.proxy.map(|proxy| format!(", through {proxy}"));
-        verdict::no_answer(Transport::Unreachable, message + &through.unwrap_or_default(), None)
+        verdict::no_answer(
+            TransportError::Unreachable,
+            message + &through.unwrap_or_default(),
+            None,
+        )
     }
 
     /// The connection gave no whole answer.
@@ -82,7 +86,7 @@ impl Failure<'_> {
             cause if hyper.is_some_and(hyper::Error::is_parse) => format!("the answer is not HTTP ({cause})"),
             cause => cause,
         });
-        verdict::no_answer(Transport::Broken, message, self.http)
+        verdict::no_answer(TransportError::Broken, message, self.http)
     }
 }
 

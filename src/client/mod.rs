@@ -5,7 +5,6 @@
 //! along), nothing that a server may have seen is sent again, and idle connections are dropped before a server is likely to
 //! close them. Everything that can go wrong is a [`Verdict`], never an `Err`: whether a row failed is for the run to say.
 
-pub mod code;
 mod connection;
 mod failure;
 mod proxy;
@@ -25,22 +24,22 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
-use crate::rows::Row;
-use connection::{Connections, Exchange, IDLE_MAX};
+use crate::row::Row;
+use connection::{Connections, Exchange, MAX_IDLE};
 use failure::Failure;
 use proxy::{Named, Route};
 use sign::Signature;
-use verdict::{Transport, Verdict};
+use verdict::{TransportError, Verdict};
 
 /// The longest `Retry-After` that is kept; a longer one counts as this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The longest text of a server that is kept, in characters. ZIM's messages are a few words; a gateway's could be a page.
-const TEXT_MAX: usize = 300;
+const MAX_TEXT: usize = 300;
 
 /// How long opening a connection may take, unless the time for an attempt is shorter. It is divided among a name's addresses,
 /// so that the next one is tried when one of them is silent.
-const CONNECT_MAX: Duration = Duration::from_secs(8);
+const MAX_CONNECT: Duration = Duration::from_secs(8);
 
 const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 
@@ -108,7 +107,7 @@ pub struct Attempt {
     /// From then, or else from the beginning, until the whole answer was there, or it was certain that none would come.
     pub latency: Duration,
     /// How far this machine's clock is ahead of the answer's `Date` header; negative if it is behind. Seconds.
-    pub clock_ahead: Option<i64>,
+    pub clock_skew: Option<i64>,
 }
 
 /// What a request passes when a connection for it is open, and before it is sent.
@@ -146,7 +145,7 @@ impl Service for Client {
 
 /// The client could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum BuildError {
     /// The PEM file holds no certificate that can be read.
     #[error("no certificate could be read from it; it must hold PEM blocks that say BEGIN CERTIFICATE")]
     CaCert,
@@ -170,17 +169,17 @@ impl Client {
     ///
     /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` makes an
     /// exception; plain `http`, which is for loopback addresses only, never is.
-    pub fn new(app: App) -> Result<Client, SetupError> {
+    pub fn new(app: App) -> Result<Client, BuildError> {
         let (tls, route) = match app.endpoint.scheme() {
             "https" => (tls::config(app.ca_cert.as_deref())?, proxy::route(&app.endpoint)?),
             _ if is_loopback(&app.endpoint) => (tls::none()?, Route::NoProxy),
-            _ => return Err(SetupError::Endpoint),
+            _ => return Err(BuildError::Endpoint),
         };
         let proxy = match &route {
             Route::Through { named, .. } => Some(named.clone()),
             Route::Direct | Route::NoProxy => None,
         };
-        let connect_timeout = CONNECT_MAX.min(app.timeout.mul_f64(0.8));
+        let connect_timeout = MAX_CONNECT.min(app.timeout.mul_f64(0.8));
         let connections = Connections::new(move || {
             let builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT_NAME)
@@ -224,24 +223,24 @@ impl Client {
             Err(error) => {
                 let message = format!("no connection can be set up: {error}");
                 return Some(Attempt {
-                    verdict: verdict::no_answer(Transport::Unreachable, message, None),
+                    verdict: verdict::no_answer(TransportError::Unreachable, message, None),
                     started_at: None,
                     latency: begun.elapsed(),
-                    clock_ahead: None,
+                    clock_skew: None,
                 });
             }
         };
-        if connection.is_open() && timeout(IDLE_MAX, gate.pass()).await.is_err() {
+        if connection.is_open() && timeout(MAX_IDLE, gate.pass()).await.is_err() {
             return None;
         }
         let (request, signature) = self.request(row);
         let (exchange, started_at) = connection.exchange(request, gate, self.app.timeout).await;
         let latency = started_at.unwrap_or(begun).elapsed();
-        let mut clock_ahead = None;
+        let mut clock_skew = None;
         let mut verdict = match exchange {
             Exchange::Answered(answer) => {
                 let now = SystemTime::now();
-                clock_ahead = ahead_of(&answer.headers, now);
+                clock_skew = ahead_of(&answer.headers, now);
                 let mut verdict = verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now));
                 if let (None, Some(packing)) = (verdict.code, packing(&answer.headers)) {
                     verdict.message += &format!("; it is packed ({packing}), though that was not asked for");
@@ -251,7 +250,7 @@ impl Client {
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
             Exchange::TimedOut(http) => {
                 let message = format!("timed out after {}", humantime::format_duration(self.app.timeout));
-                verdict::no_answer(Transport::TimedOut, message, http)
+                verdict::no_answer(TransportError::TimedOut, message, http)
             }
             Exchange::Expired => return None,
         };
@@ -261,7 +260,7 @@ impl Client {
             verdict,
             started_at,
             latency,
-            clock_ahead,
+            clock_skew,
         })
     }
 
@@ -309,7 +308,7 @@ impl Client {
                     from += at + "[redacted]".len();
                 }
             }
-            if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
+            if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
                 text.truncate(end);
                 text.push('…');
             }
@@ -338,7 +337,7 @@ fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
         .position(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// `Retry-After` in either form, seconds or a date, at most [`RETRY_AFTER_MAX`].
+/// `Retry-After` in either form, seconds or a date, at most [`MAX_RETRY_AFTER`].
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -349,7 +348,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         let now = date(headers).unwrap_or(now);
         until.duration_since(now).unwrap_or_default()
     };
-    Some(wait.min(RETRY_AFTER_MAX))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// How an answer is packed, in the server's words, if it is.
@@ -385,8 +384,8 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let wait = |value: &str| retry_after(&headers(&[(RETRY_AFTER, value)]), now);
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("86400"), Some(RETRY_AFTER_MAX));
-        assert_eq!(wait("99999999999999999999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!(wait("86400"), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait("99999999999999999999999"), Some(MAX_RETRY_AFTER));
         assert_eq!(wait("Sun, 09 Sep 2001 01:46:50 GMT"), Some(Duration::from_secs(10)));
         assert_eq!(wait("Sun, 09 Sep 2001 01:46:30 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
@@ -415,7 +414,7 @@ mod tests {
         .unwrap();
         let signature = sign::sign(1, "00", "s3cret-s3cret", 0);
         let echo = format!("got {} and S3CRET-s3cret é", signature.expose().to_uppercase());
-        let mut verdict = verdict::no_answer(Transport::Broken, echo, None);
+        let mut verdict = verdict::no_answer(TransportError::Broken, echo, None);
         client.redact(&mut verdict, &signature);
         assert_eq!(verdict.message, "got [redacted] and [redacted] é");
         assert!(!format!("{client:?}").contains("s3cret"));

@@ -11,7 +11,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Proxy;
 use url::Url;
 
-use super::SetupError;
+use super::BuildError;
 
 /// Where the proxy of an `https` endpoint may be named; the first one that is set counts. Set but empty is not set.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -46,22 +46,22 @@ impl fmt::Display for Named {
 }
 
 /// The way to an `https` endpoint.
-pub(super) fn route(endpoint: &Url) -> Result<Route, SetupError> {
+pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
     let set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
     let Some(variable) = VARIABLES.into_iter().find(set) else {
         return Ok(Route::Direct);
     };
-    let value = env::var(variable).map_err(|_| SetupError::Proxy(variable))?;
+    let value = env::var(variable).map_err(|_| BuildError::Proxy(variable))?;
     let no_proxy = match ["NO_PROXY", "no_proxy"].into_iter().find(|name| set(name)) {
-        Some(name) => env::var(name).map_err(|_| SetupError::Proxy(name))?,
+        Some(name) => env::var(name).map_err(|_| BuildError::Proxy(name))?,
         None => String::new(),
     };
     through(endpoint, variable, &value, &no_proxy)
 }
 
-fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, SetupError> {
-    let endpoint = endpoint.as_str().parse().map_err(|_| SetupError::Endpoint)?;
-    let unusable = || SetupError::Proxy(variable);
+fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, BuildError> {
+    let endpoint = endpoint.as_str().parse().map_err(|_| BuildError::Endpoint)?;
+    let unusable = || BuildError::Proxy(variable);
     // Behind a `#` all would be cut off, and what is left be taken for the proxy.
     let intercept = match value.contains('#') {
         true => return Err(unusable()),
@@ -97,7 +97,7 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
 mod tests {
     use super::*;
 
-    fn way(value: &str, no_proxy: &str) -> Result<Option<String>, SetupError> {
+    fn way(value: &str, no_proxy: &str) -> Result<Option<String>, BuildError> {
         let endpoint = "https://zim-api.zego.im/".parse().unwrap();
         match through(&endpoint, "HTTPS_PROXY", value, no_proxy)? {
             Route::Through { named, .. } => Ok(Some(named.to_string())),
@@ -131,7 +131,7 @@ mod tests {
             "http://us#pw@proxy:1",
         ] {
             let error = way(value, "").unwrap_err();
-            assert!(matches!(error, SetupError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");
+            assert!(matches!(error, BuildError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");
             assert!(!error.to_string().contains("pw"), "{error}");
         }
     }

@@ -8,23 +8,23 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-use super::SetupError;
+use super::BuildError;
 
 /// The configuration that all connections share, and with it their TLS sessions: trusts the system's roots, and the
 /// certificates in `ca_cert` (PEM) too.
-pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, SetupError> {
+pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
     let provider = provider();
-    let failed = |error: rustls::Error| SetupError::Tls(error.to_string());
+    let failed = |error: rustls::Error| BuildError::Tls(error.to_string());
     let verifier = match ca_cert {
         None => Verifier::new(Arc::clone(&provider)).map_err(failed)?,
         Some(pem) => {
             let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
                 .collect::<Result<_, _>>()
-                .map_err(|_| SetupError::CaCert)?;
+                .map_err(|_| BuildError::CaCert)?;
             if certificates.is_empty() {
-                return Err(SetupError::CaCert);
+                return Err(BuildError::CaCert);
             }
-            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider)).map_err(|_| SetupError::CaCert)?
+            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider)).map_err(|_| BuildError::CaCert)?
         }
     };
     let config = ClientConfig::builder_with_provider(provider)
@@ -37,10 +37,10 @@ pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, SetupError>
 }
 
 /// For an endpoint that is not reached by TLS: trusts nobody, and reads no system's roots for that.
-pub(super) fn none() -> Result<ClientConfig, SetupError> {
+pub(super) fn none() -> Result<ClientConfig, BuildError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| SetupError::Tls(error.to_string()))?
+        .map_err(|error| BuildError::Tls(error.to_string()))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     Ok(config)

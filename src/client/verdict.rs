@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::code::{self, Class};
+use crate::code::{self, Class};
 
 /// What one attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub struct Verdict {
     /// How long the server asked to wait (`Retry-After`).
     pub retry_after: Option<Duration>,
     /// Why there was no answer at all, if there was none.
-    pub transport: Option<Transport>,
+    pub transport: Option<TransportError>,
 }
 
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum TransportError {
     /// No connection: the name doesn't resolve, nobody listens, no route.
     Unreachable,
     /// No whole answer within the time for one attempt.
@@ -67,7 +67,7 @@ struct Body<'a> {
 /// let verdict = judge(StatusCode::OK, br#"{"Code":660800002,"Message":"no such conversation"}"#, None);
 /// assert_eq!(verdict.class, Class::Outside);
 /// let verdict = judge(StatusCode::BAD_GATEWAY, b"<html>", None);
-/// assert_eq!((verdict.class, verdict.message.as_str()), (Class::Busy, "HTTP 502 Bad Gateway"));
+/// assert_eq!((verdict.class, verdict.message.as_str()), (Class::Transient, "HTTP 502 Bad Gateway"));
 /// ```
 pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Verdict {
     // Lossy: a message in another encoding must not hide the code.
@@ -95,11 +95,13 @@ pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> 
 }
 
 /// Judges an attempt that got no (whole) answer. `http` is the status, if at least the head arrived.
-pub fn no_answer(transport: Transport, message: String, http: Option<u16>) -> Verdict {
+pub fn no_answer(transport: TransportError, message: String, http: Option<u16>) -> Verdict {
     Verdict {
         class: match transport {
-            Transport::Unreachable | Transport::TimedOut | Transport::Broken | Transport::Local => Class::Busy,
-            Transport::Untrusted | Transport::ProxyRefused => Class::Fatal,
+            TransportError::Unreachable | TransportError::TimedOut | TransportError::Broken | TransportError::Local => {
+                Class::Transient
+            }
+            TransportError::Untrusted | TransportError::ProxyRefused => Class::Fatal,
         },
         code: None,
         http,
@@ -114,8 +116,8 @@ pub fn no_answer(transport: Transport, message: String, http: Option<u16>) -> Ve
 fn class_of_status(status: StatusCode) -> Class {
     match status {
         StatusCode::TOO_MANY_REQUESTS => Class::Limited,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Class::Busy,
-        _ if status.is_server_error() => Class::Busy,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Class::Transient,
+        _ if status.is_server_error() => Class::Transient,
         // Anything else is not ZIM talking: a page of a portal, a redirect (never followed), a gateway's refusal.
         _ => Class::Unknown,
     }
@@ -191,7 +193,7 @@ mod tests {
         for status in (100..=599).filter_map(|status| StatusCode::from_u16(status).ok()) {
             let expected = match status.as_u16() {
                 429 => Class::Limited,
-                408 | 425 | 500..=599 => Class::Busy,
+                408 | 425 | 500..=599 => Class::Transient,
                 _ => Class::Unknown,
             };
             for body in [
@@ -249,10 +251,10 @@ mod tests {
     #[test]
     fn only_an_untrusted_certificate_among_transport_errors_ends_the_run() {
         for (transport, class) in [
-            (Transport::Unreachable, Class::Busy),
-            (Transport::TimedOut, Class::Busy),
-            (Transport::Broken, Class::Busy),
-            (Transport::Untrusted, Class::Fatal),
+            (TransportError::Unreachable, Class::Transient),
+            (TransportError::TimedOut, Class::Transient),
+            (TransportError::Broken, Class::Transient),
+            (TransportError::Untrusted, Class::Fatal),
         ] {
             assert_eq!(no_answer(transport, "m".into(), None).class, class);
         }

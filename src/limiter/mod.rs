@@ -12,7 +12,6 @@
 //! once.
 
 mod pace;
-mod window;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -21,20 +20,19 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use pace::{Even, Pace};
-pub use window::Window;
 
 /// The pause before the first probe while the run is on hold; each further one doubles it.
-const PROBE_FIRST: Duration = Duration::from_secs(1);
+const INITIAL_PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between two probes.
-const PROBE_MAX: Duration = Duration::from_secs(30);
+const MAX_PROBE_PAUSE: Duration = Duration::from_secs(30);
 
 /// A permit is given at most this long before the next start: so a connection that is open waits for no longer.
-const AHEAD_MAX: Duration = Duration::from_secs(1);
+const MAX_AHEAD: Duration = Duration::from_secs(1);
 
 /// As many as start in this time may wait with a connection open before no more permits are given: connections that take
 /// differently long to open would cost some of the rate otherwise.
-const WAITING_MAX: Duration = Duration::from_millis(300);
+const MAX_WAITING: Duration = Duration::from_millis(300);
 
 /// Lets requests start. Clones share one state.
 ///
@@ -245,9 +243,9 @@ impl Limiter {
     }
 
     /// Counts starts of an earlier run with the same quota: they fill the second too.
-    pub fn count_earlier(&self, starts: &[Instant]) {
+    pub fn record_external(&self, starts: &[Instant]) {
         let mut state = self.state();
-        starts.iter().for_each(|start| state.pace.foreign_start(*start));
+        starts.iter().for_each(|start| state.pace.record_external(*start));
     }
 
     /// The server took a request: not too many, and the service is there. `true` if the run was on hold.
@@ -293,8 +291,8 @@ impl Limiter {
         let begins = state.hold.is_none();
         if begins {
             state.hold = Some(Hold {
-                next_probe: Instant::now() + PROBE_FIRST.max(retry_after.unwrap_or_default()),
-                pause: PROBE_FIRST,
+                next_probe: Instant::now() + INITIAL_PROBE_PAUSE.max(retry_after.unwrap_or_default()),
+                pause: INITIAL_PROBE_PAUSE,
                 probing: None,
             });
         }
@@ -310,7 +308,7 @@ impl Limiter {
             && permit.is_probe()
             && hold.probing == permit.probe
         {
-            hold.pause = (hold.pause * 2).min(PROBE_MAX);
+            hold.pause = (hold.pause * 2).min(MAX_PROBE_PAUSE);
             hold.next_probe = Instant::now() + hold.pause.max(retry_after.unwrap_or_default());
             hold.probing = None;
         }
@@ -352,7 +350,7 @@ impl Limiter {
 
 impl State {
     fn waiting_max(&self) -> usize {
-        (self.pace.cap() as f64 * WAITING_MAX.as_secs_f64()) as usize
+        (self.pace.cap() as f64 * MAX_WAITING.as_secs_f64()) as usize
     }
 
     /// A permit, with the number of the probe if it is one; or what to wait for.
@@ -365,8 +363,8 @@ impl State {
             None => None,
         };
         // Looked at again soon if it is far away: the pace may have quickened.
-        let ahead = self.pace.next_start(now).checked_sub(AHEAD_MAX);
-        let ahead = ahead.map(|at| at.min(now + AHEAD_MAX));
+        let ahead = self.pace.next_start(now).checked_sub(MAX_AHEAD);
+        let ahead = ahead.map(|at| at.min(now + MAX_AHEAD));
         let until = self.not_before.max(hold_until).max(ahead);
         if let Some(until) = until.filter(|until| *until > now) {
             return Err(Wait::Until(until));

@@ -33,7 +33,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use super::window::Window;
+use crate::window::Window;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -68,7 +68,7 @@ const SINGLE_FLOOR: f64 = 0.9;
 const MEASURED_REQUESTS: f64 = 20.0;
 
 /// How long the level holds after a refusal, unless climbs have failed or the hold would cost too much.
-const HOLD_FIRST: Duration = Duration::from_secs(30);
+const INITIAL_HOLD: Duration = Duration::from_secs(30);
 
 /// A climb that was not refused for so long is over: what led to it is forgotten.
 const CLIMB_LASTS: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ const DOUBLING: Duration = Duration::from_millis(1500);
 const CROWDED: f64 = 0.9;
 
 /// A longer wait is thought over after this: the level may have climbed.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// So many starts are kept, if the cap is as high, however long ago they were.
 const KEPT: usize = 1000;
@@ -112,7 +112,7 @@ impl Pace {
     /// Starts a request now, or says when to ask again.
     pub fn try_start(&mut self, now: Instant) -> Result<(), Instant> {
         let level = self.level.at(now);
-        let soon = now + WAIT_MAX;
+        let soon = now + MAX_WAIT;
         let span = (SECOND + MARGIN).div_f64(level);
         // Where the cap is very high, as many starts may reach far back: those don't matter, and need not be kept.
         while self.starts.len() > KEPT && self.starts[0] + span <= now {
@@ -163,7 +163,7 @@ impl Pace {
     }
 
     /// Counts a start of somebody else with the same quota.
-    pub fn foreign_start(&mut self, at: Instant) {
+    pub fn record_external(&mut self, at: Instant) {
         self.push(at);
     }
 
@@ -322,7 +322,7 @@ impl Level {
         self.since = now;
 
         let hold = if is_climbing { self.hold * 2 } else { self.hold };
-        self.hold = hold.max(HOLD_FIRST).min(HOLD_COST.div_f64(1.0 - self.low));
+        self.hold = hold.max(INITIAL_HOLD).min(HOLD_COST.div_f64(1.0 - self.low));
 
         let was_crowded = self.is_crowded;
         self.is_crowded |= are_many && self.low < CROWDED;
@@ -338,8 +338,8 @@ mod tests {
     fn as_many_as_the_cap_take_a_second_and_longer_at_a_lower_level() {
         let zero = Instant::now();
         let mut pace = Pace::new(2.0, zero);
-        pace.foreign_start(zero + SECOND / 2);
-        pace.foreign_start(zero);
+        pace.record_external(zero + SECOND / 2);
+        pace.record_external(zero);
         assert_eq!(pace.try_start(zero + SECOND), Err(zero + SECOND + MARGIN));
         pace.limited(zero, zero);
         let stretched = (SECOND + MARGIN).div_f64(1.0 - NUDGE);
@@ -372,7 +372,7 @@ mod tests {
         now += CLIMB_LASTS;
         assert_eq!(level.at(now), 1.0);
         level.limited(now, now);
-        assert_eq!((level.hold, level.low), (HOLD_FIRST, 1.0 - NUDGE));
+        assert_eq!((level.hold, level.low), (INITIAL_HOLD, 1.0 - NUDGE));
     }
 
     #[test]

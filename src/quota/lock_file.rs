@@ -10,10 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 
 /// The most that is read and written, in bytes.
-pub(super) const TEXT_MAX: usize = 4096;
+pub(super) const MAX_TEXT: usize = 4096;
 
 /// A larger file is not one of these, in bytes.
-const FILE_MAX: u64 = 64 * 1024;
+const MAX_FILE: u64 = 64 * 1024;
 
 /// How often to begin again when the file is removed or replaced just then.
 const TRIES: u32 = 10;
@@ -66,7 +66,7 @@ impl LockFile {
         // Whatever can't be read, or is being written just now, counts as not written.
         let _ = file
             .seek(SeekFrom::Start(0))
-            .and_then(|_| file.take(TEXT_MAX as u64).read_to_end(&mut bytes));
+            .and_then(|_| file.take(MAX_TEXT as u64).read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -123,7 +123,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
     match (metadata.nlink(), metadata.len()) {
         (0, _) => Ok(None),
-        (1, ..=FILE_MAX) => Ok(Some(file)),
+        (1, ..=MAX_FILE) => Ok(Some(file)),
         (1, _) => Err(io::Error::other("it is too large to be a lock file")),
         _ => Err(io::Error::other("it has another name too (a hard link)")),
     }
@@ -160,10 +160,10 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.lock");
-        (folder, path)
+    fn directory() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.lock");
+        (directory, path)
     }
 
     #[track_caller]
@@ -181,17 +181,17 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_refused_at_once_and_by_name() {
-        let (folder, path) = folder();
-        let target = folder.path().join("target");
+        let (directory, path) = directory();
+        let target = directory.path().join("target");
         fs::write(&target, "precious").unwrap();
 
         std::os::unix::fs::symlink(&target, &path).unwrap();
         assert!(refused(&path).contains("symbolic link"));
         fs::remove_file(&path).unwrap();
 
-        std::os::unix::fs::symlink(folder.path().join("nowhere"), &path).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("nowhere"), &path).unwrap();
         assert!(refused(&path).contains("symbolic link"));
-        assert!(!folder.path().join("nowhere").exists());
+        assert!(!directory.path().join("nowhere").exists());
         fs::remove_file(&path).unwrap();
 
         let fifo = std::process::Command::new("mkfifo").arg(&path).status();
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_hard_link_to_another_file_is_refused_and_that_file_stays_as_it_is() {
-        let (folder, path) = folder();
-        let victim = folder.path().join("victim");
+        let (directory, path) = directory();
+        let victim = directory.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
         fs::hard_link(&victim, &path).unwrap();
@@ -223,22 +223,22 @@ mod tests {
 
     #[test]
     fn a_large_file_is_refused_and_of_a_small_one_only_the_beginning_is_read() {
-        let (_folder, path) = folder();
+        let (_folder, path) = directory();
         let file = File::create(&path).unwrap();
         file.set_len(1_500_000_000).unwrap();
         assert!(refused(&path).contains("large"));
         file.set_len(60_000).unwrap();
         let holder = locked(&path);
-        assert_eq!(holder.read().len(), TEXT_MAX);
+        assert_eq!(holder.read().len(), MAX_TEXT);
         let Locking::Held(text) = LockFile::try_lock(&path).unwrap() else {
             panic!("it was locked twice")
         };
-        assert_eq!(text.len(), TEXT_MAX);
+        assert_eq!(text.len(), MAX_TEXT);
     }
 
     #[test]
     fn only_a_file_that_is_created_here_is_opened_to_everybody() {
-        let (_folder, path) = folder();
+        let (_folder, path) = directory();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
         drop(locked(&path));
         assert_eq!(mode(), 0o666);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_removed_or_replaced_is_noticed() {
-        let (_folder, path) = folder();
+        let (_folder, path) = directory();
         let first = locked(&path);
         assert!(first.is_in_place());
         fs::remove_file(&path).unwrap();

@@ -27,7 +27,7 @@ use url::{Host, Url};
 
 use crate::error::Error;
 use crate::limiter::Limiter;
-use lock_file::{LockFile, Locking, TEXT_MAX};
+use lock_file::{LockFile, Locking, MAX_TEXT};
 
 /// Where the files are, unless another directory is chosen.
 const DIRECTORY: &str = "/tmp";
@@ -42,7 +42,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(400);
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The most of a holder's name that is written or shown, in characters.
-const HOLDER_MAX: usize = 300;
+const MAX_HOLDER: usize = 300;
 
 /// Starts further back than this don't matter to anyone.
 const SECOND: Duration = Duration::from_secs(1);
@@ -214,7 +214,7 @@ fn cleaned(text: &str) -> String {
             matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if c.is_control() || is_hidden { '\u{fffd}' } else { c }
     };
-    text.trim().chars().take(HOLDER_MAX).map(shown).collect()
+    text.trim().chars().take(MAX_HOLDER).map(shown).collect()
 }
 
 impl Turn {
@@ -241,7 +241,7 @@ impl Turn {
         let now = (Instant::now(), since_epoch());
         let mut text = format!("{}\n", self.holder);
         // No more than will be read: at some hundred starts a second the oldest don't matter.
-        let room = TEXT_MAX.saturating_sub(text.len()) / 16;
+        let room = MAX_TEXT.saturating_sub(text.len()) / 16;
         for start in &starts[starts.len().saturating_sub(room)..] {
             let at = now.1.saturating_sub(now.0.saturating_duration_since(*start));
             // Writing to a String does not fail.
@@ -274,7 +274,7 @@ impl Turn {
                     );
                 }
                 turn.said = std::mem::take(&mut self.said);
-                limiter.count_earlier(&turn.earlier_starts());
+                limiter.record_external(&turn.earlier_starts());
                 turn.write_down(&limiter.recent_starts());
                 *self = turn;
             }
@@ -329,9 +329,9 @@ mod tests {
     use std::fs;
 
     fn quota(app_id: u32) -> (Quota, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(format!("{app_id}.lock"));
-        (Quota { path }, folder)
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(format!("{app_id}.lock"));
+        (Quota { path }, directory)
     }
 
     fn turn(quota: &Quota, holder: &str) -> Turn {

@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::outcomes::COLUMNS;
-use crate::event::Outcome;
-use crate::rows::record::{Record, Records};
+use crate::csv_reader::{CsvReader, CsvRecord};
+use crate::row::Outcome;
 
 /// Read from the report at a time, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -79,7 +79,7 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     let metadata = from.metadata()?;
     to.set_permissions(metadata.permissions())?;
     keep_owner(to, &metadata);
-    let mut records = Records::new(BufReader::with_capacity(CHUNK, File::open(report)?), b',');
+    let mut records = CsvReader::new(BufReader::with_capacity(CHUNK, File::open(report)?), b',');
     let mut to = BufWriter::with_capacity(CHUNK, to);
     // What is kept is copied as it is, from here on.
     let (mut kept_from, mut forgotten) = (0, 0);
@@ -97,7 +97,7 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     Ok(forgotten)
 }
 
-fn is_forgotten(record: &Record, lines: &[u64]) -> bool {
+fn is_forgotten(record: &CsvRecord, lines: &[u64]) -> bool {
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
     let line = text(0).and_then(|line| line.parse().ok());
     text(4).and_then(Outcome::parse) == Some(Outcome::Invalid)
@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn only_the_invalid_records_of_these_lines_go_and_all_else_stays_byte_for_byte() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out.csv");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.csv");
         let all = [
             "2,a,b,0,ok",
             "3,\"x\ny\",,0,invalid",
@@ -160,14 +160,14 @@ mod tests {
                 "it is appended to"
             );
             assert!(File::open(&path).unwrap().try_lock().is_err(), "it is locked");
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         }
     }
 
     #[test]
     fn a_file_of_somebody_else_in_the_way_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out.csv");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.csv");
         fs::write(&path, report(&["3,,b,0,invalid"])).unwrap();
         fs::write(new_file_for(&path), "precious").unwrap();
         let error = without(&path, &[3]).unwrap_err();

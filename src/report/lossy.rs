@@ -121,14 +121,14 @@ impl LossyWriter {
     /// five.
     pub fn drain(&self) {
         let mut state = self.shared.state();
-        let began = Instant::now();
-        let (mut seen, mut seen_at) = (state.written, began);
+        let started_at = Instant::now();
+        let (mut seen, mut seen_at) = (state.written, started_at);
         while state.has_work() || state.is_writing {
             let now = Instant::now();
             if state.written != seen {
                 (seen, seen_at) = (state.written, now);
             }
-            let until = (seen_at + PATIENCE).min(began + PATIENCE_IN_ALL);
+            let until = (seen_at + PATIENCE).min(started_at + PATIENCE_IN_ALL);
             if now >= until || state.stalled_at == Some(state.written) {
                 state.stalled_at = Some(state.written);
                 return;

@@ -14,9 +14,10 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::summary::{Summary, Tally};
+use super::summary::{Stats, Summary};
 use crate::error::Error;
-use crate::event::{Event, Outcome};
+use crate::event::Event;
+use crate::row::Outcome;
 
 /// How often the file is written.
 const EVERY: Duration = Duration::from_secs(10);
@@ -220,7 +221,7 @@ impl Metrics {
     }
 
     /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow. `rate` is aimed at.
-    pub(super) fn tick(&mut self, tally: &Tally, rate: f64) {
+    pub(super) fn tick(&mut self, tally: &Stats, rate: f64) {
         let is_news = self.on_hold.get() != self.hold_written;
         if (self.written.0.elapsed() < EVERY && !is_news)
             || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
@@ -242,7 +243,7 @@ impl Metrics {
     }
 
     /// Writes the file for the last time.
-    pub(super) fn finish(mut self, tally: &Tally, summary: &Summary) {
+    pub(super) fn finish(mut self, tally: &Stats, summary: &Summary) {
         self.count(tally, 0.0);
         self.running.set(0);
         self.on_hold.set(0);
@@ -255,7 +256,7 @@ impl Metrics {
         }
     }
 
-    fn count(&mut self, tally: &Tally, target_rate: f64) {
+    fn count(&mut self, tally: &Stats, target_rate: f64) {
         let up_to = |counter: &IntCounter, value: u64| counter.inc_by(value.saturating_sub(counter.get()));
         for outcome in Outcome::ALL {
             up_to(

@@ -27,10 +27,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::done::Done;
 use crate::error::Error;
-use crate::event::{Event, Outcome};
-use crate::rows::Done;
-use crate::stop::{Stop, Stopper};
+use crate::event::Event;
+use crate::row::Outcome;
+use crate::stop::{StopHandle, StopReason};
 pub use holder::holder;
 use lock::lock;
 use metrics::Metrics;
@@ -38,11 +39,11 @@ use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use place::{Opened, Role};
 use progress::Progress;
-use summary::{Settled, Summary, Tally};
+use summary::{Settled, Stats, Summary};
 
 /// What to do about a report that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// Refuse, and leave it untouched.
     Refuse,
     /// Begin it anew.
@@ -76,23 +77,23 @@ impl Files {
     /// touched, and for an outside log with rows of another report; [`Error::Mismatch`] for a report that can't be
     /// resumed; [`Error::Held`] if another run has one of the files; [`Error::Report`] if one can't be written. In
     /// all of these cases the files are as they were, but for a report or log that can't be written to its end.
-    pub fn open(report: &Path, outside: &Path, existing: Existing, is_simulated: bool) -> Result<Files, Error> {
+    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, Error> {
         look_first(report, outside, existing)?;
         let report = Opened::open(report, Role::Report, existing)?;
         lock(&report)?;
         // First of all, for what is no report, or a damaged one, must leave everything as it is.
         let mut earlier = match existing {
-            Existing::Resume => resume::read_back(&report.path, &report.file, is_simulated)?,
-            Existing::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
-            Existing::Overwrite if report.is_regular => {
+            IfExists::Resume => resume::read_back(&report.path, &report.file, is_simulated)?,
+            IfExists::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
+            IfExists::Overwrite if report.is_regular => {
                 resume::read_for_overwriting(&report.file).map_err(|source| report.error(source))?
             }
-            Existing::Refuse | Existing::Overwrite => resume::Earlier::default(),
+            IfExists::Refuse | IfExists::Overwrite => resume::Earlier::default(),
         };
         let outside = Opened::open(outside, Role::Outside, existing)?;
         lock(&outside)?;
         outside::check(&outside, &report.path, &earlier)?;
-        if existing != Existing::Resume {
+        if existing != IfExists::Resume {
             // The log before the report that shows whose it is: then it can be done again, should this be cut short.
             earlier = resume::Earlier::default();
             outside.cut(0)?;
@@ -107,7 +108,7 @@ impl Files {
         for path in [&report_path, outside.path()] {
             sync_directory(path);
         }
-        if existing == Existing::Resume && earlier.len == 0 {
+        if existing == IfExists::Resume && earlier.len == 0 {
             tracing::warn!("{}: no report yet: starting from the first row", report_path.display());
         }
         Ok(Files {
@@ -145,9 +146,9 @@ impl Files {
 ///
 /// # Errors
 /// Those of [`Files::open`] that can be told by looking.
-pub fn look_first(report: &Path, outside: &Path, existing: Existing) -> Result<(), Error> {
+pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), Error> {
     let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
-    if is_there && existing == Existing::Refuse {
+    if is_there && existing == IfExists::Refuse {
         return Err(exists_already(report));
     }
     place::look(outside, Role::Outside, existing)?;
@@ -178,7 +179,7 @@ pub struct Report {
     outcomes: Appender,
     outside: Appender,
     progress: Progress,
-    tally: Tally,
+    tally: Stats,
     /// Records that were taken but are not committed.
     taken: Vec<Settled>,
     /// A record could not be written: nothing more will be.
@@ -196,7 +197,7 @@ impl Report {
             outcomes: files.outcomes,
             outside: files.outside,
             progress,
-            tally: Tally::new(files.earlier),
+            tally: Stats::new(files.earlier),
             taken: Vec::new(),
             is_broken: false,
             is_simulated: files.is_simulated,
@@ -285,9 +286,9 @@ impl Report {
     }
 
     /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
-    /// that is known; `cap` is what the limiter lets start within a second; `stopper` knows whether the run stopped before
+    /// that is known; `cap` is what the limiter lets start within a second; `stop` knows whether the run stopped before
     /// the last of them, and learns it if the files could not be written to their end.
-    pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stopper: &Stopper) -> Summary {
+    pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stop: &StopHandle) -> Summary {
         let was_broken = self.is_broken;
         let written = self
             .commit()
@@ -297,14 +298,14 @@ impl Report {
         if let Err(error) = written
             && !was_broken
         {
-            stopper.report_failed(error.to_string());
+            stop.report_failed(error.to_string());
         }
         // Input that could not be read, with nothing sent before: such a run has not begun.
-        if !matches!(stopper.reason(), Some(Stop::InputFailed(_))) || self.tally.requests() > 0 {
+        if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.tally.requests() > 0 {
             self.keep();
         }
         self.progress.end();
-        let stopped = stopper.reason();
+        let stopped = stop.reason();
         let metrics = self.metrics.take();
         let mut summary = self
             .tally

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::place::Opened;
 use crate::error::Error;
-use crate::event::Record;
+use crate::row::Record;
 
 /// The report's columns, in order.
 pub const COLUMNS: [&str; 12] = [
@@ -211,16 +211,16 @@ impl Appender {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Existing;
+    use super::super::IfExists;
     use super::super::place::Role;
     use super::*;
 
     #[test]
     fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (bytes, says) in [("", "0 bytes long"), ("line,us", "7 bytes"), ("another's", "9 bytes")] {
-            let path = folder.path().join(format!("{}.csv", bytes.len()));
-            let opened = Opened::open(&path, Role::Report, Existing::Refuse).unwrap();
+            let path = directory.path().join(format!("{}.csv", bytes.len()));
+            let opened = Opened::open(&path, Role::Report, IfExists::Refuse).unwrap();
             let mut appender = Appender::new(opened, 0, false).unwrap();
             appender.keep();
             std::fs::write(&path, bytes).unwrap();

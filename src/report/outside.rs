@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::outcomes::Appender;
 use super::place::Opened;
 use super::resume::{Earlier, is_header, is_torn_header, len_without_zeros, past_line_end, records_of, whole};
+use crate::csv_reader::{CsvReader, RecordError};
 use crate::error::Error;
-use crate::event::Outcome;
-use crate::rows::record::{Flaw, Records};
+use crate::row::Outcome;
 
 /// Refuses a file that is no outside log, or one with rows that are not those of the report that `earlier` was read
 /// from. Reads only.
@@ -46,7 +46,7 @@ pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<()
                 rows > 0 && !earlier.done.contains_line(row.line)
             }
             // A torn last record is nobody's.
-            None => record.at_end || record.flaw == Some(Flaw::UnclosedQuote),
+            None => record.at_end || record.flaw == Some(RecordError::UnclosedQuote),
         };
         if !is_ours {
             return Err(Error::Usage(format!(
@@ -97,7 +97,7 @@ pub(super) fn complete(log: Opened, report: &Opened, report_len: u64, is_simulat
 }
 
 /// Goes on to the report's next outside record.
-fn to_outside(records: &mut Records<impl BufRead>) -> io::Result<bool> {
+fn to_outside(records: &mut CsvReader<impl BufRead>) -> io::Result<bool> {
     while records.advance()? {
         if whole(&records.current()).is_some_and(|row| row.outcome == Outcome::Outside) {
             return Ok(true);
@@ -107,6 +107,6 @@ fn to_outside(records: &mut Records<impl BufRead>) -> io::Result<bool> {
 }
 
 /// Whether both have come to the same record, and it is whole in the log.
-fn are_alike(report: &Records<impl BufRead>, log: &Records<impl BufRead>) -> bool {
+fn are_alike(report: &CsvReader<impl BufRead>, log: &CsvReader<impl BufRead>) -> bool {
     !log.current().at_end && report.current().iter().eq(log.current().iter())
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Existing;
+use super::IfExists;
 use crate::error::Error;
 
 /// The permissions of a new file: read and write for its owner.
@@ -65,7 +65,7 @@ enum Was {
 
 impl Opened {
     /// Opens what stands at `path`, or creates a file there.
-    pub fn open(path: &Path, role: Role, existing: Existing) -> Result<Opened, Error> {
+    pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<Opened, Error> {
         look(path, role, existing)?;
         let error = |source| unwritable(path, source);
         let mut options = OpenOptions::new();
@@ -133,7 +133,7 @@ impl Drop for Opened {
 
 /// Refuses what can't be written to as a report or an outside log, before it is opened. Gives what is known of a
 /// file that is there.
-pub(super) fn look(path: &Path, role: Role, existing: Existing) -> Result<Option<Metadata>, Error> {
+pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, Error> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -157,15 +157,15 @@ pub(super) fn look(path: &Path, role: Role, existing: Existing) -> Result<Option
     Ok(Some(metadata))
 }
 
-fn check_kind(path: &Path, role: Role, existing: Existing, metadata: &Metadata) -> Result<(), Error> {
+fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), Error> {
     let Some(kind) = kind(metadata.file_type()) else {
         return Ok(());
     };
     let is_device = metadata.file_type().is_char_device();
     match existing {
         // Whoever says so twice, with a place for the outside log as well, wants no report: /dev/null.
-        Existing::Overwrite if is_device && role == Role::Report => Ok(()),
-        Existing::Overwrite | Existing::Resume if metadata.is_dir() => {
+        IfExists::Overwrite if is_device && role == Role::Report => Ok(()),
+        IfExists::Overwrite | IfExists::Resume if metadata.is_dir() => {
             Err(unwritable(path, ErrorKind::IsADirectory.into()))
         }
         _ => Err(Error::Usage(format!(

@@ -17,8 +17,9 @@ use jiff::{Timestamp, ZonedDateTime};
 use tokio::time::Instant;
 
 use super::lossy::LossyWriter;
-use super::summary::{Tally, grouped};
-use crate::event::{Event, Outcome};
+use super::summary::{Stats, grouped};
+use crate::event::Event;
+use crate::row::Outcome;
 
 /// The target of the log events that say how far the run is, at level INFO.
 pub const TARGET: &str = "zim_batch::progress";
@@ -48,7 +49,7 @@ const CLOCK_FROM: Duration = Duration::from_secs(60 * 60);
 const COLUMNS: u16 = 80;
 
 /// The bar is not narrower than this.
-const BAR_MIN: usize = 10;
+const MIN_BAR: usize = 10;
 
 /// The names, or their beginnings, of terminals that have a title.
 const WITH_TITLE: [&str; 16] = [
@@ -130,7 +131,7 @@ fn term() -> String {
 pub struct Progress {
     terminal: Terminal,
     display: Display,
-    began: Instant,
+    started_at: Instant,
     /// How many rows there are, if that is known.
     total: Option<u64>,
     plain_lines: u32,
@@ -156,7 +157,7 @@ struct Bar {
 struct Hold {
     why: String,
     since: SystemTime,
-    began: Instant,
+    started_at: Instant,
 }
 
 impl Progress {
@@ -170,7 +171,7 @@ impl Progress {
         Progress {
             terminal,
             display,
-            began: Instant::now(),
+            started_at: Instant::now(),
             total,
             plain_lines: 0,
             hold: None,
@@ -185,7 +186,7 @@ impl Progress {
                 self.hold = Some(Hold {
                     why: why.clone(),
                     since: SystemTime::now(),
-                    began: Instant::now(),
+                    started_at: Instant::now(),
                 });
             }
             Event::Released => self.hold = None,
@@ -195,12 +196,12 @@ impl Progress {
 
     /// Shows the counts. `rate` is the requests a second that are aimed at; `next_probe` is when the service is tried
     /// again, if the run is on hold.
-    pub(super) fn show(&mut self, tally: &Tally, rate: f64, next_probe: Option<Instant>) {
+    pub(super) fn show(&mut self, tally: &Stats, rate: f64, next_probe: Option<Instant>) {
         let now = Instant::now();
         let rows = tally.done() - tally.already_done();
         self.speed.note(now, self.hold.is_some(), rows, tally.requests());
         let is_asked = self.terminal.is_status_asked.swap(false, Ordering::AcqRel);
-        let is_due = matches!(self.display, Display::Plain) && now - self.began >= plain_due(self.plain_lines);
+        let is_due = matches!(self.display, Display::Plain) && now - self.started_at >= plain_due(self.plain_lines);
         if is_due {
             self.plain_lines += 1;
         }
@@ -223,7 +224,7 @@ impl Progress {
         self.display = Display::None;
     }
 
-    fn log(&self, tally: &Tally, left: Option<Duration>, next_probe: Option<Instant>) {
+    fn log(&self, tally: &Stats, left: Option<Duration>, next_probe: Option<Instant>) {
         let parts = self.parts(tally, left, next_probe);
         tracing::info!(
             target: TARGET,
@@ -243,10 +244,10 @@ impl Progress {
     }
 
     /// What there is to say, in order, with how much it matters.
-    fn parts(&self, tally: &Tally, left: Option<Duration>, next_probe: Option<Instant>) -> Vec<Part> {
+    fn parts(&self, tally: &Stats, left: Option<Duration>, next_probe: Option<Instant>) -> Vec<Part> {
         let mut parts = Vec::new();
         if let Some(hold) = &self.hold {
-            let lasts = rough(hold.began.elapsed());
+            let lasts = rough(hold.started_at.elapsed());
             parts.push(Part(9, "ON HOLD".into()));
             parts.push(Part(6, format!(" since {} ({lasts})", clock(hold.since))));
             parts.push(Part(8, format!(": {}", hold.why)));
@@ -296,7 +297,7 @@ impl Progress {
     }
 
     /// The rows that are left, at the speed of the last minutes.
-    fn time_left(&self, tally: &Tally, rate: f64) -> Option<Duration> {
+    fn time_left(&self, tally: &Stats, rate: f64) -> Option<Duration> {
         let left = self.total?.saturating_sub(tally.done());
         let speed = match self.speed.measured() < MEASURED_FROM {
             true => rate,
@@ -439,7 +440,7 @@ fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, Stri
     if !with_bar {
         return ("{spinner} {msg}", fitted(parts, columns.saturating_sub(2)));
     }
-    let beside_bar = columns.saturating_sub(BAR_MIN + PERCENT);
+    let beside_bar = columns.saturating_sub(MIN_BAR + PERCENT);
     let matters = |part: &&Part| part.0 > LESS_THAN_A_BAR;
     if measure_text_width(&joined(parts.iter().filter(matters))) <= beside_bar {
         ("{wide_bar} {percent:>3}% {msg}", fitted(parts, beside_bar))
@@ -590,7 +591,7 @@ mod tests {
                 let beside = match template {
                     "{spinner} {msg}" => 2,
                     "{percent:>3}% {msg}" => 5,
-                    _ => BAR_MIN + 6,
+                    _ => MIN_BAR + 6,
                 };
                 assert!(
                     measure_text_width(&text) + beside <= columns.max(8),
@@ -616,8 +617,8 @@ mod tests {
         assert!(at(30).ends_with('…'), "{}", at(30));
     }
 
-    fn tally() -> Tally {
-        Tally::new([0; Outcome::ALL.len()])
+    fn tally() -> Stats {
+        Stats::new([0; Outcome::ALL.len()])
     }
 
     #[derive(Clone, Default)]

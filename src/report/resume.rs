@@ -14,16 +14,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::outcomes::{COLUMNS, SIMULATED};
+use crate::csv_reader::{CsvReader, CsvRecord};
+use crate::done::Done;
 use crate::error::Error;
-use crate::event::Outcome;
-use crate::rows::Done;
-use crate::rows::record::{Record, Records};
+use crate::row::Outcome;
 
 /// Read from the report at a time, in bytes.
 const CHUNK: usize = 256 * 1024;
 
 /// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
-const TORN_MAX: u64 = 32 * 1024;
+const MAX_TORN: u64 = 32 * 1024;
 
 /// What an earlier run left.
 #[derive(Default)]
@@ -87,7 +87,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     }
     if let Some(line) = damaged {
         let tail = size.saturating_sub(earlier.len);
-        if tail > TORN_MAX || holds_whole_records(file, earlier.len..size).map_err(io_error)? {
+        if tail > MAX_TORN || holds_whole_records(file, earlier.len..size).map_err(io_error)? {
             return Err(damaged_at(path, line));
         }
         tracing::warn!(
@@ -126,9 +126,9 @@ pub(super) fn read_for_overwriting(file: &File) -> io::Result<Earlier> {
 }
 
 /// The records in the first `len` bytes.
-pub(super) fn records_of(mut file: &File, len: u64) -> io::Result<Records<impl io::BufRead>> {
+pub(super) fn records_of(mut file: &File, len: u64) -> io::Result<CsvReader<impl io::BufRead>> {
     file.seek(SeekFrom::Start(0))?;
-    Ok(Records::new(BufReader::with_capacity(CHUNK, file.take(len)), b','))
+    Ok(CsvReader::new(BufReader::with_capacity(CHUNK, file.take(len)), b','))
 }
 
 /// The file's length without the zeros at its end, of which there may be any number; the whole length if it holds nothing
@@ -169,7 +169,7 @@ pub(super) struct Row<'a> {
     is_simulated: bool,
 }
 
-pub(super) fn whole<'a>(record: &Record<'a>) -> Option<Row<'a>> {
+pub(super) fn whole<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
     if record.flaw.is_some() || record.len() != COLUMNS.len() {
         return None;
     }
@@ -194,7 +194,7 @@ fn holds_whole_records(file: &File, tail: std::ops::Range<u64>) -> io::Result<bo
     file.read_exact_at(&mut bytes, tail.start)?;
     let line_starts = memchr::memchr_iter(b'\n', &bytes).map(|end| end + 1);
     for start in line_starts {
-        let mut records = Records::new(&bytes[start..], b',');
+        let mut records = CsvReader::new(&bytes[start..], b',');
         if records.advance()? && whole(&records.current()).is_some() {
             return Ok(true);
         }
@@ -211,7 +211,7 @@ fn damaged_at(path: &Path, line: u64) -> Error {
 }
 
 /// A record in every respect, but for bytes that are not UTF-8: torn or damaged ones don't look like that.
-fn is_in_another_encoding(record: &Record) -> bool {
+fn is_in_another_encoding(record: &CsvRecord) -> bool {
     let is_record = record.flaw.is_none() && record.len() == COLUMNS.len();
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     is_record && record.get(0).is_some_and(is_number) && record.iter().any(|field| std::str::from_utf8(field).is_err())
@@ -241,23 +241,23 @@ fn not_the_same_world(path: &Path, line: u64, is_simulated: bool) -> Error {
 }
 
 /// Whether it is the header, whole.
-pub(super) fn is_header(record: &Record) -> bool {
+pub(super) fn is_header(record: &CsvRecord) -> bool {
     !record.at_end && record.iter().eq(COLUMNS.iter().map(|column| column.as_bytes()))
 }
 
 /// Whether it is the beginning of a header, or all of it but for the line end, or a few zeros in its place; with nothing
 /// behind it.
-pub(super) fn is_torn_header(record: &Record) -> bool {
+pub(super) fn is_torn_header(record: &CsvRecord) -> bool {
     let torn = joined(record);
-    let is_all_zeros = torn.len() as u64 <= TORN_MAX && torn.iter().all(|byte| *byte == 0);
+    let is_all_zeros = torn.len() as u64 <= MAX_TORN && torn.iter().all(|byte| *byte == 0);
     record.at_end && record.flaw.is_none() && (is_all_zeros || COLUMNS.join(",").as_bytes().starts_with(&torn))
 }
 
-fn joined(record: &Record) -> Vec<u8> {
+fn joined(record: &CsvRecord) -> Vec<u8> {
     record.iter().collect::<Vec<_>>().join(&b","[..])
 }
 
-fn not_a_report(path: &Path, first: &Record) -> Error {
+fn not_a_report(path: &Path, first: &CsvRecord) -> Error {
     let (is_readable, first) = (first.flaw.is_none(), joined(first));
     let has_delimiter = |delimiter: &str| first == COLUMNS.join(delimiter).as_bytes();
     let why = match &first[..] {

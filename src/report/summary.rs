@@ -9,13 +9,14 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::code::{self, Class};
-use crate::event::{Event, Outcome, Record};
-use crate::limiter::Window;
-use crate::stop::Stop;
+use crate::code::{self, Class};
+use crate::event::Event;
+use crate::row::{Outcome, Record};
+use crate::stop::StopReason;
+use crate::window::Window;
 
 /// The longest latency that the histogram tells from longer ones.
-const LATENCY_MAX: Duration = Duration::from_secs(3600);
+const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
 /// How long a run has to send before the time between its first request and its last tells its rate.
 const RATE_FROM: Duration = Duration::from_secs(5);
@@ -28,14 +29,14 @@ const JITTER_UP_TO: f64 = 0.05;
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Causes of failure without a code that are told apart.
-const CAUSES_MAX: usize = 20;
+const MAX_CAUSES: usize = 20;
 
 /// Why the run ended with rows that nobody ran.
 const DEFECT: &str = "rows were left over though nothing stopped the run, which is a defect of zim-batch: please report it. \
                       The rows that have a record are done; --resume sends the others";
 
 /// The counts while a run goes on, in constant memory.
-pub(super) struct Tally {
+pub(super) struct Stats {
     outcomes: [u64; Outcome::ALL.len()],
     already_done: u64,
     /// The outcomes of the rows that are done already.
@@ -90,11 +91,11 @@ impl From<&Record> for Settled {
     }
 }
 
-impl Tally {
+impl Stats {
     /// `earlier`: the outcomes of the rows that are done already.
-    pub fn new(earlier: [u64; Outcome::ALL.len()]) -> Tally {
-        let longest = LATENCY_MAX.as_micros() as u64;
-        Tally {
+    pub fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
+        let longest = MAX_LATENCY.as_micros() as u64;
+        Stats {
             outcomes: [0; Outcome::ALL.len()],
             already_done: 0,
             earlier,
@@ -162,7 +163,7 @@ impl Tally {
         }
         if let Some(failure) = settled.failure {
             let failure = match failure {
-                Failure::Cause(_) if self.failures.len() >= CAUSES_MAX && !self.failures.contains_key(&failure) => {
+                Failure::Cause(_) if self.failures.len() >= MAX_CAUSES && !self.failures.contains_key(&failure) => {
                     Failure::Cause("other causes".into())
                 }
                 failure => failure,
@@ -227,7 +228,7 @@ impl Tally {
         rows: Option<u64>,
         cap: usize,
         elapsed: Duration,
-        stopped: Option<&Stop>,
+        stopped: Option<&StopReason>,
         paths: &(PathBuf, PathBuf),
         ignore_invalid: bool,
     ) -> Summary {
@@ -260,7 +261,7 @@ impl Tally {
             invalid,
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
-            done_badly: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
+            already_failed: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
             all_failed,
             all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
             failures,
@@ -285,7 +286,7 @@ impl Tally {
             last_error: self.trouble.clone(),
             stopped: match stopped {
                 None if is_defect => Some(DEFECT.into()),
-                stopped => stopped.map(Stop::to_string),
+                stopped => stopped.map(StopReason::to_string),
             },
             exit: match stopped {
                 Some(stop) => stop.exit_status(),
@@ -321,7 +322,7 @@ pub struct Summary {
     pub already_done: u64,
     /// Those of them that are failed or invalid: the exit status is that of the whole report.
     #[serde(skip)]
-    pub done_badly: u64,
+    pub already_failed: u64,
     /// Rows of the report that failed, also those of earlier runs.
     #[serde(skip)]
     pub all_failed: u64,
@@ -384,7 +385,7 @@ pub struct Latencies {
 
 impl Summary {
     /// Whether every row is accounted for exactly once.
-    pub fn adds_up(&self) -> bool {
+    pub fn is_consistent(&self) -> bool {
         let parts = [
             self.ok,
             self.outside,
@@ -451,7 +452,7 @@ impl fmt::Display for Summary {
         }
         line(f, "invalid", self.invalid, "not sent; see the report's message column")?;
         line(f, "skipped", self.skipped, "repeated rows, not sent")?;
-        let earlier = match self.done_badly {
+        let earlier = match self.already_failed {
             0 => "by an earlier run".to_owned(),
             bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
         };
@@ -530,8 +531,8 @@ pub fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
 
-    fn tally() -> Tally {
-        Tally::new([0; Outcome::ALL.len()])
+    fn tally() -> Stats {
+        Stats::new([0; Outcome::ALL.len()])
     }
 
     fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Settled {
@@ -556,12 +557,12 @@ mod tests {
             class: Class::Unknown,
             code,
             latency: Some(Duration::from_millis(1234)),
-            clock_ahead: None,
+            clock_skew: None,
             trouble: trouble.map(str::to_owned),
         }
     }
 
-    fn summary(tally: Tally, rows: u64, stopped: Option<&Stop>, ignore_invalid: bool) -> Summary {
+    fn summary(tally: Stats, rows: u64, stopped: Option<&StopReason>, ignore_invalid: bool) -> Summary {
         let paths = ("out.csv".into(), "out.outside.csv".into());
         tally.summary(
             Some(rows),
@@ -581,7 +582,7 @@ mod tests {
         assert_eq!((left_over.exit, left_over.not_run), (1, 2));
         let said = left_over.stopped.unwrap();
         assert!(said.contains("defect") && said.contains("--resume"), "{said}");
-        let stopped = summary(tally(), 3, Some(&Stop::Signal(15)), false);
+        let stopped = summary(tally(), 3, Some(&StopReason::Signal(15)), false);
         assert_eq!(stopped.exit, 143);
         assert_eq!(summary(tally(), 0, None, false).exit, 0);
     }
@@ -591,7 +592,7 @@ mod tests {
         let exit = |outcome: Outcome, is_earlier: bool, ignore_invalid| {
             let mut earlier = [0; Outcome::ALL.len()];
             earlier[outcome as usize] = u64::from(is_earlier);
-            let mut counts = Tally::new(earlier);
+            let mut counts = Stats::new(earlier);
             match is_earlier {
                 true => counts.count(&Event::AlreadyDone(1)),
                 false => counts.settled(record(outcome, None, "user is empty")),
@@ -634,7 +635,7 @@ mod tests {
             counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
         }
         let failures = summary(counts, 1000, None, false).failures;
-        assert!(failures.len() <= CAUSES_MAX + 1, "{}", failures.len());
+        assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
         assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
     }
 
@@ -685,7 +686,7 @@ mod tests {
             counts.trouble(Instant::now() + TROUBLE_AFTER),
             Some("timed out after 10s")
         );
-        let table = summary(counts, 0, Some(&Stop::Signal(2)), false).to_string();
+        let table = summary(counts, 0, Some(&StopReason::Signal(2)), false).to_string();
         assert!(table.contains("last error     timed out after 10s"), "{table}");
     }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
 
 use super::plan::Outcomes;
-use super::{Column, ConvType, Format, PlanError, Problem, Rows, Selection, Source, suspect};
+use super::{Column, Format, PlanError, RowError, Rows, Selection, Source, suspect};
+use crate::row::ConvType;
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;
@@ -282,7 +283,7 @@ const IS_USUAL: [bool; 256] = {
 
 /// Numbers that differ for different users, and for different rows.
 fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
-    let mut hasher = super::hasher();
+    let mut hasher = crate::fingerprint::hasher();
     hasher.write(user.as_bytes());
     let of_user = hasher.finish();
     hasher.write_u8(0xff);
@@ -292,15 +293,15 @@ fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
 }
 
 /// What is wrong, without the particulars of one row, and these.
-fn kind_of(problem: &Problem) -> (String, Option<String>) {
+fn kind_of(problem: &RowError) -> (String, Option<String>) {
     match problem {
-        Problem::TooLong(column, _) => (format!("{column} is longer than {} bytes", super::ID_MAX), None),
-        Problem::BadType(found) => {
+        RowError::TooLong(column, _) => (format!("{column} is longer than {} bytes", crate::row::MAX_ID), None),
+        RowError::BadType(found) => {
             let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             let kind = "type is not 0, peer, 2 or group".to_owned();
             (kind, Some(format!("'{found}'")))
         }
-        Problem::Spanning {
+        RowError::Spanning {
             problem,
             lines: (first, last),
         } => {

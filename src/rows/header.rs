@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use encoding_rs::Encoding;
 
-use super::record::{Record, Records};
 use super::{Format, InputError, Types};
+use crate::csv_reader::{CsvReader, CsvRecord};
 
 /// Delimiters tried, in this order: a comma can't be part of an ID, the others can.
 pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
@@ -194,12 +194,12 @@ pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place
 
 /// Tries each delimiter on the first record. `Err(None)` if there is no record; else its line, its fields and the
 /// problem, as the delimiter sees it that splits the record into the most columns: that gives the most helpful message.
-fn try_delimiters(start: &[u8], format: &Format) -> Result<Layout, Option<(u64, String, Unclear)>> {
+fn try_delimiters(start: &[u8], format: &Format) -> Result<Layout, Option<(u64, String, LayoutError)>> {
     let given = format.delimiter.map(|delimiter| [delimiter]);
     let delimiters = given.as_ref().map_or(&DELIMITERS[..], |given| &given[..]);
-    let mut best: Option<(usize, (u64, String, Unclear))> = None;
+    let mut best: Option<(usize, (u64, String, LayoutError))> = None;
     for &delimiter in delimiters {
-        let mut records = Records::new(start, delimiter);
+        let mut records = CsvReader::new(start, delimiter);
         if !to_first_record(&mut records) {
             continue;
         }
@@ -286,7 +286,7 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, &'static s
         Err(Some((_, found, _))) => found,
         Err(None) => String::new(),
         Ok(layout) => {
-            let mut records = Records::new(text.as_bytes(), layout.delimiter);
+            let mut records = CsvReader::new(text.as_bytes(), layout.delimiter);
             to_first_record(&mut records);
             names(&records.current())
         }
@@ -315,7 +315,7 @@ fn is_paired(text: &[u8]) -> bool {
 }
 
 /// What a start that is no header most likely is, and what to do about it.
-fn hint(start: &[u8], problem: &Unclear) -> &'static str {
+fn hint(start: &[u8], problem: &LayoutError) -> &'static str {
     let first_line = start
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .next()
@@ -325,13 +325,13 @@ fn hint(start: &[u8], problem: &Unclear) -> &'static str {
             "The text looks like UTF-16 without a byte order mark; say --encoding utf-16le or utf-16be"
         }
         _ if start.starts_with(b"sep=") => "The first line names Excel's delimiter; remove it, and say --delimiter",
-        Unclear::Twice(..) => "Say which is meant with --columns user=A,conv=B,type=C",
-        Unclear::Same(..) => "Say where all three are with --columns user=1,conv=2,type=3",
-        Unclear::Missing(_) if first_line.contains(&b'|') => {
+        LayoutError::Twice(..) => "Say which is meant with --columns user=A,conv=B,type=C",
+        LayoutError::Same(..) => "Say where all three are with --columns user=1,conv=2,type=3",
+        LayoutError::Missing(_) if first_line.contains(&b'|') => {
             "If '|' is the delimiter, say --delimiter '|'; say which column is which with --columns \
              user=A,conv=B,type=C"
         }
-        Unclear::Missing(_) => {
+        LayoutError::Missing(_) => {
             "Say which is which with --columns user=A,conv=B,type=C (by name, or by number from 1), or leave the header \
              out and have user, conv, type in this order, with 0, peer, 2 or group in the first row's third field"
         }
@@ -339,7 +339,7 @@ fn hint(start: &[u8], problem: &Unclear) -> &'static str {
 }
 
 /// Goes to the first record that is not blank; `false` if there is none.
-pub(super) fn to_first_record(records: &mut Records<&[u8]>) -> bool {
+pub(super) fn to_first_record(records: &mut CsvReader<&[u8]>) -> bool {
     while records.advance().expect("reading from memory does not fail") {
         if !records.current().is_blank() {
             return true;
@@ -349,23 +349,23 @@ pub(super) fn to_first_record(records: &mut Records<&[u8]>) -> bool {
 }
 
 /// Why the first record is no layout.
-enum Unclear {
+enum LayoutError {
     Missing(Vec<String>),
     Twice(&'static str, Vec<String>),
     Same(usize),
 }
 
-impl fmt::Display for Unclear {
+impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unclear::Missing(columns) => write!(f, "no column for {}", columns.join(", ")),
-            Unclear::Twice(column, names) => write!(f, "more than one column for {column} ({})", names.join(", ")),
-            Unclear::Same(column) => write!(f, "column {column} would be two of user, conv and type"),
+            LayoutError::Missing(columns) => write!(f, "no column for {}", columns.join(", ")),
+            LayoutError::Twice(column, names) => write!(f, "more than one column for {column} ({})", names.join(", ")),
+            LayoutError::Same(column) => write!(f, "column {column} would be two of user, conv and type"),
         }
     }
 }
 
-fn layout_of(first: &Record, delimiter: u8, format: &Format) -> Result<Layout, Unclear> {
+fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
     let columns = &format.columns;
     let wanted = [
         (&columns.user, USER_NAMES, "user"),
@@ -386,11 +386,11 @@ fn layout_of(first: &Record, delimiter: u8, format: &Format) -> Result<Layout, U
             .is_some_and(|field| format.types.parse(field).is_some())
     };
     let is_numbered = wanted.map(|(column, ..)| matches!(column, Some(ColumnRef::Number(_))));
-    let layout = |places: [usize; 3], has_header: bool| -> Result<Layout, Unclear> {
+    let layout = |places: [usize; 3], has_header: bool| -> Result<Layout, LayoutError> {
         let [user, conv, conv_type] = places;
         if user == conv || user == conv_type || conv == conv_type {
             let twice = if user == conv { user } else { conv_type };
-            return Err(Unclear::Same(twice + 1));
+            return Err(LayoutError::Same(twice + 1));
         }
         let header = places.map(|index| first.get(index).unwrap_or_default().to_vec());
         Ok(Layout {
@@ -435,7 +435,7 @@ fn layout_of(first: &Record, delimiter: u8, format: &Format) -> Result<Layout, U
             None => (*name).to_owned(),
         })
         .collect();
-    Err(Unclear::Missing(missing))
+    Err(LayoutError::Missing(missing))
 }
 
 /// Whether a header's field is one of the usual `names`, ignoring case and blanks around.
@@ -444,7 +444,12 @@ fn is_one_of(names: &[&str], field: &[u8]) -> bool {
 }
 
 /// The index of the one column with the mapped name or one of the usual `names`, ignoring case and blanks around.
-fn find(first: &Record, mapped: Option<&str>, names: &[&str], column: &'static str) -> Result<Option<usize>, Unclear> {
+fn find(
+    first: &CsvRecord,
+    mapped: Option<&str>,
+    names: &[&str],
+    column: &'static str,
+) -> Result<Option<usize>, LayoutError> {
     let is_it = |field: &[u8]| match mapped {
         Some(name) => std::str::from_utf8(field).is_ok_and(|field| field.trim() == name),
         None => is_one_of(names, field),
@@ -472,7 +477,7 @@ fn find(first: &Record, mapped: Option<&str>, names: &[&str], column: &'static s
         [index] => Ok(Some(index)),
         _ => {
             let headers = found.iter().filter_map(|&index| first.get(index));
-            Err(Unclear::Twice(
+            Err(LayoutError::Twice(
                 column,
                 headers
                     .map(|name| String::from_utf8_lossy(name).trim().to_owned())
@@ -483,7 +488,7 @@ fn find(first: &Record, mapped: Option<&str>, names: &[&str], column: &'static s
 }
 
 /// The first record's fields, for a message.
-fn names(first: &Record) -> String {
+fn names(first: &CsvRecord) -> String {
     const SHOWN: usize = 20;
     let mut names: Vec<String> = first
         .iter()

@@ -11,13 +11,13 @@ use flate2::bufread::GzDecoder;
 
 use super::InputError;
 use super::header::{DELIMITERS, to_first_record};
-use super::record::Records;
+use crate::csv_reader::CsvReader;
 
 /// Read from the input at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// The most that is read in search of the end of the first record, in bytes.
-const START_MAX: usize = 1024 * 1024;
+const MAX_START: usize = 1024 * 1024;
 
 /// A file of rows, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +206,7 @@ pub(super) fn first_record(
     loop {
         let read = reader.read(&mut chunk)?;
         start.extend_from_slice(&chunk[..read]);
-        if read == 0 || start.len() >= START_MAX || holds_first_record(&start, delimiter) {
+        if read == 0 || start.len() >= MAX_START || holds_first_record(&start, delimiter) {
             return Ok((start, BufReader::with_capacity(CHUNK, reader)));
         }
     }
@@ -215,7 +215,7 @@ pub(super) fn first_record(
 /// Whether the first record ends within `start`, whichever the delimiter turns out to be.
 fn holds_first_record(start: &[u8], delimiter: Option<u8>) -> bool {
     let ends_here = |delimiter: &u8| {
-        let mut records = Records::new(start, *delimiter);
+        let mut records = CsvReader::new(start, *delimiter);
         to_first_record(&mut records)
             && records.current().flaw.is_none()
             && (!records.input().is_empty() || matches!(start.last(), Some(b'\n' | b'\r')))

@@ -5,33 +5,30 @@
 //! byte, never trimmed or normalised, and no character begins a comment: ZIM's group IDs begin with `#`.
 
 pub mod check;
-mod done;
 mod header;
 mod input;
+mod parsed;
 mod plan;
-pub(crate) mod record;
-mod row;
 mod snapshot;
 mod suspect;
 mod types;
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
-pub use done::Done;
+use crate::csv_reader::{CsvReader, CsvRecord, RecordError};
+use crate::row::{ConvType, MAX_ID, Row};
 use header::Layout;
 pub use header::{ColumnRef, Columns};
 pub use input::Source;
-pub use plan::{Only, Plan, PlanError, Selection, Step, Survey};
-use record::{Flaw, Record, Records};
-pub use row::{Column, ConvType, Entry, ID_MAX, InvalidRow, Problem, Row};
+pub use parsed::{Column, InvalidRow, ParsedRow, RowError};
+pub use plan::{Only, Plan, PlanError, Selection, Survey, Task};
 pub use snapshot::Snapshot;
 pub use types::Types;
 
 /// The longest field of an invalid row that is shown in a report, in characters.
-const SHOWN_MAX: usize = 1000;
+const MAX_SHOWN: usize = 1000;
 
 /// How the input is to be read, where its first line doesn't say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -146,7 +143,7 @@ pub enum InputError {
         /// The line on which the row begins.
         line: u64,
         /// What is wrong with the row.
-        problem: Problem,
+        problem: RowError,
     },
     /// The columns can't be told.
     #[error("{place}, line {line}: {problem}; the columns found are {found}. {hint}")]
@@ -167,22 +164,22 @@ pub enum InputError {
 /// The rows of an input, in its order.
 ///
 /// ```
-/// use zim_batch::rows::{Entry, Format, Rows};
+/// use zim_batch::rows::{ParsedRow, Format, Rows};
 ///
 /// let csv = "Type;ConvId;FromUserId\ngroup;#team;alice\n3;bob;alice\n";
 /// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
-/// let Some(Ok(Entry::Row(row))) = rows.next() else { panic!() };
+/// let Some(Ok(ParsedRow::Row(row))) = rows.next() else { panic!() };
 /// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", "#team"));
-/// let Some(Ok(Entry::Invalid(row))) = rows.next() else { panic!() };
+/// let Some(Ok(ParsedRow::Invalid(row))) = rows.next() else { panic!() };
 /// assert_eq!(row.problem.to_string(), "type is '3', it must be 0 or peer, 2 or group");
 /// # Ok::<(), zim_batch::rows::InputError>(())
 /// ```
 pub struct Rows {
-    records: Records<Box<dyn BufRead + Send>>,
+    records: CsvReader<Box<dyn BufRead + Send>>,
     layout: Layout,
     place: String,
     /// The header, if there is one, has been read over.
-    begun: bool,
+    started_at: bool,
     /// What could not be decoded is U+FFFD.
     is_decoded: bool,
     /// What can be read only once may be cut off: see [`InputError::CutOff`].
@@ -194,7 +191,7 @@ pub struct Rows {
 /// A row as it stands in the input, lent from it.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRow<'a> {
-    record: Record<'a>,
+    record: CsvRecord<'a>,
     layout: &'a Layout,
     is_decoded: bool,
     is_stream: bool,
@@ -229,10 +226,10 @@ impl Rows {
         let layout = header::find_layout(&start, &text.signature, format, place)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
-            records: Records::new(whole, layout.delimiter),
+            records: CsvReader::new(whole, layout.delimiter),
             layout,
             place: place.to_owned(),
-            begun: false,
+            started_at: false,
             is_decoded: text.is_decoded,
             is_stream: false,
             snapshot: None,
@@ -267,7 +264,7 @@ impl Rows {
                     return Ok(false);
                 }
             }
-            if !std::mem::replace(&mut self.begun, true) && self.layout.header.is_some() {
+            if !std::mem::replace(&mut self.started_at, true) && self.layout.header.is_some() {
                 continue;
             }
             if at_end {
@@ -321,7 +318,7 @@ fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
 }
 
 impl Iterator for Rows {
-    type Item = Result<Entry, InputError>;
+    type Item = Result<ParsedRow, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_raw().map(|row| row.map(|row| row.to_entry())).transpose()
@@ -350,10 +347,10 @@ impl<'a> RawRow<'a> {
     }
 
     /// Checks the row: its user, conversation and type, or the first problem found.
-    pub fn check(&self) -> Result<(&'a str, &'a str, ConvType), Problem> {
+    pub fn check(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
         match self.record.flaw {
-            Some(Flaw::UnclosedQuote) => return Err(Problem::UnclosedQuote),
-            Some(Flaw::TooLong) => return Err(Problem::RecordTooLong),
+            Some(RecordError::UnclosedQuote) => return Err(RowError::UnclosedQuote),
+            Some(RecordError::TooLong) => return Err(RowError::RecordTooLong),
             None => {}
         }
         self.check_fields().map_err(|problem| {
@@ -365,26 +362,26 @@ impl<'a> RawRow<'a> {
                 .layout
                 .is_header([user, conv, conv_type].map(|index| self.record.get(index)))
             {
-                Problem::HeaderAgain
+                RowError::HeaderAgain
             } else if lines.0 < lines.1 {
                 let problem = Box::new(problem);
-                Problem::Spanning { problem, lines }
+                RowError::Spanning { problem, lines }
             } else {
                 problem
             }
         })
     }
 
-    fn check_fields(&self) -> Result<(&'a str, &'a str, ConvType), Problem> {
+    fn check_fields(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
         let user = self.id(self.layout.user, Column::User)?;
         let conv = self.id(self.layout.conv, Column::Conv)?;
         let field = self
             .record
             .get(self.layout.conv_type)
-            .ok_or(Problem::Missing(Column::Type))?;
+            .ok_or(RowError::Missing(Column::Type))?;
         let conv_type = self.layout.types.parse(field).ok_or_else(|| match field.trim_ascii() {
-            b"" => Problem::Empty(Column::Type),
-            other => Problem::BadType(
+            b"" => RowError::Empty(Column::Type),
+            other => RowError::BadType(
                 shown(Some(other))
                     .chars()
                     .take(40)
@@ -395,19 +392,19 @@ impl<'a> RawRow<'a> {
         Ok((user, conv, conv_type))
     }
 
-    fn id(&self, index: usize, column: Column) -> Result<&'a str, Problem> {
-        let field = self.record.get(index).ok_or(Problem::Missing(column))?;
+    fn id(&self, index: usize, column: Column) -> Result<&'a str, RowError> {
+        let field = self.record.get(index).ok_or(RowError::Missing(column))?;
         if field.is_empty() {
-            return Err(Problem::Empty(column));
+            return Err(RowError::Empty(column));
         }
-        let text = std::str::from_utf8(field).map_err(|_| Problem::NotText(column))?;
+        let text = std::str::from_utf8(field).map_err(|_| RowError::NotText(column))?;
         // In a report it stands for what was not text when the row was read first.
         let is_lossy = self.is_decoded || self.layout.outcome.is_some();
         if is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(Problem::NotText(column));
+            return Err(RowError::NotText(column));
         }
-        if field.len() > ID_MAX {
-            return Err(Problem::TooLong(column, field.len()));
+        if field.len() > MAX_ID {
+            return Err(RowError::TooLong(column, field.len()));
         }
         Ok(text)
     }
@@ -426,10 +423,10 @@ impl<'a> RawRow<'a> {
     }
 
     /// An owned copy, checked.
-    pub fn to_entry(&self) -> Entry {
+    pub fn to_entry(&self) -> ParsedRow {
         let line = self.line();
         match self.check() {
-            Ok((user, conv, conv_type)) => Entry::Row(Row {
+            Ok((user, conv, conv_type)) => ParsedRow::Row(Row {
                 line,
                 user: user.to_owned(),
                 conv: conv.to_owned(),
@@ -437,7 +434,7 @@ impl<'a> RawRow<'a> {
             }),
             Err(problem) => {
                 let [user, conv, conv_type] = self.shown().map(Cow::into_owned);
-                Entry::Invalid(InvalidRow {
+                ParsedRow::Invalid(InvalidRow {
                     line,
                     user,
                     conv,
@@ -451,26 +448,10 @@ impl<'a> RawRow<'a> {
 
 fn shown(field: Option<&[u8]>) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(field.unwrap_or_default());
-    match text.char_indices().nth(SHOWN_MAX) {
+    match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => text,
     }
-}
-
-/// Fast, and the same in each pass; nobody gains by a collision here.
-fn hasher() -> impl Hasher {
-    foldhash::quality::FixedState::default().build_hasher()
-}
-
-/// A number that is the same for the same (user, conversation, type) as the report writes them, and differs for
-/// practically all others; of this process only.
-pub(crate) fn fingerprint(user: &str, conv: &str, conv_type: &str) -> u64 {
-    let mut hasher = hasher();
-    for text in [user, conv, conv_type] {
-        hasher.write(text.as_bytes());
-        hasher.write_u8(0xff);
-    }
-    hasher.finish()
 }
 
 /// Where rows come from, for the command line: `-` is standard input.

@@ -6,9 +6,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::done::{Difference, Done, Walk};
-use super::{Entry, Format, InputError, InvalidRow, RawRow, Row, Rows, Snapshot, Source, fingerprint};
-use crate::event::Outcome;
+use super::{Format, InputError, InvalidRow, ParsedRow, RawRow, Rows, Snapshot, Source};
+use crate::done::{Cursor, Done, Mismatch};
+use crate::fingerprint::fingerprint;
+use crate::row::{Outcome, Row};
 
 /// How many rows of a stream that has an outcome column are read before the first one is given: a report among them is
 /// refused before anything is sent.
@@ -104,7 +105,7 @@ fn refuse_report(place: &str, what: &str) -> PlanError {
 
 /// What to do about a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Task {
     /// Send it.
     Send(Row),
     /// Report it as invalid.
@@ -128,7 +129,7 @@ pub struct Plan {
     seen: HashMap<u64, u64>,
     /// What [`Plan::verify_first`] has read: rows that are done, and then steps.
     done_read: u64,
-    steps_read: VecDeque<Step>,
+    steps_read: VecDeque<Task>,
     /// How many rows a survey has found, and how many have been given since.
     expected: Option<u64>,
     given: u64,
@@ -143,7 +144,7 @@ pub struct Plan {
 struct ComparedRows {
     rows: Rows,
     selection: Arc<Selection>,
-    walk: Walk,
+    walk: Cursor,
     place: String,
 }
 
@@ -210,7 +211,7 @@ impl Plan {
             rows: ComparedRows {
                 rows,
                 selection: Arc::clone(&selection),
-                walk: Walk::default(),
+                walk: Cursor::default(),
                 place,
             },
             selection,
@@ -233,7 +234,7 @@ impl Plan {
         while !self.rows.walk.has_met_all(&self.selection.done) || (is_wary && self.steps_read.len() < READ_FIRST) {
             match self.next_step()? {
                 None => break,
-                Some(Step::AlreadyDone) => self.done_read += 1,
+                Some(Task::AlreadyDone) => self.done_read += 1,
                 Some(step) => self.steps_read.push_back(step),
             }
         }
@@ -290,7 +291,7 @@ impl Plan {
         Ok(survey)
     }
 
-    fn next_step(&mut self) -> Result<Option<Step>, PlanError> {
+    fn next_step(&mut self) -> Result<Option<Task>, PlanError> {
         let is_wary = self.selection.is_wary_of(&self.rows.rows);
         let Some((row, is_done)) = self.rows.next()? else {
             return match self.expected.take() {
@@ -315,7 +316,7 @@ impl Plan {
             self.warn(&entry, lines, is_cut);
         }
         let first = match &entry {
-            Entry::Row(row) if self.selection.dedupe => {
+            ParsedRow::Row(row) if self.selection.dedupe => {
                 let print = fingerprint(&row.user, &row.conv, row.conv_type.as_str());
                 match &self.selection.repeated {
                     Some(repeated) if !repeated.contains(&print) => row.line,
@@ -325,16 +326,16 @@ impl Plan {
             other => other.line(),
         };
         Ok(Some(match entry {
-            _ if is_done => Step::AlreadyDone,
-            Entry::Invalid(row) => Step::Invalid(row),
-            Entry::Row(row) if first != row.line => Step::Skip { row, first },
-            Entry::Row(row) => Step::Send(row),
+            _ if is_done => Task::AlreadyDone,
+            ParsedRow::Invalid(row) => Task::Invalid(row),
+            ParsedRow::Row(row) if first != row.line => Task::Skip { row, first },
+            ParsedRow::Row(row) => Task::Send(row),
         }))
     }
 
     /// Warns about a row that will be sent and is perhaps not what was meant.
-    fn warn(&mut self, entry: &Entry, (first, last): (u64, u64), is_cut: bool) {
-        let Entry::Row(row) = entry else { return };
+    fn warn(&mut self, entry: &ParsedRow, (first, last): (u64, u64), is_cut: bool) {
+        let ParsedRow::Row(row) = entry else { return };
         let place = &self.rows.place;
         if is_cut {
             tracing::warn!(
@@ -385,12 +386,12 @@ impl ComparedRows {
 }
 
 impl Iterator for Plan {
-    type Item = Result<Step, PlanError>;
+    type Item = Result<Task, PlanError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.done_read > 0 {
             self.done_read -= 1;
-            return Some(Ok(Step::AlreadyDone));
+            return Some(Ok(Task::AlreadyDone));
         }
         if self.selection.limit.is_some_and(|limit| self.sent >= limit) {
             return None;
@@ -399,15 +400,15 @@ impl Iterator for Plan {
             Some(step) => Some(Ok(step)),
             None => self.next_step().transpose(),
         };
-        self.sent += u64::from(matches!(step, Some(Ok(Step::Send(_)))));
+        self.sent += u64::from(matches!(step, Some(Ok(Task::Send(_)))));
         step
     }
 }
 
-fn mismatch(place: &str, difference: Difference) -> PlanError {
+fn mismatch(place: &str, difference: Mismatch) -> PlanError {
     let what = match difference {
-        Difference::Changed(line) => format!("line {line}: another row stands here than the report says was done"),
-        Difference::Gone(line) => format!("line {line}: no row begins here, but the report says that one was done"),
+        Mismatch::Changed(line) => format!("line {line}: another row stands here than the report says was done"),
+        Mismatch::Gone(line) => format!("line {line}: no row begins here, but the report says that one was done"),
     };
     PlanError::Mismatch(format!(
         "{place}, {what}. The report belongs to other input: resume with the input as it was (rows may be added at \
@@ -437,8 +438,8 @@ mod tests {
             selection.done.insert(7, "d", "e", "0");
             selection.done.seal().unwrap();
             let plan = || Plan::new(rows(csv), "input".into(), Arc::new(selection.clone())).unwrap();
-            let steps: Vec<Step> = plan().map(Result::unwrap).collect();
-            let done = |steps: &[Step]| steps.iter().filter(|step| **step == Step::AlreadyDone).count();
+            let steps: Vec<Task> = plan().map(Result::unwrap).collect();
+            let done = |steps: &[Task]| steps.iter().filter(|step| **step == Task::AlreadyDone).count();
             assert_eq!(steps.len() - done(&steps), given.min(5), "{dedupe} {limit}");
             assert_eq!(
                 plan().survey().unwrap().rows,

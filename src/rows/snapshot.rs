@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{InputError, hasher};
+use super::InputError;
+use crate::fingerprint::hasher;
 
 /// The bytes of one fingerprint.
 const CHUNK: usize = 64 * 1024;

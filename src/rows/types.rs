@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::ConvType;
+use crate::row::ConvType;
 
 /// Words for the types besides the usual ones, as given with `--types 单聊=0,群聊=2`. Blanks around a word and ASCII case
 /// don't matter.

@@ -9,13 +9,14 @@ use tokio::time::{Instant, sleep};
 use super::health::{FirstFailure, Sign, sign_of};
 use super::lane::{Lane, Slot};
 use super::tries::{Next, Tries};
-use crate::client::code::{self, Class};
 use crate::client::verdict::Verdict;
 use crate::client::{Attempt, Gate, Service};
-use crate::event::{Event, Outcome, Record};
+use crate::code::{self, Class};
+use crate::event::Event;
 use crate::limiter::Permit;
-use crate::rows::Row;
-use crate::stop::Stop;
+use crate::row::Row;
+use crate::row::{Outcome, Record};
+use crate::stop::StopReason;
 
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes).
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
@@ -76,14 +77,14 @@ impl<S> Start<'_, S> {
 
     /// Completes when the attempt is to be given up: what has passed is finished, unless the stop is at once.
     async fn given_up(&self) {
-        let stopper = &self.lane.shared.stopper;
+        let stop = &self.lane.shared.stop;
         let not_passed = async {
-            stopper.asked().await;
+            stop.asked().await;
             // The sender is here.
             let _ = self.has_passed.subscribe().wait_for(|has_passed| !has_passed).await;
         };
         tokio::select! {
-            () = stopper.asked_at_once() => {}
+            () = stop.asked_at_once() => {}
             () = not_passed => {}
         }
     }
@@ -123,7 +124,7 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
             drop(permit);
             let permit = tokio::select! {
                 biased;
-                () = shared.stopper.asked() => return NOT_RUN,
+                () = shared.stop.asked() => return NOT_RUN,
                 permit = shared.limiter.acquire() => permit,
             };
             granted = Granted { permit, slot };
@@ -142,9 +143,9 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
                 let record = record(row, outcome, tries.sent, attempt);
                 return (Event::Settled(Box::new(record)), Some(slot));
             }
-            Next::Stop => {
+            Next::StopReason => {
                 let why = why_no_row_can_succeed(&attempt);
-                shared.stopper.drain(Stop::Fatal { line: row.line, why });
+                shared.stop.drain(StopReason::Fatal { line: row.line, why });
                 return NOT_RUN;
             }
             Next::Again(pause) => (pause, false),
@@ -156,14 +157,14 @@ async fn work_on<S: Service>(row: Row, mut granted: Granted, lane: &Lane<S>) -> 
         } else if suspicion.is_none() {
             suspicion = Some(tokio::select! {
                 biased;
-                () = shared.stopper.asked() => return NOT_RUN,
+                () = shared.stop.asked() => return NOT_RUN,
                 guard = shared.suspicion.lock() => guard,
             });
         }
         lane.tell(Event::Retrying, None);
         granted = tokio::select! {
             biased;
-            () = shared.stopper.asked() => return (Event::NotRun { was_retrying: true }, None),
+            () = shared.stop.asked() => return (Event::NotRun { was_retrying: true }, None),
             granted = async { sleep(pause).await; Granted::wait(lane).await } => granted,
         };
         lane.tell(Event::Waited, None);
@@ -225,7 +226,7 @@ fn answered(attempt: &Attempt) -> Event {
         class: attempt.verdict.class,
         code: attempt.verdict.code,
         latency: attempt.started_at.map(|_| attempt.latency),
-        clock_ahead: attempt.clock_ahead,
+        clock_skew: attempt.clock_skew,
         trouble: (sign_of(&attempt.verdict) == Sign::Fails).then(|| attempt.verdict.message.clone()),
     }
 }
@@ -281,8 +282,8 @@ fn why_no_row_can_succeed(attempt: &Attempt) -> String {
     if !advice.is_empty() {
         why += &format!("; {advice}");
     }
-    match attempt.clock_ahead {
-        Some(seconds) if verdict.class == Class::Resign && seconds.unsigned_abs() > CLOCK_TOO_FAR_OFF => {
+    match attempt.clock_skew {
+        Some(seconds) if verdict.class == Class::Signature && seconds.unsigned_abs() > CLOCK_TOO_FAR_OFF => {
             why += &format!("; {}: that is why, set the clock", clock_says(seconds));
         }
         _ => {}

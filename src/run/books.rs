@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::limiter::Limiter;
 use crate::quota::Turn;
 use crate::report::Report;
-use crate::stop::Stopper;
+use crate::stop::StopHandle;
 
 /// How often what was written is brought to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ impl Books {
     /// Opens them: what the run before has started within the last second counts in `limiter`.
     pub fn open(report: Report, policy: Policy, mut turn: Option<Turn>, limiter: &Limiter) -> Books {
         if let Some(turn) = &mut turn {
-            limiter.count_earlier(&turn.earlier_starts());
+            limiter.record_external(&turn.earlier_starts());
             turn.write_down(&limiter.recent_starts());
         }
         Books {
@@ -41,9 +41,9 @@ impl Books {
     }
 
     /// Notes an event that has no record.
-    pub fn note(&mut self, event: &Event, stopper: &Stopper) {
+    pub fn note(&mut self, event: &Event, stop: &StopHandle) {
         self.report().record(event);
-        self.policy.note(event, stopper);
+        self.policy.note(event, stop);
     }
 
     /// Writes events down, with one `write`.
@@ -53,8 +53,8 @@ impl Books {
             report.record(event);
         }
         match report.commit() {
-            Ok(()) => events.for_each(|event| self.policy.note(event, &shared.stopper)),
-            Err(error) => shared.stopper.report_failed(error.to_string()),
+            Ok(()) => events.for_each(|event| self.policy.note(event, &shared.stop)),
+            Err(error) => shared.stop.report_failed(error.to_string()),
         }
         // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
         if let Some(turn) = &mut self.turn {
@@ -67,7 +67,7 @@ impl Books {
         let (rate, next_probe) = (shared.limiter.rate(), shared.limiter.next_probe());
         self.report().show(rate, next_probe);
         let failing = health.failing_for(Instant::now(), shared.limiter.is_held());
-        self.policy.check_time(failing, &shared.stopper);
+        self.policy.check_time(failing, &shared.stop);
         if let Some(turn) = &mut self.turn {
             turn.keep(&shared.limiter);
         }
@@ -106,7 +106,7 @@ impl Disk {
             let ended = under_way.await;
             self.under_way = None;
             if let Ok(Err(error)) = ended {
-                shared.stopper.report_failed(error.to_string());
+                shared.stop.report_failed(error.to_string());
             }
         }
         if self.last.elapsed() >= SYNC_EVERY {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::code::Class;
-use crate::client::verdict::{Transport, Verdict};
+use crate::client::verdict::{TransportError, Verdict};
+use crate::code::Class;
 
 /// So many rows that fail for the first time, with no answer to any row between them, are an outage.
 const MANY: u32 = 10;
@@ -55,14 +55,18 @@ pub(super) enum Sign {
 
 pub(super) fn sign_of(verdict: &Verdict) -> Sign {
     match verdict.class {
-        Class::Busy => Sign::Fails,
+        Class::Transient => Sign::Fails,
         Class::Limited => Sign::Limits,
         // Not ZIM's: a page of a portal or a gateway, which says nothing about the row.
         Class::Unknown if verdict.code.is_none() => Sign::Fails,
         // An untrusted certificate is an answer too, and a final one.
-        Class::Ok | Class::Outside | Class::Rejected | Class::Resign | Class::Setup | Class::Fatal | Class::Unknown => {
-            Sign::Answers
-        }
+        Class::Ok
+        | Class::Outside
+        | Class::Rejected
+        | Class::Signature
+        | Class::App
+        | Class::Fatal
+        | Class::Unknown => Sign::Answers,
     }
 }
 
@@ -70,8 +74,8 @@ impl Health {
     /// A certificate that is not trusted ends the run, unless the run has been answered before: then some of the servers
     /// behind the endpoint have another one, or it has just run out, and that may be put right.
     pub fn allow_for_answers_so_far(&self, verdict: &mut Verdict) {
-        if self.has_answered && verdict.transport == Some(Transport::Untrusted) {
-            verdict.class = Class::Busy;
+        if self.has_answered && verdict.transport == Some(TransportError::Untrusted) {
+            verdict.class = Class::Transient;
         }
     }
 
@@ -119,7 +123,7 @@ impl Health {
     /// Whether a row that has used up its attempts on `verdict` must not fail, because it could not be for the row: it
     /// did not even reach the service, and nothing has since the row's first failure.
     pub fn excuses(&self, verdict: &Verdict, row: FirstFailure) -> bool {
-        verdict.transport == Some(Transport::Unreachable) && row.0 == Some(self.epoch)
+        verdict.transport == Some(TransportError::Unreachable) && row.0 == Some(self.epoch)
     }
 
     /// How long the service is known not to have answered, and the latest failure. While the run is on hold
@@ -138,7 +142,7 @@ mod tests {
     use reqwest::StatusCode;
 
     fn unreachable() -> Verdict {
-        no_answer(Transport::Unreachable, "connection refused".into(), None)
+        no_answer(TransportError::Unreachable, "connection refused".into(), None)
     }
 
     fn ok() -> Verdict {

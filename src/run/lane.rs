@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::queue::Queue;
-use super::{Shared, UNDER_WAY_MIN, attempts};
+use super::{MIN_UNDER_WAY, Shared, attempts};
 use crate::client::Service;
 use crate::event::Event;
 
@@ -49,7 +49,7 @@ pub(super) fn split<S>(services: Vec<S>, shared: &Arc<Shared>) -> Vec<Idle<S>> {
     let in_flight = shared.limits.max_in_flight;
     let services = services.into_iter().enumerate();
     let idle = services.map(|(index, service)| {
-        let workers = share(in_flight.max(UNDER_WAY_MIN), index);
+        let workers = share(in_flight.max(MIN_UNDER_WAY), index);
         let (events, received) = mpsc::unbounded_channel();
         Idle {
             lane: Lane {

@@ -34,7 +34,7 @@ use crate::quota::Turn;
 use crate::report::Report;
 use crate::report::summary::Summary;
 use crate::rows::Plan;
-use crate::stop::Stopper;
+use crate::stop::StopHandle;
 use books::{Books, Disk};
 use health::Health;
 use policy::Policy;
@@ -44,7 +44,7 @@ use queue::Reader;
 const LANE_RATE: f64 = 100_000.0;
 
 /// Rows that may be under way, be it in flight or waiting for a retry, even if fewer requests may be open.
-const UNDER_WAY_MIN: usize = 64;
+const MIN_UNDER_WAY: usize = 64;
 
 /// How often the progress is shown and the clock is looked at.
 const TICK: Duration = Duration::from_millis(125);
@@ -92,11 +92,11 @@ pub struct Job<S> {
     /// The run's bounds.
     pub limits: Limits,
     /// Stops the run from outside, and remembers why it stopped.
-    pub stopper: Stopper,
+    pub stop: StopHandle,
     /// The turn to use the app's quota; `None` if the caller sees to it that nobody else uses it.
     pub turn: Option<Turn>,
     /// From when `max_duration` counts.
-    pub begun: Instant,
+    pub started_at: Instant,
 }
 
 /// How many lanes are worth having: one, but at rates that a thread can't reach; then one for each processor.
@@ -117,7 +117,7 @@ pub fn lanes(rate: f64, max_in_flight: usize) -> usize {
 struct Shared {
     limiter: Limiter,
     limits: Limits,
-    stopper: Stopper,
+    stop: StopHandle,
     reader: Reader,
     /// Held by a row whose answer most likely every row would get: no new rows until it is clear.
     suspicion: tokio::sync::Mutex<()>,
@@ -148,21 +148,21 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         services,
         report,
         limits,
-        stopper,
+        stop,
         turn,
-        begun,
+        started_at,
     } = job;
     let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
-    let policy = Policy::new(limits.clone(), begun);
+    let policy = Policy::new(limits.clone(), started_at);
     let mut books = Books::open(report, policy, turn, &limiter);
     if total.is_some() {
         // All of them have been found in the input, however early this run stops.
-        books.note(&Event::AlreadyDone(plan.rows_done()), &stopper);
+        books.note(&Event::AlreadyDone(plan.rows_done()), &stop);
     }
     let shared = Arc::new(Shared {
         limiter,
         limits,
-        stopper,
+        stop,
         reader: Reader::start(plan, total.is_none()).map_err(no_thread)?,
         suspicion: tokio::sync::Mutex::new(()),
         health: Mutex::default(),
@@ -173,7 +173,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let elsewhere = lanes.map(lane::on_a_thread).collect::<Result<Vec<_>, _>>();
     // Those that have begun must not go on alone.
     let elsewhere = elsewhere.map_err(no_thread).inspect_err(|error| {
-        shared.stopper.report_failed(error.to_string());
+        shared.stop.report_failed(error.to_string());
     })?;
     let mut work = pin!(async {
         here.run().await;
@@ -185,7 +185,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
 
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut disk = Disk::new(begun);
+    let mut disk = Disk::new(started_at);
     loop {
         tokio::select! {
             () = &mut work => break,
@@ -197,11 +197,11 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         }
     }
     let (report, turn) = shared.books().close();
-    let summary = report.finish(total, shared.limiter.cap(), begun.elapsed(), &shared.stopper);
+    let summary = report.finish(total, shared.limiter.cap(), started_at.elapsed(), &shared.stop);
     if let Some(turn) = turn {
         tokio::select! {
             biased;
-            () = shared.stopper.asked_at_once() => {}
+            () = shared.stop.asked_at_once() => {}
             () = turn.end(&shared.limiter) => {}
         }
     }

@@ -4,9 +4,10 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::attempts::clock_says;
-use crate::client::verdict::{Transport, Verdict};
-use crate::event::{Event, Outcome, Record};
-use crate::stop::{Stop, Stopper};
+use crate::client::verdict::{TransportError, Verdict};
+use crate::event::Event;
+use crate::row::{Outcome, Record};
+use crate::stop::{StopHandle, StopReason};
 use std::time::Duration;
 
 /// So many first rows that are all rejected alike mean that the rest would be too.
@@ -21,7 +22,7 @@ const CLOCK_WARNED_EVERY: Duration = Duration::from_secs(60);
 /// Watches the events for a reason to stop.
 pub(super) struct Policy {
     limits: Limits,
-    begun: Instant,
+    started_at: Instant,
     failed: u64,
     first: FirstRows,
     /// The clock's error that was warned of, in seconds, and when.
@@ -40,10 +41,10 @@ enum FirstRows {
 }
 
 impl Policy {
-    pub fn new(limits: Limits, begun: Instant) -> Policy {
+    pub fn new(limits: Limits, started_at: Instant) -> Policy {
         Policy {
             limits,
-            begun,
+            started_at,
             failed: 0,
             first: FirstRows::None,
             clock_warned: None,
@@ -51,32 +52,32 @@ impl Policy {
     }
 
     /// Looks at an event, after its record is written.
-    pub fn note(&mut self, event: &Event, stopper: &Stopper) {
+    pub fn note(&mut self, event: &Event, stop: &StopHandle) {
         match event {
             Event::Settled(record) if !matches!(record.outcome, Outcome::Invalid | Outcome::Skipped) => {
-                self.note_failure(record, stopper);
-                self.note_first(record, stopper);
+                self.note_failure(record, stop);
+                self.note_first(record, stop);
             }
             // An earlier run has come through the first rows, or its operator has seen why not.
             Event::AlreadyDone(1..) => self.first = FirstRows::Settled,
             Event::Answered {
-                clock_ahead: Some(seconds),
+                clock_skew: Some(seconds),
                 ..
             } => self.note_clock(*seconds),
             _ => {}
         }
     }
 
-    fn note_failure(&mut self, record: &Record, stopper: &Stopper) {
+    fn note_failure(&mut self, record: &Record, stop: &StopHandle) {
         self.failed += u64::from(record.outcome == Outcome::Failed);
         if let Some(max) = self.limits.max_failures
             && self.failed >= max
         {
-            stopper.drain(Stop::MaxFailures(max));
+            stop.drain(StopReason::MaxFailures(max));
         }
     }
 
-    fn note_first(&mut self, record: &Record, stopper: &Stopper) {
+    fn note_first(&mut self, record: &Record, stop: &StopHandle) {
         let answer = (record.code, record.http);
         let rows = match self.first {
             FirstRows::Settled => return,
@@ -94,7 +95,7 @@ impl Policy {
         if rows == FIRST_ROWS {
             let code = code.map(|code| format!("code {code}, ")).unwrap_or_default();
             let why = format!("{code}{}; check the rows' columns and the app", record.message);
-            stopper.drain(Stop::AllRejected { rows, why });
+            stop.drain(StopReason::AllRejected { rows, why });
         }
     }
 
@@ -109,19 +110,19 @@ impl Policy {
     }
 
     /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was.
-    pub fn check_time(&self, failing: Option<(Duration, &Verdict)>, stopper: &Stopper) {
+    pub fn check_time(&self, failing: Option<(Duration, &Verdict)>, stop: &StopHandle) {
         if let Some(limit) = self.limits.max_duration
-            && self.begun.elapsed() >= limit
+            && self.started_at.elapsed() >= limit
         {
-            stopper.drain(Stop::MaxDuration(limit));
+            stop.drain(StopReason::MaxDuration(limit));
         }
         if let Some((time, latest)) = failing
             && time >= self.limits.give_up_after
         {
             let (after, why) = (self.limits.give_up_after, latest.message.clone());
-            stopper.drain(match latest.transport {
-                Some(Transport::Untrusted) => Stop::Untrusted { after, why },
-                _ => Stop::GaveUp { after, why },
+            stop.drain(match latest.transport {
+                Some(TransportError::Untrusted) => StopReason::Untrusted { after, why },
+                _ => StopReason::GaveUp { after, why },
             });
         }
     }

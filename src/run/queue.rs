@@ -9,9 +9,11 @@ use tokio::sync::{Mutex, mpsc};
 use super::attempts::Granted;
 use super::lane::Lane;
 use crate::client::Service;
-use crate::event::{Event, Outcome, Record};
-use crate::rows::{Plan, PlanError, Row, Step};
-use crate::stop::{Stop, Stopper};
+use crate::event::Event;
+use crate::row::Row;
+use crate::row::{Outcome, Record};
+use crate::rows::{Plan, PlanError, Task};
+use crate::stop::{StopHandle, StopReason};
 
 /// Rows that the reading thread hands over at once, at most.
 const READ_AT_ONCE: usize = 256;
@@ -36,7 +38,7 @@ pub(super) struct Queue {
 /// A portion of rows that a lane has taken.
 #[derive(Default)]
 struct Rows {
-    portion: vec::IntoIter<Step>,
+    portion: vec::IntoIter<Task>,
     /// Why there will be no more after it.
     error: Option<PlanError>,
 }
@@ -44,7 +46,7 @@ struct Rows {
 /// What the reading thread found.
 #[derive(Default)]
 struct Read {
-    steps: Vec<Step>,
+    steps: Vec<Task>,
     /// Rows before them that are done already; these are only counted, if nobody has counted them before.
     done: u64,
     /// Why there will be no more.
@@ -58,7 +60,7 @@ fn read_ahead(mut plan: Plan, counts_done: bool, out: &mpsc::Sender<Read>) {
     while read.error.is_none() {
         match plan.next() {
             None => break,
-            Some(Ok(Step::AlreadyDone)) => {
+            Some(Ok(Task::AlreadyDone)) => {
                 read.done += u64::from(counts_done);
                 continue;
             }
@@ -92,13 +94,13 @@ impl Reader {
     }
 
     /// The next portion; `None` after the last, be it the last of all or of those that were read before a stop.
-    async fn next(&self, stopper: &Stopper) -> Option<Read> {
+    async fn next(&self, stop: &StopHandle) -> Option<Read> {
         let mut read = self.read.lock().await;
         if !read.is_closed() {
             tokio::select! {
                 biased;
                 // From then on only what has been read already is received.
-                () = stopper.asked() => read.close(),
+                () = stop.asked() => read.close(),
                 next = read.recv() => return next,
             }
         }
@@ -110,21 +112,21 @@ impl<S: Service> Lane<S> {
     /// The next row that is to be sent, and the right to send it now; `None` after the last, or after a stop. What is not
     /// to be sent is reported on the way.
     pub(super) async fn next_row(&self) -> Option<(Row, Granted)> {
-        let stopper = &self.shared.stopper;
+        let stop = &self.shared.stop;
         let mut rows = self.queue.rows.lock().await;
         loop {
             let step = self.next_step(&mut rows).await?;
             match step {
                 // What was read ahead counts, though it is not run.
-                _ if stopper.is_asked() => self.tell(NOT_RUN, None),
-                Step::Send(row) => {
+                _ if stop.is_asked() => self.tell(NOT_RUN, None),
+                Task::Send(row) => {
                     let may_start = tokio::select! {
                         biased;
                         granted = Granted::first(self) => Some(granted),
-                        () = stopper.asked() => None,
+                        () = stop.asked() => None,
                     };
                     match may_start {
-                        Some(granted) if !stopper.is_asked() => return Some((row, granted)),
+                        Some(granted) if !stop.is_asked() => return Some((row, granted)),
                         _ => self.tell(NOT_RUN, None),
                     }
                 }
@@ -136,15 +138,15 @@ impl<S: Service> Lane<S> {
         }
     }
 
-    async fn next_step(&self, rows: &mut Rows) -> Option<Step> {
+    async fn next_step(&self, rows: &mut Rows) -> Option<Task> {
         loop {
             if let Some(step) = rows.portion.next() {
                 return Some(step);
             }
             if let Some(error) = rows.error.take() {
-                self.shared.stopper.drain(Stop::InputFailed(error.to_string()));
+                self.shared.stop.drain(StopReason::InputFailed(error.to_string()));
             }
-            let read = self.shared.reader.next(&self.shared.stopper).await?;
+            let read = self.shared.reader.next(&self.shared.stop).await?;
             if read.done > 0 {
                 self.tell(Event::AlreadyDone(read.done), None);
             }
@@ -155,9 +157,9 @@ impl<S: Service> Lane<S> {
 }
 
 /// The record of a row that is not sent.
-fn unsent(step: Step) -> Record {
+fn unsent(step: Task) -> Record {
     let (line, user, conv, conv_type, outcome, message) = match step {
-        Step::Invalid(row) => {
+        Task::Invalid(row) => {
             let message = row.problem.to_string();
             (
                 row.line,
@@ -168,7 +170,7 @@ fn unsent(step: Step) -> Record {
                 message,
             )
         }
-        Step::Skip { row, first } => {
+        Task::Skip { row, first } => {
             let message = format!("the same as line {first}");
             (
                 row.line,
@@ -179,7 +181,7 @@ fn unsent(step: Step) -> Record {
                 message,
             )
         }
-        Step::Send(_) | Step::AlreadyDone => unreachable!("these are not reported unsent"),
+        Task::Send(_) | Task::AlreadyDone => unreachable!("these are not reported unsent"),
     };
     Record {
         line,

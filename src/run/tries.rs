@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::client::code::Class;
-use crate::client::verdict::{Transport, Verdict};
-use crate::event::Outcome;
+use crate::client::verdict::{TransportError, Verdict};
+use crate::code::Class;
+use crate::row::Outcome;
 
 /// The first pause before a row's next attempt; each further one is twice as long, plus up to as much again by chance.
-const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const INITIAL_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause, before chance and the server's `Retry-After` make it longer.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often an answer of no known class is tried in all.
 const UNKNOWN_TRIES: u32 = 3;
@@ -47,7 +47,7 @@ pub(super) enum Next {
     /// Another attempt after a pause, and no new rows meanwhile: most likely every row will get this answer.
     Suspect(Duration),
     /// No row can succeed.
-    Stop,
+    StopReason,
 }
 
 impl Tries {
@@ -60,8 +60,8 @@ impl Tries {
             setup: 0,
             resigned: 0,
             pauses: ExponentialBuilder::new()
-                .with_min_delay(PAUSE_FIRST)
-                .with_max_delay(PAUSE_MAX)
+                .with_min_delay(INITIAL_PAUSE)
+                .with_max_delay(MAX_PAUSE)
                 .with_jitter()
                 .without_max_times()
                 .build(),
@@ -75,14 +75,19 @@ impl Tries {
             Class::Ok => Next::Settle(Outcome::Ok),
             Class::Outside => Next::Settle(Outcome::Outside),
             Class::Rejected => Next::Settle(Outcome::Failed),
-            Class::Fatal => Next::Stop,
+            Class::Fatal => Next::StopReason,
             Class::Limited => Next::Again(self.pause(verdict)),
             // Neither is the row's doing.
-            Class::Busy if matches!(verdict.transport, Some(Transport::Local | Transport::Untrusted)) => {
+            Class::Transient
+                if matches!(
+                    verdict.transport,
+                    Some(TransportError::Local | TransportError::Untrusted)
+                ) =>
+            {
                 Next::Again(self.pause(verdict))
             }
-            Class::Busy | Class::Unknown if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
-            Class::Busy => self.again_unless_used_up(verdict),
+            Class::Transient | Class::Unknown if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
+            Class::Transient => self.again_unless_used_up(verdict),
             Class::Unknown => {
                 self.unknown += 1;
                 match self.unknown {
@@ -90,18 +95,18 @@ impl Tries {
                     _ => self.again_unless_used_up(verdict),
                 }
             }
-            Class::Resign => {
+            Class::Signature => {
                 self.resigned += 1;
                 match (self.resigned, was_let_in) {
                     (1, _) => Next::Suspect(Duration::ZERO),
                     (2..RESIGN_TRIES, true) => Next::Suspect(self.pause(verdict)),
-                    _ => Next::Stop,
+                    _ => Next::StopReason,
                 }
             }
-            Class::Setup => {
+            Class::App => {
                 self.setup += 1;
                 match self.setup {
-                    SETUP_TRIES.. => Next::Stop,
+                    SETUP_TRIES.. => Next::StopReason,
                     _ => Next::Suspect(self.pause(verdict)),
                 }
             }
@@ -122,7 +127,7 @@ impl Tries {
     }
 
     fn pause(&mut self, verdict: &Verdict) -> Duration {
-        let pause = self.pauses.next().unwrap_or(PAUSE_MAX);
+        let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
         pause.max(verdict.retry_after.unwrap_or_default())
     }
 }
@@ -159,10 +164,10 @@ mod tests {
         assert_eq!(end_of(660000001, 1), (1, failed));
         assert_eq!(end_of(424242, 6), (3, failed));
         assert_eq!(end_of(424242, 2), (2, failed));
-        assert_eq!(end_of(100000005, 6), (2, Next::Stop));
-        assert_eq!(end_of(100000005, 1), (2, Next::Stop));
-        assert_eq!(end_of(100000011, 6), (4, Next::Stop));
-        assert_eq!(end_of(3, 6), (1, Next::Stop));
+        assert_eq!(end_of(100000005, 6), (2, Next::StopReason));
+        assert_eq!(end_of(100000005, 1), (2, Next::StopReason));
+        assert_eq!(end_of(100000011, 6), (4, Next::StopReason));
+        assert_eq!(end_of(3, 6), (1, Next::StopReason));
         assert_eq!(end_of(7, 6).0, u32::MAX);
     }
 
@@ -192,7 +197,7 @@ mod tests {
     fn pauses_double_with_chance_on_top_and_keep_retry_after() {
         let mut tries = Tries::new(100);
         for doubling in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            let least = PAUSE_FIRST * doubling;
+            let least = INITIAL_PAUSE * doubling;
             let Next::Again(pause) = tries.next(&answer(1), false, false) else {
                 panic!()
             };

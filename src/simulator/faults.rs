@@ -9,7 +9,7 @@ use fastrand::Rng;
 use std::time::Duration;
 
 /// Draws the faults and delays of one simulator.
-pub(super) struct Chance {
+pub(super) struct FaultInjector {
     faults: Rng,
     /// Apart from the faults, since requests that are turned away have delays too.
     delays: Rng,
@@ -17,7 +17,7 @@ pub(super) struct Chance {
 
 /// What happens to one request that is within the cap.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Luck {
+pub(super) struct Fault {
     /// It is answered so, and nothing is done.
     pub(super) instead: Option<Reply>,
     /// Its connection is reset.
@@ -31,21 +31,21 @@ pub(super) enum Reset {
     Answer,
 }
 
-impl Chance {
+impl FaultInjector {
     pub(super) fn new(seed: u64) -> Self {
         let mut faults = Rng::with_seed(seed);
         let delays = faults.fork();
         Self { faults, delays }
     }
 
-    pub(super) fn luck(&mut self, options: &Options) -> Luck {
+    pub(super) fn luck(&mut self, options: &Options) -> Fault {
         let rng = &mut self.faults;
         let reset = rng.f64() < options.reset_rate;
         let lost = if rng.bool() { Reset::Request } else { Reset::Answer };
         let limited = rng.f64() < options.limited_rate;
         let busy = rng.f64() < options.error_rate;
         let busy_reply = BUSY[rng.usize(..BUSY.len())];
-        Luck {
+        Fault {
             instead: if limited {
                 Some(APP_LIMITED)
             } else {
@@ -69,8 +69,8 @@ impl Chance {
 mod tests {
     use super::*;
 
-    fn draw(options: &Options, count: usize) -> Vec<Luck> {
-        let mut chance = Chance::new(options.seed);
+    fn draw(options: &Options, count: usize) -> Vec<Fault> {
+        let mut chance = FaultInjector::new(options.seed);
         (0..count).map(|_| chance.luck(options)).collect()
     }
 
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn rates_are_shares() {
-        let share = |luck: &[Luck], is: fn(&Luck) -> bool| luck.iter().filter(|luck| is(luck)).count();
+        let share = |luck: &[Fault], is: fn(&Fault) -> bool| luck.iter().filter(|luck| is(luck)).count();
         let all = draw(
             &Options {
                 error_rate: 1.0,

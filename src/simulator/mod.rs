@@ -51,7 +51,7 @@ mod world;
 mod world_csv;
 
 pub use options::{Options, Outage, OutageKind};
-pub use tally::Tally;
+pub use tally::Stats;
 pub use world::World;
 pub use world_csv::WorldError;
 
@@ -108,7 +108,7 @@ pub async fn serve(
     options: Options,
     events: Option<Box<dyn Write + Send>>,
     stop: impl Future<Output = ()>,
-) -> io::Result<Tally> {
+) -> io::Result<Stats> {
     options.check()?;
     let service = Arc::new(Service::new(world, options, events));
     // Dropping the sender tells every connection to end.

@@ -8,10 +8,10 @@ use super::cap::{Cap, Peak};
 use super::clock::Clock;
 use super::codes::{Reply, SUCCESS, TOO_FAST, WRONG_METHOD, WRONG_PATH};
 use super::events::Events;
-use super::faults::{Chance, Reset};
+use super::faults::{FaultInjector, Reset};
 use super::query::Query;
 use super::rules;
-use super::{Options, OutageKind, Tally, World};
+use super::{Options, OutageKind, Stats, World};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -41,10 +41,10 @@ pub(super) struct Service {
 struct State {
     cap: Cap,
     peak: Peak,
-    chance: Chance,
+    chance: FaultInjector,
     world: World,
     events: Events,
-    tally: Tally,
+    tally: Stats,
 }
 
 /// How a request is answered.
@@ -72,10 +72,10 @@ impl Service {
         let state = State {
             cap: Cap::new(options.cap, options.competing),
             peak: Peak::default(),
-            chance: Chance::new(options.seed),
+            chance: FaultInjector::new(options.seed),
             world,
             events: Events::new(events),
-            tally: Tally::default(),
+            tally: Stats::default(),
         };
         Self {
             clock: Clock {
@@ -102,7 +102,7 @@ impl Service {
         self.state().tally.unreadable += 1;
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Stats {
         self.state().tally.clone()
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// one of `ok`, `outside`, `rejected`, `faults` and `reset`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Tally {
+pub struct Stats {
     /// HTTP requests that could be read.
     pub requests: u64,
     /// Requests that broke a rule of the common parameters, or had the wrong path or method.

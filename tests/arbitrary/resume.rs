@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use zim_batch::done::Done;
 use zim_batch::error::Error;
-use zim_batch::event::{Event, Outcome, Record};
+use zim_batch::event::Event;
 use zim_batch::report::progress::{Progress, Style, Terminal};
-use zim_batch::report::{COLUMNS, Existing, Files, Report};
-use zim_batch::rows::{Done, PlanError};
+use zim_batch::report::{COLUMNS, Files, IfExists, Report};
+use zim_batch::row::{Outcome, Record};
+use zim_batch::rows::PlanError;
 
 use super::*;
 
 /// A report and its outside log in a folder of their own, and what was written to them.
 struct Desk {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     records: Vec<Record>,
     /// Where the header ends and each record.
     ends: Vec<usize>,
@@ -23,12 +25,12 @@ struct Desk {
 impl Desk {
     fn new(records: Vec<Record>) -> Desk {
         let mut desk = Desk {
-            folder: folder(),
+            directory: directory(),
             ends: Vec::new(),
             records,
             report: Vec::new(),
         };
-        let files = desk.open(Existing::Refuse).unwrap();
+        let files = desk.open(IfExists::Refuse).unwrap();
         desk.ends.push(desk.read("report.csv").len());
         let mut report = desk.continued(files);
         for record in &desk.records {
@@ -42,14 +44,14 @@ impl Desk {
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    fn open(&self, existing: Existing) -> Result<Files, Error> {
+    fn open(&self, existing: IfExists) -> Result<Files, Error> {
         Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
     }
 
@@ -57,14 +59,14 @@ impl Desk {
     fn resume(&self, bytes: &[u8]) -> Result<Files, Error> {
         let _ = std::fs::remove_file(self.path("outside.csv"));
         std::fs::write(self.path("report.csv"), bytes).unwrap();
-        self.open(Existing::Resume)
+        self.open(IfExists::Resume)
     }
 
     /// Resumes with these bytes as the report and as the outside log.
     fn resume_with_log(&self, report: &[u8], outside: &[u8]) -> Result<Files, Error> {
         std::fs::write(self.path("report.csv"), report).unwrap();
         std::fs::write(self.path("outside.csv"), outside).unwrap();
-        self.open(Existing::Resume)
+        self.open(IfExists::Resume)
     }
 
     fn continued(&self, files: Files) -> Report {
@@ -97,14 +99,14 @@ impl Desk {
 }
 
 /// In memory where there is such a place: every opening syncs the folder, and thousands of them are opened here.
-fn folder() -> tempfile::TempDir {
+fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
-fn record_of(entry: Entry, outcome: Outcome, message: String) -> Record {
+fn record_of(entry: ParsedRow, outcome: Outcome, message: String) -> Record {
     let (line, user, conv, conv_type, outcome) = match entry {
-        Entry::Row(row) => (row.line, row.user, row.conv, row.conv_type.as_str().into(), outcome),
-        Entry::Invalid(row) => (row.line, row.user, row.conv, row.conv_type.into(), Outcome::Invalid),
+        ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type.as_str().into(), outcome),
+        ParsedRow::Invalid(row) => (row.line, row.user, row.conv, row.conv_type.into(), Outcome::Invalid),
     };
     let millis = Duration::from_millis(1_790_000_000_123 + line);
     Record {
@@ -130,13 +132,13 @@ fn records(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Record>> 
     vec(record, count).prop_map(|records| {
         let record = |(index, (user, conv, outcome, message))| {
             let line = 1 + (index as u64 * 7919) % 10_007;
-            let row = zim_batch::rows::Row {
+            let row = zim_batch::row::Row {
                 line,
                 user,
                 conv,
                 conv_type: ConvType::Group,
             };
-            record_of(Entry::Row(row), outcome, message)
+            record_of(ParsedRow::Row(row), outcome, message)
         };
         records.into_iter().enumerate().map(record).collect()
     })
@@ -254,14 +256,14 @@ proptest! {
         if is_streamed {
             plan = plan.verify_first().unwrap();
         }
-        let steps: Vec<Step> = plan.collect::<Result<_, _>>().unwrap();
-        let already = steps.iter().filter(|step| **step == Step::AlreadyDone).count();
+        let steps: Vec<Task> = plan.collect::<Result<_, _>>().unwrap();
+        let already = steps.iter().filter(|step| **step == Task::AlreadyDone).count();
         prop_assert_eq!(already, done_lines.len());
         let rest: Vec<u64> = steps.iter().filter_map(line_of).collect();
-        let expected: Vec<u64> = entries.iter().map(Entry::line).filter(|line| !done_lines.contains(line)).collect();
+        let expected: Vec<u64> = entries.iter().map(ParsedRow::line).filter(|line| !done_lines.contains(line)).collect();
         prop_assert_eq!(rest, expected);
         if is_streamed {
-            let verified = steps.iter().take_while(|step| **step == Step::AlreadyDone).count();
+            let verified = steps.iter().take_while(|step| **step == Task::AlreadyDone).count();
             prop_assert_eq!(verified, already, "nothing is done before all has been compared, up to line {}", last_done);
         }
     }
@@ -288,7 +290,7 @@ proptest! {
                 let plan = if is_streamed { plan.verify_first()? } else { plan };
                 plan.collect::<Result<Vec<_>, _>>()
             };
-            prop_assert_eq!(follow(&bytes).unwrap(), vec![Step::AlreadyDone; rows.len()]);
+            prop_assert_eq!(follow(&bytes).unwrap(), vec![Task::AlreadyDone; rows.len()]);
             let told = follow(&other);
             let Err(PlanError::Mismatch(text)) = told else { panic!("{told:?}") };
             let line = lines[which];
@@ -299,13 +301,13 @@ proptest! {
 
 #[test]
 fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_it() {
-    let row = |line: u64| zim_batch::rows::Row {
+    let row = |line: u64| zim_batch::row::Row {
         line,
         user: format!("u{line}"),
         conv: "c".into(),
         conv_type: ConvType::Peer,
     };
-    let records = (2..1002).map(|line| record_of(Entry::Row(row(line)), Outcome::Ok, "fine".into()));
+    let records = (2..1002).map(|line| record_of(ParsedRow::Row(row(line)), Outcome::Ok, "fine".into()));
     let desk = Desk::new(records.collect());
     let mut bytes = desk.report.clone();
     bytes[desk.ends[10] + "12,".len()] = b'"'; // for the `u` of the user
@@ -319,10 +321,10 @@ fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_i
     assert_eq!(desk.read("report.csv"), bytes);
 }
 
-fn line_of(step: &Step) -> Option<u64> {
+fn line_of(step: &Task) -> Option<u64> {
     match step {
-        Step::Send(row) | Step::Skip { row, .. } => Some(row.line),
-        Step::Invalid(row) => Some(row.line),
-        Step::AlreadyDone => None,
+        Task::Send(row) | Task::Skip { row, .. } => Some(row.line),
+        Task::Invalid(row) => Some(row.line),
+        Task::AlreadyDone => None,
     }
 }

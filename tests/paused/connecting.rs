@@ -6,13 +6,13 @@ use super::*;
 /// Opens connections in as long as the function says, from the row's line and the time since the beginning.
 struct Connecting<F> {
     opens_in: F,
-    begun: Instant,
+    started_at: Instant,
     starts: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Connecting<F> {
     async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
-        sleep((self.opens_in)(row.line, self.begun.elapsed())).await;
+        sleep((self.opens_in)(row.line, self.started_at.elapsed())).await;
         if tokio::time::timeout(4 * SECOND, gate.pass()).await.is_err() {
             return None;
         }
@@ -24,7 +24,7 @@ impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Conne
             verdict: code(0),
             started_at: Some(started_at),
             latency: Duration::from_millis(30),
-            clock_ahead: None,
+            clock_skew: None,
         })
     }
 }
@@ -37,7 +37,7 @@ where
     let starts = Arc::new(Mutex::new(Vec::new()));
     let service = Connecting {
         opens_in,
-        begun: Instant::now(),
+        started_at: Instant::now(),
         starts: Arc::clone(&starts),
     };
     let (summary, _) = run_with(rows, rate, Limits::default(), service).await;
@@ -105,11 +105,11 @@ fn while_the_server_asks_to_wait_no_connection_is_opened_in_vain() {
         let limiter = Limiter::new(20.0);
         let permit = limiter.acquire().await;
         limiter.limited(Instant::now(), Some(60 * SECOND));
-        let begun = Instant::now();
+        let started_at = Instant::now();
         // The one with a connection open waits for as long as was asked for, and so does whoever would open the next.
         assert!(tokio::time::timeout(59 * SECOND, permit.start()).await.is_err());
         let next = limiter.acquire().await;
-        assert!(begun.elapsed() >= 60 * SECOND);
+        assert!(started_at.elapsed() >= 60 * SECOND);
         next.start().await;
     });
 }

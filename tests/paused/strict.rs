@@ -12,7 +12,7 @@ use super::{SECOND, in_paused_time};
 /// A server that takes 20 requests in any second and answers 30 ms after they arrive.
 struct Strict {
     limiter: Arc<Limiter>,
-    begun: Instant,
+    started_at: Instant,
     /// How much later than they left requests arrive: up to this, by chance.
     jitter: Duration,
     random: Mutex<fastrand::Rng>,
@@ -27,7 +27,7 @@ impl Strict {
     fn new(jitter: Duration, seed: u64) -> Arc<Strict> {
         Arc::new(Strict {
             limiter: Arc::new(Limiter::new(20.0)),
-            begun: Instant::now(),
+            started_at: Instant::now(),
             jitter,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             others: Mutex::new((0.0, Instant::now())),
@@ -88,7 +88,7 @@ impl Strict {
 
     /// What was accepted a second, and the share that was refused, between two moments since the beginning.
     fn between(&self, from: f64, to: f64) -> (f64, f64) {
-        let [after, before] = [from, to].map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let [after, before] = [from, to].map(|seconds| self.started_at + Duration::from_secs_f64(seconds));
         let seen = self.seen.lock().unwrap();
         let count = |wanted| {
             let is_meant = |(at, accepted): &&(Instant, bool)| after <= *at && *at < before && *accepted == wanted;
@@ -106,7 +106,7 @@ fn on_a_jittery_way_hardly_a_request_is_refused_and_the_rate_stays_near_the_cap(
             in_paused_time(async {
                 let server = Strict::new(Duration::from_millis(20), seed);
                 server.send(100_000 * SECOND, rows).await;
-                let (rate, refused) = server.between(0.0, server.begun.elapsed().as_secs_f64());
+                let (rate, refused) = server.between(0.0, server.started_at.elapsed().as_secs_f64());
                 assert!(
                     rate > 19.4 && refused <= refused_up_to,
                     "{rows} rows: {rate} a second, {refused} refused"
@@ -127,7 +127,7 @@ fn a_run_settles_at_what_others_leave_and_comes_back_when_they_are_gone() {
                 server
                     .send(Duration::from_secs_f64(60.0 + 10.0 * phase), usize::MAX)
                     .await;
-                let gone = server.begun.elapsed().as_secs_f64();
+                let gone = server.started_at.elapsed().as_secs_f64();
                 server.others_send(0.0);
                 server.send(60 * SECOND, usize::MAX).await;
 

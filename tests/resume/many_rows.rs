@@ -61,10 +61,10 @@ fn a_long_report_is_read_back_fast_and_with_a_few_bytes_a_row() {
         drop(files.map(|file| file.into_inner().unwrap()));
         let before = server.requests().len();
         let call = desk.clear_with(&server.url(), "rows.csv").flag("--report", "out.csv");
-        let began = Instant::now();
+        let started_at = Instant::now();
         let mut running = call.arg("--resume").arg("--json").spawn();
         running.wait_until("the last row is sent", || server.requests().len() > before);
-        let took = began.elapsed();
+        let took = started_at.elapsed();
         let peak = running.peak_memory_kib();
         let outcome = running.wait();
         outcome

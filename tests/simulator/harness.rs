@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use zim_batch::simulator::{Options, Tally, World, serve};
+use zim_batch::simulator::{Options, Stats, World, serve};
 
 pub const APP: &str = "12345";
 pub const SECRET: &str = "9193cc662a4c0ec135ec71fb57194b38";
@@ -20,7 +20,7 @@ pub struct Simulator {
     port: u16,
     events: Arc<Mutex<Vec<u8>>>,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<io::Result<Tally>>,
+    serving: JoinHandle<io::Result<Stats>>,
 }
 
 /// An events sink the test can read.
@@ -115,7 +115,7 @@ impl Simulator {
             .collect()
     }
 
-    pub async fn stop(self) -> Tally {
+    pub async fn stop(self) -> Stats {
         self.stop.send(()).expect("it is still running");
         self.serving.await.expect("it never panics").expect("it served")
     }

@@ -18,7 +18,7 @@ use super::support::Call;
 /// A system below one run, with faults to be switched on and off while it runs.
 pub struct Below {
     library: PathBuf,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Below {
@@ -29,14 +29,14 @@ impl Below {
         if library.is_none() {
             passed_over("no faults below the program without Linux and `cc`");
         }
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        library.map(|library| Self { library, folder })
+        let directory = tempfile::tempdir().expect("a temporary folder can be made");
+        library.map(|library| Self { library, directory })
     }
 
     /// The call, with this system below it.
     pub fn under(&self, call: Call) -> Call {
         call.env("LD_PRELOAD", self.library.to_str().expect("the path is text"))
-            .env("BELOW", self.folder.path().to_str().expect("the path is text"))
+            .env("BELOW", self.directory.path().to_str().expect("the path is text"))
     }
 
     /// Moves the wall clock by so many seconds.
@@ -81,21 +81,21 @@ impl Below {
 
     /// Every sync so far: `fdatasync PATH` or `fsync PATH`.
     pub fn syncs(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join("syncs")).unwrap_or_default();
+        let text = fs::read_to_string(self.directory.path().join("syncs")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     fn tell(&self, name: &str, number: i64) {
         // Renamed into place: it is read at any moment.
-        let [new, place] = ["new", name].map(|name| self.folder.path().join(name));
+        let [new, place] = ["new", name].map(|name| self.directory.path().join(name));
         fs::write(&new, number.to_string()).expect("the folder can be written to");
         fs::rename(new, place).expect("the folder can be written to");
     }
 }
 
 fn compile() -> Option<PathBuf> {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made").keep();
-    let library = folder.join("below.so");
+    let directory = tempfile::tempdir().expect("a temporary folder can be made").keep();
+    let library = directory.join("below.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/below.c");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])

@@ -27,17 +27,17 @@ pub struct Call {
 
 impl Call {
     /// The program in this folder, which is its home too; it sees nothing of this machine's settings.
-    pub fn new(folder: &Path, args: Vec<OsString>) -> Self {
+    pub fn new(directory: &Path, args: Vec<OsString>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zim-batch"));
         let path = std::env::var_os("PATH").unwrap_or_default();
         command
             .env_clear()
-            .current_dir(folder)
-            .env("HOME", folder)
+            .current_dir(directory)
+            .env("HOME", directory)
             .env("PATH", path);
-        command.env("XDG_RUNTIME_DIR", folder).env("RUST_BACKTRACE", "1");
+        command.env("XDG_RUNTIME_DIR", directory).env("RUST_BACKTRACE", "1");
         // Runs of other tests for the same app are not met.
-        command.env("ZIM_LOCK_DIR", folder);
+        command.env("ZIM_LOCK_DIR", directory);
         Self {
             command,
             args,

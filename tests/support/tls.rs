@@ -24,7 +24,7 @@ pub struct Tls {
 
 impl Tls {
     /// `None`, loudly, where no certificate can be made.
-    pub fn start(folder: &Path) -> Option<Self> {
+    pub fn start(directory: &Path) -> Option<Self> {
         let made = Command::new("openssl")
             .args([
                 "req",
@@ -40,15 +40,15 @@ impl Tls {
             .args(["-addext", "subjectAltName=DNS:zim.test"])
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .args(["-keyout", "key.pem", "-out", "cert.pem"])
-            .current_dir(folder)
+            .current_dir(directory)
             .stderr(Stdio::null())
             .status();
         if !made.is_ok_and(|status| status.success()) {
             passed_over("no certificate can be made without `openssl`");
             return None;
         }
-        let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("it was just made");
-        let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).expect("it was just made");
+        let certificate = CertificateDer::from_pem_file(directory.join("cert.pem")).expect("it was just made");
+        let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).expect("it was just made");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

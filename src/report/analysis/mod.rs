@@ -20,10 +20,10 @@ use jiff::Timestamp;
 
 use super::outcomes::{COLUMNS, SIMULATED};
 use super::summary::Latencies;
+use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::error::Error;
-use crate::event::Outcome;
+use crate::row::Outcome;
 use crate::rows::InputError;
-use crate::rows::record::{Record, Records};
 pub use reasons::Reason;
 use reasons::Reasons;
 pub(crate) use spans::Spans;
@@ -53,7 +53,7 @@ const LONGEST: u64 = 3_600_000;
 const CHUNK: usize = 256 * 1024;
 
 /// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
-const TORN_MAX: u64 = 32 * 1024;
+const MAX_TORN: u64 = 32 * 1024;
 
 /// The most different codes that are counted one by one. ZIM has a few hundred.
 const MAX_CODES: usize = 2000;
@@ -161,8 +161,8 @@ impl Analysis {
         {
             input.consume(3);
         }
-        let mut records = Records::new(input, b',');
-        let advance = |records: &mut Records<_>| {
+        let mut records = CsvReader::new(input, b',');
+        let advance = |records: &mut CsvReader<_>| {
             let line = records.line();
             records.advance().map_err(|source| error(line, source))
         };
@@ -233,8 +233,8 @@ impl Analysis {
     /// Records a second in the minute before the report was read; of a run that began within it, since then.
     pub fn recent_rate(&self) -> f64 {
         let minute_ago = self.asked_at - LAST_MINUTE;
-        let began = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
-        let took = (self.asked_at - began.max(minute_ago)).max(1000);
+        let started_at = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
+        let took = (self.asked_at - started_at.max(minute_ago)).max(1000);
         self.recent as f64 * 1000.0 / took as f64
     }
 
@@ -245,7 +245,7 @@ impl Analysis {
 }
 
 /// Which command's report it is, by its header.
-fn kind(header: &Record, place: &str) -> Result<Kind, Error> {
+fn kind(header: &CsvRecord, place: &str) -> Result<Kind, Error> {
     let is = |columns: &[&str]| header.iter().eq(columns.iter().map(|column| column.as_bytes()));
     if is(&COLUMNS) {
         Ok(Kind::Clear)
@@ -305,7 +305,7 @@ struct Unread {
 }
 
 impl Unread {
-    fn note(&mut self, record: &Record) {
+    fn note(&mut self, record: &CsvRecord) {
         let tail = self.tail.get_or_insert((record.line, 0, 0));
         tail.1 += 1;
         tail.2 += record.bytes();
@@ -416,7 +416,7 @@ impl Reader {
     }
 
     /// Adds a record; `false` if it is none.
-    fn take(&mut self, record: &Record) -> bool {
+    fn take(&mut self, record: &CsvRecord) -> bool {
         let places = self.analysis.kind.places();
         if record.flaw.is_some() || record.len() != places.len {
             return false;
@@ -486,7 +486,7 @@ impl Reader {
         analysis.reasons = self.reasons.sorted();
         analysis.damaged = unread.damaged;
         if let Some((line, count, bytes)) = unread.tail {
-            if bytes > TORN_MAX || unread.hides_records {
+            if bytes > MAX_TORN || unread.hides_records {
                 let (first, damaged) = unread.damaged.unwrap_or((line, 0));
                 analysis.damaged = Some((first, damaged + count));
             } else {

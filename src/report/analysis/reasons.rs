@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::text;
-use crate::event::Outcome;
+use crate::row::Outcome;
 
 /// The most different reasons that are told apart; what comes later is one reason more.
 const MAX_REASONS: usize = 200;
@@ -14,7 +14,7 @@ const MAX_REASONS: usize = 200;
 pub(crate) const LINES_KEPT: usize = 1000;
 
 /// The longest message that is kept, in bytes.
-const MESSAGE_MAX: usize = 300;
+const MAX_MESSAGE: usize = 300;
 
 /// Rows that failed, or could not be sent, for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,7 +41,7 @@ pub(super) struct Reasons {
 
 impl Reasons {
     pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &[u8], line: u64) {
-        let message = &*text(message, MESSAGE_MAX);
+        let message = &*text(message, MAX_MESSAGE);
         let known = match code {
             Some(code) => self.by_code.get(&(outcome, code)).copied(),
             None => self.by_message.get(message).and_then(|known| known[outcome as usize]),

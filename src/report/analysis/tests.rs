@@ -48,8 +48,8 @@ fn a_record_without_latency_or_time_counts_as_a_row_and_as_nothing_else() {
 #[test]
 fn the_rate_of_the_last_minute_is_that_of_the_time_since_the_run_began() {
     let now = milliseconds(SystemTime::now());
-    let since = |began: i64, every: i64| {
-        let times = (0..=began / every).map(|number| now - began + number * every);
+    let since = |started_at: i64, every: i64| {
+        let times = (0..=started_at / every).map(|number| now - started_at + number * every);
         analysis(times.map(|time| record(2, "ok", "40", time))).recent_rate()
     };
     // What this test takes itself is part of the time.

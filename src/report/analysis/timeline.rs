@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::{Counts, LONGEST};
-use crate::event::Outcome;
+use crate::row::Outcome;
 
 /// The most buckets. Only those with a record exist, so that a pause costs no resolution.
 const MAX_BUCKETS: usize = 240;

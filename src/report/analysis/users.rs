@@ -10,13 +10,13 @@ use foldhash::quality::FixedState;
 use serde::Serialize;
 
 use super::text;
-use crate::event::Outcome;
+use crate::row::Outcome;
 
 /// The most users that are counted at a time.
 const MAX_USERS: usize = 100_000;
 
 /// The longest user that is kept, in bytes. One that was sent has at most 32.
-const USER_MAX: usize = 128;
+const MAX_USER: usize = 128;
 
 /// A user, with the rows that were not cleared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ pub(super) struct Users {
 
 impl Users {
     pub fn insert(&mut self, user: &[u8], outcome: Outcome) {
-        let user = &*text(user, USER_MAX);
+        let user = &*text(user, MAX_USER);
         let add = |count: &mut Count| {
             let rows = match outcome {
                 Outcome::Failed => &mut count.failed,

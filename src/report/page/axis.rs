@@ -229,7 +229,7 @@ impl ValueFormatter<f64> for Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Outcome;
+    use crate::row::Outcome;
 
     #[test]
     fn a_pause_of_nine_hours_takes_a_narrow_band_between_two_runs_of_ten_minutes() {

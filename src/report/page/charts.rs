@@ -7,7 +7,7 @@ use super::axis::{Axis, round_step};
 use super::plot::{
     BLUE, DrawError, FAILED, INVALID, Ink, LIGHT_BLUE, MAGENTA, Mark, OK, OUTSIDE, Plot, Reading, SKIPPED, TEAL,
 };
-use crate::event::Outcome;
+use crate::row::Outcome;
 
 /// The sizes of a chart: on a wide screen or paper, and on a phone.
 const WIDE: (u32, u32) = (1040, 250);

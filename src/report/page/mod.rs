@@ -20,9 +20,9 @@ use serde::Serialize;
 use super::analysis::{Analysis, Kind, Reason, milliseconds};
 use super::show::{duration, harmless, local};
 use super::summary::grouped;
-use crate::client::code;
+use crate::code;
 use crate::error::Error;
-use crate::event::Outcome;
+use crate::row::Outcome;
 use charts::Figure;
 
 /// How every page begins, so that one can be told from a file that must not be replaced.
@@ -36,7 +36,7 @@ const USERS: usize = 20;
 const PAUSES: usize = 50;
 
 /// The longest path or message on the page, in characters.
-const TEXT_MAX: usize = 300;
+const MAX_TEXT: usize = 300;
 
 /// A run that is writing the report.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -267,7 +267,7 @@ impl View {
 
 /// Text of a report that may be of any length and hold anything; the template escapes it.
 fn shown(text: &str) -> String {
-    match text.char_indices().nth(TEXT_MAX) {
+    match text.char_indices().nth(MAX_TEXT) {
         Some((end, _)) => format!("{}…", harmless(&text[..end])),
         None => harmless(text),
     }

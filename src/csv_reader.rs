@@ -9,10 +9,10 @@ use std::io::{self, BufRead};
 use csv_core::ReadRecordResult;
 
 /// The longest record that is kept, in bytes. A longer one is most likely an opening quote that nobody closed.
-const RECORD_MAX: usize = 1024 * 1024;
+const MAX_RECORD: usize = 1024 * 1024;
 
 /// Reads records one after the other.
-pub(crate) struct Records<R> {
+pub(crate) struct CsvReader<R> {
     input: R,
     core: csv_core::Reader,
     fields: Vec<u8>,
@@ -27,7 +27,7 @@ pub(crate) struct Records<R> {
     ended: u64,
     fields_len: usize,
     ends_len: usize,
-    flaw: Option<Flaw>,
+    flaw: Option<RecordError>,
     at_end: bool,
     /// How many bytes have been read.
     offset: u64,
@@ -35,13 +35,13 @@ pub(crate) struct Records<R> {
 
 /// One record; its fields are lent from the reader.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Record<'a> {
+pub(crate) struct CsvRecord<'a> {
     /// The 1-based line on which it begins.
     pub line: u64,
     /// The line on which it ends; another one if there are line ends within its quotes.
     pub last_line: u64,
     /// What is wrong with it as CSV, if anything.
-    pub flaw: Option<Flaw>,
+    pub flaw: Option<RecordError>,
     /// The input ends where the record does, with no line end between them: perhaps it was meant to be longer.
     pub at_end: bool,
     /// How many bytes it takes in the input, with its line end.
@@ -52,14 +52,14 @@ pub(crate) struct Record<'a> {
 
 /// What can be wrong with a record as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum RecordError {
     /// A quote was opened and the input ended before it was closed.
     UnclosedQuote,
-    /// Longer than [`RECORD_MAX`].
+    /// Longer than [`MAX_RECORD`].
     TooLong,
 }
 
-impl<'a> Record<'a> {
+impl<'a> CsvRecord<'a> {
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -92,9 +92,9 @@ impl<'a> Record<'a> {
     }
 }
 
-impl<R: BufRead> Records<R> {
-    pub fn new(input: R, delimiter: u8) -> Records<R> {
-        Records {
+impl<R: BufRead> CsvReader<R> {
+    pub fn new(input: R, delimiter: u8) -> CsvReader<R> {
+        CsvReader {
             input,
             core: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
             fields: vec![0; 1024],
@@ -117,9 +117,9 @@ impl<R: BufRead> Records<R> {
         self.offset
     }
 
-    /// The record that [`Records::advance`] came to.
-    pub fn current(&self) -> Record<'_> {
-        Record {
+    /// The record that [`CsvReader::advance`] came to.
+    pub fn current(&self) -> CsvRecord<'_> {
+        CsvRecord {
             line: self.begins,
             last_line: self.ended,
             flaw: self.flaw,
@@ -167,14 +167,14 @@ impl<R: BufRead> Records<R> {
             self.fields_len += written;
             self.ends_len += ended;
             match result {
-                ReadRecordResult::InputEmpty if at_end => self.flaw = self.flaw.or(Some(Flaw::UnclosedQuote)),
+                ReadRecordResult::InputEmpty if at_end => self.flaw = self.flaw.or(Some(RecordError::UnclosedQuote)),
                 ReadRecordResult::InputEmpty => {}
                 // A record without end is read on to its end, but nothing of it is kept.
-                ReadRecordResult::OutputFull if self.fields.len() >= RECORD_MAX => {
-                    (self.fields_len, self.flaw) = (0, Some(Flaw::TooLong));
+                ReadRecordResult::OutputFull if self.fields.len() >= MAX_RECORD => {
+                    (self.fields_len, self.flaw) = (0, Some(RecordError::TooLong));
                 }
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_MAX => {
-                    (self.ends_len, self.flaw) = (0, Some(Flaw::TooLong));
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= MAX_RECORD => {
+                    (self.ends_len, self.flaw) = (0, Some(RecordError::TooLong));
                 }
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
@@ -182,7 +182,7 @@ impl<R: BufRead> Records<R> {
             }
         }
         self.ended = if self.at_end { self.line } else { self.line - 1 };
-        if self.flaw == Some(Flaw::TooLong) {
+        if self.flaw == Some(RecordError::TooLong) {
             (self.fields_len, self.ends_len) = (0, 0);
         }
         Ok(true)
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    fn read_all(input: impl BufRead) -> Vec<(u64, Vec<String>, Option<Flaw>)> {
-        let mut records = Records::new(input, b',');
+    fn read_all(input: impl BufRead) -> Vec<(u64, Vec<String>, Option<RecordError>)> {
+        let mut records = CsvReader::new(input, b',');
         let mut all = Vec::new();
         while records.advance().unwrap() {
             let record = records.current();
@@ -262,7 +262,7 @@ mod tests {
         all
     }
 
-    fn lines(text: &str) -> Vec<(u64, Vec<String>, Option<Flaw>)> {
+    fn lines(text: &str) -> Vec<(u64, Vec<String>, Option<RecordError>)> {
         let all = read_all(text.as_bytes());
         assert_eq!(
             all,
@@ -272,7 +272,7 @@ mod tests {
         all
     }
 
-    fn record(line: u64, fields: &[&str]) -> (u64, Vec<String>, Option<Flaw>) {
+    fn record(line: u64, fields: &[&str]) -> (u64, Vec<String>, Option<RecordError>) {
         (line, fields.iter().map(|&field| field.to_owned()).collect(), None)
     }
 
@@ -292,7 +292,7 @@ mod tests {
     fn a_record_ends_on_the_line_of_its_last_byte() {
         for end in ["\n", "\r\n", "\r"] {
             let text = format!("a,b{end}c,\"d{end}{end}d\"{end}e,\"f{end}\"");
-            let mut records = Records::new(text.as_bytes(), b',');
+            let mut records = CsvReader::new(text.as_bytes(), b',');
             let mut lines = Vec::new();
             while records.advance().unwrap() {
                 lines.push((records.current().line, records.current().last_line));
@@ -311,20 +311,20 @@ mod tests {
         assert_eq!(lines("a\nb,\"c\"")[1].2, None);
         assert_eq!(
             lines("a\nb,\"c\nd\n")[1],
-            (2, vec!["b".into(), "c\nd\n\n".into()], Some(Flaw::UnclosedQuote))
+            (2, vec!["b".into(), "c\nd\n\n".into()], Some(RecordError::UnclosedQuote))
         );
-        assert_eq!(lines("a\nb,\"c\"\"")[1].2, Some(Flaw::UnclosedQuote));
+        assert_eq!(lines("a\nb,\"c\"\"")[1].2, Some(RecordError::UnclosedQuote));
     }
 
     #[test]
     fn a_record_without_end_is_dropped_but_told() {
-        let text = format!("a,\"{}\"\nb,c\n", "x".repeat(3 * RECORD_MAX));
+        let text = format!("a,\"{}\"\nb,c\n", "x".repeat(3 * MAX_RECORD));
         let all = read_all(text.as_bytes());
-        assert_eq!((all[0].0, all[0].2), (1, Some(Flaw::TooLong)));
+        assert_eq!((all[0].0, all[0].2), (1, Some(RecordError::TooLong)));
         assert_eq!(all[1], record(2, &["b", "c"]));
-        let many = format!("{}\nb,c\n", ",".repeat(3 * RECORD_MAX));
+        let many = format!("{}\nb,c\n", ",".repeat(3 * MAX_RECORD));
         let all = read_all(many.as_bytes());
-        assert_eq!((all[0].0, all[0].2), (1, Some(Flaw::TooLong)));
+        assert_eq!((all[0].0, all[0].2), (1, Some(RecordError::TooLong)));
         assert_eq!(all[1], record(2, &["b", "c"]));
     }
 }

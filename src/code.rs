@@ -17,13 +17,13 @@ pub enum Class {
     /// The conversation is not reachable: not there, or not among the user's newest 1000. Never retried, never a failure.
     Outside,
     /// Try again with back-off and jitter, signed anew.
-    Busy,
+    Transient,
     /// Too many requests a second: slow the whole run, then try again. Does not use up the row's attempts.
     Limited,
     /// The signature was refused or has expired: sign anew and try once more; if it comes again, [`Class::Fatal`].
-    Resign,
+    Signature,
     /// The app is not known (yet): try a few times; if it stays, [`Class::Fatal`]. Most likely a wrong AppId.
-    Setup,
+    App,
     /// This row can't succeed: failed at once.
     Rejected,
     /// No row can succeed: the run stops and leaves the other rows unsent.
@@ -38,10 +38,10 @@ impl Class {
         match self {
             Class::Ok => "the row is done",
             Class::Outside => "the row goes to the outside log; never retried, never a failure",
-            Class::Busy => "tried again with growing pauses, signed anew",
+            Class::Transient => "tried again with growing pauses, signed anew",
             Class::Limited => "the whole run slows down, then the row is tried again; costs it no attempt",
-            Class::Resign => "signed anew and tried once more; if it comes again, the run stops (exit 6)",
-            Class::Setup => "tried a few times; if it stays, the run stops (exit 6)",
+            Class::Signature => "signed anew and tried once more; if it comes again, the run stops (exit 6)",
+            Class::App => "tried a few times; if it stays, the run stops (exit 6)",
             Class::Rejected => "the row is failed at once",
             Class::Fatal => "the run stops at once and leaves the other rows unsent (exit 6)",
             Class::Unknown => "at most two more tries, then the row is failed",
@@ -54,10 +54,10 @@ impl fmt::Display for Class {
         f.pad(match self {
             Class::Ok => "ok",
             Class::Outside => "outside",
-            Class::Busy => "busy",
+            Class::Transient => "transient",
             Class::Limited => "limited",
-            Class::Resign => "resign",
-            Class::Setup => "setup",
+            Class::Signature => "signature",
+            Class::App => "app",
             Class::Rejected => "rejected",
             Class::Fatal => "fatal",
             Class::Unknown => "unknown",
@@ -90,7 +90,7 @@ const fn entry(code: i64, class: Class, meaning: &'static str, advice: &'static 
 /// Looks a code up; `None` if ZEGO's lists don't have it.
 ///
 /// ```
-/// use zim_batch::client::code::{Class, find};
+/// use zim_batch::code::{Class, find};
 ///
 /// assert_eq!(find(660800002).map(|known| known.class), Some(Class::Outside));
 /// assert_eq!(find(424242), None);
@@ -111,34 +111,34 @@ pub fn class_of(code: i64) -> Class {
 #[rustfmt::skip]
 pub const TABLE: &[ReturnCode] = &[
     entry(0, Class::Ok, "success", ""),
-    entry(1, Class::Busy, "request failed; server busy", "try again later"),
+    entry(1, Class::Transient, "request failed; server busy", "try again later"),
     entry(2, Class::Rejected, "input parameter error", "check the row's values"),
     entry(3, Class::Fatal, "authentication failed", "check AppId and ServerSecret; contact ZEGO"),
     entry(7, Class::Limited, "more requests per second than allowed", "slow down"),
     entry(50_014, Class::Rejected, "user name too long", "not expected for this API"),
     entry(51_102, Class::Rejected, "user does not exist or never logged in to ZIM", "register the user or drop the row"),
-    entry(105_001, Class::Busy, "database request failed on the server", "try again; contact ZEGO if it stays"),
+    entry(105_001, Class::Transient, "database request failed on the server", "try again; contact ZEGO if it stays"),
     entry(100_000_000, Class::Fatal, "wrong host in the URL", "check the endpoint"),
     entry(100_000_001, Class::Fatal, "AppId has a wrong format", "check the AppId"),
     entry(100_000_002, Class::Fatal, "Timestamp is empty", ""),
     entry(100_000_003, Class::Fatal, "Timestamp has a wrong format", "it must be Unix seconds"),
-    entry(100_000_004, Class::Resign, "signature expired", "check this machine's clock"),
-    entry(100_000_005, Class::Resign, "wrong signature", "check AppId and ServerSecret"),
+    entry(100_000_004, Class::Signature, "signature expired", "check this machine's clock"),
+    entry(100_000_005, Class::Signature, "wrong signature", "check AppId and ServerSecret"),
     entry(100_000_006, Class::Fatal, "Action is empty", ""),
     entry(100_000_007, Class::Fatal, "unsupported Action", "check the endpoint; the region may not have this API"),
     entry(100_000_008, Class::Fatal, "SignatureNonce is empty", ""),
     entry(100_000_009, Class::Fatal, "Signature is empty", ""),
-    entry(100_000_010, Class::Setup, "the server could not get the ServerSecret", "check the AppId"),
-    entry(100_000_011, Class::Setup, "the server could not get the app's configuration", "check the AppId"),
-    entry(100_000_012, Class::Busy, "the server could not read the HTTP body", "try again"),
+    entry(100_000_010, Class::App, "the server could not get the ServerSecret", "check the AppId"),
+    entry(100_000_011, Class::App, "the server could not get the app's configuration", "check the AppId"),
+    entry(100_000_012, Class::Transient, "the server could not read the HTTP body", "try again"),
     entry(100_000_013, Class::Fatal, "SignatureVersion is empty", ""),
     entry(100_000_014, Class::Fatal, "unsupported SignatureVersion", "it must be 2.0"),
-    entry(100_000_015, Class::Busy, "internal error of the API gateway", "try again"),
+    entry(100_000_015, Class::Transient, "internal error of the API gateway", "try again"),
     entry(100_000_016, Class::Fatal, "the app is not configured for the production environment", "check the app in the ZEGO console"),
     entry(100_000_017, Class::Fatal, "the service is not enabled for the app", "enable In-app Chat for the app"),
-    entry(660_000_001, Class::Busy, "general error on the server", "try again"),
+    entry(660_000_001, Class::Transient, "general error on the server", "try again"),
     entry(660_000_002, Class::Rejected, "input parameter missing or invalid", "check the row's values"),
-    entry(660_000_003, Class::Busy, "logic error on the server", "try again"),
+    entry(660_000_003, Class::Transient, "logic error on the server", "try again"),
     entry(660_000_012, Class::Rejected, "user ID longer than 32 bytes", "check the row's values"),
     entry(660_000_028, Class::Fatal, "not supported in the free edition", "upgrade the plan"),
     entry(660_200_001, Class::Rejected, "user missing or never logged in", "register the user or drop the row"),
@@ -147,17 +147,17 @@ pub const TABLE: &[ReturnCode] = &[
     entry(660_500_002, Class::Rejected, "FromUserId is not registered", "register the user or drop the row"),
     entry(660_600_001, Class::Rejected, "the group does not exist", "check the group ID"),
     entry(660_600_009, Class::Rejected, "group information could not be read", "check the group ID"),
-    entry(660_600_015, Class::Busy, "database error on the server", "try again"),
+    entry(660_600_015, Class::Transient, "database error on the server", "try again"),
     entry(660_600_024, Class::Rejected, "the user is not in the group", "check the membership"),
     entry(660_700_008, Class::Rejected, "user information could not be read", "check the user ID"),
     entry(660_700_012, Class::Rejected, "the user is not registered", "register the user or drop the row"),
-    entry(660_700_013, Class::Busy, "user information query failed", "try again"),
+    entry(660_700_013, Class::Transient, "user information query failed", "try again"),
     entry(660_700_015, Class::Rejected, "the peer is not registered", "register the user or drop the row"),
-    entry(660_700_016, Class::Busy, "user information sync failed", "try again"),
-    entry(660_700_017, Class::Busy, "user information update failed", "try again"),
+    entry(660_700_016, Class::Transient, "user information sync failed", "try again"),
+    entry(660_700_017, Class::Transient, "user information update failed", "try again"),
     entry(660_800_001, Class::Rejected, "the peer is not registered", "register the user or drop the row"),
     entry(660_800_002, Class::Outside, "conversation missing or not among the user's newest 1000", "check the conversation ID; ask ZEGO to raise the limit and run the outside log again"),
-    entry(660_800_053, Class::Busy, "conversation list query failed on the server", "try again"),
+    entry(660_800_053, Class::Transient, "conversation list query failed on the server", "try again"),
 ];
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //!
 //! Twelve bytes a row. The text of a row is kept as a fingerprint, enough to notice that a row has changed since.
 
-use super::fingerprint;
+use crate::fingerprint::fingerprint;
 
 /// Which lines are done, and what stood on them.
 ///
 /// ```
-/// use zim_batch::rows::Done;
+/// use zim_batch::done::Done;
 ///
 /// let mut done = Done::default();
 /// done.insert(2, "alice", "bob", "0");
@@ -102,7 +102,7 @@ impl Done {
 
 /// Walks the input beside the report: both have their lines in ascending order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Walk {
+pub(crate) struct Cursor {
     at: usize,
     /// Lines whose record is `invalid` and whose row is another one now, or none.
     stale: Vec<u64>,
@@ -110,14 +110,14 @@ pub(super) struct Walk {
 
 /// How the input differs from the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Difference {
+pub(crate) enum Mismatch {
     /// Another row stands on this line than when it was done.
     Changed(u64),
     /// No row begins on this line any more.
     Gone(u64),
 }
 
-impl Walk {
+impl Cursor {
     /// Whether the row on `line` is done. `is_valid`: whether it can be sent as it is now.
     pub fn is_done(
         &mut self,
@@ -125,7 +125,7 @@ impl Walk {
         line: u64,
         shown: [&str; 3],
         is_valid: impl FnOnce() -> bool,
-    ) -> Result<bool, Difference> {
+    ) -> Result<bool, Mismatch> {
         while let Some(next) = done.rows.get(self.at)
             && next.line() < line
         {
@@ -140,7 +140,7 @@ impl Walk {
                     return Ok(false);
                 }
                 if !is_same {
-                    return Err(Difference::Changed(line));
+                    return Err(Mismatch::Changed(line));
                 }
                 self.at += 1;
                 Ok(true)
@@ -150,7 +150,7 @@ impl Walk {
     }
 
     /// To be called at the end of the input: no row of the report may be left, but for those that were never sent.
-    pub fn end(&mut self, done: &Done) -> Result<(), Difference> {
+    pub fn end(&mut self, done: &Done) -> Result<(), Mismatch> {
         while let Some(next) = done.rows.get(self.at) {
             self.pass_over(*next)?;
         }
@@ -167,9 +167,9 @@ impl Walk {
         &self.stale
     }
 
-    fn pass_over(&mut self, key: Key) -> Result<(), Difference> {
+    fn pass_over(&mut self, key: Key) -> Result<(), Mismatch> {
         if !key.is_invalid() {
-            return Err(Difference::Gone(key.line()));
+            return Err(Mismatch::Gone(key.line()));
         }
         self.stale.push(key.line());
         self.at += 1;
@@ -189,17 +189,17 @@ mod tests {
         done
     }
 
-    fn is_done(walk: &mut Walk, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Difference> {
+    fn is_done(walk: &mut Cursor, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Mismatch> {
         walk.is_done(done, line, shown, || false)
     }
 
     #[test]
     fn rows_that_are_done_are_found_and_others_are_not() {
-        let (done, mut walk) = (done(), Walk::default());
+        let (done, mut walk) = (done(), Cursor::default());
         assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
         assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Ok(false));
         assert!(!walk.has_met_all(&done));
-        assert_eq!(walk.clone().end(&done), Err(Difference::Gone(5)));
+        assert_eq!(walk.clone().end(&done), Err(Mismatch::Gone(5)));
         assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
         assert!(walk.has_met_all(&done));
         assert_eq!(walk.end(&done), Ok(()));
@@ -209,12 +209,9 @@ mod tests {
 
     #[test]
     fn a_changed_row_and_a_row_that_is_gone_are_told_with_their_line() {
-        let (done, mut walk) = (done(), Walk::default());
-        assert_eq!(
-            is_done(&mut walk, &done, 2, ["a", "b", "2"]),
-            Err(Difference::Changed(2))
-        );
-        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Err(Difference::Gone(2)));
+        let (done, mut walk) = (done(), Cursor::default());
+        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "2"]), Err(Mismatch::Changed(2)));
+        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
     }
 
     #[test]
@@ -224,7 +221,7 @@ mod tests {
             done.insert_invalid(line, "x", "", "0");
         }
         done.seal().unwrap();
-        let mut walk = Walk::default();
+        let mut walk = Cursor::default();
         assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
         assert_eq!(
             is_done(&mut walk, &done, 3, ["x", "", "0"]),

@@ -1,0 +1,149 @@
+//! What the stages share: a row, what became of it, and the record of both. No stage imports another stage for a type.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+/// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
+pub const MAX_ID: usize = 32;
+
+/// The type of a conversation, as the API numbers it. (1 and 3 exist in ZIM's client SDKs; this API takes neither.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ConvType {
+    /// One-to-one: the conversation's ID is the peer's user ID.
+    Peer = 0,
+    /// Group: the conversation's ID is the group ID.
+    Group = 2,
+}
+
+impl ConvType {
+    /// Reads `0`, `peer` or `单聊`, `2`, `group` or `群聊`, in any case and with blanks around it.
+    ///
+    /// ```
+    /// use zim_batch::row::ConvType;
+    ///
+    /// assert_eq!(ConvType::parse(b" Group"), Some(ConvType::Group));
+    /// assert_eq!(ConvType::parse("单聊".as_bytes()), Some(ConvType::Peer));
+    /// assert_eq!(ConvType::parse(b"1"), None);
+    /// ```
+    pub fn parse(field: &[u8]) -> Option<ConvType> {
+        let field = field.trim_ascii();
+        let is_any = |words: [&str; 3]| words.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()));
+        if is_any(["0", "peer", "单聊"]) {
+            Some(ConvType::Peer)
+        } else if is_any(["2", "group", "群聊"]) {
+            Some(ConvType::Group)
+        } else {
+            None
+        }
+    }
+
+    /// As the API and the report write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConvType::Peer => "0",
+            ConvType::Group => "2",
+        }
+    }
+}
+
+/// One call to make: clear `user`'s unread count for `conv`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The 1-based line of the input on which the row begins.
+    pub line: u64,
+    /// `FromUserId`, 1 to 32 bytes.
+    pub user: String,
+    /// `ConvId`, 1 to 32 bytes.
+    pub conv: String,
+    /// `ConvType`.
+    pub conv_type: ConvType,
+}
+
+/// What became of a row: one line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The 1-based line of the input on which the row begins.
+    pub line: u64,
+    /// The user, as sent.
+    pub user: String,
+    /// The conversation, as sent.
+    pub conv: String,
+    /// `0` or `2`; of an invalid row, what was read.
+    pub conv_type: Cow<'static, str>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// ZIM's return code of the last answer.
+    pub code: Option<i64>,
+    /// The HTTP status of the last answer.
+    pub http: Option<u16>,
+    /// ZIM's message, or what went wrong.
+    pub message: String,
+    /// ZIM's RequestId of the last answer; may be empty.
+    pub request_id: String,
+    /// Requests sent for the row.
+    pub attempts: u32,
+    /// How long the last attempt took from when its request was sent; if it never was, from its beginning.
+    pub latency: Option<Duration>,
+    /// When the row got its outcome.
+    pub finished_at: SystemTime,
+}
+
+/// What became of a row, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Cleared.
+    Ok,
+    /// Not reachable: no such conversation, or not among the user's newest 1000.
+    Outside,
+    /// Could not be cleared.
+    Failed,
+    /// Not sent, because it can't be: see the message.
+    Invalid,
+    /// Not sent, because an earlier row says the same (`--dedupe`).
+    Skipped,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 5] = [
+        Outcome::Ok,
+        Outcome::Outside,
+        Outcome::Failed,
+        Outcome::Invalid,
+        Outcome::Skipped,
+    ];
+
+    /// As the report writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Outside => "outside",
+            Outcome::Failed => "failed",
+            Outcome::Invalid => "invalid",
+            Outcome::Skipped => "skipped",
+        }
+    }
+
+    /// Reads what [`Outcome::as_str`] wrote.
+    ///
+    /// ```
+    /// use zim_batch::row::Outcome;
+    ///
+    /// assert_eq!(Outcome::parse("outside"), Some(Outcome::Outside));
+    /// assert_eq!(Outcome::parse("fine"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
