@@ -36,7 +36,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         plan: Plan::new(rows, "embedded rows".into(), Arc::new(Selection::default()))?,
         total: Some(3),
         limiter: Limiter::new(20.0),
-        services: vec![Client::new(app)?],
+        service: Client::new(app)?,
         report: Report::new(files, paths, Progress::new(Style::None, Terminal::new(), Some(3))),
         limits: Limits::default(),
         stop: StopHandle::new(),

@@ -5,6 +5,7 @@
 //! run's reason, and a later one can only make the stop stronger; but for a report that can't be written, which matters
 //! more than any other.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub enum StopReason {
     ReportFailed(String),
     /// The input could not be read to its end; why.
     InputFailed(String),
+    /// A part of this program failed; which, and how.
+    Bug(String),
 }
 
 impl StopReason {
@@ -79,6 +82,7 @@ impl StopReason {
             StopReason::MaxDuration(_) => 7,
             StopReason::ReportFailed(_) => 74,
             StopReason::InputFailed(_) => 4,
+            StopReason::Bug(_) => 1,
             StopReason::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
         }
     }
@@ -111,9 +115,19 @@ impl fmt::Display for StopReason {
             StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
             StopReason::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
             StopReason::Fatal { line, why } => write!(f, "row {line}: {why}"),
-            StopReason::ReportFailed(why) | StopReason::InputFailed(why) => f.write_str(why),
+            StopReason::ReportFailed(why) | StopReason::InputFailed(why) | StopReason::Bug(why) => f.write_str(why),
         }
     }
+}
+
+/// What is said of a part of the program that panicked.
+pub(crate) fn bug(part: &str, panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!(
+        "{part} failed, which is a bug of zim-batch, please report it: {}",
+        text.unwrap_or("it panicked")
+    )
 }
 
 /// Asks a run to stop, and tells its parts that it was asked. Clones share one state.
@@ -169,6 +183,16 @@ impl StopHandle {
         self.state.send_modify(|state| {
             state.reason = Some(StopReason::ReportFailed(why));
             state.at_once = true;
+        });
+    }
+
+    /// Finish what is in flight, because a part of the program has failed. Whatever the reason was, this is the one that
+    /// matters, unless the report can't be written.
+    pub(crate) fn bug(&self, part: &str, panic: &(dyn Any + Send)) {
+        self.state.send_modify(|state| {
+            if !matches!(state.reason, Some(StopReason::ReportFailed(_))) {
+                state.reason = Some(StopReason::Bug(bug(part, panic)));
+            }
         });
     }
 

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "paused/bugs.rs"]
+mod bugs;
 #[path = "paused/connecting.rs"]
 mod connecting;
 #[path = "paused/strict.rs"]
@@ -25,7 +27,7 @@ use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{Files, IfExists, Report};
 use zim_batch::row::Row;
-use zim_batch::rows::{Format, Plan, Selection, Source};
+use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
 use zim_batch::run::{Job, Limits, run};
 use zim_batch::stop::StopHandle;
 
@@ -266,24 +268,36 @@ async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service)
         writeln!(csv, "u{row},c{row},0").unwrap();
     }
     let source = Source::File(path("rows.csv"));
-    let files = Files::open(&path("out.csv"), &path("outside.csv"), IfExists::Refuse, false).unwrap();
+    let plan = Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap();
     let job = Job {
-        plan: Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap(),
-        total: Some(rows as u64),
-        limiter: Limiter::new(rate),
-        services: vec![service],
-        report: Report::new(
-            files,
-            (path("out.csv"), path("outside.csv")),
-            Progress::new(Style::None, Terminal::new(), None),
-        ),
         limits,
-        stop: StopHandle::new(),
-        turn: None,
-        started_at: Instant::now(),
+        ..job(
+            plan,
+            Some(rows as u64),
+            rate,
+            service,
+            &path("out.csv"),
+            &path("outside.csv"),
+        )
     };
     let summary = run(job).await.unwrap();
     (summary, outcomes(&path("out.csv")))
+}
+
+fn job<S>(plan: Plan, total: Option<u64>, rate: f64, service: S, report: &Path, outside: &Path) -> Job<S> {
+    let files = Files::open(report, outside, IfExists::Refuse, false).unwrap();
+    let paths = (report.to_owned(), outside.to_owned());
+    Job {
+        plan,
+        total,
+        limiter: Limiter::new(rate),
+        service,
+        report: Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None)),
+        limits: Limits::default(),
+        stop: StopHandle::new(),
+        turn: None,
+        started_at: Instant::now(),
+    }
 }
 
 /// The outcome of each line; fails if a line is there twice.
@@ -342,6 +356,29 @@ fn retries_pay_like_everyone_else_and_every_row_ends_once() {
             .filter(|line| seen.insert(*line))
             .collect();
         assert!(firsts.is_sorted());
+    });
+}
+
+#[test]
+fn rows_that_wait_for_a_retry_keep_no_new_ones_waiting() {
+    in_paused_time(async {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let service = Scripted {
+            answer: |row: &Row, nth| {
+                let is_failure = mixed(row, nth) % 10 < 3;
+                (Duration::from_millis(5), code(if is_failure { 660_000_001 } else { 0 }))
+            },
+            sent: Arc::clone(&sent),
+        };
+        let (summary, _) = run_with(10_000, 2000.0, Limits::default(), service).await;
+        assert_eq!(summary.rows, summary.ok + summary.failed);
+        let mut firsts: HashMap<u64, Instant> = HashMap::new();
+        for (line, at) in sent.lock().unwrap().iter() {
+            firsts.entry(*line).or_insert(*at);
+        }
+        let time = *firsts.values().max().unwrap() - *firsts.values().min().unwrap();
+        let rate = 10_000.0 / time.as_secs_f64();
+        assert!(rate > 1000.0, "{rate} new rows per second");
     });
 }
 

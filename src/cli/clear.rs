@@ -70,7 +70,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     // A simulated server's end of each connection is open here too.
     let files_each = if args.app.simulate { 2 } else { 1 };
     let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)? as usize;
-    let services = clients(&app, args.pace.rate, max_in_flight).map_err(|error| match (&args.app.ca_cert, error) {
+    let client = Client::new(app.clone()).map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
@@ -161,7 +161,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         plan,
         total,
         limiter: Limiter::new(args.pace.rate),
-        services,
+        service: client,
         report: Report::new(files, (output.report.clone(), output.outside.clone()), progress)
             .ignore_invalid(args.rows.ignore_invalid)
             .metrics(metrics),
@@ -301,13 +301,6 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
         .chain(read)
         .chain(others)
         .any(|path| settings::same_file(path, file))
-}
-
-/// A client for each lane of the run.
-fn clients(app: &App, rate: f64, max_in_flight: usize) -> Result<Vec<Client>, BuildError> {
-    (0..zim_batch::run::lanes(rate, max_in_flight))
-        .map(|_| Client::new(app.clone()))
-        .collect()
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.

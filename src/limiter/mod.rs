@@ -1,31 +1,42 @@
-//! Stage 2, when a request may start: evenly paced, slowed when the server says so, held while there is no service.
+//! Stage 2, when a request may start: evenly spaced, never more than the cap in any second, slower when the server says so.
 //!
 //! A request starts when it is handed to an open connection, and opening one takes anything from a millisecond to many
 //! seconds. So there are two gates:
 //!
-//! - [`Limiter::acquire`] gives the permit to try: first come, first served, evenly, and only as fast as requests start. Who
-//!   has it may open a connection.
+//! - [`Limiter::acquire`] gives the permit to try: first come, first served, evenly, and only as fast as requests start.
+//!   Whoever has it may open a connection.
 //! - [`Permit::start`] is passed with the connection open. Whatever connecting took, and however many connections were
 //!   ready at once, requests start evenly and never more than the cap in any second.
 //!
-//! A retry passes both like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly and at
-//! once.
+//! Three parts bound a start: the [spacing](spacing), the [window](crate::window) of the last starts, and the
+//! [adaptive rate](adaptive_rate), which stretches both when the server refuses requests: when it drops by 2 %, the very
+//! next start waits for the 20 ms that the last second was too short.
+//!
+//! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly
+//! and at once.
 
-mod pace;
+mod adaptive_rate;
+mod spacing;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use pace::{Even, Pace};
+use crate::window::Window;
+use adaptive_rate::AdaptiveRate;
+use spacing::Spacing;
 
-/// The pause before the first probe while the run is on hold; each further one doubles it.
-const INITIAL_PROBE_PAUSE: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// The longest pause between two probes.
-const MAX_PROBE_PAUSE: Duration = Duration::from_secs(30);
+/// No more than the cap starts in a second and this: on the way to the server two requests may come closer together than
+/// they left.
+const MARGIN: Duration = Duration::from_millis(4);
+
+/// A longer wait is looked at again after this: the rate may have risen.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// A permit is given at most this long before the next start: so a connection that is open waits for no longer.
 const MAX_AHEAD: Duration = Duration::from_secs(1);
@@ -33,6 +44,9 @@ const MAX_AHEAD: Duration = Duration::from_secs(1);
 /// As many as start in this time may wait with a connection open before no more permits are given: connections that take
 /// differently long to open would cost some of the rate otherwise.
 const MAX_WAITING: Duration = Duration::from_millis(300);
+
+/// So many starts are kept, if the cap is as high, however long ago they were.
+const MAX_KEPT: usize = 1000;
 
 /// Lets requests start. Clones share one state.
 ///
@@ -42,16 +56,24 @@ const MAX_WAITING: Duration = Duration::from_millis(300);
 /// use zim_batch::limiter::Limiter;
 ///
 /// let limiter = Limiter::new(20.0);
-/// let begun = tokio::time::Instant::now();
+/// let started_at = tokio::time::Instant::now();
 /// for _ in 0..21 {
 ///     limiter.ready().await;
 /// }
-/// assert!(begun.elapsed() > std::time::Duration::from_secs(1));
+/// assert!(started_at.elapsed() > std::time::Duration::from_secs(1));
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct Limiter {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter")
+            .field("cap", &self.cap())
+            .finish_non_exhaustive()
+    }
 }
 
 struct Shared {
@@ -60,85 +82,55 @@ struct Shared {
     /// Who waits to start, likewise.
     starting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    /// Wakes those who wait when what they wait for has changed.
-    changed: Notify,
+    /// Wakes whoever waits for a permit because too many wait to start.
+    has_started: Notify,
 }
 
 struct State {
-    pace: Pace,
+    /// Starts per second, at most.
+    rate: f64,
+    spacing: Spacing,
+    /// The last starts.
+    starts: Window,
+    adaptive: AdaptiveRate,
     /// Spaces permits as starts are spaced: connections are not opened faster than requests may start.
-    permits: Even,
+    permits: Spacing,
     /// How many wait to start.
     waiting: usize,
     /// No start before this: the server's `Retry-After`.
     not_before: Option<Instant>,
-    hold: Option<Hold>,
-    /// Probes so far, to tell them apart.
-    probes: u64,
-}
-
-struct Hold {
-    next_probe: Instant,
-    pause: Duration,
-    /// This probe is under way; nothing else starts until it is answered.
-    probing: Option<u64>,
 }
 
 /// What somebody who can't go on yet waits for.
 enum Wait {
     Until(Instant),
-    /// Until something changes.
-    Change,
+    /// Until one that waits to start has started.
+    Start,
 }
 
 /// The right to try one request: to open a connection if there is none, and to [start](Permit::start).
 #[must_use]
+#[derive(Debug)]
 pub struct Permit {
     limiter: Limiter,
-    probe: Option<u64>,
 }
 
 impl Permit {
-    /// Whether the run is on hold and this request is to find out if the service is back: nothing else starts before the
-    /// limiter is told, by [`Limiter::accepted`], [`Limiter::limited`] or [`Limiter::probe_failed`], or this is dropped.
-    pub fn is_probe(&self) -> bool {
-        self.probe.is_some()
-    }
-
-    /// Waits until a request may be handed to its connection, which is to be open, and says since when it may. That has to be
-    /// done at once; it counts as a start from then on. May be called again if the connection turns out to be closed.
+    /// Waits until a request may be handed to its connection, which has to be open, and returns since when it may. That has
+    /// to be done at once; it counts as a start from then on. May be called again if the connection turns out to be closed.
     ///
-    /// Dropping the future gives the place in the queue up and uses nothing.
+    /// Dropping the future gives up the place in the queue and uses nothing.
     pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
         let _waiting = Waiting::new(shared);
-        // A probe does not queue: those before it wait for what only the probe can bring about.
-        let _next = match self.is_probe() {
-            true => None,
-            false => Some(shared.starting.lock().await),
-        };
-        shared.wait_until(|state, now| state.try_start(self.probe, now)).await
+        let _next = shared.starting.lock().await;
+        shared.wait_until(State::try_start).await
     }
 
-    /// Says when a request was really handed to its connection, which was let through at `granted`: a process that was not
-    /// given the processor at once is late, and its next requests must not be the closer for it.
+    /// Records when a request was really handed to its connection, which was let through at `granted`: a process that was
+    /// not given the processor at once is late, and its next requests must not be the closer for it.
     pub fn started(&self, granted: Instant, at: Instant) {
-        self.limiter.shared.state().pace.correct(granted, at);
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(hold) = &mut self.limiter.shared.state().hold
-            && self.probe.is_some()
-            && hold.probing == self.probe
-        {
-            // It was never answered.
-            hold.probing = None;
-        } else {
-            return;
-        }
-        self.limiter.shared.changed.notify_waiters();
+        self.limiter.state().starts.move_to(granted, at);
     }
 }
 
@@ -156,10 +148,10 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting -= 1;
-        let is_free = state.waiting <= state.waiting_max();
+        let has_room = state.waiting == state.max_waiting();
         drop(state);
-        if is_free {
-            self.0.changed.notify_waiters();
+        if has_room {
+            self.0.has_started.notify_waiters();
         }
     }
 }
@@ -172,18 +164,14 @@ impl Shared {
     }
 
     /// Waits until `attempt` succeeds.
-    async fn wait_until<T>(&self, mut attempt: impl FnMut(&mut State, Instant) -> Result<T, Wait>) -> T {
+    async fn wait_until<T>(&self, attempt: impl Fn(&mut State, Instant) -> Result<T, Wait>) -> T {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            let waited_for = attempt(&mut self.state(), Instant::now());
-            match waited_for {
+            let has_started = self.has_started.notified();
+            let attempted = attempt(&mut self.state(), Instant::now());
+            match attempted {
                 Ok(granted) => return granted,
-                Err(Wait::Until(until)) => tokio::select! {
-                    () = sleep_until(until) => {}
-                    () = changed => {}
-                },
-                Err(Wait::Change) => changed.await,
+                Err(Wait::Until(until)) => sleep_until(until).await,
+                Err(Wait::Start) => has_started.await,
             }
         }
     }
@@ -201,31 +189,32 @@ impl Limiter {
             "a rate is a positive number, not {rate}"
         );
         let now = Instant::now();
+        let state = State {
+            rate,
+            spacing: Spacing::new(rate, now),
+            starts: Window::keeping(cap(rate).min(MAX_KEPT), SECOND + MARGIN),
+            adaptive: AdaptiveRate::new(rate, now),
+            permits: Spacing::new(rate, now),
+            waiting: 0,
+            not_before: None,
+        };
         Limiter {
             shared: Arc::new(Shared {
                 acquiring: tokio::sync::Mutex::new(()),
                 starting: tokio::sync::Mutex::new(()),
-                state: Mutex::new(State {
-                    pace: Pace::new(rate, now),
-                    permits: Even::new(rate, now),
-                    waiting: 0,
-                    not_before: None,
-                    hold: None,
-                    probes: 0,
-                }),
-                changed: Notify::new(),
+                state: Mutex::new(state),
+                has_started: Notify::new(),
             }),
         }
     }
 
     /// Waits for the permit to try a request.
     ///
-    /// Dropping the future gives the place in the queue up and uses nothing.
+    /// Dropping the future gives up the place in the queue and uses nothing.
     pub async fn acquire(&self) -> Permit {
         let _next = self.shared.acquiring.lock().await;
-        let probe = self.shared.wait_until(State::try_acquire).await;
-        let limiter = self.clone();
-        Permit { limiter, probe }
+        self.shared.wait_until(State::try_acquire).await;
+        Permit { limiter: self.clone() }
     }
 
     /// Waits until a request may start that needs no connection, or has an open one: [`Limiter::acquire`] and
@@ -236,111 +225,65 @@ impl Limiter {
         permit
     }
 
-    /// The last starts, oldest first, as many as may share a second; none if the cap is so high (above 1000 a second)
-    /// that a few requests more or less don't matter.
-    pub fn recent_starts(&self) -> Vec<Instant> {
-        self.state().pace.recent()
+    /// The server took a request.
+    pub fn accepted(&self) {
+        self.state().adaptive.accepted(Instant::now());
     }
 
-    /// Counts starts of an earlier run with the same quota: they fill the second too.
-    pub fn record_external(&self, starts: &[Instant]) {
-        let mut state = self.state();
-        starts.iter().for_each(|start| state.pace.record_external(*start));
-    }
-
-    /// The server took a request: not too many, and the service is there. `true` if the run was on hold.
-    pub fn accepted(&self) -> bool {
-        let mut state = self.state();
-        state.pace.accepted(Instant::now());
-        let ended = state.hold.take().is_some();
-        drop(state);
-        if ended {
-            self.shared.changed.notify_waiters();
-        }
-        ended
-    }
-
-    /// The server refused a request, which had started at `started`, because there were too many: the whole run slows
-    /// down, and nothing starts before `retry_after` has passed. When that shows that somebody else uses the quota too,
-    /// the log says so, once until the run has been back at the cap for a while.
-    ///
-    /// The service is there, though: `true` if the run was on hold.
-    pub fn limited(&self, started: Instant, retry_after: Option<Duration>) -> bool {
+    /// The server refused a request, which had started at `started_at`, because there were too many: the whole run slows
+    /// down, and nothing starts before `retry_after` has passed. When that shows that others use the quota too, it is
+    /// logged, once until the run has been back at the cap for a while.
+    pub fn limited(&self, started_at: Instant, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
-        let is_crowded_now = state.pace.limited(started, now);
+        let has_contention_now = state.adaptive.limited(started_at, now);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
-        let cap = state.pace.cap();
-        let ended = state.hold.take().is_some();
         drop(state);
-        self.shared.changed.notify_waiters();
-        if is_crowded_now {
+        if has_contention_now {
             tracing::warn!(
-                "rate limited, although at most {cap} requests start in any second: other traffic of this app may share \
+                "rate limited, although at most {} requests start in any second: other traffic of this app may share \
                  the quota, the quota may be smaller, or requests may have arrived closer together than they left; \
-                 slowing down and probing for more"
+                 slowing down and probing for more",
+                self.cap()
             );
         }
-        ended
     }
 
-    /// Puts the run on hold: from now on single probes, at growing intervals, the first not before `retry_after`. No
-    /// effect while it is on hold already; `true` if it was not.
-    pub fn hold(&self, retry_after: Option<Duration>) -> bool {
-        let mut state = self.state();
-        let begins = state.hold.is_none();
-        if begins {
-            state.hold = Some(Hold {
-                next_probe: Instant::now() + INITIAL_PROBE_PAUSE.max(retry_after.unwrap_or_default()),
-                pause: INITIAL_PROBE_PAUSE,
-                probing: None,
-            });
-        }
-        drop(state);
-        self.shared.changed.notify_waiters();
-        begins
-    }
-
-    /// If this was the probe, it found no service: the next one waits twice as long, and at least as long as the server
-    /// asked for.
-    pub fn probe_failed(&self, permit: &Permit, retry_after: Option<Duration>) {
-        if let Some(hold) = &mut self.state().hold
-            && permit.is_probe()
-            && hold.probing == permit.probe
-        {
-            hold.pause = (hold.pause * 2).min(MAX_PROBE_PAUSE);
-            hold.next_probe = Instant::now() + hold.pause.max(retry_after.unwrap_or_default());
-            hold.probing = None;
-        }
-        self.shared.changed.notify_waiters();
-    }
-
-    /// Nothing starts before `until`. No hold: when the time is over, all goes on as before.
+    /// Nothing starts before `until`.
     pub fn pause_until(&self, until: Instant) {
         let mut state = self.state();
         state.not_before = state.not_before.max(Some(until));
     }
 
-    /// Whether the run is on hold.
-    pub fn is_held(&self) -> bool {
-        self.state().hold.is_some()
+    /// Until when nothing starts, if the server has asked for that.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.state().not_before
     }
 
-    /// When the service is tried again, if the run is on hold and not trying just now.
-    pub fn next_probe(&self) -> Option<Instant> {
-        let state = self.state();
-        let hold = state.hold.as_ref().filter(|hold| hold.probing.is_none())?;
-        state.not_before.max(Some(hold.next_probe))
+    /// The last starts, oldest first, as many as may share a second; none if the cap is so high (above 1000 per second)
+    /// that a few requests more or less don't matter.
+    pub fn recent_starts(&self) -> Vec<Instant> {
+        match self.cap() {
+            cap @ ..=MAX_KEPT => self.state().starts.latest(cap).collect(),
+            _ => Vec::new(),
+        }
     }
 
-    /// The rate that is aimed at now, in requests a second; below the cap after `limited` answers.
+    /// Counts starts of another run with the same quota: they fill the second too.
+    pub fn record_external(&self, starts: &[Instant]) {
+        let mut state = self.state();
+        starts.iter().for_each(|start| state.starts.insert(*start));
+    }
+
+    /// The rate aimed at now, in requests per second; below the cap after `limited` answers.
     pub fn rate(&self) -> f64 {
-        self.state().pace.rate(Instant::now())
+        let state = self.state();
+        state.rate * state.adaptive.share(Instant::now())
     }
 
     /// The most requests that start within any one second.
     pub fn cap(&self) -> usize {
-        self.state().pace.cap()
+        self.state().cap()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -348,47 +291,102 @@ impl Limiter {
     }
 }
 
+fn cap(rate: f64) -> usize {
+    rate.ceil() as usize
+}
+
 impl State {
-    fn waiting_max(&self) -> usize {
-        (self.pace.cap() as f64 * MAX_WAITING.as_secs_f64()) as usize
+    fn cap(&self) -> usize {
+        cap(self.rate)
     }
 
-    /// A permit, with the number of the probe if it is one; or what to wait for.
-    fn try_acquire(&mut self, now: Instant) -> Result<Option<u64>, Wait> {
-        let hold_until = match &self.hold {
-            Some(hold) if hold.probing.is_some() => return Err(Wait::Change),
-            Some(hold) => Some(hold.next_probe),
+    fn max_waiting(&self) -> usize {
+        (self.cap() as f64 * MAX_WAITING.as_secs_f64()) as usize
+    }
+
+    /// Takes a permit now, or returns what to wait for.
+    fn try_acquire(&mut self, now: Instant) -> Result<(), Wait> {
+        if self.waiting > self.max_waiting() {
             // Those who wait with a connection open go first.
-            None if self.waiting > self.waiting_max() => return Err(Wait::Change),
-            None => None,
-        };
-        // Looked at again soon if it is far away: the pace may have quickened.
-        let ahead = self.pace.next_start(now).checked_sub(MAX_AHEAD);
-        let ahead = ahead.map(|at| at.min(now + MAX_AHEAD));
-        let until = self.not_before.max(hold_until).max(ahead);
-        if let Some(until) = until.filter(|until| *until > now) {
-            return Err(Wait::Until(until));
+            return Err(Wait::Start);
         }
-        self.permits.check(now).map_err(Wait::Until)?;
-        let Some(hold) = &mut self.hold else {
-            return Ok(None);
-        };
-        self.probes += 1;
-        hold.probing = Some(self.probes);
-        Ok(hold.probing)
+        let ahead = self.next_start(now).checked_sub(MAX_AHEAD);
+        let ahead = ahead.map(|at| at.min(now + MAX_WAIT));
+        self.wait_for(self.not_before.max(ahead), now)?;
+        self.permits.try_start(now).map_err(Wait::Until)
     }
 
-    /// A start, now, or what to wait for. While the run is on hold only the probe starts.
-    fn try_start(&mut self, probe: Option<u64>, now: Instant) -> Result<Instant, Wait> {
-        if let Some(hold) = &self.hold
-            && (probe.is_none() || hold.probing != probe)
-        {
-            return Err(Wait::Change);
-        }
-        if let Some(until) = self.not_before.filter(|until| *until > now) {
-            return Err(Wait::Until(until));
-        }
-        self.pace.try_start(now).map_err(Wait::Until)?;
+    /// Takes a start now, or returns what to wait for.
+    fn try_start(&mut self, now: Instant) -> Result<Instant, Wait> {
+        self.wait_for(self.not_before, now)?;
+        let share = self.adaptive.share(now);
+        let soon = now + MAX_WAIT;
+        let free = self.starts.newest(self.cap());
+        let free = free.map(|first| first + (SECOND + MARGIN).div_f64(share));
+        self.wait_for(free.map(|free| free.min(soon)), now)?;
+        let spaced = self.spacing.try_start(now);
+        spaced.map_err(|free| Wait::Until(free.min(soon)))?;
+        self.starts.insert(now);
+        self.spacing.set_rate(self.rate * share, now);
         Ok(now)
+    }
+
+    fn wait_for(&self, until: Option<Instant>, now: Instant) -> Result<(), Wait> {
+        match until.filter(|until| *until > now) {
+            Some(until) => Err(Wait::Until(until)),
+            None => Ok(()),
+        }
+    }
+
+    /// About when the next request may start, at the rate as it is now.
+    fn next_start(&self, now: Instant) -> Instant {
+        let share = self.adaptive.share(now);
+        let spaced = self.starts.newest(1);
+        let spaced = spaced.map(|last| last + SECOND.div_f64(self.rate * share));
+        let windowed = self.starts.newest(self.cap());
+        let windowed = windowed.map(|first| first + SECOND.div_f64(share));
+        spaced.max(windowed).unwrap_or(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(rate: f64, starts: &[Instant]) -> Limiter {
+        let limiter = Limiter::new(rate);
+        limiter.record_external(starts);
+        limiter
+    }
+
+    fn waits_until(limiter: &Limiter, now: Instant) -> Option<Instant> {
+        match limiter.state().try_start(now) {
+            Err(Wait::Until(until)) => Some(until),
+            _ => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_the_cap_take_a_second_and_longer_at_a_lower_rate() {
+        let zero = Instant::now();
+        let limiter = limiter(2.0, &[zero + SECOND / 2, zero]);
+        assert_eq!(waits_until(&limiter, zero + SECOND), Some(zero + SECOND + MARGIN));
+        limiter.limited(zero, None);
+        let share = limiter.rate() / 2.0;
+        assert!(share < 1.0);
+        let stretched = (SECOND + MARGIN).div_f64(share);
+        assert_eq!(waits_until(&limiter, zero + SECOND), Some(zero + stretched));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_was_made_late_keeps_the_one_a_second_later_waiting() {
+        let zero = Instant::now();
+        let limiter = Limiter::new(1.0);
+        let permit = limiter.ready().await;
+        permit.started(zero, zero + SECOND / 2);
+        assert_eq!(
+            waits_until(&limiter, zero + SECOND + MARGIN),
+            Some(zero + SECOND + MARGIN + SECOND / 2)
+        );
     }
 }

@@ -121,7 +121,7 @@ impl Stats {
             Event::Sent { at, is_retry } => {
                 self.requests += 1;
                 self.retries += u64::from(*is_retry);
-                self.starts.push(*at);
+                self.starts.insert(*at);
                 let (first, last) = self.span.unwrap_or((*at, *at));
                 self.span = Some((first.min(*at), last.max(*at)));
             }

@@ -1,52 +1,62 @@
-//! Joins the four stages: rows → limiter → client → report. The only place with tasks and channels, but for
-//! the client's connections.
+//! Joins the four stages: rows → limiter → client → report.
 //!
-//! A thread reads rows ahead, and workers take them from a queue, in file order: the one whose turn it is waits for a
-//! free place, then at the limiter's gate, sends at once, and stays with its row until the row has an outcome; between
-//! attempts it sleeps outside the gate, then waits at it like everyone else. Everything that happens becomes an event,
-//! and one loop takes the events and writes the report. When the last worker has ended the channel closes, and with it
-//! the run.
+//! ```text
+//! reader thread ──rows──► dispatch: waits for an in-flight permit, then at the gate ──► one task per row
+//!                                                                     attempt → verdict → retry state │
+//!                                                                                                     ▼ events
+//!                         the loop: owns report, policies and the quota's turn ◄──────────────────────┘
+//! ```
 //!
-//! Workers and loop are a *lane*, which is one thread. One is enough for tens of thousands of requests a second; where
-//! more may start than a thread can send, there are several, each with connections of its own. They share the
-//! rows, the limiter and the report.
+//! The loop is the only owner of what is written: tasks only send it what happened. A row that got its outcome keeps its
+//! in-flight permit until its record is written, so at most [`Limits::max_in_flight`] rows are answered and not recorded,
+//! whenever the process ends. Rows that wait for a retry hold no such permit, and have a bound of their own. A task or
+//! thread that panics stops the run, which says so and stays resumable.
+//!
+//! | a row's way | file |
+//! |---|---|
+//! | from the reading thread to the gate | `dispatch.rs` |
+//! | attempt by attempt to its outcome | `row_task.rs` |
+//! | whether it is the row or the service | `breaker.rs` |
+//! | another attempt, or the end | `retry.rs` |
+//! | to the report | `recorder.rs` |
+//! | whether the run goes on | `policy.rs` |
 
-mod attempts;
-mod books;
-mod health;
-mod lane;
+mod breaker;
+mod dispatch;
 mod policy;
-mod queue;
-mod tries;
+mod recorder;
+mod retry;
+mod row_task;
 
-use std::num::NonZeroUsize;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client::Service;
 use crate::error::Error;
 use crate::event::Event;
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, Permit};
 use crate::quota::Turn;
 use crate::report::Report;
 use crate::report::summary::Summary;
+use crate::row::Row;
 use crate::rows::Plan;
-use crate::stop::StopHandle;
-use books::{Books, Disk};
-use health::Health;
-use policy::Policy;
-use queue::Reader;
+use crate::stop::{self, StopHandle};
+use breaker::{Admission, CircuitBreaker};
+use dispatch::Reader;
+use recorder::Recorder;
 
-/// A lane can send somewhat fewer requests a second than this, so that lanes never wait at the gate for each other.
-const LANE_RATE: f64 = 100_000.0;
+/// Rows that may wait for a retry, besides those in flight.
+const MAX_WAITING: usize = 4096;
 
-/// Rows that may be under way, be it in flight or waiting for a retry, even if fewer requests may be open.
-const MIN_UNDER_WAY: usize = 64;
+/// Messages that are recorded with one `write`.
+const MESSAGES_AT_ONCE: usize = 256;
 
-/// How often the progress is shown and the clock is looked at.
+/// How often the progress is shown and the clock is checked.
 const TICK: Duration = Duration::from_millis(125);
 
 /// The bounds of a run.
@@ -54,7 +64,7 @@ const TICK: Duration = Duration::from_millis(125);
 pub struct Limits {
     /// Requests open at once, at least 1.
     pub max_in_flight: usize,
-    /// Tries for each row, at least 1; `limited` answers and probes don't count.
+    /// Attempts for each row, at least 1; `limited` answers and probes don't count.
     pub max_attempts: u32,
     /// Stop when the service has been unreachable this long.
     pub give_up_after: Duration,
@@ -83,10 +93,10 @@ pub struct Job<S> {
     pub plan: Plan,
     /// How many rows there are, if that is known.
     pub total: Option<u64>,
-    /// When a request may leave.
+    /// When a request may start.
     pub limiter: Limiter,
-    /// What sends it: one for each lane, mostly one. See [`lanes`].
-    pub services: Vec<S>,
+    /// What sends it.
+    pub service: S,
     /// Where results go.
     pub report: Report,
     /// The run's bounds.
@@ -99,111 +109,175 @@ pub struct Job<S> {
     pub started_at: Instant,
 }
 
-/// How many lanes are worth having: one, but at rates that a thread can't reach; then one for each processor.
-///
-/// ```
-/// use zim_batch::run::lanes;
-///
-/// assert_eq!(lanes(20.0, 64), 1);
-/// assert_eq!(lanes(1_000_000.0, 1), 1);
-/// ```
-pub fn lanes(rate: f64, max_in_flight: usize) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let most = processors.min(max_in_flight).max(1);
-    ((rate / LANE_RATE) as usize).clamp(1, most)
-}
-
-/// What the lanes of a run share.
-struct Shared {
+/// What the tasks of a run share.
+struct Shared<S> {
+    service: S,
     limiter: Limiter,
+    breaker: Arc<CircuitBreaker>,
     limits: Limits,
     stop: StopHandle,
-    reader: Reader,
-    /// Held by a row whose answer most likely every row would get: no new rows until it is clear.
-    suspicion: tokio::sync::Mutex<()>,
-    health: Mutex<Health>,
-    books: Mutex<Books>,
+    /// Requests that may be open.
+    in_flight: Arc<Semaphore>,
+    /// Rows that may be under way: in flight, or waiting for a retry.
+    rows: Arc<Semaphore>,
+    /// Bounded by the in-flight permits, which are free again only when a row's record is written, and by what is read
+    /// ahead.
+    messages: UnboundedSender<Message>,
 }
 
-impl Shared {
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().expect("nothing panics while it holds the health")
-    }
-
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().expect("nothing panics while it holds the books")
-    }
+/// What the tasks tell the loop.
+enum Message {
+    /// A row may try its first request.
+    Begin(Row, RowPermit, Entry),
+    /// Something happened; the permit is free when it is recorded.
+    Event(
+        Event,
+        #[expect(dead_code, reason = "it is held, and dropped")] Option<InFlightPermit>,
+    ),
 }
 
-/// Runs the job to its end, or to the stop that comes first; the summary says which. An `Err` means that it could not
-/// even begin.
-///
-/// # Panics
-/// If there is no service.
-pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
-    let Job {
-        plan,
-        total,
-        limiter,
-        services,
-        report,
-        limits,
-        stop,
-        turn,
-        started_at,
-    } = job;
-    let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
-    let policy = Policy::new(limits.clone(), started_at);
-    let mut books = Books::open(report, policy, turn, &limiter);
-    if total.is_some() {
-        // All of them have been found in the input, however early this run stops.
-        books.note(&Event::AlreadyDone(plan.rows_done()), &stop);
-    }
-    let shared = Arc::new(Shared {
-        limiter,
-        limits,
-        stop,
-        reader: Reader::start(plan, total.is_none()).map_err(no_thread)?,
-        suspicion: tokio::sync::Mutex::new(()),
-        health: Mutex::default(),
-        books: Mutex::new(books),
-    });
-    let mut lanes = lane::split(services, &shared).into_iter();
-    let here = lanes.next().expect("a run has a service");
-    let elsewhere = lanes.map(lane::on_a_thread).collect::<Result<Vec<_>, _>>();
-    // Those that have begun must not go on alone.
-    let elsewhere = elsewhere.map_err(no_thread).inspect_err(|error| {
-        shared.stop.report_failed(error.to_string());
-    })?;
-    let mut work = pin!(async {
-        here.run().await;
-        for lane in elsewhere {
-            // An error is a lane that ended by a panic; what it had not done has no record.
-            let _ = lane.await;
+impl Message {
+    fn event(&self) -> Option<&Event> {
+        match self {
+            Message::Event(event, _) => Some(event),
+            Message::Begin(..) => None,
         }
-    });
+    }
+}
 
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut disk = Disk::new(started_at);
-    loop {
-        tokio::select! {
-            () = &mut work => break,
-            _ = tick.tick() => {
-                let health = shared.health().clone();
-                shared.books().tick(&health, &shared);
-                disk.tick(&shared).await;
+/// A row was taken, and has no outcome.
+const NOT_RUN: Event = Event::NotRun { was_retrying: false };
+
+/// One of the requests that may be open.
+type InFlightPermit = OwnedSemaphorePermit;
+
+/// One of the rows that may be under way.
+type RowPermit = OwnedSemaphorePermit;
+
+/// The right to try one request.
+struct Pass {
+    admission: Admission,
+    permit: Permit,
+}
+
+/// The right to try one request, with the place that it occupies.
+struct Entry {
+    in_flight: InFlightPermit,
+    pass: Pass,
+}
+
+impl<S> Shared<S> {
+    async fn in_flight(&self) -> InFlightPermit {
+        permit_of(&self.in_flight).await
+    }
+
+    /// Waits at the gate: until the breaker is closed and the limiter lets another request try.
+    async fn pass(&self) -> Pass {
+        loop {
+            let admission = self.breaker.admit().await;
+            let permit = self.limiter.acquire().await;
+            if admission.holds() {
+                return Pass { admission, permit };
             }
         }
     }
-    let (report, turn) = shared.books().close();
-    let summary = report.finish(total, shared.limiter.cap(), started_at.elapsed(), &shared.stop);
-    if let Some(turn) = turn {
+
+    /// Waits until a request may be tried.
+    async fn enter(&self) -> Entry {
+        let in_flight = self.in_flight().await;
+        let pass = self.pass().await;
+        Entry { in_flight, pass }
+    }
+
+    fn send(&self, message: Message) {
+        // The loop receives until all tasks have ended.
+        let _ = self.messages.send(message);
+    }
+
+    fn tell(&self, event: Event) {
+        self.send(Message::Event(event, None));
+    }
+}
+
+async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let permit = Arc::clone(semaphore).acquire_owned().await;
+    permit.expect("nobody closes the semaphore")
+}
+
+/// Runs the job to its end, or to the stop that comes first; the summary says which.
+///
+/// # Errors
+/// If the run could not begin, or a bug of this library's ended it without a summary; what was recorded until then stays.
+pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
+    // In a task of its own: then what it owns can't take the caller down by a panic, and messages wake it cheaply.
+    let mut job_task = JoinSet::new();
+    job_task.spawn(run_here(job));
+    match job_task.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(panic)) => Err(Error::Unexpected(stop::bug(
+            "the part that records results",
+            &*panic.into_panic(),
+        ))),
+        None => unreachable!("it was just spawned"),
+    }
+}
+
+async fn run_here<S: Service>(job: Job<S>) -> Result<Summary, Error> {
+    let rows_done = job.plan.rows_done();
+    let reader = Reader::start(Box::new(job.plan), job.total.is_none())
+        .map_err(|error| Error::Unexpected(format!("a thread could not be started: {error}")))?;
+    let (messages, mut received) = mpsc::unbounded_channel();
+    let run = Arc::new(Shared {
+        service: job.service,
+        limiter: job.limiter,
+        breaker: Arc::default(),
+        in_flight: Arc::new(Semaphore::new(job.limits.max_in_flight)),
+        rows: Arc::new(Semaphore::new(job.limits.max_in_flight + MAX_WAITING)),
+        limits: job.limits,
+        stop: job.stop,
+        messages,
+    });
+    let mut recorder = Recorder::new(job.report, job.turn, job.started_at, &run);
+    if job.total.is_some() {
+        // All of them have been found in the input, however early this run stops.
+        run.tell(Event::AlreadyDone(rows_done));
+    }
+    work(reader, &mut received, &mut recorder, &run).await;
+    Ok(recorder.finish(job.total, &run).await)
+}
+
+/// The loop: begins rows, records what happens, and looks after time and tasks, until there is nothing left to do.
+async fn work<S: Service>(
+    reader: Reader,
+    received: &mut UnboundedReceiver<Message>,
+    recorder: &mut Recorder,
+    run: &Arc<Shared<S>>,
+) {
+    let mut tasks = JoinSet::new();
+    let dispatcher = tasks.spawn(dispatch::dispatch(reader, Arc::clone(run))).id();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Vec::with_capacity(MESSAGES_AT_ONCE);
+    while !tasks.is_empty() || !received.is_empty() {
         tokio::select! {
             biased;
-            () = shared.stop.asked_at_once() => {}
-            () = turn.end(&shared.limiter) => {}
+            _ = tick.tick() => recorder.tick(run).await,
+            _ = received.recv_many(&mut batch, MESSAGES_AT_ONCE) => {
+                recorder.record(&batch, run);
+                for message in batch.drain(..) {
+                    if let Message::Begin(row, place, entry) = message {
+                        tasks.spawn(row_task::run(row, place, entry, Arc::clone(run)));
+                    }
+                }
+            }
+            Some(ended) = tasks.join_next() => {
+                if let Err(panic) = ended {
+                    if panic.id() != dispatcher {
+                        run.tell(NOT_RUN);
+                    }
+                    run.stop.bug("a task of the run", &*panic.into_panic());
+                }
+            }
         }
     }
-    Ok(summary)
 }

@@ -3,7 +3,6 @@
 use tokio::time::Instant;
 
 use super::Limits;
-use super::attempts::clock_says;
 use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
 use crate::row::{Outcome, Record};
@@ -110,7 +109,7 @@ impl Policy {
     }
 
     /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was.
-    pub fn check_time(&self, failing: Option<(Duration, &Verdict)>, stop: &StopHandle) {
+    pub fn check_time(&self, failing: Option<(Duration, Verdict)>, stop: &StopHandle) {
         if let Some(limit) = self.limits.max_duration
             && self.started_at.elapsed() >= limit
         {
@@ -126,4 +125,11 @@ impl Policy {
             });
         }
     }
+}
+
+/// How far this machine's clock is off.
+pub(super) fn clock_says(seconds_ahead: i64) -> String {
+    let amount = humantime::format_duration(Duration::from_secs(seconds_ahead.unsigned_abs()));
+    let way = if seconds_ahead < 0 { "behind" } else { "ahead of" };
+    format!("this machine's clock is {amount} {way} the server's")
 }

@@ -113,33 +113,3 @@ fn while_the_server_asks_to_wait_no_connection_is_opened_in_vain() {
         next.start().await;
     });
 }
-
-#[test]
-fn a_probe_starts_though_others_wait_with_their_connections_open() {
-    in_paused_time(async {
-        let limiter = Limiter::new(20.0);
-        let before = limiter.acquire().await;
-        limiter.hold(None);
-        let mut waiting = std::pin::pin!(before.start());
-        assert!(tokio::time::timeout(SECOND / 2, &mut waiting).await.is_err());
-        let probe = limiter.acquire().await;
-        assert!(probe.is_probe());
-        probe.start().await;
-        assert!(
-            tokio::time::timeout(SECOND, &mut waiting).await.is_err(),
-            "only the probe"
-        );
-        limiter.accepted();
-        waiting.await;
-    });
-}
-
-#[test]
-fn a_probe_that_is_given_up_makes_room_for_the_next() {
-    in_paused_time(async {
-        let limiter = Limiter::new(20.0);
-        limiter.hold(None);
-        drop(limiter.acquire().await);
-        assert!(limiter.acquire().await.is_probe());
-    });
-}

@@ -1,4 +1,4 @@
-//! What follows from an answer for the row that got it: done, failed, once more, or the end of the run.
+//! What follows from an answer for the row that got it: done, failed, another attempt, or the end of the run.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ const SETUP_TRIES: u32 = 4;
 /// that has jumped may be put right.
 const RESIGN_TRIES: u32 = 8;
 
-/// A row's tries so far.
-pub(super) struct Tries {
+/// How far a row is with its attempts.
+pub(super) struct RetryState {
     max_attempts: u32,
     /// Requests sent.
     pub sent: u32,
@@ -39,20 +39,20 @@ pub(super) struct Tries {
 
 /// What comes next for a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum RetryDecision {
     /// The row has its outcome.
-    Settle(Outcome),
+    Done(Outcome),
     /// Another attempt, after a pause.
-    Again(Duration),
+    Retry(Duration),
     /// Another attempt after a pause, and no new rows meanwhile: most likely every row will get this answer.
-    Suspect(Duration),
+    RetryAlone(Duration),
     /// No row can succeed.
-    StopReason,
+    Abort,
 }
 
-impl Tries {
-    pub fn new(max_attempts: u32) -> Tries {
-        Tries {
+impl RetryState {
+    pub fn new(max_attempts: u32) -> RetryState {
+        RetryState {
             max_attempts,
             sent: 0,
             used: 0,
@@ -68,15 +68,15 @@ impl Tries {
         }
     }
 
-    /// Decides. `for_free`: the service is gone, so the attempt does not count. `was_let_in`: ZIM has taken a signature of
-    /// this run's before.
-    pub fn next(&mut self, verdict: &Verdict, for_free: bool, was_let_in: bool) -> Next {
+    /// Decides. `counts`: the attempt counts against the row, for the service is not known to be away.
+    /// `was_accepted`: ZIM has taken a signature of this run's before.
+    pub fn next(&mut self, verdict: &Verdict, counts: bool, was_accepted: bool) -> RetryDecision {
         match verdict.class {
-            Class::Ok => Next::Settle(Outcome::Ok),
-            Class::Outside => Next::Settle(Outcome::Outside),
-            Class::Rejected => Next::Settle(Outcome::Failed),
-            Class::Fatal => Next::StopReason,
-            Class::Limited => Next::Again(self.pause(verdict)),
+            Class::Ok => RetryDecision::Done(Outcome::Ok),
+            Class::Outside => RetryDecision::Done(Outcome::Outside),
+            Class::Rejected => RetryDecision::Done(Outcome::Failed),
+            Class::Fatal => RetryDecision::Abort,
+            Class::Limited => RetryDecision::Retry(self.pause(verdict)),
             // Neither is the row's doing.
             Class::Transient
                 if matches!(
@@ -84,46 +84,48 @@ impl Tries {
                     Some(TransportError::Local | TransportError::Untrusted)
                 ) =>
             {
-                Next::Again(self.pause(verdict))
+                RetryDecision::Retry(self.pause(verdict))
             }
-            Class::Transient | Class::Unknown if for_free => Next::Again(verdict.retry_after.unwrap_or_default()),
+            Class::Transient | Class::Unknown if !counts => {
+                RetryDecision::Retry(verdict.retry_after.unwrap_or_default())
+            }
             Class::Transient => self.again_unless_used_up(verdict),
             Class::Unknown => {
                 self.unknown += 1;
                 match self.unknown {
-                    UNKNOWN_TRIES.. => Next::Settle(Outcome::Failed),
+                    UNKNOWN_TRIES.. => RetryDecision::Done(Outcome::Failed),
                     _ => self.again_unless_used_up(verdict),
                 }
             }
             Class::Signature => {
                 self.resigned += 1;
-                match (self.resigned, was_let_in) {
-                    (1, _) => Next::Suspect(Duration::ZERO),
-                    (2..RESIGN_TRIES, true) => Next::Suspect(self.pause(verdict)),
-                    _ => Next::StopReason,
+                match (self.resigned, was_accepted) {
+                    (1, _) => RetryDecision::RetryAlone(Duration::ZERO),
+                    (2..RESIGN_TRIES, true) => RetryDecision::RetryAlone(self.pause(verdict)),
+                    _ => RetryDecision::Abort,
                 }
             }
             Class::App => {
                 self.setup += 1;
                 match self.setup {
-                    SETUP_TRIES.. => Next::StopReason,
-                    _ => Next::Suspect(self.pause(verdict)),
+                    SETUP_TRIES.. => RetryDecision::Abort,
+                    _ => RetryDecision::RetryAlone(self.pause(verdict)),
                 }
             }
         }
     }
 
     /// Whether the attempt that was just sent is the last one that there is.
-    pub fn is_last(&self) -> bool {
+    pub fn is_last_attempt(&self) -> bool {
         self.used + 1 >= self.max_attempts
     }
 
-    fn again_unless_used_up(&mut self, verdict: &Verdict) -> Next {
-        if self.is_last() {
-            return Next::Settle(Outcome::Failed);
+    fn again_unless_used_up(&mut self, verdict: &Verdict) -> RetryDecision {
+        if self.is_last_attempt() {
+            return RetryDecision::Done(Outcome::Failed);
         }
         self.used += 1;
-        Next::Again(self.pause(verdict))
+        RetryDecision::Retry(self.pause(verdict))
     }
 
     fn pause(&mut self, verdict: &Verdict) -> Duration {
@@ -143,39 +145,39 @@ mod tests {
     }
 
     /// The tries that a row gets when every answer is the same, and how it ends.
-    fn end_of(code: i64, max_attempts: u32) -> (u32, Next) {
-        let mut tries = Tries::new(max_attempts);
+    fn end_of(code: i64, max_attempts: u32) -> (u32, RetryDecision) {
+        let mut state = RetryState::new(max_attempts);
         for sent in 1..=100 {
-            match tries.next(&answer(code), false, false) {
-                Next::Again(_) | Next::Suspect(_) => {}
+            match state.next(&answer(code), true, false) {
+                RetryDecision::Retry(_) | RetryDecision::RetryAlone(_) => {}
                 end => return (sent, end),
             }
         }
-        (u32::MAX, Next::Again(Duration::ZERO))
+        (u32::MAX, RetryDecision::Retry(Duration::ZERO))
     }
 
     #[test]
     fn each_class_ends_after_its_own_number_of_tries() {
-        let failed = Next::Settle(Outcome::Failed);
-        assert_eq!(end_of(0, 6), (1, Next::Settle(Outcome::Ok)));
-        assert_eq!(end_of(660800002, 6), (1, Next::Settle(Outcome::Outside)));
+        let failed = RetryDecision::Done(Outcome::Failed);
+        assert_eq!(end_of(0, 6), (1, RetryDecision::Done(Outcome::Ok)));
+        assert_eq!(end_of(660800002, 6), (1, RetryDecision::Done(Outcome::Outside)));
         assert_eq!(end_of(660500002, 6), (1, failed));
         assert_eq!(end_of(660000001, 6), (6, failed));
         assert_eq!(end_of(660000001, 1), (1, failed));
         assert_eq!(end_of(424242, 6), (3, failed));
         assert_eq!(end_of(424242, 2), (2, failed));
-        assert_eq!(end_of(100000005, 6), (2, Next::StopReason));
-        assert_eq!(end_of(100000005, 1), (2, Next::StopReason));
-        assert_eq!(end_of(100000011, 6), (4, Next::StopReason));
-        assert_eq!(end_of(3, 6), (1, Next::StopReason));
+        assert_eq!(end_of(100000005, 6), (2, RetryDecision::Abort));
+        assert_eq!(end_of(100000005, 1), (2, RetryDecision::Abort));
+        assert_eq!(end_of(100000011, 6), (4, RetryDecision::Abort));
+        assert_eq!(end_of(3, 6), (1, RetryDecision::Abort));
         assert_eq!(end_of(7, 6).0, u32::MAX);
     }
 
     #[test]
     fn a_signature_is_tried_for_a_minute_if_others_were_taken() {
-        let mut tries = Tries::new(1);
+        let mut state = RetryState::new(1);
         let (mut sent, mut waited) = (1, Duration::ZERO);
-        while let Next::Suspect(pause) = tries.next(&answer(100000004), false, true) {
+        while let RetryDecision::RetryAlone(pause) = state.next(&answer(100000004), true, true) {
             (sent, waited) = (sent + 1, waited + pause);
         }
         assert_eq!(sent, RESIGN_TRIES);
@@ -184,21 +186,27 @@ mod tests {
 
     #[test]
     fn limited_answers_and_an_outage_use_up_nothing() {
-        let mut tries = Tries::new(2);
+        let mut state = RetryState::new(2);
         for _ in 0..20 {
-            assert!(matches!(tries.next(&answer(7), false, false), Next::Again(_)));
-            assert_eq!(tries.next(&answer(1), true, false), Next::Again(Duration::ZERO));
+            assert!(matches!(state.next(&answer(7), true, false), RetryDecision::Retry(_)));
+            assert_eq!(
+                state.next(&answer(1), false, false),
+                RetryDecision::Retry(Duration::ZERO)
+            );
         }
-        assert!(matches!(tries.next(&answer(1), false, false), Next::Again(_)));
-        assert_eq!(tries.next(&answer(1), false, false), Next::Settle(Outcome::Failed));
+        assert!(matches!(state.next(&answer(1), true, false), RetryDecision::Retry(_)));
+        assert_eq!(
+            state.next(&answer(1), true, false),
+            RetryDecision::Done(Outcome::Failed)
+        );
     }
 
     #[test]
     fn pauses_double_with_chance_on_top_and_keep_retry_after() {
-        let mut tries = Tries::new(100);
+        let mut state = RetryState::new(100);
         for doubling in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let least = INITIAL_PAUSE * doubling;
-            let Next::Again(pause) = tries.next(&answer(1), false, false) else {
+            let RetryDecision::Retry(pause) = state.next(&answer(1), true, false) else {
                 panic!()
             };
             assert!(
@@ -208,7 +216,7 @@ mod tests {
         }
         let mut asked = answer(1);
         asked.retry_after = Some(Duration::from_secs(200));
-        let Next::Again(pause) = Tries::new(100).next(&asked, false, false) else {
+        let RetryDecision::Retry(pause) = RetryState::new(100).next(&asked, true, false) else {
             panic!()
         };
         assert_eq!(pause, Duration::from_secs(200));

@@ -1,0 +1,202 @@
+//! The share of the cap that is used, learned from the server's answers.
+//!
+//! The share holds, then climbs, and a refusal ends the climb:
+//!
+//! - A refusal costs [`DECREASE`], down to [`MIN_AFTER_SINGLE`]; one after many accepted requests is isolated and costs
+//!   nothing. Two within a second are not isolated: the share drops to what was accepted in that second. A refusal while
+//!   climbing leads back to what was accepted as well, but not below where the climb began.
+//! - There the share holds, because what was refused just now will be refused again. Each climb that fails doubles the
+//!   next hold; but a limit that is gone never costs more than [`MAX_HOLD_COST`]: at half the cap it is looked for
+//!   every 12 seconds, at 98 % every five minutes. A climb that lasts forgets what led to it.
+//! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
+//!
+//! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
+//! never refused at 98 % of the cap, and often at 100 %: what comes back soon comes back to be refused. With
+//! someone else on the quota it is the other way round: being too low is expensive, and the only way to learn that they
+//! are gone is to try. One price for waiting, [`MAX_HOLD_COST`], serves both. `benches/pacing.rs` simulates both, and
+//! `docs/performance.md` shows the result.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::window::Window;
+
+/// The constants of the adaptive rate:
+///
+/// | constant | unit | meaning |
+/// |---|---|---|
+/// | `FLOOR` | share of the cap | the slowest a run gets |
+/// | `DECREASE` | share of the rate | what a single refusal costs, and the first step of a climb: 20 ms of each second, the jitter of an ordinary network |
+/// | `MIN_AFTER_SINGLE` | share of the cap | single refusals lower the rate no further: no network's jitter asks for more, and what is refused at random is not refused less often at a lower rate |
+/// | `CONTENTION_BELOW` | share of the cap | below this it is not jitter: others use the quota |
+/// | `MANY` | refusals per second | so many are not isolated |
+/// | `ISOLATED_AFTER` | accepted requests | a refusal after so many is isolated and changes nothing: it costs less than going slower would |
+/// | `MEASURED` | requests at the cap | what is accepted is measured over the time that these take, at least a second |
+/// | `INITIAL_HOLD` | time | how long the rate holds after a refusal, unless climbs have failed or the hold would cost too much |
+/// | `MAX_HOLD_COST` | time at the full rate | the most that holding on to a limit that is gone may cost: it bounds a hold to this divided by the unused share of the cap |
+/// | `CLIMB_LASTS` | time | a climb that was not refused for so long is over, and what led to it is forgotten |
+/// | `DOUBLING` | time | how long it takes until a climb is twice as fast |
+const FLOOR: f64 = 0.02;
+const DECREASE: f64 = 0.02;
+const MIN_AFTER_SINGLE: f64 = 0.9;
+const CONTENTION_BELOW: f64 = 0.9;
+const MANY: usize = 2;
+const ISOLATED_AFTER: u64 = 200;
+const MEASURED: f64 = 20.0;
+const INITIAL_HOLD: Duration = Duration::from_secs(30);
+const MAX_HOLD_COST: Duration = Duration::from_secs(6);
+const CLIMB_LASTS: Duration = Duration::from_secs(30);
+const DOUBLING: Duration = Duration::from_millis(1500);
+
+/// The share of the cap that is used, from 0 to 1: `floor` from `since` on for as long as `hold`, then climbing.
+pub(super) struct AdaptiveRate {
+    floor: f64,
+    since: Instant,
+    hold: Duration,
+    /// Others use the quota.
+    has_contention: bool,
+    /// What is accepted within the windows' span at the cap.
+    full: f64,
+    accepted: Window,
+    refused: Window,
+    accepted_since_refusal: u64,
+}
+
+impl AdaptiveRate {
+    /// `cap` in requests per second.
+    pub fn new(cap: f64, now: Instant) -> AdaptiveRate {
+        let measured = (MEASURED / cap).max(1.0);
+        let window = Window::new(Duration::from_secs_f64(measured));
+        AdaptiveRate {
+            floor: 1.0,
+            since: now,
+            hold: Duration::ZERO,
+            has_contention: false,
+            full: cap * measured,
+            accepted: window.clone(),
+            refused: window,
+            accepted_since_refusal: 0,
+        }
+    }
+
+    /// The share of the cap to be used now.
+    pub fn share(&self, now: Instant) -> f64 {
+        let climbing = now.saturating_duration_since(self.since + self.hold);
+        if climbing.is_zero() || self.floor >= 1.0 {
+            return self.floor;
+        }
+        let steps = climbing.div_duration_f64(DOUBLING).exp2() - 1.0;
+        (self.floor + DECREASE * steps).min(1.0)
+    }
+
+    /// The server took a request.
+    pub fn accepted(&mut self, now: Instant) {
+        self.accepted.insert(now);
+        self.accepted_since_refusal += 1;
+    }
+
+    /// The server refused a request, started at `started_at`, because there were too many. `true` if that shows that
+    /// others use the quota, and nothing did before.
+    pub fn limited(&mut self, started_at: Instant, now: Instant) -> bool {
+        let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
+        self.refused.insert(now);
+        if started_at < self.since {
+            return false; // Sent at a rate that has been left since: it says nothing about this one.
+        }
+        let share = self.share(started_at);
+        let climbed = started_at.saturating_duration_since(self.since + self.hold);
+        if climbed >= CLIMB_LASTS {
+            (self.floor, self.hold, self.has_contention) = (share, Duration::ZERO, false);
+        }
+        let is_climbing = share > self.floor;
+        let are_many = self.refused.count(now) >= MANY;
+        if !is_climbing && !are_many && accepted_before >= ISOLATED_AFTER {
+            return false;
+        }
+
+        let decreased = share * (1.0 - DECREASE);
+        let highest = if is_climbing {
+            decreased.max(self.floor)
+        } else {
+            decreased
+        };
+        let lowest = if are_many { share / 2.0 } else { self.floor };
+        let least = if are_many || self.has_contention {
+            FLOOR
+        } else {
+            MIN_AFTER_SINGLE.min(share)
+        };
+        let measured = self.accepted.count(now) as f64 / self.full * (1.0 - DECREASE);
+        self.floor = measured.max(lowest).min(highest).max(least);
+        self.since = now;
+
+        let hold = if is_climbing { self.hold * 2 } else { self.hold };
+        self.hold = hold.max(INITIAL_HOLD).min(MAX_HOLD_COST.div_f64(1.0 - self.floor));
+
+        let had_contention = self.has_contention;
+        self.has_contention |= are_many && self.floor < CONTENTION_BELOW;
+        self.has_contention && !had_contention
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::SECOND;
+
+    #[test]
+    fn a_hold_doubles_while_climbs_fail_and_is_forgotten_after_a_long_time_at_the_cap() {
+        let mut now = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, now);
+        for seconds in [30, 60, 120, 240, 300, 300] {
+            now += Duration::from_secs(5);
+            rate.limited(now, now);
+            assert_eq!(rate.hold.as_secs(), seconds);
+            assert_eq!(rate.share(now + rate.hold), 1.0 - DECREASE);
+            now += rate.hold;
+        }
+        now += CLIMB_LASTS;
+        assert_eq!(rate.share(now), 1.0);
+        rate.limited(now, now);
+        assert_eq!((rate.hold, rate.floor), (INITIAL_HOLD, 1.0 - DECREASE));
+    }
+
+    #[test]
+    fn a_refusal_of_what_was_sent_before_the_last_decrease_changes_nothing() {
+        let zero = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, zero);
+        rate.limited(zero, zero + SECOND);
+        rate.limited(zero + SECOND / 2, zero + SECOND * 3);
+        assert_eq!((rate.floor, rate.since), (1.0 - DECREASE, zero + SECOND));
+    }
+
+    #[test]
+    fn single_refusals_cost_little_and_rare_ones_nothing() {
+        let mut now = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, now);
+        let mut refuse_after = |accepted| {
+            now += Duration::from_secs(10);
+            (0..accepted).for_each(|_| rate.accepted(now - SECOND / 2));
+            rate.limited(now, now);
+            rate.floor
+        };
+        assert_eq!(refuse_after(ISOLATED_AFTER), 1.0);
+        assert_eq!(refuse_after(ISOLATED_AFTER - 1), 1.0 - DECREASE);
+        assert_eq!(refuse_after(ISOLATED_AFTER), 1.0 - DECREASE);
+        let lowest = (0..100).map(|_| refuse_after(20)).fold(1.0, f64::min);
+        assert_eq!(lowest, MIN_AFTER_SINGLE);
+    }
+
+    #[test]
+    fn others_on_the_quota_are_news_once_until_the_cap_has_been_held_for_a_while() {
+        let mut now = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, now);
+        let mut refuse_two = |now: Instant| rate.limited(now, now) | rate.limited(now, now);
+        assert!(refuse_two(now));
+        now += Duration::from_secs(20);
+        assert!(!refuse_two(now), "once is enough");
+        now += Duration::from_secs(600);
+        assert!(refuse_two(now), "after ten clean minutes it is news");
+    }
+}

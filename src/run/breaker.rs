@@ -1,0 +1,553 @@
+//! The circuit breaker: tells rows that fail from a service that is away, and holds the run while it is.
+//!
+//! - *Closed*: requests start as the limiter lets them. A row that fails again and again says nothing about the service
+//!   while other rows are answered. So what counts is how many *rows* met their first failure since the last answer:
+//!   with [`MANY`] of them, the service is away.
+//! - *Open* ("on hold", for users): nothing starts until it is time for the next probe.
+//! - *Half-open*: one request, the probe, finds out whether the service is back. Any answer closes the breaker, a
+//!   failure opens it for twice as long. No row uses up attempts on what happens while the breaker is not closed.
+//!
+//! Besides, one row at a time may be tried *alone*: when its answer is one that most likely every row would get, no new
+//! rows start until it is known.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::client::verdict::{TransportError, Verdict};
+use crate::code::Class;
+
+/// So many rows that fail for the first time, with no answer to any row between them, are an outage.
+const MANY: u32 = 10;
+
+/// The pause before the first probe; each further one doubles it.
+const INITIAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between two probes, unless the server asks for more.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// What an answer, or its absence, says about the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// It is there.
+    Up,
+    /// It is there, and refuses requests because there are too many.
+    Throttled,
+    /// It failed; perhaps it is away.
+    Down,
+}
+
+impl From<&Verdict> for Signal {
+    fn from(verdict: &Verdict) -> Signal {
+        match verdict.class {
+            Class::Transient => Signal::Down,
+            Class::Limited => Signal::Throttled,
+            // Not ZIM's: a page of a portal or a gateway, which says nothing about the row.
+            Class::Unknown if verdict.code.is_none() => Signal::Down,
+            // A certificate that is not trusted is an answer too, and a final one.
+            _ => Signal::Up,
+        }
+    }
+}
+
+/// What a row remembers: the answers there had been when it failed for the first time.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct FirstFailure(Option<u64>);
+
+/// What became of the breaker by an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Transition {
+    /// The service is away.
+    Opened,
+    /// The service is back.
+    Closed,
+}
+
+/// Shared by all rows of a run.
+#[derive(Debug, Default)]
+pub(super) struct CircuitBreaker {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    /// A row is tried alone.
+    is_alone: bool,
+    /// Probes so far, to tell them apart.
+    probes: u64,
+    /// How often the service has answered after failing; tells apart what happened before and after an answer.
+    recoveries: u64,
+    /// Rows that met their first failure since the latest recovery.
+    newly_failing: u32,
+    /// What has failed since the last answer.
+    failing: Option<Failing>,
+    /// The service has answered in this run.
+    has_answered: bool,
+    /// ZIM has taken a signature of this run's.
+    has_accepted_signature: bool,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Closed,
+    Open {
+        probe_at: Instant,
+        pause: Duration,
+    },
+    HalfOpen {
+        probe: u64,
+        pause: Duration,
+    },
+}
+
+/// Attempts that failed, with no answer between them.
+#[derive(Debug, Clone)]
+struct Failing {
+    first: Instant,
+    latest: Instant,
+    /// What the latest one came to.
+    verdict: Verdict,
+}
+
+/// The right to make an attempt, as far as the breaker is concerned.
+#[derive(Debug)]
+pub(super) struct Admission {
+    breaker: Arc<CircuitBreaker>,
+    probe: Option<u64>,
+}
+
+/// Keeps new rows waiting until it is dropped.
+#[derive(Debug)]
+pub(super) struct Alone {
+    breaker: Arc<CircuitBreaker>,
+}
+
+/// What somebody who is not admitted waits for.
+enum Wait {
+    Until(Instant),
+    Change,
+}
+
+impl CircuitBreaker {
+    /// Waits until an attempt may be made.
+    pub async fn admit(self: &Arc<Self>) -> Admission {
+        let probe = self.wait_until(Inner::try_admit).await;
+        Admission {
+            breaker: Arc::clone(self),
+            probe,
+        }
+    }
+
+    /// Waits until no row is tried alone: then a new row may begin.
+    pub async fn admits_new_rows(&self) {
+        self.wait_until(|inner| match inner.is_alone {
+            true => Err(Wait::Change),
+            false => Ok(()),
+        })
+        .await;
+    }
+
+    /// Waits until no other row is tried alone, and keeps new rows waiting from then on.
+    pub async fn try_alone(self: &Arc<Self>) -> Alone {
+        self.wait_until(|inner| match std::mem::replace(&mut inner.is_alone, true) {
+            true => Err(Wait::Change),
+            false => Ok(()),
+        })
+        .await;
+        Alone {
+            breaker: Arc::clone(self),
+        }
+    }
+
+    async fn wait_until<T>(&self, attempt: impl Fn(&mut Inner) -> Result<T, Wait>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            let attempted = attempt(&mut self.inner());
+            match attempted {
+                Ok(granted) => return granted,
+                Err(Wait::Until(until)) => tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = changed => {}
+                },
+                Err(Wait::Change) => changed.await,
+            }
+        }
+    }
+
+    /// A certificate that is not trusted ends the run, unless the run has been answered before: then some of the servers
+    /// behind the endpoint have another one, or it has just expired, and that may be put right.
+    pub fn reclassify(&self, verdict: &mut Verdict) {
+        if verdict.transport == Some(TransportError::Untrusted) && self.inner().has_answered {
+            verdict.class = Class::Transient;
+        }
+    }
+
+    /// Takes note of what an attempt came to. Returns whether it counts against the row, and what became of the breaker.
+    ///
+    /// A row that has used up its attempts does not fail by an attempt that could not be for the row: it did not even reach
+    /// the service, and nothing has since the row's first failure.
+    pub fn record(
+        &self,
+        admission: &Admission,
+        verdict: &Verdict,
+        row: &mut FirstFailure,
+        is_last_attempt: bool,
+    ) -> (bool, Option<Transition>) {
+        let mut inner = self.inner();
+        let transition = inner.record(admission.probe, verdict, row, is_last_attempt);
+        let counts = inner.is_closed() || Signal::from(verdict) != Signal::Down;
+        if !counts {
+            // It was not for the row: if the service goes away again, this row's next failure is a first one.
+            *row = FirstFailure::default();
+        }
+        drop(inner);
+        if transition.is_some() || admission.probe.is_some() {
+            self.changed.notify_waiters();
+        }
+        (counts, transition)
+    }
+
+    /// Whether ZIM has taken a signature of this run's: then the app, the secret and the clock were right at some time.
+    pub fn has_accepted_signature(&self) -> bool {
+        self.inner().has_accepted_signature
+    }
+
+    /// When the service is tried again, if the run is on hold and not trying just now.
+    pub fn next_probe(&self) -> Option<Instant> {
+        match self.inner().state {
+            State::Open { probe_at, .. } => Some(probe_at),
+            State::Closed | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// How long the service is known not to have answered, and the latest failure. While the run is on hold that is until
+    /// `now`; otherwise until the latest failure, for perhaps nothing has been sent since.
+    pub fn failing_for(&self, now: Instant) -> Option<(Duration, Verdict)> {
+        let inner = self.inner();
+        let failing = inner.failing.as_ref()?;
+        let until = if inner.is_closed() { failing.latest } else { now };
+        Some((until - failing.first, failing.verdict.clone()))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .expect("nothing panics while it holds the breaker's state")
+    }
+}
+
+impl Inner {
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Admits an attempt, with the number of the probe if it is one.
+    fn try_admit(&mut self) -> Result<Option<u64>, Wait> {
+        match self.state {
+            State::Closed => Ok(None),
+            State::HalfOpen { .. } => Err(Wait::Change),
+            State::Open { probe_at, .. } if probe_at > Instant::now() => Err(Wait::Until(probe_at)),
+            State::Open { pause, .. } => {
+                self.probes += 1;
+                let probe = self.probes;
+                self.state = State::HalfOpen { probe, pause };
+                Ok(Some(probe))
+            }
+        }
+    }
+
+    fn record(
+        &mut self,
+        probe: Option<u64>,
+        verdict: &Verdict,
+        row: &mut FirstFailure,
+        is_last_attempt: bool,
+    ) -> Option<Transition> {
+        self.has_answered |= verdict.http.is_some();
+        self.has_accepted_signature |= matches!(verdict.class, Class::Ok | Class::Outside | Class::Rejected);
+        let signal = Signal::from(verdict);
+        match signal {
+            Signal::Up if self.failing.take().is_some() => {
+                self.recoveries += 1;
+                self.newly_failing = 0;
+            }
+            Signal::Up => {}
+            Signal::Throttled | Signal::Down => self.note_failing(verdict),
+        }
+        if signal != Signal::Down {
+            let was_closed = self.is_closed();
+            self.state = State::Closed;
+            return (!was_closed).then_some(Transition::Closed);
+        }
+        if row.0.is_none() {
+            row.0 = Some(self.recoveries);
+            self.newly_failing += 1;
+        }
+        let retry_after = verdict.retry_after.unwrap_or_default();
+        match self.state {
+            State::Closed => {
+                let is_excused = is_last_attempt
+                    && verdict.transport == Some(TransportError::Unreachable)
+                    && row.0 == Some(self.recoveries);
+                if self.newly_failing < MANY && !is_excused {
+                    return None;
+                }
+                self.open(INITIAL_PAUSE, retry_after);
+                Some(Transition::Opened)
+            }
+            State::HalfOpen {
+                probe: under_way,
+                pause,
+            } if probe == Some(under_way) => {
+                self.open((pause * 2).min(MAX_PAUSE), retry_after);
+                None
+            }
+            State::HalfOpen { .. } | State::Open { .. } => None,
+        }
+    }
+
+    fn open(&mut self, pause: Duration, retry_after: Duration) {
+        self.state = State::Open {
+            probe_at: Instant::now() + pause.max(retry_after),
+            pause,
+        };
+    }
+
+    fn note_failing(&mut self, verdict: &Verdict) {
+        let now = Instant::now();
+        self.failing = Some(Failing {
+            first: self.failing.as_ref().map_or(now, |failing| failing.first),
+            latest: now,
+            verdict: verdict.clone(),
+        });
+    }
+
+    /// Whether an attempt that was admitted may start.
+    fn admits(&self, admission: &Admission) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { .. } => false,
+            State::HalfOpen { probe, .. } => admission.probe == Some(probe),
+        }
+    }
+}
+
+impl Admission {
+    /// Whether the attempt may start now: the breaker may have opened since it was admitted.
+    pub fn holds(&self) -> bool {
+        self.breaker.inner().admits(self)
+    }
+
+    /// Waits until the attempt may start.
+    pub async fn held(&self) {
+        let admits = |inner: &mut Inner| match inner.admits(self) {
+            true => Ok(()),
+            false => Err(Wait::Change),
+        };
+        self.breaker.wait_until(admits).await;
+    }
+}
+
+impl Drop for Admission {
+    /// A probe that was never answered makes room for the next one.
+    fn drop(&mut self) {
+        let mut inner = self.breaker.inner();
+        match inner.state {
+            State::HalfOpen { probe, pause } if self.probe == Some(probe) => {
+                inner.state = State::Open {
+                    probe_at: Instant::now(),
+                    pause,
+                };
+            }
+            _ => return,
+        }
+        drop(inner);
+        self.breaker.changed.notify_waiters();
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.breaker.inner().is_alone = false;
+        self.breaker.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+    use crate::client::verdict::{judge, no_answer};
+
+    fn unreachable() -> Verdict {
+        no_answer(TransportError::Unreachable, "connection refused".into(), None)
+    }
+
+    fn ok() -> Verdict {
+        judge(StatusCode::OK, br#"{"Code":0}"#, None)
+    }
+
+    fn breaker() -> Arc<CircuitBreaker> {
+        Arc::default()
+    }
+
+    /// Records an attempt of a row that has not failed before.
+    fn first(breaker: &Arc<CircuitBreaker>, admission: &Admission, verdict: &Verdict) -> Option<Transition> {
+        breaker
+            .record(admission, verdict, &mut FirstFailure::default(), false)
+            .1
+    }
+
+    /// A breaker that has just opened.
+    async fn open() -> Arc<CircuitBreaker> {
+        let breaker = breaker();
+        let admission = breaker.admit().await;
+        for nth in 1..=MANY {
+            let transition = first(&breaker, &admission, &unreachable());
+            assert_eq!(transition, (nth == MANY).then_some(Transition::Opened));
+        }
+        breaker
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_rows_in_a_row_are_an_outage_and_one_row_many_times_is_not() {
+        let breaker = breaker();
+        let admission = breaker.admit().await;
+        let mut stubborn = FirstFailure::default();
+        for _ in 0..100 {
+            let recorded = breaker.record(&admission, &unreachable(), &mut stubborn, false);
+            assert_eq!(recorded, (true, None));
+        }
+        for nth in 2..=MANY {
+            let (counts, transition) = breaker.record(&admission, &unreachable(), &mut FirstFailure::default(), false);
+            assert_eq!((counts, transition.is_some()), (nth < MANY, nth == MANY), "row {nth}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_not_zim_s_make_an_outage_and_unknown_codes_of_zim_s_don_t() {
+        for status in [200, 302, 403, 404].map(|status| StatusCode::from_u16(status).unwrap()) {
+            let breaker = breaker();
+            let admission = breaker.admit().await;
+            for nth in 1..=MANY {
+                let page = judge(status, b"<html>", None);
+                assert_eq!(Signal::from(&page), Signal::Down);
+                assert_eq!(first(&breaker, &admission, &page).is_some(), nth == MANY);
+            }
+            let unknown = judge(status, br#"{"Code":424242}"#, None);
+            assert_eq!(first(&breaker, &admission, &unknown), Some(Transition::Closed));
+            assert_eq!(breaker.failing_for(Instant::now()), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_that_failed_before_an_answer_don_t_make_an_outage_after_it() {
+        let breaker = breaker();
+        let admission = breaker.admit().await;
+        let mut stubborn = [FirstFailure::default(); 50];
+        for row in &mut stubborn {
+            first(&breaker, &admission, &ok());
+            breaker.record(&admission, &unreachable(), row, false);
+        }
+        for row in &mut stubborn {
+            assert_eq!(breaker.record(&admission, &unreachable(), row, false), (true, None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_s_last_attempt_opens_the_breaker_only_while_nothing_reaches_the_service() {
+        let busy = judge(StatusCode::BAD_GATEWAY, b"", None);
+        for (verdict, is_answered_between, opens) in [
+            (unreachable(), false, true),
+            (busy, false, false),
+            (unreachable(), true, false),
+        ] {
+            let (breaker, mut row) = (breaker(), FirstFailure::default());
+            let admission = breaker.admit().await;
+            breaker.record(&admission, &unreachable(), &mut row, false);
+            if is_answered_between {
+                first(&breaker, &admission, &ok());
+            }
+            let (counts, transition) = breaker.record(&admission, &verdict, &mut row, true);
+            assert_eq!((counts, transition.is_some()), (!opens, opens), "{verdict:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_without_an_answer_begins_with_the_first_failure_and_ends_with_an_answer() {
+        let breaker = breaker();
+        let admission = breaker.admit().await;
+        let failing = |breaker: &CircuitBreaker| breaker.failing_for(Instant::now()).map(|(time, _)| time);
+        assert_eq!(failing(&breaker), None);
+        first(&breaker, &admission, &unreachable());
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(
+            failing(&breaker),
+            Some(Duration::ZERO),
+            "perhaps nothing has been sent since"
+        );
+        for _ in 1..MANY {
+            first(&breaker, &admission, &unreachable());
+        }
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(
+            failing(&breaker),
+            Some(Duration::from_secs(10)),
+            "on hold, time goes on"
+        );
+        first(&breaker, &admission, &ok());
+        assert_eq!(failing(&breaker), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_open_one_probe_at_a_time_is_admitted_at_growing_intervals() {
+        let breaker = open().await;
+        for pause in [1, 2, 4, 8, 16, 30, 30] {
+            let opened_at = Instant::now();
+            let probe = breaker.admit().await;
+            assert_eq!(opened_at.elapsed(), Duration::from_secs(pause));
+            assert!(timeout(MAX_PAUSE, breaker.admit()).await.is_err(), "only the probe");
+            assert!(probe.holds());
+            assert_eq!(first(&breaker, &probe, &unreachable()), None);
+        }
+        let probe = breaker.admit().await;
+        assert_eq!(first(&breaker, &probe, &ok()), Some(Transition::Closed));
+        assert_eq!(breaker.admit().await.probe, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_admitted_before_waits_for_the_probe_and_a_dropped_probe_makes_room() {
+        let breaker = breaker();
+        let before = breaker.admit().await;
+        for _ in 0..MANY {
+            first(&breaker, &before, &unreachable());
+        }
+        assert!(!before.holds());
+        drop(breaker.admit().await);
+        let probe = breaker.admit().await;
+        assert!(timeout(MAX_PAUSE, before.held()).await.is_err());
+        first(&breaker, &probe, &ok());
+        before.held().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_rows_wait_while_one_is_tried_alone() {
+        let breaker = breaker();
+        let alone = breaker.try_alone().await;
+        assert!(timeout(MAX_PAUSE, breaker.try_alone()).await.is_err(), "one at a time");
+        assert!(timeout(MAX_PAUSE, breaker.admits_new_rows()).await.is_err());
+        assert!(
+            breaker.admit().await.holds(),
+            "the row itself, and others that have begun"
+        );
+        drop(alone);
+        breaker.admits_new_rows().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! What is written and shown: the report, what follows from it for the run, and when the last requests started, for the
+//! next run with the same quota. The run's loop owns it; nobody else writes.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::policy::Policy;
+use super::{Message, Shared};
+use crate::error::Error;
+use crate::event::Event;
+use crate::quota::Turn;
+use crate::report::Report;
+use crate::report::summary::Summary;
+
+/// How often what was written is synced to the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Recorder {
+    report: Report,
+    policy: Policy,
+    turn: Option<Turn>,
+    started_at: Instant,
+    synced_at: Instant,
+    syncing: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Recorder {
+    /// What an earlier run with the same quota has started within the last second counts in the limiter.
+    pub fn new<S>(report: Report, mut turn: Option<Turn>, started_at: Instant, run: &Shared<S>) -> Recorder {
+        if let Some(turn) = &mut turn {
+            run.limiter.record_external(&turn.earlier_starts());
+            turn.write_down(&run.limiter.recent_starts());
+        }
+        Recorder {
+            report,
+            policy: Policy::new(run.limits.clone(), started_at),
+            turn,
+            started_at,
+            synced_at: started_at,
+            syncing: None,
+        }
+    }
+
+    /// Records what happened, with one `write`.
+    pub fn record<S>(&mut self, happened: &[Message], run: &Shared<S>) {
+        let events = || happened.iter().filter_map(Message::event);
+        events().for_each(|event| self.report.record(event));
+        match self.report.commit() {
+            Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
+            Err(error) => run.stop.report_failed(error.to_string()),
+        }
+        if let Some(turn) = &mut self.turn
+            && events().any(|event| matches!(event, Event::Sent { .. }))
+        {
+            // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
+            turn.write_down(&run.limiter.recent_starts());
+        }
+    }
+
+    /// Shows how far the run is, and checks whether its time is over. To be called several times a second.
+    pub async fn tick<S>(&mut self, run: &Shared<S>) {
+        let next_probe = run
+            .breaker
+            .next_probe()
+            .map(|at| run.limiter.paused_until().max(Some(at)).unwrap_or(at));
+        self.report.show(run.limiter.rate(), next_probe);
+        self.policy
+            .check_time(run.breaker.failing_for(Instant::now()), &run.stop);
+        if let Some(turn) = &mut self.turn {
+            turn.keep(&run.limiter);
+        }
+        self.sync(run).await;
+    }
+
+    /// Runs `fdatasync` about once per second on a blocking thread; an error stops the run.
+    async fn sync<S>(&mut self, run: &Shared<S>) {
+        if let Some(syncing) = &mut self.syncing {
+            if !syncing.is_finished() {
+                return;
+            }
+            let synced = syncing.await;
+            self.syncing = None;
+            match synced {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => run.stop.report_failed(error.to_string()),
+                Err(panic) => run.stop.bug("the thread that syncs the files", &panic.into_panic()),
+            }
+        }
+        if self.synced_at.elapsed() >= SYNC_EVERY {
+            self.synced_at = Instant::now();
+            self.syncing = Some(tokio::task::spawn_blocking(self.report.sync_later()));
+        }
+    }
+
+    /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
+    pub async fn finish<S>(self, total: Option<u64>, run: &Shared<S>) -> Summary {
+        let elapsed = self.started_at.elapsed();
+        let summary = self.report.finish(total, run.limiter.cap(), elapsed, &run.stop);
+        if let Some(turn) = self.turn {
+            tokio::select! {
+                biased;
+                () = run.stop.asked_at_once() => {}
+                () = turn.end(&run.limiter) => {}
+            }
+        }
+        summary
+    }
+}

@@ -1,0 +1,286 @@
+//! One row's way from the gate to its outcome: attempt → verdict → breaker and retry state → event.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::breaker::{Admission, FirstFailure, Signal, Transition};
+use super::policy::clock_says;
+use super::retry::{RetryDecision, RetryState};
+use super::{Entry, InFlightPermit, Message, Pass, RowPermit, Shared};
+use crate::client::verdict::Verdict;
+use crate::client::{Attempt, Gate, Service};
+use crate::code::{self, Class};
+use crate::event::Event;
+use crate::row::{Outcome, Record, Row};
+use crate::stop::StopReason;
+
+/// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes). In seconds.
+const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
+
+/// Stays with the row until it has an outcome, or a stop comes first.
+pub(super) async fn run<S: Service>(row: Row, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
+    let (event, in_flight) = settle(row, entry, &run).await;
+    run.send(Message::Event(event, in_flight));
+}
+
+/// Returns the row's last event, and with an outcome the in-flight permit of its last request.
+async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
+    const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
+    let mut state = RetryState::new(run.limits.max_attempts);
+    let mut first_failure = FirstFailure::default();
+    let mut alone = None;
+    let Entry {
+        mut in_flight,
+        mut pass,
+    } = entry;
+    loop {
+        let start = Start::new(run, &pass, state.sent > 0);
+        let attempt = tokio::select! {
+            biased;
+            () = start.given_up() => return NOT_RUN,
+            attempt = run.service.attempt(&row, &start) => attempt,
+        };
+        let Some(mut attempt) = attempt else {
+            drop(pass);
+            pass = tokio::select! {
+                biased;
+                () = run.stop.asked() => return NOT_RUN,
+                pass = run.pass() => pass,
+            };
+            continue;
+        };
+        state.sent += u32::from(attempt.started_at.is_some());
+        run.breaker.reclassify(&mut attempt.verdict);
+        run.tell(answered(&attempt));
+        log(&row, state.sent, &attempt.verdict);
+        let counts = note(
+            run,
+            &pass.admission,
+            &attempt,
+            &mut first_failure,
+            state.is_last_attempt(),
+        );
+        drop(pass);
+        let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
+            RetryDecision::Done(outcome) => {
+                let record = record(row, outcome, state.sent, attempt);
+                return (Event::Settled(Box::new(record)), Some(in_flight));
+            }
+            RetryDecision::Abort => {
+                let why = why_no_row_can_succeed(&attempt);
+                run.stop.drain(StopReason::Fatal { line: row.line, why });
+                return NOT_RUN;
+            }
+            RetryDecision::Retry(pause) => (pause, false),
+            RetryDecision::RetryAlone(pause) => (pause, true),
+        };
+        drop(in_flight);
+        if !is_to_be_alone {
+            alone = None;
+        } else if alone.is_none() {
+            alone = Some(tokio::select! {
+                biased;
+                () = run.stop.asked() => return NOT_RUN,
+                alone = run.breaker.try_alone() => alone,
+            });
+        }
+        run.tell(Event::Retrying);
+        Entry { in_flight, pass } = tokio::select! {
+            biased;
+            () = run.stop.asked() => return (Event::NotRun { was_retrying: true }, None),
+            entry = async { sleep(pause).await; run.enter().await } => entry,
+        };
+        run.tell(Event::Waited);
+    }
+}
+
+/// What an attempt passes when its connection is open: breaker and limiter; and everybody learns that it has started.
+struct Start<'a, S> {
+    run: &'a Shared<S>,
+    pass: &'a Pass,
+    is_retry: bool,
+    passage: Mutex<Passage>,
+    changed: Notify,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    /// It has not passed, or its connection was closed, and another one had to be opened.
+    Waiting,
+    /// It was let through at this moment, and may start at any.
+    Passed(Instant),
+    Started,
+}
+
+impl<S: Send + Sync> Gate for Start<'_, S> {
+    async fn pass(&self) {
+        self.set(Passage::Waiting);
+        let granted = loop {
+            self.pass.admission.held().await;
+            let granted = self.pass.permit.start().await;
+            if self.pass.admission.holds() {
+                break granted;
+            }
+        };
+        self.set(Passage::Passed(granted));
+    }
+
+    fn started(&self, at: Instant) {
+        if let Passage::Passed(granted) = std::mem::replace(&mut *self.passage(), Passage::Started) {
+            self.pass.permit.started(granted, at);
+        }
+        let is_retry = self.is_retry;
+        self.run.tell(Event::Sent { at, is_retry });
+    }
+}
+
+impl<'a, S> Start<'a, S> {
+    fn new(run: &'a Shared<S>, pass: &'a Pass, is_retry: bool) -> Start<'a, S> {
+        Start {
+            run,
+            pass,
+            is_retry,
+            passage: Mutex::new(Passage::Waiting),
+            changed: Notify::new(),
+        }
+    }
+
+    fn passage(&self) -> MutexGuard<'_, Passage> {
+        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, passage: Passage) {
+        *self.passage() = passage;
+        self.changed.notify_waiters();
+    }
+
+    /// Completes when the attempt is to be given up: what has passed is finished, unless the stop is at once.
+    async fn given_up(&self) {
+        self.run.stop.asked().await;
+        let not_passed = async {
+            loop {
+                let changed = self.changed.notified();
+                if *self.passage() == Passage::Waiting {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::select! {
+            () = self.run.stop.asked_at_once() => {}
+            () = not_passed => {}
+        }
+    }
+}
+
+/// Tells the limiter and the breaker what an attempt came to, and the world when an outage begins or ends. `true` if the
+/// attempt counts against the row.
+fn note<S>(
+    run: &Shared<S>,
+    admission: &Admission,
+    attempt: &Attempt,
+    first_failure: &mut FirstFailure,
+    is_last_attempt: bool,
+) -> bool {
+    let verdict = &attempt.verdict;
+    match Signal::from(verdict) {
+        Signal::Up => run.limiter.accepted(),
+        Signal::Throttled => {
+            let started_at = attempt.started_at.unwrap_or_else(Instant::now);
+            run.limiter.limited(started_at, verdict.retry_after);
+        }
+        Signal::Down => {}
+    }
+    let (counts, transition) = run.breaker.record(admission, verdict, first_failure, is_last_attempt);
+    match transition {
+        Some(Transition::Opened) => {
+            tracing::warn!(
+                "on hold, because the service can't be reached: {}; sending a probe now and then, no row uses up attempts \
+                 (giving up after {})",
+                verdict.message,
+                humantime::format_duration(run.limits.give_up_after)
+            );
+            let why = verdict.message.clone();
+            run.tell(Event::Held { why });
+        }
+        Some(Transition::Closed) => {
+            tracing::warn!("the service answers again: going on");
+            run.tell(Event::Released);
+        }
+        None => {}
+    }
+    counts
+}
+
+fn answered(attempt: &Attempt) -> Event {
+    Event::Answered {
+        class: attempt.verdict.class,
+        code: attempt.verdict.code,
+        latency: attempt.started_at.map(|_| attempt.latency),
+        clock_skew: attempt.clock_skew,
+        trouble: (Signal::from(&attempt.verdict) == Signal::Down).then(|| attempt.verdict.message.clone()),
+    }
+}
+
+fn record(row: Row, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
+    Record {
+        line: row.line,
+        user: row.user,
+        conv: row.conv,
+        conv_type: row.conv_type.as_str().into(),
+        outcome,
+        code: attempt.verdict.code,
+        http: attempt.verdict.http,
+        message: attempt.verdict.message,
+        request_id: attempt.verdict.request_id,
+        attempts,
+        latency: Some(attempt.latency),
+        finished_at: SystemTime::now(),
+    }
+}
+
+fn log(row: &Row, attempt: u32, verdict: &Verdict) {
+    if matches!(verdict.class, Class::Ok | Class::Outside) {
+        tracing::debug!(
+            row = row.line,
+            attempt,
+            class = %verdict.class,
+            request_id = verdict.request_id,
+            "answered"
+        );
+    } else {
+        tracing::info!(
+            row = row.line,
+            attempt,
+            class = %verdict.class,
+            code = verdict.code,
+            http = verdict.http,
+            "{}",
+            verdict.message
+        );
+    }
+}
+
+/// What a fatal answer was, and what to do about it.
+fn why_no_row_can_succeed(attempt: &Attempt) -> String {
+    let verdict = &attempt.verdict;
+    let Some(code) = verdict.code else {
+        return verdict.message.clone();
+    };
+    let (meaning, advice) = code::find(code).map_or(("", ""), |known| (known.meaning, known.advice));
+    let mut why = format!("ZIM rejected it: code {code}, {meaning} ('{}')", verdict.message);
+    if !advice.is_empty() {
+        why += &format!("; {advice}");
+    }
+    match attempt.clock_skew {
+        Some(seconds) if verdict.class == Class::Signature && seconds.unsigned_abs() > CLOCK_TOO_FAR_OFF => {
+            why += &format!("; {}: that is why, set the clock", clock_says(seconds));
+        }
+        _ => {}
+    }
+    why
+}
