@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
@@ -141,7 +142,8 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
         options.app_id,
         match &args.secret_file {
             Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", path.display()),
-            None => format!("ZIM_SERVER_SECRET={}", options.server_secret),
+            // Not a secret: the documents print it.
+            None => format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
         }
     ));
     let stop = StopHandle::new();
@@ -165,7 +167,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
 fn options(args: &SimulateArgs) -> Result<Options, Error> {
     let documented = Options::default();
     let server_secret = match &args.secret_file {
-        Some(path) => secret::from_file(path)?,
+        Some(path) => secret::from_file(path)?.into(),
         None => documented.server_secret,
     };
     Ok(Options {

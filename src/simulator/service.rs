@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -147,7 +148,7 @@ impl Service {
             let Options {
                 app_id, server_secret, ..
             } = &self.options;
-            rules::authorise(query, *app_id, server_secret, self.clock.unix_seconds())
+            rules::authorise(query, *app_id, server_secret.expose_secret(), self.clock.unix_seconds())
         };
         Query::parse(text)
             .and_then(|query| check(&query).map(|()| query))

@@ -55,7 +55,7 @@ async fn every_signature_vector_is_accepted_at_its_time() {
         let clock_offset = at - unix_now();
         let options = Options {
             app_id: app,
-            server_secret: secret.to_owned(),
+            server_secret: secret.into(),
             clock_offset,
             ..quick()
         };
