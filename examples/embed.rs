@@ -18,7 +18,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?).parse()?; // ZIM itself: https://zim-api.zego.im
     let known = Options::default();
-    let app = App::new(known.app_id, known.server_secret.as_str(), endpoint);
+    let app = App::new(known.app_id, known.server_secret, endpoint);
     tokio::spawn(serve(
         listener,
         World::sample(),

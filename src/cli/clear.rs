@@ -341,7 +341,7 @@ async fn app(args: &ClearArgs) -> Result<App, Error> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
     let address = listener.local_addr().map_err(unexpected)?;
     let options = super::simulate::demonstration(args.pace.rate);
-    let app = settings::simulated_app(options.app_id, &options.server_secret, address, &args.pace);
+    let app = settings::simulated_app(options.app_id, options.server_secret.clone(), address, &args.pace);
     tokio::spawn(simulator::serve(
         listener,
         World::sample(),

@@ -295,11 +295,16 @@ pub fn quota(app: &App, pace: &PaceArgs) -> Result<Quota, Error> {
 }
 
 /// The simulator's app, at `address`.
-pub fn simulated_app(app_id: u32, server_secret: &str, address: SocketAddr, pace: &PaceArgs) -> Result<App, Error> {
+pub fn simulated_app(
+    app_id: u32,
+    server_secret: SecretString,
+    address: SocketAddr,
+    pace: &PaceArgs,
+) -> Result<App, Error> {
     let endpoint = format!("http://{address}/");
     Ok(App {
         app_id,
-        server_secret: server_secret.into(),
+        server_secret,
         endpoint: endpoint
             .parse()
             .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?,

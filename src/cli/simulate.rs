@@ -1,4 +1,4 @@
-//! `zim-batch simulate`: ZIM on loopback, to point any program at; and the simulator that `--simulate` runs against.
+//! `zim-batch simulate`: a simulator for any program; and the options of the simulator of `--simulate`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use zim_batch::error::Error;
-use zim_batch::simulator::{self, Options, Outage, OutageKind, World};
+use zim_batch::simulator::{self, Options, Outage, OutageKind, World, WorldError};
 use zim_batch::stop::StopHandle;
 
-use super::shell::print_note;
+use super::shell::{print_note, quoted};
 use super::{print, secret, settings, signals};
 
 const WORLD: &str = "World";
@@ -26,65 +27,65 @@ pub struct SimulateArgs {
     /// The port on 127.0.0.1; 0 takes a free one
     #[arg(long, value_name = "N", default_value = "0")]
     port: u16,
-    /// The world's users and conversations: a CSV with user, conv, type, and perhaps unread and last_active;
-    /// a user's rows are newest first, unless last_active says otherwise [default: a built-in sample]
+    /// The users and conversations: a CSV with the columns user, conv, type, and optionally unread and last_active.
+    /// Without last_active, each user's rows are newest first [default: a built-in sample]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     conversations: Option<PathBuf>,
-    /// Write what clients would be told (conversationChanged) as JSON lines to this file; - is stdout
+    /// Append the events that clients would get (conversationChanged) to this file, as JSON lines; - is stdout
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// The app that exists
+    /// The only app that exists
     #[arg(long, help_heading = WORLD, value_name = "N", default_value = "12345")]
     app_id: u32,
     /// A file with the app's secret [default: that of ZEGO's documented example]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Requests let through in any second; 0 is no cap
+    /// Maximum requests in any one second; 0 is no cap
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "20")]
     cap: u32,
     /// How many of a user's newest conversations are reachable
     #[arg(long, help_heading = WORLD, value_name = "N", default_value = "1000")]
     newest: usize,
-    /// How long an answer takes
+    /// Time until a request is answered
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "30ms", value_parser = humantime::parse_duration)]
     latency: Duration,
-    /// An answer takes up to this much longer, by chance
+    /// Random time added to the latency, up to this
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// A request is on its way up to this long, by chance, before it is counted
+    /// Random delay before a request counts against the cap, up to this
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     arrival_jitter: Duration,
-    /// Other traffic of the same app, in requests a second
+    /// Other traffic of the same app, in requests per second
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "0", value_parser = parse_competing)]
     competing: f64,
     /// The share of requests answered with a "try again later" code, 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     error_rate: f64,
-    /// The share of requests answered "too many" although they are not, 0 to 1
+    /// The share of requests within the cap that are answered "too many", 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     limited_rate: f64,
     /// The share of requests whose connection is reset, 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     reset_rate: f64,
-    /// An outage: AFTER/LASTS, or AFTER/LASTS/EVERY to have it come again, say 30s/15s
+    /// An outage: AFTER/LASTS, or AFTER/LASTS/EVERY to repeat it, for example 30s/15s
     #[arg(long, help_heading = FAULTS, value_name = "WHEN", value_parser = parse_outage)]
     outage: Option<Outage>,
-    /// What requests meet in an outage
+    /// What happens to requests during an outage
     #[arg(long, help_heading = FAULTS, value_name = "KIND", default_value = "unavailable")]
-    outage_kind: Kind,
-    /// Turn requests over the cap away with HTTP 429 and this Retry-After
+    outage_kind: OutageKindArg,
+    /// Answer requests over the cap with HTTP 429 and this Retry-After
     #[arg(long, help_heading = TIMING, value_name = "DUR", value_parser = humantime::parse_duration)]
     retry_after: Option<Duration>,
-    /// How many seconds the service's clock is ahead of this machine's
+    /// Seconds by which the simulator's clock is ahead of this machine's
     #[arg(long, help_heading = FAULTS, value_name = "SECONDS", default_value = "0", allow_negative_numbers = true)]
     clock_offset: i64,
-    /// Where all chance begins: the same seed, the same faults
+    /// The seed of the random numbers: the same seed gives the same faults
     #[arg(long, help_heading = FAULTS, value_name = "N", default_value = "0")]
     seed: u64,
 }
 
 impl SimulateArgs {
-    /// Whether this file is read or written.
+    /// Whether these arguments name this file.
     pub fn uses(&self, file: &Path) -> bool {
         let files = [&self.conversations, &self.events, &self.secret_file];
         files.into_iter().flatten().any(|path| settings::same_file(path, file))
@@ -92,14 +93,14 @@ impl SimulateArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
+enum OutageKindArg {
     /// HTTP 503
     Unavailable,
     /// The connection is reset
     Reset,
 }
 
-/// The service of `clear --simulate`: mostly well, with a retry now and then, and a cap like the one that is asked for.
+/// The simulator of `clear --simulate`: healthy, with an occasional retry, and a cap that fits `rate`.
 pub fn demonstration(rate: f64) -> Options {
     Options {
         cap: (rate.ceil() as u32).max(20),
@@ -114,45 +115,51 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
     let world = match &args.conversations {
         None => World::sample(),
         Some(path) => File::open(path)
-            .map_err(|error| error.to_string())
-            .and_then(|file| World::from_csv(io::BufReader::new(file)).map_err(|error| error.to_string()))
-            .map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?,
+            .map_err(WorldError::Read)
+            .and_then(World::from_csv)
+            .map_err(|error| Error::Usage(format!("{} (--conversations): {error}", path.display())))?,
     };
     let events = args.events.as_deref().map(open_events).transpose()?;
     let options = options(&args)?;
-    let no_port = |error| Error::Usage(format!("127.0.0.1:{}: can't be listened at: {error}", args.port));
+    let no_port = |error| {
+        let port = args.port;
+        Error::Usage(format!(
+            "can't listen on 127.0.0.1:{port} (--port): {error}; choose another port, or 0 for a free one"
+        ))
+    };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
         .await
         .map_err(no_port)?;
     let address = listener.local_addr().map_err(no_port)?;
-    let inhabitants = format!(
+    let contents = format!(
         "{} users, {} conversations{}",
         world.users(),
         world.conversations(),
         if world.is_open() {
-            ", and everybody else is welcome"
+            "; any other user exists too"
         } else {
             ""
         }
     );
     print_note(&format!(
-        "simulating ZIM at http://{address}/ ({inhabitants}). To use it from another terminal:\n  \
+        "simulating ZIM at http://{address}/ ({contents}). To use it from another terminal:\n  \
          export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {}\nCtrl-C ends it.",
         options.app_id,
         match &args.secret_file {
-            Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", path.display()),
-            None => format!("ZIM_SERVER_SECRET={}", options.server_secret),
+            Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", quoted(path)),
+            // Not a secret: the documents print it.
+            None => format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
         }
     ));
     let stop = StopHandle::new();
-    let tally = tokio::select! {
-        tally = simulator::serve(listener, world, options, events, stop.asked()) => tally,
-        () = signals::watch(&stop, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it watches for ever"),
+    let stats = tokio::select! {
+        stats = simulator::serve(listener, world, options, events, stop.asked()) => stats,
+        () = signals::watch(&stop, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it never returns"),
     };
-    let tally = tally.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
-    let json = serde_json::to_string(&tally).map_err(|error| Error::Unexpected(error.to_string()))?;
+    let stats = stats.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
+    let json = serde_json::to_string(&stats).map_err(|error| Error::Unexpected(error.to_string()))?;
     match args.events {
-        // Stdout is for the events alone.
+        // Stdout carries only the events.
         Some(path) if path == Path::new("-") => print_note(&json),
         _ => match signals::unless_ended(move || print(&format!("{json}\n"))).await {
             Ok(printed) => _ = printed?,
@@ -165,7 +172,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
 fn options(args: &SimulateArgs) -> Result<Options, Error> {
     let documented = Options::default();
     let server_secret = match &args.secret_file {
-        Some(path) => secret::from_file(path)?,
+        Some(path) => secret::from_file(path)?.into(),
         None => documented.server_secret,
     };
     Ok(Options {
@@ -182,8 +189,8 @@ fn options(args: &SimulateArgs) -> Result<Options, Error> {
         reset_rate: args.reset_rate,
         outage: args.outage.map(|outage| Outage {
             kind: match args.outage_kind {
-                Kind::Unavailable => OutageKind::Unavailable,
-                Kind::Reset => OutageKind::Reset,
+                OutageKindArg::Unavailable => OutageKind::Unavailable,
+                OutageKindArg::Reset => OutageKind::Reset,
             },
             ..outage
         }),
@@ -199,7 +206,10 @@ fn open_events(path: &Path) -> Result<Box<dyn Write + Send>, Error> {
     }
     match OpenOptions::new().create(true).append(true).open(path) {
         Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(Error::Usage(format!("{}: can't be written: {error}", path.display()))),
+        Err(error) => Err(Error::Usage(format!(
+            "{} (--events): can't be written: {error}; name a file that this user can write",
+            path.display()
+        ))),
     }
 }
 
@@ -217,7 +227,7 @@ fn parse_competing(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `AFTER/LASTS[/EVERY]`.
+/// Parses `AFTER/LASTS[/EVERY]`.
 fn parse_outage(text: &str) -> Result<Outage, String> {
     let times: Vec<Duration> = text
         .split('/')
@@ -226,8 +236,8 @@ fn parse_outage(text: &str) -> Result<Outage, String> {
     let (after, lasts, every) = match times[..] {
         [after, lasts] => (after, lasts, None),
         [after, lasts, every] if every > lasts => (after, lasts, Some(every)),
-        [_, _, _] => return Err("it must come again later than it ends".into()),
-        _ => return Err("write it as AFTER/LASTS or AFTER/LASTS/EVERY, say 30s/15s".into()),
+        [_, _, _] => return Err("EVERY must be longer than LASTS".into()),
+        _ => return Err("expected AFTER/LASTS or AFTER/LASTS/EVERY, for example 30s/15s".into()),
     };
     Ok(Outage {
         after,

@@ -1,21 +1,21 @@
-//! The cap on requests: at most so many in *any* second.
+//! The cap on requests: a maximum number in *any* one second.
 //!
-//! How ZEGO counts a second is not documented. This is the strictest way there is, a sliding window: whoever keeps
-//! this cap keeps a fixed window and a bucket too. Times are arguments, so the rules can be tried without waiting.
+//! ZEGO does not document how it counts a second. A sliding window is the strictest way: a client within this cap is
+//! also within a fixed window or a token bucket. Times are arguments, so tests need not wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The arrivals of the last second: those less than a second before the newest.
+/// The arrivals within one second before the newest.
 #[derive(Default)]
 struct Window {
     arrivals: VecDeque<Duration>,
 }
 
 impl Window {
-    /// How many arrivals share a second with `now`. An arrival exactly one second ago no longer does.
+    /// Returns how many arrivals share a second with `now`. An arrival exactly one second ago does not.
     fn count(&mut self, now: Duration) -> usize {
         while self.arrivals.front().is_some_and(|&at| at + WINDOW <= now) {
             self.arrivals.pop_front();
@@ -24,24 +24,24 @@ impl Window {
     }
 }
 
-/// Admits requests under a cap. Only admitted ones fill it: a refused request costs nothing.
+/// Admits requests under a cap. Only admitted requests count: a refused one uses up nothing.
 pub(super) struct Cap {
     limit: usize,
     admitted: Window,
     competitor: Option<Competitor>,
 }
 
-/// Other traffic of the same app: evenly spaced requests that are never refused, as if they had been there first.
+/// Other traffic of the same app: evenly spaced requests that are never refused.
 struct Competitor {
     interval: Duration,
     next: Duration,
 }
 
 impl Cap {
-    /// `limit` requests in any second (0: as many as come), of which others take `competing`.
+    /// Admits `limit` requests in any second (0: no cap), of which competing traffic uses `competing`.
     pub(super) fn new(limit: u32, competing: f64) -> Self {
         let competitor = (limit > 0 && competing > 0.0).then(|| {
-            // A competitor many times as fast as any cap is no more than a cap that is always full.
+            // Above some rate the cap is always full, and faster traffic changes nothing.
             let interval = Duration::from_secs_f64(1.0 / competing.clamp(1e-6, 1e4));
             Competitor {
                 interval,
@@ -55,7 +55,7 @@ impl Cap {
         }
     }
 
-    /// May a request that arrives at `now` pass? Times since any fixed moment; they must not go back.
+    /// Whether a request that arrives at `now` is admitted. `now` counts from any fixed moment and must not decrease.
     pub(super) fn admit(&mut self, now: Duration) -> bool {
         if self.limit == 0 {
             return true;
@@ -63,16 +63,16 @@ impl Cap {
         while let Some(at) = self.competitor.as_mut().and_then(|other| other.arrival(now)) {
             self.admitted.arrivals.push_back(at);
         }
-        let free = self.admitted.count(now) < self.limit;
-        if free {
+        let admits = self.admitted.count(now) < self.limit;
+        if admits {
             self.admitted.arrivals.push_back(now);
         }
-        free
+        admits
     }
 }
 
 impl Competitor {
-    /// The next arrival that is due at `now`. After a pause those of long ago are left out: they can't matter.
+    /// Returns the next arrival that is due at `now`. After a pause it skips arrivals that are too old to matter.
     fn arrival(&mut self, now: Duration) -> Option<Duration> {
         if self.next + 2 * WINDOW < now {
             let late = (now - self.next - 2 * WINDOW).as_secs_f64() / self.interval.as_secs_f64();
@@ -86,15 +86,15 @@ impl Competitor {
     }
 }
 
-/// The most arrivals seen within any one second.
+/// Measures how many arrivals one second has.
 #[derive(Default)]
 pub(super) struct Peak {
     arrived: Window,
 }
 
 impl Peak {
-    /// Notes an arrival and says how many there were in the second that ends with it.
-    pub(super) fn note(&mut self, now: Duration) -> u32 {
+    /// Records an arrival and returns how many there were in the second that ends with it.
+    pub(super) fn record(&mut self, now: Duration) -> u32 {
         self.arrived.arrivals.push_back(now);
         u32::try_from(self.arrived.count(now)).unwrap_or(u32::MAX)
     }
@@ -143,14 +143,14 @@ mod tests {
         fn the_peak_is_the_fullest_second(gaps in proptest::collection::vec(0..700_u64, 1..60)) {
             let mut peak = Peak::default();
             let times: Vec<_> = gaps.iter().scan(0, |now, gap| { *now += gap; Some(ms(*now)) }).collect();
-            let measured = times.iter().map(|&at| peak.note(at)).max().unwrap();
+            let measured = times.iter().map(|&at| peak.record(at)).max().unwrap();
             let fullest = times.iter().map(|&from| in_second(&times, from)).max().unwrap();
             prop_assert_eq!(usize::try_from(measured).unwrap(), fullest);
         }
     }
 
     #[test]
-    fn a_place_is_free_again_after_exactly_one_second() {
+    fn capacity_is_free_again_after_exactly_one_second() {
         let mut cap = Cap::new(1, 0.0);
         assert!(cap.admit(ms(0)));
         assert!(!cap.admit(ms(999)));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cap_everything_passes() {
+    fn without_a_cap_every_request_is_admitted() {
         let mut cap = Cap::new(0, 50.0);
         assert!((0..1000).all(|_| cap.admit(ms(0))));
     }
@@ -176,12 +176,12 @@ mod tests {
         let admitted = (0..10_000).filter(|&at| cap.admit(ms(at))).count();
         assert!(
             (150..=155).contains(&admitted),
-            "15 a second are left, not {admitted} in 10 seconds"
+            "expected 15/s, got {admitted} in 10 seconds"
         );
     }
 
     #[test]
-    fn a_long_pause_does_not_pile_up_competing_traffic() {
+    fn a_long_pause_does_not_accumulate_competing_traffic() {
         let mut cap = Cap::new(20, 10_000.0);
         assert!(!cap.admit(Duration::from_secs(1_000_000)));
         let mut cap = Cap::new(20, 19.0);

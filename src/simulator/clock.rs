@@ -1,15 +1,15 @@
-//! The simulator's idea of what time it is.
+//! The simulator's clock.
 //!
-//! It can be ahead of the machine's or behind, which is how a client's wrong clock is tried out.
+//! It can be ahead of or behind the machine's clock, to test a client whose clock is wrong.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// 9999-12-31T23:59:59Z: later times can't be written in a `Date` header.
 const LATEST_SECS: i64 = 253_402_300_799;
 
-/// The machine's clock, shifted.
+/// The machine's clock, shifted by a fixed offset.
 pub(super) struct Clock {
-    /// How many seconds it is ahead of the machine's.
+    /// Seconds ahead of the machine's clock; negative: behind.
     pub(super) offset: i64,
 }
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_offset_leads_to_a_time_that_cannot_be_written() {
+    fn every_offset_gives_a_time_that_can_be_written() {
         for (offset, year) in [(i64::MIN, "1970"), (i64::MAX, "9999")] {
             let now = Clock { offset }.now();
             assert!(httpdate::fmt_http_date(now).contains(year));

@@ -1,10 +1,9 @@
 //! The return codes the simulator answers with.
 //!
-//! They are written down here a second time, apart from the client's table, so that a mistake in one of the two shows
-//! as a failing test and does not cancel itself out. Numbers and meanings are those of ZEGO's published lists; the
-//! messages are the simulator's own, since ZEGO documents none but `success`.
+//! This table is separate from the client's on purpose: a mistake in one of the two makes a test fail. Numbers and
+//! meanings are those of ZEGO's published lists. The messages are the simulator's own: ZEGO documents only `success`.
 
-/// What the JSON of an answer says: ZIM's return code and a message for people.
+/// The return code and the message of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) code: u32,
@@ -24,7 +23,7 @@ impl Reply {
 
 pub(super) const SUCCESS: Reply = Reply::new(0, "success");
 
-// The query string as a whole, and the one malformed common parameter for which no code of its own is documented.
+// Errors of the query string as a whole, and of the one common parameter whose format has no documented code.
 pub(super) const BAD_ENCODING: Reply = Reply::new(2, "the query string has a broken percent escape");
 pub(super) const REPEATED: Reply = Reply::new(2, "a parameter is given twice");
 pub(super) const NONCE_FORMAT: Reply = Reply::new(2, "SignatureNonce is not 16 lower-case hex digits");
@@ -61,7 +60,7 @@ pub(super) const OUTSIDE: Reply = Reply::new(
 pub(super) const TOO_FAST: Reply = Reply::new(7, "more requests per second than allowed");
 pub(super) const APP_LIMITED: Reply = Reply::new(660_300_005, "AppID-level call frequency exceeded");
 
-/// Every documented code by which the server says "try again later".
+/// Every documented code that means "try again later".
 pub(super) const BUSY: [Reply; 11] = [
     Reply::new(1, "server busy"),
     Reply::new(105_001, "database request failed"),

@@ -1,14 +1,14 @@
-//! What users' clients would be told, as JSON lines.
+//! The events that ZIM sends to its users' clients, as JSON lines.
 //!
-//! The API itself has no way to ask for an unread count, so these lines are how a test or a person sees that a clear
-//! did something. The service matters more than its record: a sink that fails is reported once and then left alone.
+//! The API has no call that returns an unread count. These lines show what a clear has changed. If the sink fails, the
+//! simulator logs one warning and continues without events.
 
-use super::rules::Call;
+use super::conversation::ConversationKey;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-/// Where the lines go, until writing there fails.
+/// Writes events to a sink until the sink fails.
 pub(super) struct Events {
     sink: Option<Box<dyn Write + Send>>,
     line: Vec<u8>,
@@ -30,26 +30,26 @@ impl Events {
     }
 
     /// Writes that a conversation's unread count has become 0.
-    pub(super) fn conversation_changed(&mut self, call: &Call<'_>, at: SystemTime) {
+    pub(super) fn conversation_changed(&mut self, key: &ConversationKey<'_>, at: SystemTime) {
         let Some(sink) = &mut self.sink else {
             return;
         };
         let event = ConversationChanged {
             event: "conversationChanged",
-            user: call.user,
-            conv: call.conv,
-            r#type: call.kind as u8,
+            user: key.user,
+            conv: key.conv,
+            r#type: key.conv_type as u8,
             unread: 0,
             at: humantime::format_rfc3339_millis(at).to_string(),
         };
         if let Err(error) = write_line(sink, &mut self.line, &event) {
-            tracing::warn!(%error, "the simulator's events can't be written; going on without them");
+            tracing::warn!(%error, "the simulator can't write its events; continuing without them");
             self.sink = None;
         }
     }
 }
 
-/// A line is put together first and written in one go, so that a reader of the file meets whole lines.
+/// Writes the line with one call, so that readers of the file see whole lines.
 fn write_line(sink: &mut impl Write, line: &mut Vec<u8>, event: &ConversationChanged<'_>) -> io::Result<()> {
     line.clear();
     serde_json::to_writer(&mut *line, event)?;
@@ -60,12 +60,12 @@ fn write_line(sink: &mut impl Write, line: &mut Vec<u8>, event: &ConversationCha
 
 #[cfg(test)]
 mod tests {
+    use super::super::conversation::ConvType;
     use super::*;
-    use crate::simulator::world::Kind;
     use std::sync::mpsc::{Sender, channel};
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// Passes on what is written, and fails when nobody listens any more.
+    /// Sends what is written to a channel, and fails once the receiver is gone.
     struct Pipe(Sender<Vec<u8>>);
 
     impl Write for Pipe {
@@ -79,15 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_one_line_of_json_written_at_once() {
+    fn a_change_is_one_line_of_json_written_immediately() {
         let (sender, written) = channel();
         let mut events = Events::new(Some(Box::new(Pipe(sender))));
-        let call = Call {
+        let key = ConversationKey {
             user: "a\"b",
             conv: "#群",
-            kind: Kind::Group,
+            conv_type: ConvType::Group,
         };
-        events.conversation_changed(&call, UNIX_EPOCH + Duration::from_millis(1_615_186_943_007));
+        events.conversation_changed(&key, UNIX_EPOCH + Duration::from_millis(1_615_186_943_007));
         let expected = concat!(
             r##"{"event":"conversationChanged","user":"a\"b","conv":"#群","type":2,"unread":0,"##,
             r#""at":"2021-03-08T07:02:23.007Z"}"#,
@@ -97,17 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_fails_is_given_up() {
+    fn a_sink_that_fails_is_not_used_again() {
         let (sender, written) = channel();
         drop(written);
         let mut events = Events::new(Some(Box::new(Pipe(sender))));
-        let call = Call {
+        let key = ConversationKey {
             user: "a",
             conv: "b",
-            kind: Kind::Peer,
+            conv_type: ConvType::Peer,
         };
-        events.conversation_changed(&call, UNIX_EPOCH);
+        events.conversation_changed(&key, UNIX_EPOCH);
         assert!(events.sink.is_none());
-        events.conversation_changed(&call, UNIX_EPOCH);
+        events.conversation_changed(&key, UNIX_EPOCH);
     }
 }

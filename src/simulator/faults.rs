@@ -1,34 +1,34 @@
-//! What goes wrong, by chance.
+//! Random faults and delays.
 //!
-//! Every request within the cap draws the same numbers, whatever the rates are: so a seed means the same run of luck
-//! when one rate is changed, and the faults of one kind stay where they were.
+//! Each request within the cap draws the same random numbers, whatever the rates are. So with the same seed, changing
+//! one rate does not move the faults of another kind.
 
-use super::Options;
 use super::codes::{APP_LIMITED, BUSY, Reply};
+use super::options::Options;
 use fastrand::Rng;
 use std::time::Duration;
 
 /// Draws the faults and delays of one simulator.
 pub(super) struct FaultInjector {
     faults: Rng,
-    /// Apart from the faults, since requests that are turned away have delays too.
+    /// Separate from the faults, because refused requests have delays too.
     delays: Rng,
 }
 
-/// What happens to one request that is within the cap.
+/// What goes wrong with one request within the cap.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// It is answered so, and nothing is done.
-    pub(super) instead: Option<Reply>,
-    /// Its connection is reset.
+    /// The request changes nothing and is answered with this.
+    pub(super) reply: Option<Reply>,
+    /// The connection is reset.
     pub(super) reset: Option<Reset>,
 }
 
-/// What got lost with a connection.
+/// What is lost with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reset {
-    Request,
-    Answer,
+    RequestLost,
+    AnswerLost,
 }
 
 impl FaultInjector {
@@ -38,29 +38,33 @@ impl FaultInjector {
         Self { faults, delays }
     }
 
-    pub(super) fn luck(&mut self, options: &Options) -> Fault {
+    pub(super) fn draw(&mut self, options: &Options) -> Fault {
         let rng = &mut self.faults;
         let reset = rng.f64() < options.reset_rate;
-        let lost = if rng.bool() { Reset::Request } else { Reset::Answer };
+        let kind = if rng.bool() {
+            Reset::RequestLost
+        } else {
+            Reset::AnswerLost
+        };
         let limited = rng.f64() < options.limited_rate;
         let busy = rng.f64() < options.error_rate;
         let busy_reply = BUSY[rng.usize(..BUSY.len())];
         Fault {
-            instead: if limited {
+            reply: if limited {
                 Some(APP_LIMITED)
             } else {
                 busy.then_some(busy_reply)
             },
-            reset: reset.then_some(lost),
+            reset: reset.then_some(kind),
         }
     }
 
-    /// From 0 up to `most`, evenly distributed.
-    pub(super) fn delay(&mut self, most: Duration) -> Duration {
-        if most.is_zero() {
-            most
+    /// Draws a delay, uniform from 0 up to `max`.
+    pub(super) fn delay(&mut self, max: Duration) -> Duration {
+        if max.is_zero() {
+            max
         } else {
-            most.mul_f64(self.delays.f64())
+            max.mul_f64(self.delays.f64())
         }
     }
 }
@@ -70,8 +74,8 @@ mod tests {
     use super::*;
 
     fn draw(options: &Options, count: usize) -> Vec<Fault> {
-        let mut chance = FaultInjector::new(options.seed);
-        (0..count).map(|_| chance.luck(options)).collect()
+        let mut injector = FaultInjector::new(options.seed);
+        (0..count).map(|_| injector.draw(options)).collect()
     }
 
     #[test]
@@ -102,8 +106,9 @@ mod tests {
                 reset_rate,
                 ..Options::default()
             };
-            let luck = draw(&options, 100).into_iter();
-            luck.map(|luck| (luck.instead, luck.reset))
+            let faults = draw(&options, 100).into_iter();
+            faults
+                .map(|fault| (fault.reply, fault.reset))
                 .unzip::<_, _, Vec<_>, Vec<_>>()
         };
         assert_eq!(both(0.0, 0.2).1, both(0.9, 0.2).1);
@@ -111,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_shares() {
-        let share = |luck: &[Fault], is: fn(&Fault) -> bool| luck.iter().filter(|luck| is(luck)).count();
+    fn rates_are_kept() {
+        let count = |faults: &[Fault], is: fn(&Fault) -> bool| faults.iter().filter(|fault| is(fault)).count();
         let all = draw(
             &Options {
                 error_rate: 1.0,
@@ -122,7 +127,7 @@ mod tests {
         );
         assert!(
             BUSY.iter()
-                .all(|busy| all.iter().any(|luck| luck.instead == Some(*busy)))
+                .all(|busy| all.iter().any(|fault| fault.reply == Some(*busy)))
         );
         let some = draw(
             &Options {
@@ -132,10 +137,10 @@ mod tests {
             },
             10_000,
         );
-        assert!((900..1100).contains(&share(&some, |luck| luck.instead == Some(APP_LIMITED))));
-        assert!((900..1100).contains(&share(&some, |luck| luck.reset == Some(Reset::Answer))));
-        assert!((900..1100).contains(&share(&some, |luck| luck.reset == Some(Reset::Request))));
+        assert!((900..1100).contains(&count(&some, |fault| fault.reply == Some(APP_LIMITED))));
+        assert!((900..1100).contains(&count(&some, |fault| fault.reset == Some(Reset::AnswerLost))));
+        assert!((900..1100).contains(&count(&some, |fault| fault.reset == Some(Reset::RequestLost))));
         let none = draw(&Options::default(), 1000);
-        assert!(none.iter().all(|luck| luck.instead.is_none() && luck.reset.is_none()));
+        assert!(none.iter().all(|fault| fault.reply.is_none() && fault.reset.is_none()));
     }
 }

@@ -1,57 +1,70 @@
-//! ZIM on 127.0.0.1: an HTTP server that keeps the documented rules of `ClearConversationUnread`.
+//! A server on 127.0.0.1 that follows the documented rules of ZIM's `ClearConversationUnread`.
 //!
-//! It is what the tests, the examples, the benches and `--simulate` run against, and what other programs can be pointed
-//! at. It shares no code with the client, so that it notices what the client gets wrong: it decodes the query, computes
-//! the signature and counts the requests by its own reading of ZEGO's documents.
+//! The tests, the examples, the benches and `--simulate` use it, and you can point other programs at it. It shares no
+//! code with the client, so that it detects the client's mistakes: it decodes the query, computes the signature and
+//! counts requests by its own reading of ZEGO's documents.
 //!
-//! # One request's way
-//! 1. It is *on its way* for up to [`Options::arrival_jitter`].
-//! 2. During an [`Outage`] that is the end of it.
-//! 3. The common parameters are checked: present, of the right format, of the app that exists, at most 10 minutes old or
-//!    early, correctly signed, for an Action that exists. Each violation has its documented code.
-//! 4. The [cap](Options::cap) lets it through, or it is answered with code 7.
+//! # How a request is handled
+//! 1. It is delayed by up to [`Options::arrival_jitter`].
+//! 2. During an [`Outage`] it fails here.
+//! 3. The common parameters are checked: present, well-formed, of the app that exists, at most 10 minutes old or early,
+//!    correctly signed, and for an Action that exists. Each violation has its documented code.
+//! 4. The [cap](Options::cap) admits it, or it is answered with code 7.
 //! 5. It may meet a fault: [`Options::reset_rate`], [`Options::limited_rate`], [`Options::error_rate`].
-//! 6. The business parameters are checked, and the [`World`] is asked. After a clear the unread count is 0.
-//! 7. The answer goes out after [`Options::latency`] and up to [`Options::jitter`] more.
+//! 6. The business parameters are checked, and the request is carried out in the [`World`]. A clear sets the unread
+//!    count to 0.
+//! 7. The answer is sent after [`Options::latency`] and up to [`Options::jitter`] more.
 //!
 //! Every answer with a code is JSON, `{"Code":0,"Message":"success","RequestId":"343649807833778783"}`, with HTTP status
-//! 200 but for a wrong path or method.
+//! 200 except for a wrong path or method.
 //!
 //! # Where ZEGO's documents are silent
-//! What the simulator does there is a choice, not a promise of ZEGO's:
-//! - *The order of the checks* is the one above. The codes for what is empty or malformed come before those for what is
-//!   wrong, a wrong time before a wrong signature.
-//! - *What counts against the cap:* correctly signed requests that were let through, whatever becomes of them. Refused
-//!   ones don't, and badly signed ones don't: nobody should be able to use up the quota of an app whose secret they
-//!   don't know.
-//! - *How a second is counted:* as strictly as can be; see [`Options::cap`].
-//! - *Code 2* (input parameter error) answers a query string that can't be decoded, any parameter given twice, and a
-//!   `SignatureNonce` that isn't 16 lower-case hex digits. Unknown parameters are ignored. A nonce may be used again.
-//! - *A missing parameter* is an empty one. A missing `AppId` is one of a wrong format, 100000001.
-//! - *Numbers* are decimal, without sign or leading zeros. `Timestamp` is compared in whole seconds: 600 off is right, 601
-//!   is not.
+//! There, the simulator's behaviour is a choice, not a promise of ZEGO's:
+//! - *Order of the checks:* as above. Codes for empty or malformed parameters come before codes for wrong ones, and a
+//!   wrong time comes before a wrong signature.
+//! - *What counts against the cap:* requests that are correctly signed and admitted, whatever their result. Refused and
+//!   badly signed requests do not count: its quota should not be usable without the app's secret.
+//! - *How a second is counted:* in the strictest way; see [`Options::cap`].
+//! - *Code 2* (input parameter error) answers a query string that can't be decoded, a repeated parameter, and a
+//!   `SignatureNonce` that is not 16 lower-case hex digits. Unknown parameters are ignored. A nonce may be used again.
+//! - *A missing parameter* counts as empty. A missing `AppId` has a wrong format, 100000001.
+//! - *Numbers* are decimal, without sign or leading zeros. `Timestamp` is compared in whole seconds: 600 off is accepted,
+//!   601 is not.
 //! - *A path other than `/`* is HTTP 404, *a method other than GET* HTTP 405, both with code 100000000.
-//! - *A `ConvId` over 32 bytes* is 660000002 (there is a code of its own only for user IDs, 660000012). Which characters
-//!   an ID is made of is not checked, but for UTF-8.
-//! - *An unknown peer or group* is, like any conversation that doesn't exist, 660800002.
-//! - *Events* are written for clears that changed something: exactly one per conversation that had unread messages,
+//! - *A `ConvId` over 32 bytes* is 660000002 (only user IDs have a code of their own, 660000012). IDs must be UTF-8;
+//!   their characters are not checked.
+//! - *An unknown peer or group* is answered 660800002, like any conversation that does not exist.
+//! - *Events* are written for clears that changed something: exactly one for each conversation that had unread messages,
 //!   however often it is cleared.
+//!
+//! # Layers
+//! Each file imports only files of the lines below its own, and nothing else of this crate:
+//!
+//! ```text
+//! mod           accepts connections, stops
+//! service       handles one request; carries out each Action
+//! rules         checks of parameters      world      who has which conversation
+//! query         decodes the query string  world_csv  reads a world from a file
+//! events        writes events             faults     random faults and delays
+//! cap  clock  codes  conversation  options  stats    (import none of the others)
+//! ```
 
 mod cap;
 mod clock;
 mod codes;
+mod conversation;
 mod events;
 mod faults;
 mod options;
 mod query;
 mod rules;
 mod service;
-mod tally;
+mod stats;
 mod world;
 mod world_csv;
 
 pub use options::{Options, Outage, OutageKind};
-pub use tally::Stats;
+pub use stats::Stats;
 pub use world::World;
 pub use world_csv::WorldError;
 
@@ -60,30 +73,30 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use service::Service;
 use std::io::{self, Write};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long connections get to end after the last answer can have gone out.
+/// How long connections may take to end after the last answer is due.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long to wait after a connection could not be accepted, and how often in a row that may be.
+/// The pause after a connection could not be accepted, and how many failures in a row are tolerated.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const ACCEPT_FAILURES: u32 = 100;
+const MAX_ACCEPT_FAILURES: u32 = 100;
 
-/// Serves until `stop` completes, lets open requests have their answers, and returns what it has seen.
+/// Serves until `stop` completes, then answers the open requests and returns the statistics.
 ///
-/// Give it a listener on a loopback address: this is no server for a network. Nothing a client sends makes it panic or
-/// stop; what is not HTTP ends its connection.
+/// Use a listener on a loopback address: this server is not meant for a network. Nothing that a client sends makes it
+/// panic or stop; a connection that does not carry HTTP is closed.
 ///
-/// With `events`, each clear that found unread messages writes what the user's clients would be told as one line of
-/// JSON, flushed at once:
+/// With `events`, each clear that found unread messages writes the event that the user's clients would get, as one line
+/// of JSON, flushed immediately:
 /// `{"event":"conversationChanged","user":"alice","conv":"#team","type":2,"unread":0,"at":"2026-08-01T12:00:00.000Z"}`.
-/// When writing fails, a warning is logged, and no more events are written. The sink is written to while the service
-/// waits, so a slow one slows the service.
+/// If writing fails, a warning is logged and no more events are written. Writing blocks the service, so a slow sink
+/// slows it down.
 ///
 /// ```
 /// use zim_batch::simulator::{Options, World, serve};
@@ -93,15 +106,15 @@ const ACCEPT_FAILURES: u32 = 100;
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// println!("http://{}/", listener.local_addr()?);
 /// let stop = std::future::ready(()); // or tokio::signal::ctrl_c()
-/// let tally = serve(listener, World::sample(), Options::default(), None, async { stop.await }).await?;
-/// assert_eq!(tally.requests, 0);
+/// let stats = serve(listener, World::sample(), Options::default(), None, async { stop.await }).await?;
+/// assert_eq!(stats.requests, 0);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] at once if an option is out of its range; the listener's error if it fails to accept
-/// connections for about 5 seconds on end.
+/// [`io::ErrorKind::InvalidInput`] immediately if an option is out of range; the listener's error if it accepts no
+/// connection for about 5 seconds of trying.
 pub async fn serve(
     listener: TcpListener,
     world: World,
@@ -111,8 +124,8 @@ pub async fn serve(
 ) -> io::Result<Stats> {
     options.check()?;
     let service = Arc::new(Service::new(world, options, events));
-    // Dropping the sender tells every connection to end.
-    let (serving, ending) = watch::channel(());
+    // Dropping the sender makes every connection end.
+    let (serving, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut failures = 0;
     let mut stop = pin!(stop);
@@ -124,9 +137,9 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     failures = 0;
-                    connections.spawn(converse(stream, Arc::clone(&service), ending.clone()));
+                    connections.spawn(serve_connection(stream, Arc::clone(&service), stopping.clone()));
                 }
-                Err(error) if failures >= ACCEPT_FAILURES => return Err(error),
+                Err(error) if failures >= MAX_ACCEPT_FAILURES => return Err(error),
                 Err(error) => {
                     failures += 1;
                     tracing::debug!(%error, "the simulator could not accept a connection");
@@ -137,34 +150,30 @@ pub async fn serve(
     }
     drop(listener);
     drop(serving);
-    let ended = async { while connections.join_next().await.is_some() {} };
-    // Whoever has sent half a request by then is cut off, with the set of connections.
-    let _ = tokio::time::timeout(service.slowest_answer().saturating_add(GRACE), ended).await;
-    Ok(service.tally())
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    // Connections with half a request are then closed, when the set of connections is dropped.
+    let _ = tokio::time::timeout(service.max_delay().saturating_add(GRACE), all_ended).await;
+    Ok(service.stats())
 }
 
 /// Serves one connection until either side ends it.
-async fn converse(stream: TcpStream, service: Arc<Service>, mut ending: watch::Receiver<()>) {
-    // Without it small answers can wait for acknowledgements. Where it can't be set, they just come later.
+async fn serve_connection(stream: TcpStream, service: Arc<Service>, mut stopping: watch::Receiver<()>) {
+    // Otherwise small answers can wait for acknowledgements. A failure only makes them slower.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| service.answer(request));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-    let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
-        _ = ending.changed() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            Pin::new(&mut connection).graceful_shutdown();
+    let result = tokio::select! {
+        result = &mut connection => result,
+        _ = stopping.changed() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
     };
-    let Err(error) = ended else { return };
+    let Err(error) = result else { return };
     if error.is_parse() {
-        service.note_unreadable();
+        service.record_unreadable();
     } else if error.is_user() {
-        // With zero linger, closing sends a reset in place of an orderly end.
+        // With zero linger, closing sends a reset instead of an orderly end.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }

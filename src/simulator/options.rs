@@ -1,85 +1,84 @@
-//! How the simulated service behaves: its app, its limits, its network and its bad days.
+//! The settings of a simulator: its app, limits, timing and faults.
 
-use std::fmt;
+use secrecy::SecretString;
 use std::io;
 use std::time::Duration;
 
 /// The app, the limits and the faults of a simulator.
 ///
-/// The default is a healthy service with the documented limits. Change what a test or a trial is about:
+/// The default is a healthy service with the documented limits. Change what you want to test:
 ///
 /// ```
 /// use std::time::Duration;
 /// use zim_batch::simulator::Options;
 ///
-/// let busy_evening = Options { error_rate: 0.05, competing: 8.0, jitter: Duration::from_millis(200), ..Options::default() };
-/// assert_eq!(busy_evening.cap, 20);
+/// let congested = Options { error_rate: 0.05, competing: 8.0, jitter: Duration::from_millis(200), ..Options::default() };
+/// assert_eq!(congested.cap, 20);
 /// ```
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The one app that exists. Others are answered 100000011. Default: 12345, as in the documents' signature example.
     pub app_id: u32,
-    /// The app's server secret, taken as it is. Default: that of the documents' signature example.
-    pub server_secret: String,
-    /// At most this many requests are let through in any second, however the second is placed; what comes on top is
-    /// answered with code 7 and does not itself count. 0: no cap. Default: 20, ZEGO's default for this API.
+    /// The app's server secret; `Debug` does not show it. Default: that of the documents' signature example.
+    pub server_secret: SecretString,
+    /// Maximum requests admitted in any one second (a sliding window). Requests beyond it are answered with code 7 and
+    /// do not count. 0: no cap. Default: 20, ZEGO's default for this API.
     pub cap: u32,
     /// How many of a user's newest conversations are reachable; others are answered 660800002. ZEGO can raise it for an
     /// app. Default: 1000.
     pub newest: usize,
     /// How long an answer takes at least. Default: 30 ms.
     pub latency: Duration,
-    /// An answer takes up to this much longer, evenly distributed. Default: 0.
+    /// Random time added to the latency of each answer: uniform, up to this. Default: 0.
     pub jitter: Duration,
-    /// A request is on its way up to this long before it is counted against the cap, evenly distributed: requests that
-    /// left evenly arrive unevenly, as on a network. Default: 0.
+    /// Random delay before a request counts against the cap: uniform, up to this. Evenly sent requests arrive
+    /// unevenly, as on a network. Default: 0.
     pub arrival_jitter: Duration,
-    /// Other requests a second that the same app makes, evenly spaced: they draw on the cap too, and are
-    /// never refused themselves, so that this much less is left however hard one tries. 0 to 10 000; without effect when
-    /// there is no cap. Default: 0.
+    /// Rate of other traffic of the same app, in requests per second, 0 to 10 000: evenly spaced requests that share
+    /// the cap and are never refused, so they reduce what is left. No effect without a cap. Default: 0.
     pub competing: f64,
-    /// The share, 0 to 1, of requests within the cap that are answered with one of the documented "try again later"
-    /// codes, chosen at random, and change nothing. Default: 0.
+    /// The share, 0 to 1, of requests within the cap that are answered with a random one of the documented "try
+    /// again later" codes and change nothing. Default: 0.
     pub error_rate: f64,
     /// The share, 0 to 1, of requests within the cap that are answered 660300005 (AppID-level call frequency exceeded)
-    /// all the same, and change nothing. Default: 0.
+    /// and change nothing. Default: 0.
     pub limited_rate: f64,
-    /// The share, 0 to 1, of requests within the cap whose connection is reset before an answer. In half of these cases
-    /// the request is lost, in the other half it is carried out and the answer is lost. Default: 0.
+    /// The share, 0 to 1, of requests within the cap whose connection is reset before an answer. In half of the cases the
+    /// request is lost; in the other half it is carried out and its answer is lost. Default: 0.
     pub reset_rate: f64,
-    /// When the whole service is down. Default: never.
+    /// When the service is down. Default: never.
     pub outage: Option<Outage>,
-    /// When set, requests over the cap are turned away as a gateway in front of the service might do it: HTTP 429
-    /// without JSON, with `Retry-After` in seconds, rounded up. ZEGO documents no such thing. Default: not set.
+    /// If set, requests over the cap are answered as a gateway in front of the service might answer them: HTTP 429
+    /// without JSON, with this `Retry-After`, rounded up to seconds. ZEGO does not document this. Default: not set.
     pub retry_after: Option<Duration>,
-    /// How many seconds the service's clock is ahead of this machine's (negative: behind). It decides whether a
-    /// `Timestamp` is right and is shown in the `Date` header and the events. The clock stays between the years 1970
+    /// How many seconds the service's clock is ahead of this machine's (negative: behind). It decides
+    /// whether a `Timestamp` is right, and appears in the `Date` header and the events. The clock stays between the years 1970
     /// and 9999. Default: 0.
     pub clock_offset: i64,
-    /// Where all randomness starts: with the same seed, the same requests processed in the same order meet the same
-    /// faults. Default: 0.
+    /// Seed of the random numbers: with the same seed, the same requests in the same order meet the same faults.
+    /// Default: 0.
     pub seed: u64,
 }
 
-/// A time in which the whole service is down. Requests of that time are not counted against the cap.
+/// A time in which the service is down. Requests during this time do not count against the cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// It begins this long after [`serve`](super::serve) was called.
+    /// It begins this long after the call of [`serve`](super::serve).
     pub after: Duration,
-    /// It ends this long after it began.
+    /// How long it lasts.
     pub lasts: Duration,
-    /// It comes again, this long after it began. `None`: it happens once.
+    /// It repeats: each begins this long after the previous one began. `None`, or zero: it happens once.
     pub every: Option<Duration>,
-    /// What requests meet meanwhile.
+    /// What happens to requests during it.
     pub kind: OutageKind,
 }
 
-/// What a request meets during an [`Outage`].
+/// What happens to a request during an [`Outage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageKind {
     /// An HTTP 503 without JSON, after the usual latency.
     Unavailable,
-    /// The connection is reset at once, without an answer.
+    /// The connection is reset without an answer, after the usual latency.
     Reset,
 }
 
@@ -87,7 +86,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             app_id: 12345,
-            server_secret: "9193cc662a4c0ec135ec71fb57194b38".to_owned(),
+            server_secret: "9193cc662a4c0ec135ec71fb57194b38".into(),
             cap: 20,
             newest: 1000,
             latency: Duration::from_millis(30),
@@ -106,16 +105,16 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Are all numbers within their ranges?
+    /// Checks that all numbers are within their ranges.
     pub(super) fn check(&self) -> io::Result<()> {
-        for (name, value, most) in [
+        for (name, value, max) in [
             ("error_rate", self.error_rate, 1.0),
             ("limited_rate", self.limited_rate, 1.0),
             ("reset_rate", self.reset_rate, 1.0),
             ("competing", self.competing, 10_000.0),
         ] {
-            if !(0.0..=most).contains(&value) {
-                let text = format!("the simulator's {name} is {value}; expected 0 to {most}");
+            if !(0.0..=max).contains(&value) {
+                let text = format!("the simulator's {name} is {value}; expected 0 to {max}");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         }
@@ -124,64 +123,16 @@ impl Options {
 }
 
 impl Outage {
-    /// Is the service down, so long after it was started?
-    pub(super) fn is_on(&self, running_for: Duration) -> bool {
-        let Some(since) = running_for.checked_sub(self.after) else {
+    /// Whether the service is down at this time after its start.
+    pub(super) fn is_on(&self, uptime: Duration) -> bool {
+        let Some(since) = uptime.checked_sub(self.after) else {
             return false;
         };
         let since = match self.every {
-            Some(every) if !every.is_zero() => remainder(since, every),
-            _ => since,
+            Some(every) if !every.is_zero() => since.as_nanos() % every.as_nanos(),
+            _ => since.as_nanos(),
         };
-        since < self.lasts
-    }
-}
-
-/// What is left of `time` after as many whole `part`s as fit.
-fn remainder(time: Duration, part: Duration) -> Duration {
-    let nanos = time.as_nanos() % part.as_nanos();
-    let seconds = u64::try_from(nanos / 1_000_000_000).expect("the rest is no longer than the whole");
-    let below = u32::try_from(nanos % 1_000_000_000).expect("a billion fits");
-    Duration::new(seconds, below)
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Taken apart in full, so that a new field can't be forgotten here.
-        let Self {
-            app_id,
-            server_secret: _,
-            cap,
-            newest,
-            latency,
-            jitter,
-            arrival_jitter,
-            competing,
-            error_rate,
-            limited_rate,
-            reset_rate,
-            outage,
-            retry_after,
-            clock_offset,
-            seed,
-        } = self;
-        f.debug_struct("Options")
-            .field("app_id", app_id)
-            .field("server_secret", &format_args!("[redacted]"))
-            .field("cap", cap)
-            .field("newest", newest)
-            .field("latency", latency)
-            .field("jitter", jitter)
-            .field("arrival_jitter", arrival_jitter)
-            .field("competing", competing)
-            .field("error_rate", error_rate)
-            .field("limited_rate", limited_rate)
-            .field("reset_rate", reset_rate)
-            .field("outage", outage)
-            .field("retry_after", retry_after)
-            .field("clock_offset", clock_offset)
-            .field("seed", seed)
-            .finish()
+        since < self.lasts.as_nanos()
     }
 }
 
@@ -192,7 +143,7 @@ mod tests {
     #[test]
     fn the_secret_is_not_in_the_debug_output() {
         let text = format!("{:?}", Options::default());
-        assert!(text.contains("[redacted]") && !text.contains("9193cc66"), "{text}");
+        assert!(text.contains("[REDACTED]") && !text.contains("9193cc66"), "{text}");
     }
 
     #[test]
@@ -219,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_on_from_its_beginning_until_before_its_end_and_comes_again() {
+    fn an_outage_includes_its_start_excludes_its_end_and_repeats() {
         let secs = Duration::from_secs;
         let outage = |every| Outage {
             after: secs(10),

@@ -1,24 +1,24 @@
-//! Reading a query string, strictly.
+//! A strict parser for query strings.
 //!
-//! Servers decode `+` to a space and `%XX` to a byte. A client that encodes carelessly must notice it here, so nothing
-//! is repaired: a `%` without two hex digits after it makes the whole query unreadable, and so does a parameter that
-//! comes twice, since servers differ in which of the two they take.
+//! Servers decode `+` to a space and `%XX` to a byte. The simulator should expose a client that encodes carelessly, so
+//! it repairs nothing: a `%` without two hex digits after it makes the whole query invalid, and so does a repeated
+//! parameter, because servers differ in which of the two they use.
 
 use super::codes::{BAD_ENCODING, REPEATED, Reply};
 use std::borrow::Cow;
 
-/// A decoded name or value; borrowed from the query where nothing had to be decoded.
+/// A decoded name or value; borrowed from the query if nothing had to be decoded.
 type Bytes<'a> = Cow<'a, [u8]>;
 
 /// The parameters of one request, decoded.
 pub(super) struct Query<'a> {
-    /// Sorted by name, which finds repeated names without comparing each with each.
+    /// Sorted by name, so that repeated names are neighbours.
     parameters: Vec<(Bytes<'a>, Bytes<'a>)>,
 }
 
 impl<'a> Query<'a> {
-    /// Splits at `&` and the first `=`, then decodes. Empty pieces (`a=1&&b=2`) are skipped; a name without `=` has
-    /// the empty value.
+    /// Splits at `&` and at the first `=`, then decodes. Skips empty pieces (`a=1&&b=2`); a name without `=` has the
+    /// empty value.
     pub(super) fn parse(query: &'a [u8]) -> Result<Self, Reply> {
         let mut parameters = query
             .split(|&byte| byte == b'&')
@@ -36,7 +36,7 @@ impl<'a> Query<'a> {
         Ok(Self { parameters })
     }
 
-    /// The value of a parameter; the empty value when it is missing, as the documents know no difference.
+    /// Returns the value of a parameter, or the empty value if it is missing: the documents make no difference.
     pub(super) fn get(&self, name: &str) -> &[u8] {
         self.parameters
             .binary_search_by(|(known, _)| known.as_ref().cmp(name.as_bytes()))
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_from_strict_encoding(value in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn percent_encoded_bytes_are_decoded_exactly(value in proptest::collection::vec(any::<u8>(), 0..40)) {
             let encoded: String = value.iter().map(|byte| format!("%{byte:02X}")).collect();
             let text = format!("a={encoded}&b=1");
             let query = Query::parse(text.as_bytes()).unwrap();
@@ -115,7 +115,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn no_input_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = Query::parse(&bytes);
         }
     }

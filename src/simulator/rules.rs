@@ -1,34 +1,38 @@
-//! The documented rules a request must keep, and the code each violation is answered with.
+//! The documented rules for requests, and the code of each violation.
 //!
-//! This is the simulator's own reading of ZEGO's documents. It shares nothing with the client, the signature least of
-//! all: a server that signed with the client's function could never notice that the function is wrong.
+//! This is the simulator's own reading of ZEGO's documents. It shares nothing with the client, above all not the
+//! signature: a server that signed with the client's function could not detect that the function is wrong.
 //!
-//! The documents give no order of checks. Here: the query string can be read; each common parameter is there and has
-//! its format; the app exists; the time is right; the signature is right; the Action exists. The business parameters
-//! are looked at later, by [`call`], since a request with a bad conversation ID has used the quota all the same.
+//! The documents give no order of checks. [`authorize`] checks the common parameters: each is present and well-formed,
+//! the app exists, the time is right, the signature is right, and the [`Action`] exists. The business parameters of an
+//! action are checked later, after the cap: a request with a bad conversation ID uses quota too.
 
 use super::codes::*;
+use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use super::query::Query;
-use super::world::Kind;
 use md5::{Digest, Md5};
 
-/// How far a request's `Timestamp` may be from the server's clock, either way, in whole seconds. 600 is still right.
+/// How far a request's `Timestamp` may be from the server's clock, either way, in whole seconds. 600 is still accepted.
 const TIMESTAMP_WINDOW_SECS: u64 = 600;
 
-/// The longest user or conversation ID, in bytes.
-pub(super) const MAX_ID_BYTES: usize = 32;
-
-/// What a request asks for once it has passed every check.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call<'a> {
-    pub(super) user: &'a str,
-    pub(super) conv: &'a str,
-    pub(super) kind: Kind,
+/// The calls that the simulator serves. The service carries them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    ClearConversationUnread,
 }
 
-/// Checks the common parameters: is this a request of the app `app_id`, signed with `secret`, at about `now` (Unix
-/// seconds), for the one Action there is?
-pub(super) fn authorise(query: &Query<'_>, app_id: u32, secret: &str, now: u64) -> Result<(), Reply> {
+impl Action {
+    fn parse(name: &[u8]) -> Option<Self> {
+        match name {
+            b"ClearConversationUnread" => Some(Self::ClearConversationUnread),
+            _ => None,
+        }
+    }
+}
+
+/// Checks the common parameters of a request to the app `app_id`, signed with `secret`, at the time `now` (Unix
+/// seconds). Returns what the request asks for.
+pub(super) fn authorize(query: &Query<'_>, app_id: u32, secret: &str, now: u64) -> Result<Action, Reply> {
     let action = present(query, "Action", ACTION_EMPTY)?;
     let app = query.get("AppId");
     let requested_app = decimal(app)
@@ -54,23 +58,20 @@ pub(super) fn authorise(query: &Query<'_>, app_id: u32, secret: &str, now: u64) 
     if signature != expected_signature(&[app, nonce, secret.as_bytes(), timestamp]) {
         return Err(WRONG_SIGNATURE);
     }
-    if action != b"ClearConversationUnread" {
-        return Err(ACTION_UNSUPPORTED);
-    }
-    Ok(())
+    Action::parse(action).ok_or(ACTION_UNSUPPORTED)
 }
 
-/// Checks the business parameters of `ClearConversationUnread`. Which characters an ID may have is not checked: ZEGO's
-/// own pages disagree about it.
-pub(super) fn call<'a>(query: &'a Query<'_>) -> Result<Call<'a>, Reply> {
+/// Checks the business parameters of `ClearConversationUnread`. The characters of an ID are not checked: ZEGO's own
+/// pages disagree on which are allowed.
+pub(super) fn clear_parameters<'a>(query: &'a Query<'_>) -> Result<ConversationKey<'a>, Reply> {
     let user = id(query, "FromUserId", USER_EMPTY, USER_TOO_LONG, USER_NOT_UTF8)?;
     let conv = id(query, "ConvId", CONV_EMPTY, CONV_TOO_LONG, CONV_NOT_UTF8)?;
-    let kind = match query.get("ConvType") {
-        b"0" => Kind::Peer,
-        b"2" => Kind::Group,
+    let conv_type = match query.get("ConvType") {
+        b"0" => ConvType::Peer,
+        b"2" => ConvType::Group,
         _ => return Err(TYPE_INVALID),
     };
-    Ok(Call { user, conv, kind })
+    Ok(ConversationKey { user, conv, conv_type })
 }
 
 fn present<'a>(query: &'a Query<'_>, name: &str, empty: Reply) -> Result<&'a [u8], Reply> {
@@ -85,7 +86,7 @@ fn id<'a>(query: &'a Query<'_>, name: &str, empty: Reply, long: Reply, encoding:
     str::from_utf8(value).map_err(|_| encoding)
 }
 
-/// A number as one writes it: digits alone, no sign, no leading zero.
+/// Parses a decimal number: only digits, no sign, no leading zero.
 fn decimal(text: &[u8]) -> Option<u64> {
     if !text.iter().all(u8::is_ascii_digit) || (text.len() > 1 && text[0] == b'0') {
         return None;
@@ -93,7 +94,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The md5 of the parts joined, as 32 lower-case hex digits.
+/// The MD5 of the joined parts, as 32 lower-case hex digits.
 fn expected_signature(parts: &[&[u8]]) -> [u8; 32] {
     let mut md5 = Md5::new();
     for part in parts {
@@ -136,19 +137,19 @@ mod tests {
         pairs.collect::<Vec<_>>().join("&")
     }
 
-    fn verdict_at(text: &str, now: u64) -> u32 {
+    fn code_at(text: &str, now: u64) -> u32 {
         let query = Query::parse(text.as_bytes()).unwrap();
-        let checked = authorise(&query, 12345, SECRET, now).and_then(|()| call(&query).map(|_| ()));
+        let checked = authorize(&query, 12345, SECRET, now).and_then(|_| clear_parameters(&query));
         checked.err().map_or(0, |reply| reply.code)
     }
 
-    fn verdict(changes: &[(&str, Option<&str>)]) -> u32 {
-        verdict_at(&with(changes), AT)
+    fn code_of(changes: &[(&str, Option<&str>)]) -> u32 {
+        code_at(&with(changes), AT)
     }
 
     #[test]
     fn the_documents_own_example_passes() {
-        assert_eq!(verdict(&[]), 0);
+        assert_eq!(code_of(&[]), 0);
     }
 
     #[test]
@@ -184,9 +185,9 @@ mod tests {
                     ("Timestamp", Some(&at.to_string())),
                     ("Signature", Some(signature)),
                 ]);
-                authorise(&Query::parse(text.as_bytes()).unwrap(), app, secret, at)
+                authorize(&Query::parse(text.as_bytes()).unwrap(), app, secret, at)
             };
-            assert_eq!(checked(app, nonce, secret, at), Ok(()));
+            assert_eq!(checked(app, nonce, secret, at), Ok(Action::ClearConversationUnread));
             assert_eq!(checked(app ^ 1, nonce, secret, at), Err(WRONG_SIGNATURE));
             assert_eq!(checked(app, "123456789abcdef0", secret, at), Err(WRONG_SIGNATURE));
             assert_eq!(checked(app, nonce, &secret.to_uppercase(), at), Err(WRONG_SIGNATURE));
@@ -236,9 +237,9 @@ mod tests {
             ("ConvType", "peer", 660_000_002),
             ("ConvType", "00", 660_000_002),
         ] {
-            assert_eq!(verdict(&[(name, Some(value))]), code, "{name}={value}");
+            assert_eq!(code_of(&[(name, Some(value))]), code, "{name}={value}");
             if value.is_empty() {
-                assert_eq!(verdict(&[(name, None)]), code, "{name} left out");
+                assert_eq!(code_of(&[(name, None)]), code, "{name} left out");
             }
         }
     }
@@ -247,7 +248,7 @@ mod tests {
     fn an_id_of_32_bytes_is_not_too_long() {
         let longest = "x".repeat(32);
         assert_eq!(
-            verdict(&[("FromUserId", Some(&longest)), ("ConvId", Some(&longest))]),
+            code_of(&[("FromUserId", Some(&longest)), ("ConvId", Some(&longest))]),
             0
         );
     }
@@ -260,15 +261,12 @@ mod tests {
             (AT + 601, 100_000_004),
             (AT - 601, 100_000_004),
         ] {
-            assert_eq!(verdict_at(&with(&[]), now), code, "{now}");
+            assert_eq!(code_at(&with(&[]), now), code, "{now}");
         }
     }
 
     #[test]
-    fn a_wrong_time_is_told_before_a_wrong_signature() {
-        assert_eq!(
-            verdict_at(&with(&[("Signature", Some("wrong"))]), AT + 601),
-            100_000_004
-        );
+    fn a_wrong_time_is_reported_before_a_wrong_signature() {
+        assert_eq!(code_at(&with(&[("Signature", Some("wrong"))]), AT + 601), 100_000_004);
     }
 }

@@ -1,60 +1,63 @@
-//! One request's way through the service.
+//! Handles one request.
 //!
-//! Everything that depends on what came before (the cap, chance, the world, the tally) is decided in one step under one
-//! lock, at one moment. Waiting happens before and after it. So a client that hangs up early can't leave the tally
-//! half-counted, and the order in which requests take that step is the order of the events.
+//! Everything that depends on earlier requests (the cap, the faults, the world, the statistics) is decided in one step
+//! under one lock. Delays come before and after this step. So a client that disconnects early can't leave the
+//! statistics incomplete, and the events have the order of these steps.
 
 use super::cap::{Cap, Peak};
 use super::clock::Clock;
-use super::codes::{Reply, SUCCESS, TOO_FAST, WRONG_METHOD, WRONG_PATH};
+use super::codes::{OUTSIDE, Reply, SUCCESS, TOO_FAST, WRONG_METHOD, WRONG_PATH};
 use super::events::Events;
 use super::faults::{FaultInjector, Reset};
+use super::options::{Options, OutageKind};
 use super::query::Query;
-use super::rules;
-use super::{Options, OutageKind, Stats, World};
+use super::rules::{self, Action};
+use super::stats::Stats;
+use super::world::World;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The first request ID less one: that of the documents' example. Larger than 2^53, as real ones are.
-const REQUEST_IDS_FROM: u64 = 343_649_807_833_778_782;
+/// One less than the first request ID, which is that of the documents' example: larger than 2^53, like real ones.
+const BEFORE_FIRST_REQUEST_ID: u64 = 343_649_807_833_778_782;
 
-/// The connection is to be reset instead of answering.
+/// The connection is to be reset, without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is reset on purpose")]
 pub(super) struct ResetConnection;
 
-/// The simulated service: rules, limits, world and record.
+/// The simulated service, shared by all connections.
 pub(super) struct Service {
     options: Options,
     clock: Clock,
-    started: Instant,
+    started_at: Instant,
     state: Mutex<State>,
 }
 
 struct State {
     cap: Cap,
     peak: Peak,
-    chance: FaultInjector,
+    faults: FaultInjector,
     world: World,
     events: Events,
-    tally: Stats,
+    stats: Stats,
 }
 
 /// How a request is answered.
 enum Answer {
-    Code(StatusCode, Reply),
-    /// The service is down: a bare 503.
+    Json(StatusCode, Reply),
+    /// The service is down: HTTP 503 without JSON.
     Unavailable,
-    /// A gateway's 429.
-    TooMany(Duration),
-    /// No answer at all.
+    /// HTTP 429 without JSON, with this `Retry-After`.
+    TooManyRequests(Duration),
+    /// The connection is reset.
     Reset,
 }
 
@@ -72,23 +75,23 @@ impl Service {
         let state = State {
             cap: Cap::new(options.cap, options.competing),
             peak: Peak::default(),
-            chance: FaultInjector::new(options.seed),
+            faults: FaultInjector::new(options.seed),
             world,
             events: Events::new(events),
-            tally: Stats::default(),
+            stats: Stats::default(),
         };
         Self {
             clock: Clock {
                 offset: options.clock_offset,
             },
             options,
-            started: Instant::now(),
+            started_at: Instant::now(),
             state: Mutex::new(state),
         }
     }
 
-    /// How long an answer can take at most.
-    pub(super) fn slowest_answer(&self) -> Duration {
+    /// The longest time that an answer can take.
+    pub(super) fn max_delay(&self) -> Duration {
         let Options {
             arrival_jitter,
             latency,
@@ -98,126 +101,116 @@ impl Service {
         arrival_jitter.saturating_add(latency).saturating_add(jitter)
     }
 
-    pub(super) fn note_unreadable(&self) {
-        self.state().tally.unreadable += 1;
+    pub(super) fn record_unreadable(&self) {
+        self.state().stats.unreadable += 1;
     }
 
-    pub(super) fn tally(&self) -> Stats {
-        self.state().tally.clone()
+    pub(super) fn stats(&self) -> Stats {
+        self.state().stats.clone()
     }
 
     pub(super) async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, ResetConnection> {
-        let Options {
-            arrival_jitter,
-            latency,
-            jitter,
-            ..
-        } = self.options;
-        if !arrival_jitter.is_zero() {
-            let on_its_way = self.state().chance.delay(arrival_jitter);
-            tokio::time::sleep(on_its_way).await;
-        }
-        let (answer, request_id, longer) = {
-            let query = self.authorise(&request);
+        let arrival_delay = self.state().faults.delay(self.options.arrival_jitter);
+        sleep(arrival_delay).await;
+        let (answer, request_id, jitter) = {
+            let authorized = self.authorize(&request);
             let mut state = self.state();
-            let answer = self.decide(&mut state, query);
-            (
-                answer,
-                REQUEST_IDS_FROM.saturating_add(state.tally.requests),
-                state.chance.delay(jitter),
-            )
+            let answer = self.decide(&mut state, authorized);
+            let request_id = BEFORE_FIRST_REQUEST_ID.saturating_add(state.stats.requests);
+            (answer, request_id, state.faults.delay(self.options.jitter))
         };
-        let delay = latency.saturating_add(longer);
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        sleep(self.options.latency.saturating_add(jitter)).await;
         self.respond(answer, request_id)
     }
 
-    /// Everything about a request that can be judged by itself.
-    fn authorise<'a, B>(&self, request: &'a Request<B>) -> Result<Query<'a>, (StatusCode, Reply)> {
+    /// Checks everything that needs no state: path, method, query string and common parameters.
+    fn authorize<'a, B>(&self, request: &'a Request<B>) -> Result<(Action, Query<'a>), (StatusCode, Reply)> {
         if request.uri().path() != "/" {
             return Err((StatusCode::NOT_FOUND, WRONG_PATH));
         }
         if request.method() != Method::GET {
             return Err((StatusCode::METHOD_NOT_ALLOWED, WRONG_METHOD));
         }
-        let text = request.uri().query().unwrap_or_default().as_bytes();
-        let check = |query: &Query<'_>| {
-            let Options {
-                app_id, server_secret, ..
-            } = &self.options;
-            rules::authorise(query, *app_id, server_secret, self.clock.unix_seconds())
-        };
-        Query::parse(text)
-            .and_then(|query| check(&query).map(|()| query))
+        let secret = self.options.server_secret.expose_secret();
+        Query::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .and_then(|query| {
+                let action = rules::authorize(&query, self.options.app_id, secret, self.clock.unix_seconds())?;
+                Ok((action, query))
+            })
             .map_err(|reply| (StatusCode::OK, reply))
     }
 
-    /// Counts the request, carries it out, and says how to answer.
-    fn decide(&self, state: &mut State, query: Result<Query<'_>, (StatusCode, Reply)>) -> Answer {
-        // Under the lock, so that the cap never sees time go back.
-        let now = self.started.elapsed();
-        state.tally.requests += 1;
+    /// Counts the request, carries it out and returns how to answer it.
+    fn decide(&self, state: &mut State, authorized: Result<(Action, Query<'_>), (StatusCode, Reply)>) -> Answer {
+        // Measured under the lock, so that time never decreases for the cap.
+        let now = self.started_at.elapsed();
+        state.stats.requests += 1;
         if let Some(outage) = self.options.outage.filter(|outage| outage.is_on(now)) {
-            state.tally.outage += 1;
+            state.stats.outage += 1;
             return match outage.kind {
                 OutageKind::Unavailable => Answer::Unavailable,
                 OutageKind::Reset => Answer::Reset,
             };
         }
-        let answer = match query {
+        let answer = match authorized {
             Err((status, reply)) => {
-                state.tally.refused += 1;
-                Answer::Code(status, reply)
+                state.stats.refused += 1;
+                Answer::Json(status, reply)
             }
-            Ok(query) => self.admit(state, &query, now),
+            Ok((action, query)) => self.admit(state, action, &query, now),
         };
-        if let Answer::Code(_, reply) = answer {
-            *state.tally.codes.entry(reply.code).or_default() += 1;
+        if let Answer::Json(_, reply) = answer {
+            *state.stats.codes.entry(reply.code).or_default() += 1;
         }
         answer
     }
 
-    /// A correctly signed request meets the cap, then chance, then the world.
-    fn admit(&self, state: &mut State, query: &Query<'_>, now: Duration) -> Answer {
-        state.tally.peak_1s = state.tally.peak_1s.max(state.peak.note(now));
+    /// Applies the cap and the faults to an authorized request, and carries it out.
+    fn admit(&self, state: &mut State, action: Action, query: &Query<'_>, now: Duration) -> Answer {
+        state.stats.peak_1s = state.stats.peak_1s.max(state.peak.record(now));
         if !state.cap.admit(now) {
-            state.tally.limited += 1;
-            return self
-                .options
-                .retry_after
-                .map_or(Answer::Code(StatusCode::OK, TOO_FAST), Answer::TooMany);
+            state.stats.limited += 1;
+            return match self.options.retry_after {
+                Some(retry_after) => Answer::TooManyRequests(retry_after),
+                None => Answer::Json(StatusCode::OK, TOO_FAST),
+            };
         }
-        state.tally.accepted += 1;
-        let luck = state.chance.luck(&self.options);
-        if luck.reset == Some(Reset::Request) {
-            state.tally.reset += 1;
+        state.stats.accepted += 1;
+        let fault = state.faults.draw(&self.options);
+        let result = match fault.reply {
+            _ if fault.reset == Some(Reset::RequestLost) => Ok(()),
+            Some(reply) => Err(reply),
+            None => self.carry_out(state, action, query),
+        };
+        let stats = &mut state.stats;
+        if fault.reset.is_some() {
+            stats.reset += 1;
             return Answer::Reset;
         }
-        let done = luck.instead.map_or_else(|| self.clear(state, query), Err);
-        let tally = &mut state.tally;
-        if luck.reset.is_some() {
-            tally.reset += 1;
-            return Answer::Reset;
-        }
-        let (count, reply) = match done {
-            Ok(()) => (&mut tally.ok, SUCCESS),
-            Err(reply) if luck.instead.is_some() => (&mut tally.faults, reply),
-            Err(reply) if reply == super::codes::OUTSIDE => (&mut tally.outside, reply),
-            Err(reply) => (&mut tally.rejected, reply),
+        let (count, reply) = match result {
+            Ok(()) => (&mut stats.ok, SUCCESS),
+            Err(reply) if fault.reply.is_some() => (&mut stats.faults, reply),
+            Err(OUTSIDE) => (&mut stats.outside, OUTSIDE),
+            Err(reply) => (&mut stats.rejected, reply),
         };
         *count += 1;
-        Answer::Code(StatusCode::OK, reply)
+        Answer::Json(StatusCode::OK, reply)
     }
 
-    fn clear(&self, state: &mut State, query: &Query<'_>) -> Result<(), Reply> {
-        let call = rules::call(query)?;
-        let unread = state.world.clear(&call, self.options.newest)?;
-        // Clients are told what changes; where nothing was unread, nothing does.
+    /// The one place where an action leads to what it does.
+    fn carry_out(&self, state: &mut State, action: Action, query: &Query<'_>) -> Result<(), Reply> {
+        match action {
+            Action::ClearConversationUnread => self.clear_conversation_unread(state, query),
+        }
+    }
+
+    fn clear_conversation_unread(&self, state: &mut State, query: &Query<'_>) -> Result<(), Reply> {
+        let key = rules::clear_parameters(query)?;
+        let unread = state.world.clear(&key, self.options.newest)?;
+        // Clients get an event only if the count changes.
         if unread > 0 {
-            state.tally.cleared += 1;
-            state.events.conversation_changed(&call, self.clock.now());
+            state.stats.cleared += 1;
+            state.events.conversation_changed(&key, self.clock.now());
         }
         Ok(())
     }
@@ -225,33 +218,28 @@ impl Service {
     fn respond(&self, answer: Answer, request_id: u64) -> Result<Response<Full<Bytes>>, ResetConnection> {
         let mut response = match answer {
             Answer::Reset => return Err(ResetConnection),
-            Answer::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, "the simulated service is down\n", &[]),
-            Answer::TooMany(wait) => {
-                let seconds = HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-                plain(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too many requests\n",
-                    &[(RETRY_AFTER, seconds)],
-                )
+            Answer::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, "the simulated service is down\n"),
+            Answer::TooManyRequests(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+                response
             }
-            Answer::Code(status, Reply { code, message }) => {
+            Answer::Json(status, Reply { code, message }) => {
                 let body = Body {
                     code,
                     message,
                     request_id: &request_id.to_string(),
                 };
                 let json = serde_json::to_vec(&body).expect("numbers and text can be written as JSON");
-                let mut response = Response::new(Full::from(json));
-                *response.status_mut() = status;
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                let mut response = response(status, "application/json", json);
                 if status == StatusCode::METHOD_NOT_ALLOWED {
-                    headers.insert(ALLOW, HeaderValue::from_static("GET"));
+                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
                 }
                 response
             }
         };
-        // Otherwise hyper writes the date, from a cache.
+        // Without an offset hyper adds the date itself.
         if self.clock.offset != 0 {
             let date = HeaderValue::try_from(httpdate::fmt_http_date(self.clock.now()));
             response
@@ -261,16 +249,27 @@ impl Service {
         Ok(response)
     }
 
-    /// A panic while the lock was held, which only an events sink could cause, leaves the state usable.
+    /// Ignores poisoning: only an events sink could panic here, and the state remains usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn plain(status: StatusCode, text: &'static str, headers: &[(HeaderName, HeaderValue)]) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+/// Sleeps, but does not even yield for no time.
+async fn sleep(duration: Duration) {
+    if !duration.is_zero() {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    response(status, "text/plain", text)
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let plain = [(CONTENT_TYPE, HeaderValue::from_static("text/plain"))];
-    response.headers_mut().extend(plain.iter().chain(headers).cloned());
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

@@ -1,30 +1,20 @@
-//! Users and their conversations: what the simulator's requests act on.
+//! Users and their conversations: the data that requests act on.
 //!
-//! A conversation's place among its user's conversations decides whether the API reaches it. Clearing does not change
-//! the place, so it is worked out once, when the world is made. How a world is read from a file is in
-//! `world_csv.rs`.
+//! Whether the API reaches a conversation depends on its rank among the user's conversations. Clearing does not change
+//! the rank, so it is computed once, when the world is built.
 
 use super::codes::{NOT_REGISTERED, OUTSIDE, Reply};
-use super::rules::Call;
+use super::conversation::{ConvType, ConversationKey};
 use super::world_csv::{self, WorldError};
 use std::collections::HashMap;
 
-/// The type of a conversation, as `ConvType` numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// One-to-one: the conversation's ID is the peer's user ID.
-    Peer = 0,
-    /// A group: the conversation's ID is the group's.
-    Group = 2,
-}
-
-/// The users of the simulated app, their conversations from newest to oldest, and how many messages are unread in each.
+/// The users of the simulated app, their conversations from newest to oldest, and the unread count of each.
 ///
-/// A world is *closed* or *open*. In a closed one ([`World::from_csv`]) a user it does not list is not registered
-/// (code 660500002). In the open one ([`World::sample`]) every unlisted user is registered, and whatever conversation
-/// of theirs is asked for exists, is reachable and has 1 unread message, each time anew, as nothing is remembered about
-/// them: rows of one's own can be tried without describing a world first. A conversation that a listed user does not
-/// have is answered 660800002 in both.
+/// A world is *closed* or *open*. In a closed world ([`World::from_csv`]) an unlisted user is not registered (code
+/// 660500002). In an open world ([`World::sample`]) every unlisted user is registered, and each of their conversations
+/// exists, is reachable and has 1 unread message on every call, because nothing is stored about them. So you can try
+/// your own rows without describing a world first. A conversation that a listed user does not have is answered
+/// 660800002 in both.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     users: HashMap<String, User>,
@@ -57,12 +47,12 @@ impl World {
     /// | `archivist` | `c0001` (1) … `c1200` (1): `c1001` and older are outside the newest 1000 |
     #[must_use]
     pub fn sample() -> Self {
-        use Kind::{Group, Peer};
+        use ConvType::{Group, Peer};
         let mut world = Self {
             open: true,
             ..Self::default()
         };
-        for (user, conv, kind, unread) in [
+        for (user, conv, conv_type, unread) in [
             ("alice", "bob", Peer, 3),
             ("alice", "#team", Group, 12),
             ("alice", "carol", Peer, 1),
@@ -77,7 +67,7 @@ impl World {
             ("q&a+x=y", "mary ann", Peer, 2),
             ("q&a+x=y", "#100%", Group, 1),
         ] {
-            world.push_older(user, conv, kind, unread);
+            world.push_older(user, conv, conv_type, unread);
         }
         for number in 1..=1200 {
             world.push_older("archivist", &format!("c{number:04}"), Peer, 1);
@@ -91,15 +81,15 @@ impl World {
     ///
     /// | column | meaning |
     /// |---|---|
-    /// | `user` | the user's ID, 1 to 32 bytes, taken as it is |
+    /// | `user` | the user's ID, 1 to 32 bytes, used byte for byte |
     /// | `conv` | the conversation's ID, likewise |
     /// | `type` | `0` or `peer`, `2` or `group` |
-    /// | `unread` | optional: unread messages, 0 to 4294967295; 1 where it is left out or empty |
+    /// | `unread` | optional: unread messages, 0 to 4294967295; 1 if it is left out or empty |
     /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file |
     ///
-    /// Without `last_active` the rows of each user are newest first. The header names that ZIM's parameters suggest
-    /// (`FromUserId`, `from_user_id`, `user_id`, `ConvId`, `conv_id`, `ConvType`, `conv_type`) are understood too, in
-    /// any case, so that a file of rows to clear is a world as well.
+    /// Without `last_active` the rows of each user are newest first. Header names are also accepted as in ZIM's
+    /// parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`, `conv_id`, `ConvType`, `conv_type`), in any case,
+    /// so a file of rows to clear can be used as a world.
     ///
     /// ```
     /// use zim_batch::simulator::World;
@@ -116,7 +106,7 @@ impl World {
     pub fn from_csv(reader: impl std::io::Read) -> Result<Self, WorldError> {
         let mut world = Self::default();
         for row in world_csv::read(reader)? {
-            world.push_older(&row.user, &row.conv, row.kind, row.unread);
+            world.push_older(&row.user, &row.conv, row.conv_type, row.unread);
         }
         Ok(world)
     }
@@ -127,30 +117,31 @@ impl World {
         self.users.len()
     }
 
-    /// How many conversations are listed, over all users.
+    /// The number of listed conversations, of all users.
     #[must_use]
     pub fn conversations(&self) -> usize {
-        self.users.values().map(User::conversations).sum()
+        self.users.values().map(User::len).sum()
     }
 
-    /// Whether users that are not listed count as registered; see [`World`].
+    /// Whether unlisted users count as registered; see [`World`].
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Lists a conversation that is older than all others of the user.
-    fn push_older(&mut self, user: &str, conv: &str, kind: Kind, unread: u32) {
+    /// Adds a conversation that is older than all others of the user.
+    fn push_older(&mut self, user: &str, conv: &str, conv_type: ConvType, unread: u32) {
         let user = self.users.entry(user.to_owned()).or_default();
-        let rank = user.conversations();
-        user.of(kind).insert(conv.to_owned(), Conversation { rank, unread });
+        let rank = user.len();
+        user.conversations_of(conv_type)
+            .insert(conv.to_owned(), Conversation { rank, unread });
     }
 
-    /// Sets a conversation's unread count to 0 and returns what it was, if the conversation is among the user's
+    /// Sets a conversation's unread count to 0 and returns the previous count, if the conversation is among the user's
     /// `newest`.
-    pub(super) fn clear(&mut self, call: &Call<'_>, newest: usize) -> Result<u32, Reply> {
-        match self.users.get_mut(call.user) {
-            Some(user) => match user.of(call.kind).get_mut(call.conv) {
+    pub(super) fn clear(&mut self, key: &ConversationKey<'_>, newest: usize) -> Result<u32, Reply> {
+        match self.users.get_mut(key.user) {
+            Some(user) => match user.conversations_of(key.conv_type).get_mut(key.conv) {
                 Some(conversation) if conversation.rank < newest => Ok(std::mem::take(&mut conversation.unread)),
                 _ => Err(OUTSIDE),
             },
@@ -161,14 +152,14 @@ impl World {
 }
 
 impl User {
-    fn conversations(&self) -> usize {
+    fn len(&self) -> usize {
         self.peers.len() + self.groups.len()
     }
 
-    fn of(&mut self, kind: Kind) -> &mut HashMap<String, Conversation> {
-        match kind {
-            Kind::Peer => &mut self.peers,
-            Kind::Group => &mut self.groups,
+    fn conversations_of(&mut self, conv_type: ConvType) -> &mut HashMap<String, Conversation> {
+        match conv_type {
+            ConvType::Peer => &mut self.peers,
+            ConvType::Group => &mut self.groups,
         }
     }
 }
@@ -177,64 +168,68 @@ impl User {
 mod tests {
     use super::*;
 
-    fn clear(world: &mut World, user: &str, conv: &str, kind: Kind, newest: usize) -> Result<u32, u32> {
+    fn clear(world: &mut World, user: &str, conv: &str, conv_type: ConvType, newest: usize) -> Result<u32, u32> {
         world
-            .clear(&Call { user, conv, kind }, newest)
+            .clear(&ConversationKey { user, conv, conv_type }, newest)
             .map_err(|reply| reply.code)
     }
 
     #[test]
-    fn a_clear_takes_the_unread_messages_once() {
+    fn a_clear_sets_the_unread_count_to_zero() {
         let mut world = World::sample();
-        assert_eq!(clear(&mut world, "alice", "#team", Kind::Group, 1000), Ok(12));
-        assert_eq!(clear(&mut world, "alice", "#team", Kind::Group, 1000), Ok(0));
+        assert_eq!(clear(&mut world, "alice", "#team", ConvType::Group, 1000), Ok(12));
+        assert_eq!(clear(&mut world, "alice", "#team", ConvType::Group, 1000), Ok(0));
     }
 
     #[test]
     fn only_the_newest_are_reachable() {
         let mut world = World::sample();
-        assert_eq!(clear(&mut world, "archivist", "c1000", Kind::Peer, 1000), Ok(1));
+        assert_eq!(clear(&mut world, "archivist", "c1000", ConvType::Peer, 1000), Ok(1));
         assert_eq!(
-            clear(&mut world, "archivist", "c1001", Kind::Peer, 1000),
+            clear(&mut world, "archivist", "c1001", ConvType::Peer, 1000),
             Err(660_800_002)
         );
-        assert_eq!(clear(&mut world, "archivist", "c1001", Kind::Peer, 1001), Ok(1));
-        assert_eq!(clear(&mut world, "alice", "carol", Kind::Peer, 2), Err(660_800_002));
+        assert_eq!(clear(&mut world, "archivist", "c1001", ConvType::Peer, 1001), Ok(1));
+        assert_eq!(clear(&mut world, "alice", "carol", ConvType::Peer, 2), Err(660_800_002));
     }
 
     #[test]
-    fn a_conversation_of_the_other_type_is_another_one() {
+    fn conversations_of_different_types_are_distinct() {
         let mut world = World::from_csv("user,conv,type\na,x,0\na,x,2\na,y,2\n".as_bytes()).unwrap();
-        assert_eq!(clear(&mut world, "a", "x", Kind::Peer, 1000), Ok(1));
-        assert_eq!(clear(&mut world, "a", "x", Kind::Group, 1000), Ok(1));
-        assert_eq!(clear(&mut world, "a", "y", Kind::Peer, 1000), Err(660_800_002));
+        assert_eq!(clear(&mut world, "a", "x", ConvType::Peer, 1000), Ok(1));
+        assert_eq!(clear(&mut world, "a", "x", ConvType::Group, 1000), Ok(1));
+        assert_eq!(clear(&mut world, "a", "y", ConvType::Peer, 1000), Err(660_800_002));
     }
 
     #[test]
     fn an_unlisted_user_is_registered_in_the_open_world_only() {
         let mut open = World::sample();
         for _ in 0..2 {
-            assert_eq!(clear(&mut open, "somebody", "x", Kind::Group, 1000), Ok(1));
+            assert_eq!(clear(&mut open, "somebody", "x", ConvType::Group, 1000), Ok(1));
         }
         assert_eq!(open.users(), 6);
-        assert_eq!(clear(&mut open, "alice", "x", Kind::Peer, 1000), Err(660_800_002));
+        assert_eq!(clear(&mut open, "alice", "x", ConvType::Peer, 1000), Err(660_800_002));
         let mut closed = World::from_csv("user,conv,type\na,b,0\n".as_bytes()).unwrap();
-        assert_eq!(clear(&mut closed, "b", "a", Kind::Peer, 1000), Err(660_500_002));
+        assert_eq!(clear(&mut closed, "b", "a", ConvType::Peer, 1000), Err(660_500_002));
     }
 
     #[test]
     fn last_active_orders_the_conversations_of_a_user() {
         let csv = "last_active,type,conv,user,note\n5,0,old,a,\n9,2,#new,a,\n-7,0,older,a,\n5,0,tie,a,x\n1,0,x,b,\n";
         let mut world = World::from_csv(csv.as_bytes()).unwrap();
-        for (conv, kind, rank) in [
-            ("#new", Kind::Group, 0),
-            ("old", Kind::Peer, 1),
-            ("tie", Kind::Peer, 2),
-            ("older", Kind::Peer, 3),
+        for (conv, conv_type, rank) in [
+            ("#new", ConvType::Group, 0),
+            ("old", ConvType::Peer, 1),
+            ("tie", ConvType::Peer, 2),
+            ("older", ConvType::Peer, 3),
         ] {
-            assert_eq!(clear(&mut world, "a", conv, kind, rank), Err(660_800_002), "{conv}");
-            assert_eq!(clear(&mut world, "a", conv, kind, rank + 1), Ok(1), "{conv}");
+            assert_eq!(
+                clear(&mut world, "a", conv, conv_type, rank),
+                Err(660_800_002),
+                "{conv}"
+            );
+            assert_eq!(clear(&mut world, "a", conv, conv_type, rank + 1), Ok(1), "{conv}");
         }
-        assert_eq!(clear(&mut world, "b", "x", Kind::Peer, 1), Ok(1));
+        assert_eq!(clear(&mut world, "b", "x", ConvType::Peer, 1), Ok(1));
     }
 }

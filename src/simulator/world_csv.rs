@@ -1,12 +1,12 @@
-//! Reading a world's conversations from a CSV.
+//! Reads a world's conversations from a CSV.
 //!
-//! Fields are taken byte for byte, since an ID may begin with `#` or end with a space. Whoever writes such a file by
-//! hand makes mistakes, so every error names the line and what was expected there. The file is read whole: a world is
-//! kept in memory anyway, and so lines can be counted whatever ends them.
+//! Such files are often written by hand, so every error names the line and what was expected there. IDs are used byte
+//! for byte, because an ID may begin with `#` or end with a space. The whole file is read first: a world is kept in
+//! memory anyway, and this way a line number is right whatever ends the lines.
 
-use super::rules::MAX_ID_BYTES;
-use super::world::Kind;
+use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use csv::ByteRecord;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -16,9 +16,9 @@ use std::io::{self, Read};
 #[non_exhaustive]
 pub enum WorldError {
     /// The reader failed.
-    #[error("the conversations can't be read")]
-    Read(#[source] io::Error),
-    /// A line is not what it should be.
+    #[error("can't be read: {0}")]
+    Read(io::Error),
+    /// A line is not valid.
     #[error("line {line}: {problem}")]
     Line {
         /// The line on which the record begins, counted from 1.
@@ -29,175 +29,175 @@ pub enum WorldError {
 }
 
 /// One conversation of one user.
+#[derive(serde::Deserialize)]
 pub(super) struct Row {
     pub(super) user: String,
     pub(super) conv: String,
-    pub(super) kind: Kind,
+    #[serde(rename = "type", deserialize_with = "conv_type")]
+    pub(super) conv_type: ConvType,
+    #[serde(default = "one", deserialize_with = "unread")]
     pub(super) unread: u32,
+    #[serde(default, deserialize_with = "last_active")]
     last_active: i64,
 }
 
-/// The rows of a file, each user's from newest to oldest.
+impl Row {
+    pub(super) fn key(&self) -> ConversationKey<'_> {
+        ConversationKey {
+            user: &self.user,
+            conv: &self.conv,
+            conv_type: self.conv_type,
+        }
+    }
+}
+
+/// The name of each column in [`Row`], the other names for it, and whether it is required.
+const COLUMNS: [(&str, &[&str], bool); 5] = [
+    ("user", &["fromuserid", "from_user_id", "user_id"], true),
+    ("conv", &["convid", "conv_id"], true),
+    ("type", &["convtype", "conv_type"], true),
+    ("unread", &[], false),
+    ("last_active", &[], false),
+];
+
+/// Reads the rows of a file, each user's from newest to oldest.
 pub(super) fn read(mut reader: impl Read) -> Result<Vec<Row>, WorldError> {
     let mut text = Vec::new();
     reader.read_to_end(&mut text).map_err(WorldError::Read)?;
-    let mut records = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(&text[..]);
+    let line_error = |start, problem| WorldError::Line {
+        line: line_of(&text, start),
+        problem,
+    };
+    let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(&text[..]);
+    let found = csv.byte_headers().map_err(|error| WorldError::Read(error.into()))?;
+    let headers = canonical(found).map_err(|problem| line_error(0, problem))?;
+    let mut rows: Vec<(Row, u64)> = Vec::new();
     let mut record = ByteRecord::new();
-    let mut lines = Lines {
-        text: &text,
-        byte: 0,
-        line: 1,
-    };
-    let mut next = |record: &mut ByteRecord| -> Result<Option<u64>, WorldError> {
-        let start = records.position().byte();
-        let read = records
-            .read_byte_record(record)
-            .map_err(|error| WorldError::Read(error.into()))?;
-        Ok(read.then(|| lines.of(start)))
-    };
-
-    let Some(header_line) = next(&mut record)? else {
-        return Err(problem(
-            1,
-            "the file is empty; expected a header line with user, conv and type".to_owned(),
-        ));
-    };
-    let columns = Columns::find(&record).map_err(|text| problem(header_line, text))?;
-    let mut rows: Vec<Row> = Vec::new();
-    let mut seen = HashMap::new();
-    while let Some(line) = next(&mut record)? {
-        let row = columns.row(&record).map_err(|text| problem(line, text))?;
-        if let Some(first) = seen.insert((row.user.clone(), row.conv.clone(), row.kind), line) {
-            let Row { user, conv, .. } = &row;
-            let text = format!("user `{user}` has conversation `{conv}` of this type already, on line {first}");
-            return Err(problem(line, text));
+    loop {
+        let start = csv.position().byte();
+        if !csv
+            .read_byte_record(&mut record)
+            .map_err(|error| WorldError::Read(error.into()))?
+        {
+            break;
         }
-        rows.push(row);
+        let row = parse(&mut record, &headers).map_err(|problem| line_error(start, problem))?;
+        rows.push((row, start));
     }
-    // Stable: rows of the same age, which is all of them without the column, keep the order of the file.
+    let mut seen = HashMap::new();
+    for (row, start) in &rows {
+        if let Some(first) = seen.insert(row.key(), *start) {
+            let (Row { user, conv, .. }, first) = (row, line_of(&text, first));
+            let problem = format!(
+                "user `{user}` already has conversation `{conv}` of this type on line {first}; remove one of the two"
+            );
+            return Err(line_error(*start, problem));
+        }
+    }
+    drop(seen);
+    let mut rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+    // The sort is stable: rows of equal age keep the order of the file. Without the column these are all rows.
     rows.sort_by_key(|row| Reverse(row.last_active));
     Ok(rows)
 }
 
-fn problem(line: u64, problem: String) -> WorldError {
-    WorldError::Line { line, problem }
+/// Returns the line of the record that begins at or after byte `start`, past blank lines. Lines end in LF, CRLF or CR.
+fn line_of(text: &[u8], start: u64) -> u64 {
+    let is_line_end = |&byte: &u8| matches!(byte, b'\r' | b'\n');
+    let mut at = usize::try_from(start).unwrap_or(usize::MAX).min(text.len());
+    at += text[at..].iter().take_while(|byte| is_line_end(byte)).count();
+    let before = &text[..at];
+    let crlf = before.windows(2).filter(|pair| pair == b"\r\n").count();
+    (1 + before.iter().filter(|byte| is_line_end(byte)).count() - crlf) as u64
 }
 
-/// Counts lines up to a byte, whether they end in LF, CRLF or CR.
-struct Lines<'a> {
-    text: &'a [u8],
-    byte: usize,
-    line: u64,
-}
-
-impl Lines<'_> {
-    /// The line of the record that the reader finds from byte `start` on: blank lines before it are skipped.
-    fn of(&mut self, start: u64) -> u64 {
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        while let Some(&byte) = self.text.get(self.byte) {
-            let ends_line = byte == b'\n' || (byte == b'\r' && self.text.get(self.byte + 1) != Some(&b'\n'));
-            if self.byte >= start && !matches!(byte, b'\r' | b'\n') {
-                break;
+/// Returns the header with the column names of [`Row`] in place of their aliases.
+fn canonical(header: &ByteRecord) -> Result<ByteRecord, String> {
+    if header.is_empty() {
+        return Err("the file is empty; expected a header line with user, conv and type".to_owned());
+    }
+    let found: Vec<_> = header
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).trim().to_lowercase())
+        .collect();
+    let mut names = found.clone();
+    for (column, aliases, required) in COLUMNS {
+        let mut same = names
+            .iter_mut()
+            .filter(|name| *name == column || aliases.contains(&name.as_str()));
+        match (same.next(), same.next()) {
+            (Some(_), Some(_)) => return Err(format!("the header names column {column} twice; remove one of the two")),
+            (Some(name), None) => column.clone_into(name),
+            (None, _) if required => {
+                let found = found.join(",");
+                return Err(format!(
+                    "no column {column}; expected a header with user, conv and type, found `{found}`"
+                ));
             }
-            self.line += u64::from(ends_line);
-            self.byte += 1;
+            (None, _) => {}
         }
-        self.line
     }
+    Ok(names.into())
 }
 
-/// Where each column stands.
-struct Columns {
-    user: usize,
-    conv: usize,
-    kind: usize,
-    unread: Option<usize>,
-    last_active: Option<usize>,
-}
-
-impl Columns {
-    fn find(header: &ByteRecord) -> Result<Self, String> {
-        let names: Vec<_> = header
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim().to_lowercase())
-            .collect();
-        let find = |aliases: &[&str]| {
-            let mut found = (0..names.len()).filter(|&at| aliases.contains(&names[at].as_str()));
-            match (found.next(), found.next()) {
-                (Some(_), Some(_)) => Err(format!("the header names column {} twice", aliases[0])),
-                (column, _) => Ok(column),
+/// Parses one record. Fields that a short record leaves out are empty.
+fn parse(record: &mut ByteRecord, headers: &ByteRecord) -> Result<Row, String> {
+    while record.len() < headers.len() {
+        record.push_field(b"");
+    }
+    let row: Row = record.deserialize(Some(headers)).map_err(|error| match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => match (err.kind(), err.field()) {
+            (csv::DeserializeErrorKind::InvalidUtf8(_), Some(field)) => {
+                let name = usize::try_from(field).ok().and_then(|field| headers.get(field));
+                format!("{} is not UTF-8", String::from_utf8_lossy(name.unwrap_or(b"a field")))
             }
+            (kind, _) => kind.to_string(),
+        },
+        _ => error.to_string(),
+    })?;
+    for (name, id) in [("user", &row.user), ("conv", &row.conv)] {
+        let found = match id.len() {
+            0 => "empty or missing".to_owned(),
+            1..=MAX_ID_BYTES => continue,
+            bytes => format!("{bytes} bytes long"),
         };
-        let need = |aliases: &[&str]| {
-            find(aliases)?.ok_or_else(|| {
-                let name = aliases[0];
-                format!(
-                    "no column {name}; expected a header with user, conv and type, found `{}`",
-                    names.join(",")
-                )
-            })
-        };
-        Ok(Self {
-            user: need(&["user", "fromuserid", "from_user_id", "user_id"])?,
-            conv: need(&["conv", "convid", "conv_id"])?,
-            kind: need(&["type", "convtype", "conv_type"])?,
-            unread: find(&["unread"])?,
-            last_active: find(&["last_active"])?,
-        })
+        return Err(format!(
+            "{name} is {found}; expected an ID of 1 to {MAX_ID_BYTES} bytes"
+        ));
     }
-
-    fn row(&self, record: &ByteRecord) -> Result<Row, String> {
-        let unread = self.unread.map_or("", |at| text(record, at));
-        Ok(Row {
-            user: id(record, self.user, "user")?,
-            conv: id(record, self.conv, "conv")?,
-            kind: kind(text(record, self.kind))?,
-            unread: match unread {
-                "" => 1,
-                number => number
-                    .parse()
-                    .map_err(|_| format!("unread is `{number}`; expected a whole number from 0 to 4294967295"))?,
-            },
-            last_active: self.last_active.map_or(Ok(0), |at| {
-                let number = text(record, at);
-                number
-                    .parse()
-                    .map_err(|_| format!("last_active is `{number}`; expected an integer"))
-            })?,
-        })
-    }
+    Ok(row)
 }
 
-/// A field that is not an ID, without the blanks around it. Bytes that are not UTF-8 can't be right in one of these.
-fn text(record: &ByteRecord, at: usize) -> &str {
-    record
-        .get(at)
-        .map_or("", |field| str::from_utf8(field).unwrap_or("(not UTF-8)").trim())
-}
-
-fn id(record: &ByteRecord, at: usize, name: &str) -> Result<String, String> {
-    let field = record
-        .get(at)
-        .ok_or_else(|| format!("{name} is missing: the line has {} fields", record.len()))?;
-    let id = str::from_utf8(field).map_err(|_| format!("{name} is not UTF-8"))?;
-    match id.len() {
-        0 => Err(format!("{name} is empty; expected an ID of 1 to {MAX_ID_BYTES} bytes")),
-        1..=MAX_ID_BYTES => Ok(id.to_owned()),
-        bytes => Err(format!(
-            "{name} is {bytes} bytes long; expected an ID of 1 to {MAX_ID_BYTES} bytes"
-        )),
-    }
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
+fn conv_type<'de, D: Deserializer<'de>>(field: D) -> Result<ConvType, D::Error> {
+    let text = <&str>::deserialize(field)?.trim();
     match text.to_ascii_lowercase().as_str() {
-        "0" | "peer" => Ok(Kind::Peer),
-        "2" | "group" => Ok(Kind::Group),
-        _ => Err(format!("the type is `{text}`; expected 0, peer, 2 or group")),
+        "0" | "peer" => Ok(ConvType::Peer),
+        "2" | "group" => Ok(ConvType::Group),
+        _ => Err(D::Error::custom(format!(
+            "the type is `{text}`; expected 0, peer, 2 or group"
+        ))),
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn unread<'de, D: Deserializer<'de>>(field: D) -> Result<u32, D::Error> {
+    match <&str>::deserialize(field)?.trim() {
+        "" => Ok(one()),
+        text => text.parse().map_err(|_| {
+            D::Error::custom(format!(
+                "unread is `{text}`; expected a whole number from 0 to 4294967295"
+            ))
+        }),
+    }
+}
+
+fn last_active<'de, D: Deserializer<'de>>(field: D) -> Result<i64, D::Error> {
+    let text = <&str>::deserialize(field)?.trim();
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("last_active is `{text}`; expected an integer")))
 }
 
 #[cfg(test)]
@@ -214,8 +214,8 @@ mod tests {
             "\u{feff}ConvType, unread ,extra,FromUserId,CONV\r\n Group ,\"4\",,\"a,\"\"b \", #x\r\npeer,,,c,d\r\n";
         let rows = read(csv.as_bytes()).unwrap();
         assert_eq!((rows[0].user.as_str(), rows[0].conv.as_str()), ("a,\"b ", " #x"));
-        assert_eq!((rows[0].kind, rows[0].unread), (Kind::Group, 4));
-        assert_eq!((rows[1].kind, rows[1].unread), (Kind::Peer, 1));
+        assert_eq!((rows[0].conv_type, rows[0].unread), (ConvType::Group, 4));
+        assert_eq!((rows[1].conv_type, rows[1].unread), (ConvType::Peer, 1));
     }
 
     #[test]
@@ -230,18 +230,21 @@ mod tests {
                 "a,b,0\n",
                 "line 1: no column user; expected a header with user, conv and type, found `a,b,0`",
             ),
-            ("user,conv,type,user_id\n", "line 1: the header names column user twice"),
+            (
+                "user,conv,type,user_id\n",
+                "line 1: the header names column user twice; remove one of the two",
+            ),
             (
                 "user,conv,type\na,b\n",
                 "line 2: the type is ``; expected 0, peer, 2 or group",
             ),
             (
                 "type,user,conv\n0,a\n",
-                "line 2: conv is missing: the line has 2 fields",
+                "line 2: conv is empty or missing; expected an ID of 1 to 32 bytes",
             ),
             (
                 "user,conv,type\n,b,0\n",
-                "line 2: user is empty; expected an ID of 1 to 32 bytes",
+                "line 2: user is empty or missing; expected an ID of 1 to 32 bytes",
             ),
             (&long, "line 2: conv is 33 bytes long; expected an ID of 1 to 32 bytes"),
             (
@@ -258,12 +261,19 @@ mod tests {
             ),
             (
                 "user,conv,type\na,b,0\na,b,2\na,b,peer\n",
-                "line 4: user `a` has conversation `b` of this type already, on line 2",
+                "line 4: user `a` already has conversation `b` of this type on line 2; remove one of the two",
             ),
         ] {
             assert_eq!(error(csv.as_bytes()), message);
         }
         assert_eq!(error(b"user,conv,type\n\xff,b,0\n"), "line 2: user is not UTF-8");
+        assert_eq!(error(b"user,x,conv,type\na,,b,\xff\n"), "line 2: type is not UTF-8");
+    }
+
+    #[test]
+    fn columns_that_are_not_used_may_hold_anything_and_short_lines_leave_out_optional_ones() {
+        let rows = read(&b"user,\xff,conv,type,unread,note\na,\xff,b,0\n"[..]).unwrap();
+        assert_eq!((rows[0].conv.as_str(), rows[0].unread), ("b", 1));
     }
 
     #[test]
@@ -279,14 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fails_is_told_with_its_cause() {
+    fn the_error_of_a_reader_is_reported_with_its_cause() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::Error::other("cable pulled"))
             }
         }
-        let error = read(Broken).err().unwrap();
-        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "cable pulled");
+        assert_eq!(read(Broken).err().unwrap().to_string(), "can't be read: cable pulled");
     }
 }

@@ -1,4 +1,4 @@
-//! A simulator to talk to, and the talking: raw sockets, and signatures made here.
+//! Starts a simulator and sends it requests, with raw sockets and an independent signature.
 
 use md5::{Digest, Md5};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub struct Simulator {
     serving: JoinHandle<io::Result<Stats>>,
 }
 
-/// An events sink the test can read.
+/// A sink for events that the test can read.
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Shared {
@@ -75,7 +75,7 @@ impl Simulator {
         }
     }
 
-    /// No cap and no latency: for tests that are not about time.
+    /// Without a cap and latency, for tests that do not depend on time.
     pub async fn quick() -> Self {
         Self::start(World::sample(), quick()).await
     }
@@ -154,7 +154,7 @@ fn signature(app: &str, nonce: &str, secret: &str, timestamp: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A correctly signed target, with some parameters replaced (`None`: left out) after signing.
+/// A correctly signed target with some parameters replaced after signing; `None` leaves one out.
 pub fn target_with(changes: &[(&str, Option<&str>)]) -> String {
     let now = unix_now().to_string();
     let signature = signature(APP, NONCE, SECRET, &now);

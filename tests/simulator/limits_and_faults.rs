@@ -1,4 +1,4 @@
-//! The cap, the bad days, and what must not bring the simulator down.
+//! The cap, the faults, and clients that misbehave.
 
 use crate::harness::{Simulator, parse, quick, signed, target_with};
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use zim_batch::simulator::{Options, Outage, OutageKind, World, serve};
 
 #[tokio::test]
-async fn no_second_lets_more_through_than_the_cap_and_refused_requests_cost_nothing() {
+async fn no_second_admits_more_than_the_cap_and_refused_requests_do_not_count() {
     let options = Options {
         cap: 5,
         latency: Duration::ZERO,
@@ -33,23 +33,23 @@ async fn no_second_lets_more_through_than_the_cap_and_refused_requests_cost_noth
         }
         tokio::time::sleep(Duration::from_millis(7)).await;
     }
-    // It was let through at some time between sending and answer.
+    // It was admitted at some time between sending and answer.
     for six in accepted.windows(6) {
         assert!(six[5].1 - six[0].0 >= Duration::from_secs(1));
     }
-    // 5 at 0, 1 and 2 seconds; a slow machine may miss some of the last. If refused ones counted there would be 5.
+    // 5 at 0, 1 and 2 seconds; a slow machine may miss some of the last. If refused ones counted, there would be 5.
     assert!((11..=15).contains(&accepted.len()), "{}", accepted.len());
-    let tally = simulator.stop().await;
-    assert_eq!((tally.accepted, tally.refused), (accepted.len() as u64, 1));
-    assert_eq!(tally.requests, tally.accepted + tally.refused + tally.limited);
+    let stats = simulator.stop().await;
+    assert_eq!((stats.accepted, stats.refused), (accepted.len() as u64, 1));
+    assert_eq!(stats.requests, stats.accepted + stats.refused + stats.limited);
     assert!(
-        u64::from(tally.peak_1s) <= tally.requests && tally.peak_1s > 5,
-        "{tally:?}"
+        u64::from(stats.peak_1s) <= stats.requests && stats.peak_1s > 5,
+        "{stats:?}"
     );
 }
 
 #[tokio::test]
-async fn a_gateway_can_turn_requests_over_the_cap_away() {
+async fn a_gateway_can_refuse_requests_over_the_cap() {
     let retry_after = Some(Duration::from_millis(1500));
     let options = Options {
         cap: 1,
@@ -65,7 +65,7 @@ async fn a_gateway_can_turn_requests_over_the_cap_away() {
 }
 
 #[tokio::test]
-async fn faults_change_nothing_and_come_again_with_the_same_seed() {
+async fn faults_change_nothing_and_repeat_with_the_same_seed() {
     let mut runs = BTreeSet::new();
     for _ in 0..2 {
         let options = Options {
@@ -87,8 +87,8 @@ async fn faults_change_nothing_and_come_again_with_the_same_seed() {
             codes.contains(&660_300_005) && codes.iter().collect::<BTreeSet<_>>().len() > 5,
             "{codes:?}"
         );
-        let tally = simulator.stop().await;
-        assert_eq!((tally.accepted, tally.ok + tally.faults), (60, 60));
+        let stats = simulator.stop().await;
+        assert_eq!((stats.accepted, stats.ok + stats.faults), (60, 60));
         runs.insert(codes);
     }
     assert_eq!(runs.len(), 1);
@@ -147,13 +147,13 @@ async fn an_outage_begins_and_ends() {
 }
 
 #[tokio::test]
-async fn garbage_ends_its_connection_and_nothing_else() {
+async fn garbage_closes_its_connection_and_nothing_else() {
     let simulator = Simulator::quick().await;
     let mut random = fastrand::Rng::with_seed(1);
     for length in 0..200 {
         let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
         if length % 2 == 0 {
-            // Garbage inside a request, so that it gets past the request line.
+            // Garbage inside a request, so that the request line is valid.
             bytes = [b"GET /?", &bytes[..], b" HTTP/1.1\r\n\r\n"].concat();
         }
         bytes.extend(b"\r\n\r\n");
@@ -182,7 +182,7 @@ async fn a_connection_serves_many_requests() {
 }
 
 #[tokio::test]
-async fn stopping_lets_open_requests_have_their_answers_and_waits_for_nobody_else() {
+async fn stopping_answers_open_requests_and_waits_for_nothing_else() {
     let options = Options {
         latency: Duration::from_millis(300),
         ..Options::default()
@@ -196,16 +196,16 @@ async fn stopping_lets_open_requests_have_their_answers_and_waits_for_nobody_els
     open.write_all(request.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stopping = Instant::now();
-    let tally = simulator.stop().await;
+    let stats = simulator.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(2));
-    assert_eq!((tally.requests, tally.ok), (1, 1));
+    assert_eq!((stats.requests, stats.ok), (1, 1));
     let mut answer = Vec::new();
     open.read_to_end(&mut answer).await.unwrap();
     assert_eq!(parse(&answer).code(), 0);
 }
 
 #[tokio::test]
-async fn stopping_ends_idle_connections_at_once() {
+async fn stopping_closes_idle_connections_immediately() {
     let simulator = Simulator::quick().await;
     let _unused = simulator.connect().await;
     let mut used = simulator.connect().await;
@@ -243,7 +243,7 @@ async fn an_answer_takes_its_latency_and_no_longer_than_the_jitters_add() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_the_tally_whole() {
+async fn a_client_that_disconnects_leaves_the_statistics_complete() {
     let simulator = Simulator::start(
         World::sample(),
         Options {
@@ -258,16 +258,16 @@ async fn a_client_that_hangs_up_leaves_the_tally_whole() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(stream);
     let stopping = Instant::now();
-    let tally = simulator.stop().await;
+    let stats = simulator.stop().await;
     assert!(
         stopping.elapsed() < Duration::from_secs(4),
-        "nobody waits for this answer any more"
+        "no client waits for this answer"
     );
-    assert_eq!((tally.requests, tally.accepted, tally.ok, tally.cleared), (1, 1, 1, 1));
+    assert_eq!((stats.requests, stats.accepted, stats.ok, stats.cleared), (1, 1, 1, 1));
 }
 
 #[tokio::test]
-async fn an_option_out_of_range_is_refused_at_once() {
+async fn an_option_out_of_range_is_refused_immediately() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options {
         error_rate: 1.5,

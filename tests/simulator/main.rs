@@ -1,7 +1,6 @@
-//! The simulator from outside.
+//! Tests of the simulator through its public interface.
 //!
-//! Nothing of the crate but the simulator's public interface is used, so that it is held to the documents and not to
-//! the client that it is there to check.
+//! They use nothing else of the crate: the simulator must follow ZEGO's documents, not the client that it tests.
 
 mod harness;
 mod limits_and_faults;
@@ -55,7 +54,7 @@ async fn every_signature_vector_is_accepted_at_its_time() {
         let clock_offset = at - unix_now();
         let options = Options {
             app_id: app,
-            server_secret: secret.to_owned(),
+            server_secret: secret.into(),
             clock_offset,
             ..quick()
         };
@@ -136,14 +135,14 @@ async fn every_violation_is_answered_with_its_code() {
         );
     }
     assert_eq!(simulator.get("/").await.code(), 100_000_006);
-    let tally = simulator.stop().await;
-    assert_eq!(tally.refused + tally.accepted, tally.requests);
-    assert_eq!((tally.ok, tally.outside, tally.codes[&100_000_006]), (2, 2, 3));
+    let stats = simulator.stop().await;
+    assert_eq!(stats.refused + stats.accepted, stats.requests);
+    assert_eq!((stats.ok, stats.outside, stats.codes[&100_000_006]), (2, 2, 3));
 }
 
 #[tokio::test]
 async fn the_timestamp_may_be_ten_minutes_off() {
-    // With room for the clock to go on between signing and checking. The exact edge is a unit test's.
+    // With some margin for the time between signing and checking. A unit test checks the exact limit.
     for (clock_offset, code) in [(595, 0), (601, 100_000_004), (-600, 0), (-606, 100_000_004)] {
         let simulator = Simulator::start(
             World::sample(),
@@ -158,7 +157,7 @@ async fn the_timestamp_may_be_ten_minutes_off() {
 }
 
 #[tokio::test]
-async fn another_path_or_method_is_told_apart_from_a_broken_request() {
+async fn another_path_or_method_has_a_status_of_its_own() {
     let simulator = Simulator::quick().await;
     let answer = simulator.get(&target_with(&[]).replacen('/', "/v2", 1)).await;
     assert_eq!((answer.status, answer.code()), (404, 100_000_000));
@@ -221,7 +220,7 @@ async fn every_change_is_one_event_with_the_ids_as_they_are() {
         );
         assert!(event["at"].as_str().expect("a time").ends_with('Z'));
     }
-    // A `+` that is not encoded arrives as a space, as on any server.
+    // An unencoded `+` arrives as a space, as on any server.
     let careless = signed("alice", "x", "2").replace("ConvId=%78", "ConvId=%231+1%3D2+%3F");
     assert_eq!(simulator.get(&careless).await.code(), 660_800_002);
     assert_eq!(simulator.stop().await.cleared, 4);

@@ -1,4 +1,4 @@
-//! What a simulator has seen, told when it ends.
+//! What a simulator counts.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub struct Stats {
     pub requests: u64,
     /// Requests that broke a rule of the common parameters, or had the wrong path or method.
     pub refused: u64,
-    /// Requests that came during a planned outage.
+    /// Requests that arrived during a configured outage.
     pub outage: u64,
     /// Requests over the cap.
     pub limited: u64,
@@ -24,7 +24,7 @@ pub struct Stats {
     pub ok: u64,
     /// Accepted and answered 660800002.
     pub outside: u64,
-    /// Accepted and answered with another code for the row's own fault: a business parameter that is not valid, a user
+    /// Accepted and answered with another code that is due to the row: a business parameter that is not valid, a user
     /// that is not registered.
     pub rejected: u64,
     /// Accepted and answered with an injected code.
@@ -33,7 +33,7 @@ pub struct Stats {
     pub reset: u64,
     /// Clears that found unread messages: as many as there are events. Clears whose answer was lost are among them.
     pub cleared: u64,
-    /// Connections that ended because what came was not HTTP.
+    /// Connections closed because they did not carry HTTP.
     pub unreadable: u64,
     /// The most correctly signed requests that arrived within any one second, whether they were within the cap or not;
     /// competing traffic and requests during an outage are not counted.
