@@ -266,7 +266,8 @@ async fn work<S: Service>(
                 recorder.record(&batch, run);
                 for message in batch.drain(..) {
                     if let Message::Begin(row, place, entry) = message {
-                        tasks.spawn(row_task::run(row, place, entry, Arc::clone(run)));
+                        // Boxed, for a row's future is large, and would be moved several times.
+                        tasks.spawn(Box::pin(row_task::run(row, place, entry, Arc::clone(run))));
                     }
                 }
             }

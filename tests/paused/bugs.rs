@@ -1,9 +1,6 @@
 //! A part of the program that panics ends the run with a reason and a report that can be resumed.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use zim_batch::stop::StopReason;
 
 use super::*;
 
