@@ -14,8 +14,8 @@ use zim_batch::code;
 use zim_batch::error::Error;
 use zim_batch::report::analysis::{Analysis, Kind, Reason, UserRows};
 use zim_batch::report::page::{self, NextStep, Page, Progress};
-use zim_batch::report::show::{duration, harmless, local, utc};
-use zim_batch::report::summary::{Latencies, grouped};
+use zim_batch::report::show::{duration, grouped, harmless, local, utc};
+use zim_batch::report::summary::Latencies;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::health::Health;
 use super::policy::Policy;
+use super::{Observer, Status};
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::Limiter;
@@ -22,19 +23,27 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Books {
     /// Until they are closed.
     report: Option<Report>,
+    observers: Vec<Box<dyn Observer>>,
     policy: Policy,
     turn: Option<Turn>,
 }
 
 impl Books {
     /// Opens them: what the run before has started within the last second counts in `limiter`.
-    pub fn open(report: Report, policy: Policy, mut turn: Option<Turn>, limiter: &Limiter) -> Books {
+    pub fn open(
+        report: Report,
+        observers: Vec<Box<dyn Observer>>,
+        policy: Policy,
+        mut turn: Option<Turn>,
+        limiter: &Limiter,
+    ) -> Books {
         if let Some(turn) = &mut turn {
             limiter.record_external(&turn.earlier_starts());
             turn.write_down(&limiter.recent_starts());
         }
         Books {
             report: Some(report),
+            observers,
             policy,
             turn,
         }
@@ -43,6 +52,7 @@ impl Books {
     /// Notes an event that has no record.
     pub fn note(&mut self, event: &Event, stop: &StopHandle) {
         self.report().record(event);
+        self.tell(event);
         self.policy.note(event, stop);
     }
 
@@ -52,7 +62,14 @@ impl Books {
         for event in events.clone() {
             report.record(event);
         }
-        match report.commit() {
+        let written = report.commit();
+        let has_written = report.has_written();
+        for event in events.clone() {
+            if has_written || !matches!(event, Event::Settled(_)) {
+                self.tell(event);
+            }
+        }
+        match written {
             Ok(()) => events.for_each(|event| self.policy.note(event, &shared.stop)),
             Err(error) => shared.stop.report_failed(error.to_string()),
         }
@@ -65,7 +82,15 @@ impl Books {
     /// Shows how far the run is, and looks whether its time is over.
     pub fn tick(&mut self, health: &Health, shared: &Shared) {
         let (rate, next_probe) = (shared.limiter.rate(), shared.limiter.next_probe());
-        self.report().show(rate, next_probe);
+        if let Some(report) = &self.report {
+            let stats = report.stats();
+            let status = Status {
+                stats,
+                rate,
+                next_probe,
+            };
+            self.observers.iter_mut().for_each(|observer| observer.tick(&status));
+        }
         let failing = health.failing_for(Instant::now(), shared.limiter.is_held());
         self.policy.check_time(failing, &shared.stop);
         if let Some(turn) = &mut self.turn {
@@ -74,8 +99,13 @@ impl Books {
     }
 
     /// Nothing more is written.
-    pub fn close(&mut self) -> (Report, Option<Turn>) {
-        (self.report.take().expect("they are closed once"), self.turn.take())
+    pub fn close(&mut self) -> (Report, Vec<Box<dyn Observer>>, Option<Turn>) {
+        let report = self.report.take().expect("they are closed once");
+        (report, std::mem::take(&mut self.observers), self.turn.take())
+    }
+
+    fn tell(&mut self, event: &Event) {
+        self.observers.iter_mut().for_each(|observer| observer.event(event));
     }
 
     fn report(&mut self) -> &mut Report {

@@ -15,6 +15,7 @@ mod attempts;
 mod books;
 mod health;
 mod lane;
+mod observer;
 mod policy;
 mod queue;
 mod tries;
@@ -37,6 +38,7 @@ use crate::rows::Plan;
 use crate::stop::StopHandle;
 use books::{Books, Disk};
 use health::Health;
+pub use observer::{Observer, Status};
 use policy::Policy;
 use queue::Reader;
 
@@ -89,6 +91,8 @@ pub struct Job<S> {
     pub services: Vec<S>,
     /// Where results go.
     pub report: Report,
+    /// Who else is told what happens.
+    pub observers: Vec<Box<dyn Observer>>,
     /// The run's bounds.
     pub limits: Limits,
     /// Stops the run from outside, and remembers why it stopped.
@@ -147,6 +151,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         limiter,
         services,
         report,
+        observers,
         limits,
         stop,
         turn,
@@ -154,7 +159,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     } = job;
     let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
     let policy = Policy::new(limits.clone(), started_at);
-    let mut books = Books::open(report, policy, turn, &limiter);
+    let mut books = Books::open(report, observers, policy, turn, &limiter);
     if total.is_some() {
         // All of them have been found in the input, however early this run stops.
         books.note(&Event::AlreadyDone(plan.rows_done()), &stop);
@@ -196,8 +201,9 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
             }
         }
     }
-    let (report, turn) = shared.books().close();
+    let (report, mut observers, turn) = shared.books().close();
     let summary = report.finish(total, shared.limiter.cap(), started_at.elapsed(), &shared.stop);
+    observers.iter_mut().for_each(|observer| observer.end(&summary));
     if let Some(turn) = turn {
         tokio::select! {
             biased;

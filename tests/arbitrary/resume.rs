@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use zim_batch::done::Done;
 use zim_batch::error::Error;
 use zim_batch::event::Event;
-use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::{COLUMNS, Files, IfExists, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::PlanError;
@@ -71,7 +70,7 @@ impl Desk {
 
     fn continued(&self, files: Files) -> Report {
         let paths = (self.path("report.csv"), self.path("outside.csv"));
-        Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None))
+        Report::new(files, paths)
     }
 
     /// How many whole records are in the first `len` bytes; `None` if not even the header is.

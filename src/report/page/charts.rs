@@ -1,8 +1,7 @@
 //! Which charts a page has, and what is on them.
 
 use super::super::analysis::{Analysis, Kind, Timeline};
-use super::super::show::{duration, formatted};
-use super::super::summary::grouped;
+use super::super::show::{duration, formatted, grouped};
 use super::axis::{Axis, round_step};
 use super::plot::{
     BLUE, DrawError, FAILED, INVALID, Ink, LIGHT_BLUE, MAGENTA, Mark, OK, OUTSIDE, Plot, Reading, SKIPPED, TEAL,
