@@ -5,6 +5,8 @@
 
 #[path = "paused/connecting.rs"]
 mod connecting;
+#[path = "paused/observers.rs"]
+mod observers;
 #[path = "paused/strict.rs"]
 mod strict;
 
@@ -25,7 +27,7 @@ use zim_batch::report::summary::Summary;
 use zim_batch::report::{Files, IfExists, Report};
 use zim_batch::row::Row;
 use zim_batch::rows::{Format, Plan, Selection, Source};
-use zim_batch::run::{Job, Limits, run};
+use zim_batch::run::{Job, Limits, Observer, run};
 use zim_batch::stop::StopHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -257,6 +259,17 @@ where
 
 /// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
 async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service) -> (Summary, HashMap<u64, String>) {
+    run_observed(rows, rate, limits, service, |_| Vec::new()).await
+}
+
+/// The same with observers, which are given the report's path.
+async fn run_observed(
+    rows: usize,
+    rate: f64,
+    limits: Limits,
+    service: impl Service,
+    observers: impl FnOnce(&Path) -> Vec<Box<dyn Observer>>,
+) -> (Summary, HashMap<u64, String>) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let mut csv = std::fs::File::create(path("rows.csv")).unwrap();
@@ -272,7 +285,7 @@ async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service)
         limiter: Limiter::new(rate),
         services: vec![service],
         report: Report::new(files, (path("out.csv"), path("outside.csv"))),
-        observers: Vec::new(),
+        observers: observers(&path("out.csv")),
         limits,
         stop: StopHandle::new(),
         turn: None,

@@ -297,3 +297,53 @@ impl Report {
         summary
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::row::Record;
+
+    fn record(outcome: Outcome) -> Event {
+        Event::Settled(Box::new(Record {
+            line: 2,
+            user: "alice".into(),
+            conv: "bob".into(),
+            conv_type: "0".into(),
+            outcome,
+            code: None,
+            http: None,
+            message: String::new(),
+            request_id: String::new(),
+            attempts: 1,
+            latency: None,
+            finished_at: SystemTime::UNIX_EPOCH,
+        }))
+    }
+
+    #[test]
+    fn a_record_that_can_t_be_written_never_counts_nor_does_any_behind_it() {
+        for (removed, ok) in [("out.csv", 1), ("outside.csv", 2)] {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
+            let files = Files::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
+            let [report_path, outside_path] = paths;
+            let mut report = Report::new(files, (report_path, outside_path));
+            report.record(&record(Outcome::Ok));
+            report.commit().unwrap();
+            assert!(report.has_written());
+            std::fs::remove_file(directory.path().join(removed)).unwrap();
+            report.outcomes.make_look_due();
+            report.outside.make_look_due();
+            report.record(&record(Outcome::Ok));
+            report.record(&record(Outcome::Outside));
+            report.commit().unwrap_err();
+            assert_eq!(report.has_written(), removed == "outside.csv", "{removed}");
+            report.record(&record(Outcome::Ok));
+            report.commit().unwrap();
+            assert!(!report.has_written(), "{removed}");
+            assert_eq!(report.stats().outcome(Outcome::Ok), ok, "{removed}");
+        }
+    }
+}

@@ -216,6 +216,11 @@ impl Appender {
         }
     }
 
+    #[cfg(test)]
+    pub fn make_look_due(&mut self) {
+        self.seen = None;
+    }
+
     /// Commits if much is pending: for copying without end.
     pub fn commit_when_large(&mut self) -> Result<(), Error> {
         match self.pending.get_ref().len() {
@@ -323,7 +328,7 @@ mod tests {
         let opened = Opened::open(&path, Role::Report, IfExists::Refuse).unwrap();
         let mut appender = Appender::new(opened, 0, false).unwrap();
         std::fs::remove_file(&path).unwrap();
-        appender.seen = None; // it is time to look
+        appender.make_look_due();
         appender.commit().unwrap();
         let error = appender.sync_later()().unwrap_err();
         assert!(error.to_string().contains("removed"), "{error}");
@@ -342,7 +347,7 @@ mod tests {
             appender.keep();
             std::fs::write(&path, bytes).unwrap();
             appender.push_fields(["a", "record"]);
-            appender.seen = None; // it is time to look
+            appender.make_look_due();
             let error = appender.commit().unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());

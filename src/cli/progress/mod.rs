@@ -336,7 +336,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn plain_lines_come_where_no_bar_can_be_drawn_and_few_of_them() {
         for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
-            let mut progress = Progress::new(style, Terminal::new(), Some(1201));
+            let mut progress = Progress::new(style, Terminal::default(), Some(1201));
             let log = pass(&mut progress, 16 * 60).await;
             assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
         }
@@ -344,7 +344,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_asks_is_told_once_how_far_the_run_is_whatever_is_shown() {
-        let terminal = Terminal::new();
+        let terminal = Terminal::default();
         let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201));
         terminal.ask_status();
         let log = pass(&mut progress, 2).await;
@@ -354,7 +354,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_says_since_when_why_and_when_the_next_probe_comes() {
-        let mut progress = Progress::new(Style::None, Terminal::new(), Some(1201));
+        let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201));
         let why = "connection refused".to_owned();
         progress.event(&Event::Held { why });
         let next_probe = Instant::now() + Duration::from_secs(12);

@@ -15,11 +15,6 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// One that shows no bar.
-    pub fn new() -> Terminal {
-        Terminal::default()
-    }
-
     /// The terminal that stderr is, if it is one; `output` writes there.
     pub fn stderr(output: LossyWriter) -> Terminal {
         Terminal {
