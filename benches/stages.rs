@@ -80,7 +80,7 @@ const RECORDS: u64 = 64;
 
 #[divan::bench]
 fn writing_sixty_four_records_at_once(bencher: Bencher) {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let paths = (directory.path().join("out.csv"), directory.path().join("outside.csv"));
     let files = Files::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
     let mut report = Report::new(files, paths);

@@ -1,7 +1,7 @@
 //! The run as Prometheus metrics, in a text file for node_exporter's textfile collector.
 //!
-//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` beside it, which is
-//! then renamed over it. What can't be written costs the metrics, never the run.
+//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` in the same
+//! directory, which is then renamed over it. A failed write costs the metrics, never the run.
 
 use std::fs;
 use std::io::{self, Read};
@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The bounds of the histogram of latencies, in seconds.
 const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// How such a file begins.
+/// How every metrics file begins.
 const MARK: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
@@ -192,7 +192,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Writes down that a run has ended before it began, with this exit status. Nothing else is known of it.
+    /// Records that a run has ended before it began, with this exit status. Nothing else is known of it.
     pub fn ended_early(path: &Path, status: u8) {
         let Ok(text) = Metrics::check_target(path).and_then(|()| {
             let mut metrics = Metrics::new(path, None)
@@ -315,7 +315,7 @@ fn since_epoch() -> f64 {
         .as_secs_f64()
 }
 
-/// Whoever reads the file sees the whole text, or that of before. The collector reads `*.prom` only.
+/// Whoever reads the file sees the whole text, or the one before. The collector reads `*.prom` only.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

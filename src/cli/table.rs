@@ -86,7 +86,7 @@ fn meaning(code: i64) -> String {
     shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
 }
 
-/// A name of a file as it can be shown: whatever is in it, it takes one line.
+/// A file name with control characters escaped, so that it takes one line.
 fn in_one_line(name: &str) -> String {
     let shown = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
@@ -106,7 +106,7 @@ fn shortened(text: &str) -> String {
     format!("{words} …")
 }
 
-/// What is known of why the server refused requests.
+/// Why the server probably refused requests.
 fn why_limited(summary: &Summary) -> String {
     match summary.limited as f64 / summary.requests as f64 {
         _ if summary.peak_1s > summary.cap => "refused: too many requests per second".into(),
@@ -122,7 +122,7 @@ fn took(summary: &Summary) -> String {
     }
 }
 
-/// `in 10.1 s: 19.91/s, peak 20 in one second`; without what a few requests don't tell.
+/// `in 10.1 s: 19.91/s, peak 20 in one second`; of a run that is too short for a rate, only the time.
 pub fn pace(summary: &Summary) -> String {
     let rate = match summary.rate {
         ..0.005 => return format!("in {}", took(summary)),

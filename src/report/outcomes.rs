@@ -77,14 +77,14 @@ fn rfc3339_millis<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::
     serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
-/// With what the message of every record begins that a simulator's answers led to, or nobody's in such a run: so that
-/// nobody takes a rehearsal for the job, least of all a later run.
+/// How the message of every record of a simulated run begins: so that nobody takes a rehearsal for the job, least of all a
+/// later run.
 pub(super) const SIMULATED: &str = "simulated: ";
 
 /// How many bytes may be pending while copying.
 const LARGE: usize = 64 * 1024;
 
-/// How long a file that was in its place is taken to be there still: looking costs as much as writing.
+/// How long a file that was found in its place is not looked for again: looking costs as much as writing.
 const SEEN_FOR: Duration = Duration::from_millis(10);
 
 /// A CSV file that records are appended to, several at a time.

@@ -166,7 +166,7 @@ impl Stats {
         }
     }
 
-    /// What went wrong last, if the service has not answered since, and had not for a while before.
+    /// What went wrong last, if the service has not answered since, nor in the second before `now`.
     pub fn trouble(&self, now: Instant) -> Option<&str> {
         let is_news = self.answered.is_none_or(|answered| now - answered >= TROUBLE_AFTER);
         self.trouble.as_deref().filter(|_| is_news)
@@ -207,7 +207,7 @@ impl Stats {
         self.requests
     }
 
-    /// Requests a second, by the gaps between them. In the first seconds of a run a few milliseconds would show as a
+    /// Requests per second, by the gaps between them. In the first seconds of a run a few milliseconds would show as a
     /// rate that never was, so a short run's rate is that of its whole time.
     fn rate(&self, elapsed: Duration) -> f64 {
         let sending = self.span.map_or(Duration::ZERO, |(first, last)| last - first);

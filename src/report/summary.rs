@@ -30,10 +30,10 @@ pub struct Summary {
     /// Rows of the report whose conversation is not reachable, likewise.
     #[serde(skip)]
     pub all_outside: u64,
-    /// What the failed rows of this run failed with, and how many with each, most first.
+    /// Why rows of this run failed, with the number of rows for each cause, most first.
     #[serde(skip)]
     pub failures: Vec<(Failure, u64)>,
-    /// Return codes of answers that were not a row's last, with how many had each.
+    /// Return codes of answers that were not a row's last, with the number of answers for each.
     #[serde(skip)]
     pub retried: BTreeMap<i64, u64>,
     /// Rows that got no record, because the run stopped first.
@@ -46,16 +46,16 @@ pub struct Summary {
     pub limited: u64,
     /// From start to end, in seconds.
     pub elapsed_s: f64,
-    /// Requests a second, between the first and the last; in a run of a few seconds, from its start to its end.
+    /// Requests per second, between the first and the last; in a run of a few seconds, from its start to its end.
     pub rate: f64,
     /// The most requests that started within any one second.
     pub peak_1s: u64,
-    /// The most that may; as long as it is kept, `limited` answers are not this run's doing.
+    /// The maximum allowed in any one second; while it is kept, `limited` answers are not caused by this run.
     #[serde(skip)]
     pub cap: u64,
     /// How long attempts took, in milliseconds.
     pub latency_ms: Latencies,
-    /// ZIM's return codes, with how many answers had each.
+    /// ZIM's return codes, with the number of answers for each.
     pub codes: BTreeMap<i64, u64>,
     /// The report's path.
     pub report: String,

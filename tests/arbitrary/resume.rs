@@ -12,7 +12,7 @@ use zim_batch::rows::PlanError;
 
 use super::*;
 
-/// A report and its outside log in a folder of their own, and what was written to them.
+/// A report and its outside log in a directory of their own, and what was written to them.
 struct Desk {
     directory: tempfile::TempDir,
     records: Vec<Record>,
@@ -97,7 +97,7 @@ impl Desk {
     }
 }
 
-/// In memory where there is such a place: every opening syncs the folder, and thousands of them are opened here.
+/// In memory where there is such a place: every opening syncs the directory, and thousands of them are opened here.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }

@@ -12,13 +12,13 @@ use super::parts::{Part, fitted, joined};
 use super::{rough, terminal};
 use crate::cli::lossy::LossyWriter;
 
-/// The columns of a terminal that does not tell.
+/// Assumed if the terminal does not report its width.
 const COLUMNS: u16 = 80;
 
 /// The bar is not narrower than this.
 const MIN_BAR: usize = 10;
 
-/// The names, or their beginnings, of terminals that have a title.
+/// Values of `TERM`, or how they begin, of terminals that have a title.
 const WITH_TITLE: [&str; 16] = [
     "alacritty",
     "contour",
@@ -154,7 +154,7 @@ impl TermLike for Canvas {
     }
 }
 
-/// One less than there are: a cursor behind the last column is on the next line already, on some terminals.
+/// One less than the terminal has: on some, a cursor after the last column is already on the next line.
 fn columns() -> u16 {
     let columns = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns);
     match columns {
@@ -165,10 +165,10 @@ fn columns() -> u16 {
     .max(1)
 }
 
-/// What matters least is left out before the bar is.
+/// Parts of at most this weight are left out before the bar is.
 const LESS_THAN_A_BAR: u8 = 2;
 
-/// The template and the message that fit into so many columns.
+/// The template and the message that fit into `columns`.
 fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, String) {
     /// `100% `, and a blank before it.
     const PERCENT: usize = 6;

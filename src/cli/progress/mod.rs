@@ -28,7 +28,7 @@ pub use terminal::Terminal;
 /// The target of the log events that say how far the run is, at level INFO.
 pub const TARGET: &str = "zim_batch::progress";
 
-/// When plain lines are due, counted from the start; afterwards every [`PLAIN_EVERY`].
+/// When the first plain lines are due, counted from the start; later ones follow every [`PLAIN_EVERY`].
 const PLAIN_AT: [Duration; 5] = [
     Duration::from_secs(30),
     Duration::from_secs(2 * 60),
@@ -37,13 +37,13 @@ const PLAIN_AT: [Duration; 5] = [
     Duration::from_secs(30 * 60),
 ];
 
-/// How often plain lines come in a long run.
+/// The interval between plain lines in a long run.
 const PLAIN_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Before so long, the rate that is aimed at says more about the time that is left than what was measured.
+/// Until this much time was measured, the time left is estimated from the target rate instead of the measured speed.
 const MEASURED_FROM: Duration = Duration::from_secs(5);
 
-/// With more time left than this, the end is given by the clock too.
+/// With more time left than this, the expected end is shown as a time of day too.
 const CLOCK_FROM: Duration = Duration::from_secs(60 * 60);
 
 /// How progress is shown.

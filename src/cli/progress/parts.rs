@@ -2,10 +2,10 @@
 
 use console::{measure_text_width, truncate_str};
 
-/// Something to say, and how much it matters where there is little room.
+/// A weight and a text: where there is little room, parts of low weight are left out.
 pub struct Part(pub u8, pub String);
 
-/// As many of the parts as fit, the ones that matter most; cut if even one does not.
+/// As many of the parts as fit, those of most weight; cut if even one is too long.
 pub fn fitted(parts: &[Part], columns: usize) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     loop {
@@ -14,7 +14,7 @@ pub fn fitted(parts: &[Part], columns: usize) -> String {
         if measure_text_width(&text) <= columns || kept.len() < 2 {
             return truncate_str(&text, columns, "…").into_owned();
         }
-        // The last of those that matter least. Two that matter most are rather cut than left out.
+        // The last of those of least weight. The most important ones are cut rather than left out.
         let Some(index) = kept.iter().rposition(|part| Some(part.0) == least && part.0 < 8) else {
             return truncate_str(&text, columns, "…").into_owned();
         };
@@ -22,7 +22,7 @@ pub fn fitted(parts: &[Part], columns: usize) -> String {
     }
 }
 
-/// With commas between them, but before one that begins with a blank or a colon.
+/// Joined by commas, but not before a part that begins with a blank or a colon.
 pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
     let mut text = String::new();
     for Part(_, part) in parts {

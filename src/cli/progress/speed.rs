@@ -17,7 +17,7 @@ pub struct Speed {
     samples: VecDeque<Sample>,
 }
 
-/// What was done after so much time that was not on hold.
+/// What was done after `time`, of which time on hold is no part.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     time: Duration,
@@ -42,14 +42,14 @@ impl Speed {
         }
     }
 
-    /// The time that the speed is of.
+    /// The time over which the speed is measured.
     pub fn measured(&self) -> Duration {
         self.samples
             .front()
             .map_or(Duration::ZERO, |first| self.now.time - first.time)
     }
 
-    /// Rows per second; `None` if there is nothing to tell it from.
+    /// Rows per second; `None` if too little was measured.
     pub fn rows(&self) -> Option<f64> {
         self.per_second(|sample| sample.rows)
     }

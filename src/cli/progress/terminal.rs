@@ -23,7 +23,7 @@ impl Terminal {
         }
     }
 
-    /// Makes the run say once, whatever the style, how far it is.
+    /// Makes the run report its progress once, whatever the style.
     pub fn ask_status(&self) {
         self.is_status_asked.store(true, Ordering::Release);
     }

@@ -222,7 +222,7 @@ impl Analysis {
         self.spans.active()
     }
 
-    /// Records a second, without the pauses; `None` if it took too little time to tell.
+    /// Records per second, without the pauses; `None` if it took too little time to tell.
     pub fn rate(&self) -> Option<f64> {
         let seconds = self.active() as f64 / 1000.0;
         // The first record of each span began it: what it took is not in there.
@@ -230,7 +230,7 @@ impl Analysis {
         (seconds >= 1.0).then(|| rows as f64 / seconds)
     }
 
-    /// Records a second in the minute before the report was read; of a run that began within it, since then.
+    /// Records per second in the minute before the report was read; of a run that began within it, since then.
     pub fn recent_rate(&self) -> f64 {
         let minute_ago = self.asked_at - LAST_MINUTE;
         let started_at = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
