@@ -9,7 +9,6 @@ use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
 use zim_batch::event::Event;
 use zim_batch::limiter::Limiter;
-use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::{Files, IfExists, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
@@ -81,10 +80,10 @@ const RECORDS: u64 = 64;
 
 #[divan::bench]
 fn writing_sixty_four_records_at_once(bencher: Bencher) {
-    let directory = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     let paths = (directory.path().join("out.csv"), directory.path().join("outside.csv"));
     let files = Files::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
-    let mut report = Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None));
+    let mut report = Report::new(files, paths);
     let event = |line| {
         Event::Settled(Box::new(Record {
             line,

@@ -1,7 +1,7 @@
-//! What a run says to the world: the only contract between the run and its report.
+//! What a run says to the world: the only contract between the run and what records or shows it.
 //!
-//! The run knows no file, terminal or JSON; the report knows no request. Whatever the report, the bar, the logs and
-//! the summary show, they know from these events.
+//! The run knows no file, terminal or JSON; the report knows no request. Whatever the report, the summary and the
+//! [`Observer`](crate::run::Observer)s of a run show, they know from these events.
 
 use std::time::Duration;
 

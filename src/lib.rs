@@ -11,7 +11,7 @@
 //!    │            │             │            │
 //!    │            │             │            ├─ the report: one record a row, the journal of the run
 //!    │            │             │            ├─ the outside log: rows out of reach, ready to be run again
-//!    │            │             │            └─ progress and summary
+//!    │            │             │            └─ statistics and summary; observers are told what happens
 //!    │            │             └─ one attempt: sign now, send, judge the answer
 //!    │            └─ one gate for first tries and retries alike: even, never more than the cap in any second
 //!    └─ a CSV, streamed; a row that can't be sent is reported, never sent

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use zim_batch::error::Error;
-use zim_batch::report::summary::grouped;
+use zim_batch::report::show::grouped;
 use zim_batch::rows::Only;
 use zim_batch::rows::check::{Finding, Findings, NEWEST};
 

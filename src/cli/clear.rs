@@ -14,17 +14,18 @@ use zim_batch::done::Done;
 use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, Turn};
-use zim_batch::report::metrics::Metrics;
-use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Files, IfExists, Report};
 use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
-use zim_batch::run::Job;
+use zim_batch::run::{Job, Observer};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
 
+use super::metrics::Metrics;
+use super::progress::{Progress, Style, Terminal};
 use super::settings::{self, Output};
 use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
+use super::table::{Table, pace};
 use super::{ClearArgs, Logging, ProgressStyle, again, check, print, process, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -122,7 +123,10 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let metrics = metrics.map(|path| Metrics::start(path, total, plan.rows_done(), args.pace.rate));
     let metrics = metrics.transpose()?;
     let style = style(args.output.progress, logging.quiet);
-    let progress = Progress::new(style, terminal.clone(), total);
+    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(style, terminal.clone(), total))];
+    if let Some(metrics) = metrics {
+        observers.push(Box::new(metrics));
+    }
     let stop = StopHandle::new();
     let draining = |stop: &StopReason| {
         tracing::warn!(
@@ -162,9 +166,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         total,
         limiter: Limiter::new(args.pace.rate),
         service: client,
-        report: Report::new(files, (output.report.clone(), output.outside.clone()), progress)
-            .ignore_invalid(args.rows.ignore_invalid)
-            .metrics(metrics),
+        report: Report::new(files, (output.report.clone(), output.outside.clone()))
+            .ignore_invalid(args.rows.ignore_invalid),
+        observers,
         limits: settings::limits(&args.pace, max_in_flight),
         stop: stop.clone(),
         turn,
@@ -186,7 +190,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         not_run = summary.not_run,
         requests = summary.requests,
         "the run ends {}",
-        summary.pace()
+        pace(&summary)
     );
     let taken = summary.ok + summary.outside + summary.failed;
     if args.pace.limit == Some(taken) && !logging.quiet {
@@ -328,7 +332,7 @@ fn result(summary: &Summary, output: &Output, json: bool, quiet: bool) -> Result
         Ok(String::new())
     } else {
         let next = again::what_next(summary, output, std::env::args_os());
-        Ok(without_controls(&format!("{summary}{next}\n")).into_owned())
+        Ok(without_controls(&format!("{}{next}\n", Table(summary))).into_owned())
     }
 }
 

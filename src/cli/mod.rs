@@ -5,13 +5,17 @@ mod check;
 mod clear;
 mod codes;
 pub mod logging;
+mod lossy;
+mod metrics;
 pub mod process;
+mod progress;
 mod report;
 mod secret;
 mod settings;
 mod shell;
 mod signals;
 mod simulate;
+mod table;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -22,9 +26,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use zim_batch::error::Error;
-use zim_batch::report::progress::{Style, Terminal};
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
+use progress::{Style, Terminal};
 pub use shell::{fail, fail_early, print, print_error, usage_error};
 
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable

@@ -1,7 +1,7 @@
-//! Stage 4, where results go: the report, the outside log, the progress, the summary.
+//! Stage 4, where results go: the report, the outside log, the statistics, the summary.
 //!
 //! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
-//! [`Report::commit`], which writes them first and moves the counts and the bar afterwards.
+//! [`Report::commit`], which writes them first and counts them afterwards.
 //!
 //! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
@@ -10,22 +10,18 @@ pub mod analysis;
 mod forget;
 mod holder;
 mod lock;
-pub mod lossy;
-pub mod metrics;
 mod outcomes;
 mod outside;
 pub mod page;
 mod place;
-pub mod progress;
 mod resume;
 pub mod show;
+pub mod stats;
 pub mod summary;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::done::Done;
 use crate::error::Error;
@@ -34,12 +30,11 @@ use crate::row::Outcome;
 use crate::stop::{StopHandle, StopReason};
 pub use holder::holder;
 use lock::lock;
-use metrics::Metrics;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use place::{Opened, Role};
-use progress::Progress;
-use summary::{Settled, Stats, Summary};
+use stats::{Settled, Stats};
+use summary::Summary;
 
 /// What to do about a report that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,44 +169,36 @@ fn sync_directory(path: &Path) {
 /// A row whose answer could not be written down: it will be sent again.
 const NOT_RECORDED: Event = Event::NotRun { was_retrying: false };
 
-/// Takes a run's events and makes files, a bar and a summary of them.
+/// Makes files, statistics and a summary of a run's events.
 pub struct Report {
     outcomes: Appender,
     outside: Appender,
-    progress: Progress,
-    tally: Stats,
+    stats: Stats,
     /// Records that were taken but are not committed.
     taken: Vec<Settled>,
     /// A record could not be written: nothing more will be.
     is_broken: bool,
+    /// The last commit wrote its records.
+    has_written: bool,
     is_simulated: bool,
     paths: (PathBuf, PathBuf),
     ignore_invalid: bool,
-    metrics: Option<Metrics>,
 }
 
 impl Report {
     /// `paths` are shown in the summary: the report and the outside log.
-    pub fn new(files: Files, paths: (PathBuf, PathBuf), progress: Progress) -> Report {
+    pub fn new(files: Files, paths: (PathBuf, PathBuf)) -> Report {
         Report {
             outcomes: files.outcomes,
             outside: files.outside,
-            progress,
-            tally: Stats::new(files.earlier),
+            stats: Stats::new(files.earlier),
             taken: Vec::new(),
             is_broken: false,
+            has_written: false,
             is_simulated: files.is_simulated,
             paths,
             ignore_invalid: false,
-            metrics: None,
         }
-    }
-
-    /// Keeps these metrics too.
-    #[must_use]
-    pub fn metrics(mut self, metrics: Option<Metrics>) -> Report {
-        self.metrics = metrics;
-        self
     }
 
     /// Whether invalid rows are no reason for an exit status of 3.
@@ -224,7 +211,7 @@ impl Report {
     /// Takes an event. A record is written by the next [`Report::commit`].
     pub fn record(&mut self, event: &Event) {
         match event {
-            Event::Settled(_) if self.is_broken => self.tally.count(&NOT_RECORDED),
+            Event::Settled(_) if self.is_broken => self.stats.count(&NOT_RECORDED),
             Event::Settled(record) => {
                 self.outcomes.push(record);
                 if record.outcome == Outcome::Outside {
@@ -232,13 +219,7 @@ impl Report {
                 }
                 self.taken.push(Settled::from(&**record));
             }
-            other => {
-                self.tally.count(other);
-                self.progress.note(other);
-                if let Some(metrics) = &mut self.metrics {
-                    metrics.note(other);
-                }
-            }
+            other => self.stats.count(other),
         }
     }
 
@@ -246,17 +227,19 @@ impl Report {
     /// more should be sent.
     pub fn commit(&mut self) -> Result<(), Error> {
         if self.is_broken {
+            self.has_written = false;
             // The outside log must not get rows that the report could not be given.
             return Ok(());
         }
         let written = self.outcomes.commit();
+        self.has_written = written.is_ok();
         if written.is_ok() && !self.taken.is_empty() {
             self.keep();
         }
         for settled in self.taken.drain(..) {
             match written {
-                Ok(()) => self.tally.settled(settled),
-                Err(_) => self.tally.count(&NOT_RECORDED),
+                Ok(()) => self.stats.settled(settled),
+                Err(_) => self.stats.count(&NOT_RECORDED),
             }
         }
         let written = written.and_then(|()| self.outside.commit());
@@ -276,18 +259,20 @@ impl Report {
         move || syncs.into_iter().try_for_each(|sync| sync())
     }
 
-    /// Shows the state as it is now: to be called several times a second. `next_probe`: when the service is tried again,
-    /// if the run is on hold.
-    pub fn show(&mut self, rate: f64, next_probe: Option<Instant>) {
-        self.progress.show(&self.tally, rate, next_probe);
-        if let Some(metrics) = &mut self.metrics {
-            metrics.tick(&self.tally, rate);
-        }
+    /// The counts so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
-    /// Brings the files to the disk, ends the bar, and adds everything up. `rows` is how many rows the input has, if
-    /// that is known; `cap` is what the limiter lets start within a second; `stop` knows whether the run stopped before
-    /// the last of them, and learns it if the files could not be written to their end.
+    /// Whether the records of the last [`Report::commit`] are in the report. They are also if only the outside log could
+    /// not be written.
+    pub fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    /// Brings the files to the disk and adds everything up. `rows` is how many rows the input has, if that is known;
+    /// `cap` is what the limiter lets start within a second; `stop` knows whether the run stopped before the last of them,
+    /// and is told if the files could not be written to their end.
     pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stop: &StopHandle) -> Summary {
         let was_broken = self.is_broken;
         let written = self
@@ -301,19 +286,64 @@ impl Report {
             stop.report_failed(error.to_string());
         }
         // Input that could not be read, with nothing sent before: such a run has not begun.
-        if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.tally.requests() > 0 {
+        if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0 {
             self.keep();
         }
-        self.progress.end();
         let stopped = stop.reason();
-        let metrics = self.metrics.take();
         let mut summary = self
-            .tally
+            .stats
             .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid);
         summary.simulated = self.is_simulated;
-        if let Some(metrics) = metrics {
-            metrics.finish(&self.tally, &summary);
-        }
         summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::row::Record;
+
+    fn record(outcome: Outcome) -> Event {
+        Event::Settled(Box::new(Record {
+            line: 2,
+            user: "alice".into(),
+            conv: "bob".into(),
+            conv_type: "0".into(),
+            outcome,
+            code: None,
+            http: None,
+            message: String::new(),
+            request_id: String::new(),
+            attempts: 1,
+            latency: None,
+            finished_at: SystemTime::UNIX_EPOCH,
+        }))
+    }
+
+    #[test]
+    fn a_record_that_can_t_be_written_never_counts_nor_does_any_behind_it() {
+        for (removed, ok) in [("out.csv", 1), ("outside.csv", 2)] {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
+            let files = Files::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
+            let [report_path, outside_path] = paths;
+            let mut report = Report::new(files, (report_path, outside_path));
+            report.record(&record(Outcome::Ok));
+            report.commit().unwrap();
+            assert!(report.has_written());
+            std::fs::remove_file(directory.path().join(removed)).unwrap();
+            report.outcomes.make_look_due();
+            report.outside.make_look_due();
+            report.record(&record(Outcome::Ok));
+            report.record(&record(Outcome::Outside));
+            report.commit().unwrap_err();
+            assert_eq!(report.has_written(), removed == "outside.csv", "{removed}");
+            report.record(&record(Outcome::Ok));
+            report.commit().unwrap();
+            assert!(!report.has_written(), "{removed}");
+            assert_eq!(report.stats().outcome(Outcome::Ok), ok, "{removed}");
+        }
     }
 }

@@ -8,11 +8,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::place::Opened;
+use serde::{Serialize, Serializer};
+
+use super::place::{self, Opened};
 use crate::error::Error;
-use crate::row::Record;
+use crate::row::{Outcome, Record};
 
 /// The report's columns, in order.
 pub const COLUMNS: [&str; 12] = [
@@ -30,14 +32,59 @@ pub const COLUMNS: [&str; 12] = [
     "finished_at",
 ];
 
-/// With what the message of every record begins that a simulator's answers led to, or nobody's in such a run: so that
-/// nobody takes a rehearsal for the job, least of all a later run.
+/// A record as it is written: the fields are [`COLUMNS`].
+#[derive(Serialize)]
+struct Line<'a> {
+    line: u64,
+    user: &'a str,
+    conv: &'a str,
+    #[serde(rename = "type")]
+    conv_type: &'a str,
+    outcome: Outcome,
+    code: Option<i64>,
+    http: Option<u16>,
+    message: Cow<'a, str>,
+    request_id: &'a str,
+    attempts: u32,
+    latency_ms: Option<u128>,
+    #[serde(serialize_with = "rfc3339_millis")]
+    finished_at: SystemTime,
+}
+
+impl<'a> Line<'a> {
+    fn new(record: &'a Record, is_simulated: bool) -> Line<'a> {
+        Line {
+            line: record.line,
+            user: &record.user,
+            conv: &record.conv,
+            conv_type: &record.conv_type,
+            outcome: record.outcome,
+            code: record.code,
+            http: record.http,
+            message: match is_simulated {
+                true => format!("{SIMULATED}{}", record.message).into(),
+                false => record.message.as_str().into(),
+            },
+            request_id: &record.request_id,
+            attempts: record.attempts,
+            latency_ms: record.latency.map(|latency| latency.as_millis()),
+            finished_at: record.finished_at,
+        }
+    }
+}
+
+fn rfc3339_millis<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+/// How the message of every record of a simulated run begins: so that nobody takes a rehearsal for the job, least of all a
+/// later run.
 pub(super) const SIMULATED: &str = "simulated: ";
 
 /// How many bytes may be pending while copying.
 const LARGE: usize = 64 * 1024;
 
-/// How long a file that was in its place is taken to be there still: looking costs as much as writing.
+/// How long a file that was found in its place is not looked for again: looking costs as much as writing.
 const SEEN_FOR: Duration = Duration::from_millis(10);
 
 /// A CSV file that records are appended to, several at a time.
@@ -47,6 +94,8 @@ pub(super) struct Appender {
     is_simulated: bool,
     /// Records that are not in the file yet.
     pending: csv::Writer<Vec<u8>>,
+    /// There are some.
+    is_pending: bool,
     /// Where the file's last whole record ends.
     len: u64,
     /// When the file was last seen in its place.
@@ -61,7 +110,8 @@ impl Appender {
         let mut appender = Appender {
             opened,
             is_simulated,
-            pending: csv::Writer::from_writer(Vec::new()),
+            pending: writer(Vec::new()),
+            is_pending: false,
             len,
             seen: None,
             _replaced: None,
@@ -79,7 +129,8 @@ impl Appender {
 
     /// Ends the last line, for a file whose last record lacks its line end.
     pub fn end_line(&mut self) -> Result<(), Error> {
-        self.pending = csv::Writer::from_writer(b"\n".to_vec());
+        self.pending = writer(b"\n".to_vec());
+        self.is_pending = true;
         self.commit()
     }
 
@@ -96,27 +147,9 @@ impl Appender {
 
     /// Takes a record; it is not in the file before [`Appender::commit`].
     pub fn push(&mut self, record: &Record) {
-        let mut numbers = [itoa::Buffer::new(); 5];
-        let [line, code, http, attempts, latency] = &mut numbers;
-        let latency_ms = record.latency.map(|latency| latency.as_millis());
-        let message = match self.is_simulated {
-            true => Cow::Owned(format!("{SIMULATED}{}", record.message)),
-            false => Cow::Borrowed(&record.message),
-        };
-        self.push_fields([
-            line.format(record.line),
-            &record.user,
-            &record.conv,
-            &*record.conv_type,
-            record.outcome.as_str(),
-            record.code.map_or("", |number| code.format(number)),
-            record.http.map_or("", |number| http.format(number)),
-            &message,
-            &record.request_id,
-            attempts.format(record.attempts),
-            latency_ms.map_or("", |number| latency.format(number)),
-            &humantime::format_rfc3339_millis(record.finished_at).to_string(),
-        ]);
+        let line = Line::new(record, self.is_simulated);
+        self.pending.serialize(line).expect("memory takes any record");
+        self.is_pending = true;
     }
 
     /// Takes a record that stands in the report already.
@@ -126,12 +159,17 @@ impl Appender {
 
     fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
         self.pending.write_record(fields).expect("memory takes any record");
+        self.is_pending = true;
     }
 
     /// Writes what was taken since the last time: from then on it survives the end of this process, however that comes.
     ///
-    /// After an error the file ends with its last whole record, if the system lets it.
+    /// After an error the file ends with its last whole record, if the system lets it. With nothing taken it does nothing:
+    /// most events have no record, and looking at the file costs as much as writing to it.
     pub fn commit(&mut self) -> Result<(), Error> {
+        if !self.is_pending {
+            return Ok(());
+        }
         let is_look_due = self.seen.is_none_or(|seen| seen.elapsed() >= SEEN_FOR);
         if is_look_due {
             // Before as well, so that nothing is appended to what somebody has cut.
@@ -145,11 +183,9 @@ impl Appender {
     }
 
     fn write_pending(&mut self) -> Result<(), Error> {
-        let pending = std::mem::replace(&mut self.pending, csv::Writer::from_writer(Vec::new()));
+        let pending = std::mem::replace(&mut self.pending, writer(Vec::new()));
         let pending = pending.into_inner().expect("memory takes any record");
-        if pending.is_empty() {
-            return Ok(());
-        }
+        self.is_pending = false;
         if let Err(source) = (&*self.opened.file).write_all(&pending) {
             // If even this fails, `--resume` will find the torn record and drop it. What somebody else has cut shorter
             // stays so.
@@ -166,28 +202,23 @@ impl Appender {
     /// what was there before.
     pub fn check_still_there(&mut self) -> Result<(), Error> {
         self.seen = Some(Instant::now());
-        let changed = |what: String| Err(self.opened.error(io::Error::other(what)));
-        match self.opened.is_in_place() {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return changed("it was removed meanwhile".into());
-            }
-            Err(source) => return Err(self.opened.error(source)),
-            Ok(false) => return changed("another file has taken its place".into()),
-            Ok(true) if !self.opened.is_regular => return Ok(()),
-            Ok(true) => {}
+        check_in_place(&self.opened.file, &self.opened.path)?;
+        if !self.opened.is_regular {
+            return Ok(());
         }
-        let len = self
-            .opened
-            .file
-            .metadata()
-            .map_err(|source| self.opened.error(source))?
-            .len();
+        let error = |source| self.opened.error(source);
+        let len = self.opened.file.metadata().map_err(error)?.len();
         match self.len {
             ours if len == ours => Ok(()),
-            ours => changed(format!(
+            ours => Err(error(io::Error::other(format!(
                 "another program has changed it meanwhile: it is {len} bytes long, not {ours}"
-            )),
+            )))),
         }
+    }
+
+    #[cfg(test)]
+    pub fn make_look_due(&mut self) {
+        self.seen = None;
     }
 
     /// Commits if much is pending: for copying without end.
@@ -198,15 +229,39 @@ impl Appender {
         }
     }
 
-    /// What brings the file to the disk as it is now.
+    /// What brings the file to the disk as it is now, and checks that it is still in its place.
     pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
         let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
-        move || match file.sync_data() {
-            // Pipes and devices have nothing to sync.
-            Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
-            _ => Ok(()),
+        move || {
+            check_in_place(&file, &path)?;
+            match file.sync_data() {
+                // Pipes and devices have nothing to sync.
+                Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
+                _ => Ok(()),
+            }
         }
     }
+}
+
+/// Whether `path` still leads to `file`.
+fn check_in_place(file: &File, path: &Path) -> Result<(), Error> {
+    let error = |source| Error::Report {
+        path: path.to_owned(),
+        source,
+    };
+    match place::is_same(file, path) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(error(io::Error::other("another file has taken its place"))),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            Err(error(io::Error::other("it was removed meanwhile")))
+        }
+        Err(source) => Err(error(source)),
+    }
+}
+
+/// Writes records without a header, which is written only once a file.
+fn writer(bytes: Vec<u8>) -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().has_headers(false).from_writer(bytes)
 }
 
 #[cfg(test)]
@@ -214,6 +269,73 @@ mod tests {
     use super::super::IfExists;
     use super::super::place::Role;
     use super::*;
+
+    fn record() -> Record {
+        Record {
+            line: 2,
+            user: "alice".into(),
+            conv: "b,ob".into(),
+            conv_type: "0".into(),
+            outcome: Outcome::Outside,
+            code: Some(-1),
+            http: Some(200),
+            message: "said \"no\"".into(),
+            request_id: String::new(),
+            attempts: 3,
+            latency: Some(Duration::from_micros(31_999)),
+            finished_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_615_186_943_007),
+        }
+    }
+
+    fn written(record: &Record, is_simulated: bool) -> String {
+        let mut writer = writer(Vec::new());
+        writer.serialize(Line::new(record, is_simulated)).unwrap();
+        String::from_utf8(writer.into_inner().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_fields_of_a_record_are_the_columns() {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.serialize(Line::new(&record(), false)).unwrap();
+        let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+        assert_eq!(text.lines().next().unwrap(), COLUMNS.join(","));
+    }
+
+    #[test]
+    fn a_record_is_a_line_of_csv_with_empty_fields_for_what_there_is_not() {
+        assert_eq!(
+            written(&record(), false),
+            "2,alice,\"b,ob\",0,outside,-1,200,\"said \"\"no\"\"\",,3,31,2021-03-08T07:02:23.007Z\n"
+        );
+        let without = Record {
+            outcome: Outcome::Invalid,
+            code: None,
+            http: None,
+            message: "user is empty".into(),
+            latency: None,
+            ..record()
+        };
+        assert_eq!(
+            written(&without, true),
+            "2,alice,\"b,ob\",0,invalid,,,simulated: user is empty,,3,,2021-03-08T07:02:23.007Z\n"
+        );
+    }
+
+    #[test]
+    fn a_file_is_looked_at_when_there_is_something_to_write_and_when_it_is_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.csv");
+        let opened = Opened::open(&path, Role::Report, IfExists::Refuse).unwrap();
+        let mut appender = Appender::new(opened, 0, false).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        appender.make_look_due();
+        appender.commit().unwrap();
+        let error = appender.sync_later()().unwrap_err();
+        assert!(error.to_string().contains("removed"), "{error}");
+        appender.push(&record());
+        let error = appender.commit().unwrap_err();
+        assert!(error.to_string().contains("removed"), "{error}");
+    }
 
     #[test]
     fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
@@ -225,7 +347,7 @@ mod tests {
             appender.keep();
             std::fs::write(&path, bytes).unwrap();
             appender.push_fields(["a", "record"]);
-            appender.seen = None; // it is time to look
+            appender.make_look_due();
             let error = appender.commit().unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());

@@ -107,13 +107,18 @@ impl Opened {
 
     /// Whether its path still leads to it.
     pub fn is_in_place(&self) -> io::Result<bool> {
-        let (ours, there) = (self.file.metadata()?, self.path.metadata()?);
-        Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        is_same(&self.file, &self.path)
     }
 
     pub fn error(&self, source: io::Error) -> Error {
         unwritable(&self.path, source)
     }
+}
+
+/// Whether `path` leads to `file`.
+pub(super) fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let (ours, there) = (file.metadata()?, path.metadata()?);
+    Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
 }
 
 impl Drop for Opened {

@@ -63,3 +63,22 @@ pub fn harmless(text: &str) -> String {
     }
     shown
 }
+
+/// A number with a comma between thousands: `1,201`.
+///
+/// ```
+/// use zim_batch::report::show::grouped;
+///
+/// assert_eq!([0, 999, 1201, 1234567].map(grouped), ["0", "999", "1,201", "1,234,567"]);
+/// ```
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

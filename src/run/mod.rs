@@ -23,6 +23,7 @@
 
 mod breaker;
 mod dispatch;
+mod observer;
 mod policy;
 mod recorder;
 mod retry;
@@ -48,6 +49,7 @@ use crate::rows::Plan;
 use crate::stop::{self, StopHandle};
 use breaker::{Admission, CircuitBreaker};
 use dispatch::Reader;
+pub use observer::{Observer, Status};
 use recorder::Recorder;
 
 /// Rows that may wait for a retry, besides those in flight.
@@ -99,6 +101,8 @@ pub struct Job<S> {
     pub service: S,
     /// Where results go.
     pub report: Report,
+    /// Who else is told what happens.
+    pub observers: Vec<Box<dyn Observer>>,
     /// The run's bounds.
     pub limits: Limits,
     /// Stops the run from outside, and remembers why it stopped.
@@ -237,7 +241,7 @@ async fn run_here<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         stop: job.stop,
         messages,
     });
-    let mut recorder = Recorder::new(job.report, job.turn, job.started_at, &run);
+    let mut recorder = Recorder::new(job.report, job.observers, job.turn, job.started_at, &run);
     if job.total.is_some() {
         // All of them have been found in the input, however early this run stops.
         run.tell(Event::AlreadyDone(rows_done));

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::policy::Policy;
-use super::{Message, Shared};
+use super::{Message, Observer, Shared, Status};
 use crate::error::Error;
 use crate::event::Event;
 use crate::quota::Turn;
@@ -19,6 +19,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Recorder {
     report: Report,
+    observers: Vec<Box<dyn Observer>>,
     policy: Policy,
     turn: Option<Turn>,
     started_at: Instant,
@@ -28,13 +29,20 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// What an earlier run with the same quota has started within the last second counts in the limiter.
-    pub fn new<S>(report: Report, mut turn: Option<Turn>, started_at: Instant, run: &Shared<S>) -> Recorder {
+    pub fn new<S>(
+        report: Report,
+        observers: Vec<Box<dyn Observer>>,
+        mut turn: Option<Turn>,
+        started_at: Instant,
+        run: &Shared<S>,
+    ) -> Recorder {
         if let Some(turn) = &mut turn {
             run.limiter.record_external(&turn.earlier_starts());
             turn.write_down(&run.limiter.recent_starts());
         }
         Recorder {
             report,
+            observers,
             policy: Policy::new(run.limits.clone(), started_at),
             turn,
             started_at,
@@ -47,7 +55,11 @@ impl Recorder {
     pub fn record<S>(&mut self, happened: &[Message], run: &Shared<S>) {
         let events = || happened.iter().filter_map(Message::event);
         events().for_each(|event| self.report.record(event));
-        match self.report.commit() {
+        let committed = self.report.commit();
+        for event in events().filter(|event| self.report.has_written() || !matches!(event, Event::Settled(_))) {
+            self.observers.iter_mut().for_each(|observer| observer.event(event));
+        }
+        match committed {
             Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
             Err(error) => run.stop.report_failed(error.to_string()),
         }
@@ -65,7 +77,12 @@ impl Recorder {
             .breaker
             .next_probe()
             .map(|at| run.limiter.paused_until().max(Some(at)).unwrap_or(at));
-        self.report.show(run.limiter.rate(), next_probe);
+        let status = Status {
+            stats: self.report.stats(),
+            rate: run.limiter.rate(),
+            next_probe,
+        };
+        self.observers.iter_mut().for_each(|observer| observer.tick(&status));
         self.policy
             .check_time(run.breaker.failing_for(Instant::now()), &run.stop);
         if let Some(turn) = &mut self.turn {
@@ -95,9 +112,10 @@ impl Recorder {
     }
 
     /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
-    pub async fn finish<S>(self, total: Option<u64>, run: &Shared<S>) -> Summary {
+    pub async fn finish<S>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
         let summary = self.report.finish(total, run.limiter.cap(), elapsed, &run.stop);
+        self.observers.iter_mut().for_each(|observer| observer.end(&summary));
         if let Some(turn) = self.turn {
             tokio::select! {
                 biased;

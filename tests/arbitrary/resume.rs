@@ -6,14 +6,13 @@ use std::time::{Duration, SystemTime};
 use zim_batch::done::Done;
 use zim_batch::error::Error;
 use zim_batch::event::Event;
-use zim_batch::report::progress::{Progress, Style, Terminal};
 use zim_batch::report::{COLUMNS, Files, IfExists, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::PlanError;
 
 use super::*;
 
-/// A report and its outside log in a folder of their own, and what was written to them.
+/// A report and its outside log in a directory of their own, and what was written to them.
 struct Desk {
     directory: tempfile::TempDir,
     records: Vec<Record>,
@@ -71,7 +70,7 @@ impl Desk {
 
     fn continued(&self, files: Files) -> Report {
         let paths = (self.path("report.csv"), self.path("outside.csv"));
-        Report::new(files, paths, Progress::new(Style::None, Terminal::new(), None))
+        Report::new(files, paths)
     }
 
     /// How many whole records are in the first `len` bytes; `None` if not even the header is.
@@ -98,7 +97,7 @@ impl Desk {
     }
 }
 
-/// In memory where there is such a place: every opening syncs the folder, and thousands of them are opened here.
+/// In memory where there is such a place: every opening syncs the directory, and thousands of them are opened here.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }

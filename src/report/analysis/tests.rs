@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::reader::MAX_CODES;
 use super::*;
 
 fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String {

@@ -18,8 +18,7 @@ use askama::Template;
 use serde::Serialize;
 
 use super::analysis::{Analysis, Kind, Reason, milliseconds};
-use super::show::{duration, harmless, local};
-use super::summary::grouped;
+use super::show::{duration, grouped, harmless, local};
 use crate::code;
 use crate::error::Error;
 use crate::row::Outcome;

@@ -1,8 +1,8 @@
 //! Writing where perhaps nobody reads: a thread of its own writes, and what doesn't fit into its buffer is dropped.
 //!
 //! A terminal that was stopped with Ctrl-S, a stalled ssh connection or a full pipe blocks whoever writes to it. So
-//! nobody but this thread does. tracing-appender has such a thread too, but no bar, no word on what was dropped in
-//! the output itself, and it says on stderr, which blocks, that stderr is blocked.
+//! nobody but this thread does. tracing-appender has such a thread too, but no bar, no mention in
+//! the output itself of what was dropped, and it reports on stderr, which blocks, that stderr is blocked.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -16,13 +16,13 @@ const BUFFER: usize = 256 * 1024;
 /// Written at a time, in bytes: as much as a pipe takes whole.
 const PIECE: usize = 4096;
 
-/// A reader that has taken nothing for so long is not waited for.
+/// A reader that has read nothing for this long is no longer waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest wait for a reader that is slow.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(5);
 
-/// How long until a writer that is not ready is tried again.
+/// How long to wait before a writer that is not ready is tried again.
 const NOT_READY: Duration = Duration::from_millis(20);
 
 /// Erases the line that the cursor is on.

@@ -1,7 +1,7 @@
 //! The run as Prometheus metrics, in a text file for node_exporter's textfile collector.
 //!
-//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` beside it, which is
-//! then renamed over it. What can't be written costs the metrics, never the run.
+//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` in the same
+//! directory, which is then renamed over it. A failed write costs the metrics, never the run.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,11 +13,12 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 use tokio::time::Instant;
-
-use super::summary::{Stats, Summary};
-use crate::error::Error;
-use crate::event::Event;
-use crate::row::Outcome;
+use zim_batch::code::Class;
+use zim_batch::error::Error;
+use zim_batch::event::Event;
+use zim_batch::report::summary::Summary;
+use zim_batch::row::Outcome;
+use zim_batch::run::{Observer, Status};
 
 /// How often the file is written.
 const EVERY: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The bounds of the histogram of latencies, in seconds.
 const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// How such a file begins.
+/// How every metrics file begins.
 const MARK: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
@@ -36,7 +37,8 @@ pub struct Metrics {
     /// How many rows there are, if that is known.
     total: Option<u64>,
     registry: Registry,
-    rows: IntCounterVec,
+    /// In the order of [`Outcome::ALL`].
+    rows: [IntCounter; Outcome::ALL.len()],
     already_done: IntGauge,
     rows_left: IntGauge,
     requests: IntCounter,
@@ -139,9 +141,7 @@ impl Metrics {
             &["outcome"],
         )?;
         registry.register(Box::new(rows.clone()))?;
-        for outcome in Outcome::ALL {
-            rows.with_label_values(&[outcome.as_str()]);
-        }
+        let rows = Outcome::ALL.map(|outcome| rows.with_label_values(&[outcome.as_str()]));
         let latency = Histogram::with_opts(
             HistogramOpts::new(
                 "zim_batch_request_duration_seconds",
@@ -192,7 +192,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Writes down that a run has ended before it began, with this exit status. Nothing else is known of it.
+    /// Records that a run has ended before it began, with this exit status. Nothing else is known of it.
     pub fn ended_early(path: &Path, status: u8) {
         let Ok(text) = Metrics::check_target(path).and_then(|()| {
             let mut metrics = Metrics::new(path, None)
@@ -208,74 +208,19 @@ impl Metrics {
         let _ = write(&path, &text);
     }
 
-    /// Takes note of an event.
-    pub(super) fn note(&mut self, event: &Event) {
-        match event {
-            Event::Answered {
-                latency: Some(latency), ..
-            } => self.latency.observe(latency.as_secs_f64()),
-            Event::Held { .. } => self.on_hold.set(1),
-            Event::Released => self.on_hold.set(0),
-            _ => {}
-        }
-    }
-
-    /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow. `rate` is aimed at.
-    pub(super) fn tick(&mut self, tally: &Stats, rate: f64) {
-        let is_news = self.on_hold.get() != self.hold_written;
-        if (self.written.0.elapsed() < EVERY && !is_news)
-            || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
-        {
-            return;
-        }
-        if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
-            self.warn(&error);
-        }
-        self.count(tally, rate);
-        let (path, text) = (self.path.clone(), self.text());
-        let writing = std::thread::Builder::new()
-            .name("metrics".into())
-            .spawn(move || write(&path, &text));
-        match writing {
-            Ok(writing) => self.writing = Some(writing),
-            Err(error) => self.warn(&error),
-        }
-    }
-
-    /// Writes the file for the last time.
-    pub(super) fn finish(mut self, tally: &Stats, summary: &Summary) {
-        self.count(tally, 0.0);
-        self.running.set(0);
-        self.on_hold.set(0);
-        self.exit_status.set(summary.exit.into());
-        // One that is being written now must not come later.
-        let _ = self.writing.take().map(JoinHandle::join);
-        let text = self.text();
-        if let Err(error) = write(&self.path, &text) {
-            self.warn(&error);
-        }
-    }
-
-    fn count(&mut self, tally: &Stats, target_rate: f64) {
-        let up_to = |counter: &IntCounter, value: u64| counter.inc_by(value.saturating_sub(counter.get()));
-        for outcome in Outcome::ALL {
-            up_to(
-                &self.rows.with_label_values(&[outcome.as_str()]),
-                tally.outcome(outcome),
-            );
-        }
-        up_to(&self.requests, tally.requests());
-        up_to(&self.retries, tally.retries());
-        up_to(&self.limited, tally.limited());
-        self.already_done.set(signed(tally.already_done()));
-        let left = self.total.map(|total| total.saturating_sub(tally.done()));
-        self.rows_left.set(left.map_or(-1, signed));
+    fn set_target_rate(&mut self, target_rate: f64) {
         self.target_rate.set(target_rate);
         let (at, requests) = self.written;
         let seconds = at.elapsed().as_secs_f64().max(0.001);
         self.rate
-            .set(tally.requests().saturating_sub(requests) as f64 / seconds);
-        self.written = (Instant::now(), tally.requests());
+            .set(self.requests.get().saturating_sub(requests) as f64 / seconds);
+        self.written = (Instant::now(), self.requests.get());
+    }
+
+    fn set_rows(&mut self, done: u64, already_done: u64) {
+        self.already_done.set(signed(already_done));
+        let left = self.total.map(|total| total.saturating_sub(done));
+        self.rows_left.set(left.map_or(-1, signed));
     }
 
     fn text(&mut self) -> String {
@@ -298,6 +243,67 @@ impl Metrics {
     }
 }
 
+/// Events move the counters, each one as it happens.
+impl Observer for Metrics {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Sent { is_retry, .. } => {
+                self.requests.inc();
+                self.retries.inc_by((*is_retry).into());
+            }
+            Event::Answered { class, latency, .. } => {
+                self.limited.inc_by((*class == Class::Limited).into());
+                if let Some(latency) = latency {
+                    self.latency.observe(latency.as_secs_f64());
+                }
+            }
+            Event::Settled(record) => self.rows[record.outcome as usize].inc(),
+            Event::Held { .. } => self.on_hold.set(1),
+            Event::Released => self.on_hold.set(0),
+            _ => {}
+        }
+    }
+
+    /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow.
+    fn tick(&mut self, status: &Status<'_>) {
+        let is_news = self.on_hold.get() != self.hold_written;
+        if (self.written.0.elapsed() < EVERY && !is_news)
+            || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
+        {
+            return;
+        }
+        if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
+            self.warn(&error);
+        }
+        self.set_rows(status.stats.done(), status.stats.already_done());
+        self.set_target_rate(status.rate);
+        let (path, text) = (self.path.clone(), self.text());
+        let writing = std::thread::Builder::new()
+            .name("metrics".into())
+            .spawn(move || write(&path, &text));
+        match writing {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.warn(&error),
+        }
+    }
+
+    /// Writes the file for the last time.
+    fn end(&mut self, summary: &Summary) {
+        let recorded: u64 = self.rows.iter().map(IntCounter::get).sum();
+        self.set_rows(recorded + summary.already_done, summary.already_done);
+        self.set_target_rate(0.0);
+        self.running.set(0);
+        self.on_hold.set(0);
+        self.exit_status.set(summary.exit.into());
+        // One that is being written now must not come later.
+        let _ = self.writing.take().map(JoinHandle::join);
+        let text = self.text();
+        if let Err(error) = write(&self.path, &text) {
+            self.warn(&error);
+        }
+    }
+}
+
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -309,7 +315,7 @@ fn since_epoch() -> f64 {
         .as_secs_f64()
 }
 
-/// Whoever reads the file sees the whole text, or that of before. The collector reads `*.prom` only.
+/// Whoever reads the file sees the whole text, or the one before. The collector reads `*.prom` only.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

@@ -1,0 +1,235 @@
+//! The bar: one line, as wide as the terminal, and the terminal's title.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use console::{Term, measure_text_width};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use zim_batch::report::show::grouped;
+
+use super::parts::{Part, fitted, joined};
+use super::{rough, terminal};
+use crate::cli::lossy::LossyWriter;
+
+/// Assumed if the terminal does not report its width.
+const COLUMNS: u16 = 80;
+
+/// The bar is not narrower than this.
+const MIN_BAR: usize = 10;
+
+/// Values of `TERM`, or how they begin, of terminals that have a title.
+const WITH_TITLE: [&str; 16] = [
+    "alacritty",
+    "contour",
+    "foot",
+    "ghostty",
+    "gnome",
+    "iterm",
+    "kitty",
+    "konsole",
+    "putty",
+    "rxvt",
+    "screen",
+    "st-",
+    "tmux",
+    "vte",
+    "wezterm",
+    "xterm",
+];
+
+/// A progress bar on the last line of the terminal.
+pub struct Bar {
+    bar: ProgressBar,
+    canvas: Canvas,
+    output: LossyWriter,
+    has_title: bool,
+    title: Option<String>,
+    template: &'static str,
+}
+
+impl Bar {
+    pub fn new(output: LossyWriter, total: Option<u64>) -> Bar {
+        let canvas = Canvas::default();
+        // It is asked to draw several times for each line that is shown.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(canvas.clone()), u8::MAX);
+        let term = terminal::term();
+        Bar {
+            bar: ProgressBar::with_draw_target(total, target),
+            canvas,
+            output,
+            has_title: WITH_TITLE.iter().any(|name| term.starts_with(name)) || term == "st",
+            title: None,
+            template: "",
+        }
+    }
+
+    pub fn show(&mut self, parts: &[Part], done: u64, total: Option<u64>, is_held: bool, left: Option<Duration>) {
+        let percent = total.map(|total| done * 100 / total.max(1));
+        let (template, text) = layout(parts, usize::from(columns()), percent.is_some() && !is_held);
+        if template != self.template {
+            self.template = template;
+            self.bar
+                .set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        }
+        self.bar.set_position(done);
+        self.bar.set_message(text);
+        self.bar.tick();
+        self.output.last_line(Some(self.canvas.line().trim_end().to_owned()));
+        let title = match (is_held, percent, left) {
+            (true, ..) => "zim-batch: on hold".to_owned(),
+            (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rough(left)),
+            (_, Some(percent), None) => format!("zim-batch: {percent}%"),
+            (_, None, _) => format!("zim-batch: {} rows", grouped(done)),
+        };
+        self.set_title(Some(title));
+    }
+
+    /// Takes the bar away, and gives the terminal its title back.
+    pub fn end(&mut self) {
+        self.output.last_line(None);
+        self.set_title(None);
+    }
+
+    fn set_title(&mut self, title: Option<String>) {
+        if self.has_title && title != self.title {
+            self.output.title(title.clone());
+            self.title = title;
+        }
+    }
+}
+
+/// What indicatif draws on: one line, which is shown when it is complete.
+#[derive(Debug, Clone, Default)]
+struct Canvas(Arc<Mutex<String>>);
+
+impl Canvas {
+    fn line(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// It is always one line, so the cursor need not be moved up or down.
+impl TermLike for Canvas {
+    fn width(&self) -> u16 {
+        columns()
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        let mut line = self.line();
+        match text.strip_prefix('\r') {
+            Some(text) => text.clone_into(&mut line),
+            None => line.push_str(text),
+        }
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.line().clear();
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One less than the terminal has: on some, a cursor after the last column is already on the next line.
+fn columns() -> u16 {
+    let columns = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns);
+    match columns {
+        0 => COLUMNS,
+        columns => columns,
+    }
+    .saturating_sub(1)
+    .max(1)
+}
+
+/// Parts of at most this weight are left out before the bar is.
+const LESS_THAN_A_BAR: u8 = 2;
+
+/// The template and the message that fit into `columns`.
+fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, String) {
+    /// `100% `, and a blank before it.
+    const PERCENT: usize = 6;
+    if !with_bar {
+        return ("{spinner} {msg}", fitted(parts, columns.saturating_sub(2)));
+    }
+    let beside_bar = columns.saturating_sub(MIN_BAR + PERCENT);
+    let matters = |part: &&Part| part.0 > LESS_THAN_A_BAR;
+    if measure_text_width(&joined(parts.iter().filter(matters))) <= beside_bar {
+        ("{wide_bar} {percent:>3}% {msg}", fitted(parts, beside_bar))
+    } else {
+        ("{percent:>3}% {msg}", fitted(parts, columns.saturating_sub(PERCENT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> Vec<Part> {
+        vec![
+            Part(9, "1,274/12,201 rows".into()),
+            Part(1, "ok 1,180".into()),
+            Part(6, "failed 12".into()),
+            Part(8, "last error: connection refused (os error 111)".into()),
+            Part(5, "19.9/s".into()),
+            Part(7, "9m 20s left".into()),
+        ]
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_by_how_little_it_matters() {
+        for columns in 1..250 {
+            for with_bar in [true, false] {
+                let (template, text) = layout(&parts(), columns, with_bar);
+                let beside = match template {
+                    "{spinner} {msg}" => 2,
+                    "{percent:>3}% {msg}" => 5,
+                    _ => MIN_BAR + 6,
+                };
+                assert!(
+                    measure_text_width(&text) + beside <= columns.max(8),
+                    "{columns}: {text}"
+                );
+            }
+        }
+        let at = |columns| fitted(&parts(), columns);
+        assert!(
+            at(200).contains("ok 1,180") && at(200).contains("19.9/s"),
+            "{}",
+            at(200)
+        );
+        assert_eq!(
+            at(80),
+            "1,274/12,201 rows, last error: connection refused (os error 111), 9m 20s left"
+        );
+        assert!(
+            at(64).starts_with("1,274/12,201 rows, last error: connection refused"),
+            "{}",
+            at(64)
+        );
+        assert!(at(30).ends_with('…'), "{}", at(30));
+    }
+}

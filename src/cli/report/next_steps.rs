@@ -1,0 +1,149 @@
+//! What to do about the rows of a report that are not cleared, with the commands to type.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use zim_batch::report::analysis::Kind;
+use zim_batch::report::page::NextStep;
+use zim_batch::report::show::grouped;
+use zim_batch::row::Outcome;
+
+use super::Found;
+use crate::cli::shell::quoted;
+
+/// What can be done about the rows that are not cleared.
+pub fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep> {
+    let analysis = &found.analysis;
+    let mut steps = Vec::new();
+    let mut step = |what: String, command: Option<String>| steps.push(NextStep { what, command });
+    // Rows of a rehearsal have not failed at ZIM.
+    let simulate = if analysis.simulated { " --simulate" } else { "" };
+    let resume = || {
+        rows.map(|rows| {
+            format!(
+                "zim-batch clear {} --report {} --resume{simulate}",
+                quoted_path(rows),
+                quoted_path(report)
+            )
+        })
+    };
+    if analysis.kind == Kind::Clear {
+        let again = |outcome: Outcome, suffix: &str| {
+            let fresh = fresh(report, suffix)?;
+            Some(format!(
+                "zim-batch clear {} --only {outcome} --report {}{simulate}",
+                quoted_path(report),
+                quoted_path(&fresh)
+            ))
+        };
+        let not_run = found.not_run.filter(|&rows| rows > 0 && found.progress.is_none());
+        if let Some(not_run) = not_run {
+            step(
+                format!("Send the {} that have no record yet", rows_of(not_run, "")),
+                resume(),
+            );
+        }
+        match analysis.outcome(Outcome::Failed) {
+            0 => {}
+            failed => step(
+                format!("Send the {} once more", rows_of(failed, "failed ")),
+                again(Outcome::Failed, "retry"),
+            ),
+        }
+        match analysis.outcome(Outcome::Outside) {
+            0 => {}
+            outside => step(
+                format!(
+                    "Send the {} once more, after ZEGO has raised the limit",
+                    rows_of(outside, "outside ")
+                ),
+                again(Outcome::Outside, "second"),
+            ),
+        }
+        match analysis.outcome(Outcome::Invalid) {
+            0 => {}
+            invalid => step(
+                format!("Correct the {} in the input, then resume", rows_of(invalid, "invalid ")),
+                resume(),
+            ),
+        }
+    }
+    steps
+}
+
+fn rows_of(count: u64, which: &str) -> String {
+    match count {
+        1 => format!("1 {which}row"),
+        more => format!("{} {which}rows", grouped(more)),
+    }
+}
+
+/// A report's name that is not taken yet, nor its outside log's, beside `report`.
+fn fresh(report: &Path, suffix: &str) -> Option<PathBuf> {
+    let name = report.file_name()?.as_bytes();
+    let stem = name.strip_suffix(b".csv").unwrap_or(name);
+    let with = |ending: &str| report.with_file_name(OsString::from_vec([stem, ending.as_bytes()].concat()));
+    (1_u32..1000)
+        .map(|number| match number {
+            1 => format!(".{suffix}"),
+            more => format!(".{suffix}{more}"),
+        })
+        .find(|ending| {
+            [".csv", ".outside.csv"]
+                .iter()
+                .all(|extension| with(&format!("{ending}{extension}")).symlink_metadata().is_err())
+        })
+        .map(|ending| with(&format!("{ending}.csv")))
+}
+
+/// A path as an argument that a shell can be given: quoted, never an option, and with no control character.
+pub fn quoted_path(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let dot = if bytes.starts_with(b"-") { "./" } else { "" };
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => quoted(format!("{dot}{text}")),
+        _ => {
+            let mut text = format!("$'{dot}");
+            for &byte in bytes {
+                match byte {
+                    b'\'' | b'\\' => text.extend(['\\', char::from(byte)]),
+                    b' '..=b'~' => text.push(char::from(byte)),
+                    _ => {
+                        let _ = write!(text, "\\x{byte:02x}");
+                    }
+                }
+            }
+            text + "'"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_so_that_a_shell_takes_them_as_they_are() {
+        let quoted = |bytes: &[u8]| quoted_path(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(quoted(b"a/out.csv"), "a/out.csv");
+        assert_eq!(quoted(b"my out.csv"), "'my out.csv'");
+        assert_eq!(quoted(b"-out.csv"), "./-out.csv");
+        assert_eq!(quoted(b"a\x1b'\xff.csv"), r"$'a\x1b\'\xff.csv'");
+    }
+
+    #[test]
+    fn what_to_type_next_never_names_a_file_that_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let report = path("out.csv");
+        assert_eq!(fresh(&report, "retry"), Some(path("out.retry.csv")));
+        std::fs::write(path("out.retry.csv"), "").unwrap();
+        std::fs::write(path("out.retry2.outside.csv"), "").unwrap();
+        assert_eq!(fresh(&report, "retry"), Some(path("out.retry3.csv")));
+        assert_eq!(fresh(&path("out.2026"), "retry"), Some(path("out.2026.retry.csv")));
+    }
+}

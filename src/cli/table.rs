@@ -1,0 +1,212 @@
+//! What a run came to, as the table on stdout.
+
+use std::fmt;
+use std::time::Duration;
+
+use zim_batch::code;
+use zim_batch::report::show::grouped;
+use zim_batch::report::summary::{Failure, Summary};
+
+/// Up to this share of `limited` answers, jitter alone may be the cause: requests that left evenly and arrived closer
+/// together.
+const JITTER_UP_TO: f64 = 0.05;
+
+/// A summary, shown to people.
+pub struct Table<'a>(pub &'a Summary);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = self.0;
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str| match number {
+            0 => Ok(()),
+            number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
+        };
+        if summary.simulated {
+            writeln!(
+                f,
+                "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared"
+            )?;
+        }
+        writeln!(f, "rows           {:>12}", grouped(summary.rows))?;
+        writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
+        line(f, "outside", summary.outside, "out of reach: see the outside log")?;
+        line(f, "failed", summary.failed, "see the report's message column")?;
+        for (failure, rows) in &summary.failures {
+            match failure {
+                Failure::Code(code) => line(f, &format!("  {code}"), *rows, &meaning(*code))?,
+                Failure::Cause(cause) => line(f, "  no code", *rows, &shortened(cause))?,
+            }
+        }
+        line(
+            f,
+            "invalid",
+            summary.invalid,
+            "not sent; see the report's message column",
+        )?;
+        line(f, "skipped", summary.skipped, "repeated rows, not sent")?;
+        let earlier = match summary.already_failed {
+            0 => "by an earlier run".to_owned(),
+            bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
+        };
+        line(f, "already done", summary.already_done, &earlier)?;
+        line(f, "not run", summary.not_run, "not in the report; --resume sends them")?;
+        writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
+        line(f, "retries", summary.retries, "requests that were not a row's first")?;
+        line(f, "limited", summary.limited, &why_limited(summary))?;
+        let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
+        for (index, (&code, &answers)) in retried.enumerate() {
+            if index == 0 {
+                writeln!(f, "answers that were not a row's last:")?;
+            }
+            line(f, &code.to_string(), answers, &meaning(code))?;
+        }
+        let latency = summary.latency_ms;
+        if summary.requests > 0 {
+            let [p50, p90, p99, max] =
+                [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
+            writeln!(
+                f,
+                "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
+            )?;
+        }
+        writeln!(f, "report         {}", in_one_line(&summary.report))?;
+        write!(f, "outside log    {}", in_one_line(&summary.outside_log))?;
+        if let Some(error) = &summary.last_error {
+            write!(f, "\nlast error     {error}")?;
+        }
+        if let Some(reason) = &summary.stopped {
+            write!(f, "\nstopped        {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a return code means, short enough for the table.
+fn meaning(code: i64) -> String {
+    shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
+}
+
+/// A file name with control characters escaped, so that it takes one line.
+fn in_one_line(name: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(shown).collect()
+}
+
+/// At most as much as fits beside a count at 80 columns, cut between words.
+fn shortened(text: &str) -> String {
+    const WIDTH: usize = 50;
+    let Some((end, _)) = text.char_indices().nth(WIDTH) else {
+        return text.to_owned();
+    };
+    let start = &text[..end];
+    let words = start.rsplit_once(' ').map_or(start, |(words, _)| words);
+    format!("{words} …")
+}
+
+/// Why the server probably refused requests.
+fn why_limited(summary: &Summary) -> String {
+    match summary.limited as f64 / summary.requests as f64 {
+        _ if summary.peak_1s > summary.cap => "refused: too many requests per second".into(),
+        ..JITTER_UP_TO => format!("refused, although at most {} start in any second", grouped(summary.cap)),
+        _ => "refused: other traffic probably shares the quota".into(),
+    }
+}
+
+fn took(summary: &Summary) -> String {
+    match summary.elapsed_s {
+        ..60.0 => format!("{:.1} s", summary.elapsed_s),
+        more => humantime::format_duration(Duration::from_secs(more as u64)).to_string(),
+    }
+}
+
+/// `in 10.1 s: 19.91/s, peak 20 in one second`; of a run that is too short for a rate, only the time.
+pub fn pace(summary: &Summary) -> String {
+    let rate = match summary.rate {
+        ..0.005 => return format!("in {}", took(summary)),
+        _ if summary.elapsed_s < 1.0 => return format!("in {}", took(summary)),
+        ..1000.0 => format!("{:.2}", summary.rate),
+        many => grouped(many as u64),
+    };
+    let (took, peak) = (took(summary), grouped(summary.peak_1s));
+    format!("in {took}: {rate}/s, peak {peak} in one second")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn table(summary: &Summary) -> String {
+        Table(summary).to_string()
+    }
+
+    #[test]
+    fn failures_stand_below_the_failed_rows_and_answers_that_were_retried_below_the_requests() {
+        let table = table(&Summary {
+            rows: 4,
+            ok: 1,
+            failed: 3,
+            failures: vec![
+                (Failure::Cause("timed out after 10s".into()), 2),
+                (Failure::Code(660500002), 1),
+            ],
+            retried: BTreeMap::from([(0, 1), (660000001, 2)]),
+            ..Summary::default()
+        });
+        let (rows, answers) = table.split_once("answers that were not a row's last").unwrap();
+        assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
+        assert!(
+            answers.contains("660000001") && !answers.contains("660500002"),
+            "{table}"
+        );
+        let timed_out = rows.find("timed out after 10s").unwrap();
+        assert!(timed_out < rows.find("660500002").unwrap(), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn a_short_run_has_no_pace_and_a_long_one_has() {
+        let mut summary = Summary {
+            elapsed_s: 0.14,
+            ..Summary::default()
+        };
+        assert_eq!(pace(&summary), "in 0.1 s");
+        (summary.elapsed_s, summary.rate, summary.peak_1s) = (10.1, 20.0, 20);
+        assert_eq!(pace(&summary), "in 10.1 s: 20.00/s, peak 20 in one second");
+    }
+
+    #[test]
+    fn refusals_are_worded_by_what_is_known() {
+        let mut refused = Summary {
+            cap: 20,
+            limited: 7,
+            requests: 600,
+            ..Summary::default()
+        };
+        let said = table(&refused);
+        assert!(said.contains("although at most 20 start in any second"), "{said}");
+        refused.limited = 60;
+        let said = table(&refused);
+        assert!(said.contains("other traffic probably"), "{said}");
+        refused.peak_1s = 21;
+        let said = table(&refused);
+        assert!(said.contains("too many requests"), "{said}");
+    }
+
+    #[test]
+    fn the_last_error_and_the_reason_for_a_stop_stand_at_the_end() {
+        let said = table(&Summary {
+            last_error: Some("timed out after 10s".into()),
+            stopped: Some("SIGINT".into()),
+            ..Summary::default()
+        });
+        assert!(
+            said.ends_with("\nlast error     timed out after 10s\nstopped        SIGINT"),
+            "{said}"
+        );
+    }
+}

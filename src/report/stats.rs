@@ -1,0 +1,437 @@
+//! The counts of a run while it goes on, in constant memory, and what they come to at its end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+use super::summary::{Failure, Latencies, Summary};
+use crate::code::Class;
+use crate::event::Event;
+use crate::row::{Outcome, Record};
+use crate::stop::StopReason;
+use crate::window::Window;
+
+/// The longest latency that the histogram distinguishes from longer ones.
+const MAX_LATENCY: Duration = Duration::from_secs(3600);
+
+/// How long a run has to send before the time between its first request and its last gives its rate.
+const RATE_FROM: Duration = Duration::from_secs(5);
+
+/// A failed attempt is reported as trouble once no other attempt was answered for this long.
+const TROUBLE_AFTER: Duration = Duration::from_secs(1);
+
+/// How many causes of failure without a code are counted separately.
+const MAX_CAUSES: usize = 20;
+
+/// Why the run ended with rows that nobody ran.
+const DEFECT: &str = "rows were left over though nothing stopped the run, which is a defect of zim-batch: please report it. \
+                      The rows that have a record are done; --resume sends the others";
+
+/// The counts of a run so far, in constant memory.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    outcomes: [u64; Outcome::ALL.len()],
+    already_done: u64,
+    /// The outcomes of the rows that are done already.
+    earlier: [u64; Outcome::ALL.len()],
+    not_run: u64,
+    requests: u64,
+    retries: u64,
+    retrying: u64,
+    limited: u64,
+    codes: BTreeMap<i64, u64>,
+    /// Those of them that a row ended with.
+    last_codes: BTreeMap<i64, u64>,
+    failures: BTreeMap<Failure, u64>,
+    /// What went wrong with the last attempt, if the service failed.
+    trouble: Option<String>,
+    /// When the service last answered.
+    answered: Option<Instant>,
+    latencies: Histogram<u64>,
+    starts: Window,
+    /// The first start and the last.
+    span: Option<(Instant, Instant)>,
+}
+
+/// What a record adds to the counts.
+#[derive(Debug)]
+pub(super) struct Settled {
+    outcome: Outcome,
+    code: Option<i64>,
+    failure: Option<Failure>,
+}
+
+impl From<&Record> for Settled {
+    fn from(record: &Record) -> Settled {
+        let failure = || match record.code {
+            Some(code) => Failure::Code(code),
+            None => Failure::Cause(record.message.clone()),
+        };
+        Settled {
+            outcome: record.outcome,
+            code: record.code,
+            failure: (record.outcome == Outcome::Failed).then(failure),
+        }
+    }
+}
+
+/// Nothing has happened yet.
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats::new([0; Outcome::ALL.len()])
+    }
+}
+
+impl Stats {
+    /// `earlier`: the outcomes of the rows that are done already.
+    pub(super) fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
+        let longest = MAX_LATENCY.as_micros() as u64;
+        Stats {
+            outcomes: [0; Outcome::ALL.len()],
+            already_done: 0,
+            earlier,
+            not_run: 0,
+            requests: 0,
+            retries: 0,
+            retrying: 0,
+            limited: 0,
+            codes: BTreeMap::new(),
+            last_codes: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            trouble: None,
+            answered: None,
+            latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
+            starts: Window::new(Duration::from_secs(1)),
+            span: None,
+        }
+    }
+
+    /// Counts everything but records, which count when they are written.
+    pub(super) fn count(&mut self, event: &Event) {
+        match event {
+            Event::Sent { at, is_retry } => {
+                self.requests += 1;
+                self.retries += u64::from(*is_retry);
+                self.starts.insert(*at);
+                let (first, last) = self.span.unwrap_or((*at, *at));
+                self.span = Some((first.min(*at), last.max(*at)));
+            }
+            Event::Answered {
+                class,
+                code,
+                latency,
+                trouble,
+                ..
+            } => {
+                self.trouble.clone_from(trouble);
+                if trouble.is_none() {
+                    self.answered = Some(Instant::now());
+                }
+                self.limited += u64::from(*class == Class::Limited);
+                if let Some(code) = code {
+                    *self.codes.entry(*code).or_default() += 1;
+                }
+                if let Some(latency) = latency {
+                    self.latencies.saturating_record(latency.as_micros() as u64);
+                }
+            }
+            Event::Retrying => self.retrying += 1,
+            Event::Waited => self.retrying -= 1,
+            Event::AlreadyDone(rows) => self.already_done += rows,
+            Event::NotRun { was_retrying } => {
+                self.not_run += 1;
+                self.retrying -= u64::from(*was_retrying);
+            }
+            Event::Settled(_) | Event::Held { .. } | Event::Released => {}
+        }
+    }
+
+    /// Counts a record that is written.
+    pub(super) fn settled(&mut self, settled: Settled) {
+        self.outcomes[settled.outcome as usize] += 1;
+        if let Some(code) = settled.code {
+            *self.last_codes.entry(code).or_default() += 1;
+        }
+        if let Some(failure) = settled.failure {
+            let failure = match failure {
+                Failure::Cause(_) if self.failures.len() >= MAX_CAUSES && !self.failures.contains_key(&failure) => {
+                    Failure::Cause("other causes".into())
+                }
+                failure => failure,
+            };
+            *self.failures.entry(failure).or_default() += 1;
+        }
+    }
+
+    /// What went wrong last, if the service has not answered since, nor in the second before `now`.
+    pub fn trouble(&self, now: Instant) -> Option<&str> {
+        let is_news = self.answered.is_none_or(|answered| now - answered >= TROUBLE_AFTER);
+        self.trouble.as_deref().filter(|_| is_news)
+    }
+
+    /// Rows that got this outcome in this run.
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// Rows that wait for their next attempt.
+    pub fn retrying(&self) -> u64 {
+        self.retrying
+    }
+
+    /// Rows that have an outcome, of this run or an earlier one.
+    pub fn done(&self) -> u64 {
+        self.outcomes.iter().sum::<u64>() + self.already_done
+    }
+
+    /// Rows that an earlier run has recorded.
+    pub fn already_done(&self) -> u64 {
+        self.already_done
+    }
+
+    /// Requests that were not a row's first.
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// Answers that said "too many requests".
+    pub fn limited(&self) -> u64 {
+        self.limited
+    }
+
+    /// Requests sent.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Requests per second, by the gaps between them. In the first seconds of a run a few milliseconds would show as a
+    /// rate that never was, so a short run's rate is that of its whole time.
+    fn rate(&self, elapsed: Duration) -> f64 {
+        let sending = self.span.map_or(Duration::ZERO, |(first, last)| last - first);
+        let time = if sending < RATE_FROM { elapsed } else { sending };
+        match time.is_zero() {
+            true => 0.0,
+            false => rounded(self.requests.saturating_sub(1) as f64 / time.as_secs_f64()),
+        }
+    }
+
+    /// Adds everything up. Rows that were never taken are `not_run`, with those that were and got no outcome.
+    pub(super) fn summary(
+        &self,
+        rows: Option<u64>,
+        cap: usize,
+        elapsed: Duration,
+        stopped: Option<&StopReason>,
+        paths: &(PathBuf, PathBuf),
+        ignore_invalid: bool,
+    ) -> Summary {
+        let taken = self.done() + self.not_run;
+        let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
+        let rows = rows.max(taken);
+        let not_run = self.not_run + (rows - taken);
+        // A policy that would have stopped a run that ended with just that row has stopped nothing.
+        let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0));
+        let milliseconds = |micros: u64| rounded(micros as f64 / 1000.0);
+        let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
+        let failed = self.outcome(Outcome::Failed);
+        let invalid = self.outcome(Outcome::Invalid);
+        let earlier = |outcome: Outcome| self.earlier[outcome as usize];
+        let all_failed = failed + earlier(Outcome::Failed);
+        let all_invalid = invalid + earlier(Outcome::Invalid);
+        let is_good = all_failed == 0 && (all_invalid == 0 || ignore_invalid);
+        let is_defect = stopped.is_none() && not_run > 0;
+        let mut failures: Vec<(Failure, u64)> = self.failures.clone().into_iter().collect();
+        failures.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        let retried = self.codes.iter().filter_map(|(code, answers)| {
+            let last = self.last_codes.get(code).copied().unwrap_or_default();
+            Some((*code, answers.checked_sub(last).filter(|answers| *answers > 0)?))
+        });
+        Summary {
+            rows,
+            ok: self.outcome(Outcome::Ok),
+            outside: self.outcome(Outcome::Outside),
+            failed,
+            invalid,
+            skipped: self.outcome(Outcome::Skipped),
+            already_done: self.already_done,
+            already_failed: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
+            all_failed,
+            all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
+            failures,
+            retried: retried.collect(),
+            not_run,
+            requests: self.requests,
+            retries: self.retries,
+            limited: self.limited,
+            elapsed_s: rounded(elapsed.as_secs_f64()),
+            rate: self.rate(elapsed),
+            peak_1s: self.starts.peak() as u64,
+            cap: cap as u64,
+            latency_ms: Latencies {
+                p50: quantile(0.5),
+                p90: quantile(0.9),
+                p99: quantile(0.99),
+                max: milliseconds(self.latencies.max()),
+            },
+            codes: self.codes.clone(),
+            report: paths.0.display().to_string(),
+            outside_log: paths.1.display().to_string(),
+            last_error: self.trouble.clone(),
+            stopped: match stopped {
+                None if is_defect => Some(DEFECT.into()),
+                stopped => stopped.map(StopReason::to_string),
+            },
+            exit: match stopped {
+                Some(stop) => stop.exit_status(),
+                None if is_defect => 1,
+                None if is_good => 0,
+                None => 3,
+            },
+            simulated: false,
+        }
+    }
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Settled {
+        Settled::from(&Record {
+            line: 2,
+            user: "u".into(),
+            conv: "c".into(),
+            conv_type: "0".into(),
+            outcome,
+            code,
+            http: None,
+            message: message.into(),
+            request_id: String::new(),
+            attempts: 1,
+            latency: None,
+            finished_at: std::time::SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    fn answer(code: Option<i64>, trouble: Option<&str>) -> Event {
+        Event::Answered {
+            class: Class::Unknown,
+            code,
+            latency: Some(Duration::from_millis(1234)),
+            clock_skew: None,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>, ignore_invalid: bool) -> Summary {
+        let paths = ("out.csv".into(), "out.outside.csv".into());
+        stats.summary(
+            Some(rows),
+            20,
+            Duration::from_millis(140),
+            stopped,
+            &paths,
+            ignore_invalid,
+        )
+    }
+
+    #[test]
+    fn rows_that_nobody_ran_and_nobody_stopped_are_a_defect_and_no_success() {
+        let mut counts = Stats::default();
+        counts.settled(record(Outcome::Ok, Some(0), ""));
+        let left_over = summary(counts, 3, None, false);
+        assert_eq!((left_over.exit, left_over.not_run), (1, 2));
+        let said = left_over.stopped.unwrap();
+        assert!(said.contains("defect") && said.contains("--resume"), "{said}");
+        let stopped = summary(Stats::default(), 3, Some(&StopReason::Signal(15)), false);
+        assert_eq!(stopped.exit, 143);
+        assert_eq!(summary(Stats::default(), 0, None, false).exit, 0);
+    }
+
+    #[test]
+    fn invalid_rows_can_be_ignored_also_those_of_an_earlier_run_and_failed_ones_can_t() {
+        let exit = |outcome: Outcome, is_earlier: bool, ignore_invalid| {
+            let mut earlier = [0; Outcome::ALL.len()];
+            earlier[outcome as usize] = u64::from(is_earlier);
+            let mut counts = Stats::new(earlier);
+            match is_earlier {
+                true => counts.count(&Event::AlreadyDone(1)),
+                false => counts.settled(record(outcome, None, "user is empty")),
+            }
+            summary(counts, 1, None, ignore_invalid).exit
+        };
+        for is_earlier in [true, false] {
+            assert_eq!(exit(Outcome::Invalid, is_earlier, false), 3);
+            assert_eq!(exit(Outcome::Invalid, is_earlier, true), 0);
+            assert_eq!(exit(Outcome::Failed, is_earlier, true), 3);
+        }
+    }
+
+    #[test]
+    fn failed_rows_are_told_by_what_they_failed_with_and_answers_that_were_retried_apart() {
+        let mut counts = Stats::default();
+        for code in [660000001, 660000001, 660500002, 0] {
+            counts.count(&answer(Some(code), None));
+        }
+        counts.settled(record(Outcome::Failed, Some(660500002), "not registered"));
+        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
+        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
+        counts.settled(record(Outcome::Ok, Some(0), "success"));
+        let summary = summary(counts, 4, None, false);
+        let timed_out = Failure::Cause("timed out after 10s".into());
+        assert_eq!(summary.failures, [(timed_out, 2), (Failure::Code(660500002), 1)]);
+        assert_eq!(summary.retried, BTreeMap::from([(660000001, 2)]));
+    }
+
+    #[test]
+    fn causes_without_end_are_not_told_apart_without_end() {
+        let mut counts = Stats::default();
+        for number in 0..1000 {
+            counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
+        }
+        let failures = summary(counts, 1000, None, false).failures;
+        assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
+        assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn one_request_has_no_rate_and_many_have_one() {
+        let now = Instant::now();
+        let mut counts = Stats::default();
+        counts.count(&Event::Sent {
+            at: now,
+            is_retry: false,
+        });
+        assert_eq!(summary(counts, 0, None, false).rate, 0.0);
+        let mut counts = Stats::default();
+        for nth in 0..202 {
+            let at = now + Duration::from_millis(50) * nth;
+            counts.count(&Event::Sent { at, is_retry: false });
+        }
+        let summary = summary(counts, 0, None, false);
+        assert_eq!((summary.rate, summary.peak_1s), (20.0, 20));
+    }
+
+    #[test]
+    fn the_last_error_is_known_from_the_first_failure_to_the_next_answer() {
+        let mut counts = Stats::default();
+        counts.count(&answer(None, Some("connection refused")));
+        assert_eq!(counts.trouble(Instant::now()), Some("connection refused"));
+        counts.count(&answer(Some(0), None));
+        counts.count(&answer(None, Some("timed out after 10s")));
+        assert_eq!(counts.trouble(Instant::now()), None, "others are answered");
+        assert_eq!(
+            counts.trouble(Instant::now() + TROUBLE_AFTER),
+            Some("timed out after 10s")
+        );
+        let summary = summary(counts, 0, Some(&StopReason::Signal(2)), false);
+        assert_eq!(summary.last_error.as_deref(), Some("timed out after 10s"));
+    }
+}
