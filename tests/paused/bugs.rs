@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use zim_batch::event::Event;
+
 use super::*;
 
 /// Panics at one row, answers the others.
@@ -67,5 +69,33 @@ fn a_reader_that_panics_stops_the_run_and_what_it_has_read_before_is_recorded() 
         assert!(stopped.contains("the reader panics"), "{stopped}");
         assert!(summary.is_consistent() && summary.ok > 0, "{summary:?}");
         assert_eq!(outcomes(&path("out.csv")).len() as u64, summary.ok);
+    });
+}
+
+#[test]
+fn an_observer_that_panics_ends_the_run_with_an_error_and_a_report_that_can_be_resumed() {
+    in_paused_time(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let rows = Rows::from_reader(
+            Box::new(&b"user,conv,type\nu1,c1,0\nu2,c2,0\nu3,c3,0\n"[..]),
+            "rows",
+            &Format::default(),
+        )
+        .unwrap();
+        let plan = Plan::new(rows, "rows".into(), Arc::new(Selection::default())).unwrap();
+        let panics = |event: &Event| {
+            if let Event::Settled(record) = event {
+                assert_ne!(record.line, 3, "the recorder panics");
+            }
+        };
+        let job = Job {
+            observers: vec![Box::new(panics)],
+            ..job(plan, Some(3), 20.0, PanicsAt(0), &path("out.csv"), &path("outside.csv"))
+        };
+        let error = run(job).await.unwrap_err();
+        assert_eq!(error.exit_status(), 1);
+        assert!(error.to_string().contains("the recorder panics"), "{error}");
+        assert!(outcomes(&path("out.csv")).len() >= 2, "what was written stays");
     });
 }
