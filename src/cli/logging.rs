@@ -19,10 +19,10 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use zim_batch::error::Error;
 use zim_batch::report::lossy::LossyWriter;
 use zim_batch::report::progress::{self, Terminal};
 
+use super::error::Error;
 use super::{LogFormat, Logging};
 
 /// The target of what the program says by itself, at any level of logging: errors, and what to type next.

@@ -4,6 +4,9 @@ mod again;
 mod check;
 mod clear;
 mod codes;
+mod error;
+mod exit_status;
+mod hints;
 pub mod logging;
 pub mod process;
 mod report;
@@ -21,10 +24,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use zim_batch::error::Error;
 use zim_batch::report::progress::{Style, Terminal};
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
+use error::Error;
+pub use exit_status::ExitStatus;
 pub use shell::{fail, fail_early, print, print_error, usage_error};
 
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable

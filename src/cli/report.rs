@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use zim_batch::code;
-use zim_batch::error::Error;
 use zim_batch::report::analysis::{Analysis, Kind, Reason, UserRows};
 use zim_batch::report::page::{self, NextStep, Page, Progress};
 use zim_batch::report::show::{duration, harmless, local, utc};
@@ -19,17 +18,15 @@ use zim_batch::report::summary::{Latencies, grouped};
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 
+use super::error::Error;
 use super::shell::quoted;
-use super::{print, print_error, settings};
+use super::{ExitStatus, print, print_error, settings};
 
 /// How many users, pauses and lines the table names; JSON has more of them.
 const SHOWN: usize = 10;
 
 /// The width of the table, in characters.
 const WIDTH: usize = 80;
-
-/// Exit status of a page that can't be written (EX_IOERR).
-const PAGE_FAILED: u8 = 74;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -93,7 +90,7 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
         },
     };
     print(&text)?;
-    let mut status = 0;
+    let mut status = ExitStatus::Success;
     if let Some((line, count)) = found.analysis.damaged {
         print_error(&format!(
             "{}, line {line}: this is no record of a report{}, so it is left out above, and what became of its row is \
@@ -104,18 +101,18 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
                 more => format!(" ({} such lines or more in all)", grouped(more)),
             }
         ));
-        status = 4;
+        status = ExitStatus::Input;
     }
     if let (Some(html), Some(Err(error))) = (&args.html, written) {
         print_error(&format!("{}: the page can't be written: {error}", html.display()));
-        status = PAGE_FAILED;
+        status = ExitStatus::Report;
     }
-    Ok(ExitCode::from(status))
+    Ok(status.into())
 }
 
 /// Refuses to write a page over one of `others`, or over anything that is no page.
 pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
-    page::check_target(html, others.into_iter().map(PathBuf::as_path))
+    Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
 }
 
 /// Writes the page of a run that has just ended, with `not_run` rows that have no record. The run's exit status tells how

@@ -145,6 +145,7 @@ impl Service for Client {
 
 /// The client could not be set up.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The PEM file holds no certificate that can be read.
     #[error("no certificate could be read from it; it must hold PEM blocks that say BEGIN CERTIFICATE")]

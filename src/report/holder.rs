@@ -9,6 +9,16 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// The process that has locked a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its number.
+    pub process: u32,
+    /// The name of its program, without control characters.
+    pub program: String,
+}
+
 /// The process that holds the report at `path`; `None` if there is none, or the system does not tell.
 ///
 /// ```

@@ -15,7 +15,6 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::summary::{Stats, Summary};
-use crate::error::Error;
 use crate::event::Event;
 use crate::row::Outcome;
 
@@ -29,6 +28,18 @@ const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 const MARK: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file can't be such a file.
+    #[error("{0}")]
+    Usage(String),
+    /// A bug.
+    #[error("{0}")]
+    Unexpected(String),
+}
 
 /// The metrics of a run and the file they are written to.
 pub struct Metrics {
@@ -55,9 +66,18 @@ pub struct Metrics {
     /// What the file says of `on_hold`; a change is written at once.
     hold_written: i64,
     has_warned: bool,
+    /// What the run's exit status will be, for the last writing.
+    exit_of: Box<dyn Fn(&Summary) -> u8 + Send>,
 }
 
 impl Metrics {
+    /// The exit status that a run with this summary has; without it, 0.
+    #[must_use]
+    pub fn exit_by(mut self, exit_of: impl Fn(&Summary) -> u8 + Send + 'static) -> Metrics {
+        self.exit_of = Box::new(exit_of);
+        self
+    }
+
     /// Refuses what can't be such a file, or is something else: it would be lost.
     ///
     /// # Errors
@@ -188,6 +208,7 @@ impl Metrics {
             writing: None,
             hold_written: 0,
             has_warned: false,
+            exit_of: Box::new(|_| 0),
         };
         Ok(metrics)
     }
@@ -247,7 +268,7 @@ impl Metrics {
         self.count(tally, 0.0);
         self.running.set(0);
         self.on_hold.set(0);
-        self.exit_status.set(summary.exit.into());
+        self.exit_status.set((self.exit_of)(summary).into());
         // One that is being written now must not come later.
         let _ = self.writing.take().map(JoinHandle::join);
         let text = self.text();

@@ -7,6 +7,7 @@
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
 
 pub mod analysis;
+mod error;
 mod forget;
 mod holder;
 mod lock;
@@ -28,16 +29,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::done::Done;
-use crate::error::Error;
 use crate::event::Event;
 use crate::row::Outcome;
 use crate::stop::{StopHandle, StopReason};
-pub use holder::holder;
+pub use error::{NotAReport, PageProblem, ReportError, Role};
+pub use holder::{Holder, holder};
 use lock::lock;
 use metrics::Metrics;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
-use place::{Opened, Role};
+use place::Opened;
 use progress::Progress;
 use summary::{Settled, Stats, Summary};
 
@@ -73,11 +74,11 @@ impl Files {
     /// a report is never resumed for real, nor a real one by a simulated run.
     ///
     /// # Errors
-    /// [`Error::Usage`] for what can't be a report or an outside log, for a report that is there already and not to be
-    /// touched, and for an outside log with rows of another report; [`Error::Mismatch`] for a report that can't be
-    /// resumed; [`Error::Held`] if another run has one of the files; [`Error::Report`] if one can't be written. In
-    /// all of these cases the files are as they were, but for a report or log that can't be written to its end.
-    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, Error> {
+    /// A [`ReportError`] for what can't be a report or an outside log, for a report that is there already and not to be
+    /// touched or can't be resumed, for an outside log with rows of another report, and if another run has one of the
+    /// files or one can't be written. In all of these cases the files are as they were, but for a report or log that
+    /// can't be written to its end.
+    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, ReportError> {
         look_first(report, outside, existing)?;
         let report = Opened::open(report, Role::Report, existing)?;
         lock(&report)?;
@@ -122,11 +123,11 @@ impl Files {
 
     /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
     /// are taken anew. Whenever the process ends, the report has all of these records or none.
-    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), Error> {
+    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), ReportError> {
         if lines.is_empty() {
             return Ok(());
         }
-        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| Error::Report {
+        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| ReportError::Write {
             path: report.to_owned(),
             source,
         })?;
@@ -146,7 +147,7 @@ impl Files {
 ///
 /// # Errors
 /// Those of [`Files::open`] that can be told by looking.
-pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), Error> {
+pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
     let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
     if is_there && existing == IfExists::Refuse {
         return Err(exists_already(report));
@@ -155,12 +156,8 @@ pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(
     Ok(())
 }
 
-fn exists_already(path: &Path) -> Error {
-    Error::Usage(format!(
-        "{}: this file exists already; resume where its run ended (--resume), replace it (--overwrite), or write to \
-         another one (--report FILE)",
-        path.display()
-    ))
+fn exists_already(path: &Path) -> ReportError {
+    ReportError::Exists { path: path.to_owned() }
 }
 
 /// A new file survives a power cut only once its directory is on the disk too. Not every system and file system can do
@@ -186,7 +183,6 @@ pub struct Report {
     is_broken: bool,
     is_simulated: bool,
     paths: (PathBuf, PathBuf),
-    ignore_invalid: bool,
     metrics: Option<Metrics>,
 }
 
@@ -202,7 +198,6 @@ impl Report {
             is_broken: false,
             is_simulated: files.is_simulated,
             paths,
-            ignore_invalid: false,
             metrics: None,
         }
     }
@@ -211,13 +206,6 @@ impl Report {
     #[must_use]
     pub fn metrics(mut self, metrics: Option<Metrics>) -> Report {
         self.metrics = metrics;
-        self
-    }
-
-    /// Whether invalid rows are no reason for an exit status of 3.
-    #[must_use]
-    pub fn ignore_invalid(mut self, ignore: bool) -> Report {
-        self.ignore_invalid = ignore;
         self
     }
 
@@ -244,7 +232,7 @@ impl Report {
 
     /// Writes the records taken since the last time. They count from now on; after an error they never do, and nothing
     /// more should be sent.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), ReportError> {
         if self.is_broken {
             // The outside log must not get rows that the report could not be given.
             return Ok(());
@@ -271,7 +259,7 @@ impl Report {
     }
 
     /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
         let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
         move || syncs.into_iter().try_for_each(|sync| sync())
     }
@@ -298,7 +286,7 @@ impl Report {
         if let Err(error) = written
             && !was_broken
         {
-            stop.report_failed(error.to_string());
+            stop.report_failed(error);
         }
         // Input that could not be read, with nothing sent before: such a run has not begun.
         if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.tally.requests() > 0 {
@@ -307,9 +295,7 @@ impl Report {
         self.progress.end();
         let stopped = stop.reason();
         let metrics = self.metrics.take();
-        let mut summary = self
-            .tally
-            .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid);
+        let mut summary = self.tally.summary(rows, cap, elapsed, stopped.as_ref(), &self.paths);
         summary.simulated = self.is_simulated;
         if let Some(metrics) = metrics {
             metrics.finish(&self.tally, &summary);

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::error::ReportError;
 use super::place::Opened;
-use crate::error::Error;
 use crate::row::Record;
 
 /// The report's columns, in order.
@@ -57,7 +57,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// Appends to `opened`, which is `len` bytes long; writes the header first if it is empty.
-    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, Error> {
+    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, ReportError> {
         let mut appender = Appender {
             opened,
             is_simulated,
@@ -78,7 +78,7 @@ impl Appender {
     }
 
     /// Ends the last line, for a file whose last record lacks its line end.
-    pub fn end_line(&mut self) -> Result<(), Error> {
+    pub fn end_line(&mut self) -> Result<(), ReportError> {
         self.pending = csv::Writer::from_writer(b"\n".to_vec());
         self.commit()
     }
@@ -131,7 +131,7 @@ impl Appender {
     /// Writes what was taken since the last time: from then on it survives the end of this process, however that comes.
     ///
     /// After an error the file ends with its last whole record, if the system lets it.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), ReportError> {
         let is_look_due = self.seen.is_none_or(|seen| seen.elapsed() >= SEEN_FOR);
         if is_look_due {
             // Before as well, so that nothing is appended to what somebody has cut.
@@ -144,14 +144,14 @@ impl Appender {
         }
     }
 
-    fn write_pending(&mut self) -> Result<(), Error> {
+    fn write_pending(&mut self) -> Result<(), ReportError> {
         let pending = std::mem::replace(&mut self.pending, csv::Writer::from_writer(Vec::new()));
         let pending = pending.into_inner().expect("memory takes any record");
         if pending.is_empty() {
             return Ok(());
         }
         if let Err(source) = (&*self.opened.file).write_all(&pending) {
-            // If even this fails, `--resume` will find the torn record and drop it. What somebody else has cut shorter
+            // If even this fails, a run that resumes will find the torn record and drop it. What somebody else has cut shorter
             // stays so.
             if self.opened.file.metadata().is_ok_and(|file| file.len() > self.len) {
                 let _ = self.opened.file.set_len(self.len);
@@ -164,7 +164,7 @@ impl Appender {
 
     /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost; of one that was cut,
     /// what was there before.
-    pub fn check_still_there(&mut self) -> Result<(), Error> {
+    pub fn check_still_there(&mut self) -> Result<(), ReportError> {
         self.seen = Some(Instant::now());
         let changed = |what: String| Err(self.opened.error(io::Error::other(what)));
         match self.opened.is_in_place() {
@@ -191,7 +191,7 @@ impl Appender {
     }
 
     /// Commits if much is pending: for copying without end.
-    pub fn commit_when_large(&mut self) -> Result<(), Error> {
+    pub fn commit_when_large(&mut self) -> Result<(), ReportError> {
         match self.pending.get_ref().len() {
             0..LARGE => Ok(()),
             _ => self.commit(),
@@ -199,11 +199,11 @@ impl Appender {
     }
 
     /// What brings the file to the disk as it is now.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
         let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
         move || match file.sync_data() {
             // Pipes and devices have nothing to sync.
-            Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(ReportError::Write { path, source }),
             _ => Ok(()),
         }
     }
@@ -212,7 +212,7 @@ impl Appender {
 #[cfg(test)]
 mod tests {
     use super::super::IfExists;
-    use super::super::place::Role;
+    use super::super::error::Role;
     use super::*;
 
     #[test]

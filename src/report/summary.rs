@@ -31,10 +31,6 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 /// Causes of failure without a code that are told apart.
 const MAX_CAUSES: usize = 20;
 
-/// Why the run ended with rows that nobody ran.
-const DEFECT: &str = "rows were left over though nothing stopped the run, which is a defect of zim-batch: please report it. \
-                      The rows that have a record are done; --resume sends the others";
-
 /// The counts while a run goes on, in constant memory.
 pub(super) struct Stats {
     outcomes: [u64; Outcome::ALL.len()],
@@ -230,7 +226,6 @@ impl Stats {
         elapsed: Duration,
         stopped: Option<&StopReason>,
         paths: &(PathBuf, PathBuf),
-        ignore_invalid: bool,
     ) -> Summary {
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
@@ -243,10 +238,7 @@ impl Stats {
         let failed = self.outcome(Outcome::Failed);
         let invalid = self.outcome(Outcome::Invalid);
         let earlier = |outcome: Outcome| self.earlier[outcome as usize];
-        let all_failed = failed + earlier(Outcome::Failed);
-        let all_invalid = invalid + earlier(Outcome::Invalid);
-        let is_good = all_failed == 0 && (all_invalid == 0 || ignore_invalid);
-        let is_defect = stopped.is_none() && not_run > 0;
+        let left = (not_run > 0).then_some(StopReason::RowsLeft);
         let mut failures: Vec<(Failure, u64)> = self.failures.clone().into_iter().collect();
         failures.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         let retried = self.codes.iter().filter_map(|(code, answers)| {
@@ -262,7 +254,8 @@ impl Stats {
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
             already_failed: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
-            all_failed,
+            all_failed: failed + earlier(Outcome::Failed),
+            all_invalid: invalid + earlier(Outcome::Invalid),
             all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
             failures,
             retried: retried.collect(),
@@ -284,16 +277,7 @@ impl Stats {
             report: paths.0.display().to_string(),
             outside_log: paths.1.display().to_string(),
             last_error: self.trouble.clone(),
-            stopped: match stopped {
-                None if is_defect => Some(DEFECT.into()),
-                stopped => stopped.map(StopReason::to_string),
-            },
-            exit: match stopped {
-                Some(stop) => stop.exit_status(),
-                None if is_defect => 1,
-                None if is_good => 0,
-                None => 3,
-            },
+            stopped: stopped.cloned().or(left),
             simulated: false,
         }
     }
@@ -303,7 +287,7 @@ fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// What a run came to. As JSON it is one object with these names.
+/// What a run came to. As JSON it is one object with these names, but for what only adds to them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// Rows of the input; from standard input, those that were read. The sum of the next seven.
@@ -316,16 +300,19 @@ pub struct Summary {
     pub failed: u64,
     /// Rows that could not be sent.
     pub invalid: u64,
-    /// Repeated rows that were not sent (`--dedupe`).
+    /// Repeated rows that were not sent.
     pub skipped: u64,
-    /// Rows that the report had already (`--resume`).
+    /// Rows that the report had already.
     pub already_done: u64,
-    /// Those of them that are failed or invalid: the exit status is that of the whole report.
+    /// Those of them that are failed or invalid.
     #[serde(skip)]
     pub already_failed: u64,
     /// Rows of the report that failed, also those of earlier runs.
     #[serde(skip)]
     pub all_failed: u64,
+    /// Rows of the report that could not be sent, likewise.
+    #[serde(skip)]
+    pub all_invalid: u64,
     /// Rows of the report whose conversation is not reachable, likewise.
     #[serde(skip)]
     pub all_outside: u64,
@@ -362,11 +349,11 @@ pub struct Summary {
     pub outside_log: String,
     /// What the last attempt came to, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
-    /// Why the run stopped before its last row; `null` if it did not.
-    pub stopped: Option<String>,
-    /// The exit status.
-    pub exit: u8,
-    /// The answers came from a simulator (`--simulate`): nothing was cleared.
+    /// Why the run stopped before its last row; `None` if it did not. No part of the JSON, for whoever writes that words
+    /// it in terms of its own settings.
+    #[serde(skip)]
+    pub stopped: Option<StopReason>,
+    /// The answers came from a simulator: nothing was cleared.
     pub simulated: bool,
 }
 
@@ -384,6 +371,16 @@ pub struct Latencies {
 }
 
 impl Summary {
+    /// Whether every row has a record now: nothing stopped the run before its last row.
+    pub fn is_complete(&self) -> bool {
+        self.stopped.is_none()
+    }
+
+    /// Whether every row has a record, and none of the report is failed or invalid, be it of this run or an earlier one.
+    pub fn is_success(&self) -> bool {
+        self.is_complete() && self.all_failed == 0 && self.all_invalid == 0
+    }
+
     /// Whether every row is accounted for exactly once.
     pub fn is_consistent(&self) -> bool {
         let parts = [
@@ -427,7 +424,7 @@ impl Summary {
     }
 }
 
-/// The table for people.
+/// The table for people, but for why the run stopped: whoever shows it words that in terms of its own settings.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str| match number {
@@ -481,9 +478,6 @@ impl fmt::Display for Summary {
         write!(f, "outside log    {}", in_one_line(&self.outside_log))?;
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error     {error}")?;
-        }
-        if let Some(reason) = &self.stopped {
-            write!(f, "\nstopped        {reason}")?;
         }
         Ok(())
     }
@@ -562,34 +556,26 @@ mod tests {
         }
     }
 
-    fn summary(tally: Stats, rows: u64, stopped: Option<&StopReason>, ignore_invalid: bool) -> Summary {
+    fn summary(tally: Stats, rows: u64, stopped: Option<&StopReason>) -> Summary {
         let paths = ("out.csv".into(), "out.outside.csv".into());
-        tally.summary(
-            Some(rows),
-            20,
-            Duration::from_millis(140),
-            stopped,
-            &paths,
-            ignore_invalid,
-        )
+        tally.summary(Some(rows), 20, Duration::from_millis(140), stopped, &paths)
     }
 
     #[test]
-    fn rows_that_nobody_ran_and_nobody_stopped_are_a_defect_and_no_success() {
+    fn rows_that_nobody_ran_and_nobody_stopped_are_a_bug_and_no_success() {
         let mut counts = tally();
         counts.settled(record(Outcome::Ok, Some(0), ""));
-        let left_over = summary(counts, 3, None, false);
-        assert_eq!((left_over.exit, left_over.not_run), (1, 2));
-        let said = left_over.stopped.unwrap();
-        assert!(said.contains("defect") && said.contains("--resume"), "{said}");
-        let stopped = summary(tally(), 3, Some(&StopReason::Signal(15)), false);
-        assert_eq!(stopped.exit, 143);
-        assert_eq!(summary(tally(), 0, None, false).exit, 0);
+        let left_over = summary(counts, 3, None);
+        assert_eq!(left_over.stopped, Some(StopReason::RowsLeft));
+        assert_eq!((left_over.is_complete(), left_over.not_run), (false, 2));
+        let stopped = summary(tally(), 3, Some(&StopReason::Signal(15)));
+        assert_eq!(stopped.stopped, Some(StopReason::Signal(15)));
+        assert!(summary(tally(), 0, None).is_success());
     }
 
     #[test]
-    fn invalid_rows_can_be_ignored_also_those_of_an_earlier_run_and_failed_ones_can_t() {
-        let exit = |outcome: Outcome, is_earlier: bool, ignore_invalid| {
+    fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_no_success_either() {
+        let counted = |outcome: Outcome, is_earlier: bool| {
             let mut earlier = [0; Outcome::ALL.len()];
             earlier[outcome as usize] = u64::from(is_earlier);
             let mut counts = Stats::new(earlier);
@@ -597,12 +583,15 @@ mod tests {
                 true => counts.count(&Event::AlreadyDone(1)),
                 false => counts.settled(record(outcome, None, "user is empty")),
             }
-            summary(counts, 1, None, ignore_invalid).exit
+            summary(counts, 1, None)
         };
         for is_earlier in [true, false] {
-            assert_eq!(exit(Outcome::Invalid, is_earlier, false), 3);
-            assert_eq!(exit(Outcome::Invalid, is_earlier, true), 0);
-            assert_eq!(exit(Outcome::Failed, is_earlier, true), 3);
+            for outcome in Outcome::ALL {
+                let summary = counted(outcome, is_earlier);
+                let is_bad = matches!(outcome, Outcome::Failed | Outcome::Invalid);
+                assert!(summary.is_complete());
+                assert_eq!(summary.is_success(), !is_bad, "{outcome} {is_earlier}");
+            }
         }
     }
 
@@ -616,7 +605,7 @@ mod tests {
         counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
         counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
         counts.settled(record(Outcome::Ok, Some(0), "success"));
-        let table = summary(counts, 4, None, false).to_string();
+        let table = summary(counts, 4, None).to_string();
         let (rows, answers) = table.split_once("answers that were not a row's last").unwrap();
         assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
         assert!(
@@ -634,7 +623,7 @@ mod tests {
         for number in 0..1000 {
             counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
         }
-        let failures = summary(counts, 1000, None, false).failures;
+        let failures = summary(counts, 1000, None).failures;
         assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
         assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
     }
@@ -647,7 +636,7 @@ mod tests {
             at: now,
             is_retry: false,
         });
-        assert_eq!(summary(counts, 0, None, false).pace(), "in 0.1 s");
+        assert_eq!(summary(counts, 0, None).pace(), "in 0.1 s");
         let mut counts = tally();
         for nth in 0..202 {
             let at = now + Duration::from_millis(50) * nth;
@@ -655,7 +644,7 @@ mod tests {
         }
         let pace = Summary {
             elapsed_s: 10.1,
-            ..summary(counts, 0, None, false)
+            ..summary(counts, 0, None)
         };
         assert_eq!(pace.pace(), "in 10.1 s: 20.00/s, peak 20 in one second");
     }
@@ -664,7 +653,7 @@ mod tests {
     fn refusals_are_worded_by_what_is_known() {
         let mut counts = tally();
         counts.count(&answer(Some(7), None));
-        let mut refused = summary(counts, 0, None, false);
+        let mut refused = summary(counts, 0, None);
         (refused.limited, refused.requests) = (7, 600);
         let table = refused.to_string();
         assert!(table.contains("although at most 20 start in any second"), "{table}");
@@ -686,7 +675,7 @@ mod tests {
             counts.trouble(Instant::now() + TROUBLE_AFTER),
             Some("timed out after 10s")
         );
-        let table = summary(counts, 0, Some(&StopReason::Signal(2)), false).to_string();
+        let table = summary(counts, 0, Some(&StopReason::Signal(2))).to_string();
         assert!(table.contains("last error     timed out after 10s"), "{table}");
     }
 

@@ -9,11 +9,10 @@ use tokio::time::Instant;
 use super::Shared;
 use super::health::Health;
 use super::policy::Policy;
-use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::Limiter;
 use crate::quota::Turn;
-use crate::report::Report;
+use crate::report::{Report, ReportError};
 use crate::stop::StopHandle;
 
 /// How often what was written is brought to the disk.
@@ -54,7 +53,7 @@ impl Books {
         }
         match report.commit() {
             Ok(()) => events.for_each(|event| self.policy.note(event, &shared.stop)),
-            Err(error) => shared.stop.report_failed(error.to_string()),
+            Err(error) => shared.stop.report_failed(error),
         }
         // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
         if let Some(turn) = &mut self.turn {
@@ -86,7 +85,7 @@ impl Books {
 /// Brings what was written to the disk, about once a second, on a thread where waiting hurts nobody.
 pub(super) struct Disk {
     last: Instant,
-    under_way: Option<JoinHandle<Result<(), Error>>>,
+    under_way: Option<JoinHandle<Result<(), ReportError>>>,
 }
 
 impl Disk {
@@ -106,7 +105,7 @@ impl Disk {
             let ended = under_way.await;
             self.under_way = None;
             if let Ok(Err(error)) = ended {
-                shared.stop.report_failed(error.to_string());
+                shared.stop.report_failed(error);
             }
         }
         if self.last.elapsed() >= SYNC_EVERY {

@@ -152,7 +152,6 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         turn,
         started_at,
     } = job;
-    let no_thread = |error| Error::Unexpected(format!("a thread could not be started: {error}"));
     let policy = Policy::new(limits.clone(), started_at);
     let mut books = Books::open(report, policy, turn, &limiter);
     if total.is_some() {
@@ -163,7 +162,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         limiter,
         limits,
         stop,
-        reader: Reader::start(plan, total.is_none()).map_err(no_thread)?,
+        reader: Reader::start(plan, total.is_none()).map_err(Error::Thread)?,
         suspicion: tokio::sync::Mutex::new(()),
         health: Mutex::default(),
         books: Mutex::new(books),
@@ -172,7 +171,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let here = lanes.next().expect("a run has a service");
     let elsewhere = lanes.map(lane::on_a_thread).collect::<Result<Vec<_>, _>>();
     // Those that have begun must not go on alone.
-    let elsewhere = elsewhere.map_err(no_thread).inspect_err(|error| {
+    let elsewhere = elsewhere.map_err(Error::Thread).inspect_err(|error| {
         shared.stop.report_failed(error.to_string());
     })?;
     let mut work = pin!(async {

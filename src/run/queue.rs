@@ -144,7 +144,7 @@ impl<S: Service> Lane<S> {
                 return Some(step);
             }
             if let Some(error) = rows.error.take() {
-                self.shared.stop.drain(StopReason::InputFailed(error.to_string()));
+                self.shared.stop.drain(StopReason::InputFailed(error.into()));
             }
             let read = self.shared.reader.next(&self.shared.stop).await?;
             if read.done > 0 {
