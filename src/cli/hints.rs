@@ -226,4 +226,34 @@ mod tests {
              another one (--report FILE)"
         );
     }
+
+    /// Whether a flag or one of the command's variables is named.
+    fn names_a_setting(line: &str) -> bool {
+        let begins_flag = |start: &str| start.starts_with(|c: char| c.is_ascii_lowercase());
+        line.contains("ZIM_")
+            || [" --", "(--", "\"--", "`--"]
+                .iter()
+                .any(|mark| line.split(mark).skip(1).any(begins_flag))
+    }
+
+    #[test]
+    fn the_library_names_no_flag_and_no_variable() {
+        // These two are on their way to the command line.
+        const NOT_YET: [&str; 2] = ["report/metrics.rs", "report/summary.rs"];
+        let mut directories = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true if !path.ends_with("src/cli") => directories.push(path),
+                    false if !NOT_YET.iter().any(|name| path.ends_with(name)) => {
+                        let text = std::fs::read_to_string(&path).unwrap();
+                        let named = text.lines().find(|line| names_a_setting(line));
+                        assert_eq!(named, None, "{}", path.display());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
 }

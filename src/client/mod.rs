@@ -120,6 +120,7 @@ pub trait Gate: Send + Sync {
 }
 
 /// No gate: requests start as soon as there is a connection.
+#[derive(Debug)]
 pub struct Open;
 
 impl Gate for Open {

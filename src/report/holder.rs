@@ -1,7 +1,7 @@
 //! Which process is writing a report, found without touching its lock.
 //!
 //! A run holds its report by a lock (`flock`). Whoever tries that lock to see whether it is held, holds it for a moment,
-//! and a run that begins in that moment ends with exit status 75. The kernel's list of locks tells the same and
+//! and a run that begins in that moment ends because it is held. The kernel's list of locks tells the same and
 //! disturbs nobody; only Linux has one.
 
 use std::fs::{self, File};

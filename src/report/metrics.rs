@@ -3,6 +3,7 @@
 //! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` beside it, which is
 //! then renamed over it. What can't be written costs the metrics, never the run.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,14 @@ pub struct Metrics {
     has_warned: bool,
     /// What the run's exit status will be, for the last writing.
     exit_of: Box<dyn Fn(&Summary) -> u8 + Send>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Metrics {

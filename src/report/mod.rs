@@ -22,6 +22,7 @@ mod resume;
 pub mod show;
 pub mod summary;
 
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +65,16 @@ pub struct Files {
     /// Their outcomes, counted.
     earlier: [u64; Outcome::ALL.len()],
     is_simulated: bool,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("report", &self.outcomes.path())
+            .field("outside", &self.outside.path())
+            .field("done", &self.done.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Files {
@@ -184,6 +195,14 @@ pub struct Report {
     is_simulated: bool,
     paths: (PathBuf, PathBuf),
     metrics: Option<Metrics>,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Report {

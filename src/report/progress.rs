@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,6 +159,14 @@ struct Hold {
     why: String,
     since: SystemTime,
     started_at: Instant,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress")
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Progress {

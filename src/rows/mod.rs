@@ -14,6 +14,7 @@ mod suspect;
 mod types;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
@@ -194,6 +195,15 @@ pub struct RawRow<'a> {
     layout: &'a Layout,
     is_decoded: bool,
     is_stream: bool,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows")
+            .field("place", &self.place)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Rows {

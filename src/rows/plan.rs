@@ -4,6 +4,7 @@
 //! standard input it is walked once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use super::{FileChange, Format, InputError, InvalidRow, ParsedRow, RawRow, Rows, Snapshot, Source};
@@ -203,6 +204,15 @@ pub enum PlanError {
 /// What it means that a row is not the one that was done.
 const OTHER_INPUT: &str = "The report belongs to other input: resume with the input as it was (rows may be added at its \
                            end), or begin a new report";
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("place", &self.rows.place)
+            .field("given", &self.given)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Plan {
     /// Opens the input, a file as it is now: see [`Snapshot`].

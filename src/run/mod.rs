@@ -78,6 +78,7 @@ impl Default for Limits {
 }
 
 /// Everything a run needs.
+#[derive(Debug)]
 pub struct Job<S> {
     /// The rows, and what to do about each.
     pub plan: Plan,

@@ -1,6 +1,6 @@
 //! ZIM on 127.0.0.1: an HTTP server that keeps the documented rules of `ClearConversationUnread`.
 //!
-//! It is what the tests, the examples, the benches and `--simulate` run against, and what other programs can be pointed
+//! It is what the tests, the examples, the benches and simulated runs run against, and what other programs can be pointed
 //! at. It shares no code with the client, so that it notices what the client gets wrong: it decodes the query, computes
 //! the signature and counts the requests by its own reading of ZEGO's documents.
 //!
