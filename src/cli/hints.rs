@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 
 use humantime::format_duration;
+use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
 use zim_batch::quota::QuotaError;
 use zim_batch::report::{NotAReport, ReportError, Role};
@@ -28,12 +29,24 @@ pub fn stop_reason(reason: &StopReason) -> String {
             "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
             format_duration(*after)
         ),
-        StopReason::Untrusted { after, why } => format!("for {} (--give-up-after) {why}", format_duration(*after)),
+        StopReason::Untrusted { after, why } => {
+            let hint = certificate(why);
+            format!("for {} (--give-up-after) {why}{hint}", format_duration(*after))
+        }
+        StopReason::Fatal { why, .. } => format!("{reason}{}", certificate(why)),
         StopReason::NoTurn(_) => format!("{reason} (--give-up-after)"),
         StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
         StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
         StopReason::RowsLeft => format!("{reason}; --resume sends the others"),
         other => other.to_string(),
+    }
+}
+
+/// What follows a certificate that is not trusted.
+fn certificate(why: &str) -> &'static str {
+    match why.ends_with(TRUST_ITS_CA) {
+        true => " too, with --ca-cert FILE",
+        false => "",
     }
 }
 

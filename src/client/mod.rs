@@ -27,6 +27,7 @@ use url::{Host, Url};
 use crate::row::Row;
 use connection::{Connections, Exchange, MAX_IDLE};
 use failure::Failure;
+pub use failure::TRUST_ITS_CA;
 use proxy::{Named, Route};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
