@@ -9,7 +9,8 @@ use crate::row::ConvType;
 /// don't matter.
 ///
 /// ```
-/// use zim_batch::rows::{ConvType, Types};
+/// use zim_batch::row::ConvType;
+/// use zim_batch::rows::Types;
 ///
 /// let types: Types = "single=0, Room=group".parse()?;
 /// assert_eq!(types.parse(b" SINGLE "), Some(ConvType::Peer));
