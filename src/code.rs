@@ -5,12 +5,16 @@
 //! an error of this program. HTTP statuses and transport errors are not codes: `verdict.rs` judges those.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Serialize;
+
+use crate::row::UnknownName;
 
 /// What a batch does about an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Class {
     /// The row is done.
     Ok,
@@ -33,25 +37,22 @@ pub enum Class {
 }
 
 impl Class {
-    /// What a batch does about this class, in a few words.
-    pub fn what_a_batch_does(self) -> &'static str {
-        match self {
-            Class::Ok => "the row is done",
-            Class::Outside => "the row goes to the outside log; never retried, never a failure",
-            Class::Transient => "tried again with growing pauses, signed anew",
-            Class::Limited => "the whole run slows down, then the row is tried again; costs it no attempt",
-            Class::Signature => "signed anew and tried once more; if it comes again, the run stops (exit 6)",
-            Class::App => "tried a few times; if it stays, the run stops (exit 6)",
-            Class::Rejected => "the row is failed at once",
-            Class::Fatal => "the run stops at once and leaves the other rows unsent (exit 6)",
-            Class::Unknown => "at most two more tries, then the row is failed",
-        }
-    }
-}
+    /// All of them.
+    pub const ALL: [Class; 9] = [
+        Class::Ok,
+        Class::Outside,
+        Class::Transient,
+        Class::Limited,
+        Class::Signature,
+        Class::App,
+        Class::Rejected,
+        Class::Fatal,
+        Class::Unknown,
+    ];
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// Its name: the variant in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Class::Ok => "ok",
             Class::Outside => "outside",
             Class::Transient => "transient",
@@ -61,7 +62,47 @@ impl fmt::Display for Class {
             Class::Rejected => "rejected",
             Class::Fatal => "fatal",
             Class::Unknown => "unknown",
-        })
+        }
+    }
+
+    /// What a batch does about this class, in a few words.
+    pub fn what_a_batch_does(self) -> &'static str {
+        match self {
+            Class::Ok => "the row is done",
+            Class::Outside => "the row goes to the outside log; never retried, never a failure",
+            Class::Transient => "tried again with growing pauses, signed anew",
+            Class::Limited => "the whole run slows down, then the row is tried again; costs it no attempt",
+            Class::Signature => "signed anew and tried once more; if it comes again, the run stops",
+            Class::App => "tried a few times; if it stays, the run stops",
+            Class::Rejected => "the row is failed at once",
+            Class::Fatal => "the run stops at once and leaves the other rows unsent",
+            Class::Unknown => "at most two more tries, then the row is failed",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Reads what [`Class::as_str`] gives.
+///
+/// ```
+/// use zim_batch::code::Class;
+///
+/// for class in Class::ALL {
+///     assert_eq!(class.to_string().parse(), Ok(class));
+/// }
+/// assert!("fine".parse::<Class>().is_err());
+/// ```
+impl FromStr for Class {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Class, UnknownName> {
+        let class = Class::ALL.into_iter().find(|class| class.as_str() == text);
+        class.ok_or_else(|| UnknownName::new(text, "class", &Class::ALL.map(Class::as_str)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The rows that an earlier run has settled, as its report tells: what `--resume` skips.
+//! The rows that an earlier run has settled, as its report tells: what a run that resumes skips.
 //!
 //! Twelve bytes a row. The text of a row is kept as a fingerprint, enough to notice that a row has changed since.
 

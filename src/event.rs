@@ -12,6 +12,7 @@ use crate::row::Record;
 
 /// Something that happened.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// A request was handed to an open connection.
     Sent {

@@ -18,7 +18,9 @@
 //! ```
 //!
 //! [`run`](run::run) joins the four. What happens in a run is an [`Event`](event::Event), and the report knows nothing
-//! else; why a run stops early is a [`StopReason`](stop::Stop); what ends it with no summary is an [`Error`](error::Error).
+//! else; why a run stops early is a [`StopReason`](stop::StopReason); what ends it with no summary is an
+//! [`Error`](error::Error), which joins the errors of the stages: each is an enum to match on, and its text says what is
+//! wrong and where.
 //! The [`simulator`] is ZIM on 127.0.0.1, by its own reading of ZEGO's documents: it shares no code with the client.
 //!
 //! # Embedding
@@ -26,6 +28,8 @@
 //! The examples in the repository's `examples/` are whole programs. In short: open the rows ([`rows::Plan`]) and the
 //! report ([`report::Files`]), make a [`limiter::Limiter`] and a [`client::Client`], and pass them to [`run::run`].
 //! Everything is on Tokio's clock, so that tests of programs that embed this can pause time.
+
+#![warn(missing_debug_implementations)]
 
 pub mod client;
 pub mod code;

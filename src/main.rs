@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::Cli;
 use cli::logging::LogOutput;
+use cli::{Cli, ExitStatus};
 
 fn main() -> ExitCode {
     cli::process::prepare();
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     // Until it is dropped, everything on stderr is written there.
     let output = match cli.check_log_file().and_then(|()| LogOutput::start(cli.logging())) {
         Ok(output) => output,
-        Err(error) => return cli::fail_early(cli.logging().log_format, error.exit_status(), &error.to_string()),
+        Err(error) => return cli::fail_early(cli.logging().log_format, ExitStatus::from(&error), &error.to_string()),
     };
     let ended = cli::process::runtime().and_then(|runtime| {
         let ended = runtime.block_on(cli.run(output.terminal()));
@@ -26,5 +26,5 @@ fn main() -> ExitCode {
         runtime.shutdown_background();
         ended
     });
-    ended.unwrap_or_else(|error| cli::fail(error.exit_status(), &error.to_string()))
+    ended.unwrap_or_else(|error| cli::fail(ExitStatus::from(&error), &error.to_string()))
 }

@@ -2,12 +2,36 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 /// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
 pub const MAX_ID: usize = 32;
+
+/// A word that does not name what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{found}' is no {kind}; it must be one of {expected}")]
+#[non_exhaustive]
+pub struct UnknownName {
+    /// The word.
+    pub found: String,
+    /// What it should name.
+    pub kind: &'static str,
+    /// The names there are.
+    pub expected: String,
+}
+
+impl UnknownName {
+    pub(crate) fn new(found: &str, kind: &'static str, names: &[&str]) -> UnknownName {
+        UnknownName {
+            found: found.to_owned(),
+            kind,
+            expected: names.join(", "),
+        }
+    }
+}
 
 /// The type of a conversation, as the API numbers it. (1 and 3 exist in ZIM's client SDKs; this API takes neither.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,16 +44,15 @@ pub enum ConvType {
 }
 
 impl ConvType {
-    /// Reads `0`, `peer` or `单聊`, `2`, `group` or `群聊`, in any case and with blanks around it.
+    /// Reads a field of any bytes as [`ConvType::from_str`] reads text.
     ///
     /// ```
     /// use zim_batch::row::ConvType;
     ///
-    /// assert_eq!(ConvType::parse(b" Group"), Some(ConvType::Group));
-    /// assert_eq!(ConvType::parse("单聊".as_bytes()), Some(ConvType::Peer));
-    /// assert_eq!(ConvType::parse(b"1"), None);
+    /// assert_eq!(ConvType::from_bytes(b" Group"), Some(ConvType::Group));
+    /// assert_eq!(ConvType::from_bytes(b"\xff"), None);
     /// ```
-    pub fn parse(field: &[u8]) -> Option<ConvType> {
+    pub fn from_bytes(field: &[u8]) -> Option<ConvType> {
         let field = field.trim_ascii();
         let is_any = |words: [&str; 3]| words.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()));
         if is_any(["0", "peer", "单聊"]) {
@@ -47,6 +70,23 @@ impl ConvType {
             ConvType::Peer => "0",
             ConvType::Group => "2",
         }
+    }
+}
+
+/// Reads `0`, `peer` or `单聊`, `2`, `group` or `群聊`, in any case and with blanks around it.
+///
+/// ```
+/// use zim_batch::row::ConvType;
+///
+/// assert_eq!("单聊".parse(), Ok(ConvType::Peer));
+/// assert!("1".parse::<ConvType>().is_err());
+/// ```
+impl FromStr for ConvType {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<ConvType, UnknownName> {
+        ConvType::from_bytes(text.as_bytes())
+            .ok_or_else(|| UnknownName::new(text, "type of conversation", &["0", "peer", "2", "group"]))
     }
 }
 
@@ -104,7 +144,7 @@ pub enum Outcome {
     Failed,
     /// Not sent, because it can't be: see the message.
     Invalid,
-    /// Not sent, because an earlier row says the same (`--dedupe`).
+    /// Not sent, because an earlier row says the same.
     Skipped,
 }
 
@@ -129,16 +169,28 @@ impl Outcome {
         }
     }
 
-    /// Reads what [`Outcome::as_str`] wrote.
-    ///
-    /// ```
-    /// use zim_batch::row::Outcome;
-    ///
-    /// assert_eq!(Outcome::parse("outside"), Some(Outcome::Outside));
-    /// assert_eq!(Outcome::parse("fine"), None);
-    /// ```
-    pub fn parse(text: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    /// Reads a report's field.
+    pub(crate) fn from_bytes(field: &[u8]) -> Option<Outcome> {
+        Outcome::ALL
+            .into_iter()
+            .find(|outcome| outcome.as_str().as_bytes() == field)
+    }
+}
+
+/// Reads what [`Outcome::as_str`] wrote.
+///
+/// ```
+/// use zim_batch::row::Outcome;
+///
+/// assert_eq!("outside".parse(), Ok(Outcome::Outside));
+/// assert!("fine".parse::<Outcome>().is_err());
+/// ```
+impl FromStr for Outcome {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Outcome, UnknownName> {
+        Outcome::from_bytes(text.as_bytes())
+            .ok_or_else(|| UnknownName::new(text, "outcome", &Outcome::ALL.map(Outcome::as_str)))
     }
 }
 

@@ -6,6 +6,7 @@
 //! more than any other.
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +15,22 @@ use tokio::sync::watch;
 
 /// Why a run stopped before its last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StopReason {
     /// A signal, by its number: SIGINT 2, SIGTERM 15, SIGHUP 1.
     Signal(i32),
-    /// `--max-duration` is over.
+    /// The time that the run may take is over.
     MaxDuration(Duration),
-    /// The service was unreachable for `--give-up-after`; what the last attempt came to.
+    /// The service was unreachable for as long as the run bears it.
     GaveUp {
         /// The limit.
         after: Duration,
         /// What the last attempt came to.
         why: String,
     },
-    /// Another run had the turn to use the app's quota for `--give-up-after`.
+    /// Another run used the app's quota for as long as this one waits for it.
     NoTurn(Duration),
-    /// `--max-failures` was reached.
+    /// So many rows have failed that the run is not worth going on with.
     MaxFailures(u64),
     /// The first rows were all rejected with this answer.
     AllRejected {
@@ -44,23 +46,26 @@ pub enum StopReason {
         /// What was answered, and what to do.
         why: String,
     },
-    /// The server's certificate was trusted, and then was not for `--give-up-after`.
+    /// The server's certificate was trusted, and then was not for as long as the run bears it.
     Untrusted {
         /// The limit.
         after: Duration,
         /// Why it is not trusted.
         why: String,
     },
-    /// The report can't be written; where, why, and what to do.
-    ReportFailed(String),
-    /// The input could not be read to its end; why.
-    InputFailed(String),
-    /// A part of this program failed; which, and how.
+    /// The report can't be written; where and why, a [`ReportError`](crate::report::ReportError).
+    ReportFailed(Cause),
+    /// The input could not be read to its end; where and why, a [`PlanError`](crate::rows::PlanError) or an
+    /// [`InputError`](crate::rows::InputError).
+    InputFailed(Cause),
+    /// A part of this crate failed, which is a bug; which, and how.
     Bug(String),
+    /// Nothing stopped the run, and yet rows were left over: a bug too.
+    RowsLeft,
 }
 
 impl StopReason {
-    /// Whether the run stopped because it was told to stop when things go so, or so long.
+    /// Whether a configured limit ended the run, rather than a signal, an outage or an error.
     pub fn is_policy(&self) -> bool {
         matches!(
             self,
@@ -69,22 +74,6 @@ impl StopReason {
                 | StopReason::MaxFailures(_)
                 | StopReason::AllRejected { .. }
         )
-    }
-
-    /// The process's exit status.
-    pub fn exit_status(&self) -> u8 {
-        match self {
-            StopReason::GaveUp { .. }
-            | StopReason::NoTurn(_)
-            | StopReason::MaxFailures(_)
-            | StopReason::AllRejected { .. } => 5,
-            StopReason::Fatal { .. } | StopReason::Untrusted { .. } => 6,
-            StopReason::MaxDuration(_) => 7,
-            StopReason::ReportFailed(_) => 74,
-            StopReason::InputFailed(_) => 4,
-            StopReason::Bug(_) => 1,
-            StopReason::Signal(number) => u8::try_from(128 + number).unwrap_or(1),
-        }
     }
 }
 
@@ -96,26 +85,34 @@ impl fmt::Display for StopReason {
             StopReason::Signal(1) => f.write_str("SIGHUP"),
             StopReason::Signal(number) => write!(f, "signal {number}"),
             StopReason::MaxDuration(limit) => {
-                write!(f, "--max-duration {} is over", humantime::format_duration(*limit))
+                write!(
+                    f,
+                    "the maximum duration of {} is over",
+                    humantime::format_duration(*limit)
+                )
             }
             StopReason::GaveUp { after, why } => write!(
                 f,
-                "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
+                "the service was unreachable, or took no request, for {}; last: {why}",
                 humantime::format_duration(*after)
             ),
             StopReason::Untrusted { after, why } => {
-                write!(f, "for {} (--give-up-after) {why}", humantime::format_duration(*after))
+                write!(f, "for {} {why}", humantime::format_duration(*after))
             }
             StopReason::NoTurn(limit) => write!(
                 f,
-                "other runs have used the app's quota for {} (--give-up-after)",
+                "other runs have used the app's quota for {}",
                 humantime::format_duration(*limit)
             ),
-            StopReason::MaxFailures(1) => f.write_str("1 row has failed (--max-failures)"),
-            StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed (--max-failures)"),
+            StopReason::MaxFailures(1) => f.write_str("1 row has failed"),
+            StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed"),
             StopReason::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
             StopReason::Fatal { line, why } => write!(f, "row {line}: {why}"),
-            StopReason::ReportFailed(why) | StopReason::InputFailed(why) | StopReason::Bug(why) => f.write_str(why),
+            StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => cause.fmt(f),
+            StopReason::Bug(why) => f.write_str(why),
+            StopReason::RowsLeft => f.write_str(
+                "rows were left over though nothing stopped the run, which is a bug in zim-batch, please report it",
+            ),
         }
     }
 }
@@ -125,10 +122,52 @@ pub(crate) fn bug(part: &str, panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!(
-        "{part} failed, which is a bug of zim-batch, please report it: {}",
+        "{part} failed, which is a bug in zim-batch, please report it: {}",
         text.unwrap_or("it panicked")
     )
 }
+
+/// The error that stopped a run, whichever part it came from; clones share it.
+///
+/// ```
+/// use std::io;
+/// use zim_batch::report::ReportError;
+/// use zim_batch::stop::Cause;
+///
+/// let source = io::ErrorKind::StorageFull.into();
+/// let cause = Cause::from(ReportError::Write { path: "out.csv".into(), source });
+/// assert!(matches!(cause.downcast_ref(), Some(ReportError::Write { source, .. }) if source.kind() == io::ErrorKind::StorageFull));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl Cause {
+    /// The error, if it is of this type.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Cause {
+    fn from(error: E) -> Cause {
+        Cause(error.into().into())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Two causes are the same if they say the same.
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Cause {}
 
 /// Asks a run to stop, and tells its parts that it was asked. Clones share one state.
 ///
@@ -179,9 +218,9 @@ impl StopHandle {
 
     /// Give up what is in flight too, for nothing that comes of it could be written down. Whatever the reason was, this
     /// is the one that matters.
-    pub fn report_failed(&self, why: String) {
+    pub fn report_failed(&self, error: impl Into<Cause>) {
         self.state.send_modify(|state| {
-            state.reason = Some(StopReason::ReportFailed(why));
+            state.reason = Some(StopReason::ReportFailed(error.into()));
             state.at_once = true;
         });
     }

@@ -362,7 +362,7 @@ fn what_cannot_be_decoded_makes_its_row_invalid_and_no_other() {
     assert_eq!(invalid.iter().map(|record| record.line).collect::<Vec<_>>(), [3, 4]);
     for (record, column) in invalid.iter().zip(["user", "conv"]) {
         assert!(
-            record.message.starts_with(column) && record.message.contains("--encoding"),
+            record.message.starts_with(column) && record.message.contains("input's encoding"),
             "{record:?}"
         );
     }

@@ -30,7 +30,7 @@ use zim_batch::report::{Files, IfExists, Report};
 use zim_batch::row::Row;
 use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
 use zim_batch::run::{Job, Limits, Observer, run};
-use zim_batch::stop::StopHandle;
+use zim_batch::stop::{StopHandle, StopReason};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -427,7 +427,7 @@ fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
             false => (Duration::from_millis(30), code(0)),
         })
         .await;
-        assert_eq!((summary.ok, summary.exit), (1000, 0));
+        assert_eq!((summary.ok, summary.is_success()), (1000, true));
         assert!(outcomes.values().all(|outcome| outcome == "ok"));
         let in_outage = sent
             .iter()
@@ -450,14 +450,17 @@ fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
             (Duration::from_millis(1), refused)
         })
         .await;
-        assert_eq!((summary.exit, summary.not_run, outcomes.len()), (5, 1000, 0));
+        assert_eq!((summary.not_run, outcomes.len()), (1000, 0));
         assert!(
             (600..605).contains(&started_at.elapsed().as_secs()),
             "{:?}",
             started_at.elapsed()
         );
         assert!(sent.len() < 60, "{} requests", sent.len());
-        assert!(summary.stopped.unwrap().contains("connection refused"));
+        assert!(
+            matches!(&summary.stopped, Some(StopReason::GaveUp { why, .. }) if why.contains("connection refused")),
+            "{summary:?}"
+        );
     });
 }
 
@@ -477,7 +480,7 @@ fn a_few_rows_that_reach_nobody_are_not_failed_either() {
             _ => (Duration::from_millis(30), code(0)),
         })
         .await;
-        assert_eq!((summary.ok, summary.exit), (3, 0), "{summary:?}");
+        assert_eq!((summary.ok, summary.is_success()), (3, true), "{summary:?}");
     });
 }
 
@@ -489,7 +492,8 @@ fn a_wrong_secret_costs_a_handful_of_requests_however_slow_the_answers() {
                 (Duration::from_millis(latency), code(100_000_005))
             })
             .await;
-            assert_eq!((summary.exit, summary.not_run, outcomes.len()), (6, 500, 0));
+            assert!(matches!(summary.stopped, Some(StopReason::Fatal { .. })), "{summary:?}");
+            assert_eq!((summary.not_run, outcomes.len()), (500, 0));
             // Those that are under way when the first answer comes can't be helped.
             let under_way = latency as usize / 50 + 2;
             assert!(sent.len() <= under_way + 1, "{} requests at {latency} ms", sent.len());
@@ -510,7 +514,11 @@ fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
                 }
             })
             .await;
-            assert_eq!((summary.ok, summary.exit, outcomes.len()), (300, 0, 300), "{summary:?}");
+            assert_eq!(
+                (summary.ok, summary.is_success(), outcomes.len()),
+                (300, true, 300),
+                "{summary:?}"
+            );
             let meanwhile = sent
                 .iter()
                 .filter(|(_, at)| (2..600).contains(&(*at - started_at).as_secs()));
@@ -531,7 +539,7 @@ fn a_page_that_answers_a_probe_does_not_end_the_hold() {
             }
         })
         .await;
-        assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
+        assert_eq!((summary.ok, summary.is_success()), (200, true), "{summary:?}");
     });
 }
 
@@ -546,7 +554,7 @@ fn signatures_that_are_refused_for_a_few_seconds_in_mid_run_end_nothing() {
             }
         })
         .await;
-        assert_eq!((summary.ok, summary.exit), (200, 0), "{summary:?}");
+        assert_eq!((summary.ok, summary.is_success()), (200, true), "{summary:?}");
         let meanwhile = sent
             .iter()
             .filter(|(_, at)| (2..12).contains(&(*at - started_at).as_secs()));
@@ -565,7 +573,8 @@ fn signatures_that_stay_refused_end_the_run_within_minutes() {
             )
         })
         .await;
-        assert_eq!((summary.exit, summary.not_run + outcomes.len() as u64), (6, 200));
+        assert!(matches!(summary.stopped, Some(StopReason::Fatal { .. })), "{summary:?}");
+        assert_eq!(summary.not_run + outcomes.len() as u64, 200);
         assert!(
             started_at.elapsed() < Duration::from_secs(200),
             "{:?}",

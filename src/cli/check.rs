@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use zim_batch::error::Error;
 use zim_batch::report::show::grouped;
 use zim_batch::rows::Only;
 use zim_batch::rows::check::{Finding, Findings, NEWEST};
 
+use super::error::Error;
 use super::shell::quoted;
-use super::{RowsArgs, print, settings};
+use super::{ExitStatus, RowsArgs, print, settings};
 
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
@@ -38,11 +38,7 @@ pub fn check(
         let to_run = to_run.unwrap_or_else(|| command(args, rate));
         print(&as_text(&findings, sent, rate, seconds, args, &to_run))?;
     }
-    Ok(ExitCode::from(if findings.invalid_rows() > 0 && !args.ignore_invalid {
-        3
-    } else {
-        0
-    }))
+    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !args.ignore_invalid).into())
 }
 
 fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {

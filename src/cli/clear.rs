@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until};
 use zim_batch::client::{App, BuildError, Client};
 use zim_batch::done::Done;
-use zim_batch::error::Error;
 use zim_batch::limiter::Limiter;
-use zim_batch::quota::{Quota, Turn};
+use zim_batch::quota::{Quota, QuotaError, Turn};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Files, IfExists, Report};
 use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
@@ -21,22 +21,23 @@ use zim_batch::run::{Job, Observer};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
 
+use super::error::Error;
 use super::metrics::Metrics;
 use super::progress::{Progress, Style, Terminal};
 use super::settings::{self, Output};
 use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
 use super::table::{Table, pace};
-use super::{ClearArgs, Logging, ProgressStyle, again, check, print, process, signals};
+use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, again, check, hints, print, process, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let metrics = args.output.metrics.clone().filter(|_| !args.output.dry_run);
     let metrics = metrics.filter(|_| check_metrics(&args, logging).is_ok());
     let ended = run(args, logging, terminal).await;
     if let (Err(error), Some(metrics)) = (&ended, metrics)
-        && !matches!(error, Error::Held(_))
+        && ExitStatus::from(error) != ExitStatus::Held
     {
         // A run that is never begun is one that has ended badly, unless another one is under way.
-        Metrics::ended_early(&metrics, error.exit_status());
+        Metrics::ended_early(&metrics, ExitStatus::from(error).code());
     }
     ended
 }
@@ -97,7 +98,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     );
     // With --no-wait before the report is begun, for a run that doesn't happen leaves nothing behind.
     let turn_now = match &quota {
-        Some(quota) if args.pace.no_wait => quota.take_turn_now(&holder)?,
+        Some(quota) if args.pace.no_wait => usable(quota.take_turn_now(&holder))?,
         _ => None,
     };
     let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
@@ -120,7 +121,8 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
     let metrics = args.output.metrics.as_deref();
-    let metrics = metrics.map(|path| Metrics::start(path, total, plan.rows_done(), args.pace.rate));
+    let metrics =
+        metrics.map(|path| Metrics::start(path, total, plan.rows_done(), args.pace.rate, args.rows.ignore_invalid));
     let metrics = metrics.transpose()?;
     let style = style(args.output.progress, logging.quiet);
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(style, terminal.clone(), total))];
@@ -141,7 +143,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     };
     let mut signals = pin!(signals::watch(&stop, status_asked, draining, tell_status));
     let turn = tokio::select! {
-        turn = take_turn(quota, turn_now, &holder) => turn,
+        turn = take_turn(quota, turn_now, &holder) => turn?,
         () = until(started_at, args.pace.max_duration) => {
             stop.drain(StopReason::MaxDuration(args.pace.max_duration.unwrap_or_default()));
             None
@@ -166,8 +168,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         total,
         limiter: Limiter::new(args.pace.rate),
         service: client,
-        report: Report::new(files, (output.report.clone(), output.outside.clone()))
-            .ignore_invalid(args.rows.ignore_invalid),
+        report: Report::new(files, (output.report.clone(), output.outside.clone())),
         observers,
         limits: settings::limits(&args.pace, max_in_flight),
         stop: stop.clone(),
@@ -180,8 +181,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         () = watch_rows(snapshot.clone(), &stop) => unreachable!("it watches for ever"),
     };
     let summary = ended?;
+    let exit = ExitStatus::of_run(&summary, args.rows.ignore_invalid);
     tracing::info!(
-        exit = summary.exit,
+        exit = exit.code(),
         ok = summary.ok,
         outside = summary.outside,
         failed = summary.failed,
@@ -208,25 +210,22 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
             args.rows.rows.display()
         );
     }
-    if let Some(why) = &summary.stopped {
-        let stop = stop.reason();
-        print_error(&format!("stopped: {why}"));
-        if let (Some(error), Some(StopReason::Signal(_) | StopReason::MaxDuration(_))) = (&summary.last_error, &stop) {
+    if let Some(stop) = &summary.stopped {
+        print_error(&format!("stopped: {}", hints::stop_reason(stop)));
+        if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&summary.last_error, stop) {
             print_error(&format!("the service did not answer: {error}"));
         }
         if matches!(
             stop,
-            Some(
-                StopReason::GaveUp { .. }
-                    | StopReason::Fatal { .. }
-                    | StopReason::Untrusted { .. }
-                    | StopReason::AllRejected { .. }
-            )
+            StopReason::GaveUp { .. }
+                | StopReason::Fatal { .. }
+                | StopReason::Untrusted { .. }
+                | StopReason::AllRejected { .. }
         ) {
             print_error(&service);
         }
         // After input that is wrong the same command would only fail the same way.
-        if !matches!(stop, Some(StopReason::InputFailed(_))) {
+        if !matches!(stop, StopReason::InputFailed(_)) {
             print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
             if let Some(streams) = given_anew(std::env::args_os()) {
                 print_note(&streams);
@@ -237,7 +236,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         let (report, rows, not_run) = (output.report.clone(), args.rows.rows.clone(), summary.not_run);
         move || super::report::write_page_after_run(&report, &rows, not_run, &html)
     });
-    let text = result(&summary, &output, args.output.json, logging.quiet)?;
+    let text = result(&summary, exit, &output, args.output.json, logging.quiet)?;
     // What was said on stderr stands above the table. If nobody reads, a signal ends the program.
     let shown = terminal.clone();
     let printed = signals::unless_ended(move || {
@@ -249,16 +248,16 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     });
     match printed.await {
         Ok(printed) => printed?,
-        Err(signal) => return Ok(ExitCode::from(128 + signal)),
+        Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
     };
     if !summary.is_consistent() {
         // Not an `Err`: the one object on stdout is the summary.
         print_error(
-            "the counts don't add up to the rows, which is a defect of zim-batch; the report itself holds what was done",
+            "the counts don't add up to the rows, which is a bug in zim-batch; the report itself holds what was done",
         );
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitStatus::Unexpected.into());
     }
-    Ok(ExitCode::from(summary.exit))
+    Ok(exit.into())
 }
 
 /// The file of the metrics is one of its own.
@@ -308,10 +307,22 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
 }
 
 /// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
-async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Option<Turn> {
-    match quota {
-        Some(quota) => quota.take_turn(holder).await,
-        None => taken,
+async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
+    let Some(quota) = quota else { return Ok(taken) };
+    let waits_for = |other: &str| {
+        tracing::warn!("waiting for {other}, which uses the same app's quota (--no-wait to give up instead)");
+    };
+    usable(quota.take_turn(holder, waits_for).await)
+}
+
+/// Where runs can't meet, this one goes on alone.
+fn usable(turn: Result<Turn, QuotaError>) -> Result<Option<Turn>, Error> {
+    match turn {
+        Err(error @ QuotaError::Unusable { .. }) => {
+            tracing::warn!("{}", hints::quota_error(&error));
+            Ok(None)
+        }
+        turn => Ok(Some(turn?)),
     }
 }
 
@@ -324,16 +335,31 @@ async fn until(started_at: Instant, limit: Option<Duration>) {
 }
 
 /// What stdout is to say.
-fn result(summary: &Summary, output: &Output, json: bool, quiet: bool) -> Result<String, Error> {
+fn result(summary: &Summary, exit: ExitStatus, output: &Output, json: bool, quiet: bool) -> Result<String, Error> {
     if json {
-        let json = serde_json::to_string(summary).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let json = Json {
+            summary,
+            stopped: summary.stopped.as_ref().map(hints::stop_reason),
+            exit: exit.code(),
+        };
+        let json = serde_json::to_string(&json).map_err(|error| Error::Unexpected(error.to_string()))?;
         Ok(format!("{json}\n"))
-    } else if quiet && summary.exit == 0 {
+    } else if quiet && exit == ExitStatus::Success {
         Ok(String::new())
     } else {
         let next = again::what_next(summary, output, std::env::args_os());
         Ok(without_controls(&format!("{}{next}\n", Table(summary))).into_owned())
     }
+}
+
+/// The summary as the one JSON object on stdout.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Why the run stopped before its last row; `null` if it did not.
+    stopped: Option<String>,
+    exit: u8,
 }
 
 /// Where the requests go: ZIM, or a simulator of this process's own.
@@ -369,7 +395,7 @@ async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
         let looking = snapshot.clone();
         // An error is a runtime that shuts down.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.look()).await {
-            stop.drain(StopReason::InputFailed(error.to_string()));
+            stop.drain(StopReason::InputFailed(error.into()));
             return std::future::pending().await;
         }
         // A large file that grows all the time is read again and again, but not all the time.

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use zim_batch::code::{Class, ReturnCode, TABLE, find};
-use zim_batch::error::Error;
 
-use super::print;
+use super::error::Error;
+use super::{ExitStatus, print};
 
 pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
     let known: Vec<ReturnCode> = match wanted {
@@ -32,8 +32,12 @@ pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
 }
 
 fn explained(code: &ReturnCode) -> String {
+    let status = match code.class {
+        Class::Signature | Class::App | Class::Fatal => format!(" (exit {})", ExitStatus::Rejected.code()),
+        _ => String::new(),
+    };
     let mut text = format!(
-        "{}: {}\n  class   {}: {}",
+        "{}: {}\n  class   {}: {}{status}",
         code.code,
         code.meaning,
         code.class,

@@ -19,8 +19,8 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use zim_batch::error::Error;
 
+use super::error::Error;
 use super::lossy::LossyWriter;
 use super::progress::{self, Terminal};
 use super::{LogFormat, Logging};

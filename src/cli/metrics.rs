@@ -3,6 +3,7 @@
 //! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` in the same
 //! directory, which is then renamed over it. A failed write costs the metrics, never the run.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,13 @@ use prometheus::{
 };
 use tokio::time::Instant;
 use zim_batch::code::Class;
-use zim_batch::error::Error;
 use zim_batch::event::Event;
 use zim_batch::report::summary::Summary;
 use zim_batch::row::Outcome;
 use zim_batch::run::{Observer, Status};
+
+use super::ExitStatus;
+use super::error::Error;
 
 /// How often the file is written.
 const EVERY: Duration = Duration::from_secs(10);
@@ -57,6 +60,16 @@ pub struct Metrics {
     /// What the file says of `on_hold`; a change is written at once.
     hold_written: i64,
     has_warned: bool,
+    /// Invalid rows are no reason for another exit status than success.
+    ignore_invalid: bool,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
@@ -91,7 +104,13 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Error::Usage`] if the file can't be written, or is something else.
-    pub fn start(path: &Path, total: Option<u64>, done: u64, rate: f64) -> Result<Metrics, Error> {
+    pub fn start(
+        path: &Path,
+        total: Option<u64>,
+        done: u64,
+        rate: f64,
+        ignore_invalid: bool,
+    ) -> Result<Metrics, Error> {
         Metrics::check_target(path)?;
         // A link stays, and what it points to is replaced.
         let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -106,6 +125,7 @@ impl Metrics {
             // There was no run before.
             None => metrics.exit_status.set(0),
         }
+        metrics.ignore_invalid = ignore_invalid;
         metrics.running.set(1);
         metrics.already_done.set(signed(done));
         metrics
@@ -188,6 +208,7 @@ impl Metrics {
             writing: None,
             hold_written: 0,
             has_warned: false,
+            ignore_invalid: false,
         };
         Ok(metrics)
     }
@@ -294,7 +315,8 @@ impl Observer for Metrics {
         self.set_target_rate(0.0);
         self.running.set(0);
         self.on_hold.set(0);
-        self.exit_status.set(summary.exit.into());
+        self.exit_status
+            .set(ExitStatus::of_run(summary, self.ignore_invalid).code().into());
         // One that is being written now must not come later.
         let _ = self.writing.take().map(JoinHandle::join);
         let text = self.text();

@@ -4,6 +4,9 @@ mod again;
 mod check;
 mod clear;
 mod codes;
+mod error;
+mod exit_status;
+mod hints;
 pub mod logging;
 mod lossy;
 mod metrics;
@@ -25,9 +28,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use zim_batch::error::Error;
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
+use error::Error;
+pub use exit_status::ExitStatus;
 use progress::{Style, Terminal};
 pub use shell::{fail, fail_early, print, print_error, usage_error};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
-use zim_batch::error::Error;
+
+use super::error::Error;
 
 /// Threads that a run needs besides the first: one reads rows, one syncs files, one looks up names, and one to spare.
 const THREADS: usize = 4;

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use zim_batch::error::Error;
+use super::error::Error;
 
 /// More than any secret has, in bytes.
 const MAX_SECRET: usize = 4096;

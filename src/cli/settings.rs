@@ -10,13 +10,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::{Host, Url};
 use zim_batch::client::App;
-use zim_batch::error::Error;
 use zim_batch::quota::Quota;
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Encoding, Format, Source};
 use zim_batch::run::Limits;
 
+use super::error::Error;
 use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs, secret};
 
 /// Where requests go by default.
@@ -57,7 +57,7 @@ pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
     if text.trim() == "all" {
         return Ok(OnlyWord(None));
     }
-    let outcome = Outcome::parse(text.trim()).ok_or_else(|| {
+    let outcome = text.trim().parse::<Outcome>().map_err(|_| {
         let all: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
         format!("it must be one of {}, or all", all.join(", "))
     })?;

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use zim_batch::error::Error;
-
 use super::LogFormat;
+use super::error::Error;
+use super::exit_status::ExitStatus;
 use super::logging::{SAID, one_line};
 
 /// Prints a result on stdout. A reader that has seen enough, like `head`, is no error.
@@ -56,10 +56,10 @@ fn is_obeyed(c: char) -> bool {
 }
 
 /// Says on stderr why there is no result, and where a result was asked for as JSON, on stdout too; gives the exit status.
-pub fn fail(exit: u8, why: &str) -> ExitCode {
+pub fn fail(exit: ExitStatus, why: &str) -> ExitCode {
     print_error(why);
-    print_error_object(exit, why);
-    ExitCode::from(exit)
+    print_error_object(exit.code(), why);
+    exit.into()
 }
 
 /// Prints what the arguments came to instead of a command: the help or the version, or what is wrong with them.
@@ -69,7 +69,7 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
         true => io::stderr().write_all(one_line(LogFormat::Json, "ERROR", &error.to_string()).as_bytes()),
         false => error.print(),
     };
-    let exit = u8::try_from(error.exit_code()).unwrap_or(2);
+    let exit = u8::try_from(error.exit_code()).unwrap_or(ExitStatus::Usage.code());
     if error.use_stderr() {
         let text = error.to_string();
         let why = text.split("\n\nUsage:").next().unwrap_or_default();
@@ -80,15 +80,15 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
 }
 
 /// Likewise, before anything can be logged.
-pub fn fail_early(format: LogFormat, exit: u8, why: &str) -> ExitCode {
+pub fn fail_early(format: LogFormat, exit: ExitStatus, why: &str) -> ExitCode {
     let line = match format {
         LogFormat::Text => format!("zim-batch: {why}\n"),
         LogFormat::Json => one_line(format, "ERROR", why),
     };
     // If even that fails there is nobody left to tell.
     let _ = io::stderr().write_all(line.as_bytes());
-    print_error_object(exit, why);
-    ExitCode::from(exit)
+    print_error_object(exit.code(), why);
+    exit.into()
 }
 
 /// Whether logs are to be JSON, as far as can be told from arguments that are wrong.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use zim_batch::error::Error;
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World, WorldError};
 use zim_batch::stop::StopHandle;
 
+use super::error::Error;
 use super::shell::{print_note, quoted};
-use super::{print, secret, settings, signals};
+use super::{ExitStatus, print, secret, settings, signals};
 
 const WORLD: &str = "World";
 const TIMING: &str = "Limit and timing";
@@ -163,7 +163,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
         Some(path) if path == Path::new("-") => print_note(&json),
         _ => match signals::unless_ended(move || print(&format!("{json}\n"))).await {
             Ok(printed) => _ = printed?,
-            Err(signal) => return Ok(ExitCode::from(128 + signal)),
+            Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
         },
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,8 @@ use zim_batch::code;
 use zim_batch::report::show::grouped;
 use zim_batch::report::summary::{Failure, Summary};
 
+use super::hints;
+
 /// Up to this share of `limited` answers, jitter alone may be the cause: requests that left evenly and arrived closer
 /// together.
 const JITTER_UP_TO: f64 = 0.05;
@@ -75,7 +77,7 @@ impl fmt::Display for Table<'_> {
             write!(f, "\nlast error     {error}")?;
         }
         if let Some(reason) = &summary.stopped {
-            write!(f, "\nstopped        {reason}")?;
+            write!(f, "\nstopped        {}", hints::stop_reason(reason))?;
         }
         Ok(())
     }
@@ -137,6 +139,8 @@ pub fn pace(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use zim_batch::stop::StopReason;
 
     use super::*;
 
@@ -201,7 +205,7 @@ mod tests {
     fn the_last_error_and_the_reason_for_a_stop_stand_at_the_end() {
         let said = table(&Summary {
             last_error: Some("timed out after 10s".into()),
-            stopped: Some("SIGINT".into()),
+            stopped: Some(StopReason::Signal(2)),
             ..Summary::default()
         });
         assert!(

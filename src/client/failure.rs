@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::proxy::Named;
 use super::verdict::{self, TransportError, Verdict};
 
+/// With what a message ends about a certificate that would be trusted if its CA's were ([`super::App::ca_cert`]).
+pub const TRUST_ITS_CA: &str = "trust its CA's certificate";
+
 const INCOMPLETE: &str = "connection closed before the answer was complete";
 
 /// What a request failed by, to be judged with what is known of the way.
@@ -113,7 +116,7 @@ fn known(error: &(dyn StdError + 'static)) -> Option<String> {
     Some(word.to_owned())
 }
 
-/// Why a certificate is not trusted, and where `--ca-cert` is no help, what is.
+/// Why a certificate is not trusted, and what can be done about it.
 fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
     // rustls's error travels inside one io::Error or several, whose `source()` skips what they wrap.
     let mut inner = cause;
@@ -130,7 +133,7 @@ fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
              CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=…)"
                 .to_owned()
         }
-        text => format!("{text}; check the endpoint, or name the CA's certificate with --ca-cert"),
+        text => format!("{text}; check the endpoint, or {TRUST_ITS_CA}"),
     })
 }
 

@@ -27,6 +27,7 @@ use url::{Host, Url};
 use crate::row::Row;
 use connection::{Connections, Exchange, MAX_IDLE};
 use failure::Failure;
+pub use failure::TRUST_ITS_CA;
 use proxy::{Named, Route};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
@@ -120,6 +121,7 @@ pub trait Gate: Send + Sync {
 }
 
 /// No gate: requests start as soon as there is a connection.
+#[derive(Debug)]
 pub struct Open;
 
 impl Gate for Open {
@@ -145,6 +147,7 @@ impl Service for Client {
 
 /// The client could not be set up.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The PEM file holds no certificate that can be read.
     #[error("no certificate could be read from it; it must hold PEM blocks that say BEGIN CERTIFICATE")]

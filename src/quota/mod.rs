@@ -25,7 +25,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 use url::{Host, Url};
 
-use crate::error::Error;
 use crate::limiter::Limiter;
 use lock_file::{LockFile, Locking, MAX_TEXT};
 
@@ -65,6 +64,29 @@ pub struct Turn {
     checked: Instant,
     /// What was said of a file that is not in place any more: that it was made again, and why it can't be.
     said: [Sayings; 2],
+}
+
+/// Why a run can't use the app's quota as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// Another run uses it.
+    #[error("{by} uses the same app's quota")]
+    Held {
+        /// Who, in words.
+        by: String,
+    },
+    /// There is nothing that could be locked, so other runs are not noticed.
+    #[error(
+        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not noticed; together \
+         with one of them this run may exceed the app's limit", .path.display()
+    )]
+    Unusable {
+        /// The lock file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// The place where runs of one app meet.
@@ -121,44 +143,35 @@ impl Quota {
         }
     }
 
-    /// Waits for the turn; `holder` says to others whose it is. Logs whom it waits for, at most once a minute.
+    /// Waits for the turn; `holder` says to others whose it is. `waits_for` is told whom it waits for, at most once a
+    /// minute.
     ///
-    /// `None` if there is nothing here that can be locked, which is logged: then runs can't meet.
-    pub async fn take_turn(&self, holder: &str) -> Option<Turn> {
+    /// # Errors
+    /// [`QuotaError::Unusable`]: then runs can't meet.
+    pub async fn take_turn(&self, holder: &str, waits_for: impl Fn(&str)) -> Result<Turn, QuotaError> {
         let mut said = Sayings::default();
         loop {
-            match self.try_turn(holder) {
-                Ok(Try::Taken(turn)) => return Some(turn),
-                Ok(Try::Held(other)) => {
-                    if said.is_due(&other) {
-                        tracing::warn!(
-                            "waiting for {other}, which uses the same app's quota (--no-wait to give up instead)"
-                        );
+            match self.take_turn_now(holder) {
+                Err(QuotaError::Held { by }) => {
+                    if said.is_due(&by) {
+                        waits_for(&by);
                     }
                 }
-                Err(error) => {
-                    self.warn_of(&error);
-                    return None;
-                }
+                taken => return taken,
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// The turn, if nobody has it; `None` as for [`Quota::take_turn`].
+    /// The turn, if nobody has it.
     ///
     /// # Errors
-    /// [`Error::Held`] if another run has it.
-    pub fn take_turn_now(&self, holder: &str) -> Result<Option<Turn>, Error> {
+    /// [`QuotaError::Held`] if another run has it, and [`QuotaError::Unusable`] if runs can't meet.
+    pub fn take_turn_now(&self, holder: &str) -> Result<Turn, QuotaError> {
         match self.try_turn(holder) {
-            Ok(Try::Taken(turn)) => Ok(Some(turn)),
-            Ok(Try::Held(other)) => Err(Error::Held(format!(
-                "{other} uses the same app's quota; wait for it (without --no-wait), or stop it"
-            ))),
-            Err(error) => {
-                self.warn_of(&error);
-                Ok(None)
-            }
+            Ok(Try::Taken(turn)) => Ok(turn),
+            Ok(Try::Held(by)) => Err(QuotaError::Held { by }),
+            Err(source) => Err(self.unusable(source)),
         }
     }
 
@@ -185,13 +198,11 @@ impl Quota {
     }
 
     /// Where nobody can make a file, nobody can meet.
-    fn warn_of(&self, error: &io::Error) {
-        tracing::warn!(
-            "{}: can't be used as a lock file ({error}), so other runs of this app on this machine are not noticed; \
-             together with one of them this run may exceed the app's limit. Remove what is there, or choose another \
-             directory for all runs with ZIM_LOCK_DIR",
-            self.path.display()
-        );
+    fn unusable(&self, source: io::Error) -> QuotaError {
+        QuotaError::Unusable {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -290,7 +301,7 @@ impl Turn {
             }
             Err(error) => {
                 if said_why_not.is_due(&error.to_string()) {
-                    self.quota.warn_of(&error);
+                    tracing::warn!("{}", self.quota.unusable(error));
                 }
             }
         }
@@ -335,7 +346,7 @@ mod tests {
     }
 
     fn turn(quota: &Quota, holder: &str) -> Turn {
-        quota.take_turn_now(holder).unwrap().expect("a lock can be had")
+        quota.take_turn_now(holder).unwrap()
     }
 
     #[test]
@@ -344,7 +355,7 @@ mod tests {
         let mut first = turn(&quota, "process 17, report a.csv");
         first.write_down(&[]);
         let refused = quota.take_turn_now("process 18").unwrap_err();
-        assert_eq!(refused.exit_status(), 75);
+        assert!(matches!(refused, QuotaError::Held { .. }), "{refused}");
         assert!(refused.to_string().contains("process 17, report a.csv"), "{refused}");
         drop(first);
         turn(&quota, "process 18");

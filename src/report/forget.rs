@@ -100,7 +100,7 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
 fn is_forgotten(record: &CsvRecord, lines: &[u64]) -> bool {
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
     let line = text(0).and_then(|line| line.parse().ok());
-    text(4).and_then(Outcome::parse) == Some(Outcome::Invalid)
+    record.get(4).and_then(Outcome::from_bytes) == Some(Outcome::Invalid)
         && line.is_some_and(|line| lines.binary_search(&line).is_ok())
 }
 

@@ -1,13 +1,23 @@
 //! Which process is writing a report, found without touching its lock.
 //!
 //! A run holds its report by a lock (`flock`). Whoever tries that lock to see whether it is held, holds it for a moment,
-//! and a run that begins in that moment ends with exit status 75. The kernel's list of locks tells the same and
+//! and a run that begins in that moment ends because it is held. The kernel's list of locks tells the same and
 //! disturbs nobody; only Linux has one.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// The process that has locked a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its number.
+    pub process: u32,
+    /// The name of its program, without control characters.
+    pub program: String,
+}
 
 /// The process that holds the report at `path`; `None` if there is none, or the system does not tell.
 ///

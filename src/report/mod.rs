@@ -7,6 +7,7 @@
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
 
 pub mod analysis;
+mod error;
 mod forget;
 mod holder;
 mod lock;
@@ -19,20 +20,21 @@ pub mod show;
 pub mod stats;
 pub mod summary;
 
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::done::Done;
-use crate::error::Error;
 use crate::event::Event;
 use crate::row::Outcome;
 use crate::stop::{StopHandle, StopReason};
-pub use holder::holder;
+pub use error::{NotAReport, PageProblem, ReportError, Role};
+pub use holder::{Holder, holder};
 use lock::lock;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
-use place::{Opened, Role};
+use place::Opened;
 use stats::{Settled, Stats};
 use summary::Summary;
 
@@ -60,6 +62,16 @@ pub struct Files {
     is_simulated: bool,
 }
 
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("report", &self.outcomes.path())
+            .field("outside", &self.outside.path())
+            .field("done", &self.done.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Files {
     /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
     /// outside log up to the report.
@@ -68,11 +80,11 @@ impl Files {
     /// a report is never resumed for real, nor a real one by a simulated run.
     ///
     /// # Errors
-    /// [`Error::Usage`] for what can't be a report or an outside log, for a report that is there already and not to be
-    /// touched, and for an outside log with rows of another report; [`Error::Mismatch`] for a report that can't be
-    /// resumed; [`Error::Held`] if another run has one of the files; [`Error::Report`] if one can't be written. In
-    /// all of these cases the files are as they were, but for a report or log that can't be written to its end.
-    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, Error> {
+    /// A [`ReportError`] for what can't be a report or an outside log, for a report that is there already and not to be
+    /// touched or can't be resumed, for an outside log with rows of another report, and if another run has one of the
+    /// files or one can't be written. In all of these cases the files are as they were, but for a report or log that
+    /// can't be written to its end.
+    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, ReportError> {
         look_first(report, outside, existing)?;
         let report = Opened::open(report, Role::Report, existing)?;
         lock(&report)?;
@@ -117,11 +129,11 @@ impl Files {
 
     /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
     /// are taken anew. Whenever the process ends, the report has all of these records or none.
-    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), Error> {
+    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), ReportError> {
         if lines.is_empty() {
             return Ok(());
         }
-        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| Error::Report {
+        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| ReportError::Write {
             path: report.to_owned(),
             source,
         })?;
@@ -141,7 +153,7 @@ impl Files {
 ///
 /// # Errors
 /// Those of [`Files::open`] that can be told by looking.
-pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), Error> {
+pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
     let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
     if is_there && existing == IfExists::Refuse {
         return Err(exists_already(report));
@@ -150,12 +162,8 @@ pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(
     Ok(())
 }
 
-fn exists_already(path: &Path) -> Error {
-    Error::Usage(format!(
-        "{}: this file exists already; resume where its run ended (--resume), replace it (--overwrite), or write to \
-         another one (--report FILE)",
-        path.display()
-    ))
+fn exists_already(path: &Path) -> ReportError {
+    ReportError::Exists { path: path.to_owned() }
 }
 
 /// A new file survives a power cut only once its directory is on the disk too. Not every system and file system can do
@@ -182,7 +190,14 @@ pub struct Report {
     has_written: bool,
     is_simulated: bool,
     paths: (PathBuf, PathBuf),
-    ignore_invalid: bool,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Report {
@@ -197,15 +212,7 @@ impl Report {
             has_written: false,
             is_simulated: files.is_simulated,
             paths,
-            ignore_invalid: false,
         }
-    }
-
-    /// Whether invalid rows are no reason for an exit status of 3.
-    #[must_use]
-    pub fn ignore_invalid(mut self, ignore: bool) -> Report {
-        self.ignore_invalid = ignore;
-        self
     }
 
     /// Takes an event. A record is written by the next [`Report::commit`].
@@ -225,7 +232,7 @@ impl Report {
 
     /// Writes the records taken since the last time. They count from now on; after an error they never do, and nothing
     /// more should be sent.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), ReportError> {
         if self.is_broken {
             self.has_written = false;
             // The outside log must not get rows that the report could not be given.
@@ -254,7 +261,7 @@ impl Report {
     }
 
     /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
         let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
         move || syncs.into_iter().try_for_each(|sync| sync())
     }
@@ -283,16 +290,14 @@ impl Report {
         if let Err(error) = written
             && !was_broken
         {
-            stop.report_failed(error.to_string());
+            stop.report_failed(error);
         }
         // Input that could not be read, with nothing sent before: such a run has not begun.
         if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0 {
             self.keep();
         }
         let stopped = stop.reason();
-        let mut summary = self
-            .stats
-            .summary(rows, cap, elapsed, stopped.as_ref(), &self.paths, self.ignore_invalid);
+        let mut summary = self.stats.summary(rows, cap, elapsed, stopped.as_ref(), &self.paths);
         summary.simulated = self.is_simulated;
         summary
     }

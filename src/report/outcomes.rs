@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use super::error::ReportError;
 use super::place::{self, Opened};
-use crate::error::Error;
 use crate::row::{Outcome, Record};
 
 /// The report's columns, in order.
@@ -106,7 +106,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// Appends to `opened`, which is `len` bytes long; writes the header first if it is empty.
-    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, Error> {
+    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, ReportError> {
         let mut appender = Appender {
             opened,
             is_simulated,
@@ -128,7 +128,7 @@ impl Appender {
     }
 
     /// Ends the last line, for a file whose last record lacks its line end.
-    pub fn end_line(&mut self) -> Result<(), Error> {
+    pub fn end_line(&mut self) -> Result<(), ReportError> {
         self.pending = writer(b"\n".to_vec());
         self.is_pending = true;
         self.commit()
@@ -166,7 +166,7 @@ impl Appender {
     ///
     /// After an error the file ends with its last whole record, if the system lets it. With nothing taken it does nothing:
     /// most events have no record, and looking at the file costs as much as writing to it.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), ReportError> {
         if !self.is_pending {
             return Ok(());
         }
@@ -182,12 +182,12 @@ impl Appender {
         }
     }
 
-    fn write_pending(&mut self) -> Result<(), Error> {
+    fn write_pending(&mut self) -> Result<(), ReportError> {
         let pending = std::mem::replace(&mut self.pending, writer(Vec::new()));
         let pending = pending.into_inner().expect("memory takes any record");
         self.is_pending = false;
         if let Err(source) = (&*self.opened.file).write_all(&pending) {
-            // If even this fails, `--resume` will find the torn record and drop it. What somebody else has cut shorter
+            // If even this fails, a run that resumes will find the torn record and drop it. What somebody else has cut shorter
             // stays so.
             if self.opened.file.metadata().is_ok_and(|file| file.len() > self.len) {
                 let _ = self.opened.file.set_len(self.len);
@@ -200,7 +200,7 @@ impl Appender {
 
     /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost; of one that was cut,
     /// what was there before.
-    pub fn check_still_there(&mut self) -> Result<(), Error> {
+    pub fn check_still_there(&mut self) -> Result<(), ReportError> {
         self.seen = Some(Instant::now());
         check_in_place(&self.opened.file, &self.opened.path)?;
         if !self.opened.is_regular {
@@ -222,7 +222,7 @@ impl Appender {
     }
 
     /// Commits if much is pending: for copying without end.
-    pub fn commit_when_large(&mut self) -> Result<(), Error> {
+    pub fn commit_when_large(&mut self) -> Result<(), ReportError> {
         match self.pending.get_ref().len() {
             0..LARGE => Ok(()),
             _ => self.commit(),
@@ -230,13 +230,13 @@ impl Appender {
     }
 
     /// What brings the file to the disk as it is now, and checks that it is still in its place.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
         let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
         move || {
             check_in_place(&file, &path)?;
             match file.sync_data() {
                 // Pipes and devices have nothing to sync.
-                Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(Error::Report { path, source }),
+                Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(ReportError::Write { path, source }),
                 _ => Ok(()),
             }
         }
@@ -244,8 +244,8 @@ impl Appender {
 }
 
 /// Whether `path` still leads to `file`.
-fn check_in_place(file: &File, path: &Path) -> Result<(), Error> {
-    let error = |source| Error::Report {
+fn check_in_place(file: &File, path: &Path) -> Result<(), ReportError> {
+    let error = |source| ReportError::Write {
         path: path.to_owned(),
         source,
     };
@@ -267,7 +267,7 @@ fn writer(bytes: Vec<u8>) -> csv::Writer<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::super::IfExists;
-    use super::super::place::Role;
+    use super::super::error::Role;
     use super::*;
 
     fn record() -> Record {

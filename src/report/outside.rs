@@ -9,28 +9,25 @@ use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::ReportError;
 use super::outcomes::Appender;
 use super::place::Opened;
 use super::resume::{Earlier, is_header, is_torn_header, len_without_zeros, past_line_end, records_of, whole};
 use crate::csv_reader::{CsvReader, RecordError};
-use crate::error::Error;
 use crate::row::Outcome;
 
 /// Refuses a file that is no outside log, or one with rows that are not those of the report that `earlier` was read
 /// from. Reads only.
-pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<(), Error> {
+pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<(), ReportError> {
     let io_error = |source| log.error(source);
-    let path = log.path.display();
+    let path = || log.path.clone();
     let len = len_without_zeros(&log.file).map_err(io_error)?;
     let mut records = records_of(&log.file, len).map_err(io_error)?;
     if !records.advance().map_err(io_error)? || is_torn_header(&records.current()) {
         return Ok(());
     }
     if !is_header(&records.current()) {
-        return Err(Error::Usage(format!(
-            "{path}: this file exists already and is no outside log, so it is left untouched; name another one with \
-             --outside FILE"
-        )));
+        return Err(ReportError::NotAnOutsideLog { path: path() });
     }
     let (mut rows, mut extra) = (0_u64, 0_u64);
     while records.advance().map_err(io_error)? {
@@ -49,12 +46,11 @@ pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<()
             None => record.at_end || record.flaw == Some(RecordError::UnclosedQuote),
         };
         if !is_ours {
-            return Err(Error::Usage(format!(
-                "{path}, line {}: this outside log holds rows that are not those of {}, so it is left untouched; name \
-                 another one with --outside FILE, or move it away: the outside rows of a report are written anew",
-                record.line,
-                report.display()
-            )));
+            return Err(ReportError::ForeignOutsideLog {
+                path: path(),
+                line: record.line,
+                report: report.to_owned(),
+            });
         }
     }
     Ok(())
@@ -62,13 +58,18 @@ pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<()
 
 /// Brings a log that was checked up to its report, which has `report_len` bytes: keeps what the two have in common from
 /// the beginning, and writes the rest. Wherever that is cut short, the log is still its report's.
-pub(super) fn complete(log: Opened, report: &Opened, report_len: u64, is_simulated: bool) -> Result<Appender, Error> {
+pub(super) fn complete(
+    log: Opened,
+    report: &Opened,
+    report_len: u64,
+    is_simulated: bool,
+) -> Result<Appender, ReportError> {
     if report_len == 0 {
         log.cut(0)?;
         return Appender::new(log, 0, is_simulated);
     }
     let (file, path) = (Arc::clone(&log.file), log.path.clone());
-    let log_error = |source| Error::Report {
+    let log_error = |source| ReportError::Write {
         path: path.clone(),
         source,
     };

@@ -12,33 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::IfExists;
-use crate::error::Error;
+use super::error::{ReportError, Role};
 
 /// The permissions of a new file: read and write for its owner.
 const MODE: u32 = 0o600;
-
-/// What a file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Report,
-    Outside,
-}
-
-impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Role::Report => "report",
-            Role::Outside => "outside log",
-        }
-    }
-
-    fn flag(self) -> &'static str {
-        match self {
-            Role::Report => "--report",
-            Role::Outside => "--outside",
-        }
-    }
-}
 
 /// A file that is open for reading and appending.
 ///
@@ -65,7 +42,7 @@ enum Was {
 
 impl Opened {
     /// Opens what stands at `path`, or creates a file there.
-    pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<Opened, Error> {
+    pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<Opened, ReportError> {
         look(path, role, existing)?;
         let error = |source| unwritable(path, source);
         let mut options = OpenOptions::new();
@@ -98,7 +75,7 @@ impl Opened {
     }
 
     /// Cuts the file to `len` bytes, if it is one that has a length.
-    pub fn cut(&self, len: u64) -> Result<(), Error> {
+    pub fn cut(&self, len: u64) -> Result<(), ReportError> {
         match self.is_regular && self.file.metadata().map_err(|source| self.error(source))?.len() != len {
             true => self.file.set_len(len).map_err(|source| self.error(source)),
             false => Ok(()),
@@ -110,7 +87,7 @@ impl Opened {
         is_same(&self.file, &self.path)
     }
 
-    pub fn error(&self, source: io::Error) -> Error {
+    pub fn error(&self, source: io::Error) -> ReportError {
         unwritable(&self.path, source)
     }
 }
@@ -138,18 +115,16 @@ impl Drop for Opened {
 
 /// Refuses what can't be written to as a report or an outside log, before it is opened. Gives what is known of a
 /// file that is there.
-pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, Error> {
+pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, ReportError> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return match fs::read_link(path) {
-                Ok(target) => Err(Error::Usage(format!(
-                    "{}: this is a link to {}, which does not exist; if its disk is not mounted, mount it, else remove \
-                     the link or name another file with {}",
-                    path.display(),
-                    target.display(),
-                    role.flag()
-                ))),
+                Ok(target) => Err(ReportError::DanglingLink {
+                    path: path.to_owned(),
+                    target,
+                    role,
+                }),
                 Err(_) => match directory(path).metadata() {
                     Ok(_) => Ok(None),
                     Err(error) => Err(unwritable(path, error)),
@@ -162,7 +137,7 @@ pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option
     Ok(Some(metadata))
 }
 
-fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), Error> {
+fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {
     let Some(kind) = kind(metadata.file_type()) else {
         return Ok(());
     };
@@ -173,12 +148,11 @@ fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) 
         IfExists::Overwrite | IfExists::Resume if metadata.is_dir() => {
             Err(unwritable(path, ErrorKind::IsADirectory.into()))
         }
-        _ => Err(Error::Usage(format!(
-            "{}: this is {kind}, and the {} has to be a file, which a later run can read; name one with {} FILE",
-            path.display(),
-            role.name(),
-            role.flag()
-        ))),
+        _ => Err(ReportError::NotAFile {
+            path: path.to_owned(),
+            role,
+            kind,
+        }),
     }
 }
 
@@ -201,8 +175,8 @@ pub(super) fn directory(path: &Path) -> &Path {
     }
 }
 
-fn unwritable(path: &Path, source: io::Error) -> Error {
-    Error::Report {
+fn unwritable(path: &Path, source: io::Error) -> ReportError {
+    ReportError::Write {
         path: path.to_owned(),
         source,
     }

@@ -13,10 +13,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::error::{NotAReport, ReportError};
 use super::outcomes::{COLUMNS, SIMULATED};
 use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::done::Done;
-use crate::error::Error;
 use crate::row::Outcome;
 
 /// Read from the report at a time, in bytes.
@@ -42,10 +42,14 @@ pub(super) struct Earlier {
 
 /// Reads the report of a run that `is_simulated`, or not. A record that is torn or damaged, with nothing whole behind it,
 /// is left out of `len`; one in the middle is an error, since nobody could say what became of its row.
-pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<Earlier, Error> {
-    let io_error = |source| Error::Report {
+pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<Earlier, ReportError> {
+    let io_error = |source| ReportError::Write {
         path: path.to_owned(),
         source,
+    };
+    let damaged_at = |line| ReportError::Damaged {
+        path: path.to_owned(),
+        line,
     };
     let mut earlier = Earlier::default();
     let size = len_without_zeros(file).map_err(io_error)?;
@@ -63,10 +67,14 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
             }
         } else if let Some(row) = whole(&record) {
             if let Some(line) = damaged {
-                return Err(damaged_at(path, line));
+                return Err(damaged_at(line));
             }
             if row.is_simulated != is_simulated {
-                return Err(not_the_same_world(path, record.line, is_simulated));
+                let (path, line) = (path.to_owned(), record.line);
+                return Err(match row.is_simulated {
+                    true => ReportError::IsSimulated { path, line },
+                    false => ReportError::IsReal { path, line },
+                });
             }
             earlier.outcomes[row.outcome as usize] += 1;
             match row.outcome {
@@ -78,7 +86,10 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
             }
             earlier.lacks_line_end = record.at_end;
         } else if is_in_another_encoding(&record) {
-            return Err(in_another_encoding(path, record.line));
+            return Err(ReportError::OtherEncoding {
+                path: path.to_owned(),
+                line: record.line,
+            });
         } else {
             damaged.get_or_insert(record.line);
             continue;
@@ -88,7 +99,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     if let Some(line) = damaged {
         let tail = size.saturating_sub(earlier.len);
         if tail > MAX_TORN || holds_whole_records(file, earlier.len..size).map_err(io_error)? {
-            return Err(damaged_at(path, line));
+            return Err(damaged_at(line));
         }
         tracing::warn!(
             "{}: a torn last record of {tail} bytes is dropped; its row is sent again",
@@ -96,11 +107,9 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
         );
     }
     earlier.len = past_line_end(file, earlier.len).map_err(io_error)?;
-    let twice = |line| {
-        Error::Mismatch(format!(
-            "{}: the row on line {line} of the input is reported twice; remove one of its records and resume",
-            path.display()
-        ))
+    let twice = |line| ReportError::Twice {
+        path: path.to_owned(),
+        line,
     };
     earlier.done.seal().map_err(twice)?;
     earlier.outside.seal().map_err(twice)?;
@@ -182,7 +191,7 @@ pub(super) fn whole<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
         user: text(1)?,
         conv: text(2)?,
         conv_type: text(3)?,
-        outcome: Outcome::parse(text(4)?)?,
+        outcome: text(4)?.parse().ok()?,
         is_simulated: text(7)?.starts_with(SIMULATED),
     })
 }
@@ -202,42 +211,11 @@ fn holds_whole_records(file: &File, tail: std::ops::Range<u64>) -> io::Result<bo
     Ok(false)
 }
 
-fn damaged_at(path: &Path, line: u64) -> Error {
-    Error::Mismatch(format!(
-        "{}, line {line}: this is no record of a report, so what became of its row is unknown; remove the line and \
-         resume: its row will be sent again",
-        path.display()
-    ))
-}
-
 /// A record in every respect, but for bytes that are not UTF-8: torn or damaged ones don't look like that.
 fn is_in_another_encoding(record: &CsvRecord) -> bool {
     let is_record = record.flaw.is_none() && record.len() == COLUMNS.len();
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     is_record && record.get(0).is_some_and(is_number) && record.iter().any(|field| std::str::from_utf8(field).is_err())
-}
-
-fn in_another_encoding(path: &Path, line: u64) -> Error {
-    Error::Mismatch(format!(
-        "{}, line {line}: this is not UTF-8, so another program has saved the report in another encoding, perhaps GBK; it \
-         is left untouched: save it as UTF-8, with commas, and resume",
-        path.display()
-    ))
-}
-
-/// `is_simulated`: whether the run that wants to resume the report is.
-fn not_the_same_world(path: &Path, line: u64, is_simulated: bool) -> Error {
-    let why = match is_simulated {
-        false => {
-            "this record was made with --simulate, so its row was never cleared, and the report can't be resumed for \
-             real; name another report (--report FILE), or replace this one (--overwrite)"
-        }
-        true => {
-            "this record was not made with --simulate: the report is that of a real run, in which a simulated one must \
-             not write; name another report (--report FILE)"
-        }
-    };
-    Error::Mismatch(format!("{}, line {line}: {why}", path.display()))
 }
 
 /// Whether it is the header, whole.
@@ -257,19 +235,18 @@ fn joined(record: &CsvRecord) -> Vec<u8> {
     record.iter().collect::<Vec<_>>().join(&b","[..])
 }
 
-fn not_a_report(path: &Path, first: &CsvRecord) -> Error {
+fn not_a_report(path: &Path, first: &CsvRecord) -> ReportError {
     let (is_readable, first) = (first.flaw.is_none(), joined(first));
     let has_delimiter = |delimiter: &str| first == COLUMNS.join(delimiter).as_bytes();
-    let why = match &first[..] {
-        _ if has_delimiter(";") => "another program has saved this report with semicolons; save it with commas",
-        _ if has_delimiter("\t") => "another program has saved this report with tabs; save it with commas",
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'l', 0, ..] | [0, b'l', ..] => {
-            "this is UTF-16; if it is a report that another program has saved, save it as UTF-8, with commas"
-        }
-        bytes if is_readable && bytes.iter().all(|byte| *byte == 0) => {
-            "there is nothing but zeros in this file, as a power cut leaves them; remove it if it is of no use"
-        }
-        _ => "this is not a report of zim-batch (its first line is another one); name another file with --report",
+    let reason = match &first[..] {
+        _ if has_delimiter(";") => NotAReport::Semicolons,
+        _ if has_delimiter("\t") => NotAReport::Tabs,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'l', 0, ..] | [0, b'l', ..] => NotAReport::Utf16,
+        bytes if is_readable && bytes.iter().all(|byte| *byte == 0) => NotAReport::Zeros,
+        _ => NotAReport::OtherHeader,
     };
-    Error::Mismatch(format!("{}: {why}; it is left untouched", path.display()))
+    ReportError::NotAReport {
+        place: path.display().to_string(),
+        reason,
+    }
 }

@@ -26,10 +26,6 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 /// How many causes of failure without a code are counted separately.
 const MAX_CAUSES: usize = 20;
 
-/// Why the run ended with rows that nobody ran.
-const DEFECT: &str = "rows were left over though nothing stopped the run, which is a defect of zim-batch: please report it. \
-                      The rows that have a record are done; --resume sends the others";
-
 /// The counts of a run so far, in constant memory.
 #[derive(Debug, Clone)]
 pub struct Stats {
@@ -226,7 +222,6 @@ impl Stats {
         elapsed: Duration,
         stopped: Option<&StopReason>,
         paths: &(PathBuf, PathBuf),
-        ignore_invalid: bool,
     ) -> Summary {
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
@@ -239,10 +234,7 @@ impl Stats {
         let failed = self.outcome(Outcome::Failed);
         let invalid = self.outcome(Outcome::Invalid);
         let earlier = |outcome: Outcome| self.earlier[outcome as usize];
-        let all_failed = failed + earlier(Outcome::Failed);
-        let all_invalid = invalid + earlier(Outcome::Invalid);
-        let is_good = all_failed == 0 && (all_invalid == 0 || ignore_invalid);
-        let is_defect = stopped.is_none() && not_run > 0;
+        let left = (not_run > 0).then_some(StopReason::RowsLeft);
         let mut failures: Vec<(Failure, u64)> = self.failures.clone().into_iter().collect();
         failures.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         let retried = self.codes.iter().filter_map(|(code, answers)| {
@@ -258,7 +250,8 @@ impl Stats {
             skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
             already_failed: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
-            all_failed,
+            all_failed: failed + earlier(Outcome::Failed),
+            all_invalid: invalid + earlier(Outcome::Invalid),
             all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
             failures,
             retried: retried.collect(),
@@ -280,16 +273,7 @@ impl Stats {
             report: paths.0.display().to_string(),
             outside_log: paths.1.display().to_string(),
             last_error: self.trouble.clone(),
-            stopped: match stopped {
-                None if is_defect => Some(DEFECT.into()),
-                stopped => stopped.map(StopReason::to_string),
-            },
-            exit: match stopped {
-                Some(stop) => stop.exit_status(),
-                None if is_defect => 1,
-                None if is_good => 0,
-                None => 3,
-            },
+            stopped: stopped.cloned().or(left),
             simulated: false,
         }
     }
@@ -330,34 +314,26 @@ mod tests {
         }
     }
 
-    fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>, ignore_invalid: bool) -> Summary {
+    fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>) -> Summary {
         let paths = ("out.csv".into(), "out.outside.csv".into());
-        stats.summary(
-            Some(rows),
-            20,
-            Duration::from_millis(140),
-            stopped,
-            &paths,
-            ignore_invalid,
-        )
+        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped, &paths)
     }
 
     #[test]
-    fn rows_that_nobody_ran_and_nobody_stopped_are_a_defect_and_no_success() {
+    fn rows_that_nobody_ran_and_nobody_stopped_are_a_bug_and_no_success() {
         let mut counts = Stats::default();
         counts.settled(record(Outcome::Ok, Some(0), ""));
-        let left_over = summary(counts, 3, None, false);
-        assert_eq!((left_over.exit, left_over.not_run), (1, 2));
-        let said = left_over.stopped.unwrap();
-        assert!(said.contains("defect") && said.contains("--resume"), "{said}");
-        let stopped = summary(Stats::default(), 3, Some(&StopReason::Signal(15)), false);
-        assert_eq!(stopped.exit, 143);
-        assert_eq!(summary(Stats::default(), 0, None, false).exit, 0);
+        let left_over = summary(counts, 3, None);
+        assert_eq!(left_over.stopped, Some(StopReason::RowsLeft));
+        assert_eq!((left_over.is_complete(), left_over.not_run), (false, 2));
+        let stopped = summary(Stats::default(), 3, Some(&StopReason::Signal(15)));
+        assert_eq!(stopped.stopped, Some(StopReason::Signal(15)));
+        assert!(summary(Stats::default(), 0, None).is_success());
     }
 
     #[test]
-    fn invalid_rows_can_be_ignored_also_those_of_an_earlier_run_and_failed_ones_can_t() {
-        let exit = |outcome: Outcome, is_earlier: bool, ignore_invalid| {
+    fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_no_success_either() {
+        let counted = |outcome: Outcome, is_earlier: bool| {
             let mut earlier = [0; Outcome::ALL.len()];
             earlier[outcome as usize] = u64::from(is_earlier);
             let mut counts = Stats::new(earlier);
@@ -365,12 +341,15 @@ mod tests {
                 true => counts.count(&Event::AlreadyDone(1)),
                 false => counts.settled(record(outcome, None, "user is empty")),
             }
-            summary(counts, 1, None, ignore_invalid).exit
+            summary(counts, 1, None)
         };
         for is_earlier in [true, false] {
-            assert_eq!(exit(Outcome::Invalid, is_earlier, false), 3);
-            assert_eq!(exit(Outcome::Invalid, is_earlier, true), 0);
-            assert_eq!(exit(Outcome::Failed, is_earlier, true), 3);
+            for outcome in Outcome::ALL {
+                let summary = counted(outcome, is_earlier);
+                let is_bad = matches!(outcome, Outcome::Failed | Outcome::Invalid);
+                assert!(summary.is_complete());
+                assert_eq!(summary.is_success(), !is_bad, "{outcome} {is_earlier}");
+            }
         }
     }
 
@@ -384,7 +363,7 @@ mod tests {
         counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
         counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
         counts.settled(record(Outcome::Ok, Some(0), "success"));
-        let summary = summary(counts, 4, None, false);
+        let summary = summary(counts, 4, None);
         let timed_out = Failure::Cause("timed out after 10s".into());
         assert_eq!(summary.failures, [(timed_out, 2), (Failure::Code(660500002), 1)]);
         assert_eq!(summary.retried, BTreeMap::from([(660000001, 2)]));
@@ -396,7 +375,7 @@ mod tests {
         for number in 0..1000 {
             counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
         }
-        let failures = summary(counts, 1000, None, false).failures;
+        let failures = summary(counts, 1000, None).failures;
         assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
         assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
     }
@@ -409,13 +388,13 @@ mod tests {
             at: now,
             is_retry: false,
         });
-        assert_eq!(summary(counts, 0, None, false).rate, 0.0);
+        assert_eq!(summary(counts, 0, None).rate, 0.0);
         let mut counts = Stats::default();
         for nth in 0..202 {
             let at = now + Duration::from_millis(50) * nth;
             counts.count(&Event::Sent { at, is_retry: false });
         }
-        let summary = summary(counts, 0, None, false);
+        let summary = summary(counts, 0, None);
         assert_eq!((summary.rate, summary.peak_1s), (20.0, 20));
     }
 
@@ -431,7 +410,7 @@ mod tests {
             counts.trouble(Instant::now() + TROUBLE_AFTER),
             Some("timed out after 10s")
         );
-        let summary = summary(counts, 0, Some(&StopReason::Signal(2)), false);
+        let summary = summary(counts, 0, Some(&StopReason::Signal(2)));
         assert_eq!(summary.last_error.as_deref(), Some("timed out after 10s"));
     }
 }

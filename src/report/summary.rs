@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What a run came to. As JSON it is one object with these names.
+use crate::stop::StopReason;
+
+/// What a run came to. As JSON it is one object with these names, but for what only adds to them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Summary {
     /// Rows of the input; from standard input, those that were read. The sum of the next seven.
@@ -17,16 +19,19 @@ pub struct Summary {
     pub failed: u64,
     /// Rows that could not be sent.
     pub invalid: u64,
-    /// Repeated rows that were not sent (`--dedupe`).
+    /// Repeated rows that were not sent.
     pub skipped: u64,
-    /// Rows that the report had already (`--resume`).
+    /// Rows that the report had already.
     pub already_done: u64,
-    /// Those of them that are failed or invalid: the exit status is that of the whole report.
+    /// Those of them that are failed or invalid.
     #[serde(skip)]
     pub already_failed: u64,
     /// Rows of the report that failed, also those of earlier runs.
     #[serde(skip)]
     pub all_failed: u64,
+    /// Rows of the report that could not be sent, likewise.
+    #[serde(skip)]
+    pub all_invalid: u64,
     /// Rows of the report whose conversation is not reachable, likewise.
     #[serde(skip)]
     pub all_outside: u64,
@@ -63,11 +68,11 @@ pub struct Summary {
     pub outside_log: String,
     /// What the last attempt came to, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
-    /// Why the run stopped before its last row; `null` if it did not.
-    pub stopped: Option<String>,
-    /// The exit status.
-    pub exit: u8,
-    /// The answers came from a simulator (`--simulate`): nothing was cleared.
+    /// Why the run stopped before its last row; `None` if it did not. No part of the JSON, for whoever writes that words
+    /// it in terms of its own settings.
+    #[serde(skip)]
+    pub stopped: Option<StopReason>,
+    /// The answers came from a simulator: nothing was cleared.
     pub simulated: bool,
 }
 
@@ -85,6 +90,16 @@ pub struct Latencies {
 }
 
 impl Summary {
+    /// Whether every row has a record now: nothing stopped the run before its last row.
+    pub fn is_complete(&self) -> bool {
+        self.stopped.is_none()
+    }
+
+    /// Whether every row has a record, and none of the report is failed or invalid, be it of this run or an earlier one.
+    pub fn is_success(&self) -> bool {
+        self.is_complete() && self.all_failed == 0 && self.all_invalid == 0
+    }
+
     /// Whether every row is accounted for exactly once.
     pub fn is_consistent(&self) -> bool {
         let parts = [

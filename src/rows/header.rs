@@ -1,4 +1,5 @@
-//! Which column is which: from the header line, from `--columns`, or from the shape of a first record without header.
+//! Which column is which: from the header line, from what the caller says, or from the shape of a first record without
+//! header.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -84,8 +85,8 @@ impl fmt::Display for ColumnRef {
     }
 }
 
-/// Which columns are the user, the conversation and the type, as given with `--columns user=A,conv=B,type=C`: header
-/// names, or numbers from 1. What is not mentioned keeps its usual names, or without a header its usual place.
+/// Which columns are the user, the conversation and the type, read from text like `user=A,conv=B,type=C`: header names,
+/// or numbers from 1. What is not mentioned keeps its usual names, or without a header its usual place.
 ///
 /// ```
 /// use zim_batch::rows::{ColumnRef, Columns};
@@ -179,16 +180,16 @@ pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place
             advice,
         });
     }
-    let (found, hint) = match format.encoding.is_none().then(|| not_utf8(start, format)).flatten() {
-        Some((decoded, hint)) => (decoded.unwrap_or(columns), hint),
-        None => (columns, hint(start, &problem)),
+    let (found, clue) = match format.encoding.is_none().then(|| not_utf8(start, format)).flatten() {
+        Some((decoded, likely)) => (decoded.unwrap_or(columns), Some(LayoutClue::NotUtf8(likely))),
+        None => (columns, clue(start, &problem)),
     };
-    Err(InputError::Columns {
+    Err(InputError::Layout {
         place: place.to_owned(),
         line,
-        hint,
-        problem: problem.to_string(),
+        problem,
         found,
+        clue,
     })
 }
 
@@ -272,8 +273,8 @@ fn kind_of_file(start: &[u8], signature: &[u8]) -> Option<(&'static str, &'stati
     }
 }
 
-/// If the start is not UTF-8: the first record's fields in the encoding that it most likely is in, and what to do.
-fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, &'static str)> {
+/// If the start is not UTF-8: the encoding that it most likely is in, and the first record's fields in it.
+fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'static Encoding>)> {
     let first_line = start
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .find(|line| !line.trim_ascii().is_empty())?;
@@ -294,17 +295,11 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, &'static s
     let gbk = decoded_by(encoding_rs::GBK);
     let big5 = decoded_by(encoding_rs::BIG5);
     Some(if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
-        let hint = "The text is not UTF-8 but most likely GBK (Chinese Windows): say --encoding gbk";
-        (Some(fields(&gbk)), hint)
+        (Some(fields(&gbk)), Some(encoding_rs::GBK))
     } else if has_columns(&big5) {
-        (
-            Some(fields(&big5)),
-            "The text is not UTF-8 but most likely Big5: say --encoding big5",
-        )
+        (Some(fields(&big5)), Some(encoding_rs::BIG5))
     } else {
-        let hint = "The text is not UTF-8: say which encoding it is in, for instance --encoding gbk, big5, shift_jis or \
-                    windows-1252";
-        (None, hint)
+        (None, None)
     })
 }
 
@@ -314,27 +309,17 @@ fn is_paired(text: &[u8]) -> bool {
         .all(|run| run[0].is_ascii() || run.len().is_multiple_of(2))
 }
 
-/// What a start that is no header most likely is, and what to do about it.
-fn hint(start: &[u8], problem: &LayoutError) -> &'static str {
+/// What a start that is no header most likely is.
+fn clue(start: &[u8], problem: &LayoutError) -> Option<LayoutClue> {
     let first_line = start
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .next()
         .unwrap_or_default();
     match problem {
-        _ if first_line.contains(&0) => {
-            "The text looks like UTF-16 without a byte order mark; say --encoding utf-16le or utf-16be"
-        }
-        _ if start.starts_with(b"sep=") => "The first line names Excel's delimiter; remove it, and say --delimiter",
-        LayoutError::Twice(..) => "Say which is meant with --columns user=A,conv=B,type=C",
-        LayoutError::Same(..) => "Say where all three are with --columns user=1,conv=2,type=3",
-        LayoutError::Missing(_) if first_line.contains(&b'|') => {
-            "If '|' is the delimiter, say --delimiter '|'; say which column is which with --columns \
-             user=A,conv=B,type=C"
-        }
-        LayoutError::Missing(_) => {
-            "Say which is which with --columns user=A,conv=B,type=C (by name, or by number from 1), or leave the header \
-             out and have user, conv, type in this order, with 0, peer, 2 or group in the first row's third field"
-        }
+        _ if first_line.contains(&0) => Some(LayoutClue::Utf16),
+        _ if start.starts_with(b"sep=") => Some(LayoutClue::ExcelDelimiter),
+        LayoutError::Missing(_) if first_line.contains(&b'|') => Some(LayoutClue::Pipes),
+        _ => None,
     }
 }
 
@@ -348,19 +333,78 @@ pub(super) fn to_first_record(records: &mut CsvReader<&[u8]>) -> bool {
     false
 }
 
-/// Why the first record is no layout.
-enum LayoutError {
-    Missing(Vec<String>),
+/// Why the first record does not tell which column is which.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// No column has one of the names that these have.
+    #[error("no column for {}", joined(.0))]
+    Missing(Vec<MissingColumn>),
+    /// Several columns could be it: which, and their headers.
+    #[error("more than one column for {} ({})", .0, .1.join(", "))]
     Twice(&'static str, Vec<String>),
+    /// The column with this number, from 1, would be two of user, conversation and type.
+    #[error("column {0} would be two of user, conv and type")]
     Same(usize),
 }
 
-impl fmt::Display for LayoutError {
+/// A column that was not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingColumn {
+    /// Which: `user`, `conv` or `type`.
+    pub column: &'static str,
+    /// What [`Columns`] says of it.
+    pub given: Option<ColumnRef>,
+    /// How many columns there are.
+    pub columns: usize,
+}
+
+impl fmt::Display for MissingColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.given {
+            None => f.write_str(self.column),
+            Some(ColumnRef::Name(name)) => write!(f, "{} ('{name}')", self.column),
+            Some(ColumnRef::Number(number)) => {
+                write!(f, "{} (column {number}, and there are {})", self.column, self.columns)
+            }
+        }
+    }
+}
+
+fn joined(columns: &[MissingColumn]) -> String {
+    let names: Vec<String> = columns.iter().map(MissingColumn::to_string).collect();
+    names.join(", ")
+}
+
+/// What a first record that does not tell the columns most likely is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutClue {
+    /// Text in another encoding; the one that it most likely is, if that shows.
+    NotUtf8(Option<&'static Encoding>),
+    /// UTF-16 without a byte order mark.
+    Utf16,
+    /// A line for Excel that names the delimiter.
+    ExcelDelimiter,
+    /// A record with `|` in it, which may be the delimiter.
+    Pipes,
+}
+
+impl fmt::Display for LayoutClue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LayoutError::Missing(columns) => write!(f, "no column for {}", columns.join(", ")),
-            LayoutError::Twice(column, names) => write!(f, "more than one column for {column} ({})", names.join(", ")),
-            LayoutError::Same(column) => write!(f, "column {column} would be two of user, conv and type"),
+            LayoutClue::NotUtf8(None) => f.write_str("The text is not UTF-8"),
+            LayoutClue::NotUtf8(Some(likely)) => {
+                let windows = if *likely == encoding_rs::GBK {
+                    " (Chinese Windows)"
+                } else {
+                    ""
+                };
+                write!(f, "The text is not UTF-8 but most likely {}{windows}", likely.name())
+            }
+            LayoutClue::Utf16 => f.write_str("The text looks like UTF-16 without a byte order mark"),
+            LayoutClue::ExcelDelimiter => f.write_str("The first line names Excel's delimiter"),
+            LayoutClue::Pipes => f.write_str("Perhaps '|' is the delimiter"),
         }
     }
 }
@@ -427,12 +471,10 @@ fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout
         .iter()
         .zip(found)
         .filter(|(_, found)| found.is_none())
-        .map(|((column, _, name), _)| match column {
-            Some(ColumnRef::Name(given)) => format!("{name} (--columns says '{given}')"),
-            Some(ColumnRef::Number(number)) => {
-                format!("{name} (--columns says column {number}, and there are {})", first.len())
-            }
-            None => (*name).to_owned(),
+        .map(|((given, _, column), _)| MissingColumn {
+            column,
+            given: (*given).clone(),
+            columns: first.len(),
         })
         .collect();
     Err(LayoutError::Missing(missing))

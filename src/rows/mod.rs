@@ -14,17 +14,18 @@ mod suspect;
 mod types;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
 use crate::csv_reader::{CsvReader, CsvRecord, RecordError};
 use crate::row::{ConvType, MAX_ID, Row};
 use header::Layout;
-pub use header::{ColumnRef, Columns};
+pub use header::{ColumnRef, Columns, LayoutClue, LayoutError, MissingColumn};
 pub use input::Source;
 pub use parsed::{Column, InvalidRow, ParsedRow, RowError};
 pub use plan::{Only, Plan, PlanError, Selection, Survey, Task};
-pub use snapshot::Snapshot;
+pub use snapshot::{FileChange, Snapshot};
 pub use types::Types;
 
 /// The longest field of an invalid row that is shown in a report, in characters.
@@ -73,8 +74,9 @@ pub fn encoding(label: &str) -> Option<&'static Encoding> {
     })
 }
 
-/// Input that can't be read as rows at all (exit status 4).
+/// Input that can't be read as rows at all.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InputError {
     /// The file can't be opened.
     #[error("{place}: can't be opened: {source}")]
@@ -111,21 +113,15 @@ pub enum InputError {
         advice: &'static str,
     },
     /// The file is not what it was when its rows were counted.
-    #[error(
-        "{place}: {what} while its rows were read; nothing of the changed file was sent. Put it back as it was and \
-         resume (--resume), or begin a new report"
-    )]
+    #[error("{place}: {change} while its rows were read; nothing of the changed file was sent")]
     Changed {
         /// The file.
         place: String,
         /// What became of it.
-        what: String,
+        change: FileChange,
     },
     /// The last row of a file had no line end when the rows were counted, and has gone on since.
-    #[error(
-        "{place}, line {line}: this row, the last one, was still being written when the rows were counted; resume \
-         (--resume) when the file is complete"
-    )]
+    #[error("{place}, line {line}: this row, the last one, was still being written when the rows were counted")]
     StillWritten {
         /// The file.
         place: String,
@@ -135,7 +131,7 @@ pub enum InputError {
     /// A stream ended within a row.
     #[error(
         "{place}, line {line}: the input ends within this row ({problem}, and there is no line end), so it was probably \
-         cut off; nothing is recorded of this row: give the whole input again and resume (--resume)"
+         cut off; nothing is recorded of this row"
     )]
     CutOff {
         /// The stream.
@@ -146,19 +142,23 @@ pub enum InputError {
         problem: RowError,
     },
     /// The columns can't be told.
-    #[error("{place}, line {line}: {problem}; the columns found are {found}. {hint}")]
-    Columns {
+    #[error("{place}, line {line}: {problem}; the columns found are {found}{}", as_sentence(.clue))]
+    Layout {
         /// The file.
         place: String,
         /// The line of the first record.
         line: u64,
         /// What is missing or doubled.
-        problem: String,
-        /// What it probably is, and what to do.
-        hint: &'static str,
+        problem: LayoutError,
         /// The first record's fields.
         found: String,
+        /// What the text probably is, if it shows.
+        clue: Option<LayoutClue>,
     },
+}
+
+fn as_sentence(clue: &Option<LayoutClue>) -> String {
+    clue.map(|clue| format!(". {clue}")).unwrap_or_default()
 }
 
 /// The rows of an input, in its order.
@@ -195,6 +195,15 @@ pub struct RawRow<'a> {
     layout: &'a Layout,
     is_decoded: bool,
     is_stream: bool,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows")
+            .field("place", &self.place)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Rows {
@@ -305,9 +314,9 @@ impl Rows {
 /// Reading failed, or the file has changed.
 fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
     match snapshot::what_changed(&source) {
-        Some(what) => InputError::Changed {
+        Some(change) => InputError::Changed {
             place: place.to_owned(),
-            what,
+            change,
         },
         None => InputError::Read {
             place: place.to_owned(),
@@ -454,7 +463,7 @@ fn shown(field: Option<&[u8]>) -> Cow<'_, str> {
     }
 }
 
-/// Where rows come from, for the command line: `-` is standard input.
+/// `-` is standard input.
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Source {
         if path.as_os_str() == "-" {

@@ -61,6 +61,7 @@ impl fmt::Display for Column {
 
 /// Why a row is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RowError {
     /// The record has too few fields.
     Missing(Column),
@@ -87,6 +88,8 @@ pub enum RowError {
     },
 }
 
+impl std::error::Error for RowError {}
+
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,7 +100,7 @@ impl fmt::Display for RowError {
             }
             RowError::NotText(column) => write!(
                 f,
-                "{column} is not valid text in the input's encoding (UTF-8, or see --encoding)"
+                "{column} is not valid text in the input's encoding (UTF-8 unless another is given)"
             ),
             RowError::BadType(found) => write!(f, "type is '{found}', it must be 0 or peer, 2 or group"),
             RowError::UnclosedQuote => {

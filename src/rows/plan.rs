@@ -4,9 +4,10 @@
 //! standard input it is walked once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Format, InputError, InvalidRow, ParsedRow, RawRow, Rows, Snapshot, Source};
+use super::{FileChange, Format, InputError, InvalidRow, ParsedRow, RawRow, Rows, Snapshot, Source};
 use crate::done::{Cursor, Done, Mismatch};
 use crate::fingerprint::fingerprint;
 use crate::row::{Outcome, Row};
@@ -53,10 +54,9 @@ impl Selection {
     /// Only a report has outcomes to choose by.
     pub(super) fn may_be_used_on(&self, rows: &Rows, place: &str) -> Result<(), PlanError> {
         if matches!(self.only, Some(Only::Outcomes(_))) && rows.layout.outcome.is_none() {
-            return Err(PlanError::Mismatch(format!(
-                "{place}: --only takes rows by their outcome, and there is no outcome column; it is for the report of \
-                 an earlier run"
-            )));
+            return Err(PlanError::NoOutcomes {
+                place: place.to_owned(),
+            });
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Selection {
 }
 
 fn outcome_of(row: &RawRow) -> Option<Outcome> {
-    Outcome::parse(std::str::from_utf8(row.outcome()?).ok()?)
+    Outcome::from_bytes(row.outcome()?)
 }
 
 /// Counts an earlier report's rows by outcome, to refuse it if it holds rows that were cleared.
@@ -97,10 +97,10 @@ impl Outcomes {
 }
 
 fn refuse_report(place: &str, what: &str) -> PlanError {
-    PlanError::Report(format!(
-        "{place}: this is the report of an earlier run ({what}), and its ok rows are done. Say which rows to take: \
-         --only failed,outside for those that were not cleared, --only all for all of them"
-    ))
+    PlanError::IsReport {
+        place: place.to_owned(),
+        found: what.to_owned(),
+    }
 }
 
 /// What to do about a row.
@@ -164,16 +164,54 @@ pub struct Survey {
 
 /// Why the plan can't be followed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The input can't be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The input is not what the report was made from.
-    #[error("{0}")]
-    Mismatch(String),
+    /// Rows are to be taken by their outcome ([`Selection::only`]), and the input has none.
+    #[error("{place}: rows are to be taken by their outcome, and there is no outcome column")]
+    NoOutcomes {
+        /// The input.
+        place: String,
+    },
+    /// Another row stands on a line than when it was done: the report was made from other input.
+    #[error("{place}, line {line}: another row stands here than the report says was done. {OTHER_INPUT}")]
+    RowChanged {
+        /// The input.
+        place: String,
+        /// The line on which the row begins.
+        line: u64,
+    },
+    /// No row begins on a line where one was done: the report was made from other input.
+    #[error("{place}, line {line}: no row begins here, but the report says that one was done. {OTHER_INPUT}")]
+    RowGone {
+        /// The input.
+        place: String,
+        /// The line.
+        line: u64,
+    },
     /// The input is an earlier report with rows that were cleared, and nobody has said which of its rows are meant.
-    #[error("{0}")]
-    Report(String),
+    #[error("{place}: this is the report of an earlier run ({found}), and its ok rows are done")]
+    IsReport {
+        /// The input.
+        place: String,
+        /// What shows it.
+        found: String,
+    },
+}
+
+/// What it means that a row is not the one that was done.
+const OTHER_INPUT: &str = "The report belongs to other input: resume with the input as it was (rows may be added at its \
+                           end), or begin a new report";
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("place", &self.rows.place)
+            .field("given", &self.given)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Plan {
@@ -297,7 +335,10 @@ impl Plan {
             return match self.expected.take() {
                 Some(expected) if expected > self.given => Err(PlanError::Input(InputError::Changed {
                     place: self.rows.place.clone(),
-                    what: format!("only {} of its {expected} rows were found again", self.given),
+                    change: FileChange::FewerRows {
+                        found: self.given,
+                        counted: expected,
+                    },
                 })),
                 _ => Ok(None),
             };
@@ -406,14 +447,11 @@ impl Iterator for Plan {
 }
 
 fn mismatch(place: &str, difference: Mismatch) -> PlanError {
-    let what = match difference {
-        Mismatch::Changed(line) => format!("line {line}: another row stands here than the report says was done"),
-        Mismatch::Gone(line) => format!("line {line}: no row begins here, but the report says that one was done"),
-    };
-    PlanError::Mismatch(format!(
-        "{place}, {what}. The report belongs to other input: resume with the input as it was (rows may be added at \
-         its end), or begin a new report"
-    ))
+    let place = place.to_owned();
+    match difference {
+        Mismatch::Changed(line) => PlanError::RowChanged { place, line },
+        Mismatch::Gone(line) => PlanError::RowGone { place, line },
+    }
 }
 
 #[cfg(test)]
@@ -476,6 +514,6 @@ mod tests {
         let csv = format!("user,conv,type,outcome\n{failed}u,c,0,ok\nu,c,0,failed\n");
         let plan = Plan::new(rows(&csv), "input".into(), Arc::default()).unwrap();
         let mut steps = plan.verify_first().unwrap().skip(READ_FIRST);
-        assert!(matches!(steps.next(), Some(Err(PlanError::Report(_)))));
+        assert!(matches!(steps.next(), Some(Err(PlanError::IsReport { .. }))));
     }
 }

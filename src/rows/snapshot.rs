@@ -5,7 +5,6 @@
 //! afterwards reads these chunks again, and no byte of a chunk is given before the chunk has been found as it was. So a
 //! change is noticed whatever the file's size and times say. Bytes that were appended since are not read.
 
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::hash::Hasher;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -59,26 +58,32 @@ impl From<&Metadata> for Seen {
     }
 }
 
-/// How a file has changed; passes as an I/O error through the decoders.
-#[derive(Debug, Clone)]
-struct Changed(&'static str);
-
-const WAS_CUT: Changed = Changed("the file was cut short");
-const WAS_REWRITTEN: Changed = Changed("the file was rewritten or replaced");
-const IS_GONE: Changed = Changed("the file was removed or renamed");
-
-impl fmt::Display for Changed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
+/// How a file of rows has changed since its rows were counted. Passes as an I/O error through the decoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileChange {
+    /// It is shorter.
+    #[error("the file was cut short")]
+    Cut,
+    /// It has other bytes.
+    #[error("the file was rewritten or replaced")]
+    Rewritten,
+    /// It is not there any more.
+    #[error("the file was removed or renamed")]
+    Removed,
+    /// There are fewer rows in it.
+    #[error("only {found} of its {counted} rows were found again")]
+    FewerRows {
+        /// How many were found when they were read again.
+        found: u64,
+        /// How many had been counted.
+        counted: u64,
+    },
 }
 
-impl std::error::Error for Changed {}
-
 /// What became of the file, if this error says that it has changed.
-pub(super) fn what_changed(error: &io::Error) -> Option<String> {
-    let changed = error.get_ref()?.downcast_ref::<Changed>()?;
-    Some(changed.to_string())
+pub(super) fn what_changed(error: &io::Error) -> Option<FileChange> {
+    error.get_ref()?.downcast_ref::<FileChange>().copied()
 }
 
 impl Snapshot {
@@ -128,7 +133,7 @@ impl Snapshot {
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
         let opened = File::open(&self.0.path);
         let file = opened.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => self.error(IS_GONE.to_string()),
+            io::ErrorKind::NotFound => self.error(FileChange::Removed),
             _ => InputError::Open {
                 place: self.0.place.clone(),
                 source,
@@ -143,7 +148,7 @@ impl Snapshot {
         match self.find_change() {
             Ok(()) => self.check_grown_row(),
             Err(error) => match what_changed(&error) {
-                Some(what) => Err(self.error(what)),
+                Some(change) => Err(self.error(change)),
                 // Perhaps only for now; whoever reads the rows will say so if it stays.
                 None => Ok(()),
             },
@@ -193,7 +198,7 @@ impl Snapshot {
             }
         }
         if now.len < self.0.len {
-            return Err(io::Error::other(WAS_CUT));
+            return Err(io::Error::other(FileChange::Cut));
         }
         let file = File::open(&self.0.path)?;
         io::copy(&mut Unchanged::new(file, self.clone()), &mut io::sink())?;
@@ -204,15 +209,15 @@ impl Snapshot {
 
     fn metadata(&self) -> io::Result<Metadata> {
         self.0.path.metadata().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::other(IS_GONE),
+            io::ErrorKind::NotFound => io::Error::other(FileChange::Removed),
             _ => error,
         })
     }
 
-    fn error(&self, what: String) -> InputError {
+    fn error(&self, change: FileChange) -> InputError {
         InputError::Changed {
             place: self.0.place.clone(),
-            what,
+            change,
         }
     }
 }
@@ -251,10 +256,10 @@ impl Read for Unchanged {
             let size = CHUNK.min((len - self.next as u64 * CHUNK as u64) as usize);
             let read = read_chunk(&mut self.file, &mut self.chunk[..size])?;
             if read < size {
-                return Err(io::Error::other(WAS_CUT));
+                return Err(io::Error::other(FileChange::Cut));
             }
             if fingerprint(&self.chunk[..size]) != *expected {
-                return Err(io::Error::other(WAS_REWRITTEN));
+                return Err(io::Error::other(FileChange::Rewritten));
             }
             (self.len, self.given) = (size, 0);
             self.next += 1;
@@ -311,7 +316,7 @@ mod tests {
         let mut file = snapshot.open().map_err(|error| error.to_string())?;
         match file.read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            Err(error) => Err(what_changed(&error).expect("nothing else fails")),
+            Err(error) => Err(what_changed(&error).expect("nothing else fails").to_string()),
         }
     }
 
@@ -344,9 +349,13 @@ mod tests {
                 let mut other = bytes(size);
                 other[at] ^= 1;
                 fs::write(desk.path(), &other).unwrap();
-                assert_eq!(read(&snapshot), Err(WAS_REWRITTEN.to_string()), "{at} of {size}");
+                assert_eq!(
+                    read(&snapshot),
+                    Err(FileChange::Rewritten.to_string()),
+                    "{at} of {size}"
+                );
                 fs::write(desk.path(), &bytes(size)[..at]).unwrap();
-                assert_eq!(read(&snapshot), Err(WAS_CUT.to_string()), "{at} of {size}");
+                assert_eq!(read(&snapshot), Err(FileChange::Cut.to_string()), "{at} of {size}");
                 assert!(snapshot.look().unwrap_err().to_string().contains("cut short"));
             }
         }

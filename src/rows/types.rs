@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use crate::row::ConvType;
 
-/// Words for the types besides the usual ones, as given with `--types 单聊=0,群聊=2`. Blanks around a word and ASCII case
+/// Words for the types besides the usual ones, read from text like `单聊=0,群聊=2`. Blanks around a word and ASCII case
 /// don't matter.
 ///
 /// ```
-/// use zim_batch::rows::{ConvType, Types};
+/// use zim_batch::row::ConvType;
+/// use zim_batch::rows::Types;
 ///
 /// let types: Types = "single=0, Room=group".parse()?;
 /// assert_eq!(types.parse(b" SINGLE "), Some(ConvType::Peer));
@@ -22,9 +23,9 @@ use crate::row::ConvType;
 pub struct Types(Vec<(String, ConvType)>);
 
 impl Types {
-    /// Reads a field: a usual word ([`ConvType::parse`]) or an added one.
+    /// Reads a field: a usual word ([`ConvType::from_bytes`]) or an added one.
     pub fn parse(&self, field: &[u8]) -> Option<ConvType> {
-        ConvType::parse(field).or_else(|| self.added(field))
+        ConvType::from_bytes(field).or_else(|| self.added(field))
     }
 
     /// Whether there are only the usual words.
@@ -51,7 +52,7 @@ impl FromStr for Types {
             if word.is_empty() {
                 return Err(format!("'{pair}' has no word before the '='"));
             }
-            let meaning = ConvType::parse(meaning.as_bytes())
+            let meaning = ConvType::from_bytes(meaning.as_bytes())
                 .ok_or_else(|| format!("'{meaning}' is not a type; the types are 0 (peer) and 2 (group)"))?;
             match types.parse(word.as_bytes()) {
                 Some(other) if other != meaning => {

@@ -106,7 +106,7 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
         match portion.end {
             Some(Ok(())) => return,
             Some(Err(error)) => {
-                run.stop.drain(StopReason::InputFailed(error.to_string()));
+                run.stop.drain(StopReason::InputFailed(error.into()));
                 return;
             }
             None => {}

@@ -90,6 +90,7 @@ impl Default for Limits {
 }
 
 /// Everything a run needs.
+#[derive(Debug)]
 pub struct Job<S> {
     /// The rows, and what to do about each.
     pub plan: Plan,
@@ -218,7 +219,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     job_task.spawn(run_here(job));
     match job_task.join_next().await {
         Some(Ok(ended)) => ended,
-        Some(Err(panic)) => Err(Error::Unexpected(stop::bug(
+        Some(Err(panic)) => Err(Error::Bug(stop::bug(
             "the part that records results",
             &*panic.into_panic(),
         ))),
@@ -228,8 +229,7 @@ pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
 
 async fn run_here<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let rows_done = job.plan.rows_done();
-    let reader = Reader::start(Box::new(job.plan), job.total.is_none())
-        .map_err(|error| Error::Unexpected(format!("a thread could not be started: {error}")))?;
+    let reader = Reader::start(Box::new(job.plan), job.total.is_none()).map_err(Error::Thread)?;
     let (messages, mut received) = mpsc::unbounded_channel();
     let run = Arc::new(Shared {
         service: job.service,

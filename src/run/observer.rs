@@ -1,5 +1,7 @@
 //! Who is told of a run while it goes on: a progress bar, metrics, or whatever an embedding program makes of the events.
 
+use std::fmt;
+
 use tokio::time::Instant;
 
 use crate::event::Event;
@@ -40,6 +42,12 @@ pub trait Observer: Send {
 impl<F: FnMut(&Event) + Send> Observer for F {
     fn event(&mut self, event: &Event) {
         self(event);
+    }
+}
+
+impl fmt::Debug for dyn Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
     }
 }
 

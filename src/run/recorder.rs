@@ -8,11 +8,10 @@ use tokio::time::Instant;
 
 use super::policy::Policy;
 use super::{Message, Observer, Shared, Status};
-use crate::error::Error;
 use crate::event::Event;
 use crate::quota::Turn;
-use crate::report::Report;
 use crate::report::summary::Summary;
+use crate::report::{Report, ReportError};
 
 /// How often what was written is synced to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -24,7 +23,7 @@ pub(super) struct Recorder {
     turn: Option<Turn>,
     started_at: Instant,
     synced_at: Instant,
-    syncing: Option<JoinHandle<Result<(), Error>>>,
+    syncing: Option<JoinHandle<Result<(), ReportError>>>,
 }
 
 impl Recorder {
@@ -61,7 +60,7 @@ impl Recorder {
         }
         match committed {
             Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
-            Err(error) => run.stop.report_failed(error.to_string()),
+            Err(error) => run.stop.report_failed(error),
         }
         if let Some(turn) = &mut self.turn
             && events().any(|event| matches!(event, Event::Sent { .. }))
@@ -101,7 +100,7 @@ impl Recorder {
             self.syncing = None;
             match synced {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => run.stop.report_failed(error.to_string()),
+                Ok(Err(error)) => run.stop.report_failed(error),
                 Err(panic) => run.stop.bug("the thread that syncs the files", &panic.into_panic()),
             }
         }

@@ -1,6 +1,6 @@
 //! A server on 127.0.0.1 that follows the documented rules of ZIM's `ClearConversationUnread`.
 //!
-//! The tests, the examples, the benches and `--simulate` use it, and you can point other programs at it. It shares no
+//! The tests, the examples, the benches and simulated runs use it, and you can point other programs at it. It shares no
 //! code with the client, so that it detects the client's mistakes: it decodes the query, computes the signature and
 //! counts requests by its own reading of ZEGO's documents.
 //!

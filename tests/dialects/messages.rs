@@ -115,11 +115,7 @@ fn input_that_no_rows_can_be_made_of_is_refused_with_what_was_found_and_what_to_
         &[],
         &["more than one column for user", "user, FromUserId", "--columns"],
     );
-    assert_refused(
-        "a,b,type\n",
-        mapped,
-        &["user (--columns says 'uid')", "conv (--columns says 'room')"],
-    );
+    assert_refused("a,b,type\n", mapped, &["user ('uid')", "conv ('room')", "--columns"]);
     assert_refused("a,b,0\n", mapped, &["'uid'", "'room'"]);
     assert_refused("\x1b[31mred,\"two\nlines\",\u{7}\n", &[], &["red", "two lines"]);
     assert_refused(rows(2), &["--only", "failed"], &["--only", "outcome"]);

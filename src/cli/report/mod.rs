@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use zim_batch::error::Error;
 use zim_batch::report::analysis::{Analysis, Kind, Reason, UserRows};
 use zim_batch::report::page::{self, NextStep, Page, Progress};
 use zim_batch::report::show::{grouped, harmless, utc};
@@ -18,11 +17,9 @@ use zim_batch::report::summary::Latencies;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 
-use super::{print, print_error, settings};
+use super::error::Error;
+use super::{ExitStatus, print, print_error, settings};
 use next_steps::{next_steps, quoted_path};
-
-/// Exit status of a page that can't be written (EX_IOERR).
-const PAGE_FAILED: u8 = 74;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -86,7 +83,7 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
         },
     };
     print(&text)?;
-    let mut status = 0;
+    let mut status = ExitStatus::Success;
     if let Some((line, count)) = found.analysis.damaged {
         print_error(&format!(
             "{}, line {line}: this is no record of a report{}, so it is left out above, and what became of its row is \
@@ -97,18 +94,18 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
                 more => format!(" ({} such lines or more in all)", grouped(more)),
             }
         ));
-        status = 4;
+        status = ExitStatus::Input;
     }
     if let (Some(html), Some(Err(error))) = (&args.html, written) {
         print_error(&format!("{}: the page can't be written: {error}", html.display()));
-        status = PAGE_FAILED;
+        status = ExitStatus::Report;
     }
-    Ok(ExitCode::from(status))
+    Ok(status.into())
 }
 
 /// Refuses to write a page over one of `others`, or over anything that is no page.
 pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
-    page::check_target(html, others.into_iter().map(PathBuf::as_path))
+    Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
 }
 
 /// Writes the page of a run that has just ended, with `not_run` rows that have no record. The run's exit status tells how

@@ -18,12 +18,11 @@ use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
 
+use super::error::{NotAReport, ReportError};
 use super::outcomes::COLUMNS;
 use super::summary::Latencies;
 use crate::csv_reader::{CsvReader, CsvRecord};
-use crate::error::Error;
 use crate::row::Outcome;
-use crate::rows::InputError;
 use reader::{Reader, Unread};
 pub use reasons::Reason;
 pub(crate) use spans::Spans;
@@ -125,7 +124,7 @@ pub struct Analysis {
 
 impl Analysis {
     /// Reads the report in this file, as it is now. A run may be writing it.
-    pub fn of_file(path: &Path) -> Result<Analysis, Error> {
+    pub fn of_file(path: &Path) -> Result<Analysis, ReportError> {
         let place = path.display().to_string();
         let open = || {
             let mut file = File::open(path)?;
@@ -139,7 +138,7 @@ impl Analysis {
             };
             Ok(BufReader::with_capacity(CHUNK, file.take(len)))
         };
-        let input = open().map_err(|source| InputError::Open {
+        let input = open().map_err(|source| ReportError::Open {
             place: place.clone(),
             source,
         })?;
@@ -147,8 +146,8 @@ impl Analysis {
     }
 
     /// Reads a report from anything; `place` names it in messages.
-    pub fn of(mut input: impl BufRead, place: &str) -> Result<Analysis, Error> {
-        let error = |line, source| InputError::Read {
+    pub fn of(mut input: impl BufRead, place: &str) -> Result<Analysis, ReportError> {
+        let error = |line, source| ReportError::Read {
             place: place.to_owned(),
             line,
             source,
@@ -245,7 +244,7 @@ impl Analysis {
 }
 
 /// Which command's report it is, by its header.
-fn kind(header: &CsvRecord, place: &str) -> Result<Kind, Error> {
+fn kind(header: &CsvRecord, place: &str) -> Result<Kind, ReportError> {
     let is = |columns: &[&str]| header.iter().eq(columns.iter().map(|column| column.as_bytes()));
     if is(&COLUMNS) {
         Ok(Kind::Clear)
@@ -269,10 +268,11 @@ fn kind(header: &CsvRecord, place: &str) -> Result<Kind, Error> {
     }
 }
 
-fn no_report(place: &str, why: &str) -> Error {
-    Error::Mismatch(format!(
-        "{place}: this is no report of zim-batch: {why}; name the file that a run wrote (--report), or its outside log"
-    ))
+fn no_report(place: &str, why: &'static str) -> ReportError {
+    ReportError::NotAReport {
+        place: place.to_owned(),
+        reason: NotAReport::Unreadable(why),
+    }
 }
 
 /// A power cut can leave zeros behind what was written.

@@ -54,13 +54,13 @@ impl Unread {
 fn holds_record(field: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', field).any(|end| {
         let line = field[end + 1..].split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let outcome = |index| line.split(|&byte| byte == b',').nth(index).and_then(outcome_of);
+        let outcome = |index| {
+            line.split(|&byte| byte == b',')
+                .nth(index)
+                .and_then(Outcome::from_bytes)
+        };
         outcome(4).or(outcome(2)).is_some()
     })
-}
-
-fn outcome_of(field: &[u8]) -> Option<Outcome> {
-    Outcome::parse(std::str::from_utf8(field).ok()?)
 }
 
 /// Adds up records.
@@ -144,7 +144,7 @@ impl Reader {
         }
         let field = |index| record.get(index).unwrap_or_default();
         let number = |index| std::str::from_utf8(field(index)).ok()?.parse::<u64>().ok();
-        let (Some(line), Some(outcome)) = (number(0), outcome_of(field(places.outcome))) else {
+        let (Some(line), Some(outcome)) = (number(0), Outcome::from_bytes(field(places.outcome))) else {
             return false;
         };
         let finished_at = time(field(places.finished));

@@ -18,9 +18,9 @@ use askama::Template;
 use serde::Serialize;
 
 use super::analysis::{Analysis, Kind, Reason, milliseconds};
+use super::error::{PageProblem, ReportError};
 use super::show::{duration, grouped, harmless, local};
 use crate::code;
-use crate::error::Error;
 use crate::row::Outcome;
 use charts::Figure;
 
@@ -92,28 +92,31 @@ pub struct Page<'a> {
 }
 
 /// Checks that a page may be written to `path`: that it is none of `others`, and that what is there is an earlier page.
-pub fn check_target<'a>(path: &Path, others: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
-    let refuse = |why: &str| Err(Error::Usage(format!("--html {}: {why}", path.display())));
+pub fn check_target<'a>(path: &Path, others: impl IntoIterator<Item = &'a Path>) -> Result<(), ReportError> {
+    let refuse = |reason| {
+        let path = path.to_owned();
+        Err(ReportError::Page { path, reason })
+    };
     if path.as_os_str() == "-" {
-        return refuse("the page needs a file of its own; to write it to standard output, name /dev/stdout");
+        return refuse(PageProblem::StandardOutput);
     }
     if others.into_iter().any(|other| is_same(path, other)) {
-        return refuse("this file is needed for something else; name another one");
+        return refuse(PageProblem::InUse);
     }
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it"),
+        Ok(metadata) if metadata.is_dir() => refuse(PageProblem::Directory),
         Ok(metadata)
             if metadata.file_type().is_fifo() && path.canonicalize().is_ok_and(|path| !path.starts_with("/dev")) =>
         {
-            refuse("this is a pipe, which would have to wait for a reader; name a file")
+            refuse(PageProblem::Pipe)
         }
         Ok(_) => match may_be_replaced(path) {
             Ok(true) => Ok(()),
-            Ok(false) => refuse("this file exists already and is no page of zim-batch; name another one"),
-            Err(error) => refuse(&error.to_string()),
+            Ok(false) => refuse(PageProblem::NoPage),
+            Err(error) => refuse(PageProblem::Read(error)),
         },
         Err(_) if directory(path).is_dir() => Ok(()),
-        Err(_) => refuse("its directory does not exist; correct the path"),
+        Err(_) => refuse(PageProblem::NoDirectory),
     }
 }
 

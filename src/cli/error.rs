@@ -1,0 +1,36 @@
+//! Why a command ends without a result: what is wrong with how it was called, or an error of the library.
+
+use std::fmt;
+
+use super::hints;
+
+/// Why a command ends without a result. What it shows says what to do too, with the flags for it.
+#[derive(Debug)]
+pub enum Error {
+    /// Wrong or missing arguments or settings.
+    Usage(String),
+    /// Another run holds what this one needs.
+    Held(String),
+    /// A bug, or an operating-system call that should not fail.
+    Unexpected(String),
+    /// What the library says.
+    Library(zim_batch::error::Error),
+}
+
+impl<E> From<E> for Error
+where
+    zim_batch::error::Error: From<E>,
+{
+    fn from(error: E) -> Error {
+        Error::Library(error.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(text) | Error::Held(text) | Error::Unexpected(text) => f.write_str(text),
+            Error::Library(error) => f.write_str(&hints::error(error)),
+        }
+    }
+}

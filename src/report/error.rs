@@ -1,0 +1,250 @@
+//! What is wrong with a report, an outside log or a page, or with the place where one is to be written.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::holder::Holder;
+
+/// Why a report can't be written, resumed or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// There is a report already, and nobody has said what to do about it.
+    #[error("{}: this file exists already", .path.display())]
+    Exists {
+        /// The report.
+        path: PathBuf,
+    },
+    /// What stands there is not a file, or is a directory.
+    #[error("{}: this is {kind}, and the {role} has to be a file, which a later run can read", .path.display())]
+    NotAFile {
+        /// The place.
+        path: PathBuf,
+        /// What was to be written there.
+        role: Role,
+        /// What is there, with its article.
+        kind: &'static str,
+    },
+    /// A link leads to nothing.
+    #[error("{}: this is a link to {}, which does not exist", .path.display(), .target.display())]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// What was to be written there.
+        role: Role,
+    },
+    /// A file in the outside log's place is something else.
+    #[error("{}: this file exists already and is no outside log, so it is left untouched", .path.display())]
+    NotAnOutsideLog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The outside log is that of another report.
+    #[error(
+        "{}, line {line}: this outside log holds rows that are not those of {}, so it is left untouched",
+        .path.display(), .report.display()
+    )]
+    ForeignOutsideLog {
+        /// The outside log.
+        path: PathBuf,
+        /// The line of the first such row.
+        line: u64,
+        /// The report.
+        report: PathBuf,
+    },
+    /// The file in the report's place is something else.
+    #[error("{place}: {reason}")]
+    NotAReport {
+        /// The file.
+        place: String,
+        /// What it is.
+        reason: NotAReport,
+    },
+    /// A record in the middle of the report can't be read, so what became of its row is unknown.
+    #[error("{}, line {line}: this is no record of a report, so what became of its row is unknown", .path.display())]
+    Damaged {
+        /// The report.
+        path: PathBuf,
+        /// The line of the report.
+        line: u64,
+    },
+    /// Another program has saved the report in another encoding than UTF-8.
+    #[error(
+        "{}, line {line}: this is not UTF-8, so another program has saved the report in another encoding, perhaps GBK; it \
+         is left untouched", .path.display()
+    )]
+    OtherEncoding {
+        /// The report.
+        path: PathBuf,
+        /// The line of the report.
+        line: u64,
+    },
+    /// A row has two records.
+    #[error("{}: the row on line {line} of the input is reported twice", .path.display())]
+    Twice {
+        /// The report.
+        path: PathBuf,
+        /// The line of the input.
+        line: u64,
+    },
+    /// The report is that of a simulated run, and can't be resumed by a real one.
+    #[error(
+        "{}, line {line}: this record was made by a simulated run, so its row was never cleared, and the report can't be \
+         resumed for real", .path.display()
+    )]
+    IsSimulated {
+        /// The report.
+        path: PathBuf,
+        /// The line of the report.
+        line: u64,
+    },
+    /// The report is that of a real run, and can't be resumed by a simulated one.
+    #[error(
+        "{}, line {line}: this record was made by a real run, in whose report a simulated one must not write",
+        .path.display()
+    )]
+    IsReal {
+        /// The report.
+        path: PathBuf,
+        /// The line of the report.
+        line: u64,
+    },
+    /// A file can't be written, or has been changed by somebody else ([`io::ErrorKind::Other`]).
+    #[error("{}: can't be written: {source}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another run is writing the file.
+    #[error("{}: {}", .path.display(), held_by(.by))]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// Who holds it, where the system tells.
+        by: Option<Holder>,
+    },
+    /// Another run had the file, and has removed or replaced it.
+    #[error("{}: another run was just using this file and has removed or replaced it", .path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A report can't be opened for reading.
+    #[error("{place}: can't be opened: {source}")]
+    Open {
+        /// The report.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Reading a report failed in the middle.
+    #[error("{place}, line {line}: can't be read: {source}")]
+    Read {
+        /// The report.
+        place: String,
+        /// The line that was reached.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// No page may be written there.
+    #[error("{}: {reason}", .path.display())]
+    Page {
+        /// The place.
+        path: PathBuf,
+        /// Why not.
+        reason: PageProblem,
+    },
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The report.
+    Report,
+    /// The log of the rows outside the newest 1000.
+    Outside,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Report => "report",
+            Role::Outside => "outside log",
+        })
+    }
+}
+
+/// Why a file is not a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAReport {
+    /// It is one that has semicolons between its fields.
+    #[error("another program has saved this report with semicolons; save it with commas; it is left untouched")]
+    Semicolons,
+    /// It is one that has tabs between its fields.
+    #[error("another program has saved this report with tabs; save it with commas; it is left untouched")]
+    Tabs,
+    /// It is UTF-16.
+    #[error(
+        "this is UTF-16; if it is a report that another program has saved, save it as UTF-8, with commas; it is left \
+         untouched"
+    )]
+    Utf16,
+    /// It holds zeros only.
+    #[error(
+        "there is nothing but zeros in this file, as a power cut leaves them; remove it if it is of no use; it is left \
+         untouched"
+    )]
+    Zeros,
+    /// Its first line is not a report's; it was to be resumed.
+    #[error("this is not a report of zim-batch (its first line is another one); it is left untouched")]
+    OtherHeader,
+    /// It can't be shown; why.
+    #[error("this is no report of zim-batch: {0}")]
+    Unreadable(&'static str),
+}
+
+/// Why no page may be written to a place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageProblem {
+    /// It is `-`.
+    #[error("the page needs a file of its own; to write it to standard output, name /dev/stdout")]
+    StandardOutput,
+    /// Something else is read from there or written to it.
+    #[error("this file is needed for something else; name another one")]
+    InUse,
+    /// It is a directory.
+    #[error("this is a directory; name a file in it")]
+    Directory,
+    /// It is a named pipe.
+    #[error("this is a pipe, which would have to wait for a reader; name a file")]
+    Pipe,
+    /// It holds something that is no page.
+    #[error("this file exists already and is no page of zim-batch; name another one")]
+    NoPage,
+    /// There is no directory for it.
+    #[error("its directory does not exist; correct the path")]
+    NoDirectory,
+    /// It can't be read, so nobody knows whether it is a page.
+    #[error(transparent)]
+    Read(io::Error),
+}
+
+fn held_by(by: &Option<Holder>) -> String {
+    match by {
+        Some(Holder { process, program }) if program == env!("CARGO_PKG_NAME") => {
+            format!("another run is writing this file (process {process})")
+        }
+        Some(Holder { process, program }) => format!(
+            "process {process} ({program}) has locked this file: another run, or a program of any user who can read the file"
+        ),
+        None => "another run is writing this file, or a program of any user who can read it has locked it".into(),
+    }
+}
