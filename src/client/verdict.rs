@@ -62,9 +62,9 @@ struct Body<'a> {
 ///
 /// ```
 /// use reqwest::StatusCode;
-/// use zim_batch::client::{code::Class, verdict::judge};
 /// use zim_batch::client::verdict::judge;
 /// use zim_batch::code::Class;
+///
 /// let verdict = judge(StatusCode::OK, br#"{"Code":660800002,"Message":"no such conversation"}"#, None);
 /// assert_eq!(verdict.class, Class::Outside);
 /// let verdict = judge(StatusCode::BAD_GATEWAY, b"<html>", None);
