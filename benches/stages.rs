@@ -7,9 +7,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
-use zim_batch::event::Event;
 use zim_batch::limiter::Limiter;
-use zim_batch::report::{Files, IfExists, Report};
+use zim_batch::report::{IfExists, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
 
@@ -82,28 +81,25 @@ const RECORDS: u64 = 64;
 fn writing_sixty_four_records_at_once(bencher: Bencher) {
     let directory = tempfile::tempdir().expect("a directory");
     let paths = (directory.path().join("out.csv"), directory.path().join("outside.csv"));
-    let files = Files::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
-    let mut report = Report::new(files, paths);
-    let event = |line| {
-        Event::Settled(Box::new(Record {
-            line,
-            user: "user000001".into(),
-            conv: "conv0000001".into(),
-            conv_type: "0".into(),
-            outcome: Outcome::Ok,
-            code: Some(0),
-            http: Some(200),
-            message: "success".into(),
-            request_id: "343649807833778782".into(),
-            attempts: 1,
-            latency: Some(Duration::from_millis(31)),
-            finished_at: SystemTime::now(),
-        }))
+    let mut report = Report::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
+    let record = |line| Record {
+        line,
+        user: "user000001".into(),
+        conv: "conv0000001".into(),
+        conv_type: "0".into(),
+        outcome: Outcome::Ok,
+        code: Some(0),
+        http: Some(200),
+        message: "success".into(),
+        request_id: "343649807833778782".into(),
+        attempts: 1,
+        latency: Some(Duration::from_millis(31)),
+        finished_at: SystemTime::now(),
     };
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         for line in 0..RECORDS {
-            report.record(&event(line));
+            report.push(&record(line));
         }
-        report.commit().expect("room on the disk");
+        report.commit().1.expect("room on the disk");
     });
 }

@@ -17,19 +17,38 @@
 //!    └─ a CSV, streamed; a row that can't be sent is reported, never sent
 //! ```
 //!
-//! [`run`](run::run) joins the four. What happens in a run is an [`Event`](event::Event), and the report knows nothing
-//! else; why a run stops early is a [`StopReason`](stop::StopReason); what ends it with no summary is an
+//! A [`Job`] joins the four. What happens in a run is an [`Event`]; why a run stops early is a [`StopReason`](stop::StopReason); what ends it with no summary is an
 //! [`Error`](error::Error), which joins the errors of the stages: each is an enum to match on, and its text says what is
 //! wrong and where.
 //! The [`simulator`] is ZIM on 127.0.0.1, by its own reading of ZEGO's documents: it shares no code with the client.
 //!
 //! # Embedding
 //!
-//! The examples in the repository's `examples/` are whole programs. In short: open the rows ([`rows::Plan`]) and the
-//! report ([`report::Files`]), make a [`limiter::Limiter`] and a [`client::Client`], and pass them to [`run::run`].
-//! Everything is on Tokio's clock, so that tests of programs that embed this can pause time.
-
-#![warn(missing_debug_implementations)]
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use zim_batch::{Client, ConvType, Job, Row};
+//!
+//! let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
+//! let rows = [Row { line: 1, user: "alice".into(), conv: "bob".into(), conv_type: ConvType::Peer }];
+//! let job = Job::new(client, rows).on_record(|record| println!("{}: {}", record.conv, record.outcome));
+//! let summary = job.run().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Report`] makes a run resumable; rows of a CSV come from a [`rows::Plan`]; a [`StopHandle`] stops a run; errors and
+//! [`StopReason`]s can be matched on. Two whole programs are in the repository's `examples/`. Everything is on Tokio's
+//! clock, so that tests of programs that embed this can pause time.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `cli` (default) | the program `zim-batch`, with everything below |
+//! | `simulator` | `simulator`: ZIM on 127.0.0.1 |
+//! | `compression` | rows that are packed with gzip or zstd |
+//! | `encodings` | rows in other encodings than UTF-8 |
+//! | `page` | `report::page`: a report as an HTML page |
 
 pub mod client;
 pub mod code;
@@ -44,6 +63,18 @@ pub mod report;
 pub mod row;
 pub mod rows;
 pub mod run;
+#[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod stop;
 pub mod window;
+
+pub use client::{Client, ClientBuilder};
+pub use code::Class;
+pub use error::Error;
+pub use event::Event;
+pub use limiter::Limiter;
+pub use report::Report;
+pub use report::summary::Summary;
+pub use row::{ConvType, Outcome, Record, Row};
+pub use run::{Job, Limits, Observer};
+pub use stop::{StopHandle, StopReason};

@@ -5,7 +5,6 @@
 //! run's reason, and a later one can only make the stop stronger; but for a report that can't be written, which matters
 //! more than any other.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -117,14 +116,9 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// What is said of a part of the program that panicked.
-pub(crate) fn bug(part: &str, panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!(
-        "{part} failed, which is a bug in zim-batch, please report it: {}",
-        text.unwrap_or("it panicked")
-    )
+/// What is said of a part of the program that failed.
+pub(crate) fn bug(part: &str, how: &dyn fmt::Display) -> String {
+    format!("{part} failed, which is a bug in zim-batch, please report it: {how}")
 }
 
 /// The error that stopped a run, whichever part it came from; clones share it.
@@ -227,10 +221,10 @@ impl StopHandle {
 
     /// Finish what is in flight, because a part of the program has failed. Whatever the reason was, this is the one that
     /// matters, unless the report can't be written.
-    pub(crate) fn bug(&self, part: &str, panic: &(dyn Any + Send)) {
+    pub(crate) fn bug(&self, part: &str, how: &dyn fmt::Display) {
         self.state.send_modify(|state| {
             if !matches!(state.reason, Some(StopReason::ReportFailed(_))) {
-                state.reason = Some(StopReason::Bug(bug(part, panic)));
+                state.reason = Some(StopReason::Bug(bug(part, how)));
             }
         });
     }

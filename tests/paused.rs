@@ -15,6 +15,7 @@ mod strict;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,11 +27,11 @@ use zim_batch::client::verdict::{TransportError, Verdict, judge, no_answer};
 use zim_batch::client::{Attempt, Gate, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::report::summary::Summary;
-use zim_batch::report::{Files, IfExists, Report};
+use zim_batch::report::{IfExists, Report};
 use zim_batch::row::Row;
 use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
-use zim_batch::run::{Job, Limits, Observer, run};
-use zim_batch::stop::{StopHandle, StopReason};
+use zim_batch::run::{Job, Limits};
+use zim_batch::stop::StopReason;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -261,16 +262,16 @@ where
 
 /// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
 async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service) -> (Summary, HashMap<u64, String>) {
-    run_observed(rows, rate, limits, service, |_| Vec::new()).await
+    run_observed(rows, rate, limits, service, |job, _| job).await
 }
 
-/// The same with observers, which are given the report's path.
-async fn run_observed(
+/// The same with a job to which observers are added; they are given the report's path.
+async fn run_observed<S: Service>(
     rows: usize,
     rate: f64,
     limits: Limits,
-    service: impl Service,
-    observers: impl FnOnce(&Path) -> Vec<Box<dyn Observer>>,
+    service: S,
+    observed: impl FnOnce(Job<S>, &Path) -> Job<S>,
 ) -> (Summary, HashMap<u64, String>) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -281,37 +282,16 @@ async fn run_observed(
     }
     let source = Source::File(path("rows.csv"));
     let plan = Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap();
-    let job = Job {
-        observers: observers(&path("out.csv")),
-        limits,
-        ..job(
-            plan,
-            Some(rows as u64),
-            rate,
-            service,
-            &path("out.csv"),
-            &path("outside.csv"),
-        )
-    };
-    let summary = run(job).await.unwrap();
+    let report = path("out.csv");
+    let job = job(service, plan, Some(rows as u64), rate, &report).limits(limits);
+    let summary = observed(job, &report).run().await.unwrap();
     (summary, outcomes(&path("out.csv")))
 }
 
-fn job<S>(plan: Plan, total: Option<u64>, rate: f64, service: S, report: &Path, outside: &Path) -> Job<S> {
-    let files = Files::open(report, outside, IfExists::Refuse, false).unwrap();
-    let paths = (report.to_owned(), outside.to_owned());
-    Job {
-        plan,
-        total,
-        limiter: Limiter::new(rate),
-        service,
-        report: Report::new(files, paths),
-        observers: Vec::new(),
-        limits: Limits::default(),
-        stop: StopHandle::new(),
-        turn: None,
-        started_at: Instant::now(),
-    }
+fn job<S: Service>(service: S, plan: Plan, total: Option<u64>, rate: f64, report: &Path) -> Job<S> {
+    let outside = report.with_file_name("outside.csv");
+    let report = Report::open(report, &outside, IfExists::Refuse, false).unwrap();
+    Job::planned(service, plan, total).rate(rate).report(report)
 }
 
 /// The outcome of each line; fails if a line is there twice.
@@ -418,7 +398,7 @@ fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
         let started_at = Instant::now();
         let is_down = move || (20..3620).contains(&started_at.elapsed().as_secs());
         let limits = Limits {
-            max_attempts: 3,
+            max_attempts: NonZeroU32::new(3).unwrap(),
             give_up_after: Duration::from_secs(7200),
             ..Limits::default()
         };
@@ -469,7 +449,7 @@ fn a_few_rows_that_reach_nobody_are_not_failed_either() {
     in_paused_time(async {
         let started_at = Instant::now();
         let limits = Limits {
-            max_attempts: 2,
+            max_attempts: NonZeroU32::new(2).unwrap(),
             ..Limits::default()
         };
         let (summary, _, _) = run_all(3, limits, move |_, _| match started_at.elapsed().as_secs() {

@@ -1,6 +1,7 @@
 //! `zim-batch clear`: the job.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -10,14 +11,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until};
-use zim_batch::client::{App, BuildError, Client};
+use zim_batch::client::{BuildError, ClientBuilder};
 use zim_batch::done::Done;
-use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, QuotaError, Turn};
 use zim_batch::report::summary::Summary;
-use zim_batch::report::{self, Files, IfExists, Report};
+use zim_batch::report::{self, IfExists, Report};
 use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
-use zim_batch::run::{Job, Observer};
+use zim_batch::run::Job;
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
 
@@ -48,7 +48,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         return check::check(
             &args.rows,
             args.pace.rate,
-            args.pace.limit,
+            args.pace.limit.map(NonZeroU64::get),
             args.output.json,
             Some(command),
         );
@@ -64,15 +64,15 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
     }
     let app = app(&args).await?;
-    let service = format!("the AppId was {}, the endpoint {}", app.app_id, app.endpoint);
+    let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
     let quota = match args.app.simulate {
         true => None,
         false => Some(settings::quota(&app, &args.pace)?),
     };
     // A simulated server's end of each connection is open here too.
     let files_each = if args.app.simulate { 2 } else { 1 };
-    let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)? as usize;
-    let client = Client::new(app.clone()).map_err(|error| match (&args.app.ca_cert, error) {
+    let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)?;
+    let client = app.clone().build().map_err(|error| match (&args.app.ca_cert, error) {
         (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
@@ -80,7 +80,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
 
     args.rows.say_if_typed();
     let selection = Selection {
-        limit: args.pace.limit,
+        limit: args.pace.limit.map(NonZeroU64::get),
         ..args.rows.selection()
     };
     let mut input = Input::new(source, settings::format(&args.rows), selection);
@@ -101,8 +101,8 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         Some(quota) if args.pace.no_wait => usable(quota.take_turn_now(&holder))?,
         _ => None,
     };
-    let mut files = Files::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
-    let done = files.take_done();
+    let mut report = Report::open(&output.report, &output.outside, output.existing, args.app.simulate)?;
+    let done = report.take_done();
     let Planned { plan, total, snapshot } = match planned {
         Some(planned) if done.is_empty() => planned,
         Some(_) => {
@@ -113,7 +113,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         }
         None => input.plan(done)?,
     };
-    files.forget(&output.report, plan.stale())?;
+    report.forget(plan.stale())?;
     if !args.app.simulate {
         settings::announce(&app, &args.app, args.pace.rate);
     }
@@ -125,10 +125,6 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         metrics.map(|path| Metrics::start(path, total, plan.rows_done(), args.pace.rate, args.rows.ignore_invalid));
     let metrics = metrics.transpose()?;
     let style = style(args.output.progress, logging.quiet);
-    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(style, terminal.clone(), total))];
-    if let Some(metrics) = metrics {
-        observers.push(Box::new(metrics));
-    }
     let stop = StopHandle::new();
     let draining = |stop: &StopReason| {
         tracing::warn!(
@@ -163,20 +159,19 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         "the run begins: {service}, at most {}/s",
         args.pace.rate
     );
-    let job = Job {
-        plan,
-        total,
-        limiter: Limiter::new(args.pace.rate),
-        service: client,
-        report: Report::new(files, (output.report.clone(), output.outside.clone())),
-        observers,
-        limits: settings::limits(&args.pace, max_in_flight),
-        stop: stop.clone(),
-        turn,
-        started_at,
-    };
+    let mut job = Job::planned(client, plan, total)
+        .rate(args.pace.rate)
+        .report(report)
+        .observer(Progress::new(style, terminal.clone(), total))
+        .limits(settings::limits(&args.pace, max_in_flight))
+        .stop_handle(stop.clone())
+        .turn(turn)
+        .started_at(started_at);
+    if let Some(metrics) = metrics {
+        job = job.observer(metrics);
+    }
     let ended = tokio::select! {
-        ended = zim_batch::run::run(job) => ended,
+        ended = job.run() => ended,
         () = &mut signals => unreachable!("it watches for ever"),
         () = watch_rows(snapshot.clone(), &stop) => unreachable!("it watches for ever"),
     };
@@ -195,7 +190,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         pace(&summary)
     );
     let taken = summary.ok + summary.outside + summary.failed;
-    if args.pace.limit == Some(taken) && !logging.quiet {
+    if args.pace.limit.map(NonZeroU64::get) == Some(taken) && !logging.quiet {
         print_note(&format!(
             "rows sent: {taken}, as many as --limit allows; rows behind them, if there are any, are not in the counts, and \
              --resume goes on with them"
@@ -363,7 +358,7 @@ struct Json<'a> {
 }
 
 /// Where the requests go: ZIM, or a simulator of this process's own.
-async fn app(args: &ClearArgs) -> Result<App, Error> {
+async fn app(args: &ClearArgs) -> Result<ClientBuilder, Error> {
     if !args.app.simulate {
         return settings::app(&args.app, &args.pace);
     }

@@ -22,6 +22,7 @@ mod table;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -326,20 +327,20 @@ struct PaceArgs {
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = settings::parse_duration)]
     timeout: Duration,
     /// Tries for each row
-    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    max_attempts: u32,
+    #[arg(long, value_name = "N", default_value = "6", value_parser = settings::parse_attempts)]
+    max_attempts: NonZeroU32,
     /// Stop when the service has been unreachable this long
     #[arg(long, value_name = "DUR", default_value = "30m", value_parser = settings::parse_duration)]
     give_up_after: Duration,
     /// Stop after so many failed rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    max_failures: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
+    max_failures: Option<NonZeroU64>,
     /// Stop taking rows after this long, finish those in flight
     #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
     max_duration: Option<Duration>,
     /// Send at most so many rows that are not done yet, then end as after the last row
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
+    limit: Option<NonZeroU64>,
     /// Don't wait for another run on this machine that uses the same app's quota
     #[arg(long)]
     no_wait: bool,

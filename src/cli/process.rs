@@ -2,6 +2,7 @@
 //! writes no copy of its memory, which holds the secret, to a disk.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -90,24 +91,22 @@ fn try_threads() -> io::Result<()> {
 ///
 /// # Errors
 /// If there are too few files for a single one.
-pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<u32, Error> {
-    let Some(files) = getrlimit(Resource::Nofile).current else {
-        return Ok(wanted);
-    };
+pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<NonZeroUsize, Error> {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let usable = bounded_by(files, wanted, files_each);
-    if usable == 0 {
+    let Some(in_flight) = NonZeroUsize::new(usable as usize) else {
         return Err(Error::Usage(format!(
             "this process may have only {files} files open, and needs {} or more; raise the limit (ulimit -n)",
             FILES + u64::from(files_each)
         )));
-    }
+    };
     if usable < wanted {
         tracing::warn!(
             "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may not \
              have more than {files} files open (ulimit -n)"
         );
     }
-    Ok(usable)
+    Ok(in_flight)
 }
 
 fn bounded_by(files: u64, wanted: u32, files_each: u32) -> u32 {

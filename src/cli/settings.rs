@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use url::{Host, Url};
-use zim_batch::client::App;
+use zim_batch::client::{Client, ClientBuilder};
 use zim_batch::quota::Quota;
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
@@ -40,6 +41,19 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("it must be a number from 0.001 to 1000000".into()),
     }
+}
+
+/// Reads how many attempts a row gets.
+pub fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
+    match text.parse::<NonZeroU32>() {
+        Ok(attempts) if attempts.get() <= 1000 => Ok(attempts),
+        _ => Err("it must be a whole number from 1 to 1000".into()),
+    }
+}
+
+/// Reads a number of rows.
+pub fn parse_rows(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| "it must be a whole number, at least 1".into())
 }
 
 /// Reads one character, or `tab`.
@@ -231,7 +245,7 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The app, from arguments and environment.
-pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
+pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
     let secret = secret(args)?;
     // Parsed here, not by clap, which would show what was typed: perhaps the two were swapped.
     let app_id = match &args.app_id {
@@ -250,25 +264,22 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
                 .into(),
         ));
     };
-    let ca_cert = args.ca_cert.as_deref().map(read).transpose()?;
-    Ok(App {
-        app_id,
-        server_secret,
-        endpoint: endpoint(args)?,
-        ca_cert,
-        timeout: pace.timeout,
-    })
+    let mut client = Client::builder(app_id, server_secret).timeout(pace.timeout);
+    if let Some(path) = &args.ca_cert {
+        client = client.ca_cert(read(path)?);
+    }
+    Ok(client.endpoint(endpoint(args)?))
 }
 
 /// Says where requests will go, and what about them may be unwise.
-pub fn announce(app: &App, args: &AppArgs, rate: f64) {
+pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
     // Of a target of its own, which is shown unless -q is given: see `start_logging`.
-    tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint, app.app_id);
-    if rate > DEFAULT_LIMIT && !is_loopback(&app.endpoint) {
+    tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint_url(), app.app_id());
+    if rate > DEFAULT_LIMIT && !is_loopback(app.endpoint_url()) {
         tracing::warn!(
             "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; more are only accepted if \
              ZEGO has raised the limit of app {}",
-            app.app_id
+            app.app_id()
         );
     }
     let from_environment = || variable("ZIM_SERVER_SECRET_FILE").map(PathBuf::from);
@@ -278,8 +289,8 @@ pub fn announce(app: &App, args: &AppArgs, rate: f64) {
 }
 
 /// Where runs of the app meet, to share its quota.
-pub fn quota(app: &App, pace: &PaceArgs) -> Result<Quota, Error> {
-    let quota = Quota::new(app.app_id, &app.endpoint);
+pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Quota, Error> {
+    let quota = Quota::new(app.app_id(), app.endpoint_url());
     let chosen = pace
         .lock_dir
         .clone()
@@ -300,17 +311,13 @@ pub fn simulated_app(
     server_secret: SecretString,
     address: SocketAddr,
     pace: &PaceArgs,
-) -> Result<App, Error> {
+) -> Result<ClientBuilder, Error> {
     let endpoint = format!("http://{address}/");
-    Ok(App {
-        app_id,
-        server_secret,
-        endpoint: endpoint
-            .parse()
-            .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?,
-        ca_cert: None,
-        timeout: pace.timeout,
-    })
+    let endpoint = endpoint
+        .parse()
+        .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?;
+    let client = Client::builder(app_id, server_secret);
+    Ok(client.endpoint(endpoint).timeout(pace.timeout))
 }
 
 /// The secret: the file that is named by the flag, or the environment's.
@@ -427,7 +434,7 @@ impl Region {
 }
 
 /// The run's bounds.
-pub fn limits(pace: &PaceArgs, max_in_flight: usize) -> Limits {
+pub fn limits(pace: &PaceArgs, max_in_flight: NonZeroUsize) -> Limits {
     Limits {
         max_in_flight,
         max_attempts: pace.max_attempts,

@@ -71,8 +71,9 @@ impl fmt::Display for Table<'_> {
                 "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
             )?;
         }
-        writeln!(f, "report         {}", in_one_line(&summary.report))?;
-        write!(f, "outside log    {}", in_one_line(&summary.outside_log))?;
+        let path = |path: &Option<String>| in_one_line(path.as_deref().unwrap_or("none"));
+        writeln!(f, "report         {}", path(&summary.report))?;
+        write!(f, "outside log    {}", path(&summary.outside_log))?;
         if let Some(error) = &summary.last_error {
             write!(f, "\nlast error     {error}")?;
         }

@@ -5,6 +5,7 @@
 //! along), nothing that a server may have seen is sent again, and idle connections are dropped before a server is likely to
 //! close them. Everything that can go wrong is a [`Verdict`], never an `Err`: whether a row failed is for the run to say.
 
+mod builder;
 mod connection;
 mod failure;
 mod proxy;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
 use crate::row::Row;
+pub use builder::ClientBuilder;
 use connection::{Connections, Exchange, MAX_IDLE};
 use failure::Failure;
 pub use failure::TRUST_ITS_CA;
@@ -47,54 +49,19 @@ const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 /// RFC 3986's unreserved characters stay; everything else is encoded, for `#` would cut the URL and `+` become a space.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The app and where its requests go.
-#[derive(Debug, Clone)]
-pub struct App {
-    /// The `AppId`.
-    pub app_id: u32,
-    /// The `ServerSecret`, as the console shows it; its `Debug` output is redacted.
-    pub server_secret: SecretString,
-    /// The base URL: `https`, or `http` to a loopback address.
-    pub endpoint: Url,
-    /// Certificates to trust besides the system's, in PEM.
-    pub ca_cert: Option<Vec<u8>>,
-    /// The time for one attempt, from the moment the request is handed to an open connection to the last byte of the answer.
-    /// Opening the connection may take eight tenths of it besides, at most 8 seconds.
-    pub timeout: Duration,
-}
-
-impl App {
-    /// The app at `endpoint`, with ten seconds for an attempt.
-    ///
-    /// ```
-    /// use zim_batch::client::App;
-    ///
-    /// let app = App::new(12345, "9193cc662a4c0ec135ec71fb57194b38", "https://zim-api.zego.im".parse()?);
-    /// assert!(!format!("{app:?}").contains("9193"));
-    /// # Ok::<(), url::ParseError>(())
-    /// ```
-    pub fn new(app_id: u32, server_secret: impl Into<SecretString>, endpoint: Url) -> App {
-        App {
-            app_id,
-            server_secret: server_secret.into(),
-            endpoint,
-            ca_cert: None,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
 /// Sends signed requests; cheap to share behind an `Arc`. It lives in the Tokio runtime in which it is first used.
 pub struct Client {
     connections: Connections,
-    app: App,
+    settings: ClientBuilder,
     proxy: Option<Named>,
     connect_timeout: Duration,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("app", &self.app).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,21 +135,23 @@ pub enum BuildError {
 }
 
 impl Client {
-    /// Sets it up; opens and sends nothing. TLS is rustls with the process's crypto provider, ring if there is none.
-    ///
-    /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` makes an
-    /// exception; plain `http`, which is for loopback addresses only, never is.
-    pub fn new(app: App) -> Result<Client, BuildError> {
-        let (tls, route) = match app.endpoint.scheme() {
-            "https" => (tls::config(app.ca_cert.as_deref())?, proxy::route(&app.endpoint)?),
-            _ if is_loopback(&app.endpoint) => (tls::none()?, Route::NoProxy),
+    /// A client for this app. The `ServerSecret` is as the console shows it; no `Debug` output shows it.
+    pub fn builder(app_id: u32, server_secret: impl Into<SecretString>) -> ClientBuilder {
+        ClientBuilder::new(app_id, server_secret.into())
+    }
+
+    fn build(settings: ClientBuilder) -> Result<Client, BuildError> {
+        let endpoint = &settings.endpoint;
+        let (tls, route) = match endpoint.scheme() {
+            "https" => (tls::config(settings.ca_cert.as_deref())?, proxy::route(endpoint)?),
+            _ if is_loopback(endpoint) => (tls::none()?, Route::NoProxy),
             _ => return Err(BuildError::Endpoint),
         };
         let proxy = match &route {
             Route::Through { named, .. } => Some(named.clone()),
             Route::Direct | Route::NoProxy => None,
         };
-        let connect_timeout = MAX_CONNECT.min(app.timeout.mul_f64(0.8));
+        let connect_timeout = MAX_CONNECT.min(settings.timeout.mul_f64(0.8));
         let connections = Connections::new(move || {
             let builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT_NAME)
@@ -204,7 +173,7 @@ impl Client {
         })?;
         Ok(Client {
             connections,
-            app,
+            settings,
             proxy,
             connect_timeout,
         })
@@ -237,7 +206,7 @@ impl Client {
             return None;
         }
         let (request, signature) = self.request(row);
-        let (exchange, started_at) = connection.exchange(request, gate, self.app.timeout).await;
+        let (exchange, started_at) = connection.exchange(request, gate, self.settings.timeout).await;
         let latency = started_at.unwrap_or(begun).elapsed();
         let mut clock_skew = None;
         let mut verdict = match exchange {
@@ -252,7 +221,7 @@ impl Client {
             }
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
             Exchange::TimedOut(http) => {
-                let message = format!("timed out after {}", humantime::format_duration(self.app.timeout));
+                let message = format!("timed out after {}", humantime::format_duration(self.settings.timeout));
                 verdict::no_answer(TransportError::TimedOut, message, http)
             }
             Exchange::Expired => return None,
@@ -282,16 +251,16 @@ impl Client {
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let secret = self.app.server_secret.expose_secret();
-        let signature = sign::sign(self.app.app_id, &nonce, secret, timestamp);
-        let mut url = self.app.endpoint.clone();
+        let secret = self.settings.server_secret.expose_secret();
+        let signature = sign::sign(self.settings.app_id, &nonce, secret, timestamp);
+        let mut url = self.settings.endpoint.clone();
         url.set_query(Some(&format!(
             "Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
              &AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
             utf8_percent_encode(&row.user, STRICT),
             utf8_percent_encode(&row.conv, STRICT),
             row.conv_type as u8,
-            self.app.app_id,
+            self.settings.app_id,
             signature.expose(),
         )));
         let mut request = Request::new(Method::GET, url);
@@ -304,7 +273,7 @@ impl Client {
     /// signature would not be found.
     fn redact(&self, verdict: &mut Verdict, signature: &Signature) {
         for text in [&mut verdict.message, &mut verdict.request_id] {
-            for secret in [self.app.server_secret.expose_secret(), signature.expose()] {
+            for secret in [self.settings.server_secret.expose_secret(), signature.expose()] {
                 let mut from = 0;
                 while let Some(at) = text.get(from..).and_then(|rest| find_ignoring_case(rest, secret)) {
                     text.replace_range(from + at..from + at + secret.len(), "[redacted]");
@@ -407,14 +376,8 @@ mod tests {
 
     #[test]
     fn an_echoed_secret_or_signature_is_redacted_in_any_case() {
-        let client = Client::new(App {
-            app_id: 1,
-            server_secret: "s3cret-s3cret".into(),
-            endpoint: "http://127.0.0.1:1/".parse().unwrap(),
-            ca_cert: None,
-            timeout: Duration::from_secs(1),
-        })
-        .unwrap();
+        let builder = Client::builder(1, "s3cret-s3cret").endpoint("http://127.0.0.1:1/".parse().unwrap());
+        let client = builder.build().unwrap();
         let signature = sign::sign(1, "00", "s3cret-s3cret", 0);
         let echo = format!("got {} and S3CRET-s3cret é", signature.expose().to_uppercase());
         let mut verdict = verdict::no_answer(TransportError::Broken, echo, None);

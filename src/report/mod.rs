@@ -13,6 +13,7 @@ mod holder;
 mod lock;
 mod outcomes;
 mod outside;
+#[cfg(feature = "page")]
 pub mod page;
 mod place;
 mod resume;
@@ -22,21 +23,16 @@ pub mod summary;
 
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::done::Done;
-use crate::event::Event;
-use crate::row::Outcome;
-use crate::stop::{StopHandle, StopReason};
+use crate::row::{Outcome, Record};
 pub use error::{NotAReport, PageProblem, ReportError, Role};
 pub use holder::{Holder, holder};
 use lock::lock;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
 use place::Opened;
-use stats::{Settled, Stats};
-use summary::Summary;
 
 /// What to do about a report that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,22 +45,25 @@ pub enum IfExists {
     Resume,
 }
 
-/// The report's files, opened and locked, and the rows that are done already.
+/// The report and the outside log, opened and locked.
 ///
 /// Until the first record is written, or the run has ended with a summary, files that were created go again when this is
 /// dropped.
-pub struct Files {
+pub struct Report {
     outcomes: Appender,
     outside: Appender,
+    /// The rows that the report has already.
     done: Done,
     /// Their outcomes, counted.
     earlier: [u64; Outcome::ALL.len()],
     is_simulated: bool,
+    /// A record could not be written: nothing more will be.
+    is_broken: bool,
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files")
+        f.debug_struct("Report")
             .field("report", &self.outcomes.path())
             .field("outside", &self.outside.path())
             .field("done", &self.done.len())
@@ -72,7 +71,7 @@ impl fmt::Debug for Files {
     }
 }
 
-impl Files {
+impl Report {
     /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
     /// outside log up to the report.
     ///
@@ -84,7 +83,7 @@ impl Files {
     /// touched or can't be resumed, for an outside log with rows of another report, and if another run has one of the
     /// files or one can't be written. In all of these cases the files are as they were, but for a report or log that
     /// can't be written to its end.
-    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Files, ReportError> {
+    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Report, ReportError> {
         look_first(report, outside, existing)?;
         let report = Opened::open(report, Role::Report, existing)?;
         lock(&report)?;
@@ -118,21 +117,23 @@ impl Files {
         if existing == IfExists::Resume && earlier.len == 0 {
             tracing::warn!("{}: no report yet: starting from the first row", report_path.display());
         }
-        Ok(Files {
+        Ok(Report {
             outcomes,
             outside,
             done: earlier.done,
             earlier: earlier.outcomes,
             is_simulated,
+            is_broken: false,
         })
     }
 
     /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
     /// are taken anew. Whenever the process ends, the report has all of these records or none.
-    pub fn forget(&mut self, report: &Path, lines: &[u64]) -> Result<(), ReportError> {
+    pub fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {
         if lines.is_empty() {
             return Ok(());
         }
+        let report = self.outcomes.path();
         let (file, len, forgotten) = forget::without(report, lines).map_err(|source| ReportError::Write {
             path: report.to_owned(),
             source,
@@ -147,12 +148,87 @@ impl Files {
     pub fn take_done(&mut self) -> Done {
         std::mem::take(&mut self.done)
     }
+
+    /// How many records of each outcome the report already has.
+    pub(crate) fn earlier(&self) -> [u64; Outcome::ALL.len()] {
+        self.earlier
+    }
+
+    /// Takes a record. It is written by the next [`Report::commit`].
+    pub fn push(&mut self, record: &Record) {
+        if self.is_broken {
+            return;
+        }
+        self.outcomes.push(record);
+        if record.outcome == Outcome::Outside {
+            self.outside.push(record);
+        }
+    }
+
+    /// Writes the records taken since the last time. Returns whether they are in the report now, which they may be even if
+    /// the outside log can't be written. After an error nothing more is written, and nothing more should be sent.
+    pub fn commit(&mut self) -> (bool, Result<(), ReportError>) {
+        if self.is_broken {
+            // The outside log must not get rows that the report could not be given.
+            return (false, Ok(()));
+        }
+        let has_records = self.outcomes.is_pending();
+        let written = self.outcomes.commit();
+        let is_written = written.is_ok();
+        if is_written && has_records {
+            self.keep();
+        }
+        let written = written.and_then(|()| self.outside.commit());
+        self.is_broken = written.is_err();
+        (is_written, written)
+    }
+
+    /// From now on the files stay, whatever becomes of the run.
+    fn keep(&mut self) {
+        self.outcomes.keep();
+        self.outside.keep();
+    }
+
+    /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
+    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
+        let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
+        move || syncs.into_iter().try_for_each(|sync| sync())
+    }
+
+    /// Brings the files to the disk, and checks that they are still in their places. `has_begun`: something was sent, so
+    /// that the files stay even without a record.
+    pub(crate) fn finish(&mut self, has_begun: bool) -> Result<(), ReportError> {
+        let was_broken = self.is_broken;
+        let (_, written) = self.commit();
+        let written = written
+            .and_then(|()| self.outcomes.check_still_there())
+            .and_then(|()| self.outside.check_still_there())
+            .and_then(|()| self.sync_later()());
+        if has_begun {
+            self.keep();
+        }
+        match was_broken {
+            // It has been reported.
+            true => Ok(()),
+            false => written,
+        }
+    }
+
+    /// Whether the records are those of a simulated run.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.is_simulated
+    }
+
+    /// The paths of the report and the outside log.
+    pub(crate) fn paths(&self) -> [&Path; 2] {
+        [self.outcomes.path(), self.outside.path()]
+    }
 }
 
 /// The checks that need no file opened, to be made before anything that takes long; opening makes them again.
 ///
 /// # Errors
-/// Those of [`Files::open`] that can be told by looking.
+/// Those of [`Report::open`] that can be told by looking.
 pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
     let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
     if is_there && existing == IfExists::Refuse {
@@ -174,144 +250,14 @@ fn sync_directory(path: &Path) {
     }
 }
 
-/// A row whose answer could not be written down: it will be sent again.
-const NOT_RECORDED: Event = Event::NotRun { was_retrying: false };
-
-/// Makes files, statistics and a summary of a run's events.
-pub struct Report {
-    outcomes: Appender,
-    outside: Appender,
-    stats: Stats,
-    /// Records that were taken but are not committed.
-    taken: Vec<Settled>,
-    /// A record could not be written: nothing more will be.
-    is_broken: bool,
-    /// The last commit wrote its records.
-    has_written: bool,
-    is_simulated: bool,
-    paths: (PathBuf, PathBuf),
-}
-
-impl fmt::Debug for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Report")
-            .field("paths", &self.paths)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Report {
-    /// `paths` are shown in the summary: the report and the outside log.
-    pub fn new(files: Files, paths: (PathBuf, PathBuf)) -> Report {
-        Report {
-            outcomes: files.outcomes,
-            outside: files.outside,
-            stats: Stats::new(files.earlier),
-            taken: Vec::new(),
-            is_broken: false,
-            has_written: false,
-            is_simulated: files.is_simulated,
-            paths,
-        }
-    }
-
-    /// Takes an event. A record is written by the next [`Report::commit`].
-    pub fn record(&mut self, event: &Event) {
-        match event {
-            Event::Settled(_) if self.is_broken => self.stats.count(&NOT_RECORDED),
-            Event::Settled(record) => {
-                self.outcomes.push(record);
-                if record.outcome == Outcome::Outside {
-                    self.outside.push(record);
-                }
-                self.taken.push(Settled::from(&**record));
-            }
-            other => self.stats.count(other),
-        }
-    }
-
-    /// Writes the records taken since the last time. They count from now on; after an error they never do, and nothing
-    /// more should be sent.
-    pub fn commit(&mut self) -> Result<(), ReportError> {
-        if self.is_broken {
-            self.has_written = false;
-            // The outside log must not get rows that the report could not be given.
-            return Ok(());
-        }
-        let written = self.outcomes.commit();
-        self.has_written = written.is_ok();
-        if written.is_ok() && !self.taken.is_empty() {
-            self.keep();
-        }
-        for settled in self.taken.drain(..) {
-            match written {
-                Ok(()) => self.stats.settled(settled),
-                Err(_) => self.stats.count(&NOT_RECORDED),
-            }
-        }
-        let written = written.and_then(|()| self.outside.commit());
-        self.is_broken |= written.is_err();
-        written
-    }
-
-    /// From now on the files stay, whatever becomes of the run.
-    fn keep(&mut self) {
-        self.outcomes.keep();
-        self.outside.keep();
-    }
-
-    /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
-        let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
-        move || syncs.into_iter().try_for_each(|sync| sync())
-    }
-
-    /// The counts so far.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Whether the records of the last [`Report::commit`] are in the report. They are also if only the outside log could
-    /// not be written.
-    pub fn has_written(&self) -> bool {
-        self.has_written
-    }
-
-    /// Brings the files to the disk and adds everything up. `rows` is how many rows the input has, if that is known;
-    /// `cap` is what the limiter lets start within a second; `stop` knows whether the run stopped before the last of them,
-    /// and is told if the files could not be written to their end.
-    pub fn finish(mut self, rows: Option<u64>, cap: usize, elapsed: Duration, stop: &StopHandle) -> Summary {
-        let was_broken = self.is_broken;
-        let written = self
-            .commit()
-            .and_then(|()| self.outcomes.check_still_there())
-            .and_then(|()| self.outside.check_still_there())
-            .and_then(|()| self.sync_later()());
-        if let Err(error) = written
-            && !was_broken
-        {
-            stop.report_failed(error);
-        }
-        // Input that could not be read, with nothing sent before: such a run has not begun.
-        if !matches!(stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0 {
-            self.keep();
-        }
-        let stopped = stop.reason();
-        let mut summary = self.stats.summary(rows, cap, elapsed, stopped.as_ref(), &self.paths);
-        summary.simulated = self.is_simulated;
-        summary
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::row::Record;
 
-    fn record(outcome: Outcome) -> Event {
-        Event::Settled(Box::new(Record {
+    fn record(outcome: Outcome) -> Record {
+        Record {
             line: 2,
             user: "alice".into(),
             conv: "bob".into(),
@@ -324,31 +270,26 @@ mod tests {
             attempts: 1,
             latency: None,
             finished_at: SystemTime::UNIX_EPOCH,
-        }))
+        }
     }
 
     #[test]
-    fn a_record_that_can_t_be_written_never_counts_nor_does_any_behind_it() {
-        for (removed, ok) in [("out.csv", 1), ("outside.csv", 2)] {
+    fn after_a_record_that_can_t_be_written_none_is_written() {
+        for (removed, is_written) in [("out.csv", false), ("outside.csv", true)] {
             let directory = tempfile::tempdir().unwrap();
             let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
-            let files = Files::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
-            let [report_path, outside_path] = paths;
-            let mut report = Report::new(files, (report_path, outside_path));
-            report.record(&record(Outcome::Ok));
-            report.commit().unwrap();
-            assert!(report.has_written());
+            let mut report = Report::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
+            report.push(&record(Outcome::Ok));
+            assert!(matches!(report.commit(), (true, Ok(()))));
             std::fs::remove_file(directory.path().join(removed)).unwrap();
             report.outcomes.make_look_due();
             report.outside.make_look_due();
-            report.record(&record(Outcome::Ok));
-            report.record(&record(Outcome::Outside));
-            report.commit().unwrap_err();
-            assert_eq!(report.has_written(), removed == "outside.csv", "{removed}");
-            report.record(&record(Outcome::Ok));
-            report.commit().unwrap();
-            assert!(!report.has_written(), "{removed}");
-            assert_eq!(report.stats().outcome(Outcome::Ok), ok, "{removed}");
+            report.push(&record(Outcome::Ok));
+            report.push(&record(Outcome::Outside));
+            let (was_written, result) = report.commit();
+            assert_eq!((was_written, result.is_err()), (is_written, true), "{removed}");
+            report.push(&record(Outcome::Ok));
+            assert!(matches!(report.commit(), (false, Ok(()))), "{removed}");
         }
     }
 }

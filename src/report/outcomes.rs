@@ -134,6 +134,11 @@ impl Appender {
         self.commit()
     }
 
+    /// Whether records were taken that are not written.
+    pub fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
     /// Goes on with `file`, which has taken the place of the one before and is `len` bytes long. Nothing may be pending.
     pub fn replace(&mut self, file: File, len: u64) {
         self._replaced = Some(std::mem::replace(&mut self.opened.file, Arc::new(file)));

@@ -1,7 +1,7 @@
 //! The counts of a run while it goes on, in constant memory, and what they come to at its end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -52,28 +52,6 @@ pub struct Stats {
     span: Option<(Instant, Instant)>,
 }
 
-/// What a record adds to the counts.
-#[derive(Debug)]
-pub(super) struct Settled {
-    outcome: Outcome,
-    code: Option<i64>,
-    failure: Option<Failure>,
-}
-
-impl From<&Record> for Settled {
-    fn from(record: &Record) -> Settled {
-        let failure = || match record.code {
-            Some(code) => Failure::Code(code),
-            None => Failure::Cause(record.message.clone()),
-        };
-        Settled {
-            outcome: record.outcome,
-            code: record.code,
-            failure: (record.outcome == Outcome::Failed).then(failure),
-        }
-    }
-}
-
 /// Nothing has happened yet.
 impl Default for Stats {
     fn default() -> Stats {
@@ -83,7 +61,7 @@ impl Default for Stats {
 
 impl Stats {
     /// `earlier`: the outcomes of the rows that are done already.
-    pub(super) fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
+    pub(crate) fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
         let longest = MAX_LATENCY.as_micros() as u64;
         Stats {
             outcomes: [0; Outcome::ALL.len()],
@@ -105,8 +83,8 @@ impl Stats {
         }
     }
 
-    /// Counts everything but records, which count when they are written.
-    pub(super) fn count(&mut self, event: &Event) {
+    /// Counts an event; a record only once it is written.
+    pub(crate) fn count(&mut self, event: &Event) {
         match event {
             Event::Sent { at, is_retry } => {
                 self.requests += 1;
@@ -141,17 +119,21 @@ impl Stats {
                 self.not_run += 1;
                 self.retrying -= u64::from(*was_retrying);
             }
-            Event::Settled(_) | Event::Held { .. } | Event::Released => {}
+            Event::Settled(record) => self.count_record(record),
+            Event::Held { .. } | Event::Released => {}
         }
     }
 
-    /// Counts a record that is written.
-    pub(super) fn settled(&mut self, settled: Settled) {
-        self.outcomes[settled.outcome as usize] += 1;
-        if let Some(code) = settled.code {
+    fn count_record(&mut self, record: &Record) {
+        self.outcomes[record.outcome as usize] += 1;
+        if let Some(code) = record.code {
             *self.last_codes.entry(code).or_default() += 1;
         }
-        if let Some(failure) = settled.failure {
+        if record.outcome == Outcome::Failed {
+            let failure = match record.code {
+                Some(code) => Failure::Code(code),
+                None => Failure::Cause(record.message.clone()),
+            };
             let failure = match failure {
                 Failure::Cause(_) if self.failures.len() >= MAX_CAUSES && !self.failures.contains_key(&failure) => {
                     Failure::Cause("other causes".into())
@@ -215,13 +197,13 @@ impl Stats {
     }
 
     /// Adds everything up. Rows that were never taken are `not_run`, with those that were and got no outcome.
-    pub(super) fn summary(
+    pub(crate) fn summary(
         &self,
         rows: Option<u64>,
         cap: usize,
         elapsed: Duration,
         stopped: Option<&StopReason>,
-        paths: &(PathBuf, PathBuf),
+        paths: Option<[&Path; 2]>,
     ) -> Summary {
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
@@ -270,13 +252,17 @@ impl Stats {
                 max: milliseconds(self.latencies.max()),
             },
             codes: self.codes.clone(),
-            report: paths.0.display().to_string(),
-            outside_log: paths.1.display().to_string(),
+            report: paths.map(|[report, _]| shown(report)),
+            outside_log: paths.map(|[_, outside]| shown(outside)),
             last_error: self.trouble.clone(),
             stopped: stopped.cloned().or(left),
             simulated: false,
         }
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn rounded(number: f64) -> f64 {
@@ -287,8 +273,8 @@ fn rounded(number: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Settled {
-        Settled::from(&Record {
+    fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Event {
+        Event::Settled(Box::new(Record {
             line: 2,
             user: "u".into(),
             conv: "c".into(),
@@ -301,7 +287,7 @@ mod tests {
             attempts: 1,
             latency: None,
             finished_at: std::time::SystemTime::UNIX_EPOCH,
-        })
+        }))
     }
 
     fn answer(code: Option<i64>, trouble: Option<&str>) -> Event {
@@ -315,14 +301,13 @@ mod tests {
     }
 
     fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>) -> Summary {
-        let paths = ("out.csv".into(), "out.outside.csv".into());
-        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped, &paths)
+        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped, None)
     }
 
     #[test]
     fn rows_that_nobody_ran_and_nobody_stopped_are_a_bug_and_no_success() {
         let mut counts = Stats::default();
-        counts.settled(record(Outcome::Ok, Some(0), ""));
+        counts.count(&record(Outcome::Ok, Some(0), ""));
         let left_over = summary(counts, 3, None);
         assert_eq!(left_over.stopped, Some(StopReason::RowsLeft));
         assert_eq!((left_over.is_complete(), left_over.not_run), (false, 2));
@@ -339,7 +324,7 @@ mod tests {
             let mut counts = Stats::new(earlier);
             match is_earlier {
                 true => counts.count(&Event::AlreadyDone(1)),
-                false => counts.settled(record(outcome, None, "user is empty")),
+                false => counts.count(&record(outcome, None, "user is empty")),
             }
             summary(counts, 1, None)
         };
@@ -359,10 +344,10 @@ mod tests {
         for code in [660000001, 660000001, 660500002, 0] {
             counts.count(&answer(Some(code), None));
         }
-        counts.settled(record(Outcome::Failed, Some(660500002), "not registered"));
-        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
-        counts.settled(record(Outcome::Failed, None, "timed out after 10s"));
-        counts.settled(record(Outcome::Ok, Some(0), "success"));
+        counts.count(&record(Outcome::Failed, Some(660500002), "not registered"));
+        counts.count(&record(Outcome::Failed, None, "timed out after 10s"));
+        counts.count(&record(Outcome::Failed, None, "timed out after 10s"));
+        counts.count(&record(Outcome::Ok, Some(0), "success"));
         let summary = summary(counts, 4, None);
         let timed_out = Failure::Cause("timed out after 10s".into());
         assert_eq!(summary.failures, [(timed_out, 2), (Failure::Code(660500002), 1)]);
@@ -373,7 +358,7 @@ mod tests {
     fn causes_without_end_are_not_told_apart_without_end() {
         let mut counts = Stats::default();
         for number in 0..1000 {
-            counts.settled(record(Outcome::Failed, None, &format!("cause {number}")));
+            counts.count(&record(Outcome::Failed, None, &format!("cause {number}")));
         }
         let failures = summary(counts, 1000, None).failures;
         assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());

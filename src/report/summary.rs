@@ -62,10 +62,10 @@ pub struct Summary {
     pub latency_ms: Latencies,
     /// ZIM's return codes, with the number of answers for each.
     pub codes: BTreeMap<i64, u64>,
-    /// The report's path.
-    pub report: String,
-    /// The outside log's path.
-    pub outside_log: String,
+    /// The report's path; `None` if there is none.
+    pub report: Option<String>,
+    /// The outside log's path, likewise.
+    pub outside_log: Option<String>,
     /// What the last attempt came to, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
     /// Why the run stopped before its last row; `None` if it did not. No part of the JSON, for whoever writes that words

@@ -116,7 +116,10 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
     if !run.stop.is_asked()
         && let Err(panic) = reader.thread.join()
     {
-        run.stop.bug("the thread that reads the rows", &*panic);
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let how = format!("panicked with message {:?}", text.unwrap_or_default());
+        run.stop.bug("the thread that reads the rows", &how);
     }
 }
 

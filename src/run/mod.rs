@@ -23,6 +23,7 @@
 
 mod breaker;
 mod dispatch;
+mod job;
 mod observer;
 mod policy;
 mod recorder;
@@ -35,20 +36,18 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::client::Service;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::{Limiter, Permit};
-use crate::quota::Turn;
-use crate::report::Report;
 use crate::report::summary::Summary;
 use crate::row::Row;
-use crate::rows::Plan;
-use crate::stop::{self, StopHandle};
+use crate::stop::StopHandle;
 use breaker::{Admission, CircuitBreaker};
 use dispatch::Reader;
+pub use job::{Job, Limits};
 pub use observer::{Observer, Status};
 use recorder::Recorder;
 
@@ -60,59 +59,6 @@ const MESSAGES_AT_ONCE: usize = 256;
 
 /// How often the progress is shown and the clock is checked.
 const TICK: Duration = Duration::from_millis(125);
-
-/// The bounds of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// Requests open at once, at least 1.
-    pub max_in_flight: usize,
-    /// Attempts for each row, at least 1; `limited` answers and probes don't count.
-    pub max_attempts: u32,
-    /// Stop when the service has been unreachable this long.
-    pub give_up_after: Duration,
-    /// Stop when this many rows have failed.
-    pub max_failures: Option<u64>,
-    /// Take no more rows after this long.
-    pub max_duration: Option<Duration>,
-}
-
-impl Default for Limits {
-    /// The command line's defaults.
-    fn default() -> Limits {
-        Limits {
-            max_in_flight: 64,
-            max_attempts: 6,
-            give_up_after: Duration::from_secs(30 * 60),
-            max_failures: None,
-            max_duration: None,
-        }
-    }
-}
-
-/// Everything a run needs.
-#[derive(Debug)]
-pub struct Job<S> {
-    /// The rows, and what to do about each.
-    pub plan: Plan,
-    /// How many rows there are, if that is known.
-    pub total: Option<u64>,
-    /// When a request may start.
-    pub limiter: Limiter,
-    /// What sends it.
-    pub service: S,
-    /// Where results go.
-    pub report: Report,
-    /// Who else is told what happens.
-    pub observers: Vec<Box<dyn Observer>>,
-    /// The run's bounds.
-    pub limits: Limits,
-    /// Stops the run from outside, and remembers why it stopped.
-    pub stop: StopHandle,
-    /// The turn to use the app's quota; `None` if the caller sees to it that nobody else uses it.
-    pub turn: Option<Turn>,
-    /// From when `max_duration` counts.
-    pub started_at: Instant,
-}
 
 /// What the tasks of a run share.
 struct Shared<S> {
@@ -209,34 +155,17 @@ async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("nobody closes the semaphore")
 }
 
-/// Runs the job to its end, or to the stop that comes first; the summary says which.
-///
-/// # Errors
-/// If the run could not begin, or a bug of this library's ended it without a summary; what was recorded until then stays.
-pub async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
-    // In a task of its own: then what it owns can't take the caller down by a panic, and messages wake it cheaply.
-    let mut job_task = JoinSet::new();
-    job_task.spawn(run_here(job));
-    match job_task.join_next().await {
-        Some(Ok(ended)) => ended,
-        Some(Err(panic)) => Err(Error::Bug(stop::bug(
-            "the part that records results",
-            &*panic.into_panic(),
-        ))),
-        None => unreachable!("it was just spawned"),
-    }
-}
-
-async fn run_here<S: Service>(job: Job<S>) -> Result<Summary, Error> {
-    let rows_done = job.plan.rows_done();
-    let reader = Reader::start(Box::new(job.plan), job.total.is_none()).map_err(Error::Thread)?;
+/// Runs a job to its end, or to the stop that comes first.
+async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
+    let max_in_flight = job.limits.max_in_flight.get();
+    let reader = Reader::start(job.tasks, job.total.is_none()).map_err(Error::Thread)?;
     let (messages, mut received) = mpsc::unbounded_channel();
     let run = Arc::new(Shared {
         service: job.service,
         limiter: job.limiter,
         breaker: Arc::default(),
-        in_flight: Arc::new(Semaphore::new(job.limits.max_in_flight)),
-        rows: Arc::new(Semaphore::new(job.limits.max_in_flight + MAX_WAITING)),
+        in_flight: Arc::new(Semaphore::new(max_in_flight)),
+        rows: Arc::new(Semaphore::new(max_in_flight + MAX_WAITING)),
         limits: job.limits,
         stop: job.stop,
         messages,
@@ -244,7 +173,7 @@ async fn run_here<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let mut recorder = Recorder::new(job.report, job.observers, job.turn, job.started_at, &run);
     if job.total.is_some() {
         // All of them have been found in the input, however early this run stops.
-        run.tell(Event::AlreadyDone(rows_done));
+        run.tell(Event::AlreadyDone(job.already_done));
     }
     work(reader, &mut received, &mut recorder, &run).await;
     Ok(recorder.finish(job.total, &run).await)
@@ -280,7 +209,7 @@ async fn work<S: Service>(
                     if panic.id() != dispatcher {
                         run.tell(NOT_RUN);
                     }
-                    run.stop.bug("a task of the run", &*panic.into_panic());
+                    run.stop.bug("a task of the run", &panic);
                 }
             }
         }

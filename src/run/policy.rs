@@ -70,9 +70,9 @@ impl Policy {
     fn note_failure(&mut self, record: &Record, stop: &StopHandle) {
         self.failed += u64::from(record.outcome == Outcome::Failed);
         if let Some(max) = self.limits.max_failures
-            && self.failed >= max
+            && self.failed >= max.get()
         {
-            stop.drain(StopReason::MaxFailures(max));
+            stop.drain(StopReason::MaxFailures(max.get()));
         }
     }
 

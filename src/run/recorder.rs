@@ -7,17 +7,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::policy::Policy;
-use super::{Message, Observer, Shared, Status};
+use super::{Message, NOT_RUN, Observer, Shared, Status};
 use crate::event::Event;
 use crate::quota::Turn;
+use crate::report::stats::Stats;
 use crate::report::summary::Summary;
 use crate::report::{Report, ReportError};
+use crate::stop::StopReason;
 
 /// How often what was written is synced to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Recorder {
-    report: Report,
+    report: Option<Report>,
+    stats: Stats,
     observers: Vec<Box<dyn Observer>>,
     policy: Policy,
     turn: Option<Turn>,
@@ -29,7 +32,7 @@ pub(super) struct Recorder {
 impl Recorder {
     /// What an earlier run with the same quota has started within the last second counts in the limiter.
     pub fn new<S>(
-        report: Report,
+        report: Option<Report>,
         observers: Vec<Box<dyn Observer>>,
         mut turn: Option<Turn>,
         started_at: Instant,
@@ -40,6 +43,7 @@ impl Recorder {
             turn.write_down(&run.limiter.recent_starts());
         }
         Recorder {
+            stats: Stats::new(report.as_ref().map(Report::earlier).unwrap_or_default()),
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
@@ -50,22 +54,36 @@ impl Recorder {
         }
     }
 
-    /// Records what happened, with one `write`.
+    /// Records what happened, with one `write`. A row whose record can't be written is not run.
     pub fn record<S>(&mut self, happened: &[Message], run: &Shared<S>) {
         let events = || happened.iter().filter_map(Message::event);
-        events().for_each(|event| self.report.record(event));
-        let committed = self.report.commit();
-        for event in events().filter(|event| self.report.has_written() || !matches!(event, Event::Settled(_))) {
+        let (are_written, written) = match &mut self.report {
+            Some(report) => {
+                events().for_each(|event| {
+                    if let Event::Settled(record) = event {
+                        report.push(record);
+                    }
+                });
+                report.commit()
+            }
+            None => (true, Ok(())),
+        };
+        for event in events() {
+            if !are_written && matches!(event, Event::Settled(_)) {
+                self.stats.count(&NOT_RUN);
+                continue;
+            }
+            self.stats.count(event);
             self.observers.iter_mut().for_each(|observer| observer.event(event));
         }
-        match committed {
+        match written {
             Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
             Err(error) => run.stop.report_failed(error),
         }
         if let Some(turn) = &mut self.turn
             && events().any(|event| matches!(event, Event::Sent { .. }))
         {
-            // At once, not at the next tick: the process may be killed, and the next one begin, at any moment.
+            // Immediately, not at the next tick: the process may be killed, and the next one begin, at any moment.
             turn.write_down(&run.limiter.recent_starts());
         }
     }
@@ -77,7 +95,7 @@ impl Recorder {
             .next_probe()
             .map(|at| run.limiter.paused_until().max(Some(at)).unwrap_or(at));
         let status = Status {
-            stats: self.report.stats(),
+            stats: &self.stats,
             rate: run.limiter.rate(),
             next_probe,
         };
@@ -101,19 +119,31 @@ impl Recorder {
             match synced {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => run.stop.report_failed(error),
-                Err(panic) => run.stop.bug("the thread that syncs the files", &panic.into_panic()),
+                Err(panic) => run.stop.bug("the thread that syncs the files", &panic),
             }
         }
-        if self.synced_at.elapsed() >= SYNC_EVERY {
+        if let Some(report) = &self.report
+            && self.synced_at.elapsed() >= SYNC_EVERY
+        {
             self.synced_at = Instant::now();
-            self.syncing = Some(tokio::task::spawn_blocking(self.report.sync_later()));
+            self.syncing = Some(tokio::task::spawn_blocking(report.sync_later()));
         }
     }
 
     /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
     pub async fn finish<S>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
-        let summary = self.report.finish(total, run.limiter.cap(), elapsed, &run.stop);
+        // Input that could not be read, with nothing sent before: such a run has not begun.
+        let has_begun = !matches!(run.stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0;
+        if let Some(report) = &mut self.report
+            && let Err(error) = report.finish(has_begun)
+        {
+            run.stop.report_failed(error);
+        }
+        let (cap, stopped) = (run.limiter.cap(), run.stop.reason());
+        let paths = self.report.as_ref().map(Report::paths);
+        let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref(), paths);
+        summary.simulated = self.report.as_ref().is_some_and(Report::is_simulated);
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));
         if let Some(turn) = self.turn {
             tokio::select! {

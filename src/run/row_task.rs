@@ -29,7 +29,7 @@ pub(super) async fn run<S: Service>(row: Row, _place: RowPermit, entry: Entry, r
 /// Returns the row's last event, and with an outcome the in-flight permit of its last request.
 async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
     const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
-    let mut state = RetryState::new(run.limits.max_attempts);
+    let mut state = RetryState::new(run.limits.max_attempts.get());
     let mut first_failure = FirstFailure::default();
     let mut alone = None;
     let Entry {

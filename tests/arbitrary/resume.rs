@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use zim_batch::done::Done;
-use zim_batch::event::Event;
-use zim_batch::report::{COLUMNS, Files, IfExists, Report, ReportError};
+use zim_batch::report::{COLUMNS, IfExists, Report, ReportError};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::PlanError;
 
@@ -28,12 +27,11 @@ impl Desk {
             records,
             report: Vec::new(),
         };
-        let files = desk.open(IfExists::Refuse).unwrap();
+        let mut report = desk.open(IfExists::Refuse).unwrap();
         desk.ends.push(desk.read("report.csv").len());
-        let mut report = desk.continued(files);
         for record in &desk.records {
-            report.record(&Event::Settled(Box::new(record.clone())));
-            report.commit().unwrap();
+            report.push(record);
+            report.commit().1.unwrap();
             desk.ends
                 .push(std::fs::metadata(desk.path("report.csv")).unwrap().len() as usize);
         }
@@ -49,27 +47,22 @@ impl Desk {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    fn open(&self, existing: IfExists) -> Result<Files, ReportError> {
-        Files::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
+    fn open(&self, existing: IfExists) -> Result<Report, ReportError> {
+        Report::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
     }
 
     /// Puts `bytes` in the report's place, without an outside log, and resumes.
-    fn resume(&self, bytes: &[u8]) -> Result<Files, ReportError> {
+    fn resume(&self, bytes: &[u8]) -> Result<Report, ReportError> {
         let _ = std::fs::remove_file(self.path("outside.csv"));
         std::fs::write(self.path("report.csv"), bytes).unwrap();
         self.open(IfExists::Resume)
     }
 
     /// Resumes with these bytes as the report and as the outside log.
-    fn resume_with_log(&self, report: &[u8], outside: &[u8]) -> Result<Files, ReportError> {
+    fn resume_with_log(&self, report: &[u8], outside: &[u8]) -> Result<Report, ReportError> {
         std::fs::write(self.path("report.csv"), report).unwrap();
         std::fs::write(self.path("outside.csv"), outside).unwrap();
         self.open(IfExists::Resume)
-    }
-
-    fn continued(&self, files: Files) -> Report {
-        let paths = (self.path("report.csv"), self.path("outside.csv"));
-        Report::new(files, paths)
     }
 
     /// How many whole records are in the first `len` bytes; `None` if not even the header is.
@@ -175,11 +168,11 @@ proptest! {
             prop_assert_eq!(files.take_done().len(), whole, "cut at {}", cut);
             prop_assert_eq!(desk.read("report.csv"), &desk.report[..desk.ends[whole]], "cut at {}", cut);
             prop_assert_eq!(desk.read("outside.csv"), desk.outside(whole), "cut at {}", cut);
-            let mut report = desk.continued(files);
+            let mut report = files;
             for record in &desk.records[whole..] {
-                report.record(&Event::Settled(Box::new(record.clone())));
+                report.push(record);
             }
-            report.commit().unwrap();
+            report.commit().1.unwrap();
             prop_assert_eq!(&desk.read("report.csv"), &desk.report, "cut at {}", cut);
             prop_assert_eq!(desk.read("outside.csv"), desk.outside(desk.records.len()), "cut at {}", cut);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zim_batch::event::Event;
 use zim_batch::report::summary::Summary;
-use zim_batch::run::{Limits, Observer, Status};
+use zim_batch::run::{Job, Limits, Observer, Status};
 
 use super::{Scripted, code, in_paused_time, run_observed};
 
@@ -64,13 +64,11 @@ fn an_observer_is_told_of_each_record_once_it_is_written_and_last_of_the_end() {
             sent: Arc::default(),
         };
         let (told, all) = channel();
-        let observers = move |report: &Path| -> Vec<Box<dyn Observer>> {
-            vec![Box::new(Witness {
-                report: report.to_owned(),
-                told,
-            })]
+        let observed = move |job: Job<_>, report: &Path| {
+            let report = report.to_owned();
+            job.observer(Witness { report, told })
         };
-        let (summary, _) = run_observed(100, 20.0, Limits::default(), service, observers).await;
+        let (summary, _) = run_observed(100, 20.0, Limits::default(), service, observed).await;
         assert_eq!((summary.ok, summary.retries), (100, 1));
         let all: Vec<Told> = all.iter().collect();
         assert_eq!(all.last(), Some(&Told::End { ok: 100 }));
@@ -104,19 +102,18 @@ fn a_closure_is_an_observer_and_all_of_them_are_told() {
             sent: Arc::default(),
         };
         let counts: [Arc<Mutex<HashSet<u64>>>; 2] = Default::default();
-        let told = counts.clone();
-        let observers = move |_: &Path| {
-            told.into_iter()
-                .map(|told| -> Box<dyn Observer> {
-                    Box::new(move |event: &Event| {
-                        if let Event::Settled(record) = event {
-                            told.lock().unwrap().insert(record.line);
-                        }
-                    })
-                })
-                .collect()
+        let [events, records] = counts.clone();
+        let observed = move |job: Job<_>, _: &Path| {
+            job.on_event(move |event| {
+                if let Event::Settled(record) = event {
+                    events.lock().unwrap().insert(record.line);
+                }
+            })
+            .on_record(move |record| {
+                records.lock().unwrap().insert(record.line);
+            })
         };
-        run_observed(10, 20.0, Limits::default(), service, observers).await;
+        run_observed(10, 20.0, Limits::default(), service, observed).await;
         for told in counts {
             assert_eq!(told.lock().unwrap().len(), 10);
         }

@@ -6,6 +6,7 @@
 mod reader;
 mod reasons;
 mod spans;
+#[cfg_attr(not(feature = "page"), expect(dead_code, reason = "only the page shows all of it"))]
 mod timeline;
 mod users;
 

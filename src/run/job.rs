@@ -1,0 +1,216 @@
+//! What a run needs: rows, a client, bounds, and where results go.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::dispatch::Tasks;
+use super::observer::Observer;
+use crate::client::Service;
+use crate::error::Error;
+use crate::event::Event;
+use crate::limiter::Limiter;
+use crate::quota::Turn;
+use crate::report::Report;
+use crate::report::summary::Summary;
+use crate::row::{Record, Row};
+use crate::rows::{Plan, Task};
+use crate::stop::{self, StopHandle};
+
+/// Requests per second, unless another rate is chosen: ZEGO's default for an app.
+const DEFAULT_RATE: f64 = 20.0;
+
+/// The bounds of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Requests open at once.
+    pub max_in_flight: NonZeroUsize,
+    /// Attempts for each row; `limited` answers and probes don't count.
+    pub max_attempts: NonZeroU32,
+    /// Stop when the service has been unreachable this long.
+    pub give_up_after: Duration,
+    /// Stop when this many rows have failed.
+    pub max_failures: Option<NonZeroU64>,
+    /// Take no more rows after this long.
+    pub max_duration: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// The command line's defaults.
+    fn default() -> Limits {
+        Limits {
+            max_in_flight: NonZeroUsize::new(64).expect("it is not zero"),
+            max_attempts: NonZeroU32::new(6).expect("it is not zero"),
+            give_up_after: Duration::from_secs(30 * 60),
+            max_failures: None,
+            max_duration: None,
+        }
+    }
+}
+
+/// A run that has not begun.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use zim_batch::{Client, ConvType, Job, Row};
+///
+/// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
+/// let rows = ["alice", "bob"].map(|user| Row {
+///     line: 1,
+///     user: user.into(),
+///     conv: "#team".into(),
+///     conv_type: ConvType::Group,
+/// });
+/// let summary = Job::new(client, rows)
+///     .rate(20.0)
+///     .on_record(|record| println!("{}: {}", record.user, record.outcome))
+///     .run()
+///     .await?;
+/// assert!(summary.is_success());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a job does nothing until it is run"]
+pub struct Job<S> {
+    pub(super) service: S,
+    pub(super) tasks: Tasks,
+    /// How many rows there are, if that is known.
+    pub(super) total: Option<u64>,
+    /// Those of them that are done already, as far as that is known.
+    pub(super) already_done: u64,
+    pub(super) limiter: Limiter,
+    pub(super) report: Option<Report>,
+    pub(super) observers: Vec<Box<dyn Observer>>,
+    pub(super) limits: Limits,
+    pub(super) stop: StopHandle,
+    pub(super) turn: Option<Turn>,
+    pub(super) started_at: Instant,
+}
+
+impl<S> fmt::Debug for Job<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("total", &self.total)
+            .field("limiter", &self.limiter)
+            .field("report", &self.report)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Service> Job<S> {
+    /// Sends these rows, in order, at most 20 per second, with the default [`Limits`]. They are iterated over on a thread
+    /// of their own, which may block.
+    pub fn new<R>(service: S, rows: R) -> Job<S>
+    where
+        R: IntoIterator<Item = Row>,
+        R::IntoIter: Send + 'static,
+    {
+        let rows = rows.into_iter();
+        let total = match rows.size_hint() {
+            (least, Some(most)) if least == most => u64::try_from(most).ok(),
+            _ => None,
+        };
+        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row)))), total, 0)
+    }
+
+    /// Works on the rows of an input as planned. `total`: how many rows the input has, if that is known.
+    pub fn planned(service: S, plan: Plan, total: Option<u64>) -> Job<S> {
+        let already_done = plan.rows_done();
+        Job::of_tasks(service, Box::new(plan), total, already_done)
+    }
+
+    fn of_tasks(service: S, tasks: Tasks, total: Option<u64>, already_done: u64) -> Job<S> {
+        Job {
+            service,
+            tasks,
+            total,
+            already_done,
+            limiter: Limiter::new(DEFAULT_RATE),
+            report: None,
+            observers: Vec::new(),
+            limits: Limits::default(),
+            stop: StopHandle::new(),
+            turn: None,
+            started_at: Instant::now(),
+        }
+    }
+
+    /// At most so many requests in any second; see [`Limiter::new`].
+    pub fn rate(self, rate: f64) -> Job<S> {
+        self.limiter(Limiter::new(rate))
+    }
+
+    /// Shares this limiter with others.
+    pub fn limiter(self, limiter: Limiter) -> Job<S> {
+        Job { limiter, ..self }
+    }
+
+    /// Writes each record to this report, which makes the run resumable.
+    pub fn report(self, report: Report) -> Job<S> {
+        Job {
+            report: Some(report),
+            ..self
+        }
+    }
+
+    /// Tells this observer too what happens.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Job<S> {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Calls this with every event.
+    pub fn on_event(self, on_event: impl FnMut(&Event) + Send + 'static) -> Job<S> {
+        self.observer(on_event)
+    }
+
+    /// Calls this with every record, once it is written.
+    pub fn on_record(self, mut on_record: impl FnMut(&Record) + Send + 'static) -> Job<S> {
+        self.observer(move |event: &Event| {
+            if let Event::Settled(record) = event {
+                on_record(record);
+            }
+        })
+    }
+
+    /// Bounds the run.
+    pub fn limits(self, limits: Limits) -> Job<S> {
+        Job { limits, ..self }
+    }
+
+    /// Lets this handle stop the run; it also tells why the run stopped.
+    pub fn stop_handle(self, stop: StopHandle) -> Job<S> {
+        Job { stop, ..self }
+    }
+
+    /// Holds the turn to use the app's quota until the run has ended. Without one, the caller sees to it that nobody else uses
+    /// the quota.
+    pub fn turn(self, turn: Option<Turn>) -> Job<S> {
+        Job { turn, ..self }
+    }
+
+    /// From when [`Limits::max_duration`] counts; from when the job was made, otherwise.
+    pub fn started_at(self, started_at: Instant) -> Job<S> {
+        Job { started_at, ..self }
+    }
+
+    /// Runs to the end, or to the stop that comes first; the summary says which. Dropping the future ends the run
+    /// immediately; what was recorded stays.
+    ///
+    /// # Errors
+    /// If the run could not begin, or a bug in this crate ended it without a summary; what was recorded stays.
+    pub async fn run(self) -> Result<Summary, Error> {
+        // In a task of its own: a panic of the loop doesn't reach the caller, and messages wake it cheaply.
+        let mut run = JoinSet::new();
+        run.spawn(super::run(self));
+        match run.join_next().await {
+            Some(Ok(ended)) => ended,
+            Some(Err(panic)) => Err(Error::Bug(stop::bug("the part that records results", &panic))),
+            None => unreachable!("it was just spawned"),
+        }
+    }
+}
