@@ -23,11 +23,11 @@ pub(crate) struct CsvReader<R> {
     after_cr: bool,
     /// The current record: the line it begins on, where, the line it ends on, its extent in `fields` and `ends`, what is wrong with it.
     begins: u64,
-    begins_at: u64,
+    start_offset: u64,
     ended: u64,
     fields_len: usize,
     ends_len: usize,
-    flaw: Option<RecordError>,
+    error: Option<RecordError>,
     at_end: bool,
     /// How many bytes have been read.
     offset: u64,
@@ -41,7 +41,7 @@ pub(crate) struct CsvRecord<'a> {
     /// The line on which it ends; another one if there are line ends within its quotes.
     pub last_line: u64,
     /// What is wrong with it as CSV, if anything.
-    pub flaw: Option<RecordError>,
+    pub error: Option<RecordError>,
     /// The input ends where the record does, with no line end between them: perhaps it was meant to be longer.
     pub at_end: bool,
     /// How many bytes it takes in the input, with its line end.
@@ -83,11 +83,11 @@ impl<'a> CsvRecord<'a> {
     pub fn is_blank(&self) -> bool {
         // Behind each field stands a delimiter or the line end.
         let is_bare = self.bytes <= (self.fields.len() + self.ends.len()) as u64;
-        self.flaw.is_none() && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
+        self.error.is_none() && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
     }
 
     /// A line with nothing but Ctrl-Z on it, which ended a file under DOS.
-    pub fn is_end_mark(&self) -> bool {
+    pub fn is_ctrl_z(&self) -> bool {
         self.len() == 1 && !self.fields.is_empty() && self.fields.iter().all(|byte| *byte == 0x1a)
     }
 }
@@ -102,11 +102,11 @@ impl<R: BufRead> CsvReader<R> {
             line: 1,
             after_cr: false,
             begins: 1,
-            begins_at: 0,
+            start_offset: 0,
             ended: 1,
             fields_len: 0,
             ends_len: 0,
-            flaw: None,
+            error: None,
             at_end: false,
             offset: 0,
         }
@@ -122,9 +122,9 @@ impl<R: BufRead> CsvReader<R> {
         CsvRecord {
             line: self.begins,
             last_line: self.ended,
-            flaw: self.flaw,
+            error: self.error,
             at_end: self.at_end,
-            bytes: self.offset - self.begins_at,
+            bytes: self.offset - self.start_offset,
             fields: &self.fields[..self.fields_len],
             ends: &self.ends[..self.ends_len],
         }
@@ -145,14 +145,14 @@ impl<R: BufRead> CsvReader<R> {
         if !self.skip_line_ends()? {
             return Ok(false);
         }
-        (self.begins, self.begins_at) = (self.line, self.offset);
-        (self.fields_len, self.ends_len, self.flaw) = (0, 0, None);
+        (self.begins, self.start_offset) = (self.line, self.offset);
+        (self.fields_len, self.ends_len, self.error) = (0, 0, None);
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
             self.at_end = at_end;
             // At the end of the input a line end completes the record, unless it lands inside an open quote.
-            let input = match (at_end, self.flaw) {
+            let input = match (at_end, self.error) {
                 (false, _) => input,
                 (true, None) => b"\n",
                 (true, Some(_)) => b"",
@@ -167,14 +167,14 @@ impl<R: BufRead> CsvReader<R> {
             self.fields_len += written;
             self.ends_len += ended;
             match result {
-                ReadRecordResult::InputEmpty if at_end => self.flaw = self.flaw.or(Some(RecordError::UnclosedQuote)),
+                ReadRecordResult::InputEmpty if at_end => self.error = self.error.or(Some(RecordError::UnclosedQuote)),
                 ReadRecordResult::InputEmpty => {}
                 // A record without end is read on to its end, but nothing of it is kept.
                 ReadRecordResult::OutputFull if self.fields.len() >= MAX_RECORD => {
-                    (self.fields_len, self.flaw) = (0, Some(RecordError::TooLong));
+                    (self.fields_len, self.error) = (0, Some(RecordError::TooLong));
                 }
                 ReadRecordResult::OutputEndsFull if self.ends.len() >= MAX_RECORD => {
-                    (self.ends_len, self.flaw) = (0, Some(RecordError::TooLong));
+                    (self.ends_len, self.error) = (0, Some(RecordError::TooLong));
                 }
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
@@ -182,7 +182,7 @@ impl<R: BufRead> CsvReader<R> {
             }
         }
         self.ended = if self.at_end { self.line } else { self.line - 1 };
-        if self.flaw == Some(RecordError::TooLong) {
+        if self.error == Some(RecordError::TooLong) {
             (self.fields_len, self.ends_len) = (0, 0);
         }
         Ok(true)
@@ -257,7 +257,7 @@ mod tests {
                 .iter()
                 .map(|field| String::from_utf8_lossy(field).into_owned())
                 .collect();
-            all.push((record.line, fields, record.flaw));
+            all.push((record.line, fields, record.error));
         }
         all
     }

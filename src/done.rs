@@ -34,7 +34,7 @@ impl Key {
         self.0[2] & INVALID != 0
     }
 
-    fn print(self) -> u32 {
+    fn fingerprint(self) -> u32 {
         self.0[2] & !INVALID
     }
 }
@@ -43,8 +43,8 @@ impl Key {
 const INVALID: u32 = 1;
 
 fn key(line: u64, user: &str, conv: &str, conv_type: &str) -> Key {
-    let print = fingerprint(user, conv, conv_type) as u32 & !INVALID;
-    Key([(line >> 32) as u32, line as u32, print])
+    let fingerprint = fingerprint(user, conv, conv_type) as u32 & !INVALID;
+    Key([(line >> 32) as u32, line as u32, fingerprint])
 }
 
 impl Done {
@@ -129,14 +129,14 @@ impl Cursor {
         while let Some(next) = done.rows.get(self.at)
             && next.line() < line
         {
-            self.pass_over(*next)?;
+            self.skip(*next)?;
         }
         match done.rows.get(self.at) {
             Some(next) if next.line() == line => {
                 let [user, conv, conv_type] = shown;
-                let is_same = next.print() == key(line, user, conv, conv_type).print();
+                let is_same = next.fingerprint() == key(line, user, conv, conv_type).fingerprint();
                 if next.is_invalid() && (!is_same || is_valid()) {
-                    self.pass_over(*next)?;
+                    self.skip(*next)?;
                     return Ok(false);
                 }
                 if !is_same {
@@ -152,13 +152,13 @@ impl Cursor {
     /// To be called at the end of the input: no row of the report may be left, but for those that were never sent.
     pub fn end(&mut self, done: &Done) -> Result<(), Mismatch> {
         while let Some(next) = done.rows.get(self.at) {
-            self.pass_over(*next)?;
+            self.skip(*next)?;
         }
         Ok(())
     }
 
     /// Whether all rows that are done have been met.
-    pub fn has_met_all(&self, done: &Done) -> bool {
+    pub fn is_at_end(&self, done: &Done) -> bool {
         self.at == done.rows.len()
     }
 
@@ -167,7 +167,7 @@ impl Cursor {
         &self.stale
     }
 
-    fn pass_over(&mut self, key: Key) -> Result<(), Mismatch> {
+    fn skip(&mut self, key: Key) -> Result<(), Mismatch> {
         if !key.is_invalid() {
             return Err(Mismatch::Gone(key.line()));
         }
@@ -189,29 +189,32 @@ mod tests {
         done
     }
 
-    fn is_done(walk: &mut Cursor, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Mismatch> {
-        walk.is_done(done, line, shown, || false)
+    fn is_done(cursor: &mut Cursor, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Mismatch> {
+        cursor.is_done(done, line, shown, || false)
     }
 
     #[test]
     fn rows_that_are_done_are_found_and_others_are_not() {
-        let (done, mut walk) = (done(), Cursor::default());
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
-        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Ok(false));
-        assert!(!walk.has_met_all(&done));
-        assert_eq!(walk.clone().end(&done), Err(Mismatch::Gone(5)));
-        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
-        assert!(walk.has_met_all(&done));
-        assert_eq!(walk.end(&done), Ok(()));
-        assert_eq!(is_done(&mut walk, &done, 6, ["e", "f", "2"]), Ok(false));
-        assert_eq!(walk.stale(), &[] as &[u64]);
+        let (done, mut cursor) = (done(), Cursor::default());
+        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
+        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Ok(false));
+        assert!(!cursor.is_at_end(&done));
+        assert_eq!(cursor.clone().end(&done), Err(Mismatch::Gone(5)));
+        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
+        assert!(cursor.is_at_end(&done));
+        assert_eq!(cursor.end(&done), Ok(()));
+        assert_eq!(is_done(&mut cursor, &done, 6, ["e", "f", "2"]), Ok(false));
+        assert_eq!(cursor.stale(), &[] as &[u64]);
     }
 
     #[test]
     fn a_changed_row_and_a_row_that_is_gone_are_told_with_their_line() {
-        let (done, mut walk) = (done(), Cursor::default());
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "2"]), Err(Mismatch::Changed(2)));
-        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
+        let (done, mut cursor) = (done(), Cursor::default());
+        assert_eq!(
+            is_done(&mut cursor, &done, 2, ["a", "b", "2"]),
+            Err(Mismatch::Changed(2))
+        );
+        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
     }
 
     #[test]
@@ -221,23 +224,23 @@ mod tests {
             done.insert_invalid(line, "x", "", "0");
         }
         done.seal().unwrap();
-        let mut walk = Cursor::default();
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
+        let mut cursor = Cursor::default();
+        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
         assert_eq!(
-            is_done(&mut walk, &done, 3, ["x", "", "0"]),
+            is_done(&mut cursor, &done, 3, ["x", "", "0"]),
             Ok(true),
             "it is as it was"
         );
         // None begins on line 4 any more.
-        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
+        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
         assert_eq!(
-            walk.is_done(&done, 6, ["x", "", "0"], || true),
+            cursor.is_done(&done, 6, ["x", "", "0"], || true),
             Ok(false),
             "it can be sent now"
         );
-        assert_eq!(walk.end(&done), Ok(()));
-        assert_eq!(walk.stale(), [4, 6, 7]);
-        done.remove(walk.stale());
+        assert_eq!(cursor.end(&done), Ok(()));
+        assert_eq!(cursor.stale(), [4, 6, 7]);
+        done.remove(cursor.stale());
         assert_eq!((done.len(), done.last_line()), (3, 5));
     }
 
