@@ -1,17 +1,17 @@
 //! CSV records with the line on which each begins.
 //!
-//! The parser is csv-core, the one inside the csv crate. It is driven here by hand because a report names lines: the
-//! csv crate's own positions count a record from the blank lines before it, and know no CR-only files. Records are
-//! lent, not owned, so reading millions of them allocates nothing.
+//! The parser is csv-core, the one inside the csv crate. This module drives it directly because a report names lines: the
+//! csv crate's own positions count a record from the blank lines before it, and don't support CR-only files. Records are
+//! borrowed, so reading millions of them allocates nothing.
 
 use std::io::{self, BufRead};
 
 use csv_core::ReadRecordResult;
 
-/// The longest record that is kept, in bytes. A longer one is most likely an opening quote that nobody closed.
+/// The longest record that is kept, in bytes. A longer one is probably caused by a quote that is not closed.
 const MAX_RECORD: usize = 1024 * 1024;
 
-/// Reads records one after the other.
+/// Reads records in order.
 pub(crate) struct CsvReader<R> {
     input: R,
     core: csv_core::Reader,
@@ -19,38 +19,38 @@ pub(crate) struct CsvReader<R> {
     ends: Vec<usize>,
     /// The line of the next byte, 1-based.
     line: u64,
-    /// The last byte was a CR, so that an LF that follows ends no further line.
+    /// The last byte was a CR, so a following LF does not end another line.
     after_cr: bool,
-    /// The current record: the line it begins on, where, the line it ends on, its extent in `fields` and `ends`, what is wrong with it.
-    begins: u64,
-    begins_at: u64,
-    ended: u64,
+    /// The current record: its first line and byte offset, its last line, its lengths in `fields` and `ends`, its error.
+    start_line: u64,
+    start_offset: u64,
+    end_line: u64,
     fields_len: usize,
     ends_len: usize,
-    flaw: Option<RecordError>,
+    error: Option<RecordError>,
     at_end: bool,
-    /// How many bytes have been read.
+    /// How many bytes have been consumed.
     offset: u64,
 }
 
-/// One record; its fields are lent from the reader.
+/// One record; its fields are borrowed from the reader.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CsvRecord<'a> {
     /// The 1-based line on which it begins.
     pub line: u64,
-    /// The line on which it ends; another one if there are line ends within its quotes.
+    /// The line on which it ends; a later one if its quotes contain line ends.
     pub last_line: u64,
-    /// What is wrong with it as CSV, if anything.
-    pub flaw: Option<RecordError>,
-    /// The input ends where the record does, with no line end between them: perhaps it was meant to be longer.
+    /// Why it is not valid CSV, if it is not.
+    pub error: Option<RecordError>,
+    /// The input ends with the record, without a line end, so the record may be incomplete.
     pub at_end: bool,
-    /// How many bytes it takes in the input, with its line end.
+    /// Its length in the input, in bytes, including its line end.
     bytes: u64,
     fields: &'a [u8],
     ends: &'a [usize],
 }
 
-/// What can be wrong with a record as such.
+/// Why a record is not valid CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordError {
     /// A quote was opened and the input ended before it was closed.
@@ -70,7 +70,7 @@ impl<'a> CsvRecord<'a> {
         Some(&self.fields[start..end])
     }
 
-    /// How many bytes it takes in the input, with its line end.
+    /// Its length in the input, in bytes, including its line end.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -79,15 +79,15 @@ impl<'a> CsvRecord<'a> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }
 
-    /// A line with nothing but delimiters and blanks on it; not even quotes, which are not in the fields.
+    /// Whether the line has only delimiters and blanks, and no quotes.
     pub fn is_blank(&self) -> bool {
-        // Behind each field stands a delimiter or the line end.
+        // Quotes are not in the fields, but each field is followed by a delimiter or the line end.
         let is_bare = self.bytes <= (self.fields.len() + self.ends.len()) as u64;
-        self.flaw.is_none() && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
+        self.error.is_none() && is_bare && self.fields.iter().all(u8::is_ascii_whitespace)
     }
 
-    /// A line with nothing but Ctrl-Z on it, which ended a file under DOS.
-    pub fn is_end_mark(&self) -> bool {
+    /// Whether the line has only Ctrl-Z, which marks the end of a DOS file.
+    pub fn is_ctrl_z(&self) -> bool {
         self.len() == 1 && !self.fields.is_empty() && self.fields.iter().all(|byte| *byte == 0x1a)
     }
 }
@@ -101,58 +101,58 @@ impl<R: BufRead> CsvReader<R> {
             ends: vec![0; 32],
             line: 1,
             after_cr: false,
-            begins: 1,
-            begins_at: 0,
-            ended: 1,
+            start_line: 1,
+            start_offset: 0,
+            end_line: 1,
             fields_len: 0,
             ends_len: 0,
-            flaw: None,
+            error: None,
             at_end: false,
             offset: 0,
         }
     }
 
-    /// How many bytes have been read: up to and with the current record's line end, or its first byte.
+    /// How many bytes have been consumed: up to the current record's line end, or the first byte of it.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The record that [`CsvReader::advance`] came to.
+    /// The current record: valid after [`CsvReader::advance`] returned `true`.
     pub fn current(&self) -> CsvRecord<'_> {
         CsvRecord {
-            line: self.begins,
-            last_line: self.ended,
-            flaw: self.flaw,
+            line: self.start_line,
+            last_line: self.end_line,
+            error: self.error,
             at_end: self.at_end,
-            bytes: self.offset - self.begins_at,
+            bytes: self.offset - self.start_offset,
             fields: &self.fields[..self.fields_len],
             ends: &self.ends[..self.ends_len],
         }
     }
 
-    /// What has not been read yet of an input in memory.
+    /// The underlying input, from which the current record has been consumed.
     pub fn input(&self) -> &R {
         &self.input
     }
 
-    /// The line of the next byte, to say where reading failed.
+    /// The line of the next byte, for messages about a failed read.
     pub fn line(&self) -> u64 {
         self.line
     }
 
-    /// Goes on to the next record; `false` at the end of the input.
+    /// Advances to the next record; returns `false` at the end of the input.
     pub fn advance(&mut self) -> io::Result<bool> {
         if !self.skip_line_ends()? {
             return Ok(false);
         }
-        (self.begins, self.begins_at) = (self.line, self.offset);
-        (self.fields_len, self.ends_len, self.flaw) = (0, 0, None);
+        (self.start_line, self.start_offset) = (self.line, self.offset);
+        (self.fields_len, self.ends_len, self.error) = (0, 0, None);
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
             self.at_end = at_end;
-            // At the end of the input a line end completes the record, unless it lands inside an open quote.
-            let input = match (at_end, self.flaw) {
+            // At the end of the input, a line end is added to complete the record; inside an open quote it does not.
+            let input = match (at_end, self.error) {
                 (false, _) => input,
                 (true, None) => b"\n",
                 (true, Some(_)) => b"",
@@ -167,22 +167,22 @@ impl<R: BufRead> CsvReader<R> {
             self.fields_len += written;
             self.ends_len += ended;
             match result {
-                ReadRecordResult::InputEmpty if at_end => self.flaw = self.flaw.or(Some(RecordError::UnclosedQuote)),
+                ReadRecordResult::InputEmpty if at_end => self.error = self.error.or(Some(RecordError::UnclosedQuote)),
                 ReadRecordResult::InputEmpty => {}
-                // A record without end is read on to its end, but nothing of it is kept.
+                // A record that is too long is read to its end, but not kept.
                 ReadRecordResult::OutputFull if self.fields.len() >= MAX_RECORD => {
-                    (self.fields_len, self.flaw) = (0, Some(RecordError::TooLong));
+                    (self.fields_len, self.error) = (0, Some(RecordError::TooLong));
                 }
                 ReadRecordResult::OutputEndsFull if self.ends.len() >= MAX_RECORD => {
-                    (self.ends_len, self.flaw) = (0, Some(RecordError::TooLong));
+                    (self.ends_len, self.error) = (0, Some(RecordError::TooLong));
                 }
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::Record | ReadRecordResult::End => break,
             }
         }
-        self.ended = if self.at_end { self.line } else { self.line - 1 };
-        if self.flaw == Some(RecordError::TooLong) {
+        self.end_line = if self.at_end { self.line } else { self.line - 1 };
+        if self.error == Some(RecordError::TooLong) {
             (self.fields_len, self.ends_len) = (0, 0);
         }
         Ok(true)
@@ -193,7 +193,7 @@ impl<R: BufRead> CsvReader<R> {
         Ok(!self.skip_line_ends()?)
     }
 
-    /// Skips line ends, and with them blank lines; `false` at the end of the input.
+    /// Skips line ends and so blank lines; returns `false` at the end of the input.
     fn skip_line_ends(&mut self) -> io::Result<bool> {
         loop {
             let input = self.input.fill_buf()?;
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use std::io::{BufReader, Read};
 
-    /// Gives one byte at a time, to meet every seam.
+    /// Returns one byte at a time, to test every buffer boundary.
     struct Trickle<'a>(&'a [u8]);
 
     impl Read for Trickle<'_> {
@@ -257,7 +257,7 @@ mod tests {
                 .iter()
                 .map(|field| String::from_utf8_lossy(field).into_owned())
                 .collect();
-            all.push((record.line, fields, record.flaw));
+            all.push((record.line, fields, record.error));
         }
         all
     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_is_told_from_a_missing_last_line_end() {
+    fn a_quote_that_is_never_closed_is_distinguished_from_a_missing_last_line_end() {
         assert_eq!(lines("a\nb,\"c\"")[1].2, None);
         assert_eq!(
             lines("a\nb,\"c\nd\n")[1],
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_end_is_dropped_but_told() {
+    fn a_record_that_is_too_long_is_dropped_with_an_error() {
         let text = format!("a,\"{}\"\nb,c\n", "x".repeat(3 * MAX_RECORD));
         let all = read_all(text.as_bytes());
         assert_eq!((all[0].0, all[0].2), (1, Some(RecordError::TooLong)));

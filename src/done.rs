@@ -1,10 +1,10 @@
-//! The rows that an earlier run has settled, as its report tells: what a run that resumes skips.
+//! The rows that an earlier run has recorded in its report: a run that resumes skips them.
 //!
-//! Twelve bytes a row. The text of a row is kept as a fingerprint, enough to notice that a row has changed since.
+//! Twelve bytes per row. The content of a row is kept as a fingerprint, which is enough to detect a later change.
 
 use crate::fingerprint::fingerprint;
 
-/// Which lines are done, and what stood on them.
+/// Which lines are done, and the rows that they had.
 ///
 /// ```
 /// use zim_batch::done::Done;
@@ -34,17 +34,17 @@ impl Key {
         self.0[2] & INVALID != 0
     }
 
-    fn print(self) -> u32 {
+    fn fingerprint(self) -> u32 {
         self.0[2] & !INVALID
     }
 }
 
-/// The last bit of a key's fingerprint: the row's record is `invalid`, so the row was never sent.
+/// The lowest bit of a key's fingerprint: the row's record is `invalid`, so the row was never sent.
 const INVALID: u32 = 1;
 
 fn key(line: u64, user: &str, conv: &str, conv_type: &str) -> Key {
-    let print = fingerprint(user, conv, conv_type) as u32 & !INVALID;
-    Key([(line >> 32) as u32, line as u32, print])
+    let fingerprint = fingerprint(user, conv, conv_type) as u32 & !INVALID;
+    Key([(line >> 32) as u32, line as u32, fingerprint])
 }
 
 impl Done {
@@ -60,12 +60,12 @@ impl Done {
         self.rows.push(key);
     }
 
-    /// Takes the rows on these lines, which ascend, out again.
+    /// Removes the rows on these lines, which must be ascending.
     pub fn remove(&mut self, lines: &[u64]) {
         self.rows.retain(|key| lines.binary_search(&key.line()).is_err());
     }
 
-    /// To be called after the last row. A line that was there twice is the `Err`.
+    /// Call after the last insertion. The error is a line that was inserted twice.
     pub fn seal(&mut self) -> Result<(), u64> {
         self.rows.sort_unstable();
         match self.rows.windows(2).find(|pair| pair[0].line() == pair[1].line()) {
@@ -74,12 +74,12 @@ impl Done {
         }
     }
 
-    /// Whether it has this row, with these values. Only once sealed.
+    /// Whether it has this row with these values. Call [`Done::seal`] first.
     pub(crate) fn contains(&self, line: u64, user: &str, conv: &str, conv_type: &str) -> bool {
         self.rows.binary_search(&key(line, user, conv, conv_type)).is_ok()
     }
 
-    /// Whether it has the row on this line. Only once sealed.
+    /// Whether it has a row on this line. Call [`Done::seal`] first.
     pub(crate) fn contains_line(&self, line: u64) -> bool {
         self.rows.binary_search_by_key(&line, |key| key.line()).is_ok()
     }
@@ -100,79 +100,80 @@ impl Done {
     }
 }
 
-/// Walks the input beside the report: both have their lines in ascending order.
+/// A position in [`Done`] that follows a pass over the input; both are in ascending order of lines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cursor {
-    at: usize,
-    /// Lines whose record is `invalid` and whose row is another one now, or none.
+    index: usize,
+    /// Lines whose record is `invalid` and whose row has changed or no longer exists.
     stale: Vec<u64>,
 }
 
 /// How the input differs from the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
-    /// Another row stands on this line than when it was done.
+    /// This line has another row than the report.
     Changed(u64),
-    /// No row begins on this line any more.
+    /// No row begins on this line any longer.
     Gone(u64),
 }
 
 impl Cursor {
-    /// Whether the row on `line` is done. `is_valid`: whether it can be sent as it is now.
+    /// Whether the row on `line` is done. `row` is as the report would write it; `is_valid` returns whether it can be
+    /// sent now.
     pub fn is_done(
         &mut self,
         done: &Done,
         line: u64,
-        shown: [&str; 3],
+        row: [&str; 3],
         is_valid: impl FnOnce() -> bool,
     ) -> Result<bool, Mismatch> {
-        while let Some(next) = done.rows.get(self.at)
+        while let Some(next) = done.rows.get(self.index)
             && next.line() < line
         {
-            self.pass_over(*next)?;
+            self.skip(*next)?;
         }
-        match done.rows.get(self.at) {
+        match done.rows.get(self.index) {
             Some(next) if next.line() == line => {
-                let [user, conv, conv_type] = shown;
-                let is_same = next.print() == key(line, user, conv, conv_type).print();
+                let [user, conv, conv_type] = row;
+                let is_same = next.fingerprint() == key(line, user, conv, conv_type).fingerprint();
                 if next.is_invalid() && (!is_same || is_valid()) {
-                    self.pass_over(*next)?;
+                    self.skip(*next)?;
                     return Ok(false);
                 }
                 if !is_same {
                     return Err(Mismatch::Changed(line));
                 }
-                self.at += 1;
+                self.index += 1;
                 Ok(true)
             }
             _ => Ok(false),
         }
     }
 
-    /// To be called at the end of the input: no row of the report may be left, but for those that were never sent.
+    /// Call at the end of the input: fails if rows of the report are left, except those that were never sent.
     pub fn end(&mut self, done: &Done) -> Result<(), Mismatch> {
-        while let Some(next) = done.rows.get(self.at) {
-            self.pass_over(*next)?;
+        while let Some(next) = done.rows.get(self.index) {
+            self.skip(*next)?;
         }
         Ok(())
     }
 
-    /// Whether all rows that are done have been met.
-    pub fn has_met_all(&self, done: &Done) -> bool {
-        self.at == done.rows.len()
+    /// Whether all rows that are done have been found.
+    pub fn is_at_end(&self, done: &Done) -> bool {
+        self.index == done.rows.len()
     }
 
-    /// The lines whose `invalid` records no longer stand for a row, ascending.
+    /// The lines whose `invalid` records no longer match a row, ascending.
     pub fn stale(&self) -> &[u64] {
         &self.stale
     }
 
-    fn pass_over(&mut self, key: Key) -> Result<(), Mismatch> {
+    fn skip(&mut self, key: Key) -> Result<(), Mismatch> {
         if !key.is_invalid() {
             return Err(Mismatch::Gone(key.line()));
         }
         self.stale.push(key.line());
-        self.at += 1;
+        self.index += 1;
         Ok(())
     }
 }
@@ -189,29 +190,32 @@ mod tests {
         done
     }
 
-    fn is_done(walk: &mut Cursor, done: &Done, line: u64, shown: [&str; 3]) -> Result<bool, Mismatch> {
-        walk.is_done(done, line, shown, || false)
+    fn is_done(cursor: &mut Cursor, done: &Done, line: u64, row: [&str; 3]) -> Result<bool, Mismatch> {
+        cursor.is_done(done, line, row, || false)
     }
 
     #[test]
     fn rows_that_are_done_are_found_and_others_are_not() {
-        let (done, mut walk) = (done(), Cursor::default());
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
-        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Ok(false));
-        assert!(!walk.has_met_all(&done));
-        assert_eq!(walk.clone().end(&done), Err(Mismatch::Gone(5)));
-        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
-        assert!(walk.has_met_all(&done));
-        assert_eq!(walk.end(&done), Ok(()));
-        assert_eq!(is_done(&mut walk, &done, 6, ["e", "f", "2"]), Ok(false));
-        assert_eq!(walk.stale(), &[] as &[u64]);
+        let (done, mut cursor) = (done(), Cursor::default());
+        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
+        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Ok(false));
+        assert!(!cursor.is_at_end(&done));
+        assert_eq!(cursor.clone().end(&done), Err(Mismatch::Gone(5)));
+        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
+        assert!(cursor.is_at_end(&done));
+        assert_eq!(cursor.end(&done), Ok(()));
+        assert_eq!(is_done(&mut cursor, &done, 6, ["e", "f", "2"]), Ok(false));
+        assert_eq!(cursor.stale(), &[] as &[u64]);
     }
 
     #[test]
-    fn a_changed_row_and_a_row_that_is_gone_are_told_with_their_line() {
-        let (done, mut walk) = (done(), Cursor::default());
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "2"]), Err(Mismatch::Changed(2)));
-        assert_eq!(is_done(&mut walk, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
+    fn a_changed_row_and_a_removed_row_are_reported_with_their_line() {
+        let (done, mut cursor) = (done(), Cursor::default());
+        assert_eq!(
+            is_done(&mut cursor, &done, 2, ["a", "b", "2"]),
+            Err(Mismatch::Changed(2))
+        );
+        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
     }
 
     #[test]
@@ -221,28 +225,28 @@ mod tests {
             done.insert_invalid(line, "x", "", "0");
         }
         done.seal().unwrap();
-        let mut walk = Cursor::default();
-        assert_eq!(is_done(&mut walk, &done, 2, ["a", "b", "0"]), Ok(true));
+        let mut cursor = Cursor::default();
+        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
         assert_eq!(
-            is_done(&mut walk, &done, 3, ["x", "", "0"]),
+            is_done(&mut cursor, &done, 3, ["x", "", "0"]),
             Ok(true),
-            "it is as it was"
+            "it is unchanged"
         );
-        // None begins on line 4 any more.
-        assert_eq!(is_done(&mut walk, &done, 5, ["c", "d", "2"]), Ok(true));
+        // No row begins on line 4 any longer.
+        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
         assert_eq!(
-            walk.is_done(&done, 6, ["x", "", "0"], || true),
+            cursor.is_done(&done, 6, ["x", "", "0"], || true),
             Ok(false),
             "it can be sent now"
         );
-        assert_eq!(walk.end(&done), Ok(()));
-        assert_eq!(walk.stale(), [4, 6, 7]);
-        done.remove(walk.stale());
+        assert_eq!(cursor.end(&done), Ok(()));
+        assert_eq!(cursor.stale(), [4, 6, 7]);
+        done.remove(cursor.stale());
         assert_eq!((done.len(), done.last_line()), (3, 5));
     }
 
     #[test]
-    fn a_line_that_was_reported_twice_is_told() {
+    fn a_line_that_is_recorded_twice_is_an_error() {
         let mut twice = done();
         twice.insert_invalid(2, "a", "b", "0");
         assert_eq!(twice.seal(), Err(2));

@@ -1,4 +1,4 @@
-//! What the stages share: a row, what became of it, and the record of both. No stage imports another stage for a type.
+//! The types that the stages share: a row, its outcome, and its record. No stage imports another stage for a type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,16 +10,16 @@ use serde::Serialize;
 /// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
 pub const MAX_ID: usize = 32;
 
-/// A word that does not name what it should.
+/// A word that is not one of the expected names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{found}' is no {kind}; it must be one of {expected}")]
+#[error("'{found}' is not a known {kind}; it must be one of {expected}")]
 #[non_exhaustive]
 pub struct UnknownName {
     /// The word.
     pub found: String,
-    /// What it should name.
+    /// The kind of name expected.
     pub kind: &'static str,
-    /// The names there are.
+    /// The known names.
     pub expected: String,
 }
 
@@ -44,7 +44,7 @@ pub enum ConvType {
 }
 
 impl ConvType {
-    /// Reads a field of any bytes as [`ConvType::from_str`] reads text.
+    /// Parses a field of any bytes in the same way as [`ConvType::from_str`].
     ///
     /// ```
     /// use zim_batch::row::ConvType;
@@ -64,7 +64,7 @@ impl ConvType {
         }
     }
 
-    /// As the API and the report write it.
+    /// The form in the API and the report.
     pub fn as_str(self) -> &'static str {
         match self {
             ConvType::Peer => "0",
@@ -73,7 +73,7 @@ impl ConvType {
     }
 }
 
-/// Reads `0`, `peer` or `单聊`, `2`, `group` or `群聊`, in any case and with blanks around it.
+/// Parses `0`, `peer` or `单聊`, `2`, `group` or `群聊`, ignoring case and surrounding blanks.
 ///
 /// ```
 /// use zim_batch::row::ConvType;
@@ -103,7 +103,7 @@ pub struct Row {
     pub conv_type: ConvType,
 }
 
-/// What became of a row: one line of the report.
+/// The result of a row: one line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The 1-based line of the input on which the row begins.
@@ -112,9 +112,9 @@ pub struct Record {
     pub user: String,
     /// The conversation, as sent.
     pub conv: String,
-    /// `0` or `2`; of an invalid row, what was read.
+    /// `0` or `2`; for an invalid row, the field as read.
     pub conv_type: Cow<'static, str>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// ZIM's return code of the last answer.
     pub code: Option<i64>,
@@ -126,25 +126,26 @@ pub struct Record {
     pub request_id: String,
     /// Requests sent for the row.
     pub attempts: u32,
-    /// How long the last attempt took from when its request was sent; if it never was, from its beginning.
+    /// The duration of the last attempt, from when its request was sent or, if it never was, from the start of the
+    /// attempt. `None` if there was no attempt.
     pub latency: Option<Duration>,
     /// When the row got its outcome.
     pub finished_at: SystemTime,
 }
 
-/// What became of a row, in a word.
+/// The outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Cleared.
     Ok,
-    /// Not reachable: no such conversation, or not among the user's newest 1000.
+    /// Not reachable: the conversation does not exist, or is not among the user's newest 1000.
     Outside,
     /// Could not be cleared.
     Failed,
     /// Not sent, because it can't be: see the message.
     Invalid,
-    /// Not sent, because an earlier row says the same.
+    /// Not sent, because it repeats an earlier row.
     Skipped,
 }
 
@@ -158,7 +159,7 @@ impl Outcome {
         Outcome::Skipped,
     ];
 
-    /// As the report writes it.
+    /// The form in the report.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
@@ -169,7 +170,7 @@ impl Outcome {
         }
     }
 
-    /// Reads a report's field.
+    /// Parses a field of a report.
     pub(crate) fn from_bytes(field: &[u8]) -> Option<Outcome> {
         Outcome::ALL
             .into_iter()
@@ -177,7 +178,7 @@ impl Outcome {
     }
 }
 
-/// Reads what [`Outcome::as_str`] wrote.
+/// Parses the form of [`Outcome::as_str`].
 ///
 /// ```
 /// use zim_batch::row::Outcome;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zim_batch::report::show::grouped;
 use zim_batch::rows::Only;
-use zim_batch::rows::check::{Finding, Findings, NEWEST};
+use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
 
 use super::error::Error;
 use super::shell::quoted;
@@ -115,7 +115,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
     if !findings.busy_users.is_empty() {
         let _ = writeln!(
             text,
-            "busy users     {:>12}  with more than {NEWEST} conversations here: the older ones will be outside",
+            "busy users     {:>12}  with more than {MAX_REACHABLE} conversations here: the older ones will be outside",
             grouped(findings.busy_users.len() as u64)
         );
         for busy in findings.busy_users.iter().take(BUSY_SHOWN) {

@@ -197,7 +197,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         ));
     }
     if let Some(snapshot) = snapshot
-        && snapshot.look().is_ok()
+        && snapshot.check_unchanged().is_ok()
         && snapshot.has_grown()
     {
         tracing::warn!(
@@ -389,7 +389,7 @@ async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
         let started_at = Instant::now();
         let looking = snapshot.clone();
         // An error is a runtime that shuts down.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.look()).await {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.check_unchanged()).await {
             stop.drain(StopReason::InputFailed(error.into()));
             return std::future::pending().await;
         }

@@ -41,7 +41,7 @@ fn explained(code: &ReturnCode) -> String {
         code.code,
         code.meaning,
         code.class,
-        code.class.what_a_batch_does()
+        code.class.handling()
     );
     if !code.advice.is_empty() {
         text += &format!("\n  advice  {}", code.advice);

@@ -93,15 +93,15 @@ fn input_error(error: &InputError) -> String {
         InputError::Changed { .. } => ". Put it back as it was and resume (--resume), or begin a new report",
         InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
         InputError::CutOff { .. } => ": give the whole input again and resume (--resume)",
-        InputError::Layout { problem, clue, .. } => layout(problem, *clue),
+        InputError::Layout { error, clue, .. } => layout(error, *clue),
         _ => "",
     };
     format!("{error}{hint}")
 }
 
 /// What follows a layout that can't be told, and the clue if there is one.
-fn layout(problem: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
-    match (clue, problem) {
+fn layout(error: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
+    match (clue, error) {
         (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => ": say --encoding gbk",
         (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => ": say --encoding big5",
         (Some(LayoutClue::NotUtf8(_)), _) => {

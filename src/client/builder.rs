@@ -5,12 +5,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{BuildError, Client};
-
 /// The base URL of ZIM's server API that ZEGO names first (ZEGO, "Accessing Server APIs").
 const DEFAULT_ENDPOINT: &str = "https://zim-api.zego.im";
 
-/// Builds a [`Client`]; made by [`Client::builder`].
+/// Builds a [`Client`](super::Client); made by [`Client::builder`](super::Client::builder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,16 +70,5 @@ impl ClientBuilder {
     /// Where requests go.
     pub fn endpoint_url(&self) -> &Url {
         &self.endpoint
-    }
-
-    /// Builds the client; opens and sends nothing. TLS is rustls with the process's crypto provider, ring if there is none.
-    ///
-    /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` makes an
-    /// exception; plain `http`, which is for loopback addresses only, never is.
-    ///
-    /// # Errors
-    /// If certificates, endpoint or proxy can't be used: see [`BuildError`].
-    pub fn build(self) -> Result<Client, BuildError> {
-        Client::build(self)
     }
 }

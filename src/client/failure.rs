@@ -1,41 +1,41 @@
-//! What went wrong when there is no answer, in words that an operator knows, and without any URL.
+//! Why there is no answer, in terms that operators know, and without any URL.
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
-use super::proxy::Named;
+use super::proxy::ProxyName;
 use super::verdict::{self, TransportError, Verdict};
 
-/// With what a message ends about a certificate that would be trusted if its CA's were ([`super::App::ca_cert`]).
+/// The end of a message about a certificate that would be trusted if its CA's were ([`super::App::ca_cert`]).
 pub const TRUST_ITS_CA: &str = "trust its CA's certificate";
 
 const INCOMPLETE: &str = "connection closed before the answer was complete";
 
-/// What a request failed by, to be judged with what is known of the way.
+/// Why a request failed, and what is needed to explain it.
 pub(super) struct Failure<'a> {
     pub error: reqwest::Error,
     /// The HTTP status, if at least the head of an answer arrived.
     pub http: Option<u16>,
-    /// The proxy that is used.
-    pub proxy: Option<&'a Named>,
-    /// How long opening a connection may take.
+    /// The proxy, if one is used.
+    pub proxy: Option<&'a ProxyName>,
+    /// The time-out for opening a connection.
     pub connect_timeout: Duration,
 }
 
 impl Failure<'_> {
     pub fn verdict(&self) -> Verdict {
         match self.error.is_connect() {
-            true => self.unreachable(),
+            true => self.connect_failed(),
             false if self.error.is_builder() => {
                 verdict::no_answer(TransportError::Broken, "the URL would be too long".into(), None)
             }
-            false => self.broken(),
+            false => self.exchange_failed(),
         }
     }
 
-    /// There was no connection.
-    fn unreachable(&self) -> Verdict {
+    /// No connection could be opened.
+    fn connect_failed(&self) -> Verdict {
         if let Some(certificate) = causes(&self.error).find_map(certificate_error) {
             let message = format!("the server's certificate is not trusted: {certificate}");
             return verdict::no_answer(TransportError::Untrusted, message, None);
@@ -47,7 +47,7 @@ impl Failure<'_> {
         {
             let variable = proxy.variable;
             let message = format!(
-                "{proxy} wants a user and a password (HTTP 407); put the right ones into {variable}, as in \
+                "{proxy} requires a user and a password (HTTP 407); set the right ones in {variable}, as in \
                  {variable}=http://user:password@host:port"
             );
             return verdict::no_answer(TransportError::ProxyRefused, message, None);
@@ -59,10 +59,10 @@ impl Failure<'_> {
         if let Some(proxy) = self.proxy
             && causes(&self.error).any(|cause| refused_by_socks.iter().any(|text| cause.to_string().contains(text)))
         {
-            let message = format!("{proxy} does not let this user and password through, or wants some");
+            let message = format!("{proxy} requires a user and a password, or refuses these");
             return verdict::no_answer(TransportError::ProxyRefused, message, None);
         }
-        let message = match known(&self.error) {
+        let message = match io_error_name(&self.error) {
             _ if self.error.is_timeout() => format!(
                 "can't connect: no connection within {}",
                 humantime::format_duration(self.connect_timeout)
@@ -70,7 +70,7 @@ impl Failure<'_> {
             _ if is("tunnel error: unsuccessful") => {
                 "can't connect: the proxy refuses or can't reach the endpoint".into()
             }
-            Some(known) => known,
+            Some(name) => name,
             None => format!("can't connect: {}", root_cause(&self.error)),
         };
         let through = self.proxy.map(|proxy| format!(", through {proxy}"));
@@ -81,10 +81,10 @@ impl Failure<'_> {
         )
     }
 
-    /// The connection gave no whole answer.
-    fn broken(&self) -> Verdict {
+    /// The connection broke before the answer was complete.
+    fn exchange_failed(&self) -> Verdict {
         let hyper = causes(&self.error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
-        let message = known(&self.error).unwrap_or_else(|| match root_cause(&self.error).to_string() {
+        let message = io_error_name(&self.error).unwrap_or_else(|| match root_cause(&self.error).to_string() {
             _ if hyper.is_some_and(hyper::Error::is_incomplete_message) => INCOMPLETE.to_owned(),
             cause if hyper.is_some_and(hyper::Error::is_parse) => format!("the answer is not HTTP ({cause})"),
             cause => cause,
@@ -93,7 +93,7 @@ impl Failure<'_> {
     }
 }
 
-/// What this machine has not enough of for another connection.
+/// Which local resource for another connection is exhausted.
 fn local_error(cause: &(dyn StdError + 'static)) -> Option<String> {
     match cause.downcast_ref::<io::Error>()?.raw_os_error()? {
         libc::EMFILE | libc::ENFILE => Some("too many open files on this machine (ulimit -n)".to_owned()),
@@ -103,8 +103,8 @@ fn local_error(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
 }
 
-/// What the system calls it, where operators have a word for it.
-fn known(error: &(dyn StdError + 'static)) -> Option<String> {
+/// The usual name of an I/O error, if it has one.
+fn io_error_name(error: &(dyn StdError + 'static)) -> Option<String> {
     let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))?;
     let word = match kind {
         io::ErrorKind::ConnectionRefused => "connection refused",
@@ -116,9 +116,9 @@ fn known(error: &(dyn StdError + 'static)) -> Option<String> {
     Some(word.to_owned())
 }
 
-/// Why a certificate is not trusted, and what can be done about it.
+/// Why a certificate is not trusted, and what to do about it.
 fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
-    // rustls's error travels inside one io::Error or several, whose `source()` skips what they wrap.
+    // rustls's error is wrapped in one io::Error or several, whose `source()` skips the wrapped error.
     let mut inner = cause;
     while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
         inner = wrapped;
@@ -127,9 +127,9 @@ fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
         return None;
     };
     Some(match reason.to_string() {
-        // The error inside is one of webpki's, which is no dependency of this crate.
+        // The inner error is webpki's, which is not a dependency of this crate.
         text if text.contains("CaUsedAsEndEntity") => {
-            "it is a certificate authority's own, as `openssl req -x509` makes them, and no server's; make one that says \
+            "it is a certificate of an authority, as `openssl req -x509` makes by default, not of a server; make one with \
              CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=…)"
                 .to_owned()
         }
@@ -137,7 +137,7 @@ fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
     })
 }
 
-/// The error, its cause, the cause of that, and so on.
+/// The error and the chain of its causes.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&cause: &&'a (dyn StdError + 'static)| cause.source())
 }

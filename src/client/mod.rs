@@ -1,13 +1,15 @@
-//! What leaves and what the answer means: one attempt = sign now, send, classify.
+//! Stage 3, what is sent and what the answer means: an attempt signs, sends and classifies.
 //!
-//! The client sends at most one HTTP request for each attempt, and only when it has passed the [`Gate`] with a
-//! connection open, so that the limiter's count is the server's count: redirects are not followed (a signature would go
-//! along), nothing that a server may have seen is sent again, and idle connections are dropped before a server is likely to
-//! close them. Everything that can go wrong is a [`Verdict`], never an `Err`: whether a row failed is for the run to say.
+//! The client sends at most one HTTP request per attempt, and only after it has passed the [`Gate`] with an open
+//! connection, so that the limiter and the server count the same requests. Redirects are not followed (they would receive
+//! a signature), requests that a server may have seen are not sent again, and idle connections are dropped before a server
+//! is likely to close them. Every failure is a [`Verdict`], never an `Err`: the run decides whether a row has failed.
 
 mod builder;
 mod connection;
+mod error;
 mod failure;
+mod gate;
 mod proxy;
 pub mod sign;
 mod tls;
@@ -28,32 +30,34 @@ use url::{Host, Url};
 use crate::row::Row;
 pub use builder::ClientBuilder;
 use connection::{Connections, Exchange, MAX_IDLE};
+pub use error::BuildError;
 use failure::Failure;
 pub use failure::TRUST_ITS_CA;
-use proxy::{Named, Route};
+pub use gate::{Gate, NoGate};
+use proxy::{ProxyName, Route};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
 
-/// The longest `Retry-After` that is kept; a longer one counts as this.
+/// The longest `Retry-After`; a longer one is shortened to this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// The longest text of a server that is kept, in characters. ZIM's messages are a few words; a gateway's could be a page.
+/// The longest server message that is kept, in characters. ZIM's messages are a few words; a gateway may send a page.
 const MAX_TEXT: usize = 300;
 
-/// How long opening a connection may take, unless the time for an attempt is shorter. It is divided among a name's addresses,
-/// so that the next one is tried when one of them is silent.
+/// The maximum connect time-out. It is divided among the addresses of a name, so that the next address is tried if one
+/// does not answer.
 const MAX_CONNECT: Duration = Duration::from_secs(8);
 
 const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 
-/// RFC 3986's unreserved characters stay; everything else is encoded, for `#` would cut the URL and `+` become a space.
+/// Everything but RFC 3986's unreserved characters is encoded: `#` would end the query and `+` become a space.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Sends signed requests; cheap to share behind an `Arc`. It lives in the Tokio runtime in which it is first used.
+/// Sends signed requests. Share it in an `Arc`. Use it in one Tokio runtime only.
 pub struct Client {
     connections: Connections,
     settings: ClientBuilder,
-    proxy: Option<Named>,
+    proxy: Option<ProxyName>,
     connect_timeout: Duration,
 }
 
@@ -65,44 +69,25 @@ impl fmt::Debug for Client {
     }
 }
 
-/// One attempt and what came of it.
+/// The result of an attempt.
 #[derive(Debug)]
 pub struct Attempt {
     /// What the answer, or its absence, means.
     pub verdict: Verdict,
-    /// When the request was handed to an open connection; `None` if there was none, so that nothing was sent.
+    /// When the request was handed to an open connection; `None` if nothing was sent.
     pub started_at: Option<Instant>,
-    /// From then, or else from the beginning, until the whole answer was there, or it was certain that none would come.
+    /// From `started_at`, or else from the start of the attempt, until the answer was complete or the attempt had failed.
     pub latency: Duration,
-    /// How far this machine's clock is ahead of the answer's `Date` header; negative if it is behind. Seconds.
+    /// How far this machine's clock is ahead of the answer's `Date` header, in seconds; negative if it is behind.
     pub clock_skew: Option<i64>,
 }
 
-/// What a request passes when a connection for it is open, and before it is sent.
-pub trait Gate: Send + Sync {
-    /// Waits until the request may be handed to its connection.
-    fn pass(&self) -> impl Future<Output = ()> + Send;
-
-    /// The request was handed over, at this moment.
-    fn started(&self, at: Instant);
-}
-
-/// No gate: requests start as soon as there is a connection.
-#[derive(Debug)]
-pub struct Open;
-
-impl Gate for Open {
-    async fn pass(&self) {}
-
-    fn started(&self, _: Instant) {}
-}
-
-/// What a run sends its rows to: [`Client`], or something that behaves like it.
+/// What a run sends its rows with: [`Client`], or a replacement.
 pub trait Service: Send + Sync + 'static {
-    /// One attempt at clearing the row's conversation: at most one request, which starts when it has passed `gate`.
+    /// Makes one attempt to clear the row's conversation: at most one request, which starts after it has passed `gate`.
     ///
-    /// `None`: the wait at the gate was so long that the connection is not to be trusted any more. Nothing was sent; the
-    /// attempt is to be made anew, and is no attempt.
+    /// Returns `None` if the wait at the gate was so long that the server may have closed the connection. Nothing was
+    /// sent, and it does not count as an attempt; call it again.
     fn attempt(&self, row: &Row, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send;
 }
 
@@ -112,26 +97,17 @@ impl Service for Client {
     }
 }
 
-/// The client could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The PEM file holds no certificate that can be read.
-    #[error("no certificate could be read from it; it must hold PEM blocks that say BEGIN CERTIFICATE")]
-    CaCert,
-    /// TLS could not be set up, mostly because the system has no root certificates.
-    #[error("TLS could not be set up: {0}; if the system has no root certificates, install ca-certificates")]
-    Tls(String),
-    /// The endpoint is neither `https` nor `http` to a loopback address.
-    #[error("the endpoint can't be used; it must be an https URL, or http to a loopback address")]
-    Endpoint,
-    /// The environment names a proxy that can't be used; the variable.
-    #[error(
-        "{0} names a proxy that can't be used, and without it signed requests would go another way than intended; it must be \
-         a URL that begins with http://, https://, socks4://, socks4a://, socks5:// or socks5h://, with special \
-         characters in the user and the password percent-encoded (a space is %20, an @ is %40); or unset {0}"
-    )]
-    Proxy(&'static str),
+impl ClientBuilder {
+    /// Builds the client; opens and sends nothing. TLS is rustls with the process's crypto provider, or ring if none is set.
+    ///
+    /// An `https` endpoint is reached through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` excludes
+    /// it. Plain `http`, which is only for loopback addresses, never uses a proxy.
+    ///
+    /// # Errors
+    /// If certificates, endpoint or proxy can't be used: see [`BuildError`].
+    pub fn build(self) -> Result<Client, BuildError> {
+        Client::build(self)
+    }
 }
 
 impl Client {
@@ -144,11 +120,11 @@ impl Client {
         let endpoint = &settings.endpoint;
         let (tls, route) = match endpoint.scheme() {
             "https" => (tls::config(settings.ca_cert.as_deref())?, proxy::route(endpoint)?),
-            _ if is_loopback(endpoint) => (tls::none()?, Route::NoProxy),
+            _ if is_loopback(endpoint) => (tls::untrusting()?, Route::NoProxy),
             _ => return Err(BuildError::Endpoint),
         };
         let proxy = match &route {
-            Route::Through { named, .. } => Some(named.clone()),
+            Route::Through { name, .. } => Some(name.clone()),
             Route::Direct | Route::NoProxy => None,
         };
         let connect_timeout = MAX_CONNECT.min(settings.timeout.mul_f64(0.8));
@@ -179,17 +155,17 @@ impl Client {
         })
     }
 
-    /// One attempt at ClearConversationUnread for `row`: signs now, sends once, and judges what comes back.
+    /// Makes one attempt at ClearConversationUnread for `row`: signs, sends once, and classifies the answer.
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
         loop {
-            if let Some(attempt) = self.send(row, &Open).await {
+            if let Some(attempt) = self.send(row, &NoGate).await {
                 return attempt;
             }
         }
     }
 
     async fn send(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
-        let begun = Instant::now();
+        let attempted_at = Instant::now();
         let mut connection = match self.connections.take() {
             Ok(connection) => connection,
             Err(error) => {
@@ -197,7 +173,7 @@ impl Client {
                 return Some(Attempt {
                     verdict: verdict::no_answer(TransportError::Unreachable, message, None),
                     started_at: None,
-                    latency: begun.elapsed(),
+                    latency: attempted_at.elapsed(),
                     clock_skew: None,
                 });
             }
@@ -207,15 +183,15 @@ impl Client {
         }
         let (request, signature) = self.request(row);
         let (exchange, started_at) = connection.exchange(request, gate, self.settings.timeout).await;
-        let latency = started_at.unwrap_or(begun).elapsed();
+        let latency = started_at.unwrap_or(attempted_at).elapsed();
         let mut clock_skew = None;
         let mut verdict = match exchange {
             Exchange::Answered(answer) => {
                 let now = SystemTime::now();
-                clock_skew = ahead_of(&answer.headers, now);
+                clock_skew = skew(&answer.headers, now);
                 let mut verdict = verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now));
-                if let (None, Some(packing)) = (verdict.code, packing(&answer.headers)) {
-                    verdict.message += &format!("; it is packed ({packing}), though that was not asked for");
+                if let (None, Some(encoding)) = (verdict.code, content_encoding(&answer.headers)) {
+                    verdict.message += &format!("; it is compressed ({encoding}), though that was not requested");
                 }
                 verdict
             }
@@ -226,7 +202,7 @@ impl Client {
             }
             Exchange::Expired => return None,
         };
-        self.connections.give_back(connection);
+        self.connections.put(connection);
         self.redact(&mut verdict, &signature);
         Some(Attempt {
             verdict,
@@ -269,8 +245,8 @@ impl Client {
         (request, signature)
     }
 
-    /// A server may echo what it was sent; what goes into reports and logs must not. Cut only afterwards, for half a
-    /// signature would not be found.
+    /// Removes secrets that a server has echoed, before its text is written to reports and logs. The text is shortened
+    /// afterwards, because a part of a signature would not be found.
     fn redact(&self, verdict: &mut Verdict, signature: &Signature) {
         for text in [&mut verdict.message, &mut verdict.request_id] {
             for secret in [self.settings.server_secret.expose_secret(), signature.expose()] {
@@ -288,7 +264,7 @@ impl Client {
     }
 }
 
-/// Whether `http` may be spoken to it: `localhost` is this machine, whatever a resolver says.
+/// Whether plain `http` is allowed. `localhost` counts as loopback, because the client resolves it itself.
 fn is_loopback(endpoint: &Url) -> bool {
     let is_http = endpoint.scheme() == "http";
     is_http
@@ -316,25 +292,25 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let until = httpdate::parse_http_date(value).ok()?;
-        // The date is the server's: measured from its own `Date`, so that a clock that is off doesn't matter.
+        // Relative to the server's own `Date`, so that clock skew does not matter.
         let now = date(headers).unwrap_or(now);
         until.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// How an answer is packed, in the server's words, if it is.
-fn packing(headers: &HeaderMap) -> Option<String> {
-    let packing = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
-    let is_packed = !packing.is_empty() && !packing.eq_ignore_ascii_case("identity");
-    is_packed.then(|| packing.chars().take(40).collect())
+/// The `Content-Encoding` of a compressed answer.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
+    let is_compressed = !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity");
+    is_compressed.then(|| encoding.chars().take(40).collect())
 }
 
 fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
-fn ahead_of(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+fn skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     let theirs = i64::try_from(date(headers)?.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
     let ours = i64::try_from(now.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
     Some(ours - theirs)

@@ -1,8 +1,7 @@
 //! The proxy that the environment names.
 //!
-//! HTTP libraries ignore a setting that they can't read, and then send signed requests straight to the endpoint. Here such a
-//! setting is an error. What a setting means, and for which hosts `NO_PROXY` makes an exception, is still the library's to
-//! say: [`Matcher`] is the one that reqwest itself uses.
+//! HTTP libraries ignore an invalid setting and then send signed requests directly to the endpoint. Here such a setting is
+//! an error. The interpretation of settings and of `NO_PROXY` is left to [`Matcher`], which reqwest uses too.
 
 use std::env;
 use std::fmt;
@@ -11,41 +10,41 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Proxy;
 use url::Url;
 
-use super::BuildError;
+use super::error::BuildError;
 
-/// Where the proxy of an `https` endpoint may be named; the first one that is set counts. Set but empty is not set.
+/// The variables for the proxy of an `https` endpoint. The first one that is set and not empty is used.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The way to the endpoint.
+/// How the endpoint is reached.
 #[derive(Debug, Clone)]
 pub(super) enum Route {
-    /// Straight, or as the system's settings say where it has some besides the environment.
+    /// No proxy in the environment; reqwest may still use a system setting.
     Direct,
-    /// An exception, by `NO_PROXY`.
+    /// Directly, because of `NO_PROXY`.
     NoProxy,
     /// Through a proxy.
     Through {
-        /// With the user and the password, if there are any.
+        /// The proxy, with its user and password.
         proxy: Box<Proxy>,
-        /// Without them.
-        named: Named,
+        /// Its name, without them.
+        name: ProxyName,
     },
 }
 
-/// A proxy in words: where it is, and who says so.
+/// A proxy for messages: its URL without user and password, and the variable that names it.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
+pub(super) struct ProxyName {
     url: String,
     pub variable: &'static str,
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for ProxyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the proxy {} ({})", self.url, self.variable)
     }
 }
 
-/// The way to an `https` endpoint.
+/// How an `https` endpoint is reached.
 pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
     let set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
     let Some(variable) = VARIABLES.into_iter().find(set) else {
@@ -62,7 +61,7 @@ pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
 fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, BuildError> {
     let endpoint = endpoint.as_str().parse().map_err(|_| BuildError::Endpoint)?;
     let unusable = || BuildError::Proxy(variable);
-    // Behind a `#` all would be cut off, and what is left be taken for the proxy.
+    // A `#` would end the URL early, and the rest would be taken for the proxy.
     let intercept = match value.contains('#') {
         true => return Err(unusable()),
         false => Matcher::builder()
@@ -73,7 +72,7 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
     };
     let uri = intercept.uri();
     let authority = uri.authority().ok_or_else(unusable)?.as_str();
-    // An @ that is not percent-encoded ends the password too early; what is left of it must not be shown.
+    // An @ that is not percent-encoded ends the password too early; the rest of it must not be shown.
     if authority.contains('@') {
         return Err(unusable());
     }
@@ -88,19 +87,19 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
         return Ok(Route::NoProxy);
     }
     let proxy = Proxy::all(value).map_err(|_| unusable())?;
-    let named = Named { url, variable };
+    let name = ProxyName { url, variable };
     let proxy = Box::new(proxy);
-    Ok(Route::Through { proxy, named })
+    Ok(Route::Through { proxy, name })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn way(value: &str, no_proxy: &str) -> Result<Option<String>, BuildError> {
+    fn route_through(value: &str, no_proxy: &str) -> Result<Option<String>, BuildError> {
         let endpoint = "https://zim-api.zego.im/".parse().unwrap();
         match through(&endpoint, "HTTPS_PROXY", value, no_proxy)? {
-            Route::Through { named, .. } => Ok(Some(named.to_string())),
+            Route::Through { name, .. } => Ok(Some(name.to_string())),
             _ => Ok(None),
         }
     }
@@ -113,8 +112,8 @@ mod tests {
             ("proxy.example:3128", "http://proxy.example:3128"),
             ("socks5h://user:s3cret@127.0.0.1:1080", "socks5h://127.0.0.1:1080"),
         ] {
-            let named = way(value, "localhost,example.com").unwrap();
-            assert_eq!(named.unwrap(), format!("the proxy {url} (HTTPS_PROXY)"));
+            let name = route_through(value, "localhost,example.com").unwrap();
+            assert_eq!(name.unwrap(), format!("the proxy {url} (HTTPS_PROXY)"));
         }
     }
 
@@ -130,16 +129,16 @@ mod tests {
             "socks5://us:p@pw@proxy:1",
             "http://us#pw@proxy:1",
         ] {
-            let error = way(value, "").unwrap_err();
+            let error = route_through(value, "").unwrap_err();
             assert!(matches!(error, BuildError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");
             assert!(!error.to_string().contains("pw"), "{error}");
         }
     }
 
     #[test]
-    fn no_proxy_makes_exceptions() {
+    fn no_proxy_excludes_hosts() {
         for no_proxy in ["*", "zego.im", "a, .zego.im"] {
-            assert_eq!(way("http://proxy:1", no_proxy).unwrap(), None, "{no_proxy}");
+            assert_eq!(route_through("http://proxy:1", no_proxy).unwrap(), None, "{no_proxy}");
         }
     }
 }

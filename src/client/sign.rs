@@ -2,9 +2,9 @@
 //!
 //! `Signature = md5(AppId + SignatureNonce + ServerSecret + Timestamp)` in lower-case hex, a plain concatenation of
 //! the decimal AppId, the nonce as sent, the secret as the console shows it, and the decimal Unix seconds
-//! (ZEGO, "Accessing Server APIs"). Neither the business parameters nor the `Action` are signed, so whoever sees a
-//! signed URL can call *anything* with it for ten minutes: a [`Signature`] therefore shows itself only to the code
-//! that sends it.
+//! (ZEGO, "Accessing Server APIs"). Neither the business parameters nor the `Action` are signed, so anyone who sees a
+//! signed URL can make *any* call with it for ten minutes. A [`Signature`] is therefore shown only to the code that sends
+//! it.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use md5::{Digest, Md5};
 pub struct Signature(String);
 
 impl Signature {
-    /// The 32 hex digits, for the request and for nothing else.
+    /// The 32 hex digits; use them only in a request.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,7 @@ pub fn sign(app_id: u32, nonce: &str, server_secret: &str, timestamp: u64) -> Si
     Signature(hex(&digest))
 }
 
-/// A fresh `SignatureNonce`: 8 random bytes as 16 lower-case hex digits.
+/// A new `SignatureNonce`: 8 random bytes as 16 lower-case hex digits.
 ///
 /// The nonce only has to differ between requests, so a fast generator seeded by the system is enough.
 pub fn nonce() -> String {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_example_and_the_edges_of_every_field_are_signed_right() {
+    fn the_published_example_and_the_edges_of_every_field_are_signed_correctly() {
         for (app_id, nonce, secret, timestamp, expected) in [
             (
                 12345,

@@ -8,10 +8,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-use super::BuildError;
+use super::error::BuildError;
 
-/// The configuration that all connections share, and with it their TLS sessions: trusts the system's roots, and the
-/// certificates in `ca_cert` (PEM) too.
+/// The configuration that all connections share, so that they share TLS sessions too. It trusts the system's roots and
+/// the certificates in `ca_cert` (PEM).
 pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
     let provider = provider();
     let failed = |error: rustls::Error| BuildError::Tls(error.to_string());
@@ -30,14 +30,14 @@ pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, BuildError>
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?
-        .dangerous() // rustls's word for any verifier but its own
+        .dangerous() // rustls requires this for any verifier but its own
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     Ok(config)
 }
 
-/// For an endpoint that is not reached by TLS: trusts nobody, and reads no system's roots for that.
-pub(super) fn none() -> Result<ClientConfig, BuildError> {
+/// The configuration for a plain `http` endpoint: trusts no certificate, and does not read the system's roots.
+pub(super) fn untrusting() -> Result<ClientConfig, BuildError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| BuildError::Tls(error.to_string()))?
@@ -46,7 +46,7 @@ pub(super) fn none() -> Result<ClientConfig, BuildError> {
     Ok(config)
 }
 
-/// An embedding program may have chosen another provider for its process; it serves as well.
+/// The process's crypto provider if an embedding program has installed one, or else ring.
 fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default()
         .cloned()

@@ -1,7 +1,7 @@
-//! What an answer means: status, body or transport error → [`Verdict`], for every combination there is.
+//! Classifies an answer: status, body or transport error → [`Verdict`], for every combination.
 //!
-//! Every documented answer is HTTP 200 with a JSON `Code`; no document mentions another status, yet a gateway in front
-//! may well use them. So the JSON `Code` decides whatever the status, and only without one does the HTTP status.
+//! Every documented answer is HTTP 200 with a JSON `Code`; no document mentions another status, but a gateway may send
+//! one. So the JSON `Code` decides, whatever the status; the HTTP status decides only without a `Code`.
 
 use std::time::Duration;
 
@@ -11,39 +11,39 @@ use serde_json::value::RawValue;
 
 use crate::code::{self, Class};
 
-/// What one attempt came to.
+/// The classified result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What the batch does about it.
+    /// How the run handles it.
     pub class: Class,
     /// ZIM's return code, if the answer had one.
     pub code: Option<i64>,
     /// The HTTP status, if there was an answer.
     pub http: Option<u16>,
-    /// ZIM's message, or what went wrong; without control characters.
+    /// ZIM's message, or the error; without control characters.
     pub message: String,
-    /// ZIM's RequestId, as text (it is larger than 2^53); empty if there was none.
+    /// ZIM's RequestId, as text because it exceeds 2^53; empty if there was none.
     pub request_id: String,
     /// How long the server asked to wait (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// Why there was no answer at all, if there was none.
+    /// Why there was no answer, if there was none.
     pub transport: Option<TransportError>,
 }
 
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportError {
-    /// No connection: the name doesn't resolve, nobody listens, no route.
+    /// No connection: the name doesn't resolve, the connection is refused, or there is no route.
     Unreachable,
-    /// No whole answer within the time for one attempt.
+    /// No complete answer within the time-out.
     TimedOut,
-    /// The connection broke before the whole answer was there.
+    /// The connection broke before the answer was complete.
     Broken,
     /// This machine could not open another connection: no file descriptors, ports or memory for it.
     Local,
     /// The server's certificate is not trusted.
     Untrusted,
-    /// The proxy lets nobody through without a user and a password, or not with these.
+    /// The proxy requires a user and a password, or refuses these.
     ProxyRefused,
 }
 
@@ -58,7 +58,7 @@ struct Body<'a> {
     request_id: Option<&'a RawValue>,
 }
 
-/// Judges an answer that arrived whole. `retry_after` is the header's value, already a duration.
+/// Classifies a complete answer. `retry_after` is the parsed header.
 ///
 /// ```
 /// use reqwest::StatusCode;
@@ -74,15 +74,15 @@ pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> 
     // Lossy: a message in another encoding must not hide the code.
     let body = String::from_utf8_lossy(body);
     let body = body.trim_start_matches('\u{feff}').trim_ascii();
-    // Serde would take an array for the fields in their order, and so `[0]` for success.
+    // Serde accepts an array as the fields in order, so `[0]` would be success.
     let parsed = body
         .starts_with('{')
         .then(|| serde_json::from_str::<Body>(body).ok())
         .flatten();
-    let code = parsed.as_ref().and_then(|body| code_in(body.code));
+    let code = parsed.as_ref().and_then(|body| parse_code(body.code));
     let (message, request_id) = match (&parsed, code) {
         (Some(body), Some(_)) => (text(body.message), text(body.request_id)),
-        _ => (without_code(status), String::new()),
+        _ => (status_message(status), String::new()),
     };
     Verdict {
         class: code.map_or_else(|| class_of_status(status), code::class_of),
@@ -95,7 +95,7 @@ pub fn judge(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> 
     }
 }
 
-/// Judges an attempt that got no (whole) answer. `http` is the status, if at least the head arrived.
+/// Classifies an attempt without a complete answer. `http` is the status, if at least the head arrived.
 pub fn no_answer(transport: TransportError, message: String, http: Option<u16>) -> Verdict {
     Verdict {
         class: match transport {
@@ -119,12 +119,12 @@ fn class_of_status(status: StatusCode) -> Class {
         StatusCode::TOO_MANY_REQUESTS => Class::Limited,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Class::Transient,
         _ if status.is_server_error() => Class::Transient,
-        // Anything else is not ZIM talking: a page of a portal, a redirect (never followed), a gateway's refusal.
+        // Anything else is not from ZIM: a portal page, a redirect (never followed), a gateway's refusal.
         _ => Class::Unknown,
     }
 }
 
-fn without_code(status: StatusCode) -> String {
+fn status_message(status: StatusCode) -> String {
     let reason = status
         .canonical_reason()
         .map(|reason| format!(" {reason}"))
@@ -141,13 +141,13 @@ fn without_code(status: StatusCode) -> String {
     }
 }
 
-/// `Code` is a number; some gateways make a numeric string of it.
-fn code_in(value: &RawValue) -> Option<i64> {
+/// Parses `Code`: a number, or a numeric string as some gateways write it.
+fn parse_code(value: &RawValue) -> Option<i64> {
     let text = serde_json::from_str::<String>(value.get());
     text.as_deref().unwrap_or(value.get()).trim().parse().ok()
 }
 
-/// A JSON string's text; anything else as it stands, so that a number of any length keeps its digits.
+/// The text of a JSON string; any other value verbatim, so that a number of any length keeps its digits.
 fn text(value: Option<&RawValue>) -> String {
     let raw = value.map_or("null", RawValue::get);
     match serde_json::from_str::<Option<String>>(raw) {
@@ -156,7 +156,7 @@ fn text(value: Option<&RawValue>) -> String {
     }
 }
 
-/// Text of a server, fit for a CSV field and a terminal: control characters become spaces.
+/// Server text made safe for a CSV field and a terminal: control characters become spaces.
 fn clean(text: &str) -> String {
     text.replace(is_control, " ")
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_messages_and_request_ids_don_t_hide_the_code() {
+    fn unusual_messages_and_request_ids_don_t_hide_the_code() {
         let verdict = judge(
             StatusCode::OK,
             br#"{"Code":0,"Message":null,"RequestId":343649807833778782}"#,

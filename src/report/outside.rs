@@ -43,7 +43,7 @@ pub(super) fn check(log: &Opened, report: &Path, earlier: &Earlier) -> Result<()
                 rows > 0 && !earlier.done.contains_line(row.line)
             }
             // A torn last record is nobody's.
-            None => record.at_end || record.flaw == Some(RecordError::UnclosedQuote),
+            None => record.at_end || record.error == Some(RecordError::UnclosedQuote),
         };
         if !is_ours {
             return Err(ReportError::ForeignOutsideLog {

@@ -179,7 +179,7 @@ pub(super) struct Row<'a> {
 }
 
 pub(super) fn whole<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
-    if record.flaw.is_some() || record.len() != COLUMNS.len() {
+    if record.error.is_some() || record.len() != COLUMNS.len() {
         return None;
     }
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
@@ -213,7 +213,7 @@ fn holds_whole_records(file: &File, tail: std::ops::Range<u64>) -> io::Result<bo
 
 /// A record in every respect, but for bytes that are not UTF-8: torn or damaged ones don't look like that.
 fn is_in_another_encoding(record: &CsvRecord) -> bool {
-    let is_record = record.flaw.is_none() && record.len() == COLUMNS.len();
+    let is_record = record.error.is_none() && record.len() == COLUMNS.len();
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     is_record && record.get(0).is_some_and(is_number) && record.iter().any(|field| std::str::from_utf8(field).is_err())
 }
@@ -228,7 +228,7 @@ pub(super) fn is_header(record: &CsvRecord) -> bool {
 pub(super) fn is_torn_header(record: &CsvRecord) -> bool {
     let torn = joined(record);
     let is_all_zeros = torn.len() as u64 <= MAX_TORN && torn.iter().all(|byte| *byte == 0);
-    record.at_end && record.flaw.is_none() && (is_all_zeros || COLUMNS.join(",").as_bytes().starts_with(&torn))
+    record.at_end && record.error.is_none() && (is_all_zeros || COLUMNS.join(",").as_bytes().starts_with(&torn))
 }
 
 fn joined(record: &CsvRecord) -> Vec<u8> {
@@ -236,7 +236,7 @@ fn joined(record: &CsvRecord) -> Vec<u8> {
 }
 
 fn not_a_report(path: &Path, first: &CsvRecord) -> ReportError {
-    let (is_readable, first) = (first.flaw.is_none(), joined(first));
+    let (is_readable, first) = (first.error.is_none(), joined(first));
     let has_delimiter = |delimiter: &str| first == COLUMNS.join(delimiter).as_bytes();
     let reason = match &first[..] {
         _ if has_delimiter(";") => NotAReport::Semicolons,

@@ -1,33 +1,38 @@
-//! What can be said of an input without sending anything: problems by line, duplicates, users with too many rows.
+//! Checks an input without sending anything: errors by line, duplicates, users with too many rows.
 //!
-//! One pass, and about twenty bytes a row: duplicates and busy users are found by sorting fingerprints at the end, not
+//! One pass, with about twenty bytes per row: duplicates and busy users are found by sorting fingerprints at the end, not
 //! by keeping the rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
 
-use super::plan::Outcomes;
-use super::{Column, Format, PlanError, RowError, Rows, Selection, Source, suspect};
+use super::error::PlanError;
+use super::format::Format;
+use super::input::Source;
+use super::parsed::{Column, RowError};
+use super::reader::Rows;
+use super::selection::{OutcomeCounts, Selection};
+use super::suspect;
 use crate::row::ConvType;
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;
 
-/// How many of a user's conversations the API reaches by default (ZEGO, "ClearConversationUnread").
-pub const NEWEST: u64 = 1000;
+/// How many of a user's newest conversations the API reaches by default (ZEGO, "ClearConversationUnread").
+pub const MAX_REACHABLE: u64 = 1000;
 
-/// The characters that ZEGO's documents allow in IDs, besides letters and digits. The documents disagree among
-/// themselves, so another one is worth a warning and no more.
-const USUAL: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
+/// The characters that ZEGO's documents allow in IDs, besides letters and digits. The documents contradict each other, so
+/// any other character is only a warning.
+const DOCUMENTED: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
 
-/// A kind of finding: how often, and where first.
+/// A kind of finding: how many rows, and the first lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// In how many rows.
+    /// How many rows have it.
     pub rows: u64,
     /// The first of their lines, at most five.
     pub first_lines: Vec<u64>,
-    /// What was found in the first of them, where that differs from row to row.
+    /// What was found in the first of them, if that differs between rows.
     pub example: Option<String>,
 }
 
@@ -43,7 +48,7 @@ impl Finding {
     }
 }
 
-/// A user with more rows than the API reaches conversations.
+/// A user with more conversations than the API reaches.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct BusyUser {
     /// The user; empty if the input could be read only once.
@@ -57,25 +62,25 @@ pub struct BusyUser {
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Rows in all.
+    /// All rows.
     pub rows: u64,
-    /// Rows that can be sent, by type.
+    /// Rows of type peer that can be sent.
     pub peer: u64,
-    /// Likewise.
+    /// Rows of type group that can be sent.
     pub group: u64,
     /// Different users among the rows that can be sent.
     pub users: u64,
-    /// Invalid rows, by what is wrong.
+    /// Invalid rows, by error.
     pub invalid: BTreeMap<String, Finding>,
-    /// Warnings about rows that are sent all the same.
+    /// Warnings about rows that are sent nevertheless.
     pub warnings: BTreeMap<String, Finding>,
-    /// Rows that say the same as an earlier one.
+    /// Rows that repeat an earlier one.
     pub duplicates: Finding,
-    /// Users with more than [`NEWEST`] conversations in the input, the busiest first.
+    /// Users with more than [`MAX_REACHABLE`] conversations in the input, the busiest first.
     pub busy_users: Vec<BusyUser>,
 }
 
-/// A row that can be sent, as five numbers that sort by user, then by what it says, then by line.
+/// A row that can be sent, as five numbers that sort by user, then by row content, then by line.
 type Key = [u32; 5];
 
 fn key(user: u64, triple: u64, line: u64) -> Key {
@@ -89,7 +94,7 @@ fn key(user: u64, triple: u64, line: u64) -> Key {
     ]
 }
 
-/// Reads the whole input and says what is to be said of it.
+/// Reads the whole input and checks it.
 ///
 /// ```
 /// use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
@@ -103,16 +108,16 @@ fn key(user: u64, triple: u64, line: u64) -> Key {
 /// # Ok::<(), zim_batch::rows::PlanError>(())
 /// ```
 pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<Findings, PlanError> {
-    selection.may_be_used_on(&rows, place)?;
+    selection.check_applies_to(&rows, place)?;
     let mut findings = Findings::default();
     let mut keys: Vec<Key> = Vec::new();
-    let is_wary = selection.is_wary_of(&rows);
-    let mut outcomes = Outcomes::default();
+    let refuse_ok = selection.must_refuse_ok_rows_of(&rows);
+    let mut outcomes = OutcomeCounts::default();
     while let Some(row) = rows.next_raw()? {
-        if !selection.takes(&row) {
+        if !selection.includes(&row) {
             continue;
         }
-        if is_wary {
+        if refuse_ok {
             outcomes.count(&row);
         }
         findings.rows += 1;
@@ -124,30 +129,29 @@ pub fn check_rows(mut rows: Rows, place: &str, selection: &Selection) -> Result<
                 }
                 findings.warn(Column::User, user, row.line());
                 findings.warn(Column::Conv, conv, row.line());
-                if row.is_perhaps_cut_off() {
+                if row.may_be_cut_off() {
                     findings.add_warning(
-                        "the input ends within this row, without a line end: perhaps it was cut off",
+                        "the input ends within this row, without a line end: it may have been cut off",
                         row.line(),
                     );
                 }
                 let (user, triple) = fingerprints(user, conv, conv_type);
                 keys.push(key(user, triple, row.line()));
             }
-            Err(problem) => {
-                let (kind, example) = kind_of(&problem);
+            Err(error) => {
+                let (kind, example) = kind_and_example(&error);
                 let finding = findings.invalid.entry(kind).or_default();
                 finding.add(row.line(), example.as_deref());
             }
         }
     }
-    outcomes.refuse_ok(place)?;
+    outcomes.check_no_ok(place)?;
     keys.sort_unstable();
     findings.count_users(&keys);
     Ok(findings)
 }
 
-/// [`check_rows`] for a file or standard input. A file is looked into once more if there are busy users, for their
-/// names.
+/// [`check_rows`] for a file or standard input. If there are busy users, a file is read again to find their names.
 pub fn check(source: &Source, format: &Format, selection: &Selection) -> Result<Findings, PlanError> {
     let place = source.to_string();
     let mut findings = check_rows(Rows::open(source, format)?, &place, selection)?;
@@ -172,7 +176,7 @@ impl Findings {
         self.invalid.values().map(|finding| finding.rows).sum()
     }
 
-    /// Warnings in all.
+    /// Rows with warnings; a row with two warnings counts twice.
     pub fn warned_rows(&self) -> u64 {
         self.warnings.values().map(|finding| finding.rows).sum()
     }
@@ -184,8 +188,8 @@ impl Findings {
     fn warn(&mut self, column: Column, id: &str, line: u64) {
         let bytes = id.as_bytes();
         let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-        if !bytes.iter().all(|byte| IS_USUAL[usize::from(*byte)]) {
-            self.warn_of_characters(column, id, line);
+        if !bytes.iter().all(|byte| IS_DOCUMENTED[usize::from(*byte)]) {
+            self.warn_about_characters(column, id, line);
         }
         if is_blank(bytes.first()) || is_blank(bytes.last()) {
             self.add_warning(
@@ -193,8 +197,8 @@ impl Findings {
                 line,
             );
         }
-        if let Some(nothing) = suspect::nothing(id) {
-            let what = format!("{column} is {nothing}, which programs write where there is nothing");
+        if let Some(nothing) = suspect::null_word(id) {
+            let what = format!("{column} is {nothing}, which programs write for a missing value");
             self.add_warning(what, line);
         }
         if suspect::is_shortened_number(id) {
@@ -203,31 +207,31 @@ impl Findings {
         }
     }
 
-    /// Characters that ZEGO's documents don't list, by name where nobody would see what it is.
-    fn warn_of_characters(&mut self, column: Column, id: &str, line: u64) {
-        let is_usual = |c: char| c.is_ascii() && IS_USUAL[c as usize];
-        let mut unusual: Vec<char> = id.chars().filter(|c| !is_usual(*c)).collect();
-        unusual.sort_unstable();
-        unusual.dedup();
-        let mut is_other = false;
-        let mut is_line_end = false;
-        for character in unusual {
-            match suspect::name_of(character) {
+    /// Warns about characters that ZEGO's documents don't list: by name if they are invisible or look like others.
+    fn warn_about_characters(&mut self, column: Column, id: &str, line: u64) {
+        let is_documented = |c: char| c.is_ascii() && IS_DOCUMENTED[c as usize];
+        let mut undocumented: Vec<char> = id.chars().filter(|c| !is_documented(*c)).collect();
+        undocumented.sort_unstable();
+        undocumented.dedup();
+        let mut has_other = false;
+        let mut has_line_end = false;
+        for character in undocumented {
+            match suspect::character_name(character) {
                 Some(name) => {
                     let what = format!("{column} has U+{:04X}, {name}, in it", u32::from(character));
                     self.add_warning(what, line);
                 }
-                None if matches!(character, '\r' | '\n') => is_line_end = true,
-                None => is_other = true,
+                None if matches!(character, '\r' | '\n') => has_line_end = true,
+                None => has_other = true,
             }
         }
-        if is_line_end {
+        if has_line_end {
             self.add_warning(
                 format!("{column} has a line break in it; perhaps a quote is not closed"),
                 line,
             );
         }
-        if is_other {
+        if has_other {
             self.add_warning(
                 format!("{column} has a character that ZEGO's documents don't list"),
                 line,
@@ -235,17 +239,17 @@ impl Findings {
         }
     }
 
-    /// Walks the sorted keys: each user is a run of them, and so is each repeated row.
+    /// Counts users and repeated rows: both are consecutive in the sorted keys.
     fn count_users(&mut self, keys: &[Key]) {
         let mut repeats: Vec<u32> = Vec::new();
         for user in keys.chunk_by(|one, other| one[..2] == other[..2]) {
             self.users += 1;
             let mut conversations = 0;
-            for alike in user.chunk_by(|one, other| one[..4] == other[..4]) {
+            for group in user.chunk_by(|one, other| one[..4] == other[..4]) {
                 conversations += 1;
-                repeats.extend(alike[1..].iter().map(|key| key[4]));
+                repeats.extend(group[1..].iter().map(|key| key[4]));
             }
-            if conversations > NEWEST {
+            if conversations > MAX_REACHABLE {
                 let first_line = user.iter().map(|key| u64::from(key[4])).min().unwrap_or_default();
                 self.busy_users.push(BusyUser {
                     user: String::new(),
@@ -265,36 +269,36 @@ impl Findings {
     }
 }
 
-/// Which bytes are of characters that ZEGO's documents list: letters, digits and [`USUAL`].
-const IS_USUAL: [bool; 256] = {
-    let mut is_usual = [false; 256];
+/// The ASCII characters that ZEGO's documents list: letters, digits and [`DOCUMENTED`].
+const IS_DOCUMENTED: [bool; 256] = {
+    let mut is_documented = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        is_usual[byte] = (byte as u8).is_ascii_alphanumeric();
+        is_documented[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
     let mut index = 0;
-    while index < USUAL.len() {
-        is_usual[USUAL[index] as usize] = true;
+    while index < DOCUMENTED.len() {
+        is_documented[DOCUMENTED[index] as usize] = true;
         index += 1;
     }
-    is_usual
+    is_documented
 };
 
-/// Numbers that differ for different users, and for different rows.
+/// Fingerprints of the user and of the whole row.
 fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {
     let mut hasher = crate::fingerprint::hasher();
     hasher.write(user.as_bytes());
-    let of_user = hasher.finish();
+    let user_fingerprint = hasher.finish();
     hasher.write_u8(0xff);
     hasher.write(conv.as_bytes());
     hasher.write_u8(conv_type as u8);
-    (of_user, hasher.finish())
+    (user_fingerprint, hasher.finish())
 }
 
-/// What is wrong, without the particulars of one row, and these.
-fn kind_of(problem: &RowError) -> (String, Option<String>) {
-    match problem {
+/// The error without the details of one row, and these details.
+fn kind_and_example(error: &RowError) -> (String, Option<String>) {
+    match error {
         RowError::TooLong(column, _) => (format!("{column} is longer than {} bytes", crate::row::MAX_ID), None),
         RowError::BadType(found) => {
             let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -302,12 +306,12 @@ fn kind_of(problem: &RowError) -> (String, Option<String>) {
             (kind, Some(format!("'{found}'")))
         }
         RowError::Spanning {
-            problem,
+            error,
             lines: (first, last),
         } => {
             let kind = format!(
                 "{}, and the row spans several lines; perhaps a quote is not closed",
-                kind_of(problem).0
+                kind_and_example(error).0
             );
             (kind, Some(format!("it spans lines {first} to {last}")))
         }

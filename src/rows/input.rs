@@ -1,4 +1,4 @@
-//! Where the text comes from: a file or standard input, packed or not, in whatever encoding, as UTF-8.
+//! Opens a file or standard input as UTF-8 text: decompressed and decoded.
 
 use std::fmt;
 use std::fs::File;
@@ -9,14 +9,14 @@ use encoding_rs::Encoding;
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::bufread::GzDecoder;
 
-use super::InputError;
-use super::header::{DELIMITERS, to_first_record};
+use super::error::InputError;
+use super::layout::{DELIMITERS, to_first_record};
 use crate::csv_reader::CsvReader;
 
-/// Read from the input at a time, in bytes.
+/// The size of a read, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// The most that is read in search of the end of the first record, in bytes.
+/// How far the end of the first record is searched for, in bytes.
 const MAX_START: usize = 1024 * 1024;
 
 /// A file of rows, or standard input.
@@ -29,7 +29,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether the rows can be counted before they are sent: not those of a pipe, which is gone when it is read.
+    /// Whether the rows can be counted before they are sent. A pipe can be read only once.
     pub fn can_be_read_twice(&self) -> bool {
         match self {
             Source::File(path) => path
@@ -49,7 +49,18 @@ impl fmt::Display for Source {
     }
 }
 
-/// Opens the source as it is.
+/// `-` is standard input.
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Source {
+        if path.as_os_str() == "-" {
+            Source::Stdin
+        } else {
+            Source::File(path)
+        }
+    }
+}
+
+/// Opens the source for reading, unchanged.
 pub(super) fn open(source: &Source) -> Result<Box<dyn Read + Send>, InputError> {
     let path = match source {
         Source::Stdin => return Ok(Box::new(io::stdin())),
@@ -67,27 +78,27 @@ pub(super) fn open(source: &Source) -> Result<Box<dyn Read + Send>, InputError> 
         })
 }
 
-/// The text of the input: unpacked if it is packed by gzip or zstd, which its first bytes tell, and in UTF-8.
+/// The text of the input as UTF-8, decompressed if its first bytes are those of gzip or zstd.
 pub(super) struct Text {
     pub reader: Box<dyn Read + Send>,
-    /// It was in another encoding: what could not be decoded is U+FFFD now.
+    /// It was in another encoding: bytes that could not be decoded are U+FFFD.
     pub is_decoded: bool,
-    /// The first four bytes, unpacked but not decoded: what tells kinds of files apart.
+    /// The first four bytes, decompressed but not decoded: they show what kind of file it is.
     pub signature: Vec<u8>,
 }
 
 impl Text {
-    /// A byte order mark says what the encoding is; without one it is `encoding`, or UTF-8.
+    /// The encoding is that of a byte order mark; without one it is `encoding`, or else UTF-8.
     pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
-        let (start, reader) = first_bytes(Box::new(Patient(reader)))?;
-        let unpacked: Box<dyn Read + Send> = match start[..] {
+        let (start, reader) = first_bytes(Box::new(RetryInterrupted(reader)))?;
+        let decompressed: Box<dyn Read + Send> = match start[..] {
             [0x1f, 0x8b, ..] => Box::new(Gzip::new(reader)),
             [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(reader)?),
             _ => {
                 return Text::decoded(&start, reader, encoding);
             }
         };
-        let (start, reader) = first_bytes(unpacked)?;
+        let (start, reader) = first_bytes(decompressed)?;
         Text::decoded(&start, reader, encoding)
     }
 
@@ -120,10 +131,9 @@ impl Text {
     }
 }
 
-/// Unpacks gzip as gzip(1) does: all members, one after the other, and zeros behind the last one (as on tapes) are
-/// nothing.
+/// Decompresses gzip as gzip(1) does: all members in turn, ignoring zeros after the last one (tape padding).
 struct Gzip {
-    /// `None` behind the last one.
+    /// `None` after the last one.
     member: Option<GzDecoder<BufReader<Box<dyn Read + Send>>>>,
 }
 
@@ -146,18 +156,18 @@ impl Read for Gzip {
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let mut packed = match self.member.take() {
+            let mut compressed = match self.member.take() {
                 Some(member) => member.into_inner(),
                 None => return Ok(0),
             };
-            if skip_zeros(&mut packed)? {
-                self.member = Some(GzDecoder::new(packed));
+            if skip_zeros(&mut compressed)? {
+                self.member = Some(GzDecoder::new(compressed));
             }
         }
     }
 }
 
-/// Skips zeros; `false` at the end of the input.
+/// Skips zeros; returns `false` at the end of the input.
 fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let bytes = input.fill_buf()?;
@@ -173,10 +183,10 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
     }
 }
 
-/// Reads on after an interrupting signal: not every decoder above does.
-struct Patient<R>(R);
+/// Retries a read that a signal has interrupted: not every decoder does.
+struct RetryInterrupted<R>(R);
 
-impl<R: Read> Read for Patient<R> {
+impl<R: Read> Read for RetryInterrupted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
@@ -187,7 +197,7 @@ impl<R: Read> Read for Patient<R> {
     }
 }
 
-/// Looks at the first four bytes; the reader given back still has them.
+/// Returns the first four bytes, and a reader that still includes them.
 fn first_bytes(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut start = Vec::new();
     reader.by_ref().take(4).read_to_end(&mut start)?;
@@ -195,8 +205,8 @@ fn first_bytes(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn
     Ok((start, Box::new(whole)))
 }
 
-/// Reads until the first record is whole, and no further than that takes: standard input may be slow to come. Gives
-/// what was read, and the rest.
+/// Reads until the first record is complete, and no further, because standard input may be slow. Returns the bytes read
+/// and a reader of the rest.
 pub(super) fn first_record(
     mut reader: Box<dyn Read + Send>,
     delimiter: Option<u8>,
@@ -212,12 +222,12 @@ pub(super) fn first_record(
     }
 }
 
-/// Whether the first record ends within `start`, whichever the delimiter turns out to be.
+/// Whether the first record ends within `start`, for any possible delimiter.
 fn holds_first_record(start: &[u8], delimiter: Option<u8>) -> bool {
     let ends_here = |delimiter: &u8| {
         let mut records = CsvReader::new(start, *delimiter);
         to_first_record(&mut records)
-            && records.current().flaw.is_none()
+            && records.current().error.is_none()
             && (!records.input().is_empty() || matches!(start.last(), Some(b'\n' | b'\r')))
     };
     match delimiter {

@@ -1,4 +1,4 @@
-//! What a record of the input comes to: a row, or what is wrong with it.
+//! A record of the input as a row, or why it is invalid.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use crate::row::{MAX_ID, Row};
 pub struct InvalidRow {
     /// The 1-based line of the input on which the row begins.
     pub line: u64,
-    /// What was read for the user; what is not UTF-8 shows as U+FFFD.
+    /// The user field as read; bytes that are not UTF-8 are U+FFFD.
     pub user: String,
-    /// What was read for the conversation, likewise.
+    /// The conversation field, likewise.
     pub conv: String,
-    /// What was read for the type, likewise.
+    /// The type field, likewise.
     pub conv_type: String,
     /// What is wrong.
-    pub problem: RowError,
+    pub error: RowError,
 }
 
-/// What a record of the input came to.
+/// A record of the input, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParsedRow {
     /// A call to make.
@@ -65,24 +65,24 @@ impl fmt::Display for Column {
 pub enum RowError {
     /// The record has too few fields.
     Missing(Column),
-    /// Nothing between the delimiters.
+    /// The field is empty.
     Empty(Column),
     /// An ID of this many bytes, more than [`MAX_ID`].
     TooLong(Column, usize),
-    /// Bytes that are not UTF-8, or not of the encoding that the input is in.
+    /// Bytes that are not valid in the input's encoding.
     NotText(Column),
-    /// Neither 0, peer, 2 nor group; what was there.
+    /// Neither 0, peer, 2 nor group; the field as read.
     BadType(String),
-    /// A quote that was opened on this line is never closed: the rest of the input was swallowed.
+    /// A quote opened in this row is never closed, so the row contains the rest of the input.
     UnclosedQuote,
-    /// The record is longer than one mebibyte; most likely a quote that was not closed.
+    /// The record is longer than 1 MiB; probably a quote is not closed.
     RecordTooLong,
-    /// The header stands here once more, as where two files were joined.
+    /// The header again, as in concatenated files.
     HeaderAgain,
-    /// Another problem, of a row that takes several lines: perhaps a quote was opened by mistake.
+    /// Another error, in a row that spans several lines: perhaps a quote was opened by mistake.
     Spanning {
         /// What is wrong with the row.
-        problem: Box<RowError>,
+        error: Box<RowError>,
         /// The line on which it begins, and the one on which it ends.
         lines: (u64, u64),
     },
@@ -109,11 +109,11 @@ impl fmt::Display for RowError {
             RowError::RecordTooLong => f.write_str("longer than 1 MiB; most likely a quote that is not closed"),
             RowError::HeaderAgain => f.write_str("the header again"),
             RowError::Spanning {
-                problem,
+                error,
                 lines: (first, last),
             } => write!(
                 f,
-                "{problem}, and the row spans lines {first} to {last}; perhaps a quote is not closed"
+                "{error}, and the row spans lines {first} to {last}; perhaps a quote is not closed"
             ),
         }
     }

@@ -1,8 +1,8 @@
-//! What in an ID is probably not meant, though ZIM might take it: what programs write for a missing value, numbers that a
-//! spreadsheet has shortened, and characters that nobody sees.
+//! IDs that are probably mistakes, though ZIM might accept them: words that programs write for a missing value, numbers
+//! shortened by a spreadsheet, and invisible characters.
 
-/// What databases, programs and spreadsheets write where there is nothing.
-const NOTHINGS: &[&str] = &[
+/// What databases, programs and spreadsheets write for a missing value.
+const NULL_WORDS: &[&str] = &[
     "NULL",
     "nil",
     "nan",
@@ -23,8 +23,8 @@ const NOTHINGS: &[&str] = &[
     "[object Object]",
 ];
 
-/// Characters that are not seen, or look like others: `None` for any other one.
-pub(super) fn name_of(character: char) -> Option<&'static str> {
+/// The name of a character that is invisible or looks like another; `None` for any other.
+pub(super) fn character_name(character: char) -> Option<&'static str> {
     Some(match character {
         '\0' => "a zero byte",
         '\t' => "a tab",
@@ -52,17 +52,17 @@ pub(super) fn name_of(character: char) -> Option<&'static str> {
         '\u{3000}' => "ideographic space",
         '\u{fe00}'..='\u{fe0f}' => "variation selector",
         '\u{feff}' => "byte order mark",
-        '\u{fffd}' => "replacement character, for what could not be decoded",
+        '\u{fffd}' => "replacement character, for bytes that could not be decoded",
         '\r' | '\n' => return None,
         control if control.is_control() => "control character",
         _ => return None,
     })
 }
 
-/// The one of [`NOTHINGS`] that the ID is, whatever its case.
-pub(super) fn nothing(id: &str) -> Option<&'static str> {
+/// The entry of [`NULL_WORDS`] that equals the ID, ignoring case.
+pub(super) fn null_word(id: &str) -> Option<&'static str> {
     let id = id.trim();
-    NOTHINGS.iter().find(|name| id.eq_ignore_ascii_case(name)).copied()
+    NULL_WORDS.iter().find(|name| id.eq_ignore_ascii_case(name)).copied()
 }
 
 /// Whether the ID is a number as a spreadsheet writes one that is too long for its column: `1.23457E+11`.
@@ -71,7 +71,7 @@ pub(super) fn is_shortened_number(id: &str) -> bool {
         return false;
     };
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    // Some languages write a comma.
+    // Some locales write a decimal comma.
     let mantissa = match mantissa.split_once(['.', ',']) {
         Some((whole, fraction)) => is_number(whole) && is_number(fraction),
         None => is_number(mantissa),
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_a_spreadsheet_are_told_from_ids() {
+    fn numbers_shortened_by_a_spreadsheet_are_distinguished_from_ids() {
         for number in ["1.23457E+11", "1E+11", "9,9e+20", "2.0E-05"] {
             assert!(is_shortened_number(number), "{number}");
         }
@@ -104,15 +104,15 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_nothing_is_known_in_any_case() {
+    fn words_for_a_missing_value_are_recognised_in_any_case() {
         assert_eq!(
-            (nothing("null"), nothing("NaN"), nothing("#n/a")),
+            (null_word("null"), null_word("NaN"), null_word("#n/a")),
             (Some("NULL"), Some("nan"), Some("#N/A"))
         );
         assert_eq!(
-            (nothing("none"), nothing("Undefined")),
+            (null_word("none"), null_word("Undefined")),
             (Some("None"), Some("undefined"))
         );
-        assert_eq!((nothing("nully"), nothing("0"), nothing("-")), (None, None, None));
+        assert_eq!((null_word("nully"), null_word("0"), null_word("-")), (None, None, None));
     }
 }

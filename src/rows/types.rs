@@ -1,11 +1,11 @@
-//! The words for a conversation's type: the usual ones, and those that a caller adds.
+//! The words for a conversation's type: the usual ones and those that a caller adds.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::row::ConvType;
 
-/// Words for the types besides the usual ones, read from text like `单聊=0,群聊=2`. Blanks around a word and ASCII case
+/// Additional words for the types, read from text like `单聊=0,群聊=2`. Blanks around a word and ASCII case
 /// don't matter.
 ///
 /// ```
@@ -23,12 +23,12 @@ use crate::row::ConvType;
 pub struct Types(Vec<(String, ConvType)>);
 
 impl Types {
-    /// Reads a field: a usual word ([`ConvType::from_bytes`]) or an added one.
+    /// Parses a field: a usual word ([`ConvType::from_bytes`]) or an added one.
     pub fn parse(&self, field: &[u8]) -> Option<ConvType> {
         ConvType::from_bytes(field).or_else(|| self.added(field))
     }
 
-    /// Whether there are only the usual words.
+    /// Whether no words were added.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -66,7 +66,7 @@ impl FromStr for Types {
     }
 }
 
-/// As [`Types::from_str`] reads it.
+/// In the form that [`Types::from_str`] reads.
 impl fmt::Display for Types {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = self.0.iter().map(|(word, known)| format!("{word}={}", known.as_str()));
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_that_makes_no_sense_is_refused_with_what_is_wrong() {
+    fn an_invalid_map_is_refused_with_the_reason() {
         for (map, why) in [
             ("", "WORD=TYPE"),
             ("single", "WORD=TYPE"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_read_again() {
+    fn the_displayed_form_can_be_parsed() {
         let types: Types = " 单人 = peer ,2=2,ROOM=2".parse().expect("a map");
         assert_eq!(types.to_string(), "单人=0,ROOM=2");
         assert_eq!(types.to_string().parse(), Ok(types));

@@ -150,7 +150,7 @@ async fn begin<S: Service>(row: Row, run: &Shared<S>) -> Message {
 fn unsent(task: Task) -> Record {
     let (line, user, conv, conv_type, outcome, message) = match task {
         Task::Invalid(row) => {
-            let message = row.problem.to_string();
+            let message = row.error.to_string();
             (
                 row.line,
                 row.user,

@@ -99,10 +99,10 @@ fn assert_tells(outcome: &Outcome, says: &[&str]) {
 #[test]
 fn input_that_no_rows_can_be_made_of_is_refused_with_what_was_found_and_what_to_do() {
     let mapped: &[&str] = &["--columns", "user=uid,conv=room"];
-    assert_refused("", &[], &["nothing in it", "user, conv and type"]);
-    assert_refused("\n\r\n \n", &[], &["nothing in it"]);
-    assert_refused("\u{feff}", &[], &["nothing in it"]);
-    assert_refused(gzip(b""), &[], &["nothing in it"]);
+    assert_refused("", &[], &["is empty", "user, conv and type"]);
+    assert_refused("\n\r\n \n", &[], &["is empty"]);
+    assert_refused("\u{feff}", &[], &["is empty"]);
+    assert_refused(gzip(b""), &[], &["is empty"]);
     assert_refused(
         "who,conv,type\na,b,0\n",
         &[],

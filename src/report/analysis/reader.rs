@@ -139,7 +139,7 @@ impl Reader {
     /// Adds a record; `false` if it is none.
     pub fn take(&mut self, record: &CsvRecord) -> bool {
         let places = self.analysis.kind.places();
-        if record.flaw.is_some() || record.len() != places.len {
+        if record.error.is_some() || record.len() != places.len {
             return false;
         }
         let field = |index| record.get(index).unwrap_or_default();

@@ -1,0 +1,22 @@
+//! The gate that every request passes before it is sent.
+
+use tokio::time::Instant;
+
+/// Limits when requests start.
+pub trait Gate: Send + Sync {
+    /// Waits until a request may be handed to its open connection.
+    fn pass(&self) -> impl Future<Output = ()> + Send;
+
+    /// Called when the request was handed to its connection.
+    fn started(&self, at: Instant);
+}
+
+/// A gate that never waits: requests start as soon as their connection is open.
+#[derive(Debug)]
+pub struct NoGate;
+
+impl Gate for NoGate {
+    async fn pass(&self) {}
+
+    fn started(&self, _: Instant) {}
+}

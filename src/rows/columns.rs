@@ -1,0 +1,99 @@
+//! Which columns a caller names, by header or by number.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+/// Where a column is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnRef {
+    /// The column with this name in the header.
+    Name(String),
+    /// The column with this number, from 1.
+    Number(NonZeroUsize),
+}
+
+impl fmt::Display for ColumnRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ColumnRef::Name(name) => f.write_str(name),
+            ColumnRef::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// Which columns are the user, the conversation and the type, read from text like `user=A,conv=B,type=C`: header names,
+/// or numbers from 1. A column that is not mentioned keeps its usual names or, without a header, its usual place.
+///
+/// ```
+/// use zim_batch::rows::{ColumnRef, Columns};
+///
+/// let columns: Columns = "user=2, conv=Room ID".parse()?;
+/// assert_eq!(columns.conv, Some(ColumnRef::Name("Room ID".into())));
+/// assert!(matches!(columns.user, Some(ColumnRef::Number(number)) if number.get() == 2));
+/// assert!("colour=red".parse::<Columns>().is_err());
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The column of the user.
+    pub user: Option<ColumnRef>,
+    /// The column of the conversation.
+    pub conv: Option<ColumnRef>,
+    /// The column of the type.
+    pub conv_type: Option<ColumnRef>,
+}
+
+impl FromStr for Columns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Columns, String> {
+        let mut columns = Columns::default();
+        for pair in text.split(',') {
+            let (key, name) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("'{pair}' is not KEY=NAME; write user=A,conv=B,type=C"))?;
+            let place = match key.trim() {
+                "user" => &mut columns.user,
+                "conv" => &mut columns.conv,
+                "type" => &mut columns.conv_type,
+                other => {
+                    return Err(format!(
+                        "'{other}' is not a column; the columns are user, conv and type"
+                    ));
+                }
+            };
+            let name = name.trim();
+            let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+            let column = match (is_number, name.parse()) {
+                _ if name.is_empty() => return Err(format!("'{}' has no name after the '='", key.trim())),
+                (true, Ok(number)) => ColumnRef::Number(number),
+                (true, Err(_)) => return Err(format!("'{name}' is no column; columns are numbered from 1")),
+                (false, _) => ColumnRef::Name(name.to_owned()),
+            };
+            if place.replace(column).is_some() {
+                return Err(format!("'{}' is given twice", key.trim()));
+            }
+        }
+        let given = [&columns.user, &columns.conv, &columns.conv_type];
+        for (index, column) in given.iter().enumerate() {
+            if let Some(column) = column
+                && given[..index].iter().any(|other| other.as_ref() == Some(column))
+            {
+                return Err(format!("'{column}' can't be two columns at once"));
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// In the form that [`Columns::from_str`] reads.
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs = [("user", &self.user), ("conv", &self.conv), ("type", &self.conv_type)];
+        let given = pairs
+            .into_iter()
+            .filter_map(|(key, name)| Some(format!("{key}={}", name.as_ref()?)));
+        f.write_str(&given.collect::<Vec<_>>().join(","))
+    }
+}

@@ -1,0 +1,326 @@
+//! Which column is which: from the header line, from the caller, or from a first record that is no header.
+
+use encoding_rs::Encoding;
+
+use super::columns::ColumnRef;
+use super::error::InputError;
+use super::file_kind::kind_of_file;
+use super::format::Format;
+use super::layout_error::{LayoutClue, LayoutError, MissingColumn};
+use super::types::Types;
+use crate::csv_reader::{CsvReader, CsvRecord};
+
+/// The delimiters tried, in this order: a comma can't be part of an ID, the others can.
+pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
+
+const USER_NAMES: &[&str] = &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"];
+const CONV_NAMES: &[&str] = &[
+    "conv",
+    "convid",
+    "conv_id",
+    "conversationid",
+    "conversation_id",
+    "会话id",
+];
+const TYPE_NAMES: &[&str] = &[
+    "type",
+    "convtype",
+    "conv_type",
+    "conversationtype",
+    "conversation_type",
+    "会话类型",
+];
+const OUTCOME_NAMES: &[&str] = &["outcome"];
+
+/// How a file's records are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub delimiter: u8,
+    pub user: usize,
+    pub conv: usize,
+    pub conv_type: usize,
+    pub outcome: Option<usize>,
+    /// The words for the types.
+    pub types: Types,
+    /// The names of the user, conversation and type columns, if there is a header.
+    pub header: Option<[Vec<u8>; 3]>,
+}
+
+impl Layout {
+    /// Whether these fields are this header's, or those of a usual header: files may have been concatenated.
+    pub fn is_header(&self, fields: [Option<&[u8]>; 3]) -> bool {
+        let [Some(user), Some(conv), Some(conv_type)] = fields else {
+            return false;
+        };
+        // In concatenated files the second header may begin with a byte order mark.
+        let mark = "\u{feff}".as_bytes();
+        let fields = [user, conv, conv_type].map(|field| field.strip_prefix(mark).unwrap_or(field));
+        let is_ours = self.header.as_ref().is_some_and(|header| {
+            let is_alike = |(one, other): (&[u8], &Vec<u8>)| one.trim_ascii().eq_ignore_ascii_case(other.trim_ascii());
+            fields.into_iter().zip(header).all(is_alike)
+        });
+        is_ours
+            || [USER_NAMES, CONV_NAMES, TYPE_NAMES]
+                .into_iter()
+                .zip(fields)
+                .all(|(names, field)| is_one_of(names, field))
+    }
+}
+
+/// Finds the layout from the first bytes of the input, which contain its whole first record or are the whole input.
+/// `signature` is the first bytes before decoding.
+pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
+    let (line, columns, error) = match try_delimiters(start, format) {
+        Ok(layout) => return Ok(layout),
+        Err(None) => {
+            return Err(InputError::Empty {
+                place: place.to_owned(),
+            });
+        }
+        Err(Some(failure)) => failure,
+    };
+    if let Some((kind, advice)) = kind_of_file(start, signature) {
+        return Err(InputError::NotCsv {
+            place: place.to_owned(),
+            kind,
+            advice,
+        });
+    }
+    let (found, clue) = match format.encoding.is_none().then(|| not_utf8(start, format)).flatten() {
+        Some((decoded, likely)) => (decoded.unwrap_or(columns), Some(LayoutClue::NotUtf8(likely))),
+        None => (columns, clue(start, &error)),
+    };
+    Err(InputError::Layout {
+        place: place.to_owned(),
+        line,
+        error,
+        found,
+        clue,
+    })
+}
+
+/// Tries each delimiter on the first record. `Err(None)` if there is no record. Otherwise its line, its fields and the
+/// error for the delimiter that splits it into the most columns, which gives the most helpful message.
+fn try_delimiters(start: &[u8], format: &Format) -> Result<Layout, Option<(u64, String, LayoutError)>> {
+    let given = format.delimiter.map(|delimiter| [delimiter]);
+    let delimiters = given.as_ref().map_or(&DELIMITERS[..], |given| &given[..]);
+    let mut best: Option<(usize, (u64, String, LayoutError))> = None;
+    for &delimiter in delimiters {
+        let mut records = CsvReader::new(start, delimiter);
+        if !to_first_record(&mut records) {
+            continue;
+        }
+        let first = records.current();
+        match layout_of(&first, delimiter, format) {
+            Ok(layout) => return Ok(layout),
+            Err(error) => {
+                if best.as_ref().is_none_or(|(columns, _)| *columns < first.len()) {
+                    best = Some((first.len(), (first.line, names(&first), error)));
+                }
+            }
+        }
+    }
+    Err(best.map(|(_, failure)| failure))
+}
+
+/// If the start is not UTF-8: the first record's fields in the most likely encoding, and that encoding.
+fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'static Encoding>)> {
+    let first_line = start
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .find(|line| !line.trim_ascii().is_empty())?;
+    if std::str::from_utf8(first_line).is_ok() || first_line.contains(&0) {
+        return None;
+    }
+    let decoded_by = |encoding: &'static Encoding| encoding.decode_without_bom_handling(first_line).0;
+    let has_columns = |text: &str| try_delimiters(text.as_bytes(), format).is_ok();
+    let fields = |text: &str| match try_delimiters(text.as_bytes(), format) {
+        Err(Some((_, found, _))) => found,
+        Err(None) => String::new(),
+        Ok(layout) => {
+            let mut records = CsvReader::new(text.as_bytes(), layout.delimiter);
+            to_first_record(&mut records);
+            names(&records.current())
+        }
+    };
+    let gbk = decoded_by(encoding_rs::GBK);
+    let big5 = decoded_by(encoding_rs::BIG5);
+    Some(if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
+        (Some(fields(&gbk)), Some(encoding_rs::GBK))
+    } else if has_columns(&big5) {
+        (Some(fields(&big5)), Some(encoding_rs::BIG5))
+    } else {
+        (None, None)
+    })
+}
+
+/// Whether all bytes beyond ASCII come in pairs, as Chinese characters do in GBK.
+fn is_paired(text: &[u8]) -> bool {
+    text.chunk_by(|one, other| one.is_ascii() == other.is_ascii())
+        .all(|run| run[0].is_ascii() || run.len().is_multiple_of(2))
+}
+
+/// What a start without a header probably is.
+fn clue(start: &[u8], error: &LayoutError) -> Option<LayoutClue> {
+    let first_line = start
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
+    match error {
+        _ if first_line.contains(&0) => Some(LayoutClue::Utf16),
+        _ if start.starts_with(b"sep=") => Some(LayoutClue::ExcelDelimiter),
+        LayoutError::Missing(_) if first_line.contains(&b'|') => Some(LayoutClue::Pipes),
+        _ => None,
+    }
+}
+
+/// Advances to the first record that is not blank; returns `false` if there is none.
+pub(super) fn to_first_record(records: &mut CsvReader<&[u8]>) -> bool {
+    while records.advance().expect("reading from memory does not fail") {
+        if !records.current().is_blank() {
+            return true;
+        }
+    }
+    false
+}
+
+fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
+    let columns = &format.columns;
+    let wanted = [
+        (&columns.user, USER_NAMES, "user"),
+        (&columns.conv, CONV_NAMES, "conv"),
+        (&columns.conv_type, TYPE_NAMES, "type"),
+    ];
+    let mut found = [None; 3];
+    for (place, (column, names, name)) in found.iter_mut().zip(wanted) {
+        *place = match column {
+            Some(ColumnRef::Number(number)) => Some(number.get() - 1).filter(|index| *index < first.len()),
+            Some(ColumnRef::Name(name_given)) => find(first, Some(name_given), names, name)?,
+            None => find(first, None, names, name)?,
+        };
+    }
+    let is_type = |index: usize| {
+        first
+            .get(index)
+            .is_some_and(|field| format.types.parse(field).is_some())
+    };
+    let is_numbered = wanted.map(|(column, ..)| matches!(column, Some(ColumnRef::Number(_))));
+    let layout = |places: [usize; 3], has_header: bool| -> Result<Layout, LayoutError> {
+        let [user, conv, conv_type] = places;
+        if user == conv || user == conv_type || conv == conv_type {
+            let twice = if user == conv { user } else { conv_type };
+            return Err(LayoutError::Same(twice + 1));
+        }
+        let header = places.map(|index| first.get(index).unwrap_or_default().to_vec());
+        Ok(Layout {
+            delimiter,
+            user,
+            conv,
+            conv_type,
+            outcome: match has_header {
+                true => find(first, None, OUTCOME_NAMES, "outcome")?,
+                false => None,
+            },
+            types: format.types.clone(),
+            header: has_header.then_some(header),
+        })
+    };
+    if let [Some(user), Some(conv), Some(conv_type)] = found
+        // Column numbers don't show whether there is a header; a type in its column does.
+        && !(is_numbered == [true; 3] && is_type(conv_type))
+    {
+        return layout([user, conv, conv_type], true);
+    }
+    let is_named = wanted
+        .iter()
+        .any(|(column, ..)| matches!(column, Some(ColumnRef::Name(_))));
+    let usual = [0, 1, 2];
+    let places = [0, 1, 2].map(|at| if is_numbered[at] { found[at] } else { Some(usual[at]) });
+    if !is_named
+        && let [Some(user), Some(conv), Some(conv_type)] = places
+        && is_type(conv_type)
+    {
+        return layout([user, conv, conv_type], false);
+    }
+    let missing = wanted
+        .iter()
+        .zip(found)
+        .filter(|(_, found)| found.is_none())
+        .map(|((given, _, column), _)| MissingColumn {
+            column,
+            given: (*given).clone(),
+            columns: first.len(),
+        })
+        .collect();
+    Err(LayoutError::Missing(missing))
+}
+
+/// Whether a header's field is one of the usual `names`, ignoring case and surrounding blanks.
+fn is_one_of(names: &[&str], field: &[u8]) -> bool {
+    std::str::from_utf8(field).is_ok_and(|field| names.iter().any(|name| field.trim().eq_ignore_ascii_case(name)))
+}
+
+/// The index of the one column with the `mapped` name or one of the usual `names`, ignoring case and surrounding blanks.
+fn find(
+    first: &CsvRecord,
+    mapped: Option<&str>,
+    names: &[&str],
+    column: &'static str,
+) -> Result<Option<usize>, LayoutError> {
+    let is_it = |field: &[u8]| match mapped {
+        Some(name) => std::str::from_utf8(field).is_ok_and(|field| field.trim() == name),
+        None => is_one_of(names, field),
+    };
+    let matches = |is_it: &dyn Fn(&[u8]) -> bool| -> Vec<usize> {
+        first
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| is_it(field))
+            .map(|(index, _)| index)
+            .collect()
+    };
+    let mut found = matches(&is_it);
+    if found.is_empty() {
+        // Without an exact match, a mapped name matches in any case.
+        if let Some(name) = mapped {
+            let in_any_case = |field: &[u8]| {
+                std::str::from_utf8(field).is_ok_and(|field| field.trim().to_lowercase() == name.to_lowercase())
+            };
+            found = matches(&in_any_case);
+        }
+    }
+    match found[..] {
+        [] => Ok(None),
+        [index] => Ok(Some(index)),
+        _ => {
+            let headers = found.iter().filter_map(|&index| first.get(index));
+            Err(LayoutError::Twice(
+                column,
+                headers
+                    .map(|name| String::from_utf8_lossy(name).trim().to_owned())
+                    .collect(),
+            ))
+        }
+    }
+}
+
+/// The first record's fields, for a message.
+fn names(first: &CsvRecord) -> String {
+    const SHOWN: usize = 20;
+    let mut names: Vec<String> = first
+        .iter()
+        .take(SHOWN)
+        .map(|field| {
+            let field = String::from_utf8_lossy(field);
+            let short: String = field
+                .chars()
+                .take(40)
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect();
+            format!("'{short}'")
+        })
+        .collect();
+    if first.len() > SHOWN {
+        names.push(format!("and {} more", first.len() - SHOWN));
+    }
+    names.join(", ")
+}

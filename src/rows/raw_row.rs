@@ -1,0 +1,158 @@
+//! A record of the input and the layout it is read by: checked as a row, without a copy.
+
+use std::borrow::Cow;
+
+use super::layout::Layout;
+use super::parsed::{Column, InvalidRow, ParsedRow, RowError};
+use crate::csv_reader::{CsvRecord, RecordError};
+use crate::row::{ConvType, MAX_ID, Row};
+
+/// The longest field of an invalid row that is written to a report, in characters.
+const MAX_SHOWN: usize = 1000;
+
+/// A row of the input, borrowed from the reader.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRow<'a> {
+    record: CsvRecord<'a>,
+    layout: &'a Layout,
+    is_decoded: bool,
+    is_stream: bool,
+}
+
+impl<'a> RawRow<'a> {
+    pub(super) fn new(record: CsvRecord<'a>, layout: &'a Layout, is_decoded: bool, is_stream: bool) -> RawRow<'a> {
+        RawRow {
+            record,
+            layout,
+            is_decoded,
+            is_stream,
+        }
+    }
+
+    /// The 1-based line on which it begins.
+    pub fn line(&self) -> u64 {
+        self.record.line
+    }
+
+    /// The 1-based line on which it ends; a later one if its quotes contain line ends.
+    pub fn last_line(&self) -> u64 {
+        self.record.last_line
+    }
+
+    /// A stream ends with this row, without a line end, so it may have been cut off.
+    pub fn may_be_cut_off(&self) -> bool {
+        self.is_stream && self.record.at_end
+    }
+
+    /// The row's outcome in an earlier report, if the input is one.
+    pub fn outcome(&self) -> Option<&'a [u8]> {
+        self.record.get(self.layout.outcome?)
+    }
+
+    /// Checks the row: returns its user, conversation and type, or the first error found.
+    pub fn check(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
+        match self.record.error {
+            Some(RecordError::UnclosedQuote) => return Err(RowError::UnclosedQuote),
+            Some(RecordError::TooLong) => return Err(RowError::RecordTooLong),
+            None => {}
+        }
+        self.check_fields().map_err(|error| {
+            let Layout {
+                user, conv, conv_type, ..
+            } = *self.layout;
+            let lines = (self.line(), self.last_line());
+            if self
+                .layout
+                .is_header([user, conv, conv_type].map(|index| self.record.get(index)))
+            {
+                RowError::HeaderAgain
+            } else if lines.0 < lines.1 {
+                let error = Box::new(error);
+                RowError::Spanning { error, lines }
+            } else {
+                error
+            }
+        })
+    }
+
+    fn check_fields(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
+        let user = self.id(self.layout.user, Column::User)?;
+        let conv = self.id(self.layout.conv, Column::Conv)?;
+        let field = self
+            .record
+            .get(self.layout.conv_type)
+            .ok_or(RowError::Missing(Column::Type))?;
+        let conv_type = self.layout.types.parse(field).ok_or_else(|| match field.trim_ascii() {
+            b"" => RowError::Empty(Column::Type),
+            other => RowError::BadType(
+                shown(Some(other))
+                    .chars()
+                    .take(40)
+                    .flat_map(char::escape_debug)
+                    .collect(),
+            ),
+        })?;
+        Ok((user, conv, conv_type))
+    }
+
+    fn id(&self, index: usize, column: Column) -> Result<&'a str, RowError> {
+        let field = self.record.get(index).ok_or(RowError::Missing(column))?;
+        if field.is_empty() {
+            return Err(RowError::Empty(column));
+        }
+        let text = std::str::from_utf8(field).map_err(|_| RowError::NotText(column))?;
+        // A report contains U+FFFD where the original input was not valid text.
+        let is_lossy = self.is_decoded || self.layout.outcome.is_some();
+        if is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(RowError::NotText(column));
+        }
+        if field.len() > MAX_ID {
+            return Err(RowError::TooLong(column, field.len()));
+        }
+        Ok(text)
+    }
+
+    /// The row as the report writes it: user, conversation, type.
+    pub fn shown(&self) -> [Cow<'a, str>; 3] {
+        let conv_type = self.record.get(self.layout.conv_type);
+        [
+            shown(self.record.get(self.layout.user)),
+            shown(self.record.get(self.layout.conv)),
+            match conv_type.and_then(|field| self.layout.types.parse(field)) {
+                Some(known) => Cow::Borrowed(known.as_str()),
+                None => shown(conv_type),
+            },
+        ]
+    }
+
+    /// Checks the row and returns an owned copy.
+    pub fn to_parsed(&self) -> ParsedRow {
+        let line = self.line();
+        match self.check() {
+            Ok((user, conv, conv_type)) => ParsedRow::Row(Row {
+                line,
+                user: user.to_owned(),
+                conv: conv.to_owned(),
+                conv_type,
+            }),
+            Err(error) => {
+                let [user, conv, conv_type] = self.shown().map(Cow::into_owned);
+                ParsedRow::Invalid(InvalidRow {
+                    line,
+                    user,
+                    conv,
+                    conv_type,
+                    error,
+                })
+            }
+        }
+    }
+}
+
+fn shown(field: Option<&[u8]>) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(field.unwrap_or_default());
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => text,
+    }
+}

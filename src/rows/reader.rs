@@ -1,0 +1,182 @@
+//! Reads an input record by record.
+
+use std::fmt;
+use std::io::{self, BufRead, Read};
+
+use super::error::InputError;
+use super::format::Format;
+use super::input::{self, Source};
+use super::layout::{self, Layout};
+use super::parsed::ParsedRow;
+use super::raw_row::RawRow;
+use super::snapshot::{self, Snapshot};
+use crate::csv_reader::CsvReader;
+
+/// The rows of an input, in its order.
+///
+/// ```
+/// use zim_batch::rows::{ParsedRow, Format, Rows};
+///
+/// let csv = "Type;ConvId;FromUserId\ngroup;#team;alice\n3;bob;alice\n";
+/// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
+/// let Some(Ok(ParsedRow::Row(row))) = rows.next() else { panic!() };
+/// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", "#team"));
+/// let Some(Ok(ParsedRow::Invalid(row))) = rows.next() else { panic!() };
+/// assert_eq!(row.error.to_string(), "type is '3', it must be 0 or peer, 2 or group");
+/// # Ok::<(), zim_batch::rows::InputError>(())
+/// ```
+pub struct Rows {
+    records: CsvReader<Box<dyn BufRead + Send>>,
+    layout: Layout,
+    place: String,
+    /// The header, if there is one, has been skipped.
+    header_passed: bool,
+    /// The input was decoded from another encoding: bytes that could not be decoded are U+FFFD.
+    is_decoded: bool,
+    /// The input can be read only once and may be cut off: see [`InputError::CutOff`].
+    is_stream: bool,
+    /// The file as it was when its rows were counted.
+    snapshot: Option<Snapshot>,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows")
+            .field("place", &self.place)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// Opens a file or standard input. An input that can be read only once and ends inside an invalid row is an error at
+    /// that row.
+    pub fn open(source: &Source, format: &Format) -> Result<Rows, InputError> {
+        let rows = Rows::from_reader(input::open(source)?, &source.to_string(), format)?;
+        Ok(Rows {
+            is_stream: !source.can_be_read_twice(),
+            ..rows
+        })
+    }
+
+    /// Opens a file as it was when the snapshot was taken. Bytes appended since are not read; any other change is an
+    /// error before a row of the changed file is returned.
+    pub fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
+        let rows = Rows::from_reader(snapshot.open()?, snapshot.place(), format)?;
+        Ok(Rows {
+            snapshot: Some(snapshot.clone()),
+            ..rows
+        })
+    }
+
+    /// Reads from any reader; `place` names it in messages.
+    pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
+        let error = |source| read_error(place, 1, source);
+        let text = input::Text::new(reader, format.encoding).map_err(error)?;
+        let (start, input) = input::first_record(text.reader, format.delimiter).map_err(error)?;
+        let layout = layout::find_layout(&start, &text.signature, format, place)?;
+        let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
+        Ok(Rows {
+            records: CsvReader::new(whole, layout.delimiter),
+            layout,
+            place: place.to_owned(),
+            header_passed: false,
+            is_decoded: text.is_decoded,
+            is_stream: false,
+            snapshot: None,
+        })
+    }
+
+    /// Whether the input has an outcome column, as a report has.
+    pub(super) fn has_outcomes(&self) -> bool {
+        self.layout.outcome.is_some()
+    }
+
+    /// The file as it was when its rows were counted, if it was opened from a snapshot.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// The next row, borrowed: for passes over the whole input that keep nothing.
+    pub fn next_raw(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
+        Ok(if self.advance()? { Some(self.current()) } else { None })
+    }
+
+    /// Advances to the next row; returns `false` at the end of the input.
+    pub(super) fn advance(&mut self) -> Result<bool, InputError> {
+        loop {
+            let line = self.records.line();
+            let more = self.records.advance();
+            if !more.map_err(|source| read_error(&self.place, line, source))? {
+                return Ok(false);
+            }
+            let record = self.records.current();
+            let (is_blank, is_ctrl_z, at_end) = (record.is_blank(), record.is_ctrl_z(), record.at_end);
+            if is_blank {
+                continue;
+            }
+            if is_ctrl_z {
+                let is_last = at_end
+                    || self
+                        .records
+                        .is_last()
+                        .map_err(|source| read_error(&self.place, line, source))?;
+                if is_last {
+                    return Ok(false);
+                }
+            }
+            if !std::mem::replace(&mut self.header_passed, true) && self.layout.header.is_some() {
+                continue;
+            }
+            if at_end {
+                self.check_end()?;
+            }
+            return Ok(true);
+        }
+    }
+
+    /// Checks a last row that has no line end: it may be incomplete.
+    fn check_end(&self) -> Result<(), InputError> {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.check_last_row(self.records.current().line)?;
+        }
+        if self.is_stream
+            && let Err(error) = self.current().check()
+        {
+            return Err(InputError::CutOff {
+                place: self.place.clone(),
+                line: self.records.current().line,
+                error,
+            });
+        }
+        Ok(())
+    }
+
+    /// The current row: valid after [`Rows::advance`] returned `true`.
+    pub(super) fn current(&self) -> RawRow<'_> {
+        RawRow::new(self.records.current(), &self.layout, self.is_decoded, self.is_stream)
+    }
+}
+
+/// The error for a failed read, which may mean that the file has changed.
+fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
+    match snapshot::file_change(&source) {
+        Some(change) => InputError::Changed {
+            place: place.to_owned(),
+            change,
+        },
+        None => InputError::Read {
+            place: place.to_owned(),
+            line,
+            source,
+        },
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<ParsedRow, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_raw().map(|row| row.map(|row| row.to_parsed())).transpose()
+    }
+}
