@@ -5,10 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
-use encoding_rs::Encoding;
-use encoding_rs_io::DecodeReaderBytesBuilder;
-use flate2::bufread::GzDecoder;
-
+use super::compression;
+use super::encoding::{self, Encoding};
 use super::error::InputError;
 use super::layout::{DELIMITERS, to_first_record};
 use crate::csv_reader::CsvReader;
@@ -92,8 +90,8 @@ impl Text {
     pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
         let (start, reader) = first_bytes(Box::new(RetryInterrupted(reader)))?;
         let decompressed: Box<dyn Read + Send> = match start[..] {
-            [0x1f, 0x8b, ..] => Box::new(Gzip::new(reader)),
-            [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(reader)?),
+            [0x1f, 0x8b, ..] => compression::gzip(reader)?,
+            [0x28, 0xb5, 0x2f, 0xfd] => compression::zstd(reader)?,
             _ => {
                 return Text::decoded(&start, reader, encoding);
             }
@@ -102,84 +100,13 @@ impl Text {
         Text::decoded(&start, reader, encoding)
     }
 
-    fn decoded(
-        start: &[u8],
-        mut reader: Box<dyn Read + Send>,
-        encoding: Option<&'static Encoding>,
-    ) -> io::Result<Text> {
-        let marked = Encoding::for_bom(start);
-        if let Some((_, mark)) = marked {
-            reader.read_exact(&mut [0; 3][..mark])?;
-        }
-        let encoding = marked
-            .map(|(encoding, _)| encoding)
-            .or(encoding)
-            .unwrap_or(encoding_rs::UTF_8);
-        let is_decoded = encoding != encoding_rs::UTF_8;
-        if is_decoded {
-            let decoder = DecodeReaderBytesBuilder::new()
-                .encoding(Some(encoding))
-                .bom_override(false)
-                .build(reader);
-            reader = Box::new(decoder);
-        }
+    fn decoded(start: &[u8], reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
+        let (reader, is_decoded) = encoding::decoded(start, reader, encoding)?;
         Ok(Text {
             reader,
             is_decoded,
             signature: start.to_vec(),
         })
-    }
-}
-
-/// Decompresses gzip as gzip(1) does: all members in turn, ignoring zeros after the last one (tape padding).
-struct Gzip {
-    /// `None` after the last one.
-    member: Option<GzDecoder<BufReader<Box<dyn Read + Send>>>>,
-}
-
-impl Gzip {
-    fn new(reader: Box<dyn Read + Send>) -> Gzip {
-        let reader = BufReader::with_capacity(CHUNK, reader);
-        Gzip {
-            member: Some(GzDecoder::new(reader)),
-        }
-    }
-}
-
-impl Read for Gzip {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Some(member) = &mut self.member else {
-                return Ok(0);
-            };
-            let read = member.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            let mut compressed = match self.member.take() {
-                Some(member) => member.into_inner(),
-                None => return Ok(0),
-            };
-            if skip_zeros(&mut compressed)? {
-                self.member = Some(GzDecoder::new(compressed));
-            }
-        }
-    }
-}
-
-/// Skips zeros; returns `false` at the end of the input.
-fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
-    loop {
-        let bytes = input.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok(false);
-        }
-        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-        let found = zeros < bytes.len();
-        input.consume(zeros);
-        if found {
-            return Ok(true);
-        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Which column is which: from the header line, from the caller, or from a first record that is no header.
 
-use encoding_rs::Encoding;
-
 use super::columns::ColumnRef;
+use super::encoding::{Encoding, guesses};
 use super::error::InputError;
 use super::file_kind::kind_of_file;
 use super::format::Format;
@@ -131,7 +130,6 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'s
     if std::str::from_utf8(first_line).is_ok() || first_line.contains(&0) {
         return None;
     }
-    let decoded_by = |encoding: &'static Encoding| encoding.decode_without_bom_handling(first_line).0;
     let has_columns = |text: &str| try_delimiters(text.as_bytes(), format).is_ok();
     let fields = |text: &str| match try_delimiters(text.as_bytes(), format) {
         Err(Some((_, found, _))) => found,
@@ -142,15 +140,14 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'s
             names(&records.current())
         }
     };
-    let gbk = decoded_by(encoding_rs::GBK);
-    let big5 = decoded_by(encoding_rs::BIG5);
-    Some(if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
-        (Some(fields(&gbk)), Some(encoding_rs::GBK))
-    } else if has_columns(&big5) {
-        (Some(fields(&big5)), Some(encoding_rs::BIG5))
+    let [gbk, big5] = guesses(first_line);
+    let has_columns = |guess: &Option<(String, _)>| guess.as_ref().is_some_and(|(text, _)| has_columns(text));
+    let likely = if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
+        gbk
     } else {
-        (None, None)
-    })
+        big5.filter(|(text, _)| try_delimiters(text.as_bytes(), format).is_ok())
+    };
+    Some(likely.map(|(text, encoding)| (fields(&text), encoding)).unzip())
 }
 
 /// Whether all bytes beyond ASCII come in pairs, as Chinese characters do in GBK.

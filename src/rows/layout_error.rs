@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use encoding_rs::Encoding;
-
 use super::columns::ColumnRef;
+use super::encoding::Encoding;
 
 /// Why the first record does not show which column is which.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +67,7 @@ impl fmt::Display for LayoutClue {
         match self {
             LayoutClue::NotUtf8(None) => f.write_str("The text is not UTF-8"),
             LayoutClue::NotUtf8(Some(likely)) => {
-                let windows = if *likely == encoding_rs::GBK {
+                let windows = if likely.name() == "GBK" {
                     " (Chinese Windows)"
                 } else {
                     ""

@@ -6,6 +6,8 @@
 
 pub mod check;
 mod columns;
+mod compression;
+mod encoding;
 mod error;
 mod file_kind;
 mod format;
@@ -22,8 +24,9 @@ mod suspect;
 mod types;
 
 pub use columns::{ColumnRef, Columns};
+pub use encoding::{Encoding, encoding};
 pub use error::{FileChange, InputError, PlanError};
-pub use format::{Encoding, Format, encoding};
+pub use format::Format;
 pub use input::Source;
 pub use layout_error::{LayoutClue, LayoutError, MissingColumn};
 pub use parsed::{Column, InvalidRow, ParsedRow, RowError};
