@@ -7,7 +7,7 @@ use crate::fingerprint::fingerprint;
 /// Which lines are done, and the rows that they had.
 ///
 /// ```
-/// use zim_batch::done::Done;
+/// use zim_batch::rows::Done;
 ///
 /// let mut done = Done::default();
 /// done.insert(2, "alice", "bob", "0");

@@ -53,7 +53,7 @@
 pub mod client;
 pub mod code;
 mod csv_reader;
-pub mod done;
+mod done;
 pub mod error;
 pub mod event;
 mod fingerprint;
@@ -66,7 +66,7 @@ pub mod run;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod stop;
-pub mod window;
+mod window;
 
 pub use client::{Client, ClientBuilder};
 pub use code::Class;

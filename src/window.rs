@@ -8,19 +8,6 @@ use tokio::time::Instant;
 
 /// The moments of the last `span`, in order. Memory is bounded by what happens within one span, not by the length of
 /// the run.
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::time::Instant;
-/// use zim_batch::window::Window;
-///
-/// let (first, second) = (Instant::now(), Duration::from_secs(1));
-/// let mut starts = Window::new(second);
-/// starts.insert(first);
-/// starts.insert(first + second / 2);
-/// assert_eq!(starts.count(first + second), 1, "a moment that is a whole span ago is not in it");
-/// assert_eq!(starts.peak(), 2);
-/// ```
 #[derive(Debug, Clone)]
 pub struct Window {
     span: Duration,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::proxy::ProxyName;
 use super::verdict::{self, TransportError, Verdict};
 
-/// The end of a message about a certificate that would be trusted if its CA's were ([`super::App::ca_cert`]).
+/// The end of a message about a certificate that would be trusted if its CA's were ([`super::ClientBuilder::ca_cert`]).
 pub const TRUST_ITS_CA: &str = "trust its CA's certificate";
 
 const INCOMPLETE: &str = "connection closed before the answer was complete";

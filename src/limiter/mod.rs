@@ -8,8 +8,8 @@
 //! - [`Permit::start`] is passed with the connection open. Whatever connecting took, and however many connections were
 //!   ready at once, requests start evenly and never more than the cap in any second.
 //!
-//! Three parts bound a start: the [spacing](spacing), the [window](crate::window) of the last starts, and the
-//! [adaptive rate](adaptive_rate), which stretches both when the server refuses requests: when it drops by 2 %, the very
+//! Three parts bound a start: the spacing (`spacing.rs`), the window of the last starts, and the adaptive rate
+//! (`adaptive_rate.rs`), which stretches both when the server refuses requests: when it drops by 2 %, the very
 //! next start waits for the 20 ms that the last second was too short.
 //!
 //! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly

@@ -23,6 +23,7 @@ mod snapshot;
 mod suspect;
 mod types;
 
+pub use crate::done::Done;
 pub use columns::{ColumnRef, Columns};
 pub use encoding::{Encoding, encoding};
 pub use error::{FileChange, InputError, PlanError};

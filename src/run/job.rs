@@ -140,6 +140,9 @@ impl<S: Service> Job<S> {
     }
 
     /// At most so many requests in any second; see [`Limiter::new`].
+    ///
+    /// # Panics
+    /// If `rate` is not a positive number.
     pub fn rate(self, rate: f64) -> Job<S> {
         self.limiter(Limiter::new(rate))
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use zim_batch::done::Done;
 use zim_batch::report::{COLUMNS, IfExists, Report, ReportError};
 use zim_batch::row::{Outcome, Record};
+use zim_batch::rows::Done;
 use zim_batch::rows::PlanError;
 
 use super::*;
