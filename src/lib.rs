@@ -17,8 +17,8 @@
 //!    └─ a CSV, streamed; a row that can't be sent is reported, never sent
 //! ```
 //!
-//! A [`Job`] joins the four. What happens in a run is an [`Event`]; why a run stops early is a [`StopReason`](stop::StopReason); what ends it with no summary is an
-//! [`Error`](error::Error), which joins the errors of the stages: each is an enum to match on, and its text says what is
+//! A [`Job`] joins the four. What happens in a run is an [`Event`]; why a run stops early is a [`StopReason`]; what ends it with no summary is an
+//! [`Error`], which joins the errors of the stages: each is an enum to match on, and its text says what is
 //! wrong and where.
 //! The [`simulator`] is ZIM on 127.0.0.1, by its own reading of ZEGO's documents: it shares no code with the client.
 //!

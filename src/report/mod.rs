@@ -1,7 +1,6 @@
 //! Stage 4, where results go: the report, the outside log, the statistics, the summary.
 //!
-//! The report sees [`Event`]s and nothing else. Records are taken with [`Report::record`] and count only after
-//! [`Report::commit`], which writes them first and counts them afterwards.
+//! Records are taken with [`Report::push`] and written by [`Report::commit`]; a row is done once its record is written.
 //!
 //! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
 //! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
