@@ -163,7 +163,7 @@ fn a_chunked_answer_leaves_its_connection_for_the_next_request() {
 }
 
 #[test]
-fn an_answer_that_is_packed_unasked_is_named() {
+fn an_answer_with_an_unrequested_encoding_is_named() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "it" => Answer::Raw {
             status: 200,
@@ -175,5 +175,5 @@ fn an_answer_that_is_packed_unasked_is_named() {
     let desk = Desk::new();
     desk.clear(&server, named_rows(["a", "it", "b"])).run().assert_status(3);
     let message = &desk.report_by_user()["it"].message;
-    assert!(message.contains("packed (gzip)"), "{message}");
+    assert!(message.contains("compressed (gzip)"), "{message}");
 }

@@ -76,7 +76,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
         (_, error) => error.into(),
     })?;
-    report::look_first(&output.report, &output.outside, output.existing)?;
+    report::check_paths(&output.report, &output.outside, output.existing)?;
 
     args.rows.say_if_typed();
     let selection = Selection {

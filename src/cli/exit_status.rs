@@ -154,7 +154,7 @@ mod tests {
     use clap::CommandFactory;
     use zim_batch::client::BuildError;
     use zim_batch::error::Error as LibraryError;
-    use zim_batch::report::{NotAReport, PageProblem, Role};
+    use zim_batch::report::{NotAReport, PageError, Role};
     use zim_batch::rows::{FileChange, InputError};
 
     use super::*;
@@ -269,7 +269,7 @@ mod tests {
             (
                 ReportError::Page {
                     path: path(),
-                    reason: PageProblem::InUse,
+                    reason: PageError::InUse,
                 },
                 2,
             ),

@@ -1,24 +1,23 @@
-//! A small file that runs of several users lock and read, in a directory where anybody may have put anything.
+//! A small file that runs of several users lock and read, in a world-writable directory.
 //!
-//! What stands at the path is not trusted: it is opened without following a link and without waiting, looked at before
-//! it is used, and of its text only a few lines are read. Only a file that was created here is ever changed in its
-//! permissions.
+//! An existing file is not trusted: it is opened without following a link and without blocking, checked before it is
+//! used, and only a limited length of it is read. Only the permissions of a file created here are changed.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The most that is read and written, in bytes.
+/// The maximum length that is read and written, in bytes.
 pub(super) const MAX_TEXT: usize = 4096;
 
-/// A larger file is not one of these, in bytes.
+/// A larger file is not a lock file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// How often to begin again when the file is removed or replaced just then.
+/// How often to retry if the file is removed or replaced while it is being locked.
 const TRIES: u32 = 10;
 
-/// The file, open and locked; the lock goes with the value, or with the process.
+/// The file, open and locked. The lock is released when the value is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
@@ -26,20 +25,20 @@ pub(super) struct LockFile {
     id: (u64, u64),
 }
 
-/// What trying to lock comes to.
+/// The result of trying to lock the file.
 #[derive(Debug)]
 pub(super) enum Locking {
-    /// It is this run's.
+    /// Locked by this run.
     Locked(LockFile),
-    /// Somebody else has it; what they have written, not cleaned.
+    /// Locked by another run; the text of the file, not sanitised.
     Held(String),
 }
 
 impl LockFile {
-    /// Opens the file, creating it where there is none, and locks it. Never waits.
+    /// Opens the file, creating it if necessary, and locks it. Never blocks.
     ///
     /// # Errors
-    /// If the file can't be created, opened or locked, or is no small regular file with one name.
+    /// If the file can't be created, opened or locked, or is not a small regular file with one name.
     pub fn try_lock(path: &Path) -> io::Result<Locking> {
         for _ in 0..TRIES {
             let Some(file) = open(path)? else { continue };
@@ -56,21 +55,21 @@ impl LockFile {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        Err(io::Error::other("it is replaced again and again"))
+        Err(io::Error::other("it is being replaced repeatedly"))
     }
 
-    /// What is written in it; empty if it can't be read.
+    /// Its text; empty if it can't be read.
     pub fn read(&self) -> String {
         let mut bytes = Vec::new();
         let mut file = &self.file;
-        // Whatever can't be read, or is being written just now, counts as not written.
+        // An unreadable or incomplete text counts as empty.
         let _ = file
             .seek(SeekFrom::Start(0))
             .and_then(|_| file.take(MAX_TEXT as u64).read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Writes its whole text. Does nothing where the file is another user's and may only be read.
+    /// Replaces its text. Does nothing if the file is another user's and read-only.
     pub fn write(&self, text: &str) {
         let mut file = &self.file;
         let written = file
@@ -79,29 +78,29 @@ impl LockFile {
         let _ = written.and_then(|()| file.set_len(text.len() as u64));
     }
 
-    /// Whether the file at the path is still this one, so that others who lock it meet this run.
+    /// Whether the path still leads to this file, so that other runs find its lock.
     pub fn is_in_place(&self) -> bool {
         let at_path = self.path.symlink_metadata();
         at_path.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.id)
     }
 
-    /// Removes the file, if this user may. Whoever has opened it meanwhile notices when they lock it.
+    /// Removes the file, if this user may. A run that has opened it meanwhile notices when it locks it.
     pub fn remove(self) {
-        // Under the lock: nobody who keeps to it can have put another file here.
+        // Under the lock, so no other run can have replaced the file meanwhile.
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens the file for reading and writing, or, if it is another user's, for reading. `None` if it is removed just then.
+/// Opens the file for reading and writing or, if it is another user's, for reading. `None` if it was removed meanwhile.
 fn open(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
-    // std adds O_CLOEXEC. Without O_CREAT for a file that exists: Linux refuses it for another user's file in /tmp.
+    // std adds O_CLOEXEC. For an existing file O_CREAT is omitted: Linux refuses it for another user's file in /tmp.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     match options.clone().write(true).create_new(true).mode(0o666).open(path) {
         Ok(file) => {
-            // Whatever the umask, other users must be able to lock it.
+            // Regardless of the umask, other users must be able to lock it.
             let _ = file.set_permissions(Permissions::from_mode(0o666));
             return Ok(Some(file));
         }
@@ -115,11 +114,11 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     let file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(what_it_is(path).unwrap_or(error)),
+        Err(error) => return Err(wrong_kind(path).unwrap_or(error)),
     };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(what_it_is(path).unwrap_or_else(|| io::Error::other("it is not a regular file")));
+        return Err(wrong_kind(path).unwrap_or_else(|| io::Error::other("it is not a regular file")));
     }
     match (metadata.nlink(), metadata.len()) {
         (0, _) => Ok(None),
@@ -136,8 +135,8 @@ fn may_be_readable(error: &io::Error) -> bool {
     )
 }
 
-/// What stands at the path in a lock file's place, in words.
-fn what_it_is(path: &Path) -> Option<io::Error> {
+/// An error that names what is at the path, if it is not a regular file.
+fn wrong_kind(path: &Path) -> Option<io::Error> {
     let kind = path.symlink_metadata().ok()?.file_type();
     let name = if kind.is_symlink() {
         "a symbolic link"
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once_and_by_name() {
+    fn anything_but_a_regular_file_is_refused_by_name_without_blocking() {
         let (directory, path) = directory();
         let target = directory.path().join("target");
         fs::write(&target, "precious").unwrap();
@@ -222,8 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_refused_and_of_a_small_one_only_the_beginning_is_read() {
-        let (_folder, path) = directory();
+    fn a_large_file_is_refused_and_only_the_beginning_of_a_small_one_is_read() {
+        let (_directory, path) = directory();
         let file = File::create(&path).unwrap();
         file.set_len(1_500_000_000).unwrap();
         assert!(refused(&path).contains("large"));
@@ -237,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_that_is_created_here_is_opened_to_everybody() {
-        let (_folder, path) = directory();
+    fn only_a_file_that_is_created_here_is_made_writable_for_everybody() {
+        let (_directory, path) = directory();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
         drop(locked(&path));
         assert_eq!(mode(), 0o666);
@@ -249,14 +248,14 @@ mod tests {
 
     #[test]
     fn a_file_that_was_removed_or_replaced_is_noticed() {
-        let (_folder, path) = directory();
+        let (_directory, path) = directory();
         let first = locked(&path);
         assert!(first.is_in_place());
         fs::remove_file(&path).unwrap();
         assert!(!first.is_in_place());
         let second = locked(&path);
         assert!(second.is_in_place() && !first.is_in_place());
-        // The first one's is no longer there to be removed.
+        // The first file is no longer in place, so it is not removed.
         first.remove();
         assert!(path.exists());
         second.remove();

@@ -1,18 +1,18 @@
 //! Turns: runs for one app on one machine share one quota, so only one of them sends at a time.
 //!
-//! A turn is the kernel's lock on a small file, which dies with the process. The file says who has the turn, for those
-//! who wait, and when the last requests started, so that the next run does not add its own to theirs within the same
-//! second. It is removed when nobody needs to know that any more.
+//! A turn is a kernel lock on a small file; it ends with the process. The file names the holder of the turn, for waiting
+//! runs, and has the times of the last requests, so that the next run counts them within the same second. It is removed
+//! when it is no longer needed.
 //!
-//! # Where the file is
-//! In `/tmp`, whatever `TMPDIR` and `XDG_RUNTIME_DIR` say, because a run from cron and one from a terminal have to meet,
-//! and so have two users' runs. In another directory only if all runs are told so ([`Quota::in_directory`]). What others
-//! may have put there can cost a warning and nothing else: see the module `lock_file`.
+//! # Location
+//! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
+//! must share the file. All runs of an app must use the same directory ([`Quota::in_directory`]). Other users' files there
+//! can cause a warning and nothing else: see the module `lock_file`.
 //!
-//! # What it is called
-//! The quota is the app's, through whatever name ZEGO is reached: the regional hosts, `zim-api.zego.im` and a domain of
-//! one's own all lead to the same app and draw on one limit. So the file is named by the app alone. What is on a
-//! loopback address is not ZEGO but a stand-in for it, one for each port; there all spellings of the address are one.
+//! # Name
+//! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all
+//! lead to the same app and share one limit. So the file is named after the app alone. A server on a loopback address is
+//! not ZEGO but a stand-in: there is one file per port, whatever the spelling of the address.
 
 mod lock_file;
 
@@ -28,26 +28,26 @@ use url::{Host, Url};
 use crate::limiter::Limiter;
 use lock_file::{LockFile, Locking, MAX_TEXT};
 
-/// Where the files are, unless another directory is chosen.
+/// The default directory of the files.
 const DIRECTORY: &str = "/tmp";
 
-/// How often a waiting run looks whether it is its turn.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often a waiting run tries to take the turn.
+const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a run looks whether its file is still in place.
+/// How often a run checks that its file is still in place.
 const CHECK_EVERY: Duration = Duration::from_millis(400);
 
-/// How often at most it is said whom a run waits for.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+/// The minimum time between two messages about the same matter.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// The most of a holder's name that is written or shown, in characters.
+/// The maximum length of a holder's name that is written or shown, in characters.
 const MAX_HOLDER: usize = 300;
 
-/// Starts further back than this don't matter to anyone.
+/// The window of the cap: earlier starts don't matter.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How much closer together than they started the requests of two runs may arrive.
-const ON_THE_WAY: Duration = Duration::from_millis(5);
+/// How much the network may reduce the time between the requests of two runs.
+const JITTER: Duration = Duration::from_millis(5);
 
 /// The right to use the app's quota, until it is dropped or the process ends.
 #[derive(Debug)]
@@ -55,30 +55,30 @@ pub struct Turn {
     quota: Quota,
     /// `None` only while the value is dropped.
     file: Option<LockFile>,
-    /// Who has it, in words.
+    /// The description of this run, for others.
     holder: String,
-    /// The file says whose turn it is.
+    /// Whether the file names the holder.
     is_named: bool,
-    /// The starts written down last.
+    /// The starts that were last written to the file.
     written: Vec<Instant>,
-    checked: Instant,
-    /// What was said of a file that is not in place any more: that it was made again, and why it can't be.
-    said: [Sayings; 2],
+    checked_at: Instant,
+    /// Limits the warnings about a removed or replaced file: that it was created again, and why it can't be.
+    warnings: [MessageLimiter; 2],
 }
 
 /// Why a run can't use the app's quota as it should.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaError {
-    /// Another run uses it.
+    /// Another run is using it.
     #[error("{by} uses the same app's quota")]
     Held {
-        /// Who, in words.
+        /// The description of that run.
         by: String,
     },
-    /// There is nothing that could be locked, so other runs are not noticed.
+    /// No file can be locked, so other runs are not detected.
     #[error(
-        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not noticed; together \
+        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not detected; together \
          with one of them this run may exceed the app's limit", .path.display()
     )]
     Unusable {
@@ -89,31 +89,31 @@ pub enum QuotaError {
     },
 }
 
-/// The place where runs of one app meet.
+/// The quota that all runs of one app on this machine share.
 #[derive(Debug, Clone)]
 pub struct Quota {
     path: PathBuf,
 }
 
-/// What came of trying to take the turn.
-enum Try {
+/// The result of trying to take the turn.
+enum TryTurn {
     Taken(Turn),
-    /// Who has it.
+    /// The description of the holder.
     Held(String),
 }
 
-/// Whom a run waits for, said when it changes, but not more often than anybody wants to read.
+/// Suppresses repeated messages: one is due if its text has changed, at most once per [`REPORT_EVERY`].
 #[derive(Debug, Default)]
-struct Sayings {
+struct MessageLimiter {
     last: Option<(String, Instant)>,
 }
 
-impl Sayings {
-    /// Whether `text` is to be said now.
+impl MessageLimiter {
+    /// Whether to show the message now.
     fn is_due(&mut self, text: &str) -> bool {
         let is_due = match &self.last {
             None => true,
-            Some((said, at)) => said != text && at.elapsed() >= SAY_EVERY,
+            Some((last, at)) => last != text && at.elapsed() >= REPORT_EVERY,
         };
         if is_due {
             self.last = Some((text.to_owned(), Instant::now()));
@@ -123,7 +123,7 @@ impl Sayings {
 }
 
 impl Quota {
-    /// The quota of an app; `endpoint` tells ZEGO from a stand-in on a loopback address.
+    /// The quota of an app. A stand-in on a loopback `endpoint` has its own.
     pub fn new(app_id: u32, endpoint: &Url) -> Quota {
         let name = match loopback_port(endpoint) {
             Some(port) => format!("zim-batch-{app_id}-loopback-{port}.lock"),
@@ -134,7 +134,7 @@ impl Quota {
         }
     }
 
-    /// The same, in another directory than `/tmp`. Runs in different directories don't meet.
+    /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
     #[must_use]
     pub fn in_directory(self, directory: &Path) -> Quota {
         let name = self.path.file_name().unwrap_or_default();
@@ -143,52 +143,52 @@ impl Quota {
         }
     }
 
-    /// Waits for the turn; `holder` says to others whose it is. `waits_for` is told whom it waits for, at most once a
-    /// minute.
+    /// Waits for the turn. `holder` describes this run to others. `waits_for` is called with the description of the run
+    /// that it waits for, at most once per minute.
     ///
     /// # Errors
-    /// [`QuotaError::Unusable`]: then runs can't meet.
+    /// [`QuotaError::Unusable`] if no file can be locked.
     pub async fn take_turn(&self, holder: &str, waits_for: impl Fn(&str)) -> Result<Turn, QuotaError> {
-        let mut said = Sayings::default();
+        let mut message = MessageLimiter::default();
         loop {
             match self.take_turn_now(holder) {
                 Err(QuotaError::Held { by }) => {
-                    if said.is_due(&by) {
+                    if message.is_due(&by) {
                         waits_for(&by);
                     }
                 }
                 taken => return taken,
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
     }
 
-    /// The turn, if nobody has it.
+    /// Takes the turn if it is free; does not wait.
     ///
     /// # Errors
-    /// [`QuotaError::Held`] if another run has it, and [`QuotaError::Unusable`] if runs can't meet.
+    /// [`QuotaError::Held`] if another run has it, and [`QuotaError::Unusable`] if no file can be locked.
     pub fn take_turn_now(&self, holder: &str) -> Result<Turn, QuotaError> {
         match self.try_turn(holder) {
-            Ok(Try::Taken(turn)) => Ok(turn),
-            Ok(Try::Held(by)) => Err(QuotaError::Held { by }),
+            Ok(TryTurn::Taken(turn)) => Ok(turn),
+            Ok(TryTurn::Held(by)) => Err(QuotaError::Held { by }),
             Err(source) => Err(self.unusable(source)),
         }
     }
 
-    fn try_turn(&self, holder: &str) -> io::Result<Try> {
+    fn try_turn(&self, holder: &str) -> io::Result<TryTurn> {
         Ok(match LockFile::try_lock(&self.path)? {
-            Locking::Locked(file) => Try::Taken(Turn {
+            Locking::Locked(file) => TryTurn::Taken(Turn {
                 quota: self.clone(),
                 file: Some(file),
                 holder: cleaned(holder),
                 is_named: false,
                 written: Vec::new(),
-                checked: Instant::now(),
-                said: Default::default(),
+                checked_at: Instant::now(),
+                warnings: Default::default(),
             }),
             Locking::Held(text) => {
                 let other = cleaned(text.lines().next().unwrap_or_default());
-                Try::Held(if other.is_empty() {
+                TryTurn::Held(if other.is_empty() {
                     "another run".to_owned()
                 } else {
                     other
@@ -197,7 +197,6 @@ impl Quota {
         })
     }
 
-    /// Where nobody can make a file, nobody can meet.
     fn unusable(&self, source: io::Error) -> QuotaError {
         QuotaError::Unusable {
             path: self.path.clone(),
@@ -206,7 +205,7 @@ impl Quota {
     }
 }
 
-/// The port, if the endpoint is on a loopback address, however that is spelt.
+/// The port, if the endpoint is on a loopback address in any spelling.
 fn loopback_port(endpoint: &Url) -> Option<u16> {
     let is_loopback = match endpoint.host()? {
         Host::Ipv4(address) => address.is_loopback(),
@@ -218,7 +217,7 @@ fn loopback_port(endpoint: &Url) -> Option<u16> {
     is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
 }
 
-/// One line that can be shown on a terminal, whoever wrote it.
+/// Makes untrusted text safe to show on a terminal: one line, without control or hidden characters.
 fn cleaned(text: &str) -> String {
     let shown = |c: char| {
         let is_hidden =
@@ -229,7 +228,7 @@ fn cleaned(text: &str) -> String {
 }
 
 impl Turn {
-    /// The starts of the last second that the run before has written down.
+    /// The starts of the last seconds that the previous run has written to the file.
     pub fn earlier_starts(&self) -> Vec<Instant> {
         let text = self.file.as_ref().map(LockFile::read).unwrap_or_default();
         let now = (Instant::now(), since_epoch());
@@ -244,14 +243,15 @@ impl Turn {
             .collect()
     }
 
-    /// Writes down when the last requests started. Best effort: without it only the seam between two runs is less exact.
+    /// Writes the times of the last requests to the file. Best effort: without it, the cap may be exceeded for a moment
+    /// between two runs.
     pub fn write_down(&mut self, starts: &[Instant]) {
         if self.is_named && self.written == starts {
             return;
         }
         let now = (Instant::now(), since_epoch());
         let mut text = format!("{}\n", self.holder);
-        // No more than will be read: at some hundred starts a second the oldest don't matter.
+        // No more than is read back. At hundreds of starts per second the oldest don't matter.
         let room = MAX_TEXT.saturating_sub(text.len()) / 16;
         for start in &starts[starts.len().saturating_sub(room)..] {
             let at = now.1.saturating_sub(now.0.saturating_duration_since(*start));
@@ -265,53 +265,53 @@ impl Turn {
         (self.is_named, self.written) = (true, starts.to_vec());
     }
 
-    /// Looks now and then whether the file is still in place, to be called several times a second. If it was removed or
-    /// replaced, takes the turn again; while another run has it, nothing starts.
+    /// Checks regularly that the file is still in place; call it several times per second. If the file was removed or
+    /// replaced, takes the turn again; while another run has it, no request starts.
     pub fn keep(&mut self, limiter: &Limiter) {
-        if self.checked.elapsed() < CHECK_EVERY {
+        if self.checked_at.elapsed() < CHECK_EVERY {
             return;
         }
-        self.checked = Instant::now();
+        self.checked_at = Instant::now();
         if self.file.as_ref().is_some_and(LockFile::is_in_place) {
             return;
         }
-        let [said_again, said_why_not] = &mut self.said;
+        let [created_again, not_created] = &mut self.warnings;
         match self.quota.try_turn(&self.holder) {
-            Ok(Try::Taken(mut turn)) => {
-                if said_again.is_due("") {
+            Ok(TryTurn::Taken(mut turn)) => {
+                if created_again.is_due("") {
                     tracing::warn!(
-                        "{}: this lock file was removed or replaced while the run was under way; it is made again",
+                        "{}: this lock file was removed or replaced during the run; it was created again",
                         self.quota.path.display()
                     );
                 }
-                turn.said = std::mem::take(&mut self.said);
+                turn.warnings = std::mem::take(&mut self.warnings);
                 limiter.record_external(&turn.earlier_starts());
                 turn.write_down(&limiter.recent_starts());
                 *self = turn;
             }
-            Ok(Try::Held(other)) => {
+            Ok(TryTurn::Held(other)) => {
                 limiter.pause_until(Instant::now() + 2 * CHECK_EVERY);
-                if said_why_not.is_due(&other) {
+                if not_created.is_due(&other) {
                     tracing::warn!(
-                        "{}: this lock file was removed or replaced while the run was under way, and {other} has begun \
-                         with the same app's quota: waiting for it",
+                        "{}: this lock file was removed or replaced during the run, and {other} now uses the \
+                         same app's quota: waiting for it",
                         self.quota.path.display()
                     );
                 }
             }
             Err(error) => {
-                if said_why_not.is_due(&error.to_string()) {
+                if not_created.is_due(&error.to_string()) {
                     tracing::warn!("{}", self.quota.unusable(error));
                 }
             }
         }
     }
 
-    /// Ends the turn when the next run may start its first request, which is `1 / rate` seconds after the last start
-    /// here, or a second. Then nothing in the file matters any more, and it is removed.
+    /// Ends the turn when the next run may start its first request: `1 / rate` seconds after the last start of this run,
+    /// at most one second. The file is then no longer needed, and is removed.
     pub async fn end(mut self, limiter: &Limiter) {
         if let Some(last) = limiter.recent_starts().last() {
-            let spacing = (SECOND + ON_THE_WAY).div_f64(limiter.rate().max(1.0));
+            let spacing = (SECOND + JITTER).div_f64(limiter.rate().max(1.0));
             sleep_until(*last + spacing).await;
         }
         self.write_down(&[]);
@@ -319,7 +319,7 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// Leaves the file only if the next run has to know when requests started.
+    /// Removes the file, unless the next run needs the times in it.
     fn drop(&mut self) {
         let is_needed = self.earlier_starts().iter().any(|start| start.elapsed() < SECOND);
         if let Some(file) = self.file.take()
@@ -350,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_one_at_a_time_and_the_next_is_told_whose_it_is() {
-        let (quota, _folder) = quota(1);
+    fn one_run_at_a_time_has_the_turn_and_the_next_is_told_which() {
+        let (quota, _directory) = quota(1);
         let mut first = turn(&quota, "process 17, report a.csv");
         first.write_down(&[]);
         let refused = quota.take_turn_now("process 18").unwrap_err();
@@ -362,16 +362,16 @@ mod tests {
     }
 
     #[test]
-    fn the_starts_of_the_last_second_are_handed_on() {
-        let (quota, _folder) = quota(2);
+    fn the_starts_of_the_last_second_are_passed_to_the_next_run() {
+        let (quota, _directory) = quota(2);
         let now = Instant::now();
         let starts = [Duration::from_millis(700), Duration::from_millis(40)].map(|ago| now.checked_sub(ago).unwrap());
         let mut first = turn(&quota, "one");
         first.write_down(&starts);
         drop(first);
-        let handed_on = turn(&quota, "two").earlier_starts();
-        assert_eq!(handed_on.len(), 2);
-        for (written, read) in starts.iter().zip(&handed_on) {
+        let passed_on = turn(&quota, "two").earlier_starts();
+        assert_eq!(passed_on.len(), 2);
+        for (written, read) in starts.iter().zip(&passed_on) {
             let off = written.saturating_duration_since(*read) + read.saturating_duration_since(*written);
             assert!(off < Duration::from_millis(3), "{off:?}");
         }
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_holder_s_name_is_one_harmless_line() {
-        let (quota, _folder) = quota(3);
+        let (quota, _directory) = quota(3);
         let mut first = turn(&quota, "one\n1 2 3\n\u{1b}[2J");
         first.write_down(&[]);
         assert_eq!(first.earlier_starts(), []);
@@ -421,18 +421,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_who_is_renamed_all_the_time_is_named_once_a_minute() {
-        let mut said = Sayings::default();
+        let mut message = MessageLimiter::default();
         let mut times = 0;
         for number in 0..3000 {
-            times += usize::from(said.is_due(&format!("holder {number}")));
-            sleep(LOOK_EVERY).await;
+            times += usize::from(message.is_due(&format!("holder {number}")));
+            sleep(POLL_EVERY).await;
         }
         assert_eq!(times, 10, "in ten minutes");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_ends_leaves_no_file_and_leaves_room_for_the_first_request_of_the_next() {
-        let (quota, _folder) = quota(4);
+        let (quota, _directory) = quota(4);
         let limiter = Limiter::new(20.0);
         let mut first = turn(&quota, "one");
         let _ = limiter.ready().await;
@@ -452,13 +452,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_whose_file_was_removed_is_taken_again_or_nothing_starts() {
-        let (quota, _folder) = quota(5);
+        let (quota, _directory) = quota(5);
         let limiter = Limiter::new(20.0);
         let mut first = turn(&quota, "one");
         fs::remove_file(&quota.path).unwrap();
         sleep(CHECK_EVERY).await;
         first.keep(&limiter);
-        assert!(quota.take_turn_now("two").is_err(), "it was taken again");
+        assert!(quota.take_turn_now("two").is_err(), "the turn was taken again");
 
         fs::remove_file(&quota.path).unwrap();
         let second = turn(&quota, "two");
@@ -471,6 +471,6 @@ mod tests {
         drop(second);
         first.keep(&limiter);
         let _ = limiter.ready().await;
-        assert!(quota.take_turn_now("three").is_err(), "it was taken again");
+        assert!(quota.take_turn_now("three").is_err(), "the turn was taken again");
     }
 }

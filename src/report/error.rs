@@ -1,4 +1,4 @@
-//! What is wrong with a report, an outside log or a page, or with the place where one is to be written.
+//! Errors of reports, outside logs and pages.
 
 use std::fmt;
 use std::io;
@@ -10,14 +10,14 @@ use super::holder::Holder;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// There is a report already, and nobody has said what to do about it.
+    /// The report already exists, and it is to be neither resumed nor overwritten.
     #[error("{}: this file exists already", .path.display())]
     Exists {
         /// The report.
         path: PathBuf,
     },
-    /// What stands there is not a file, or is a directory.
-    #[error("{}: this is {kind}, and the {role} has to be a file, which a later run can read", .path.display())]
+    /// The place is not a regular file.
+    #[error("{}: this is {kind}, but the {role} must be a file that a later run can read", .path.display())]
     NotAFile {
         /// The place.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum ReportError {
         /// What is there, with its article.
         kind: &'static str,
     },
-    /// A link leads to nothing.
+    /// A symbolic link leads nowhere.
     #[error("{}: this is a link to {}, which does not exist", .path.display(), .target.display())]
     DanglingLink {
         /// The link.
@@ -36,15 +36,15 @@ pub enum ReportError {
         /// What was to be written there.
         role: Role,
     },
-    /// A file in the outside log's place is something else.
-    #[error("{}: this file exists already and is no outside log, so it is left untouched", .path.display())]
+    /// The file in the outside log's place is something else.
+    #[error("{}: this file exists already and is not an outside log, so it is left untouched", .path.display())]
     NotAnOutsideLog {
         /// The file.
         path: PathBuf,
     },
-    /// The outside log is that of another report.
+    /// The outside log belongs to another report.
     #[error(
-        "{}, line {line}: this outside log holds rows that are not those of {}, so it is left untouched",
+        "{}, line {line}: this outside log has rows that are not in {}, so it is left untouched",
         .path.display(), .report.display()
     )]
     ForeignOutsideLog {
@@ -63,8 +63,8 @@ pub enum ReportError {
         /// What it is.
         reason: NotAReport,
     },
-    /// A record in the middle of the report can't be read, so what became of its row is unknown.
-    #[error("{}, line {line}: this is no record of a report, so what became of its row is unknown", .path.display())]
+    /// A record in the middle of the report can't be read, so the outcome of its row is unknown.
+    #[error("{}, line {line}: this is not a record of a report, so the outcome of its row is unknown", .path.display())]
     Damaged {
         /// The report.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum ReportError {
         /// The line of the input.
         line: u64,
     },
-    /// The report is that of a simulated run, and can't be resumed by a real one.
+    /// The report is from a simulated run, and can't be resumed by a real one.
     #[error(
         "{}, line {line}: this record was made by a simulated run, so its row was never cleared, and the report can't be \
          resumed for real", .path.display()
@@ -101,7 +101,7 @@ pub enum ReportError {
         /// The line of the report.
         line: u64,
     },
-    /// The report is that of a real run, and can't be resumed by a simulated one.
+    /// The report is from a real run, and can't be resumed by a simulated one.
     #[error(
         "{}, line {line}: this record was made by a real run, in whose report a simulated one must not write",
         .path.display()
@@ -112,7 +112,7 @@ pub enum ReportError {
         /// The line of the report.
         line: u64,
     },
-    /// A file can't be written, or has been changed by somebody else ([`io::ErrorKind::Other`]).
+    /// A file can't be written, or another program has changed it ([`io::ErrorKind::Other`]).
     #[error("{}: can't be written: {source}", .path.display())]
     Write {
         /// The file.
@@ -125,10 +125,10 @@ pub enum ReportError {
     Held {
         /// The file.
         path: PathBuf,
-        /// Who holds it, where the system tells.
+        /// The holder, if the system can show it.
         by: Option<Holder>,
     },
-    /// Another run had the file, and has removed or replaced it.
+    /// Another run was using the file, and has removed or replaced it.
     #[error("{}: another run was just using this file and has removed or replaced it", .path.display())]
     Replaced {
         /// The file.
@@ -142,23 +142,23 @@ pub enum ReportError {
         /// Why.
         source: io::Error,
     },
-    /// Reading a report failed in the middle.
+    /// Reading a report failed.
     #[error("{place}, line {line}: can't be read: {source}")]
     Read {
         /// The report.
         place: String,
-        /// The line that was reached.
+        /// The line reached so far.
         line: u64,
         /// Why.
         source: io::Error,
     },
-    /// No page may be written there.
+    /// The page can't be written there.
     #[error("{}: {reason}", .path.display())]
     Page {
         /// The place.
         path: PathBuf,
         /// Why not.
-        reason: PageProblem,
+        reason: PageError,
     },
 }
 
@@ -167,7 +167,7 @@ pub enum ReportError {
 pub enum Role {
     /// The report.
     Report,
-    /// The log of the rows outside the newest 1000.
+    /// The log of the outside rows.
     Outside,
 }
 
@@ -184,55 +184,55 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAReport {
-    /// It is one that has semicolons between its fields.
+    /// A report with semicolons between its fields.
     #[error("another program has saved this report with semicolons; save it with commas; it is left untouched")]
     Semicolons,
-    /// It is one that has tabs between its fields.
+    /// A report with tabs between its fields.
     #[error("another program has saved this report with tabs; save it with commas; it is left untouched")]
     Tabs,
-    /// It is UTF-16.
+    /// UTF-16.
     #[error(
         "this is UTF-16; if it is a report that another program has saved, save it as UTF-8, with commas; it is left \
          untouched"
     )]
     Utf16,
-    /// It holds zeros only.
+    /// Only zeros.
     #[error(
-        "there is nothing but zeros in this file, as a power cut leaves them; remove it if it is of no use; it is left \
+        "this file has only zeros, as a power cut can leave; remove it if it is not needed; it is left \
          untouched"
     )]
     Zeros,
-    /// Its first line is not a report's; it was to be resumed.
-    #[error("this is not a report of zim-batch (its first line is another one); it is left untouched")]
+    /// The first line is not a report's header, so it can't be resumed.
+    #[error("this is not a report of zim-batch (its first line is not a report's header); it is left untouched")]
     OtherHeader,
-    /// It can't be shown; why.
-    #[error("this is no report of zim-batch: {0}")]
+    /// It can't be analysed; why.
+    #[error("this is not a report of zim-batch: {0}")]
     Unreadable(&'static str),
 }
 
-/// Why no page may be written to a place.
+/// Why a page can't be written to a place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PageProblem {
-    /// It is `-`.
+pub enum PageError {
+    /// `-`.
     #[error("the page needs a file of its own; to write it to standard output, name /dev/stdout")]
     StandardOutput,
-    /// Something else is read from there or written to it.
+    /// Another file of this run.
     #[error("this file is needed for something else; name another one")]
     InUse,
-    /// It is a directory.
+    /// A directory.
     #[error("this is a directory; name a file in it")]
     Directory,
-    /// It is a named pipe.
+    /// A named pipe.
     #[error("this is a pipe, which would have to wait for a reader; name a file")]
     Pipe,
-    /// It holds something that is no page.
-    #[error("this file exists already and is no page of zim-batch; name another one")]
+    /// A file that is not a page.
+    #[error("this file exists already and is not a page of zim-batch; name another one")]
     NoPage,
-    /// There is no directory for it.
+    /// Its directory does not exist.
     #[error("its directory does not exist; correct the path")]
     NoDirectory,
-    /// It can't be read, so nobody knows whether it is a page.
+    /// It can't be read, so it is unknown whether it is a page.
     #[error(transparent)]
     Read(io::Error),
 }

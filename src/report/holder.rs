@@ -1,8 +1,7 @@
 //! Which process is writing a report, found without touching its lock.
 //!
-//! A run holds its report by a lock (`flock`). Whoever tries that lock to see whether it is held, holds it for a moment,
-//! and a run that begins in that moment ends because it is held. The kernel's list of locks tells the same and
-//! disturbs nobody; only Linux has one.
+//! A run locks its report (`flock`). Trying that lock would take it for a moment, and a run that begins in that moment
+//! would fail. The kernel's list of locks shows the holder without side effects; only Linux has one.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,13 +12,13 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its number.
+    /// Its process ID.
     pub process: u32,
     /// The name of its program, without control characters.
     pub program: String,
 }
 
-/// The process that holds the report at `path`; `None` if there is none, or the system does not tell.
+/// The ID of the process that has locked the report at `path`; `None` if there is none, or the system can't show it.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -43,7 +42,7 @@ pub fn holder(path: &Path) -> Option<u32> {
     let by_name = locks
         .iter()
         .find(|lock| lock.device == device && lock.inode == report.ino());
-    // Some file systems number their files in another way there than everywhere else.
+    // Some file systems show other inode numbers there than elsewhere.
     let by_files = || {
         let mut processes: Vec<u32> = locks.iter().map(|lock| lock.process).collect();
         processes.sort_unstable();
@@ -53,7 +52,7 @@ pub fn holder(path: &Path) -> Option<u32> {
     by_name.map(|lock| lock.process).or_else(by_files)
 }
 
-/// A `flock` that excludes all others.
+/// An exclusive `flock`.
 struct Lock {
     process: u32,
     device: (u64, u64),
@@ -61,7 +60,7 @@ struct Lock {
 }
 
 impl Lock {
-    /// Reads a line like `2: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
+    /// Parses a line like `2: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
     fn parse(line: &str) -> Option<Lock> {
         let mut words = line.split_ascii_whitespace().skip(1);
         let is_held = words.next()? == "FLOCK" && words.next().is_some() && words.next()? == "WRITE";
@@ -77,7 +76,7 @@ impl Lock {
     }
 }
 
-/// Whether one of the process's open files is this one, and is locked by it.
+/// Whether one of the process's open files is this report, locked.
 fn has_locked(process: u32, report: &fs::Metadata) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
         return false;
@@ -90,12 +89,12 @@ fn has_locked(process: u32, report: &fs::Metadata) -> bool {
     })
 }
 
-/// Reads a line like `lock: 1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
+/// Parses a line like `lock: 1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
 fn is_lock(line: &str) -> bool {
     line.strip_prefix("lock:").and_then(Lock::parse).is_some()
 }
 
-/// As Linux packs them.
+/// The major number of a Linux device ID.
 fn major(device: u64) -> u64 {
     (device >> 8 & 0xfff) | (device >> 32 & 0xffff_f000)
 }
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_locks_that_are_held_and_exclude_others_are_of_a_run() {
+    fn only_exclusive_locks_that_are_held_count() {
         let lock = Lock::parse("2: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF").unwrap();
         assert_eq!((lock.process, lock.device, lock.inode), (1234, (0xfd, 1), 5678));
         for other in [
@@ -125,7 +124,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_lock_is_found_among_the_open_files_of_its_process_too() {
+    fn a_lock_is_also_found_among_the_open_files_of_its_process() {
         let file = tempfile::tempfile().unwrap();
         let metadata = file.metadata().unwrap();
         assert!(!has_locked(std::process::id(), &metadata));

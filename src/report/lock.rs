@@ -1,24 +1,24 @@
-//! One report, one run: the kernel's lock on the file, which ends with its process.
+//! One run per report: a kernel lock on the file, which ends with the process.
 
 use std::fs::{self, TryLockError};
 use std::path::Path;
 
 use super::error::ReportError;
 use super::holder::{Holder, holder};
-use super::place::Opened;
+use super::place::OpenFile;
 
-/// Locks the file, or says who holds it.
-pub(super) fn lock(opened: &Opened) -> Result<(), ReportError> {
+/// Locks the file, or fails with the holder of its lock.
+pub(super) fn lock(opened: &OpenFile) -> Result<(), ReportError> {
     let path = &opened.path;
     match opened.file.try_lock() {
-        // Another run may have created it and, as it did not begin, removed it between our opening and locking.
+        // Another run may have created and, because it never began, removed it before it was locked here.
         Ok(()) if opened.is_in_place().is_ok_and(|is| !is) => Err(ReportError::Replaced { path: path.clone() }),
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(ReportError::Held {
             path: path.clone(),
             by: holder_named(path),
         }),
-        // Some file systems and devices know no locks; the run is no worse for it.
+        // Some file systems and devices don't support locks; the run works without.
         Err(TryLockError::Error(error)) => {
             tracing::debug!("{}: can't be locked: {error}", path.display());
             Ok(())
@@ -26,7 +26,7 @@ pub(super) fn lock(opened: &Opened) -> Result<(), ReportError> {
     }
 }
 
-/// The process that holds the file's lock, where the system tells.
+/// The process that holds the file's lock, if the system can show it.
 fn holder_named(path: &Path) -> Option<Holder> {
     let process = holder(path)?;
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;

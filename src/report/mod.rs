@@ -2,12 +2,11 @@
 //!
 //! Records are taken with [`Report::push`] and written by [`Report::commit`]; a row is done once its record is written.
 //!
-//! Files are created with mode 0600, whatever the umask: they hold user IDs, and who can read a file can lock it, so that
-//! no run can write it. A file that exists keeps its mode. A first run that never begins leaves no file behind.
+//! Files are created with mode 0600, whatever the umask: they contain user IDs, and anyone who can read a file can lock
+//! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
 
 pub mod analysis;
 mod error;
-mod forget;
 mod holder;
 mod lock;
 mod outcomes;
@@ -15,39 +14,29 @@ mod outside;
 #[cfg(feature = "page")]
 pub mod page;
 mod place;
+mod remove_invalid;
 mod resume;
 pub mod show;
 pub mod stats;
 pub mod summary;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 
 use crate::done::Done;
 use crate::row::{Outcome, Record};
-pub use error::{NotAReport, PageProblem, ReportError, Role};
+pub use error::{NotAReport, PageError, ReportError, Role};
 pub use holder::{Holder, holder};
 use lock::lock;
 use outcomes::Appender;
 pub use outcomes::COLUMNS;
-use place::Opened;
-
-/// What to do about a report that is already there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
-    /// Refuse, and leave it untouched.
-    Refuse,
-    /// Begin it anew.
-    Overwrite,
-    /// Go on where it ends; begin it if it is not there.
-    Resume,
-}
+pub use place::IfExists;
+use place::OpenFile;
 
 /// The report and the outside log, opened and locked.
 ///
-/// Until the first record is written, or the run has ended with a summary, files that were created go again when this is
-/// dropped.
+/// If this is dropped before the first record is written or the run has ended with a summary, files that it created are
+/// removed.
 pub struct Report {
     outcomes: Appender,
     outside: Appender,
@@ -71,22 +60,21 @@ impl fmt::Debug for Report {
 }
 
 impl Report {
-    /// Opens and locks the report, which nobody else then can run with, reads back what is done, and brings the
-    /// outside log up to the report.
+    /// Opens and locks the report, which excludes other runs, reads back the rows that are done, and completes the outside
+    /// log.
     ///
-    /// `is_simulated`: the answers come from a simulator; then every record's message begins with `simulated: `, and such
-    /// a report is never resumed for real, nor a real one by a simulated run.
+    /// `is_simulated`: the answers come from a simulator. Then every record's message begins with `simulated: `. Such a
+    /// report is never resumed by a real run, nor a real one by a simulated run.
     ///
     /// # Errors
-    /// A [`ReportError`] for what can't be a report or an outside log, for a report that is there already and not to be
-    /// touched or can't be resumed, for an outside log with rows of another report, and if another run has one of the
-    /// files or one can't be written. In all of these cases the files are as they were, but for a report or log that
-    /// can't be written to its end.
+    /// A [`ReportError`] if a file is not a report or an outside log, if the report exists and must not be changed or can't
+    /// be resumed, if the outside log has rows of another report, if another run has locked a file, or if a file can't be
+    /// written. The files are unchanged then, except one that failed while it was written.
     pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Report, ReportError> {
-        look_first(report, outside, existing)?;
-        let report = Opened::open(report, Role::Report, existing)?;
+        check_paths(report, outside, existing)?;
+        let report = OpenFile::open(report, Role::Report, existing)?;
         lock(&report)?;
-        // First of all, for what is no report, or a damaged one, must leave everything as it is.
+        // Read first, because nothing may be changed if this is not a report or a damaged one.
         let mut earlier = match existing {
             IfExists::Resume => resume::read_back(&report.path, &report.file, is_simulated)?,
             IfExists::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
@@ -95,15 +83,15 @@ impl Report {
             }
             IfExists::Refuse | IfExists::Overwrite => resume::Earlier::default(),
         };
-        let outside = Opened::open(outside, Role::Outside, existing)?;
+        let outside = OpenFile::open(outside, Role::Outside, existing)?;
         lock(&outside)?;
         outside::check(&outside, &report.path, &earlier)?;
         if existing != IfExists::Resume {
-            // The log before the report that shows whose it is: then it can be done again, should this be cut short.
+            // The log before the report that shows whose it is, so that an interrupted overwrite can be repeated.
             earlier = resume::Earlier::default();
-            outside.cut(0)?;
+            outside.truncate(0)?;
         }
-        report.cut(earlier.len)?;
+        report.truncate(earlier.len)?;
         let outside = outside::complete(outside, &report, earlier.len, is_simulated)?;
         let report_path = report.path.clone();
         let mut outcomes = Appender::new(report, earlier.len, is_simulated)?;
@@ -111,7 +99,7 @@ impl Report {
             outcomes.end_line()?;
         }
         for path in [&report_path, outside.path()] {
-            sync_directory(path);
+            place::sync_directory(path);
         }
         if existing == IfExists::Resume && earlier.len == 0 {
             tracing::warn!("{}: no report yet: starting from the first row", report_path.display());
@@ -126,24 +114,25 @@ impl Report {
         })
     }
 
-    /// Takes the `invalid` records of these lines, which ascend, out of the report: their rows have changed since and
-    /// are taken anew. Whenever the process ends, the report has all of these records or none.
+    /// Removes the `invalid` records of these lines, which must be ascending, from the report: their rows have changed and
+    /// are processed again. Atomic: whenever the process ends, the report has all of these records or none.
     pub fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {
         if lines.is_empty() {
             return Ok(());
         }
         let report = self.outcomes.path();
-        let (file, len, forgotten) = forget::without(report, lines).map_err(|source| ReportError::Write {
-            path: report.to_owned(),
-            source,
-        })?;
+        let (file, len, removed) =
+            remove_invalid::remove_invalid(report, lines).map_err(|source| ReportError::Write {
+                path: report.to_owned(),
+                source,
+            })?;
         self.outcomes.replace(file, len);
         let invalid = &mut self.earlier[Outcome::Invalid as usize];
-        *invalid = invalid.saturating_sub(forgotten);
+        *invalid = invalid.saturating_sub(removed);
         Ok(())
     }
 
-    /// The rows that the report already has.
+    /// Takes the rows that the report already has.
     pub fn take_done(&mut self) -> Done {
         std::mem::take(&mut self.done)
     }
@@ -200,8 +189,8 @@ impl Report {
         let was_broken = self.is_broken;
         let (_, written) = self.commit();
         let written = written
-            .and_then(|()| self.outcomes.check_still_there())
-            .and_then(|()| self.outside.check_still_there())
+            .and_then(|()| self.outcomes.check_in_place())
+            .and_then(|()| self.outside.check_in_place())
             .and_then(|()| self.sync_later()());
         if has_begun {
             self.keep();
@@ -224,29 +213,21 @@ impl Report {
     }
 }
 
-/// The checks that need no file opened, to be made before anything that takes long; opening makes them again.
+/// The checks of [`Files::open`] that need no open file. Call it before long operations; opening repeats them.
 ///
 /// # Errors
-/// Those of [`Report::open`] that can be told by looking.
-pub fn look_first(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
-    let is_there = place::look(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
+/// Those of [`Report::open`] that the paths alone show.
+pub fn check_paths(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
+    let is_there = place::check_path(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
     if is_there && existing == IfExists::Refuse {
         return Err(exists_already(report));
     }
-    place::look(outside, Role::Outside, existing)?;
+    place::check_path(outside, Role::Outside, existing)?;
     Ok(())
 }
 
 fn exists_already(path: &Path) -> ReportError {
     ReportError::Exists { path: path.to_owned() }
-}
-
-/// A new file survives a power cut only once its directory is on the disk too. Not every system and file system can do
-/// this; where it can't, there is nothing better to do either.
-fn sync_directory(path: &Path) {
-    if let Ok(directory) = File::open(place::directory(path)) {
-        let _ = directory.sync_all();
-    }
 }
 
 #[cfg(test)]
@@ -281,8 +262,8 @@ mod tests {
             report.push(&record(Outcome::Ok));
             assert!(matches!(report.commit(), (true, Ok(()))));
             std::fs::remove_file(directory.path().join(removed)).unwrap();
-            report.outcomes.make_look_due();
-            report.outside.make_look_due();
+            report.outcomes.make_check_due();
+            report.outside.make_check_due();
             report.push(&record(Outcome::Ok));
             report.push(&record(Outcome::Outside));
             let (was_written, result) = report.commit();

@@ -1,7 +1,7 @@
-//! The report itself: one CSV record for each row, appended as rows end.
+//! The report: one CSV record per row, appended as rows end.
 //!
-//! It is also the journal. A row whose record is in the file is done; any other is not; there is no second file of
-//! hidden state. So a record is complete in the kernel before its row counts as done.
+//! It is also the journal. A row is done if and only if its record is in the file; there is no other state. So a record is
+//! written before its row counts as done.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Serialize, Serializer};
 
 use super::error::ReportError;
-use super::place::{self, Opened};
+use super::place::{self, OpenFile};
 use crate::row::{Outcome, Record};
 
 /// The report's columns, in order.
@@ -32,7 +32,7 @@ pub const COLUMNS: [&str; 12] = [
     "finished_at",
 ];
 
-/// A record as it is written: the fields are [`COLUMNS`].
+/// A record in serialised form: the fields are [`COLUMNS`].
 #[derive(Serialize)]
 struct Line<'a> {
     line: u64,
@@ -77,43 +77,42 @@ fn rfc3339_millis<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::
     serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
-/// How the message of every record of a simulated run begins: so that nobody takes a rehearsal for the job, least of all a
-/// later run.
+/// The prefix of every message of a simulated run, so that its report is never mistaken for that of a real run.
 pub(super) const SIMULATED: &str = "simulated: ";
 
-/// How many bytes may be pending while copying.
-const LARGE: usize = 64 * 1024;
+/// The maximum number of pending bytes while copying.
+const MAX_PENDING: usize = 64 * 1024;
 
-/// How long a file that was found in its place is not looked for again: looking costs as much as writing.
-const SEEN_FOR: Duration = Duration::from_millis(10);
+/// The minimum time between two checks that the file is in place: a check costs as much as a write.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
 
 /// A CSV file that records are appended to, several at a time.
 pub(super) struct Appender {
-    opened: Opened,
+    opened: OpenFile,
     /// The records are those of a simulated run.
     is_simulated: bool,
     /// Records that are not in the file yet.
     pending: csv::Writer<Vec<u8>>,
-    /// There are some.
+    /// Whether `pending` is not empty.
     is_pending: bool,
-    /// Where the file's last whole record ends.
+    /// Where the file's last complete record ends, in bytes.
     len: u64,
-    /// When the file was last seen in its place.
-    seen: Option<Instant>,
-    /// The file whose place `file` has taken, kept for its lock: whoever has opened it before must not get it.
+    /// When the file was last found in its place.
+    checked_at: Option<Instant>,
+    /// The replaced file, kept open for its lock: a run that has already opened it must not get the lock.
     _replaced: Option<Arc<File>>,
 }
 
 impl Appender {
     /// Appends to `opened`, which is `len` bytes long; writes the header first if it is empty.
-    pub fn new(opened: Opened, len: u64, is_simulated: bool) -> Result<Appender, ReportError> {
+    pub fn new(opened: OpenFile, len: u64, is_simulated: bool) -> Result<Appender, ReportError> {
         let mut appender = Appender {
             opened,
             is_simulated,
             pending: writer(Vec::new()),
             is_pending: false,
             len,
-            seen: None,
+            checked_at: None,
             _replaced: None,
         };
         if len == 0 {
@@ -139,25 +138,25 @@ impl Appender {
         self.is_pending
     }
 
-    /// Goes on with `file`, which has taken the place of the one before and is `len` bytes long. Nothing may be pending.
+    /// Continues with `file`, which has replaced the previous one and is `len` bytes long. Nothing may be pending.
     pub fn replace(&mut self, file: File, len: u64) {
         self._replaced = Some(std::mem::replace(&mut self.opened.file, Arc::new(file)));
-        (self.len, self.seen) = (len, None);
+        (self.len, self.checked_at) = (len, None);
     }
 
-    /// The run has begun: the file stays, whatever comes.
+    /// Keeps the file when this is dropped: the run has begun.
     pub fn keep(&mut self) {
         self.opened.keep();
     }
 
-    /// Takes a record; it is not in the file before [`Appender::commit`].
+    /// Buffers a record until [`Appender::commit`].
     pub fn push(&mut self, record: &Record) {
         let line = Line::new(record, self.is_simulated);
         self.pending.serialize(line).expect("memory takes any record");
         self.is_pending = true;
     }
 
-    /// Takes a record that stands in the report already.
+    /// Buffers a record copied from the report.
     pub fn push_copy<'a>(&mut self, fields: impl Iterator<Item = &'a [u8]>) {
         self.push_fields(fields);
     }
@@ -167,22 +166,24 @@ impl Appender {
         self.is_pending = true;
     }
 
-    /// Writes what was taken since the last time: from then on it survives the end of this process, however that comes.
+    /// Writes the buffered records; they then survive any end of this process.
     ///
-    /// After an error the file ends with its last whole record, if the system lets it. With nothing taken it does nothing:
-    /// most events have no record, and looking at the file costs as much as writing to it.
+    /// After an error the file is truncated to its last complete record, if possible. Does nothing if nothing is buffered:
+    /// most events have no record, and checking the file costs as much as writing to it.
     pub fn commit(&mut self) -> Result<(), ReportError> {
         if !self.is_pending {
             return Ok(());
         }
-        let is_look_due = self.seen.is_none_or(|seen| seen.elapsed() >= SEEN_FOR);
-        if is_look_due {
-            // Before as well, so that nothing is appended to what somebody has cut.
-            self.check_still_there()?;
+        let is_check_due = self
+            .checked_at
+            .is_none_or(|checked_at| checked_at.elapsed() >= CHECK_EVERY);
+        if is_check_due {
+            // Checked before writing too, so that nothing is appended to a file that was truncated.
+            self.check_in_place()?;
         }
         self.write_pending()?;
-        match is_look_due {
-            true => self.check_still_there(),
+        match is_check_due {
+            true => self.check_in_place(),
             false => Ok(()),
         }
     }
@@ -192,8 +193,7 @@ impl Appender {
         let pending = pending.into_inner().expect("memory takes any record");
         self.is_pending = false;
         if let Err(source) = (&*self.opened.file).write_all(&pending) {
-            // If even this fails, a run that resumes will find the torn record and drop it. What somebody else has cut shorter
-            // stays so.
+            // If this fails too, a resumed run drops the torn record. A file that was truncated further stays so.
             if self.opened.file.metadata().is_ok_and(|file| file.len() > self.len) {
                 let _ = self.opened.file.set_len(self.len);
             }
@@ -203,11 +203,10 @@ impl Appender {
         Ok(())
     }
 
-    /// A file that was removed or replaced meanwhile takes writes as ever, and all of it is lost; of one that was cut,
-    /// what was there before.
-    pub fn check_still_there(&mut self) -> Result<(), ReportError> {
-        self.seen = Some(Instant::now());
-        check_in_place(&self.opened.file, &self.opened.path)?;
+    /// Fails if the file was removed, replaced or changed: writes to it would still succeed, but the records would be lost.
+    pub fn check_in_place(&mut self) -> Result<(), ReportError> {
+        self.checked_at = Some(Instant::now());
+        check_same_file(&self.opened.file, &self.opened.path)?;
         if !self.opened.is_regular {
             return Ok(());
         }
@@ -216,29 +215,29 @@ impl Appender {
         match self.len {
             ours if len == ours => Ok(()),
             ours => Err(error(io::Error::other(format!(
-                "another program has changed it meanwhile: it is {len} bytes long, not {ours}"
+                "another program has changed it during the run: it is {len} bytes long, not {ours}"
             )))),
         }
     }
 
     #[cfg(test)]
-    pub fn make_look_due(&mut self) {
-        self.seen = None;
+    pub fn make_check_due(&mut self) {
+        self.checked_at = None;
     }
 
-    /// Commits if much is pending: for copying without end.
+    /// Commits if much is pending, to bound the memory while copying.
     pub fn commit_when_large(&mut self) -> Result<(), ReportError> {
         match self.pending.get_ref().len() {
-            0..LARGE => Ok(()),
+            0..MAX_PENDING => Ok(()),
             _ => self.commit(),
         }
     }
 
-    /// What brings the file to the disk as it is now, and checks that it is still in its place.
+    /// Returns a function that syncs the file to disk and checks that it is still in place.
     pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
         let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
         move || {
-            check_in_place(&file, &path)?;
+            check_same_file(&file, &path)?;
             match file.sync_data() {
                 // Pipes and devices have nothing to sync.
                 Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(ReportError::Write { path, source }),
@@ -249,7 +248,7 @@ impl Appender {
 }
 
 /// Whether `path` still leads to `file`.
-fn check_in_place(file: &File, path: &Path) -> Result<(), ReportError> {
+fn check_same_file(file: &File, path: &Path) -> Result<(), ReportError> {
     let error = |source| ReportError::Write {
         path: path.to_owned(),
         source,
@@ -258,21 +257,21 @@ fn check_in_place(file: &File, path: &Path) -> Result<(), ReportError> {
         Ok(true) => Ok(()),
         Ok(false) => Err(error(io::Error::other("another file has taken its place"))),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            Err(error(io::Error::other("it was removed meanwhile")))
+            Err(error(io::Error::other("it was removed during the run")))
         }
         Err(source) => Err(error(source)),
     }
 }
 
-/// Writes records without a header, which is written only once a file.
+/// A CSV writer that writes no header: each file has only one.
 fn writer(bytes: Vec<u8>) -> csv::Writer<Vec<u8>> {
     csv::WriterBuilder::new().has_headers(false).from_writer(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::IfExists;
     use super::super::error::Role;
+    use super::super::place::IfExists;
     use super::*;
 
     fn record() -> Record {
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_a_line_of_csv_with_empty_fields_for_what_there_is_not() {
+    fn a_record_is_a_line_of_csv_with_empty_fields_for_missing_values() {
         assert_eq!(
             written(&record(), false),
             "2,alice,\"b,ob\",0,outside,-1,200,\"said \"\"no\"\"\",,3,31,2021-03-08T07:02:23.007Z\n"
@@ -327,13 +326,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_at_when_there_is_something_to_write_and_when_it_is_synced() {
+    fn a_file_is_checked_when_there_is_something_to_write_and_when_it_is_synced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.csv");
-        let opened = Opened::open(&path, Role::Report, IfExists::Refuse).unwrap();
+        let opened = OpenFile::open(&path, Role::Report, IfExists::Refuse).unwrap();
         let mut appender = Appender::new(opened, 0, false).unwrap();
         std::fs::remove_file(&path).unwrap();
-        appender.make_look_due();
+        appender.make_check_due();
         appender.commit().unwrap();
         let error = appender.sync_later()().unwrap_err();
         assert!(error.to_string().contains("removed"), "{error}");
@@ -343,18 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_appended_to_a_file_that_somebody_has_cut_or_continued() {
+    fn nothing_is_appended_to_a_file_that_another_program_has_changed() {
         let directory = tempfile::tempdir().unwrap();
-        for (bytes, says) in [("", "0 bytes long"), ("line,us", "7 bytes"), ("another's", "9 bytes")] {
+        for (bytes, expected) in [("", "0 bytes long"), ("line,us", "7 bytes"), ("another's", "9 bytes")] {
             let path = directory.path().join(format!("{}.csv", bytes.len()));
-            let opened = Opened::open(&path, Role::Report, IfExists::Refuse).unwrap();
+            let opened = OpenFile::open(&path, Role::Report, IfExists::Refuse).unwrap();
             let mut appender = Appender::new(opened, 0, false).unwrap();
             appender.keep();
             std::fs::write(&path, bytes).unwrap();
             appender.push_fields(["a", "record"]);
-            appender.make_look_due();
+            appender.make_check_due();
             let error = appender.commit().unwrap_err();
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());
         }
     }

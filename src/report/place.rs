@@ -1,9 +1,9 @@
-//! The places where a run's files are written: what stands there is looked at before anything is touched, a file is
-//! created for its owner alone, and it goes again if the run never begins.
+//! The places where a run's files are written: they are checked before anything is changed, new files are readable by
+//! their owner only, and they are removed again if the run never begins.
 //!
-//! A new file has mode 0600, whatever the umask: it holds user IDs, and who can read a file can also lock it, which
-//! would keep a run from starting. To let others read a report, change its mode, which every later run keeps; or create
-//! it, empty, with the mode that it should have: an empty file is no report, and is written to without a question.
+//! A new file has mode 0600, whatever the umask: it contains user IDs, and anyone who can read a file can also lock it,
+//! which would prevent a run from starting. To let others read a report, change its mode, which later runs keep, or create
+//! it empty with the desired mode: an empty file is not a report, and is used without `--overwrite` or `--resume`.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -11,39 +11,48 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::IfExists;
 use super::error::{ReportError, Role};
+
+/// What to do if the report already exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// Fail, and leave it unchanged.
+    Refuse,
+    /// Replace it.
+    Overwrite,
+    /// Continue it; create it if it does not exist.
+    Resume,
+}
 
 /// The permissions of a new file: read and write for its owner.
 const MODE: u32 = 0o600;
 
 /// A file that is open for reading and appending.
 ///
-/// Dropped before [`Opened::keep`] was called, it is as it was: not there, or empty.
+/// If it is dropped before [`OpenFile::keep`] is called, a file that did not exist or was empty is restored to that.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenFile {
     pub file: Arc<File>,
     pub path: PathBuf,
-    /// A file in the usual sense: it has a length, and what was written to it can be read again.
+    /// A regular file: it has a length, and what is written to it can be read back.
     pub is_regular: bool,
     /// Its length when it was opened, in bytes.
     pub len: u64,
-    was: Was,
+    on_drop: OnDrop,
 }
 
-/// What dropping has to restore.
+/// How dropping an [`OpenFile`] restores the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Was {
-    Absent,
-    Empty,
-    /// Nothing is restored.
-    Kept,
+enum OnDrop {
+    Remove,
+    Truncate,
+    Keep,
 }
 
-impl Opened {
-    /// Opens what stands at `path`, or creates a file there.
-    pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<Opened, ReportError> {
-        look(path, role, existing)?;
+impl OpenFile {
+    /// Opens the file at `path`, or creates it.
+    pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<OpenFile, ReportError> {
+        check_path(path, role, existing)?;
         let error = |source| unwritable(path, source);
         let mut options = OpenOptions::new();
         options.read(true).append(true);
@@ -53,36 +62,36 @@ impl Opened {
         };
         let file = file.map_err(error)?;
         let metadata = file.metadata().map_err(error)?;
-        // Once more, for it may have been put there just now.
+        // Checked again, because it may have been created since the first check.
         check_kind(path, role, existing, &metadata)?;
         let (is_regular, len) = (metadata.is_file(), metadata.len());
-        Ok(Opened {
+        Ok(OpenFile {
             file: Arc::new(file),
             path: path.to_owned(),
             is_regular,
             len,
-            was: match (is_new, len) {
-                (true, _) => Was::Absent,
-                (false, 0) if is_regular => Was::Empty,
-                _ => Was::Kept,
+            on_drop: match (is_new, len) {
+                (true, _) => OnDrop::Remove,
+                (false, 0) if is_regular => OnDrop::Truncate,
+                _ => OnDrop::Keep,
             },
         })
     }
 
-    /// The run has begun: the file stays.
+    /// Keeps the file when this is dropped: the run has begun.
     pub fn keep(&mut self) {
-        self.was = Was::Kept;
+        self.on_drop = OnDrop::Keep;
     }
 
-    /// Cuts the file to `len` bytes, if it is one that has a length.
-    pub fn cut(&self, len: u64) -> Result<(), ReportError> {
+    /// Truncates the file to `len` bytes, if it is a regular file.
+    pub fn truncate(&self, len: u64) -> Result<(), ReportError> {
         match self.is_regular && self.file.metadata().map_err(|source| self.error(source))?.len() != len {
             true => self.file.set_len(len).map_err(|source| self.error(source)),
             false => Ok(()),
         }
     }
 
-    /// Whether its path still leads to it.
+    /// Whether its path still leads to this file.
     pub fn is_in_place(&self) -> io::Result<bool> {
         is_same(&self.file, &self.path)
     }
@@ -98,24 +107,24 @@ pub(super) fn is_same(file: &File, path: &Path) -> io::Result<bool> {
     Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
 }
 
-impl Drop for Opened {
+impl Drop for OpenFile {
     fn drop(&mut self) {
-        // If it can't be restored there is an empty or header-only file more, which does no harm.
-        match self.was {
-            Was::Absent if self.is_in_place().is_ok_and(|is| is) => {
+        // If this fails, an empty or header-only file is left, which is harmless.
+        match self.on_drop {
+            OnDrop::Remove if self.is_in_place().is_ok_and(|is| is) => {
                 let _ = fs::remove_file(&self.path);
             }
-            Was::Empty => {
+            OnDrop::Truncate => {
                 let _ = self.file.set_len(0);
             }
-            Was::Absent | Was::Kept => {}
+            OnDrop::Remove | OnDrop::Keep => {}
         }
     }
 }
 
-/// Refuses what can't be written to as a report or an outside log, before it is opened. Gives what is known of a
-/// file that is there.
-pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, ReportError> {
+/// Checks that a report or an outside log can be written to `path`, without opening it. Returns the metadata of an
+/// existing file.
+pub(super) fn check_path(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, ReportError> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -138,12 +147,12 @@ pub(super) fn look(path: &Path, role: Role, existing: IfExists) -> Result<Option
 }
 
 fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {
-    let Some(kind) = kind(metadata.file_type()) else {
+    let Some(kind) = special_kind(metadata.file_type()) else {
         return Ok(());
     };
     let is_device = metadata.file_type().is_char_device();
     match existing {
-        // Whoever says so twice, with a place for the outside log as well, wants no report: /dev/null.
+        // Writing the report to /dev/null is allowed if it is requested explicitly.
         IfExists::Overwrite if is_device && role == Role::Report => Ok(()),
         IfExists::Overwrite | IfExists::Resume if metadata.is_dir() => {
             Err(unwritable(path, ErrorKind::IsADirectory.into()))
@@ -156,8 +165,8 @@ fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) 
     }
 }
 
-/// What it is, unless it is a file in the usual sense.
-fn kind(file_type: FileType) -> Option<&'static str> {
+/// The kind of a file that is not a regular file, with its article.
+fn special_kind(file_type: FileType) -> Option<&'static str> {
     match () {
         () if file_type.is_file() => None,
         () if file_type.is_dir() => Some("a directory"),
@@ -167,7 +176,15 @@ fn kind(file_type: FileType) -> Option<&'static str> {
     }
 }
 
-/// The directory in which a file is.
+/// Syncs the directory of `path`, without which a new file may be lost in a power cut. Best effort: not every system and
+/// file system supports this.
+pub(super) fn sync_directory(path: &Path) {
+    if let Ok(directory) = File::open(directory(path)) {
+        let _ = directory.sync_all();
+    }
+}
+
+/// The directory that contains `path`.
 pub(super) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,

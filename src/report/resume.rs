@@ -1,12 +1,12 @@
-//! Reads a report back: what is done, and where its last whole record ends.
+//! Reads a report back: the rows that are done, and where the last complete record ends.
 //!
-//! A process that is killed, a full disk or a power cut can leave the last record torn, also inside a quoted field, so
-//! that the last line end is no proof of a whole record. Records are therefore read as CSV, and only what has all its
-//! fields counts; a last record without a line end, as spreadsheets leave it, if its last field is whole. Zeros at
-//! the end, which a power cut leaves where data was to be, are no part of a report.
+//! A killed process, a full disk or a power cut can leave the last record torn, even inside a quoted field, so the last
+//! line end does not prove that a record is complete. Records are therefore parsed as CSV, and only those with all fields
+//! count. A last record without a line end, as spreadsheets write it, counts if its last field is complete. Zeros at the
+//! end, which a power cut can leave in place of data, are ignored.
 //!
-//! A report that another program has saved in another encoding or with other delimiters is refused: nobody could tell its
-//! records from torn ones. A byte order mark and CRLF line ends do no harm; what is appended has LF.
+//! A report that another program has saved in another encoding or with other delimiters is refused, because its records
+//! can't be distinguished from torn ones. A byte order mark and CRLF line ends are accepted; appended records end with LF.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -19,29 +19,29 @@ use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::done::Done;
 use crate::row::Outcome;
 
-/// Read from the report at a time, in bytes.
+/// The size of a read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
+/// The maximum length of a torn record, in bytes. A record has a few hundred.
 const MAX_TORN: u64 = 32 * 1024;
 
 /// What an earlier run left.
 #[derive(Default)]
 pub(super) struct Earlier {
-    /// Where the last whole record ends, in bytes; 0 if there is not even a whole header.
+    /// Where the last complete record ends, in bytes; 0 if not even the header is complete.
     pub len: u64,
-    /// The last whole record has no line end.
+    /// The last complete record has no line end.
     pub lacks_line_end: bool,
     /// The rows that have a record.
     pub done: Done,
     /// Their outcomes, counted.
     pub outcomes: [u64; Outcome::ALL.len()],
-    /// Those of them that are outside, which the outside log may have.
+    /// The `outside` rows among them, which the outside log may have.
     pub outside: Done,
 }
 
-/// Reads the report of a run that `is_simulated`, or not. A record that is torn or damaged, with nothing whole behind it,
-/// is left out of `len`; one in the middle is an error, since nobody could say what became of its row.
+/// Reads the report of a simulated or a real run. A torn or damaged record at the end is excluded from `len`; one in the
+/// middle is an error, because the outcome of its row is unknown.
 pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<Earlier, ReportError> {
     let io_error = |source| ReportError::Write {
         path: path.to_owned(),
@@ -59,13 +59,13 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
         let record = records.current();
         if earlier.len == 0 {
             if !is_header(&record) {
-                // A header that was torn while it was written can be written again; anything else is not a report.
+                // A torn header can be written again; anything else is not a report.
                 return match is_torn_header(&record) {
                     true => Ok(earlier),
                     false => Err(not_a_report(path, &record)),
                 };
             }
-        } else if let Some(row) = whole(&record) {
+        } else if let Some(row) = complete_row(&record) {
             if let Some(line) = damaged {
                 return Err(damaged_at(line));
             }
@@ -98,7 +98,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     }
     if let Some(line) = damaged {
         let tail = size.saturating_sub(earlier.len);
-        if tail > MAX_TORN || holds_whole_records(file, earlier.len..size).map_err(io_error)? {
+        if tail > MAX_TORN || has_complete_record(file, earlier.len..size).map_err(io_error)? {
             return Err(damaged_at(line));
         }
         tracing::warn!(
@@ -116,20 +116,20 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     Ok(earlier)
 }
 
-/// What the outside log of a report that is to be overwritten may hold, as far as the report can be read.
+/// Reads a report that is about to be overwritten, as far as it can be read, to recognise its outside log.
 pub(super) fn read_for_overwriting(file: &File) -> io::Result<Earlier> {
     let mut earlier = Earlier::default();
     let mut records = records_of(file, len_without_zeros(file)?)?;
     while records.advance()? {
         let record = records.current();
-        if let Some(row) = whole(&record) {
+        if let Some(row) = complete_row(&record) {
             earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
             if row.outcome == Outcome::Outside {
                 earlier.outside.insert(row.line, row.user, row.conv, row.conv_type);
             }
         }
     }
-    // A row that is there twice is found all the same.
+    // Duplicate rows don't matter here.
     let _ = (earlier.done.seal(), earlier.outside.seal());
     Ok(earlier)
 }
@@ -140,8 +140,7 @@ pub(super) fn records_of(mut file: &File, len: u64) -> io::Result<CsvReader<impl
     Ok(CsvReader::new(BufReader::with_capacity(CHUNK, file.take(len)), b','))
 }
 
-/// The file's length without the zeros at its end, of which there may be any number; the whole length if it holds nothing
-/// else, for then it is no report with zeros behind it.
+/// The file's length without trailing zeros; its whole length if it has only zeros, because then it is not a report.
 pub(super) fn len_without_zeros(file: &File) -> io::Result<u64> {
     let size = file.metadata()?.len();
     let mut chunk = vec![0; CHUNK];
@@ -158,7 +157,7 @@ pub(super) fn len_without_zeros(file: &File) -> io::Result<u64> {
     Ok(size)
 }
 
-/// `offset` is behind a record; behind its line end too if that is a CRLF, whose halves are read one by one.
+/// Moves an `offset` that is between the CR and the LF of a record's line end past the LF.
 pub(super) fn past_line_end(file: &File, offset: u64) -> io::Result<u64> {
     let mut line_end = [0; 2];
     let is_crlf = match offset.checked_sub(1) {
@@ -168,7 +167,7 @@ pub(super) fn past_line_end(file: &File, offset: u64) -> io::Result<u64> {
     Ok(offset + u64::from(is_crlf))
 }
 
-/// What a resume needs of a record.
+/// The fields of a record that a resume needs.
 pub(super) struct Row<'a> {
     pub line: u64,
     pub user: &'a str,
@@ -178,7 +177,8 @@ pub(super) struct Row<'a> {
     is_simulated: bool,
 }
 
-pub(super) fn whole<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
+/// Parses a record; `None` if it is torn or damaged.
+pub(super) fn complete_row<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
     if record.error.is_some() || record.len() != COLUMNS.len() {
         return None;
     }
@@ -196,35 +196,34 @@ pub(super) fn whole<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
     })
 }
 
-/// Whether a whole record begins on one of the lines behind the damaged line at the beginning of `tail`: then an opened
-/// quote may hide it, but this is no torn end.
-fn holds_whole_records(file: &File, tail: std::ops::Range<u64>) -> io::Result<bool> {
+/// Whether a complete record begins on any line after the damaged first line of `tail`, perhaps hidden by an open quote.
+/// Then the tail is not a torn record.
+fn has_complete_record(file: &File, tail: std::ops::Range<u64>) -> io::Result<bool> {
     let mut bytes = vec![0; (tail.end - tail.start) as usize];
     file.read_exact_at(&mut bytes, tail.start)?;
     let line_starts = memchr::memchr_iter(b'\n', &bytes).map(|end| end + 1);
     for start in line_starts {
         let mut records = CsvReader::new(&bytes[start..], b',');
-        if records.advance()? && whole(&records.current()).is_some() {
+        if records.advance()? && complete_row(&records.current()).is_some() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// A record in every respect, but for bytes that are not UTF-8: torn or damaged ones don't look like that.
+/// Whether it is a complete record except that its bytes are not UTF-8, unlike a torn or damaged one.
 fn is_in_another_encoding(record: &CsvRecord) -> bool {
     let is_record = record.error.is_none() && record.len() == COLUMNS.len();
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     is_record && record.get(0).is_some_and(is_number) && record.iter().any(|field| std::str::from_utf8(field).is_err())
 }
 
-/// Whether it is the header, whole.
+/// Whether it is the complete header.
 pub(super) fn is_header(record: &CsvRecord) -> bool {
     !record.at_end && record.iter().eq(COLUMNS.iter().map(|column| column.as_bytes()))
 }
 
-/// Whether it is the beginning of a header, or all of it but for the line end, or a few zeros in its place; with nothing
-/// behind it.
+/// Whether it is the last record, and an incomplete header or a few zeros in place of one.
 pub(super) fn is_torn_header(record: &CsvRecord) -> bool {
     let torn = joined(record);
     let is_all_zeros = torn.len() as u64 <= MAX_TORN && torn.iter().all(|byte| *byte == 0);

@@ -1,4 +1,4 @@
-//! How a report's times, durations and IDs are shown to people.
+//! Formats a report's times, durations and IDs for people.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) fn timestamp(time: i64) -> Timestamp {
     Timestamp::from_millisecond(time.clamp(*bounds.start(), *bounds.end())).unwrap_or_default()
 }
 
-/// A duration in milliseconds, as exactly as it matters: `0.3s`, `42s`, `1h 5m`, `9days 3h`.
+/// A duration in milliseconds, with a suitable precision: `0.3s`, `42s`, `1h 5m`, `9days 3h`.
 pub fn duration(milliseconds: i64) -> String {
     let seconds = milliseconds.max(0).cast_unsigned() / 1000;
     let coarse = match seconds {
@@ -40,8 +40,8 @@ pub fn duration(milliseconds: i64) -> String {
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
 }
 
-/// An ID, or other text of a report, that can do no harm where it is shown: control and invisible characters are
-/// escaped, and what a spreadsheet would take for a formula begins with a quote.
+/// Makes text of a report safe to show: control and invisible characters are escaped, and what a spreadsheet would take
+/// for a formula is prefixed with a quote.
 ///
 /// ```
 /// use zim_batch::report::show::harmless;

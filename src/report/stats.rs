@@ -1,4 +1,4 @@
-//! The counts of a run while it goes on, in constant memory, and what they come to at its end.
+//! The stats of a run, in constant memory, and its summary.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,21 +17,21 @@ use crate::window::Window;
 /// The longest latency that the histogram distinguishes from longer ones.
 const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
-/// How long a run has to send before the time between its first request and its last gives its rate.
-const RATE_FROM: Duration = Duration::from_secs(5);
+/// The minimum time between the first and the last request from which the rate is computed.
+const MIN_RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// A failed attempt is reported as trouble once no other attempt was answered for this long.
+/// A failed attempt is reported as trouble if no other attempt was answered for this long.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
 /// How many causes of failure without a code are counted separately.
 const MAX_CAUSES: usize = 20;
 
-/// The counts of a run so far, in constant memory.
+/// The stats of a run so far, in constant memory.
 #[derive(Debug, Clone)]
 pub struct Stats {
     outcomes: [u64; Outcome::ALL.len()],
     already_done: u64,
-    /// The outcomes of the rows that are done already.
+    /// The outcomes of the rows that were already done.
     earlier: [u64; Outcome::ALL.len()],
     not_run: u64,
     requests: u64,
@@ -39,20 +39,20 @@ pub struct Stats {
     retrying: u64,
     limited: u64,
     codes: BTreeMap<i64, u64>,
-    /// Those of them that a row ended with.
+    /// The codes of the rows' last answers.
     last_codes: BTreeMap<i64, u64>,
     failures: BTreeMap<Failure, u64>,
-    /// What went wrong with the last attempt, if the service failed.
+    /// The error of the last attempt, if the service failed.
     trouble: Option<String>,
     /// When the service last answered.
     answered: Option<Instant>,
     latencies: Histogram<u64>,
     starts: Window,
-    /// The first start and the last.
+    /// The first and the last start.
     span: Option<(Instant, Instant)>,
 }
 
-/// Nothing has happened yet.
+/// The stats at the beginning of a run without earlier records.
 impl Default for Stats {
     fn default() -> Stats {
         Stats::new([0; Outcome::ALL.len()])
@@ -60,7 +60,7 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// `earlier`: the outcomes of the rows that are done already.
+    /// `earlier`: the outcomes of the rows that were already done.
     pub(crate) fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
         let longest = MAX_LATENCY.as_micros() as u64;
         Stats {
@@ -144,13 +144,13 @@ impl Stats {
         }
     }
 
-    /// What went wrong last, if the service has not answered since, nor in the second before `now`.
+    /// The last error, if the service has not answered since, nor in the second before `now`.
     pub fn trouble(&self, now: Instant) -> Option<&str> {
-        let is_news = self.answered.is_none_or(|answered| now - answered >= TROUBLE_AFTER);
-        self.trouble.as_deref().filter(|_| is_news)
+        let is_recent = self.answered.is_none_or(|answered| now - answered >= TROUBLE_AFTER);
+        self.trouble.as_deref().filter(|_| is_recent)
     }
 
-    /// Rows that got this outcome in this run.
+    /// Rows with this outcome in this run.
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
     }
@@ -160,7 +160,7 @@ impl Stats {
         self.retrying
     }
 
-    /// Rows that have an outcome, of this run or an earlier one.
+    /// Rows with an outcome, from this run or an earlier one.
     pub fn done(&self) -> u64 {
         self.outcomes.iter().sum::<u64>() + self.already_done
     }
@@ -185,18 +185,18 @@ impl Stats {
         self.requests
     }
 
-    /// Requests per second, by the gaps between them. In the first seconds of a run a few milliseconds would show as a
-    /// rate that never was, so a short run's rate is that of its whole time.
+    /// Requests per second, from the first request to the last. For a short run this would be inaccurate, so its rate is
+    /// that of its whole duration.
     fn rate(&self, elapsed: Duration) -> f64 {
         let sending = self.span.map_or(Duration::ZERO, |(first, last)| last - first);
-        let time = if sending < RATE_FROM { elapsed } else { sending };
+        let time = if sending < MIN_RATE_SPAN { elapsed } else { sending };
         match time.is_zero() {
             true => 0.0,
             false => rounded(self.requests.saturating_sub(1) as f64 / time.as_secs_f64()),
         }
     }
 
-    /// Adds everything up. Rows that were never taken are `not_run`, with those that were and got no outcome.
+    /// The summary of the run. Rows that were never read and rows that got no outcome are `not_run`.
     pub(crate) fn summary(
         &self,
         rows: Option<u64>,
@@ -209,7 +209,7 @@ impl Stats {
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
         let rows = rows.max(taken);
         let not_run = self.not_run + (rows - taken);
-        // A policy that would have stopped a run that ended with just that row has stopped nothing.
+        // A limit that was reached with the last row has not stopped the run.
         let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0));
         let milliseconds = |micros: u64| rounded(micros as f64 / 1000.0);
         let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
@@ -305,10 +305,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_nobody_ran_and_nobody_stopped_are_a_bug_and_no_success() {
-        let mut counts = Stats::default();
-        counts.count(&record(Outcome::Ok, Some(0), ""));
-        let left_over = summary(counts, 3, None);
+    fn rows_left_without_a_reason_are_a_bug_and_not_a_success() {
+        let mut stats = Stats::default();
+        stats.count(&record(Outcome::Ok, Some(0), ""));
+        let left_over = summary(stats, 3, None);
         assert_eq!(left_over.stopped, Some(StopReason::RowsLeft));
         assert_eq!((left_over.is_complete(), left_over.not_run), (false, 2));
         let stopped = summary(Stats::default(), 3, Some(&StopReason::Signal(15)));
@@ -317,16 +317,16 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_no_success_either() {
+    fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_not_a_success() {
         let counted = |outcome: Outcome, is_earlier: bool| {
             let mut earlier = [0; Outcome::ALL.len()];
             earlier[outcome as usize] = u64::from(is_earlier);
-            let mut counts = Stats::new(earlier);
+            let mut stats = Stats::new(earlier);
             match is_earlier {
-                true => counts.count(&Event::AlreadyDone(1)),
-                false => counts.count(&record(outcome, None, "user is empty")),
+                true => stats.count(&Event::AlreadyDone(1)),
+                false => stats.count(&record(outcome, None, "user is empty")),
             }
-            summary(counts, 1, None)
+            summary(stats, 1, None)
         };
         for is_earlier in [true, false] {
             for outcome in Outcome::ALL {
@@ -339,28 +339,28 @@ mod tests {
     }
 
     #[test]
-    fn failed_rows_are_told_by_what_they_failed_with_and_answers_that_were_retried_apart() {
-        let mut counts = Stats::default();
+    fn failed_rows_are_counted_by_cause_and_retried_answers_separately() {
+        let mut stats = Stats::default();
         for code in [660000001, 660000001, 660500002, 0] {
-            counts.count(&answer(Some(code), None));
+            stats.count(&answer(Some(code), None));
         }
-        counts.count(&record(Outcome::Failed, Some(660500002), "not registered"));
-        counts.count(&record(Outcome::Failed, None, "timed out after 10s"));
-        counts.count(&record(Outcome::Failed, None, "timed out after 10s"));
-        counts.count(&record(Outcome::Ok, Some(0), "success"));
-        let summary = summary(counts, 4, None);
+        stats.count(&record(Outcome::Failed, Some(660500002), "not registered"));
+        stats.count(&record(Outcome::Failed, None, "timed out after 10s"));
+        stats.count(&record(Outcome::Failed, None, "timed out after 10s"));
+        stats.count(&record(Outcome::Ok, Some(0), "success"));
+        let summary = summary(stats, 4, None);
         let timed_out = Failure::Cause("timed out after 10s".into());
         assert_eq!(summary.failures, [(timed_out, 2), (Failure::Code(660500002), 1)]);
         assert_eq!(summary.retried, BTreeMap::from([(660000001, 2)]));
     }
 
     #[test]
-    fn causes_without_end_are_not_told_apart_without_end() {
-        let mut counts = Stats::default();
+    fn the_number_of_separate_causes_is_bounded() {
+        let mut stats = Stats::default();
         for number in 0..1000 {
-            counts.count(&record(Outcome::Failed, None, &format!("cause {number}")));
+            stats.count(&record(Outcome::Failed, None, &format!("cause {number}")));
         }
-        let failures = summary(counts, 1000, None).failures;
+        let failures = summary(stats, 1000, None).failures;
         assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
         assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
     }
@@ -368,34 +368,34 @@ mod tests {
     #[test]
     fn one_request_has_no_rate_and_many_have_one() {
         let now = Instant::now();
-        let mut counts = Stats::default();
-        counts.count(&Event::Sent {
+        let mut stats = Stats::default();
+        stats.count(&Event::Sent {
             at: now,
             is_retry: false,
         });
-        assert_eq!(summary(counts, 0, None).rate, 0.0);
-        let mut counts = Stats::default();
+        assert_eq!(summary(stats, 0, None).rate, 0.0);
+        let mut stats = Stats::default();
         for nth in 0..202 {
             let at = now + Duration::from_millis(50) * nth;
-            counts.count(&Event::Sent { at, is_retry: false });
+            stats.count(&Event::Sent { at, is_retry: false });
         }
-        let summary = summary(counts, 0, None);
+        let summary = summary(stats, 0, None);
         assert_eq!((summary.rate, summary.peak_1s), (20.0, 20));
     }
 
     #[test]
     fn the_last_error_is_known_from_the_first_failure_to_the_next_answer() {
-        let mut counts = Stats::default();
-        counts.count(&answer(None, Some("connection refused")));
-        assert_eq!(counts.trouble(Instant::now()), Some("connection refused"));
-        counts.count(&answer(Some(0), None));
-        counts.count(&answer(None, Some("timed out after 10s")));
-        assert_eq!(counts.trouble(Instant::now()), None, "others are answered");
+        let mut stats = Stats::default();
+        stats.count(&answer(None, Some("connection refused")));
+        assert_eq!(stats.trouble(Instant::now()), Some("connection refused"));
+        stats.count(&answer(Some(0), None));
+        stats.count(&answer(None, Some("timed out after 10s")));
+        assert_eq!(stats.trouble(Instant::now()), None, "others are answered");
         assert_eq!(
-            counts.trouble(Instant::now() + TROUBLE_AFTER),
+            stats.trouble(Instant::now() + TROUBLE_AFTER),
             Some("timed out after 10s")
         );
-        let summary = summary(counts, 0, Some(&StopReason::Signal(2)));
+        let summary = summary(stats, 0, Some(&StopReason::Signal(2)));
         assert_eq!(summary.last_error.as_deref(), Some("timed out after 10s"));
     }
 }

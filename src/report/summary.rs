@@ -1,4 +1,4 @@
-//! What a run came to, as data: its JSON is made from it, and the command line's table.
+//! The summary of a run, from which its JSON and its table are made.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::stop::StopReason;
 
-/// What a run came to. As JSON it is one object with these names, but for what only adds to them.
+/// The summary of a run. Its JSON is one object with these names, except for skipped fields.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Summary {
-    /// Rows of the input; from standard input, those that were read. The sum of the next seven.
+    /// Rows of the input; from standard input, those that were read. The sum of `ok`, `outside`, `failed`, `invalid`,
+    /// `skipped`, `already_done` and `not_run`.
     pub rows: u64,
     /// Rows cleared.
     pub ok: u64,
@@ -21,55 +22,55 @@ pub struct Summary {
     pub invalid: u64,
     /// Repeated rows that were not sent.
     pub skipped: u64,
-    /// Rows that the report had already.
+    /// Rows that the report already had.
     pub already_done: u64,
-    /// Those of them that are failed or invalid.
+    /// The failed and invalid rows among them.
     #[serde(skip)]
     pub already_failed: u64,
-    /// Rows of the report that failed, also those of earlier runs.
+    /// Failed rows of the report, including earlier runs.
     #[serde(skip)]
     pub all_failed: u64,
-    /// Rows of the report that could not be sent, likewise.
+    /// Invalid rows of the report, including earlier runs.
     #[serde(skip)]
     pub all_invalid: u64,
-    /// Rows of the report whose conversation is not reachable, likewise.
+    /// Outside rows of the report, including earlier runs.
     #[serde(skip)]
     pub all_outside: u64,
     /// Why rows of this run failed, with the number of rows for each cause, most first.
     #[serde(skip)]
     pub failures: Vec<(Failure, u64)>,
-    /// Return codes of answers that were not a row's last, with the number of answers for each.
+    /// Return codes of answers that were retried, with the number of answers for each.
     #[serde(skip)]
     pub retried: BTreeMap<i64, u64>,
-    /// Rows that got no record, because the run stopped first.
+    /// Rows without a record, because the run stopped first.
     pub not_run: u64,
     /// Requests sent by this run.
     pub requests: u64,
-    /// Those of them that were not a row's first.
+    /// The requests among them that were not a row's first.
     pub retries: u64,
     /// Answers that said "too many requests".
     pub limited: u64,
-    /// From start to end, in seconds.
+    /// The duration of the run, in seconds.
     pub elapsed_s: f64,
     /// Requests per second, between the first and the last; in a run of a few seconds, from its start to its end.
     pub rate: f64,
-    /// The most requests that started within any one second.
+    /// The maximum number of requests that started within any one second.
     pub peak_1s: u64,
-    /// The maximum allowed in any one second; while it is kept, `limited` answers are not caused by this run.
+    /// The maximum allowed in any one second. If `peak_1s` is within it, this run did not cause the `limited` answers.
     #[serde(skip)]
     pub cap: u64,
-    /// How long attempts took, in milliseconds.
+    /// The latencies of attempts, in milliseconds.
     pub latency_ms: Latencies,
     /// ZIM's return codes, with the number of answers for each.
     pub codes: BTreeMap<i64, u64>,
     /// The report's path; `None` if there is none.
     pub report: Option<String>,
-    /// The outside log's path, likewise.
+    /// The outside log's path; likewise.
     pub outside_log: Option<String>,
-    /// What the last attempt came to, if the service failed; `null` if it answered.
+    /// The error of the last attempt, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
-    /// Why the run stopped before its last row; `None` if it did not. No part of the JSON, for whoever writes that words
-    /// it in terms of its own settings.
+    /// Why the run stopped before its last row; `None` if it did not. Not in the JSON, because the caller words it in terms
+    /// of its own settings.
     #[serde(skip)]
     pub stopped: Option<StopReason>,
     /// The answers came from a simulator: nothing was cleared.
@@ -79,23 +80,23 @@ pub struct Summary {
 /// Quantiles of the attempts' latencies, in milliseconds; 0 if there were no attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Latencies {
-    /// Half took at most this.
+    /// The median.
     pub p50: f64,
-    /// Nine in ten.
+    /// The 90th percentile.
     pub p90: f64,
-    /// Ninety-nine in a hundred.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Summary {
-    /// Whether every row has a record now: nothing stopped the run before its last row.
+    /// Whether every row has a record: the run did not stop before its last row.
     pub fn is_complete(&self) -> bool {
         self.stopped.is_none()
     }
 
-    /// Whether every row has a record, and none of the report is failed or invalid, be it of this run or an earlier one.
+    /// Whether every row has a record and none is failed or invalid, including those of earlier runs.
     pub fn is_success(&self) -> bool {
         self.is_complete() && self.all_failed == 0 && self.all_invalid == 0
     }
@@ -115,11 +116,11 @@ impl Summary {
     }
 }
 
-/// What a row failed with.
+/// Why a row failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
     /// A return code.
     Code(i64),
-    /// No code; what went wrong instead.
+    /// The error message, if there was no code.
     Cause(String),
 }

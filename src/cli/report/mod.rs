@@ -112,7 +112,7 @@ pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>
 /// the run went, so a page that can't be written is only said.
 pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::of_file(report).map_err(|error| error.to_string())?;
+        let analysis = Analysis::from_file(report).map_err(|error| error.to_string())?;
         let rows = rows.is_file().then_some(rows);
         let found = Found::new(report, rows, analysis, Some(not_run), None);
         found.page().write(html).map_err(|error| error.to_string())
@@ -142,7 +142,7 @@ impl Found {
         let rows = args.rows.as_ref().map(|rows| count(rows, args)).transpose()?;
         if args.report.as_os_str() == "-" {
             let place = "standard input".to_owned();
-            let analysis = Analysis::of(BufReader::with_capacity(256 * 1024, std::io::stdin()), &place)?;
+            let analysis = Analysis::from_reader(BufReader::with_capacity(256 * 1024, std::io::stdin()), &place)?;
             return Ok(Found {
                 not_run: rows.map(|rows| rows.saturating_sub(analysis.rows)),
                 place,
@@ -153,7 +153,7 @@ impl Found {
         }
         // Before reading: a run that ends meanwhile was under way when this was asked for.
         let holder = zim_batch::report::holder(&args.report);
-        let analysis = Analysis::of_file(&args.report)?;
+        let analysis = Analysis::from_file(&args.report)?;
         let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
         Ok(Found::new(
             &args.report,

@@ -143,7 +143,7 @@ impl Found {
             f,
             "pauses         {:>12}  of more than {}, {} in all",
             grouped(pauses.len() as u64),
-            duration(analysis.pause_from()),
+            duration(analysis.min_pause()),
             duration(total)
         )?;
         let count = pauses.len();

@@ -1,4 +1,4 @@
-//! One record after another, added to the analysis; and what becomes of lines that are no records.
+//! Adds records to the analysis, and collects lines that are not records.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -6,34 +6,37 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
+use super::model::{Analysis, Kind, LAST_MINUTE};
 use super::reasons::Reasons;
+use super::spans::Spans;
+use super::timeline::Timeline;
 use super::users::Users;
-use super::{Analysis, Counts, Kind, LAST_MINUTE, LONGEST, Spans, Timeline, milliseconds};
+use super::values::{Counts, MAX_LATENCY, milliseconds};
 use crate::csv_reader::CsvRecord;
 use crate::report::outcomes::SIMULATED;
 use crate::row::Outcome;
 
-/// More than this at the end of a report is no torn record, in bytes: a record has a few hundred.
+/// The maximum length of a torn record, in bytes. A record has a few hundred.
 const MAX_TORN: u64 = 32 * 1024;
 
-/// The most different codes that are counted one by one. ZIM has a few hundred.
+/// The maximum number of codes that are counted separately. ZIM has a few hundred.
 pub(super) const MAX_CODES: usize = 2000;
 
-/// The most users that are named.
-const USERS_NAMED: usize = 1000;
+/// The maximum number of users in the analysis.
+const TOP_USERS: usize = 1000;
 
-/// What could not be read as records.
+/// Lines that could not be read as records.
 #[derive(Default)]
-pub(super) struct Unread {
-    /// The first of them in the middle of the report, and how many.
+pub(super) struct UnreadableLines {
+    /// Those in the middle of the report: the first one, and how many.
     damaged: Option<(u64, u64)>,
-    /// Those with no record behind them so far: the first, how many, their bytes.
+    /// Those after the last record so far: the first one, how many, and their bytes.
     tail: Option<(u64, u64, u64)>,
-    /// There are whole records inside, behind a quote that is not closed.
+    /// They contain complete records, after a quote that is not closed.
     hides_records: bool,
 }
 
-impl Unread {
+impl UnreadableLines {
     pub fn note(&mut self, record: &CsvRecord) {
         let tail = self.tail.get_or_insert((record.line, 0, 0));
         tail.1 += 1;
@@ -41,7 +44,7 @@ impl Unread {
         self.hides_records |= record.iter().any(holds_record);
     }
 
-    /// A record follows, so what could not be read is not the torn end.
+    /// Call when a record follows: the lines before it are not a torn end.
     pub fn close(&mut self) {
         if let Some((line, count, _)) = self.tail.take() {
             let damaged = self.damaged.get_or_insert((line, 0));
@@ -50,7 +53,7 @@ impl Unread {
     }
 }
 
-/// Whether one of the lines after the first is a whole record.
+/// Whether a line of the field, after the first, is a complete record.
 fn holds_record(field: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', field).any(|end| {
         let line = field[end + 1..].split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -63,15 +66,15 @@ fn holds_record(field: &[u8]) -> bool {
     })
 }
 
-/// Adds up records.
+/// Collects records into an analysis.
 pub(super) struct Reader {
     analysis: Analysis,
     users: Users,
     reasons: Reasons,
 }
 
-/// Where the columns are, in either kind of report.
-struct Places {
+/// The indexes of the columns in a kind of report.
+struct ColumnIndexes {
     len: usize,
     outcome: usize,
     code: usize,
@@ -82,7 +85,7 @@ struct Places {
 }
 
 impl Kind {
-    fn places(self) -> Places {
+    fn indexes(self) -> ColumnIndexes {
         let outcome = match self {
             Kind::Clear => 4,
             Kind::List => 2,
@@ -91,7 +94,7 @@ impl Kind {
             Kind::Clear => 5,
             Kind::List => 4,
         };
-        Places {
+        ColumnIndexes {
             len: code + 7,
             outcome,
             code,
@@ -122,12 +125,12 @@ impl Reader {
                 last: None,
                 spans: Spans::default(),
                 timeline: Timeline::default(),
-                latencies: Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order"),
+                latencies: Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("the bounds are in order"),
                 longest: 0,
                 simulated: false,
                 untimed: 0,
                 recent: 0,
-                asked_at: milliseconds(SystemTime::now()),
+                read_at: milliseconds(SystemTime::now()),
                 is_torn: false,
                 damaged: None,
             },
@@ -136,32 +139,32 @@ impl Reader {
         }
     }
 
-    /// Adds a record; `false` if it is none.
-    pub fn take(&mut self, record: &CsvRecord) -> bool {
-        let places = self.analysis.kind.places();
-        if record.error.is_some() || record.len() != places.len {
+    /// Adds a record; returns `false` if it is not valid.
+    pub fn add(&mut self, record: &CsvRecord) -> bool {
+        let indexes = self.analysis.kind.indexes();
+        if record.error.is_some() || record.len() != indexes.len {
             return false;
         }
         let field = |index| record.get(index).unwrap_or_default();
         let number = |index| std::str::from_utf8(field(index)).ok()?.parse::<u64>().ok();
-        let (Some(line), Some(outcome)) = (number(0), Outcome::from_bytes(field(places.outcome))) else {
+        let (Some(line), Some(outcome)) = (number(0), Outcome::from_bytes(field(indexes.outcome))) else {
             return false;
         };
-        let finished_at = time(field(places.finished));
-        // Without a line end it may have been meant to be longer, unless its last field can't be.
-        if record.at_end && (finished_at.is_none() || !field(places.finished).ends_with(b"Z")) {
+        let finished_at = time(field(indexes.finished));
+        // Without a line end it may be incomplete, unless its last field is complete.
+        if record.at_end && (finished_at.is_none() || !field(indexes.finished).ends_with(b"Z")) {
             return false;
         }
         let analysis = &mut self.analysis;
         analysis.rows += 1;
         analysis.counts[outcome as usize] += 1;
-        let attempts = number(places.attempts).unwrap_or_default();
+        let attempts = number(indexes.attempts).unwrap_or_default();
         analysis.requests = analysis.requests.saturating_add(attempts);
         analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
         if analysis.kind == Kind::List {
             analysis.conversations = analysis.conversations.saturating_add(number(3).unwrap_or_default());
         }
-        let code = std::str::from_utf8(field(places.code))
+        let code = std::str::from_utf8(field(indexes.code))
             .ok()
             .and_then(|code| code.parse::<i64>().ok());
         if let Some(code) = code {
@@ -171,13 +174,13 @@ impl Reader {
                 analysis.other_codes += 1;
             }
         }
-        let message = field(places.message);
+        let message = field(indexes.message);
         let (message, is_simulated) = match message.strip_prefix(SIMULATED.as_bytes()) {
             Some(message) => (message, true),
             None => (message, false),
         };
         analysis.simulated |= is_simulated;
-        let latency = number(places.latency);
+        let latency = number(indexes.latency);
         if let Some(latency) = latency {
             analysis.latencies.saturating_record(latency);
             analysis.longest = analysis.longest.max(latency);
@@ -186,7 +189,7 @@ impl Reader {
             Some(time) => {
                 analysis.first = Some(analysis.first.map_or(time, |first| first.min(time)));
                 analysis.last = Some(analysis.last.map_or(time, |last| last.max(time)));
-                analysis.recent += u64::from(time > analysis.asked_at - LAST_MINUTE);
+                analysis.recent += u64::from(time > analysis.read_at - LAST_MINUTE);
                 analysis.spans.insert(time);
                 analysis.timeline.insert(time, outcome, latency);
             }
@@ -201,15 +204,15 @@ impl Reader {
         true
     }
 
-    /// All records are taken.
-    pub fn finish(self, unread: &Unread) -> Analysis {
+    /// Completes the analysis.
+    pub fn finish(self, unreadable: &UnreadableLines) -> Analysis {
         let mut analysis = self.analysis;
-        (analysis.users, analysis.users_missed) = self.users.top(USERS_NAMED);
+        (analysis.users, analysis.users_missed) = self.users.top(TOP_USERS);
         analysis.reasons = self.reasons.sorted();
-        analysis.damaged = unread.damaged;
-        if let Some((line, count, bytes)) = unread.tail {
-            if bytes > MAX_TORN || unread.hides_records {
-                let (first, damaged) = unread.damaged.unwrap_or((line, 0));
+        analysis.damaged = unreadable.damaged;
+        if let Some((line, count, bytes)) = unreadable.tail {
+            if bytes > MAX_TORN || unreadable.hides_records {
+                let (first, damaged) = unreadable.damaged.unwrap_or((line, 0));
                 analysis.damaged = Some((first, damaged + count));
             } else {
                 analysis.is_torn = true;
@@ -219,7 +222,7 @@ impl Reader {
     }
 }
 
-/// RFC 3339, as the report writes it or as other programs do.
+/// Parses RFC 3339, as the report or another program writes it.
 fn time(field: &[u8]) -> Option<i64> {
     let time: Timestamp = std::str::from_utf8(field).ok()?.parse().ok()?;
     Some(time.as_millisecond())

@@ -1,19 +1,19 @@
-//! Why rows were not cleared: by ZIM's return code, or else by the message of the report.
+//! Why rows were not cleared: by ZIM's return code or, without one, by message.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::text;
+use super::values::text;
 use crate::row::Outcome;
 
-/// The most different reasons that are told apart; what comes later is one reason more.
+/// The maximum number of separate reasons; all later ones are counted as "other reasons".
 const MAX_REASONS: usize = 200;
 
-/// The lines that are kept of each reason.
+/// The maximum number of lines kept for each reason.
 pub(crate) const LINES_KEPT: usize = 1000;
 
-/// The longest message that is kept, in bytes.
+/// The maximum length of a message, in bytes.
 const MAX_MESSAGE: usize = 300;
 
 /// Rows that failed, or could not be sent, for the same reason.
@@ -25,9 +25,9 @@ pub struct Reason {
     pub code: Option<i64>,
     /// The message of the first of these rows.
     pub message: String,
-    /// How many they are.
+    /// How many rows there are.
     pub rows: u64,
-    /// The first lines of the input on which they stand; at most 1000.
+    /// The first of their lines in the input; at most 1000.
     pub lines: Vec<u64>,
 }
 
@@ -70,7 +70,7 @@ impl Reasons {
         }
     }
 
-    /// Where what comes too late is counted.
+    /// The index of "other reasons" for this outcome.
     fn other(&self, outcome: Outcome) -> Option<usize> {
         let later = self.found.get(MAX_REASONS..)?;
         later
@@ -90,7 +90,7 @@ impl Reasons {
         self.found.len() - 1
     }
 
-    /// All of them; `failed` first, and those with most rows first.
+    /// All reasons; `failed` first, and the most frequent first.
     pub fn sorted(mut self) -> Vec<Reason> {
         for reason in &mut self.found {
             reason.lines.sort_unstable();
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_told_apart_up_to_a_bound_and_no_row_is_lost_beyond_it() {
+    fn reasons_are_separate_up_to_a_bound_and_no_row_is_lost_beyond_it() {
         let mut reasons = Reasons::default();
         for line in 0..1000 {
             reasons.insert(

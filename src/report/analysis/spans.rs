@@ -1,15 +1,15 @@
-//! When records came, and when none did.
+//! Times with records, and the pauses between them.
 //!
-//! Records are written nearly, not strictly, in the order of their times, and clocks jump. So a pause is not the time
-//! between one record and the next in the file, but between neighbors in time: times that are at most [`Spans::pause`]
+//! Records are written almost in the order of their times, and clocks can jump. So a pause is not the time between
+//! consecutive records in the file, but between neighbors in time: times that are at most [`Spans::min_pause`]
 //! apart are merged into spans, in whatever order they come, and what is left between the spans are the pauses.
 
 use std::collections::BTreeMap;
 
-/// No record for longer than this is a pause, in milliseconds.
-const PAUSE: i64 = 60_000;
+/// A pause is a time without records that is longer than this, in milliseconds.
+const MIN_PAUSE: i64 = 60_000;
 
-/// The most spans that are kept. When there are more, the shortest pauses no longer count.
+/// The maximum number of spans. If there are more, the shortest pauses no longer count.
 const MAX_SPANS: usize = 20_000;
 
 /// Spans of time with records, in milliseconds since 1970.
@@ -17,9 +17,9 @@ const MAX_SPANS: usize = 20_000;
 pub(crate) struct Spans {
     /// First time → last time.
     spans: BTreeMap<i64, i64>,
-    /// The span that the last record fell into.
+    /// The span of the last record.
     latest: (i64, i64),
-    pause: i64,
+    min_pause: i64,
 }
 
 impl Default for Spans {
@@ -27,7 +27,7 @@ impl Default for Spans {
         Spans {
             spans: BTreeMap::new(),
             latest: (i64::MAX, i64::MIN),
-            pause: PAUSE,
+            min_pause: MIN_PAUSE,
         }
     }
 }
@@ -39,12 +39,12 @@ impl Spans {
         }
         let (mut start, mut end) = (time, time);
         if let Some((&before, &last)) = self.spans.range(..=time).next_back()
-            && time - last <= self.pause
+            && time - last <= self.min_pause
         {
             (start, end) = (before, last.max(time));
         }
         if let Some((&after, &last)) = self.spans.range(time + 1..).next()
-            && after - end <= self.pause
+            && after - end <= self.min_pause
         {
             self.spans.remove(&after);
             end = last;
@@ -52,17 +52,17 @@ impl Spans {
         self.spans.insert(start, end);
         self.latest = (start, end);
         while self.spans.len() > MAX_SPANS {
-            self.pause *= 2;
+            self.min_pause *= 2;
             self.merge();
         }
     }
 
-    /// Merges spans that are no longer apart enough.
+    /// Merges spans with less than a pause between them.
     fn merge(&mut self) {
         let mut merged: BTreeMap<i64, i64> = BTreeMap::new();
         for (&start, &end) in &self.spans {
             match merged.last_entry() {
-                Some(mut before) if start - before.get() <= self.pause => *before.get_mut() = end,
+                Some(mut before) if start - before.get() <= self.min_pause => *before.get_mut() = end,
                 _ => {
                     merged.insert(start, end);
                 }
@@ -83,13 +83,12 @@ impl Spans {
         ends.zip(self.spans.keys().copied().skip(1))
     }
 
-    /// The shortest time without a record that counts as a pause, in milliseconds; more than a minute only if there were
-    /// too many pauses to keep.
-    pub fn pause(&self) -> i64 {
-        self.pause
+    /// The minimum duration of a pause, in milliseconds; more than a minute only if there were too many pauses.
+    pub fn min_pause(&self) -> i64 {
+        self.min_pause
     }
 
-    /// How long there was no pause, in milliseconds.
+    /// The time without pauses, in milliseconds.
     pub fn active(&self) -> i64 {
         self.spans.iter().map(|(start, end)| end - start).sum()
     }
@@ -115,19 +114,19 @@ mod tests {
             let gaps: Vec<(i64, i64)> = sorted
                 .windows(2)
                 .map(|pair| (pair[0], pair[1]))
-                .filter(|(from, to)| to - from > PAUSE)
+                .filter(|(from, to)| to - from > MIN_PAUSE)
                 .collect();
             prop_assert_eq!(spans.pauses().collect::<Vec<_>>(), gaps);
         }
     }
 
     #[test]
-    fn the_shortest_pauses_are_given_up_when_there_are_too_many() {
+    fn the_shortest_pauses_are_dropped_when_there_are_too_many() {
         let mut spans = Spans::default();
         for number in 0..=MAX_SPANS as i64 {
             spans.insert(number * 100_000 + if number >= 10 { 9_000_000 } else { 0 });
         }
-        assert_eq!(spans.pause(), 2 * PAUSE);
+        assert_eq!(spans.min_pause(), 2 * MIN_PAUSE);
         assert_eq!(spans.pauses().collect::<Vec<_>>(), [(900_000, 10_000_000)]);
     }
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::reader::MAX_CODES;
 use super::*;
+use std::time::SystemTime;
 
 fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String {
     format!(
@@ -13,7 +14,7 @@ fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String
 fn analysis(records: impl IntoIterator<Item = String>) -> Analysis {
     let header = format!("{}\n", COLUMNS.join(","));
     let report = records.into_iter().fold(header, |report, record| report + &record);
-    Analysis::of(report.as_bytes(), "out.csv").unwrap()
+    Analysis::from_reader(report.as_bytes(), "out.csv").unwrap()
 }
 
 proptest! {
@@ -36,7 +37,7 @@ proptest! {
 }
 
 #[test]
-fn a_record_without_latency_or_time_counts_as_a_row_and_as_nothing_else() {
+fn a_record_without_latency_or_time_counts_only_as_a_row() {
     let found = analysis([
         record(2, "ok", "40", 5000),
         "3,,c,0,invalid,,,user is empty,,0,,\n".to_owned(),
@@ -53,7 +54,7 @@ fn the_rate_of_the_last_minute_is_that_of_the_time_since_the_run_began() {
         let times = (0..=started_at / every).map(|number| now - started_at + number * every);
         analysis(times.map(|time| record(2, "ok", "40", time))).recent_rate()
     };
-    // What this test takes itself is part of the time.
+    // The duration of this test is part of the time.
     assert!((15.0..=20.2).contains(&since(300_000, 50)), "{}", since(300_000, 50));
     assert!((3.0..=4.3).contains(&since(10_000, 250)), "{}", since(10_000, 250));
     let long_ago = analysis([record(2, "ok", "40", now - 600_000)]);
@@ -61,7 +62,7 @@ fn the_rate_of_the_last_minute_is_that_of_the_time_since_the_run_began() {
 }
 
 #[test]
-fn the_rate_of_a_whole_report_leaves_pauses_out_and_is_not_told_of_a_moment() {
+fn the_rate_of_a_whole_report_excludes_pauses_and_needs_a_minimum_duration() {
     let times = (0..=1000).flat_map(|number| [number * 50, 9 * 3_600_000 + number * 50]);
     let found = analysis(times.map(|time| record(2, "ok", "40", time)));
     assert_eq!(found.rate(), Some(20.0));
@@ -69,7 +70,7 @@ fn the_rate_of_a_whole_report_leaves_pauses_out_and_is_not_told_of_a_moment() {
 }
 
 #[test]
-fn thousands_of_codes_cost_no_more_memory_and_lose_no_row() {
+fn thousands_of_codes_use_bounded_memory_and_lose_no_row() {
     let codes = (0..2 * MAX_CODES).map(|code| record(2, "ok", "1", 0).replace(",ok,0,", &format!(",ok,{code},")));
     let found = analysis(codes);
     assert_eq!((found.codes.len(), found.other_codes as usize), (MAX_CODES, MAX_CODES));

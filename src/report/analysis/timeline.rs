@@ -1,21 +1,21 @@
-//! Counts over time in bounded memory: buckets that are merged pairwise as soon as there are too many of them.
+//! Counts over time in bounded memory: if there are too many buckets, they are merged pairwise.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::{Counts, LONGEST};
+use super::values::{Counts, MAX_LATENCY};
 use crate::row::Outcome;
 
-/// The most buckets. Only those with a record exist, so that a pause costs no resolution.
+/// The maximum number of buckets. Only buckets with records exist, so pauses don't reduce the resolution.
 const MAX_BUCKETS: usize = 240;
 
-/// What the records that ended within one stretch of time came to.
+/// The records that ended within one period.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
     /// Records by outcome.
     pub counts: Counts,
-    /// Latencies, in milliseconds, to two digits.
+    /// Latencies in milliseconds, with two significant digits.
     pub latency: Histogram<u32>,
 }
 
@@ -23,11 +23,11 @@ impl Bucket {
     fn new() -> Bucket {
         Bucket {
             counts: Counts::default(),
-            latency: Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order"),
+            latency: Histogram::new_with_bounds(1, MAX_LATENCY, 2).expect("the bounds are in order"),
         }
     }
 
-    /// Records in all.
+    /// All records.
     pub fn rows(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -42,7 +42,7 @@ impl Bucket {
     }
 }
 
-/// Buckets of equal width, by their number since 1970.
+/// Buckets of equal width, by their index since 1970.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
     /// Milliseconds.
@@ -60,7 +60,7 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// `time` and `latency` in milliseconds.
+    /// Adds a record; `time` and `latency` are in milliseconds.
     pub fn insert(&mut self, time: i64, outcome: Outcome, latency: Option<u64>) {
         let bucket = self
             .buckets
@@ -75,7 +75,7 @@ impl Timeline {
         }
     }
 
-    /// The same in at most `max` buckets.
+    /// A copy with at most `max` buckets.
     pub fn merged(&self, max: usize) -> Timeline {
         let mut merged = self.clone();
         while merged.buckets.len() > max.max(1) {
@@ -97,7 +97,7 @@ impl Timeline {
         self.width
     }
 
-    /// The buckets that hold records, with the time at which each begins.
+    /// The buckets with records, each with its start time.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Bucket)> {
         self.buckets
             .iter()

@@ -1,21 +1,20 @@
 //! The users with the most rows that are not cleared, in bounded memory.
 //!
-//! Counts are exact while there are at most [`MAX_USERS`] such users. Beyond that this is the Misra-Gries summary, in the
-//! batched form that frequent-items sketches use: the smaller half is given up at once, and what that may have cost any
-//! user is known.
+//! Counts are exact for up to [`MAX_USERS`] such users. Beyond that this is the Misra-Gries summary in its batched form,
+//! as frequent-items sketches use it: the smaller half of the users is dropped, and the maximum error is known.
 
 use std::collections::HashMap;
 
 use foldhash::quality::FixedState;
 use serde::Serialize;
 
-use super::text;
+use super::values::text;
 use crate::row::Outcome;
 
-/// The most users that are counted at a time.
+/// The maximum number of users that are counted at a time.
 const MAX_USERS: usize = 100_000;
 
-/// The longest user that is kept, in bytes. One that was sent has at most 32.
+/// The maximum length of a user, in bytes. One that was sent has at most 32.
 const MAX_USER: usize = 128;
 
 /// A user, with the rows that were not cleared.
@@ -33,7 +32,7 @@ pub struct UserRows {
 struct Count {
     failed: u32,
     outside: u32,
-    /// What keeps the user from being given up.
+    /// The user is dropped when this reaches 0.
     credit: u32,
 }
 
@@ -60,14 +59,14 @@ impl Users {
             None => {
                 add(self.users.entry(user.into()).or_default());
                 if self.users.len() > MAX_USERS {
-                    self.give_up_half();
+                    self.drop_half();
                 }
             }
         }
     }
 
-    /// Takes the median off all credits, and lets go of those that have none left.
-    fn give_up_half(&mut self) {
+    /// Subtracts the median from all credits, and drops users without credit.
+    fn drop_half(&mut self) {
         let mut credits: Vec<u32> = self.users.values().map(|count| count.credit).collect();
         let middle = credits.len() / 2;
         let (_, &mut median, _) = credits.select_nth_unstable(middle);
@@ -78,8 +77,8 @@ impl Users {
         self.missed += u64::from(median);
     }
 
-    /// The first `most`, those with most rows first; and how many rows each of them, or anyone else, may have had more.
-    pub fn top(self, most: usize) -> (Vec<UserRows>, u64) {
+    /// The `max` users with the most rows, in that order, and how many more rows any user may have.
+    pub fn top(self, max: usize) -> (Vec<UserRows>, u64) {
         let mut users: Vec<UserRows> = self
             .users
             .into_iter()
@@ -93,9 +92,9 @@ impl Users {
             let rank = |user: &UserRows| (user.failed + user.outside, user.failed);
             rank(other).cmp(&rank(one)).then_with(|| one.user.cmp(&other.user))
         };
-        if users.len() > most {
-            users.select_nth_unstable_by(most, by_rows);
-            users.truncate(most);
+        if users.len() > max {
+            users.select_nth_unstable_by(max, by_rows);
+            users.truncate(max);
         }
         users.sort_unstable_by(by_rows);
         (users, self.missed)
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_users_than_are_counted_at_a_time_cost_the_busiest_no_more_than_is_said() {
+    fn more_users_than_the_maximum_cost_the_busiest_at_most_the_stated_error() {
         let mut users = Users::default();
         for number in 0..5 * MAX_USERS {
             users.insert(format!("user{number}").as_bytes(), Outcome::Failed);
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn those_with_most_rows_come_first_and_users_alike_by_their_names() {
+    fn users_with_most_rows_come_first_and_equal_ones_are_sorted_by_name() {
         let mut users = Users::default();
         for (user, outcome) in [
             ("b", Outcome::Outside),

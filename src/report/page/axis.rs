@@ -1,4 +1,4 @@
-//! Axes as a page needs them: with local times on round minutes, and with long pauses cut to a narrow band.
+//! Axes with labels at round local times, and with long pauses shortened to a narrow band.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 use super::super::analysis::{Spans, Timeline};
 use super::super::show::{formatted, timestamp};
 
-/// The time between labels is one of these, in seconds.
-const STEPS: [i64; 24] = [
+/// The possible intervals between time labels, in seconds.
+const TICK_INTERVALS: [i64; 24] = [
     1,
     2,
     5,
@@ -38,22 +38,22 @@ const STEPS: [i64; 24] = [
 
 const DAY: i64 = 86_400;
 
-/// A time without buckets this many buckets long is cut.
-const CUT_FROM: i64 = 4;
+/// A pause of at least this many buckets is shortened.
+const MIN_CUT: i64 = 4;
 
-/// The share of the axis that all cuts together take, and the most that one takes.
+/// The maximum share of the axis for all shortened pauses together, and for one.
 const CUTS: (f64, f64) = (0.25, 0.05);
 
-/// Values on a line that may be bent: straight between its knots.
+/// Maps values to positions, linearly between its knots.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
-    /// Values and their places, both ascending.
+    /// Values and their positions, both ascending.
     knots: Vec<(f64, f64)>,
     ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// From 0 to at least `top`, with a handful of round labels; whole numbers only, if `is_whole`.
+    /// From 0 to at least `top`, with a few round labels; only whole numbers if `is_whole`.
     pub fn up_to(top: f64, is_whole: bool, label: impl Fn(f64) -> String) -> Axis {
         let step = round_step(top / 4.5).max(if is_whole { 1.0 } else { 0.0 });
         let last = (top / step).ceil().max(1.0);
@@ -66,7 +66,7 @@ impl Axis {
         }
     }
 
-    /// Over `range`, with these labels.
+    /// An axis over `range` with these labels.
     pub fn with_ticks(range: Range<f64>, ticks: Vec<(f64, String)>) -> Axis {
         Axis {
             knots: vec![(range.start, range.start), (range.end, range.end)],
@@ -74,15 +74,15 @@ impl Axis {
         }
     }
 
-    /// The times of the records, in milliseconds since 1970, for a chart that has room for so many labels.
+    /// An axis of the records' times, in milliseconds since 1970, with at most about `labels` labels.
     pub fn of_time(spans: &Spans, timeline: &Timeline, labels: usize) -> Axis {
-        let pieces = pieces(spans, timeline.width());
-        let active: i64 = pieces.iter().map(|(start, end)| end - start).sum();
-        let cuts = pieces.len().saturating_sub(1);
+        let segments = segments(spans, timeline.width());
+        let active: i64 = segments.iter().map(|(start, end)| end - start).sum();
+        let cuts = segments.len().saturating_sub(1);
         let cut = active as f64 * (CUTS.0 / cuts.max(1) as f64).min(CUTS.1);
         let mut knots = Vec::new();
         let mut place = 0.0;
-        for (start, end) in &pieces {
+        for (start, end) in &segments {
             knots.push((*start as f64, place));
             place += (end - start) as f64;
             knots.push((*end as f64, place));
@@ -92,11 +92,11 @@ impl Axis {
             knots,
             ticks: Vec::new(),
         };
-        axis.ticks = axis.times(&pieces, labels.max(2));
+        axis.ticks = axis.times(&segments, labels.max(2));
         axis
     }
 
-    /// Where the value is, from 0 to 1.
+    /// The position of the value, from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         let next = self.knots.partition_point(|(knot, _)| *knot <= value);
         let next = next.clamp(1, self.knots.len() - 1);
@@ -106,17 +106,17 @@ impl Axis {
         ((place - first) / (last - first)).clamp(0.0, 1.0)
     }
 
-    /// Labels on round times, far enough from each other.
-    fn times(&self, pieces: &[(i64, i64)], labels: usize) -> Vec<(f64, String)> {
-        let active: i64 = pieces.iter().map(|(start, end)| end - start).sum();
-        let step = STEPS
+    /// Labels at round times, at a sufficient distance from each other.
+    fn times(&self, segments: &[(i64, i64)], labels: usize) -> Vec<(f64, String)> {
+        let active: i64 = segments.iter().map(|(start, end)| end - start).sum();
+        let step = TICK_INTERVALS
             .iter()
             .copied()
             .find(|step| active / (step * 1000) < labels as i64)
             .unwrap_or(3650 * DAY);
-        // With those that are the first of their piece: after a pause, the time is of most use.
+        // The first label of each segment is kept, because the time after a pause is the most useful.
         let mut times: Vec<(i64, bool)> = Vec::new();
-        for &(start, end) in pieces {
+        for &(start, end) in segments {
             let offset = i64::from(
                 timestamp(start)
                     .to_zoned_datetime(TimeZone::system())
@@ -132,11 +132,11 @@ impl Axis {
             times.extend(within.enumerate().map(|(index, time)| (time, index == 0)));
         }
         if times.is_empty() {
-            times.extend(pieces.iter().map(|(start, _)| (*start, true)));
+            times.extend(segments.iter().map(|(start, _)| (*start, true)));
         }
         let far_enough = 0.9 / labels as f64;
         let date = |time| formatted(time, "%e %b");
-        let spans_days = date(pieces[0].0) != date(pieces[pieces.len() - 1].1);
+        let spans_days = date(segments[0].0) != date(segments[segments.len() - 1].1);
         let clock = if times.iter().all(|(time, _)| time % 60_000 == 0) {
             "%H:%M"
         } else {
@@ -172,24 +172,24 @@ impl Axis {
     }
 }
 
-/// The time that the buckets cover, in pieces: what lies between is cut.
-fn pieces(spans: &Spans, width: i64) -> Vec<(i64, i64)> {
-    let mut pieces: Vec<(i64, i64)> = Vec::new();
+/// The times that the buckets cover, as segments; the pauses between them are shortened.
+fn segments(spans: &Spans, width: i64) -> Vec<(i64, i64)> {
+    let mut segments: Vec<(i64, i64)> = Vec::new();
     for (start, end) in spans.iter() {
         let start = start.div_euclid(width) * width;
         let end = (end.div_euclid(width) + 1) * width;
-        match pieces.last_mut() {
-            Some(last) if start - last.1 < CUT_FROM * width => last.1 = last.1.max(end),
-            _ => pieces.push((start, end)),
+        match segments.last_mut() {
+            Some(last) if start - last.1 < MIN_CUT * width => last.1 = last.1.max(end),
+            _ => segments.push((start, end)),
         }
     }
-    if pieces.is_empty() {
-        pieces.push((0, 1));
+    if segments.is_empty() {
+        segments.push((0, 1));
     }
-    pieces
+    segments
 }
 
-/// 1, 2 or 5 times a power of ten, at least `step`.
+/// The smallest 1, 2 or 5 times a power of ten that is at least `step`.
 pub(super) fn round_step(step: f64) -> f64 {
     if !step.is_finite() || step <= 0.0 {
         return 1.0;

@@ -1,52 +1,19 @@
-//! Which charts a page has, and what is on them.
-
-mod histogram;
+//! The charts of a page.
 
 use super::super::analysis::{Analysis, Kind, Timeline};
 use super::super::show::{duration, formatted, grouped};
 use super::axis::Axis;
-use super::plot::{BLUE, DrawError, FAILED, INVALID, Ink, MAGENTA, Mark, OK, OUTSIDE, Plot, Reading, SKIPPED, TEAL};
+use super::figure::Figure;
+use super::histogram::histogram;
+use super::labels::{pause_label, percent, rate_label, time_label};
+use super::plot::{BLUE, DrawError, FAILED, INVALID, Ink, MAGENTA, Mark, OK, OUTSIDE, Plot, SKIPPED, TEAL, Tooltip};
+use super::scale::Scale;
 use crate::row::Outcome;
 
-/// The sizes of a chart: on a wide screen or paper, and on a phone.
-const WIDE: (u32, u32) = (1040, 250);
-const NARROW: (u32, u32) = (380, 230);
-
-/// As many buckets as a phone can show.
+/// The maximum number of buckets on a phone.
 const NARROW_BUCKETS: usize = 70;
 
-/// From this ratio of the longest latency to the shortest on, an axis is logarithmic.
-const LOG_FROM: f64 = 30.0;
-
-/// A chart with its title, both sizes and what it says in words.
-pub(super) struct Figure {
-    pub title: &'static str,
-    /// What the chart shows, in a sentence: its text alternative.
-    pub caption: String,
-    pub legend: Vec<(&'static str, &'static str)>,
-    pub wide: String,
-    pub narrow: String,
-}
-
-impl Figure {
-    fn new(
-        title: &'static str,
-        caption: String,
-        legend: Vec<(&'static str, &'static str)>,
-        plot: impl Fn(bool) -> Plot,
-    ) -> Result<Figure, DrawError> {
-        let label = format!("{title}. {caption}");
-        Ok(Figure {
-            title,
-            caption,
-            legend,
-            wide: plot(true).draw(WIDE, "wide", &label)?,
-            narrow: plot(false).draw(NARROW, "narrow", &label)?,
-        })
-    }
-}
-
-/// All of them; none for a report without times.
+/// All charts; none for a report without times.
 pub(super) fn figures(analysis: &Analysis) -> Result<Vec<Figure>, DrawError> {
     let mut figures = Vec::new();
     if analysis.first.is_some() {
@@ -56,14 +23,14 @@ pub(super) fn figures(analysis: &Analysis) -> Result<Vec<Figure>, DrawError> {
             narrow: analysis.timeline.merged(NARROW_BUCKETS),
         };
         figures.push(charts.outcomes()?);
-        figures.extend(charts.not_ok()?);
+        figures.extend(charts.not_cleared()?);
         figures.push(charts.rate()?);
         if analysis.has_latency() {
             figures.push(charts.latency()?);
         }
     }
     if analysis.has_latency() {
-        figures.push(histogram::histogram(analysis)?);
+        figures.push(histogram(analysis)?);
     }
     Ok(figures)
 }
@@ -85,7 +52,7 @@ const fn ink_of(outcome: Outcome) -> Ink {
     }
 }
 
-/// From the worst to the best, as they are stacked.
+/// The stacking order, from worst to best.
 const STACKED: [Outcome; 5] = [
     Outcome::Failed,
     Outcome::Invalid,
@@ -103,11 +70,11 @@ impl Charts<'_> {
         if is_wide { &self.wide } else { &self.narrow }
     }
 
-    /// A chart over time with its pauses, still without anything else.
+    /// A chart over time that has only the pauses yet.
     fn plot(&self, is_wide: bool, y: Axis, y_name: &str) -> Plot {
         let timeline = self.timeline(is_wide);
         let mut marks = Vec::new();
-        let mut readings = Vec::new();
+        let mut tooltips = Vec::new();
         for (from, to) in self.analysis.pauses() {
             let covered = (from.div_euclid(timeline.width()) + 1) * timeline.width();
             let next = to.div_euclid(timeline.width()) * timeline.width();
@@ -115,15 +82,15 @@ impl Charts<'_> {
                 let x = (covered as f64, next as f64);
                 marks.push(Mark::Band {
                     x,
-                    label: short(to - from),
+                    label: pause_label(to - from),
                 });
-                readings.push(Reading {
+                tooltips.push(Tooltip {
                     x,
                     text: format!(
                         "pause of {}: {} to {}",
                         duration(to - from),
-                        moment(from, 1000),
-                        moment(to, 1000)
+                        time_label(from, 1000),
+                        time_label(to, 1000)
                     ),
                 });
             }
@@ -135,11 +102,11 @@ impl Charts<'_> {
             x_name: format!("local time ({})", formatted(first, "UTC%:z")),
             y_name: y_name.to_owned(),
             marks,
-            readings,
+            tooltips,
         }
     }
 
-    /// Bars of rows by outcome, one above the other; in percent, or in rows.
+    /// Stacked bars of rows by outcome, in percent or in rows.
     fn stacked(&self, is_wide: bool, outcomes: &[Outcome], in_percent: bool) -> Plot {
         let timeline = self.timeline(is_wide);
         let height = |counts: &[u64; 5]| outcomes.iter().map(|&outcome| counts[outcome as usize]).sum::<u64>();
@@ -163,7 +130,12 @@ impl Charts<'_> {
             let x = (start as f64, (start + width) as f64);
             let scale = if in_percent { 100.0 / all as f64 } else { 1.0 };
             let mut below = 0;
-            let mut text = format!("{}: {} {}", moment(start, width), grouped(bucket.rows()), self.noun());
+            let mut text = format!(
+                "{}: {} {}",
+                time_label(start, width),
+                grouped(bucket.rows()),
+                self.noun()
+            );
             for &outcome in outcomes {
                 let rows = bucket.counts[outcome as usize];
                 if rows > 0 {
@@ -176,7 +148,7 @@ impl Charts<'_> {
                     text += &format!(", {} {outcome}", grouped(rows));
                 }
             }
-            plot.readings.push(Reading { x, text });
+            plot.tooltips.push(Tooltip { x, text });
         }
         plot
     }
@@ -195,7 +167,7 @@ impl Charts<'_> {
         self.analysis
             .pauses()
             .next()
-            .map(|_| ("pause", "pause (long ones are cut)"))
+            .map(|_| ("pause", "pause (long ones are shortened)"))
     }
 
     fn outcomes(&self) -> Result<Figure, DrawError> {
@@ -210,7 +182,7 @@ impl Charts<'_> {
         })
     }
 
-    fn not_ok(&self) -> Result<Option<Figure>, DrawError> {
+    fn not_cleared(&self) -> Result<Option<Figure>, DrawError> {
         let bad = &STACKED[..3];
         let of = |counts: &[u64; 5]| bad.iter().map(|&outcome| counts[outcome as usize]).sum::<u64>();
         let width = self.wide.width();
@@ -222,9 +194,9 @@ impl Charts<'_> {
         let last = with_some().last().map_or(peak, |(start, _)| start);
         let caption = format!(
             "From {} to {}; most of them from {} on: {} in {}.",
-            moment(first, width),
-            moment(last + width, width),
-            moment(peak, width),
+            time_label(first, width),
+            time_label(last + width, width),
+            time_label(peak, width),
             grouped(of(&most.counts)),
             duration(width)
         );
@@ -245,11 +217,11 @@ impl Charts<'_> {
         let caption = match self.analysis.rate() {
             Some(rate) => format!(
                 "On average {} {noun}/s without the pauses, at most {} {noun}/s over {}.",
-                number(rate),
-                number(highest),
+                rate_label(rate),
+                rate_label(highest),
                 duration(self.wide.width())
             ),
-            None => "Too few records to tell a rate.".to_owned(),
+            None => "Too few records for a rate.".to_owned(),
         };
         let legend = self.pause_legend().into_iter().collect();
         let title = match self.analysis.kind {
@@ -260,7 +232,11 @@ impl Charts<'_> {
             let timeline = self.timeline(is_wide);
             let rates = rates(timeline);
             let top = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-            let mut plot = self.plot(is_wide, Axis::up_to(top, false, number), &format!("{}/s", self.noun()));
+            let mut plot = self.plot(
+                is_wide,
+                Axis::up_to(top, false, rate_label),
+                &format!("{}/s", self.noun()),
+            );
             for (start, rate) in rates {
                 let x = (start as f64, (start + timeline.width()) as f64);
                 plot.marks.push(Mark::Bar {
@@ -268,12 +244,12 @@ impl Charts<'_> {
                     y: (0.0, rate),
                     ink: BLUE,
                 });
-                plot.readings.push(Reading {
+                plot.tooltips.push(Tooltip {
                     x,
                     text: format!(
                         "{}: {} {}/s",
-                        moment(start, timeline.width()),
-                        number(rate),
+                        time_label(start, timeline.width()),
+                        rate_label(rate),
                         self.noun()
                     ),
                 });
@@ -316,7 +292,7 @@ impl Charts<'_> {
                 let mut points: Vec<(f64, f64)> = Vec::new();
                 let mut last = None;
                 for (start, values) in &values {
-                    // A line over times without a value would say what nobody knows.
+                    // No line across times without a value.
                     if last.is_some_and(|last| *start > last + 2 * width) {
                         plot.marks.push(Mark::Line {
                             points: std::mem::take(&mut points),
@@ -329,11 +305,11 @@ impl Charts<'_> {
                 plot.marks.push(Mark::Line { points, ink: *ink });
             }
             for (start, [p99, p90, p50]) in &values {
-                plot.readings.push(Reading {
+                plot.tooltips.push(Tooltip {
                     x: (*start as f64, (*start + width) as f64),
                     text: format!(
                         "{}: half within {} ms, 90 % {} ms, 99 % {} ms",
-                        moment(*start, width),
+                        time_label(*start, width),
                         grouped(*p50 as u64),
                         grouped(*p90 as u64),
                         grouped(*p99 as u64)
@@ -345,8 +321,8 @@ impl Charts<'_> {
     }
 }
 
-/// Rows per second in each bucket. Where a bucket is hardly covered by records, as the first and the last of a run may
-/// be, its rate is that of it and its neighbor.
+/// Rows per second in each bucket. If records cover only a small part of a bucket, such as the first or the last of a run,
+/// its rate includes its neighbor.
 fn rates(analysis: &Analysis, timeline: &Timeline) -> Vec<(i64, f64)> {
     let width = timeline.width();
     let covered = |start: i64| {
@@ -370,86 +346,4 @@ fn rates(analysis: &Analysis, timeline: &Timeline) -> Vec<(i64, f64)> {
     };
     let rate = |(start, rows, covered): (i64, u64, i64)| (start, rows as f64 * 1000.0 / covered.max(1000) as f64);
     (0..buckets.len()).map(|index| rate(with_neighbor(index))).collect()
-}
-
-/// An axis of latencies: logarithmic where they differ much.
-struct Scale {
-    lowest: f64,
-    highest: f64,
-    is_log: bool,
-}
-
-impl Scale {
-    fn new(lowest: f64, highest: f64) -> Scale {
-        Scale {
-            lowest,
-            highest,
-            is_log: highest > lowest * LOG_FROM,
-        }
-    }
-
-    /// Where a value is on the axis.
-    fn place(&self, value: f64) -> f64 {
-        if self.is_log {
-            (value / self.first_power()).log10().max(0.0)
-        } else {
-            value
-        }
-    }
-
-    /// The power of ten at or below the lowest value.
-    fn first_power(&self) -> f64 {
-        10_f64.powf(self.lowest.log10().floor())
-    }
-
-    fn axis(&self) -> Axis {
-        if !self.is_log {
-            return Axis::up_to(self.highest, true, |value| grouped(value as u64));
-        }
-        let top = self.place(self.highest).ceil();
-        let power = |exponent: u32| self.first_power() * 10_f64.powi(exponent as i32);
-        let ticks = (0..=top as u32).map(|exponent| (f64::from(exponent), grouped(power(exponent) as u64)));
-        Axis::with_ticks(0.0..top, ticks.collect())
-    }
-}
-
-/// A time, as exactly as a bucket of this width needs it.
-fn moment(time: i64, width: i64) -> String {
-    let clock = if width % 60_000 == 0 {
-        "%e %b %H:%M"
-    } else {
-        "%e %b %H:%M:%S"
-    };
-    formatted(time, clock).trim_start().to_owned()
-}
-
-/// A pause in a narrow band.
-fn short(milliseconds: i64) -> String {
-    let rounded = |unit: i64| grouped(((milliseconds + unit / 2) / unit).cast_unsigned());
-    match milliseconds / 1000 {
-        0..120 => rounded(1000) + "s",
-        120..7200 => rounded(60_000) + "m",
-        7200..172_800 => rounded(3_600_000) + "h",
-        _ => rounded(86_400_000) + "d",
-    }
-}
-
-fn percent(share: f64) -> String {
-    match share * 100.0 {
-        100.0 => "100 %".into(),
-        more if more > 99.99 => "over 99.99 %".into(),
-        less if less < 0.01 => "under 0.01 %".into(),
-        percent => format!("{percent:.2} %"),
-    }
-}
-
-/// A rate, with as many digits as it needs.
-fn number(value: f64) -> String {
-    match value {
-        100.0.. => grouped(value.round() as u64),
-        _ => {
-            let text = format!("{value:.2}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-    }
 }

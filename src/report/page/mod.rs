@@ -1,12 +1,16 @@
-//! A report as one self-contained page: it needs nothing from anywhere, and answers at a glance whether all went well,
-//! what did not, when, why, and what to do.
+//! A report as one self-contained HTML page. It shows at a glance whether everything went well, what did not, when, why,
+//! and what to do.
 //!
-//! Everything that comes from the report is escaped, by the template engine or by the drawing of the charts; a policy in
-//! the page keeps even what would slip through from being run or from asking for anything.
+//! All text from the report is escaped, by the template engine or by the drawing of the charts. In addition, a content
+//! security policy in the page blocks scripts and requests.
 
 mod axis;
 mod charts;
+mod figure;
+mod histogram;
+mod labels;
 mod plot;
+mod scale;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,40 +22,40 @@ use askama::Template;
 use serde::Serialize;
 
 use super::analysis::{Analysis, Kind, Reason, milliseconds};
-use super::error::{PageProblem, ReportError};
+use super::error::{PageError, ReportError};
 use super::show::{duration, grouped, harmless, local};
 use crate::code;
 use crate::row::Outcome;
-use charts::Figure;
+use figure::Figure;
 
-/// How every page begins, so that one can be told from a file that must not be replaced.
+/// The beginning of every page, which distinguishes pages from files that must not be replaced.
 const MARK: &str = "<!doctype html>\n<!-- zim-batch report -->";
 
-/// The most of each that a page lists, so that no report makes it large.
+/// The maximum number of each that a page lists, so that its size is bounded.
 const CODES: usize = 100;
 const REASONS: usize = 40;
 const LINES: usize = 60;
 const USERS: usize = 20;
 const PAUSES: usize = 50;
 
-/// The longest path or message on the page, in characters.
+/// The maximum length of a path or message on the page, in characters.
 const MAX_TEXT: usize = 300;
 
-/// A run that is writing the report.
+/// The progress of a run that is writing the report.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Its process.
+    /// The process ID of the run.
     pub process: u32,
     /// Rows per second in the last minute.
     pub rate: f64,
-    /// Rows that have no record yet, if the rows are known.
+    /// Rows without a record, if the rows are known.
     pub rows_left: Option<u64>,
-    /// When the last of them will be done at this rate, in milliseconds since 1970.
+    /// The estimated time of completion at this rate, in milliseconds since 1970.
     pub until: Option<i64>,
 }
 
 impl Progress {
-    /// The progress of `process`, as its report says.
+    /// The progress of the run in `process`, according to its report.
     pub fn new(process: u32, analysis: &Analysis, rows_left: Option<u64>) -> Progress {
         let rate = analysis.recent_rate();
         let until = rows_left.filter(|_| rate > 0.0).map(|left| {
@@ -67,60 +71,60 @@ impl Progress {
     }
 }
 
-/// Something to do about rows that are not cleared.
+/// What can be done about rows that are not cleared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NextStep {
-    /// What it does.
+    /// What the command does.
     pub what: String,
-    /// The command that does it, for a shell, if there is one.
+    /// The shell command, if there is one.
     pub command: Option<String>,
 }
 
-/// What is on a page.
+/// The content of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// The report's name.
     pub place: &'a str,
-    /// What it says.
+    /// The analysis of the report.
     pub analysis: &'a Analysis,
-    /// Rows that have no record, if the rows are known.
+    /// Rows without a record, if the rows are known.
     pub not_run: Option<u64>,
-    /// The run that is writing it, if there is one.
+    /// The progress of the run that is writing the report, if there is one.
     pub progress: Option<&'a Progress>,
     /// What can be done.
     pub next: &'a [NextStep],
 }
 
-/// Checks that a page may be written to `path`: that it is none of `others`, and that what is there is an earlier page.
+/// Checks that a page may be written to `path`: that it is none of `others`, and that an existing file is a page.
 pub fn check_target<'a>(path: &Path, others: impl IntoIterator<Item = &'a Path>) -> Result<(), ReportError> {
     let refuse = |reason| {
         let path = path.to_owned();
         Err(ReportError::Page { path, reason })
     };
     if path.as_os_str() == "-" {
-        return refuse(PageProblem::StandardOutput);
+        return refuse(PageError::StandardOutput);
     }
     if others.into_iter().any(|other| is_same(path, other)) {
-        return refuse(PageProblem::InUse);
+        return refuse(PageError::InUse);
     }
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => refuse(PageProblem::Directory),
+        Ok(metadata) if metadata.is_dir() => refuse(PageError::Directory),
         Ok(metadata)
             if metadata.file_type().is_fifo() && path.canonicalize().is_ok_and(|path| !path.starts_with("/dev")) =>
         {
-            refuse(PageProblem::Pipe)
+            refuse(PageError::Pipe)
         }
         Ok(_) => match may_be_replaced(path) {
             Ok(true) => Ok(()),
-            Ok(false) => refuse(PageProblem::NoPage),
-            Err(error) => refuse(PageProblem::Read(error)),
+            Ok(false) => refuse(PageError::NoPage),
+            Err(error) => refuse(PageError::Read(error)),
         },
         Err(_) if directory(path).is_dir() => Ok(()),
-        Err(_) => refuse(PageProblem::NoDirectory),
+        Err(_) => refuse(PageError::NoDirectory),
     }
 }
 
-/// Whether what is there is a page, nothing, or not a file but, say, a pipe.
+/// Whether the existing file is a page, is empty, or is not a regular file.
 fn may_be_replaced(path: &Path) -> io::Result<bool> {
     if !path.metadata()?.is_file() {
         return Ok(true);
@@ -130,7 +134,7 @@ fn may_be_replaced(path: &Path) -> io::Result<bool> {
     Ok(start.is_empty() || start == MARK.as_bytes())
 }
 
-/// Whether both name one file, also one that is not there yet.
+/// Whether both paths lead to the same file, which need not exist.
 fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| {
         let metadata = path.metadata().ok()?;
@@ -149,12 +153,14 @@ fn directory(path: &Path) -> &Path {
 }
 
 impl Page<'_> {
-    /// Writes the page whole, or leaves what was there; never in the place of anything that is no page.
+    /// Writes the page atomically; never replaces a file that is not a page.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let html = self.to_html()?;
         let exists = path.symlink_metadata().is_ok();
         if exists && !may_be_replaced(path)? {
-            return Err(io::Error::other("this file exists already and is no page of zim-batch"));
+            return Err(io::Error::other(
+                "this file exists already and is not a page of zim-batch",
+            ));
         }
         if exists && !path.metadata()?.is_file() {
             return OpenOptions::new().write(true).open(path)?.write_all(html.as_bytes());
@@ -167,28 +173,28 @@ impl Page<'_> {
             fs::rename(&unfinished, &path)
         };
         write().inspect_err(|_| {
-            // Whatever it is, nobody needs it.
+            // Best effort: the error that is returned matters more.
             let _ = fs::remove_file(&unfinished);
         })
     }
 
-    /// The page.
+    /// The page as HTML.
     pub fn to_html(&self) -> io::Result<String> {
         let html = View::new(self)?.render().map_err(io::Error::other)?;
         Ok(format!("{MARK}\n{html}"))
     }
 }
 
-/// How things are, in one word: the color of the headline.
+/// The overall status, shown as the color of the headline.
 #[derive(Clone, Copy)]
-enum Mood {
+enum Status {
     Good,
     Warn,
     Bad,
     Quiet,
 }
 
-/// A number with its name.
+/// A number with its name and a note.
 struct Tile {
     name: &'static str,
     value: String,
@@ -196,7 +202,7 @@ struct Tile {
     class: &'static str,
 }
 
-/// What the template shows, as text.
+/// The values for the template, as text.
 #[derive(Template)]
 #[template(path = "report.html")]
 struct View {
@@ -229,10 +235,10 @@ impl View {
         let analysis = page.analysis;
         let (mood, headline) = headline(page);
         let (mood, sign) = match mood {
-            Mood::Good => ("good", "✓"),
-            Mood::Warn => ("warn", "!"),
-            Mood::Bad => ("bad", "✗"),
-            Mood::Quiet => ("quiet", "…"),
+            Status::Good => ("good", "✓"),
+            Status::Warn => ("warn", "!"),
+            Status::Bad => ("bad", "✗"),
+            Status::Quiet => ("quiet", "…"),
         };
         let (users_note, pauses_note) = (users_note(analysis), pauses_note(analysis));
         Ok(View {
@@ -261,13 +267,13 @@ impl View {
             users_note,
             pauses: pauses(analysis),
             pauses_note,
-            made: local(analysis.asked_at()),
+            made: local(analysis.read_at()),
             version: env!("CARGO_PKG_VERSION"),
         })
     }
 }
 
-/// Text of a report that may be of any length and hold anything; the template escapes it.
+/// Shortens and sanitises text of a report; the template escapes it.
 fn shown(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT) {
         Some((end, _)) => format!("{}…", harmless(&text[..end])),
@@ -275,8 +281,8 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// Did all go well?
-fn headline(page: &Page) -> (Mood, String) {
+/// The headline: whether everything went well.
+fn headline(page: &Page) -> (Status, String) {
     let analysis = page.analysis;
     let [outside, failed, invalid] =
         [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
@@ -296,26 +302,26 @@ fn headline(page: &Page) -> (Mood, String) {
     .into_iter()
     .filter(|(count, ..)| *count > 0)
     .collect();
-    let said =
+    let part_text =
         |&(count, one, more): &(u64, &str, &str)| format!("{} {}", grouped(count), if count == 1 { one } else { more });
     let one = noun.trim_end_matches('s');
     let headline = match (&parts[..], all) {
-        ([], _) if page.progress.is_some() => return (Mood::Quiet, "Under way, and all is well so far".into()),
-        ([], 0) => return (Mood::Quiet, format!("There are no {noun} in this report yet")),
-        ([], 1) => return (Mood::Good, format!("The only {one} is {done}")),
-        ([], _) => return (Mood::Good, format!("All {} {noun} are {done}", grouped(all))),
+        ([], _) if page.progress.is_some() => return (Status::Quiet, "Under way, and all is well so far".into()),
+        ([], 0) => return (Status::Quiet, format!("There are no {noun} in this report yet")),
+        ([], 1) => return (Status::Good, format!("The only {one} is {done}")),
+        ([], _) => return (Status::Good, format!("All {} {noun} are {done}", grouped(all))),
         (&[(1, what, _)], 1) if not_run == 0 => format!("The only {one} {what}"),
         (&[(count, _, what)], _) if count == all && not_run == 0 => format!("All {} {noun} {what}", grouped(all)),
         _ => {
-            let parts: Vec<String> = parts.iter().map(said).collect();
+            let parts: Vec<String> = parts.iter().map(part_text).collect();
             format!("Of {} {noun}, {}", grouped(all + not_run), parts.join(", "))
         }
     };
     let is_bad = failed + invalid > 0;
-    (if is_bad { Mood::Bad } else { Mood::Warn }, headline)
+    (if is_bad { Status::Bad } else { Status::Warn }, headline)
 }
 
-/// When, how long, and why in short.
+/// Facts below the headline: times, duration, the most frequent reason.
 fn facts(page: &Page) -> Vec<String> {
     let analysis = page.analysis;
     let mut facts = Vec::new();
@@ -359,7 +365,7 @@ fn facts(page: &Page) -> Vec<String> {
     }
     if let Some((line, count)) = analysis.damaged {
         facts.push(format!(
-            "Lines of the report that are no records are left out: {}, the first is line {line}.",
+            "Lines of the report that are not records are left out: {}, the first is line {line}.",
             grouped(count)
         ));
     }
@@ -438,7 +444,7 @@ fn codes(analysis: &Analysis) -> Vec<[String; 4]> {
     codes.into_iter().take(CODES).map(line).collect()
 }
 
-/// Outcome, reason, rows, lines.
+/// The cells of a reason: outcome, reason, rows, lines.
 fn reason(reason: &Reason) -> [String; 4] {
     let message = shown(&reason.message);
     let why = match reason.code {
@@ -471,7 +477,7 @@ fn users_note(analysis: &Analysis) -> String {
     notes.join(" ")
 }
 
-/// The longest, in order of time.
+/// The longest pauses, in order of time.
 fn pauses(analysis: &Analysis) -> Vec<[String; 3]> {
     let mut pauses: Vec<(i64, i64)> = analysis.pauses().collect();
     pauses.sort_by_key(|(from, to)| from - to);
@@ -488,11 +494,11 @@ fn pauses_note(analysis: &Analysis) -> String {
         count if count > PAUSES => format!(
             "The {PAUSES} longest of {} times without a record for more than {}.",
             grouped(count as u64),
-            duration(analysis.pause_from())
+            duration(analysis.min_pause())
         ),
         _ => format!(
             "Times without a record for more than {}.",
-            duration(analysis.pause_from())
+            duration(analysis.min_pause())
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! A chart as data, and its drawing: plotters makes the SVG, to which is added what a pointer reads.
+//! A chart as data, and its drawing: plotters draws the SVG, to which tooltips are added.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
 
-/// A color of the charts. The page's style sheet gives each its shades for light and dark.
+/// A color of the charts. The page's style sheet defines its light and dark shades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ink {
-    /// As the style sheet calls it.
+    /// Its name in the style sheet.
     pub name: &'static str,
     rgb: RGBColor,
 }
@@ -40,7 +40,7 @@ const ALL: [Ink; 13] = [
     OK, OUTSIDE, FAILED, INVALID, SKIPPED, BLUE, LIGHT_BLUE, TEAL, MAGENTA, PAUSE, TEXT, GRID, AXIS,
 ];
 
-/// Rules that paint what was drawn in these colors in the page's own.
+/// CSS rules that replace these colors by those of the style sheet.
 pub(super) fn style_rules() -> String {
     ALL.iter().fold(String::new(), |mut rules, ink| {
         let RGBColor(r, g, b) = ink.rgb;
@@ -56,20 +56,20 @@ pub(super) fn style_rules() -> String {
     })
 }
 
-/// Something on a chart. Its coordinates are values of the axes.
+/// An element of a chart. Its coordinates are values of the axes.
 pub(super) enum Mark {
-    /// From one x to another, from the bottom to the top.
+    /// A bar.
     Bar { x: (f64, f64), y: (f64, f64), ink: Ink },
-    /// A band over the whole height.
+    /// A vertical band over the whole height.
     Band { x: (f64, f64), label: String },
     /// A line through these points.
     Line { points: Vec<(f64, f64)>, ink: Ink },
-    /// A line over the whole height.
+    /// A vertical line over the whole height.
     Rule { x: f64, label: String },
 }
 
-/// What is read when a pointer is between two values of the x axis.
-pub(super) struct Reading {
+/// The text that is shown when the pointer is between two values of the x axis.
+pub(super) struct Tooltip {
     pub x: (f64, f64),
     pub text: String,
 }
@@ -81,21 +81,21 @@ pub(super) struct Plot {
     pub x_name: String,
     pub y_name: String,
     pub marks: Vec<Mark>,
-    pub readings: Vec<Reading>,
+    pub tooltips: Vec<Tooltip>,
 }
 
-/// A chart could not be drawn. It is drawn into memory, so that only a bug can do this.
+/// A chart could not be drawn. It is drawn into memory, so only a bug can cause this.
 pub(super) type DrawError = DrawingAreaErrorKind<std::io::Error>;
 
 impl Plot {
-    /// Draws it as the SVG element of a page. `class` and `label`, the alternative text, are its attributes.
+    /// Draws it as an SVG element with this `class` and text alternative (`label`).
     pub fn draw(&self, (width, height): (u32, u32), class: &str, label: &str) -> Result<String, DrawError> {
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-        let readings = self.draw_on(&area)?;
+        let tooltips = self.draw_on(&area)?;
         area.present()?;
         drop(area);
-        // The element itself is ours, and what is the default needs no saying.
+        // The outer element is replaced, and default attributes are removed.
         let inside = svg.split_once('>').map_or("", |(_, inside)| inside);
         let inside = inside.trim_end().trim_end_matches("</svg>").trim();
         let inside = inside
@@ -103,12 +103,12 @@ impl Plot {
             .replace(" stroke=\"none\"", "")
             .replace(" font-family=\"sans-serif\"", "");
         Ok(format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n{inside}\n{readings}</svg>",
+            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n{inside}\n{tooltips}</svg>",
             escaped(label)
         ))
     }
 
-    /// Draws all but the readings, which plotters has no word for, and gives those.
+    /// Draws everything but the tooltips, which plotters doesn't support; returns them as SVG.
     fn draw_on(&self, area: &DrawingArea<SVGBackend, plotters::coord::Shift>) -> Result<String, DrawError> {
         let (width, _) = area.dim_in_pixel();
         let text = ("sans-serif", 15).into_font().color(&TEXT.rgb);
@@ -153,7 +153,7 @@ impl Plot {
                 }
                 Mark::Band { x, label } => {
                     let [left, right] = [x.0, x.1].map(|x| chart.backend_coord(&(x, 0.0)).0);
-                    // Where there is no room, a pointer reads it.
+                    // Without enough room, only the tooltip shows it.
                     if right - left >= label.chars().count() as i32 * 8 {
                         let style = text.clone().pos(Pos::new(HPos::Center, VPos::Top));
                         let middle = (left + right) / 2;
@@ -167,24 +167,24 @@ impl Plot {
                 }
             }
         }
-        let mut readings = String::new();
-        for reading in &self.readings {
-            let (left, y) = chart.backend_coord(&(reading.x.0, top));
-            let (right, bottom) = chart.backend_coord(&(reading.x.1, 0.0));
+        let mut tooltips = String::new();
+        for tooltip in &self.tooltips {
+            let (left, y) = chart.backend_coord(&(tooltip.x.0, top));
+            let (right, bottom) = chart.backend_coord(&(tooltip.x.1, 0.0));
             // Writing to a String does not fail.
             let _ = writeln!(
-                readings,
+                tooltips,
                 "<rect class=\"h\" x=\"{left}\" y=\"{y}\" width=\"{}\" height=\"{}\"><title>{}</title></rect>",
                 (right - left).max(1),
                 bottom - y,
-                escaped(&reading.text)
+                escaped(&tooltip.text)
             );
         }
-        Ok(readings)
+        Ok(tooltips)
     }
 }
 
-/// As text or as a quoted attribute of HTML.
+/// Escapes text for HTML, also within a quoted attribute.
 pub(super) fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
         match c {

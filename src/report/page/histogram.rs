@@ -1,18 +1,20 @@
-//! How long the last attempts took: how often which latency came.
+//! The distribution of the latencies of the last attempts.
 
-use super::super::axis::{Axis, round_step};
-use super::super::plot::{DrawError, LIGHT_BLUE, Mark, Plot, Reading};
-use super::{Figure, LOG_FROM, percent};
+use super::axis::{Axis, round_step};
+use super::figure::Figure;
+use super::labels::percent;
+use super::plot::{DrawError, LIGHT_BLUE, Mark, Plot, Tooltip};
+use super::scale::LOG_RATIO;
 use crate::report::analysis::Analysis;
 use crate::report::show::grouped;
 
-/// The most bars of the histogram.
+/// The maximum number of bars, if they have equal width.
 const BARS: u64 = 40;
 
-/// Ten steps of about equal ratio between a power of ten and the next (Renard's series, as engineers round it).
+/// Preferred numbers: ten steps of about equal ratio from a power of ten to the next (Renard's rounded series).
 const PREFERRED: [f64; 10] = [1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0];
 
-/// How often which latency came.
+/// The histogram of latencies.
 pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
     let found = &analysis.latencies;
     let edges = edges(found.min(), found.max());
@@ -50,7 +52,7 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
             x_name: "latency (ms)".into(),
             y_name: "attempts".into(),
             marks: Vec::new(),
-            readings: Vec::new(),
+            tooltips: Vec::new(),
         };
         for (index, &rows) in bars.iter().enumerate().filter(|(_, rows)| **rows > 0) {
             let x = (index as f64, index as f64 + 1.0);
@@ -60,7 +62,7 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
                 ink: LIGHT_BLUE,
             });
             let share = percent(rows as f64 / found.len().max(1) as f64);
-            plot.readings.push(Reading {
+            plot.tooltips.push(Tooltip {
                 x,
                 text: format!(
                     "{}: {} ({share})",
@@ -70,7 +72,7 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
             });
         }
         let [median, p99] = [latency.p50, latency.p99].map(|value| place(value + 0.5));
-        // Labels next to each other would cover each other.
+        // Labels close to each other would overlap.
         let rules = match p99 - median > bars.len() as f64 * 0.12 {
             true => vec![(median, "50 %"), (p99, "99 %")],
             false => vec![(median, ""), (p99, "50 %, 99 %")],
@@ -84,10 +86,10 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
     })
 }
 
-/// The bounds of the bars, in milliseconds: of equal width, or of equal ratio where latencies differ much.
+/// The bounds of the bars, in milliseconds: of equal width, or of equal ratio if latencies differ much.
 fn edges(lowest: u64, highest: u64) -> Vec<u64> {
     let range = highest - lowest + 1;
-    if (highest.max(1) as f64) < lowest.max(1) as f64 * LOG_FROM {
+    if (highest.max(1) as f64) < lowest.max(1) as f64 * LOG_RATIO {
         let step = (round_step(range as f64 / (BARS - 2) as f64) as u64).max(1);
         let first = lowest / step * step;
         return (0..=(highest - first) / step + 1)
@@ -111,7 +113,7 @@ fn edges(lowest: u64, highest: u64) -> Vec<u64> {
     if lowest == 0 {
         edges.insert(0, 0);
     }
-    // The power of ten that it begins with may lie far below.
+    // The first power of ten may be far below the lowest latency.
     let below = edges.partition_point(|&edge| edge <= lowest).saturating_sub(1);
     edges.split_off(below)
 }
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bars_of_the_histogram_hold_every_latency_and_are_few() {
+    fn the_bars_of_the_histogram_cover_every_latency_and_are_few() {
         for (lowest, highest) in [
             (0, 0),
             (1, 1),

@@ -1,8 +1,8 @@
-//! Takes records out of a report: those of rows that were invalid and have changed since.
+//! Removes records from a report: those of rows that were invalid and have changed since.
 //!
-//! The records that stay are written to a new file beside the report, which is brought to the disk and then takes the
-//! report's place with one `rename`. So whenever the process ends or the power fails, the report is the old one, with
-//! all of its records, or the new one; a new file that was left unfinished is begun anew by the next run.
+//! The remaining records are written to a new file next to the report, which is synced and then replaces the report with
+//! one `rename`. So after a crash or a power cut the report is either the old or the new one. The next run removes an
+//! unfinished new file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -10,16 +10,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::outcomes::COLUMNS;
+use super::place;
 use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::row::Outcome;
 
-/// Read from the report at a time, in bytes.
+/// The size of a read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// Replaces the report by one without the `invalid` records of these lines, which ascend. Gives the new file, locked and
-/// open for appending, its length, and how many records are gone.
-pub(super) fn without(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u64)> {
-    // A link stays, and what it points to is replaced.
+/// Replaces the report by one without the `invalid` records of these lines, which must be ascending. Returns the new file,
+/// locked and open for appending, its length, and how many records were removed.
+pub(super) fn remove_invalid(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u64)> {
+    // A symbolic link is kept, and its target is replaced.
     let report = report.canonicalize()?;
     let beside = new_file_for(&report);
     remove_left_over(&beside)?;
@@ -29,16 +30,16 @@ pub(super) fn without(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u6
         .create_new(true)
         .mode(0o600)
         .open(&beside)?;
-    let written = write_without(&report, lines, &file).and_then(|forgotten| {
-        // Locked before it can be found under the report's name; some file systems know no locks.
+    let written = write_without(&report, lines, &file).and_then(|removed| {
+        // Locked before it gets the report's name. Some file systems don't support locks.
         let _ = file.try_lock();
         file.sync_all()?;
         fs::rename(&beside, &report)?;
-        super::sync_directory(&report);
-        Ok((file.metadata()?.len(), forgotten))
+        place::sync_directory(&report);
+        Ok((file.metadata()?.len(), removed))
     });
     match written {
-        Ok((len, forgotten)) => Ok((file, len, forgotten)),
+        Ok((len, removed)) => Ok((file, len, removed)),
         Err(error) => {
             let _ = fs::remove_file(&beside);
             Err(error)
@@ -52,7 +53,7 @@ fn new_file_for(report: &Path) -> PathBuf {
     report.with_file_name(name)
 }
 
-/// Removes what a run that was killed has left; anything else of that name is an error.
+/// Removes the unfinished file of a killed run; any other file of that name is an error.
 fn remove_left_over(beside: &Path) -> io::Result<()> {
     let header = COLUMNS.join(",");
     let mut start = Vec::new();
@@ -81,23 +82,23 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     keep_owner(to, &metadata);
     let mut records = CsvReader::new(BufReader::with_capacity(CHUNK, File::open(report)?), b',');
     let mut to = BufWriter::with_capacity(CHUNK, to);
-    // What is kept is copied as it is, from here on.
-    let (mut kept_from, mut forgotten) = (0, 0);
-    let mut begins = 0;
+    // The start of the current range of bytes to copy.
+    let (mut kept_from, mut removed) = (0, 0);
+    let mut record_start = 0;
     while records.advance()? {
         let ends = records.offset();
-        if is_forgotten(&records.current(), lines) {
-            copy(&mut from, kept_from..begins, &mut to)?;
-            (kept_from, forgotten) = (ends, forgotten + 1);
+        if is_removed(&records.current(), lines) {
+            copy(&mut from, kept_from..record_start, &mut to)?;
+            (kept_from, removed) = (ends, removed + 1);
         }
-        begins = ends;
+        record_start = ends;
     }
-    copy(&mut from, kept_from..begins, &mut to)?;
+    copy(&mut from, kept_from..record_start, &mut to)?;
     to.flush()?;
-    Ok(forgotten)
+    Ok(removed)
 }
 
-fn is_forgotten(record: &CsvRecord, lines: &[u64]) -> bool {
+fn is_removed(record: &CsvRecord, lines: &[u64]) -> bool {
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
     let line = text(0).and_then(|line| line.parse().ok());
     record.get(4).and_then(Outcome::from_bytes) == Some(Outcome::Invalid)
@@ -110,7 +111,7 @@ fn copy(from: &mut File, range: std::ops::Range<u64>, to: &mut impl Write) -> io
     Ok(())
 }
 
-/// Root may resume another user's report, which stays that user's; for others it is their own anyway.
+/// Keeps the owner of a report that root resumes for another user.
 fn keep_owner(file: &File, metadata: &fs::Metadata) {
     use std::os::unix::fs::{MetadataExt, fchown};
     let _ = fchown(file, Some(metadata.uid()), Some(metadata.gid()));
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_invalid_records_of_these_lines_go_and_all_else_stays_byte_for_byte() {
+    fn only_the_invalid_records_of_these_lines_are_removed_and_the_rest_is_kept_byte_for_byte() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.csv");
         let all = [
@@ -146,11 +147,11 @@ mod tests {
             (&[3, 5, 9], &[all[0], all[3]]),
         ] {
             fs::write(&path, report(&all)).unwrap();
-            fs::write(new_file_for(&path), "line,user,co").unwrap(); // what a killed run left
-            let (mut file, len, forgotten) = without(&path, lines).unwrap();
+            fs::write(new_file_for(&path), "line,user,co").unwrap(); // left by a killed run
+            let (mut file, len, removed) = remove_invalid(&path, lines).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), report(left), "{lines:?}");
             assert_eq!(
-                (len, forgotten),
+                (len, removed),
                 (report(left).len() as u64, (all.len() - left.len()) as u64)
             );
             file.write_all(b"more").unwrap();
@@ -165,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_else_in_the_way_is_left_alone() {
+    fn another_file_in_the_way_is_left_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.csv");
         fs::write(&path, report(&["3,,b,0,invalid"])).unwrap();
         fs::write(new_file_for(&path), "precious").unwrap();
-        let error = without(&path, &[3]).unwrap_err();
+        let error = remove_invalid(&path, &[3]).unwrap_err();
         assert!(error.to_string().contains("out.csv.rewriting is in the way"), "{error}");
         assert_eq!(fs::read_to_string(new_file_for(&path)).unwrap(), "precious");
         assert_eq!(fs::read_to_string(&path).unwrap(), report(&["3,,b,0,invalid"]));
