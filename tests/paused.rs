@@ -7,6 +7,8 @@
 mod bugs;
 #[path = "paused/connecting.rs"]
 mod connecting;
+#[path = "paused/holds.rs"]
+mod holds;
 #[path = "paused/observers.rs"]
 mod observers;
 #[path = "paused/strict.rs"]
@@ -15,7 +17,7 @@ mod strict;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use reqwest::StatusCode;
 use tokio::time::{Instant, advance, sleep};
 use zim_batch::client::verdict::{TransportError, Verdict, judge, no_answer};
 use zim_batch::client::{Attempt, Gate, Service};
+use zim_batch::event::Event;
 use zim_batch::limiter::Limiter;
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{IfExists, Report};

@@ -213,7 +213,7 @@ impl Report {
     }
 }
 
-/// The checks of [`Files::open`] that need no open file. Call it before long operations; opening repeats them.
+/// The checks of [`Report::open`] that need no open file. Call it before long operations; opening repeats them.
 ///
 /// # Errors
 /// Those of [`Report::open`] that the paths alone show.

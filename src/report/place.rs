@@ -3,7 +3,7 @@
 //!
 //! A new file has mode 0600, whatever the umask: it contains user IDs, and anyone who can read a file can also lock it,
 //! which would prevent a run from starting. To let others read a report, change its mode, which later runs keep, or create
-//! it empty with the desired mode: an empty file is not a report, and is used without `--overwrite` or `--resume`.
+//! it empty with the desired mode: an empty file is not a report, and any run may use it.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};

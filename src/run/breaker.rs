@@ -77,6 +77,8 @@ struct Inner {
     state: State,
     /// A row is tried alone.
     is_alone: bool,
+    /// New rows in the queue.
+    new_rows: usize,
     /// Probes so far, to tell them apart.
     probes: u64,
     /// How often the service has answered after failing; tells apart what happened before and after an answer.
@@ -114,6 +116,13 @@ struct Failing {
     verdict: Verdict,
 }
 
+/// A place in the queue for an attempt.
+#[derive(Debug)]
+pub(super) struct Queued {
+    breaker: Arc<CircuitBreaker>,
+    is_new_row: bool,
+}
+
 /// The right to make an attempt, as far as the breaker is concerned.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -134,12 +143,13 @@ enum Wait {
 }
 
 impl CircuitBreaker {
-    /// Waits until an attempt may be made.
-    pub async fn admit(self: &Arc<Self>) -> Admission {
-        let probe = self.wait_until(Inner::try_admit).await;
-        Admission {
+    /// Queues for an attempt. While the breaker is open, new rows go first: a row that has failed before may fail whatever the
+    /// state of the service.
+    pub fn queue(self: &Arc<Self>, is_new_row: bool) -> Queued {
+        self.inner().new_rows += usize::from(is_new_row);
+        Queued {
             breaker: Arc::clone(self),
-            probe,
+            is_new_row,
         }
     }
 
@@ -246,19 +256,25 @@ impl Inner {
         matches!(self.state, State::Closed)
     }
 
-    /// Admits an attempt, with the number of the probe if it is one.
-    fn try_admit(&mut self) -> Result<Option<u64>, Wait> {
+    /// Whether an attempt may be made now, or what to wait for.
+    fn check(&self) -> Result<(), Wait> {
         match self.state {
-            State::Closed => Ok(None),
+            State::Closed => Ok(()),
             State::HalfOpen { .. } => Err(Wait::Change),
             State::Open { probe_at, .. } if probe_at > Instant::now() => Err(Wait::Until(probe_at)),
-            State::Open { pause, .. } => {
-                self.probes += 1;
-                let probe = self.probes;
-                self.state = State::HalfOpen { probe, pause };
-                Ok(Some(probe))
-            }
+            State::Open { .. } => Ok(()),
         }
+    }
+
+    /// Admits an attempt that passes [`Inner::check`]; returns the number of the probe if it is one.
+    fn admit(&mut self) -> Option<u64> {
+        let State::Open { pause, .. } = self.state else {
+            return None;
+        };
+        self.probes += 1;
+        let probe = self.probes;
+        self.state = State::HalfOpen { probe, pause };
+        Some(probe)
     }
 
     fn record(
@@ -337,6 +353,36 @@ impl Inner {
     }
 }
 
+impl Queued {
+    /// Waits until an attempt may be made, as far as can be seen now.
+    pub async fn ready(&self) {
+        let check = |inner: &mut Inner| match inner.state {
+            State::Open { .. } if !self.is_new_row && inner.new_rows > 0 => Err(Wait::Change),
+            _ => inner.check(),
+        };
+        self.breaker.wait_until(check).await;
+    }
+
+    /// Admits the attempt, unless it has to wait again: others may have been faster, or the breaker may have opened.
+    pub fn try_admit(&self) -> Option<Admission> {
+        let mut inner = self.breaker.inner();
+        inner.check().ok()?;
+        Some(Admission {
+            probe: inner.admit(),
+            breaker: Arc::clone(&self.breaker),
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if self.is_new_row {
+            self.breaker.inner().new_rows -= 1;
+            self.breaker.changed.notify_waiters();
+        }
+    }
+}
+
 impl Admission {
     /// Whether the attempt may start now: the breaker may have opened since it was admitted.
     pub fn holds(&self) -> bool {
@@ -398,6 +444,13 @@ mod tests {
         Arc::default()
     }
 
+    /// Admits an attempt of a row that has failed before.
+    async fn admit(breaker: &Arc<CircuitBreaker>) -> Admission {
+        let queued = breaker.queue(false);
+        queued.ready().await;
+        queued.try_admit().unwrap()
+    }
+
     /// Records an attempt of a row that has not failed before.
     fn first(breaker: &Arc<CircuitBreaker>, admission: &Admission, verdict: &Verdict) -> Option<Transition> {
         breaker
@@ -408,7 +461,7 @@ mod tests {
     /// A breaker that has just opened.
     async fn open() -> Arc<CircuitBreaker> {
         let breaker = breaker();
-        let admission = breaker.admit().await;
+        let admission = admit(&breaker).await;
         for nth in 1..=MANY {
             let transition = first(&breaker, &admission, &unreachable());
             assert_eq!(transition, (nth == MANY).then_some(Transition::Opened));
@@ -419,7 +472,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_rows_in_a_row_are_an_outage_and_one_row_many_times_is_not() {
         let breaker = breaker();
-        let admission = breaker.admit().await;
+        let admission = admit(&breaker).await;
         let mut stubborn = FirstFailure::default();
         for _ in 0..100 {
             let recorded = breaker.record(&admission, &unreachable(), &mut stubborn, false);
@@ -435,7 +488,7 @@ mod tests {
     async fn answers_that_are_not_zim_s_make_an_outage_and_unknown_codes_of_zim_s_don_t() {
         for status in [200, 302, 403, 404].map(|status| StatusCode::from_u16(status).unwrap()) {
             let breaker = breaker();
-            let admission = breaker.admit().await;
+            let admission = admit(&breaker).await;
             for nth in 1..=MANY {
                 let page = judge(status, b"<html>", None);
                 assert_eq!(Signal::from(&page), Signal::Down);
@@ -450,7 +503,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rows_that_failed_before_an_answer_don_t_make_an_outage_after_it() {
         let breaker = breaker();
-        let admission = breaker.admit().await;
+        let admission = admit(&breaker).await;
         let mut stubborn = [FirstFailure::default(); 50];
         for row in &mut stubborn {
             first(&breaker, &admission, &ok());
@@ -470,7 +523,7 @@ mod tests {
             (unreachable(), true, false),
         ] {
             let (breaker, mut row) = (breaker(), FirstFailure::default());
-            let admission = breaker.admit().await;
+            let admission = admit(&breaker).await;
             breaker.record(&admission, &unreachable(), &mut row, false);
             if is_answered_between {
                 first(&breaker, &admission, &ok());
@@ -483,7 +536,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_without_an_answer_begins_with_the_first_failure_and_ends_with_an_answer() {
         let breaker = breaker();
-        let admission = breaker.admit().await;
+        let admission = admit(&breaker).await;
         let failing = |breaker: &CircuitBreaker| breaker.failing_for(Instant::now()).map(|(time, _)| time);
         assert_eq!(failing(&breaker), None);
         first(&breaker, &admission, &unreachable());
@@ -511,30 +564,44 @@ mod tests {
         let breaker = open().await;
         for pause in [1, 2, 4, 8, 16, 30, 30] {
             let opened_at = Instant::now();
-            let probe = breaker.admit().await;
+            let probe = admit(&breaker).await;
             assert_eq!(opened_at.elapsed(), Duration::from_secs(pause));
-            assert!(timeout(MAX_PAUSE, breaker.admit()).await.is_err(), "only the probe");
+            assert!(timeout(MAX_PAUSE, admit(&breaker)).await.is_err(), "only the probe");
             assert!(probe.holds());
             assert_eq!(first(&breaker, &probe, &unreachable()), None);
         }
-        let probe = breaker.admit().await;
+        let probe = admit(&breaker).await;
         assert_eq!(first(&breaker, &probe, &ok()), Some(Transition::Closed));
-        assert_eq!(breaker.admit().await.probe, None);
+        assert_eq!(admit(&breaker).await.probe, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_admitted_before_waits_for_the_probe_and_a_dropped_probe_makes_room() {
         let breaker = breaker();
-        let before = breaker.admit().await;
+        let before = admit(&breaker).await;
         for _ in 0..MANY {
             first(&breaker, &before, &unreachable());
         }
         assert!(!before.holds());
-        drop(breaker.admit().await);
-        let probe = breaker.admit().await;
+        drop(admit(&breaker).await);
+        let probe = admit(&breaker).await;
         assert!(timeout(MAX_PAUSE, before.held()).await.is_err());
         first(&breaker, &probe, &ok());
         before.held().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_row_is_the_probe_before_one_that_has_failed() {
+        let breaker = open().await;
+        let [old, new] = [false, true].map(|is_new_row| breaker.queue(is_new_row));
+        new.ready().await;
+        assert!(timeout(MAX_PAUSE, old.ready()).await.is_err());
+        let probe = new.try_admit().unwrap();
+        drop(new);
+        assert!(old.try_admit().is_none(), "one probe at a time");
+        drop(probe);
+        old.ready().await;
+        assert!(old.try_admit().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -544,7 +611,7 @@ mod tests {
         assert!(timeout(MAX_PAUSE, breaker.try_alone()).await.is_err(), "one at a time");
         assert!(timeout(MAX_PAUSE, breaker.admits_new_rows()).await.is_err());
         assert!(
-            breaker.admit().await.holds(),
+            admit(&breaker).await.holds(),
             "the row itself, and others that have begun"
         );
         drop(alone);

@@ -14,102 +14,93 @@ use crate::row::{Outcome, Record, Row};
 use crate::rows::{PlanError, Task};
 use crate::stop::{StopHandle, StopReason};
 
-/// Rows that the reading thread hands over at once, at most.
-const READ_AT_ONCE: usize = 256;
-
-/// How many such portions may wait.
-const READ_AHEAD: usize = 4;
+/// Rows that are read ahead, at most.
+const READ_AHEAD: usize = 1024;
 
 /// What is to be done about each row, in order.
 pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, PlanError>> + Send>;
 
 /// The thread that reads rows ahead, for reading blocks.
 pub(super) struct Reader {
-    portions: mpsc::Receiver<Portion>,
+    rows: mpsc::Receiver<Read>,
     thread: JoinHandle<()>,
 }
 
-/// What the reading thread hands over at once.
-#[derive(Default)]
-struct Portion {
-    tasks: Vec<Task>,
-    /// Rows before them that are done already; these are only counted, if nobody has counted them before.
-    done: u64,
-    /// There is nothing more after it, or what there is can't be read.
-    end: Option<Result<(), PlanError>>,
+/// What the reading thread has found.
+enum Read {
+    Task(Task),
+    /// So many rows that are done already; they are only counted, if nobody has counted them before.
+    Done(u64),
+    /// There is nothing more, or what there is can't be read.
+    End(Result<(), PlanError>),
 }
 
 impl Reader {
     /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before.
     pub fn start(tasks: Tasks, counts_done: bool) -> io::Result<Reader> {
-        let (send, portions) = mpsc::channel(READ_AHEAD);
+        let (send, rows) = mpsc::channel(READ_AHEAD);
         let thread = std::thread::Builder::new()
             .name("rows".into())
             .spawn(move || read_ahead(tasks, counts_done, &send))?;
-        Ok(Reader { portions, thread })
+        Ok(Reader { rows, thread })
     }
 
-    /// The next portion, whatever stops the run; `None` after the last, or after a stop after the last that was read.
-    async fn next(&mut self, stop: &StopHandle) -> Option<Portion> {
-        if !self.portions.is_closed() {
+    /// What was read next; after a stop only what has been read already, and then `None`.
+    async fn next(&mut self, stop: &StopHandle) -> Option<Read> {
+        if !self.rows.is_closed() {
             tokio::select! {
                 biased;
-                // From then on only what has been read already is received.
-                () = stop.asked() => self.portions.close(),
-                portion = self.portions.recv() => return portion,
+                () = stop.asked() => self.rows.close(),
+                read = self.rows.recv() => return read,
             }
         }
-        self.portions.recv().await
+        self.rows.recv().await
     }
 }
 
-/// Reads to the end, or until nobody listens. A row is handed over at once where there is room, so that a slow input is
-/// worked on as it comes; where there is none, rows gather, so that a fast one costs few wake-ups.
-fn read_ahead(mut tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Portion>) {
-    let mut portion = Portion::default();
-    loop {
-        match tasks.next() {
-            None => portion.end = Some(Ok(())),
-            Some(Err(error)) => portion.end = Some(Err(error)),
-            Some(Ok(Task::AlreadyDone)) => {
-                portion.done += u64::from(counts_done);
+/// Reads to the end, or until nobody listens. Each row is handed over immediately, for the next one may be slow to come.
+fn read_ahead(tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>) {
+    let mut done = 0;
+    for task in tasks {
+        let read = match task {
+            Ok(Task::AlreadyDone) if !counts_done => continue,
+            Ok(Task::AlreadyDone) => {
+                done += 1;
+                match out.try_send(Read::Done(done)) {
+                    Err(TrySendError::Closed(_)) => return,
+                    // Rows that are done are counted together while there is no room.
+                    Err(TrySendError::Full(_)) => {}
+                    Ok(()) => done = 0,
+                }
                 continue;
             }
-            Some(Ok(task)) => portion.tasks.push(task),
-        }
-        let is_last = portion.end.is_some();
-        let is_full = is_last || portion.tasks.len() >= READ_AT_ONCE;
-        let is_sent = match out.try_reserve() {
-            Ok(permit) => {
-                permit.send(std::mem::take(&mut portion));
-                true
-            }
-            Err(TrySendError::Full(())) if !is_full => continue,
-            Err(_) => out.blocking_send(std::mem::take(&mut portion)).is_ok(),
+            Ok(task) => Read::Task(task),
+            Err(error) => Read::End(Err(error)),
         };
-        if is_last || !is_sent {
+        let is_end = matches!(read, Read::End(_));
+        if (done > 0 && out.blocking_send(Read::Done(done)).is_err()) || out.blocking_send(read).is_err() || is_end {
             return;
         }
+        done = 0;
     }
+    // If nobody listens any more, the run has stopped.
+    let _ = out.blocking_send(Read::Done(done));
+    let _ = out.blocking_send(Read::End(Ok(())));
 }
 
 /// Takes rows until the last, or until a stop. A row that is to be sent begins when it may try its first request; what is
 /// not to be sent is recorded.
 pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>) {
-    while let Some(portion) = reader.next(&run.stop).await {
-        if portion.done > 0 {
-            run.tell(Event::AlreadyDone(portion.done));
-        }
-        for task in portion.tasks {
-            dispatch_one(task, &run).await;
-        }
-        match portion.end {
-            Some(Ok(())) => return,
-            Some(Err(error)) => {
+    while let Some(read) = reader.next(&run.stop).await {
+        match read {
+            Read::Task(task) => dispatch_one(task, &run).await,
+            Read::Done(0) => {}
+            Read::Done(rows) => run.tell(Event::AlreadyDone(rows)),
+            Read::End(Ok(())) => return,
+            Read::End(Err(error)) => {
                 run.stop.drain(StopReason::InputFailed(error.into()));
                 return;
             }
-            None => {}
         }
     }
     // There was no end: a stop, or else the thread is gone.
@@ -142,7 +133,7 @@ async fn dispatch_one<S: Service>(task: Task, run: &Arc<Shared<S>>) {
 async fn begin<S: Service>(row: Row, run: &Shared<S>) -> Message {
     run.breaker.admits_new_rows().await;
     let place = permit_of(&run.rows).await;
-    let entry = run.enter().await;
+    let entry = run.enter(true).await;
     Message::Begin(row, place, entry)
 }
 

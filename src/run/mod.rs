@@ -105,16 +105,11 @@ type InFlightPermit = OwnedSemaphorePermit;
 /// One of the rows that may be under way.
 type RowPermit = OwnedSemaphorePermit;
 
-/// The right to try one request.
-struct Pass {
-    admission: Admission,
-    permit: Permit,
-}
-
 /// The right to try one request, with the place that it occupies.
 struct Entry {
     in_flight: InFlightPermit,
-    pass: Pass,
+    admission: Admission,
+    permit: Permit,
 }
 
 impl<S> Shared<S> {
@@ -122,22 +117,22 @@ impl<S> Shared<S> {
         permit_of(&self.in_flight).await
     }
 
-    /// Waits at the gate: until the breaker is closed and the limiter lets another request try.
-    async fn pass(&self) -> Pass {
+    /// Waits at the gate: until the breaker is closed, there is an in-flight permit, and the limiter lets a request try.
+    /// Whoever comes out of the limiter first is the breaker's probe when one is due.
+    async fn enter(&self, is_new_row: bool) -> Entry {
+        let queued = self.breaker.queue(is_new_row);
         loop {
-            let admission = self.breaker.admit().await;
+            queued.ready().await;
+            let in_flight = self.in_flight().await;
             let permit = self.limiter.acquire().await;
-            if admission.holds() {
-                return Pass { admission, permit };
+            if let Some(admission) = queued.try_admit() {
+                return Entry {
+                    in_flight,
+                    admission,
+                    permit,
+                };
             }
         }
-    }
-
-    /// Waits until a request may be tried.
-    async fn enter(&self) -> Entry {
-        let in_flight = self.in_flight().await;
-        let pass = self.pass().await;
-        Entry { in_flight, pass }
     }
 
     fn send(&self, message: Message) {

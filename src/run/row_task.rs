@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::breaker::{Admission, FirstFailure, Signal, Transition};
 use super::policy::clock_says;
 use super::retry::{RetryDecision, RetryState};
-use super::{Entry, InFlightPermit, Message, Pass, RowPermit, Shared};
+use super::{Entry, InFlightPermit, Message, RowPermit, Shared};
 use crate::client::verdict::Verdict;
 use crate::client::{Attempt, Gate, Service};
 use crate::code::{self, Class};
@@ -27,28 +27,25 @@ pub(super) async fn run<S: Service>(row: Row, _place: RowPermit, entry: Entry, r
 }
 
 /// Returns the row's last event, and with an outcome the in-flight permit of its last request.
-async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
+async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
     const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
     let mut state = RetryState::new(run.limits.max_attempts.get());
     let mut first_failure = FirstFailure::default();
     let mut alone = None;
-    let Entry {
-        mut in_flight,
-        mut pass,
-    } = entry;
     loop {
-        let start = Start::new(run, &pass, state.sent > 0);
+        let start = Start::new(run, &entry, state.sent > 0);
         let attempt = tokio::select! {
             biased;
             () = start.given_up() => return NOT_RUN,
             attempt = run.service.attempt(&row, &start) => attempt,
         };
         let Some(mut attempt) = attempt else {
-            drop(pass);
-            pass = tokio::select! {
+            // The old place is given up first: it may be the only one.
+            drop(entry);
+            entry = tokio::select! {
                 biased;
                 () = run.stop.asked() => return NOT_RUN,
-                pass = run.pass() => pass,
+                entry = run.enter(false) => entry,
             };
             continue;
         };
@@ -58,12 +55,13 @@ async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, 
         log(&row, state.sent, &attempt.verdict);
         let counts = note(
             run,
-            &pass.admission,
+            &entry.admission,
             &attempt,
             &mut first_failure,
             state.is_last_attempt(),
         );
-        drop(pass);
+        // What it was let through with is used up.
+        let in_flight = entry.in_flight;
         let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
             RetryDecision::Done(outcome) => {
                 let record = record(row, outcome, state.sent, attempt);
@@ -88,10 +86,10 @@ async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, 
             });
         }
         run.tell(Event::Retrying);
-        Entry { in_flight, pass } = tokio::select! {
+        entry = tokio::select! {
             biased;
             () = run.stop.asked() => return (Event::NotRun { was_retrying: true }, None),
-            entry = async { sleep(pause).await; run.enter().await } => entry,
+            entry = async { sleep(pause).await; run.enter(false).await } => entry,
         };
         run.tell(Event::Waited);
     }
@@ -100,7 +98,7 @@ async fn settle<S: Service>(row: Row, entry: Entry, run: &Shared<S>) -> (Event, 
 /// What an attempt passes when its connection is open: breaker and limiter; and everybody learns that it has started.
 struct Start<'a, S> {
     run: &'a Shared<S>,
-    pass: &'a Pass,
+    entry: &'a Entry,
     is_retry: bool,
     passage: Mutex<Passage>,
     changed: Notify,
@@ -120,9 +118,9 @@ impl<S: Send + Sync> Gate for Start<'_, S> {
     async fn pass(&self) {
         self.set(Passage::Waiting);
         let granted = loop {
-            self.pass.admission.held().await;
-            let granted = self.pass.permit.start().await;
-            if self.pass.admission.holds() {
+            self.entry.admission.held().await;
+            let granted = self.entry.permit.start().await;
+            if self.entry.admission.holds() {
                 break granted;
             }
         };
@@ -131,7 +129,7 @@ impl<S: Send + Sync> Gate for Start<'_, S> {
 
     fn started(&self, at: Instant) {
         if let Passage::Passed(granted) = std::mem::replace(&mut *self.passage(), Passage::Started) {
-            self.pass.permit.started(granted, at);
+            self.entry.permit.started(granted, at);
         }
         let is_retry = self.is_retry;
         self.run.tell(Event::Sent { at, is_retry });
@@ -139,10 +137,10 @@ impl<S: Send + Sync> Gate for Start<'_, S> {
 }
 
 impl<'a, S> Start<'a, S> {
-    fn new(run: &'a Shared<S>, pass: &'a Pass, is_retry: bool) -> Start<'a, S> {
+    fn new(run: &'a Shared<S>, entry: &'a Entry, is_retry: bool) -> Start<'a, S> {
         Start {
             run,
-            pass,
+            entry,
             is_retry,
             passage: Mutex::new(Passage::Waiting),
             changed: Notify::new(),
