@@ -1,4 +1,4 @@
-//! What each kind of answer, and each want of one, does to its row.
+//! The outcome of a row for each kind of answer, and without one.
 
 mod support;
 
@@ -111,7 +111,7 @@ fn every_kind_of_answer_leads_to_its_outcome_attempts_and_exit_status() {
 }
 
 #[test]
-fn a_row_whose_trouble_goes_away_is_ok_with_the_attempts_it_took() {
+fn a_row_that_succeeds_after_retries_is_ok_with_its_number_of_attempts() {
     let server = Server::start(|request, n| match (n, request.user().as_str()) {
         (1, _) => as_the_user_says(request, n),
         (2, "reset") => Answer::Code(1, "server busy"),
@@ -173,7 +173,7 @@ fn an_unknown_code_is_tried_at_most_three_times_however_many_attempts_a_row_may_
 }
 
 #[test]
-fn the_code_in_the_json_wins_over_the_http_status() {
+fn the_code_in_the_json_takes_precedence_over_the_http_status() {
     let server = Server::start(|request, _| {
         let code = request.user().parse().unwrap_or(0);
         let status = if code == 0 { 500 } else { 404 };
@@ -205,7 +205,7 @@ fn the_code_in_the_json_wins_over_the_http_status() {
 }
 
 #[test]
-fn answers_that_are_odd_but_clear_are_understood() {
+fn unusual_but_unambiguous_answers_are_accepted() {
     let server = Server::start(|request, _| {
         let body = match request.user().as_str() {
             "string" => r#"{"Code":"0","Message":"success","RequestId":"1"}"#,
@@ -257,7 +257,7 @@ fn answers_that_are_odd_but_clear_are_understood() {
 }
 
 #[test]
-fn a_request_id_that_comes_as_a_long_number_is_kept_as_it_is() {
+fn a_request_id_that_is_a_long_number_keeps_its_digits() {
     let body = r#"{"Code":0,"Message":"success","RequestId":98765432109876543210}"#;
     let server = Server::start(|_, _| Answer::Json(body.into()));
     let desk = Desk::new();

@@ -1,7 +1,7 @@
 //! Arbitrary bytes and arbitrary CSV through the reader, the check, the plan and the resume.
 //!
-//! What is expected is told by a CSV reader of this file's own, a plain state machine after RFC 4180 and Python's csv
-//! module, and by a plain list of what was written to a report. Nothing here may panic, whatever the bytes.
+//! The expected results come from an independent CSV reader, a state machine after RFC 4180 and Python's csv module, and
+//! from a list of what was written to a report. Nothing here may panic, whatever the bytes.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -22,7 +22,7 @@ use zim_batch::row::ConvType;
 use zim_batch::rows::check::check_rows;
 use zim_batch::rows::{Columns, Format, ParsedRow, Plan, Rows, Selection, Task, Types, encoding};
 
-/// What CSV is made of, and what other files begin with.
+/// The elements of CSV, and the first bytes of other files.
 const TOKENS: &[&[u8]] = &[
     b",",
     b",",
@@ -97,7 +97,7 @@ fn formats() -> impl Strategy<Value = Format> {
     })
 }
 
-/// Gives as many bytes at a time as told, and is interrupted now and then, as reading from a pipe is.
+/// Returns the given numbers of bytes, and is sometimes interrupted, like a read from a pipe.
 struct Trickle {
     bytes: io::Cursor<Vec<u8>>,
     sizes: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -115,8 +115,8 @@ impl Read for Trickle {
         match self.sizes.next() {
             Some(0) => Err(io::ErrorKind::Interrupted.into()),
             size => {
-                let most = size.unwrap_or(1).min(buffer.len());
-                self.bytes.read(&mut buffer[..most])
+                let len = size.unwrap_or(1).min(buffer.len());
+                self.bytes.read(&mut buffer[..len])
             }
         }
     }
@@ -126,42 +126,42 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     vec(1_usize..8, 1..6)
 }
 
-/// Every entry up to the first error, and the error.
+/// All rows up to the first error, and the error.
 fn read_all(reader: impl Read + Send + 'static, format: &Format) -> (Vec<ParsedRow>, Option<String>) {
-    let mut entries = Vec::new();
+    let mut parsed_rows = Vec::new();
     let rows = match Rows::from_reader(Box::new(reader), "input", format) {
         Ok(rows) => rows,
-        Err(error) => return (entries, Some(error.to_string())),
+        Err(error) => return (parsed_rows, Some(error.to_string())),
     };
-    for entry in rows {
-        match entry {
-            Ok(entry) => entries.push(entry),
-            Err(error) => return (entries, Some(error.to_string())),
+    for parsed in rows {
+        match parsed {
+            Ok(parsed) => parsed_rows.push(parsed),
+            Err(error) => return (parsed_rows, Some(error.to_string())),
         }
     }
-    (entries, None)
+    (parsed_rows, None)
 }
 
-fn entries(bytes: &[u8], format: &Format) -> Vec<ParsedRow> {
-    let (entries, error) = read_all(io::Cursor::new(bytes.to_vec()), format);
+fn parsed_rows(bytes: &[u8], format: &Format) -> Vec<ParsedRow> {
+    let (parsed_rows, error) = read_all(io::Cursor::new(bytes.to_vec()), format);
     assert_eq!(error, None, "{:?}", String::from_utf8_lossy(bytes));
-    entries
+    parsed_rows
 }
 
 fn plan(bytes: &[u8], selection: Selection) -> Plan {
     let reader = Box::new(io::Cursor::new(bytes.to_vec()));
-    let rows = Rows::from_reader(reader, "input", &Format::default()).expect("there is a header");
+    let rows = Rows::from_reader(reader, "input", &Format::default()).expect("the header is valid");
     Plan::new(rows, "input".into(), Arc::new(selection)).expect("nothing is selected by outcome")
 }
 
 fn assert_found(bytes: &[u8], delimiter: u8, format: &Format) -> Result<(), TestCaseError> {
     let expected = read_like_python(bytes, delimiter);
-    let entries = entries(bytes, format);
+    let parsed_rows = parsed_rows(bytes, format);
     // The first record is the header.
-    prop_assert_eq!(entries.len(), expected.len() - 1, "{:?}", expected);
-    for (entry, found) in entries.iter().zip(&expected[1..]) {
-        prop_assert_eq!(entry.line(), found.line, "{:?} {:?}", entry, found);
-        match (entry, found.row()) {
+    prop_assert_eq!(parsed_rows.len(), expected.len() - 1, "{:?}", expected);
+    for (parsed, found) in parsed_rows.iter().zip(&expected[1..]) {
+        prop_assert_eq!(parsed.line(), found.line, "{:?} {:?}", parsed, found);
+        match (parsed, found.row()) {
             (ParsedRow::Row(row), Some(expected)) => {
                 let row = (
                     row.user.clone().into_bytes(),
@@ -179,7 +179,7 @@ fn assert_found(bytes: &[u8], delimiter: u8, format: &Format) -> Result<(), Test
                     prop_assert_eq!((&row.user, &row.conv), (&text(0), &text(1)));
                 }
             }
-            (entry, row) => prop_assert!(false, "{entry:?} is not {row:?}"),
+            (parsed, row) => prop_assert!(false, "{parsed:?} is not {row:?}"),
         }
     }
     Ok(())
@@ -189,12 +189,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
-    fn any_bytes_are_read_alike_however_they_come(bytes in soup(40), format in formats(), sizes in sizes()) {
+    fn any_bytes_give_the_same_rows_however_they_arrive(bytes in soup(40), format in formats(), sizes in sizes()) {
         let whole = read_all(io::Cursor::new(bytes.clone()), &format);
         let trickled = read_all(Trickle::new(&bytes, sizes), &format);
-        // A damaged archive gives more or less of its text before the damage is found.
-        let is_packed = bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd");
-        if !is_packed || whole.1.is_none() || trickled.1.is_none() {
+        // How much of a damaged archive is read before the error may differ.
+        let is_compressed = bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd");
+        if !is_compressed || whole.1.is_none() || trickled.1.is_none() {
             prop_assert_eq!(&whole, &trickled);
         }
         let lines: Vec<u64> = whole.0.iter().map(ParsedRow::line).collect();
@@ -223,14 +223,14 @@ proptest! {
     }
 
     #[test]
-    fn check_and_plan_say_what_the_reader_says(soup in soup(60)) {
+    fn check_and_plan_agree_with_the_reader(soup in soup(60)) {
         let bytes = [&b"user,conv,type\n"[..], &soup].concat();
-        let entries = entries(&bytes, &Format::default());
+        let parsed_rows = parsed_rows(&bytes, &Format::default());
         let rows = Rows::from_reader(Box::new(io::Cursor::new(bytes.clone())), "input", &Format::default()).unwrap();
         let findings = check_rows(rows, "input", &Selection::default()).unwrap();
         let (mut triples, mut repeats, mut invalid) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for entry in &entries {
-            match entry {
+        for parsed in &parsed_rows {
+            match parsed {
                 ParsedRow::Row(row) => {
                     let triple = (&row.user, &row.conv, row.conv_type.as_str());
                     let first = *triples.entry(triple).or_insert(row.line);
@@ -242,18 +242,18 @@ proptest! {
             }
         }
         let users: BTreeSet<_> = triples.keys().map(|triple| triple.0).collect();
-        prop_assert_eq!(findings.rows, entries.len() as u64);
+        prop_assert_eq!(findings.rows, parsed_rows.len() as u64);
         prop_assert_eq!(findings.invalid_rows(), invalid.len() as u64);
-        prop_assert_eq!(findings.peer + findings.group, (entries.len() - invalid.len()) as u64);
+        prop_assert_eq!(findings.peer + findings.group, (parsed_rows.len() - invalid.len()) as u64);
         prop_assert_eq!(findings.users, users.len() as u64);
         prop_assert_eq!(findings.duplicates.rows, repeats.len() as u64);
         prop_assert!(findings.duplicates.first_lines.iter().eq(repeats.keys().take(5)));
 
         let deduped = Selection { dedupe: true, ..Selection::default() };
-        let steps: Vec<Task> = plan(&bytes, deduped.clone()).collect::<Result<_, _>>().unwrap();
+        let tasks: Vec<Task> = plan(&bytes, deduped.clone()).collect::<Result<_, _>>().unwrap();
         let mut skipped = BTreeMap::new();
-        for (step, entry) in steps.iter().zip(&entries) {
-            match (step, entry) {
+        for (task, parsed) in tasks.iter().zip(&parsed_rows) {
+            match (task, parsed) {
                 (Task::Send(sent), ParsedRow::Row(row)) => prop_assert_eq!(sent, row),
                 (Task::Invalid(one), ParsedRow::Invalid(other)) => prop_assert_eq!(one, other),
                 (Task::Skip { row, first }, ParsedRow::Row(_)) => {
@@ -262,17 +262,17 @@ proptest! {
                 other => prop_assert!(false, "{other:?}"),
             }
         }
-        prop_assert_eq!((skipped, steps.len()), (repeats, entries.len()));
+        prop_assert_eq!((skipped, tasks.len()), (repeats, parsed_rows.len()));
 
         let survey = plan(&bytes, deduped.clone()).survey().unwrap();
         prop_assert_eq!(survey.rows, findings.rows);
         let surveyed = Selection { repeated: Some(survey.repeated), ..deduped };
         let again: Vec<Task> = plan(&bytes, surveyed).collect::<Result<_, _>>().unwrap();
-        prop_assert_eq!(again, steps, "knowing the repeated rows changes nothing");
+        prop_assert_eq!(again, tasks, "knowing the repeated rows changes nothing");
     }
 }
 
-/// Any text that may be an ID, with much of what has a meaning in CSV.
+/// Any valid ID, often with characters that are special in CSV.
 fn id() -> impl Strategy<Value = String> {
     let char = prop_oneof![
         3 => select(&['"', ',', ';', '\t', '\n', '\r', ' ', '#', '=', '0', 'a', '\u{feff}', '\0', 'é', '用', '😀'][..]),
@@ -335,7 +335,7 @@ proptest! {
         };
         let holds_u_fffd = text.contains(char::REPLACEMENT_CHARACTER);
         let mut forms = vec![bytes.clone(), [&b"\xef\xbb\xbf"[..], &bytes].concat()];
-        if !holds_u_fffd { // in decoded text it stands for what could not be decoded
+        if !holds_u_fffd { // in decoded text it marks bytes that could not be decoded
             forms.extend([utf16(0xff, u16::to_le_bytes), utf16(0xfe, u16::to_be_bytes)]);
         }
         for form in forms {
@@ -343,7 +343,7 @@ proptest! {
             prop_assert_eq!(error, None);
             let found: Vec<_> = found
                 .into_iter()
-                .map(|entry| match entry {
+                .map(|parsed| match parsed {
                     ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type),
                     ParsedRow::Invalid(row) => panic!("{row:?}"),
                 })
@@ -359,7 +359,7 @@ proptest! {
 }
 
 #[test]
-fn a_quoted_nothing_is_no_blank_line() {
-    let found = entries(b"user,conv,type\n\"\"\na,b,0\n", &Format::default());
+fn an_empty_quoted_field_is_not_a_blank_line() {
+    let found = parsed_rows(b"user,conv,type\n\"\"\na,b,0\n", &Format::default());
     assert_eq!(found.iter().map(ParsedRow::line).collect::<Vec<_>>(), [2, 3]);
 }

@@ -1,4 +1,4 @@
-//! `zim-batch check`: everything that can be said of the rows without sending one.
+//! `zim-batch check`: checks rows without sending any.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{Desk, Outcome, kind_server, rows};
 
-/// Two good rows, and of everything that check has an opinion on.
+/// Two valid rows, and an example of every finding.
 const MIXED: &str = "user,conv,type\n\
     a,b,0\n\
     a,#g,group\n\
@@ -37,7 +37,7 @@ fn found(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn everything_that_was_found_is_in_the_json() {
+fn all_findings_are_in_the_json() {
     let desk = Desk::new();
     desk.write("rows.csv", MIXED);
 
@@ -92,7 +92,7 @@ fn everything_that_was_found_is_in_the_json() {
 }
 
 #[test]
-fn people_read_the_same_with_the_first_lines_of_each_kind_and_what_to_run() {
+fn the_table_shows_the_first_lines_of_each_kind_and_what_to_run() {
     let desk = Desk::new();
     desk.write("my rows.csv", MIXED);
 
@@ -120,7 +120,7 @@ fn people_read_the_same_with_the_first_lines_of_each_kind_and_what_to_run() {
 }
 
 #[test]
-fn of_many_lines_of_a_kind_the_first_five_are_named_and_all_are_counted() {
+fn the_first_five_lines_of_a_kind_are_named_and_all_are_counted() {
     let desk = Desk::new();
     let csv = "user,conv,type\n".to_owned() + &"a,b,7\n".repeat(50) + &"é,b,0\n".repeat(50);
     desk.write("rows.csv", csv);
@@ -138,12 +138,12 @@ fn of_many_lines_of_a_kind_the_first_five_are_named_and_all_are_counted() {
 }
 
 #[test]
-fn the_exit_status_tells_good_rows_from_invalid_ones_and_from_no_rows_at_all() {
+fn the_exit_status_distinguishes_valid_rows_invalid_rows_and_unusable_input() {
     let desk = Desk::new();
     for (csv, status) in [
         ("user,conv,type\n", 0),
         ("user,conv,type\na,b,0\n", 0),
-        ("user,conv,type\né, b ,0\né, b ,0\n", 0), // warnings and duplicates are no failure
+        ("user,conv,type\né, b ,0\né, b ,0\n", 0), // warnings and duplicates are not failures
         ("user,conv,type\na,b,0\na,b\n", 3),
         ("who,conv,type\na,b,0\n", 4),
         ("", 4),
@@ -152,7 +152,7 @@ fn the_exit_status_tells_good_rows_from_invalid_ones_and_from_no_rows_at_all() {
         for json in [&["rows.csv"][..], &["rows.csv", "--json"]] {
             let outcome = check(&desk, json);
             outcome.assert_status(status);
-            // With --json there is always an object, of an error too.
+            // With --json there is always an object, even after an error.
             let is_silent = status == 4 && json.len() == 1;
             assert_eq!(outcome.stdout.is_empty(), is_silent, "{csv:?}: {outcome:?}");
             assert_eq!(outcome.stderr.is_empty(), status != 4, "{csv:?}: {outcome:?}");
@@ -201,7 +201,7 @@ fn standard_input_and_pipes_are_checked_like_files() {
 }
 
 #[test]
-fn the_time_is_that_of_the_rows_that_will_be_sent_at_the_rate_that_was_asked_for() {
+fn the_estimated_time_is_that_of_the_rows_to_send_at_the_given_rate() {
     let desk = Desk::new();
     desk.write("rows.csv", rows(90) + &"u1,cu1,0\n".repeat(10) + ",c,\n");
     let seconds = |args: &[&str]| {
@@ -251,13 +251,13 @@ fn users_with_more_conversations_than_can_be_reached_are_named() {
         text.contains("'far over', from line 3503") && text.contains("'over', from line 1002"),
         "{text}"
     );
-    // What can be read only once can't be asked for the names.
+    // Standard input can't be read again for the names.
     let streamed = desk.zim_batch(["check", "-", "--json"]).stdin(csv).run();
     assert_eq!(found(&streamed)["busy_users"][1]["first_line"], 1002);
 }
 
 #[test]
-fn rows_that_only_run_together_alike_are_no_duplicates() {
+fn rows_that_are_equal_only_when_concatenated_are_not_duplicates() {
     let desk = Desk::new();
     desk.write(
         "rows.csv",
@@ -268,7 +268,7 @@ fn rows_that_only_run_together_alike_are_no_duplicates() {
 }
 
 #[test]
-fn a_report_is_checked_as_clear_would_take_it() {
+fn a_report_is_checked_in_the_same_way_as_clear_reads_it() {
     let desk = Desk::new();
     let report =
         "line,user,conv,type,outcome,code\n2,a,b,0,ok,0\n3,c,d,0,failed,1\n4,,d,0,invalid,\n5,e,f,2,outside,1\n";
@@ -290,8 +290,8 @@ fn a_report_is_checked_as_clear_would_take_it() {
         .assert_says(&["standard input", "--only", "outcome"]);
 }
 
-/// The command that check prints, as a shell runs it, with a simulator for ZIM.
-fn run_what_check_says(desk: &Desk, args: &[&str]) -> std::process::Output {
+/// Runs the command that check prints in a shell, with a simulator for ZIM.
+fn run_printed_command(desk: &Desk, args: &[&str]) -> std::process::Output {
     let said = check(desk, args).assert_status(0).stdout.clone();
     let command = said
         .lines()
@@ -314,7 +314,7 @@ fn run_what_check_says(desk: &Desk, args: &[&str]) -> std::process::Output {
 }
 
 fn assert_runs(desk: &Desk, args: &[&str]) {
-    let output = run_what_check_says(desk, args);
+    let output = run_printed_command(desk, args);
     assert!(
         output.status.success(),
         "{args:?}: {}",
@@ -357,7 +357,7 @@ fn the_command_that_check_prints_runs_what_was_checked() {
 fn the_command_for_a_report_does_not_write_over_it() {
     let desk = Desk::new();
     desk.write("out.csv", "user,conv,type,outcome\na,b,0,failed\n");
-    let output = run_what_check_says(&desk, &["out.csv", "--only", "failed"]);
+    let output = run_printed_command(&desk, &["out.csv", "--only", "failed"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -365,7 +365,7 @@ fn the_command_for_a_report_does_not_write_over_it() {
 fn the_command_for_a_file_that_looks_like_a_flag_can_be_run() {
     let desk = Desk::new();
     desk.write("-rows.csv", "user,conv,type\na,b,0\n");
-    let output = run_what_check_says(&desk, &["--", "-rows.csv"]);
+    let output = run_printed_command(&desk, &["--", "-rows.csv"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -382,7 +382,7 @@ fn nothing_in_an_id_reaches_the_terminal_as_a_control_character() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_on_standard_output_is_not_an_error() {
     let desk = Desk::new();
     desk.write("rows.csv", MIXED);
     let output = Command::new("sh")
@@ -401,7 +401,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     );
 }
 
-/// Few bytes a row: the rows themselves would take far more.
+/// A few bytes per row: the rows themselves would take far more.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_grow_with_the_rows_text() {

@@ -1,4 +1,4 @@
-//! Connections that misbehave: what HTTP libraries do behind one's back must not happen, and what servers do must not hurt.
+//! Unusual connections: HTTP libraries must not send requests on their own, and servers must not cause harm.
 
 mod support;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::{Answer, Desk, Options, Server, kind_server, named_rows};
 
 #[test]
-fn a_server_that_sends_without_end_costs_a_row_but_no_memory() {
+fn an_endless_answer_costs_a_row_but_no_memory() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "flood" => Answer::Flood(400 << 20),
         "hold" => Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))),

@@ -1,5 +1,4 @@
-//! The same rows in every form that people have them in; reports as rows again; and what is said when nothing can be
-//! made of an input.
+//! The same rows in every supported format; reports used as rows; and messages for unusable input.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -17,7 +16,7 @@ use std::time::Duration;
 use support::{APP_ID, Answer, Call, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, read_report, rows};
 use zim_batch::rows::{Format, ParsedRow, Rows};
 
-/// Three rows with all that must not be touched: leading zeros, blanks at the ends, `#`, `=`, quotes, delimiters, a
+/// Three rows with everything that must be kept: leading zeros, blanks at the ends, `#`, `=`, quotes, delimiters, a
 /// line end, letters that are not ASCII.
 const ROWS: [[&str; 3]; 3] = [
     ["0012", " #te,a;m\t|", "0"],
@@ -25,7 +24,7 @@ const ROWS: [[&str; 3]; 3] = [
     ["#ü", "-é ", "0"],
 ];
 
-/// The rows, every field quoted that needs it, with a header or without.
+/// The rows as CSV, quoted where necessary, with or without a header.
 fn text(header: Option<[&str; 3]>, delimiter: char, end: &str) -> String {
     let quoted = |field: &str| {
         if field.contains(['"', ',', ';', '\t', '|', '\n', '\r']) {
@@ -259,7 +258,7 @@ fn the_same_three_rows_are_the_same_three_requests_in_every_dialect() {
     }
 }
 
-/// Gives its bytes one at a time.
+/// Returns one byte per read.
 struct Drops(std::io::Cursor<Vec<u8>>);
 
 impl Read for Drops {
@@ -270,7 +269,7 @@ impl Read for Drops {
 }
 
 #[test]
-fn every_dialect_can_be_packed_and_come_in_drops() {
+fn every_dialect_can_be_compressed_and_read_byte_by_byte() {
     type Packing = fn(&[u8]) -> Vec<u8>;
     let packings: [Packing; 3] = [<[u8]>::to_vec, gzip, zst];
     for dialect in dialects() {
@@ -281,7 +280,7 @@ fn every_dialect_can_be_packed_and_come_in_drops() {
             columns: flag("--columns").map(|map| map.parse().unwrap()).unwrap_or_default(),
             types: flag("--types").map(|map| map.parse().unwrap()).unwrap_or_default(),
         };
-        // What is packed already is not packed again.
+        // Compressed inputs are not compressed again.
         let count = if dialect.name.contains("gzip") || dialect.name.contains("zstd") {
             1
         } else {
@@ -309,14 +308,14 @@ fn every_dialect_can_be_packed_and_come_in_drops() {
 
 #[test]
 fn encodings_are_known_by_their_whatwg_labels() {
-    // The bytes are written down from the encodings' tables, not made by the library under test.
+    // The bytes are from the encodings' tables, not from the library under test.
     let cases: &[(&str, &[u8], &str)] = &[
         ("gbk", b"\xd3\xc3\xbb\xa7", "用户"),
         ("GB2312", b"\xd3\xc3\xbb\xa7", "用户"),
         ("gb18030", b"\x94\x39\xfc\x36", "😀"),
         ("big5", b"\xb4\xfa\xb8\xd5", "測試"),
-        ("shift_jis", b"\x93\xfa\x96\x7b\x83\x5c", "日本ソ"), // the last byte is a backslash's
-        ("sjis", b"\x83\x7c", "ポ"),                          // ... and a `|`'s
+        ("shift_jis", b"\x93\xfa\x96\x7b\x83\x5c", "日本ソ"), // the last byte is that of a backslash
+        ("sjis", b"\x83\x7c", "ポ"),                          // ... and of a `|`
         ("euc-jp", b"\xc6\xfc\xcb\xdc", "日本"),
         ("iso-2022-jp", b"\x1b$B\x46\x7c\x4b\x5c\x1b(B", "日本"),
         ("euc-kr", b"\xc7\xd1\xb1\xb9", "한국"),
@@ -343,7 +342,7 @@ fn encodings_are_known_by_their_whatwg_labels() {
 }
 
 #[test]
-fn what_cannot_be_decoded_makes_its_row_invalid_and_no_other() {
+fn bytes_that_cannot_be_decoded_make_only_their_row_invalid() {
     let (desk, server) = (Desk::new(), kind_server());
     let csv = b"user,conv,type,note\n\xd3\xc3,c,0,\xff\xff\n\xd3\xff,c,0,\nu,\xff,0,\nlast,c,0,".to_vec();
 
@@ -369,7 +368,7 @@ fn what_cannot_be_decoded_makes_its_row_invalid_and_no_other() {
 }
 
 #[test]
-fn standard_input_is_sent_while_it_comes_also_when_resuming() {
+fn standard_input_is_sent_as_it_arrives_also_when_resuming() {
     for resumes in [false, true] {
         let (desk, server) = (Desk::new(), kind_server());
         if resumes {

@@ -1,4 +1,4 @@
-//! Disks that fill up, fail or go away: nothing more is sent, nothing that was written is lost.
+//! Disks that fill up, fail or disappear: nothing more is sent, nothing that was written is lost.
 
 #[path = "support/below.rs"]
 mod below;
@@ -20,14 +20,14 @@ use support::{APP_ID, Answer, Desk, SECRET, Server, kind_server, read_report, ro
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_IN_FLIGHT: &str = "16";
 
-/// Disk quota exceeded, stale file handle, input/output error: how a file system says that it is full or gone.
+/// Errors of a file system that is full or gone: disk quota exceeded, stale file handle, input/output error.
 const ERRORS: [(&str, i64); 3] = [("EDQUOT", 122), ("ESTALE", 116), ("EIO", 5)];
 
-/// A small file system of its own; taken away when dropped.
+/// A small file system, unmounted when dropped.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None`, loudly, where nothing can be mounted.
+    /// `None`, with a message, if nothing can be mounted.
     fn mount(directory: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(directory).expect("the desk can be written to");
         let mounted = Command::new("mount")
@@ -56,7 +56,7 @@ impl Drop for Disk {
     }
 }
 
-/// Every record of the report belongs to a row that was sent, and not many more rows were: how many.
+/// Asserts that every record belongs to a row that was sent, and that at most `most` more rows were sent; returns how many.
 #[track_caller]
 fn assert_little_is_unrecorded(server: &Server, report: &Path, most: usize) -> usize {
     let whole = fs::read_to_string(report).expect("it was written");
@@ -95,7 +95,7 @@ fn a_report_on_a_disk_of_64_kib_stops_the_run_and_after_making_room_it_is_comple
     let sent = server.requests().len();
     figures(&format!("64 KiB: {recorded} records, {sent} rows sent"));
 
-    // Still full: no row is sent, or hardly one.
+    // Still full: almost no row is sent.
     call().run().assert_status(74);
     let sent_again = server.requests().len() - sent;
     assert!(sent_again <= 40, "{sent_again} rows sent to a full disk");
@@ -134,7 +134,7 @@ fn an_outside_log_that_can_t_be_written_stops_the_run_too() {
 }
 
 #[test]
-fn the_outside_log_gets_no_row_that_the_report_could_not_be_given() {
+fn the_outside_log_gets_no_row_that_is_not_in_the_report() {
     let server = Server::start(|_, _| Answer::Code(660_800_002, "no such conversation"));
     let desk = Desk::new();
     let Some(_disk) = Disk::mount(&desk.path("disk"), "size=16k") else {
@@ -182,22 +182,22 @@ fn a_limit_on_the_size_of_files_stops_the_run_and_it_is_resumed() {
 }
 
 #[test]
-fn a_disk_that_is_full_from_the_start_is_told_before_anything_is_sent() {
+fn a_disk_that_is_full_from_the_start_is_reported_before_anything_is_sent() {
     let (desk, server) = (Desk::new(), kind_server());
     let call = desk.clear(&server, rows(5)).flag("--report", "/dev/full");
     let call = call.flag("--outside", "outside.csv").arg("--overwrite");
     call.run().assert_status(74).assert_says(&["/dev/full"]);
 
     desk.clear(&server, rows(5))
-        .flag("--report", "no/such/folder/out.csv")
+        .flag("--report", "no/such/directory/out.csv")
         .run()
         .assert_status(74)
-        .assert_says(&["no/such/folder/out.csv"]);
+        .assert_says(&["no/such/directory/out.csv"]);
     assert_eq!(server.requests().len(), 0);
 }
 
 #[test]
-fn a_write_that_fails_half_way_stops_the_run_and_tears_nothing_for_good() {
+fn a_write_that_fails_half_way_stops_the_run_and_leaves_no_torn_record() {
     let (Some(_), is_shortened) = (Below::new(), [true, false]) else {
         return;
     };
@@ -284,21 +284,21 @@ fn no_row_waits_for_a_disk_that_is_slow() {
 }
 
 #[test]
-fn a_report_whose_folder_is_taken_away_stops_the_run() {
-    for what in ["folder", "file"] {
+fn a_report_whose_directory_is_removed_stops_the_run() {
+    for what in ["directory", "file"] {
         let (desk, server) = (Desk::new(), kind_server());
-        fs::create_dir(desk.path("folder")).unwrap();
-        let call = desk.clear(&server, rows(400)).flag("--report", "folder/out.csv");
+        fs::create_dir(desk.path("directory")).unwrap();
+        let call = desk.clear(&server, rows(400)).flag("--report", "directory/out.csv");
         let mut running = call.flag("--rate", "40").spawn();
         running.wait_until("the run is under way", || server.requests().len() >= 20);
         match what {
-            "folder" => fs::remove_dir_all(desk.path("folder")).unwrap(),
-            _ => fs::remove_file(desk.path("folder/out.csv")).unwrap(),
+            "directory" => fs::remove_dir_all(desk.path("directory")).unwrap(),
+            _ => fs::remove_file(desk.path("directory/out.csv")).unwrap(),
         }
         let gone = Instant::now();
         let outcome = running.wait();
 
-        outcome.assert_status(74).assert_says(&["folder/out.csv"]);
+        outcome.assert_status(74).assert_says(&["directory/out.csv"]);
         assert!(
             gone.elapsed() < 4 * SECOND,
             "{what}: noticed after {:?}",
@@ -310,7 +310,7 @@ fn a_report_whose_folder_is_taken_away_stops_the_run() {
 }
 
 #[test]
-fn a_report_or_outside_log_that_somebody_cuts_or_continues_stops_the_run() {
+fn a_report_or_outside_log_that_another_program_changes_stops_the_run() {
     for (file, is_cut) in [
         ("out.csv", true),
         ("out.csv", false),
@@ -338,25 +338,25 @@ fn a_report_or_outside_log_that_somebody_cuts_or_continues_stops_the_run() {
 }
 
 #[test]
-fn a_report_that_may_not_be_written_is_told_before_anything_is_sent() {
+fn a_report_that_is_not_writable_is_reported_before_anything_is_sent() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(3)).run().assert_status(0);
-    fs::create_dir(desk.path("folder")).unwrap();
-    fs::copy(desk.path("out.csv"), desk.path("folder/out.csv")).unwrap();
+    fs::create_dir(desk.path("directory")).unwrap();
+    fs::copy(desk.path("out.csv"), desk.path("directory/out.csv")).unwrap();
     let before = desk.read("out.csv");
-    // Root may write what is read-only; not to a disk that is.
+    // Root can write to read-only files, but not to a read-only file system.
     let disk = Disk::mount(&desk.path("disk"), "size=1m");
     if let Some(disk) = &disk {
         fs::copy(desk.path("out.csv"), desk.path("disk/out.csv")).unwrap();
         disk.remount("ro");
     }
-    fs::set_permissions(desk.path("folder/out.csv"), PermissionsExt::from_mode(0o444)).unwrap();
+    fs::set_permissions(desk.path("directory/out.csv"), PermissionsExt::from_mode(0o444)).unwrap();
     let is_root = fs::OpenOptions::new()
         .append(true)
-        .open(desk.path("folder/out.csv"))
+        .open(desk.path("directory/out.csv"))
         .is_ok();
-    for report in ["disk/out.csv", "folder/out.csv"] {
-        if (report.starts_with("disk") && disk.is_none()) || (report.starts_with("folder") && is_root) {
+    for report in ["disk/out.csv", "directory/out.csv"] {
+        if (report.starts_with("disk") && disk.is_none()) || (report.starts_with("directory") && is_root) {
             continue;
         }
         let call = desk.clear(&server, rows(6)).flag("--report", report);

@@ -1,4 +1,4 @@
-//! Runs side by side: one for each report, and turns for those that share an app's quota.
+//! Concurrent runs: one per report, and turns for runs that share an app's quota.
 
 #[path = "support/say.rs"]
 mod say;
@@ -18,10 +18,10 @@ use support::{Answer, Call, Desk, Options, Request, Running, Server, kind_server
 const SECOND: Duration = Duration::from_secs(1);
 const CAP: usize = 20;
 
-/// How much closer together than they left two requests may arrive at a busy machine's server.
+/// How much a busy machine may reduce the time between two requests.
 const ON_THE_WAY: Duration = Duration::from_millis(30);
 
-/// A run of `count` rows of this user's, at the default rate, with a report of its own.
+/// A run of `count` rows of this user, at the default rate, with its own report.
 fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
     let csv = named_rows((0..count).map(|number| format!("{user}-{number}")));
     let file = format!("{user}.csv");
@@ -36,7 +36,8 @@ fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
     running.wait_until("it is under way", || server.requests().len() >= count);
 }
 
-/// Panics unless no second had more than the cap, whoever sent, and nobody sent while another had the turn.
+/// Asserts that no second had more requests than the cap, from all runs together, and that no run sent during another's
+/// turn.
 #[track_caller]
 fn assert_they_took_turns(requests: &[Request]) {
     let shortest = requests.windows(CAP + 1).map(|some| some[CAP].at - some[0].at).min();
@@ -58,7 +59,7 @@ fn assert_they_took_turns(requests: &[Request]) {
 }
 
 #[test]
-fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() {
+fn a_second_run_on_the_same_report_ends_immediately_whatever_its_path() {
     let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 40).spawn();
     wait_for_requests(&mut first, &server, 5);
@@ -78,7 +79,7 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
             let call = run_of(&desk, &server, "b", 5).flag("--report", name).arg(how);
             let outcome = call.run();
             outcome.assert_status(75).assert_says(&[name, "another run"]);
-            if locks_can_be_told() {
+            if locks_are_listed() {
                 outcome.assert_says(&[&format!("process {}", first.id())]);
             }
             assert!(outcome.elapsed < SECOND, "{name}: {:?}", outcome.elapsed);
@@ -91,8 +92,8 @@ fn a_second_run_on_the_same_report_ends_at_once_whatever_the_report_is_called() 
     assert!(server.requests().iter().all(|request| request.user().starts_with("a-")));
 }
 
-/// Whether the kernel lists the locks on files of the temporary folder by the files' own numbers.
-fn locks_can_be_told() -> bool {
+/// Whether the kernel lists locks on files of the temporary directory by their inode numbers.
+fn locks_are_listed() -> bool {
     let file = tempfile::tempfile().expect("a temporary file can be made");
     file.try_lock().expect("nobody else knows it");
     let inode = format!(":{} ", file.metadata().expect("it is open").ino());
@@ -100,7 +101,7 @@ fn locks_can_be_told() -> bool {
 }
 
 #[test]
-fn a_report_that_another_program_has_locked_is_told_with_that_program() {
+fn a_report_that_another_program_has_locked_is_refused_with_the_name_of_the_program() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(2)).run().assert_status(0);
     let before = desk.read("out.csv");
@@ -111,14 +112,14 @@ fn a_report_that_another_program_has_locked_is_told_with_that_program() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("there is flock");
-    let mut said = [0; 7];
-    other.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let mut ready = [0; 7];
+    other.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
 
     let outcome = desk.clear(&server, rows(3)).arg("--resume").run();
     outcome
         .assert_status(75)
         .assert_says(&["out.csv", "any user who can read"]);
-    if locks_can_be_told() {
+    if locks_are_listed() {
         outcome.assert_says(&[&format!("process {} (flock)", other.id())]);
     }
     assert_eq!(desk.read("out.csv"), before);
@@ -136,7 +137,7 @@ fn a_lock_dies_with_its_process() {
     first.signal("KILL");
     first.wait();
 
-    // The report's, and the quota's: even who won't wait goes on.
+    // The locks of the report and of the quota: even a run that does not wait succeeds.
     let outcome = run_of(&desk, &server, "a", 40).arg("--resume").arg("--no-wait").run();
     outcome.assert_status(0);
     assert_eq!(read_report(&desk.path("a.report.csv")).len(), 40);
@@ -182,13 +183,13 @@ fn many_runs_that_start_together_take_turns() {
 }
 
 #[test]
-fn a_run_that_may_not_wait_says_whose_turn_it_is_and_ends() {
+fn a_run_that_may_not_wait_names_the_holder_of_the_turn_and_ends() {
     let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 40).spawn();
     wait_for_requests(&mut first, &server, 5);
 
     for _ in 0..2 {
-        // Twice: the first time must leave nothing behind that is in the way of the second.
+        // Twice: the first time must leave nothing that blocks the second.
         let outcome = run_of(&desk, &server, "b", 5).arg("--no-wait").run();
         outcome
             .assert_status(75)
@@ -201,7 +202,7 @@ fn a_run_that_may_not_wait_says_whose_turn_it_is_and_ends() {
 }
 
 #[test]
-fn other_apps_other_endpoints_and_simulations_wait_for_nobody() {
+fn other_apps_other_endpoints_and_simulations_do_not_wait() {
     let (desk, server) = (Desk::new(), kind_server());
     let options = Options {
         takes_any_signature: true,
@@ -229,7 +230,7 @@ fn other_apps_other_endpoints_and_simulations_wait_for_nobody() {
 }
 
 #[test]
-fn a_run_that_waits_goes_on_when_the_other_is_killed() {
+fn a_waiting_run_continues_when_the_other_is_killed() {
     let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 200).spawn();
     wait_for_requests(&mut first, &server, 30);
@@ -247,7 +248,7 @@ fn a_run_that_waits_goes_on_when_the_other_is_killed() {
         .expect("it has run");
     let waited = next.at - killed;
     assert!(waited < 2 * SECOND, "it noticed only after {waited:?}");
-    // The rows that the first one sent in its last second count in the second of the other.
+    // Requests of the last second of the first run count for the second run.
     assert_they_took_turns(&requests);
 }
 
@@ -268,7 +269,7 @@ fn a_run_that_waits_can_be_stopped_and_resumed() {
         .summary()
         .assert_counts(&[("rows", 5), ("not_run", 5), ("requests", 0)]);
 
-    // The nightly window counts from the start, not from the turn.
+    // The time limit counts from the start of the run, not from its turn.
     let outcome = run_of(&desk, &server, "c", 5).flag("--max-duration", "1s").run();
     outcome
         .assert_status(7)
@@ -289,7 +290,7 @@ fn lock_files(desk: &Desk) -> Vec<String> {
     names.filter(|name| name.ends_with(".lock")).collect()
 }
 
-/// The path of this server's lock file, which is there while a run sends.
+/// The path of this server's lock file, which exists while a run sends.
 fn lock_file(desk: &Desk, server: &Server) -> PathBuf {
     let mut running = run_of(desk, server, "finder", 100).spawn();
     wait_for_requests(&mut running, server, server.requests().len() + 1);
@@ -301,7 +302,7 @@ fn lock_file(desk: &Desk, server: &Server) -> PathBuf {
 }
 
 #[test]
-fn no_lock_file_is_left_after_a_run_and_none_is_made_for_a_simulation() {
+fn no_lock_file_is_left_after_a_run_and_none_is_created_for_a_simulation() {
     let (desk, server) = (Desk::new(), kind_server());
     run_of(&desk, &server, "a", 3).run().assert_status(0);
     assert!(lock_files(&desk).is_empty());
@@ -316,7 +317,7 @@ fn no_lock_file_is_left_after_a_run_and_none_is_made_for_a_simulation() {
 }
 
 #[test]
-fn runs_one_right_after_the_other_keep_the_cap_though_no_file_is_left_between_them() {
+fn consecutive_runs_keep_the_cap_although_no_file_is_left_between_them() {
     let (desk, server) = (Desk::new(), kind_server());
     for number in 0..30 {
         let name = format!("r{number}");
@@ -343,7 +344,7 @@ fn localhost_and_127_0_0_1_share_one_quota() {
 }
 
 #[test]
-fn whatever_stands_in_the_lock_file_s_place_costs_a_warning_and_stays_as_it_is() {
+fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = lock_file(&desk, &server);
     let victim = desk.write("victim", "precious");
@@ -389,9 +390,9 @@ fn whatever_stands_in_the_lock_file_s_place_costs_a_warning_and_stays_as_it_is()
 }
 
 #[test]
-fn where_no_file_can_be_made_a_run_warns_and_goes_on() {
+fn a_run_that_can_create_no_lock_file_warns_and_continues() {
     let (desk, server) = (Desk::new(), kind_server());
-    // Nobody can make a file there, not even root.
+    // Not even root can create a file there.
     let outcome = run_of(&desk, &server, "a", 2).env("ZIM_LOCK_DIR", "/sys").run();
     outcome.assert_status(0).assert_says(&["/sys/zim-batch", "exceed"]);
 
@@ -405,7 +406,7 @@ fn where_no_file_can_be_made_a_run_warns_and_goes_on() {
 }
 
 #[test]
-fn a_lock_that_is_held_for_ever_costs_no_more_than_the_limits_allow() {
+fn a_lock_that_is_held_forever_delays_a_run_no_longer_than_its_limits() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = lock_file(&desk, &server);
     let before = server.requests().len();
@@ -430,18 +431,18 @@ fn a_lock_that_is_held_for_ever_costs_no_more_than_the_limits_allow() {
 }
 
 #[test]
-fn a_lock_file_that_is_removed_under_way_lets_no_two_runs_send_together() {
+fn removing_the_lock_file_during_a_run_never_lets_two_runs_send_together() {
     let (desk, server) = (Desk::new(), kind_server());
     let mut first = run_of(&desk, &server, "a", 120).spawn();
     wait_for_requests(&mut first, &server, 5);
     let path = desk.path(&lock_files(&desk)[0]);
 
-    // It is made again; a second run has to wait, or ends.
+    // It is created again; a second run has to wait, or ends.
     fs::remove_file(&path).unwrap();
-    first.wait_until("the file is made again", || path.exists());
+    first.wait_until("the file is created again", || path.exists());
     run_of(&desk, &server, "b", 2).arg("--no-wait").run().assert_status(75);
 
-    // A second run is quicker: the first waits for it.
+    // If a second run is quicker, the first waits for it.
     fs::remove_file(&path).unwrap();
     let second = run_of(&desk, &server, "c", 60).arg("--no-wait").run();
     second.assert_status(0);

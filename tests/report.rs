@@ -1,4 +1,4 @@
-//! `zim-batch report`: what it says of reports of all kinds, and that it disturbs no run.
+//! `zim-batch report`: its output for reports of all kinds, and that it does not disturb a run.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{Answer, Desk, REPORT_HEADER, Server, as_the_user_says, kind_server
 
 const OUTCOMES: [&str; 5] = ["ok", "outside", "failed", "invalid", "skipped"];
 
-/// A report whose records are these lines.
+/// A report with these records.
 fn report_of(records: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     records
         .into_iter()
@@ -22,7 +22,7 @@ fn report_of(records: impl IntoIterator<Item = impl AsRef<str>>) -> String {
         })
 }
 
-/// A record of a user that ended so many milliseconds after some day began.
+/// A record that ended `after` milliseconds after the start of a day.
 fn record(line: usize, user: &str, outcome: &str, code: &str, message: &str, after: u64) -> String {
     let at = format!(
         "2026-11-25T{:02}:{:02}:{:02}.{:03}Z",
@@ -53,7 +53,7 @@ fn json(desk: &Desk, args: &[&str]) -> Value {
     serde_json::from_str(&outcome.stdout).expect("one JSON object")
 }
 
-/// As people read numbers.
+/// A number with a comma between thousands.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
@@ -72,7 +72,7 @@ fn in_table(table: &str, name: &str) -> Option<String> {
     rest.split_whitespace().next().map(str::to_owned)
 }
 
-/// The number of a tile of the page.
+/// The number in a tile of the page.
 fn in_page<'a>(page: &'a str, name: &str) -> &'a str {
     let (_, rest) = page
         .split_once(&format!("<small>{name}</small><b>"))
@@ -147,7 +147,7 @@ proptest! {
 }
 
 #[test]
-fn a_run_under_way_is_named_with_what_is_left_and_is_not_disturbed() {
+fn a_run_in_progress_is_shown_with_the_rows_left_and_is_not_disturbed() {
     let desk = Desk::new();
     let server = Server::start(|request, _| match request.user().as_str() {
         "u21" => Answer::Hang(Duration::from_secs(60)),
@@ -185,7 +185,7 @@ fn a_run_under_way_is_named_with_what_is_left_and_is_not_disturbed() {
 }
 
 #[test]
-fn a_torn_last_record_is_left_out_and_a_whole_one_without_line_end_is_not() {
+fn a_torn_last_record_is_ignored_and_a_complete_one_without_line_end_is_not() {
     let desk = Desk::new();
     let whole = report_of((2..5).map(ok));
     let last = ok(5);
@@ -210,7 +210,7 @@ fn a_torn_last_record_is_left_out_and_a_whole_one_without_line_end_is_not() {
 }
 
 #[test]
-fn what_is_damaged_in_the_middle_is_left_out_and_said_with_its_line() {
+fn damaged_records_in_the_middle_are_ignored_and_reported_with_their_line() {
     let desk = Desk::new();
     for (damage, left) in [("garbage\n", 6), ("3,\"u\n", 3)] {
         let end: String = (5..8).map(|line| ok(line) + "\n").collect();
@@ -225,16 +225,16 @@ fn what_is_damaged_in_the_middle_is_left_out_and_said_with_its_line() {
 }
 
 #[test]
-fn a_file_that_is_no_report_is_an_error_of_the_input() {
+fn a_file_that_is_not_a_report_is_an_input_error() {
     let desk = Desk::new();
     fs::create_dir(desk.path("directory")).unwrap();
     let header = REPORT_HEADER.replace(',', ";");
     for (name, content, says) in [
-        ("rows.csv", rows(3).into_bytes(), "no report"),
-        ("empty.csv", Vec::new(), "nothing in it"),
+        ("rows.csv", rows(3).into_bytes(), "not a report"),
+        ("empty.csv", Vec::new(), "empty"),
         ("other.csv", format!("{header}\n").into_bytes(), "delimiters"),
         ("packed.gz", b"\x1f\x8b\x08\x00\x00".to_vec(), "gzip -d"),
-        ("noise", (0..=255).collect(), "no report"),
+        ("noise", (0..=255).collect(), "not a report"),
     ] {
         desk.write(name, content);
         let outcome = desk.zim_batch(["report", name, "--html", "out.html"]).run();
@@ -321,7 +321,7 @@ fn times_are_utc_in_json_and_local_in_the_table() {
 }
 
 #[test]
-fn what_a_rehearsal_wrote_is_called_simulated_everywhere() {
+fn the_report_of_a_simulated_run_is_marked_as_simulated_everywhere() {
     let desk = Desk::new();
     desk.write(
         "out.csv",
@@ -336,7 +336,7 @@ fn what_a_rehearsal_wrote_is_called_simulated_everywhere() {
 }
 
 #[test]
-fn the_commands_to_type_next_can_be_pasted_and_name_no_file_that_exists() {
+fn the_suggested_commands_can_be_pasted_and_overwrite_no_existing_file() {
     let desk = Desk::new();
     let name = "it's \u{7528} $(report).csv";
     let taken = "it's \u{7528} $(report).retry.csv";
@@ -370,7 +370,7 @@ fn the_commands_to_type_next_can_be_pasted_and_name_no_file_that_exists() {
 }
 
 #[test]
-fn ids_and_messages_can_do_no_harm_on_a_terminal_or_in_a_browser() {
+fn ids_and_messages_are_safe_on_a_terminal_and_in_a_browser() {
     let desk = Desk::new();
     let hostile = [
         "<script>alert(1)</script>",
@@ -439,7 +439,7 @@ fn the_page_is_at_most_a_megabyte_whatever_the_report() {
 }
 
 #[test]
-fn a_page_is_written_over_an_earlier_page_and_over_nothing_else() {
+fn a_page_replaces_an_earlier_page_and_no_other_file() {
     let desk = Desk::new();
     desk.write("out.csv", report_of((2..5).map(ok)));
     desk.write("notes.html", "<!doctype html>\nmine\n");
@@ -503,9 +503,9 @@ fn a_page_that_cannot_be_written_does_not_change_how_the_run_ended() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_on_standard_output_is_not_an_error() {
     let desk = Desk::new();
-    let lines = (2..3000).map(|line| record(line, &format!("u{line}"), "invalid", "", &format!("problem {line}"), 0));
+    let lines = (2..3000).map(|line| record(line, &format!("u{line}"), "invalid", "", &format!("error {line}"), 0));
     desk.write("out.csv", report_of(lines));
     let script = format!(
         "{{ '{}' report out.csv; echo $? >status; }} | true; while ! test -s status; do :; done",

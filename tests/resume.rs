@@ -1,9 +1,9 @@
-//! `--resume` after any end: what the report holds is done, what it lacks is not.
+//! `--resume` after any end of a run: rows with a record are done, others are not.
 
+#[path = "resume/fixed_rows.rs"]
+mod fixed_rows;
 #[path = "resume/many_rows.rs"]
 mod many_rows;
-#[path = "resume/mended.rs"]
-mod mended;
 #[path = "resume/other_programs.rs"]
 mod other_programs;
 #[path = "resume/outside_log.rs"]
@@ -28,10 +28,10 @@ use support::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Rows whose records are hard to tell where they end: line ends and quotes in the IDs.
+/// Rows with line ends and quotes in their IDs, which make the end of a record hard to find.
 const AWKWARD: &str = "user,conv,type\na,c,0\n\"b\nb\",\"c \"\"1\"\"\",2\nout,\"c,\n2\",0\n\"e\r\ne\",\"\"\"\n\",0\n";
 
-/// Users that begin with `out` are outside; success for the others.
+/// Answers outside for users that begin with `out`, success for others.
 fn sorting_server() -> Server {
     Server::start(|request, _| match request.user().starts_with("out") {
         true => Answer::Code(660_800_002, "no \"such\"\nconversation"),
@@ -46,9 +46,9 @@ fn users(path: &Path) -> Vec<String> {
     users
 }
 
-/// The command that was printed, run by a shell.
+/// Runs the printed command in a shell.
 #[track_caller]
-fn run_what_it_printed(desk: &Desk, outcome: &Outcome) -> Option<i32> {
+fn run_printed_command(desk: &Desk, outcome: &Outcome) -> Option<i32> {
     let (_, command) = outcome
         .stderr
         .lines()
@@ -70,7 +70,7 @@ fn wherever_a_report_is_torn_it_is_completed() {
     let whole = fs::read(desk.path("out.csv")).unwrap();
     assert_eq!(users(&desk.path("out.csv")), ["a", "b\nb", "e\r\ne", "out"]);
 
-    // Each length within the header and the last records, and some in between.
+    // Every length within the header and the last records, and some in between.
     let lengths: Vec<_> = (0..whole.len())
         .filter(|length| *length < 4 || length % 3 == 0 || *length + 130 > whole.len())
         .collect();
@@ -100,7 +100,7 @@ fn wherever_a_report_is_torn_it_is_completed() {
 }
 
 #[test]
-fn what_a_power_cut_leaves_behind_the_last_record_is_dropped() {
+fn what_a_power_cut_leaves_after_the_last_record_is_dropped() {
     let (desk, server) = (Desk::new(), sorting_server());
     desk.clear(&server, rows(5)).run().assert_status(0);
     let whole = fs::read(desk.path("out.csv")).unwrap();
@@ -125,7 +125,7 @@ fn what_a_power_cut_leaves_behind_the_last_record_is_dropped() {
 }
 
 #[test]
-fn a_report_that_is_damaged_in_its_middle_is_refused_and_left_alone() {
+fn a_report_that_is_damaged_in_the_middle_is_refused_and_left_unchanged() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(5)).run().assert_status(0);
     let whole = desk.read("out.csv");
@@ -138,7 +138,7 @@ fn a_report_that_is_damaged_in_its_middle_is_refused_and_left_alone() {
     let cases = [
         (damaged(3, "\0\0\0\0"), "line 3"),
         (damaged(4, "4,u3"), "line 4"),
-        (damaged(3, lines[4]), "line"), // a row that is reported twice
+        (damaged(3, lines[4]), "line"), // a row with two records
         (damaged(1, "not,a,report"), "out.csv"),
     ];
     std::fs::remove_file(desk.path("out.outside.csv")).unwrap();
@@ -153,7 +153,7 @@ fn a_report_that_is_damaged_in_its_middle_is_refused_and_left_alone() {
 }
 
 #[test]
-fn rows_that_changed_or_are_gone_are_refused_with_their_line_before_anything_is_sent() {
+fn changed_or_removed_rows_are_refused_with_their_line_before_anything_is_sent() {
     let (desk, server) = (Desk::new(), sorting_server());
     let users = ["a", "b", "out", "d", "e"];
     desk.clear(&server, named_rows(users)).run().assert_status(0);
@@ -188,7 +188,7 @@ fn rows_that_changed_or_are_gone_are_refused_with_their_line_before_anything_is_
 }
 
 #[test]
-fn the_same_rows_in_other_words_are_the_same_rows() {
+fn rows_with_another_spelling_of_the_type_are_the_same_rows() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, "user,conv,type\na,c,peer\nb,\"d\",2\n")
         .run()
@@ -223,7 +223,7 @@ fn one_form_of_the_command_serves_for_every_night() {
     loop {
         nights += 1;
         if nights == 2 {
-            fs::remove_file(desk.path("out.outside.csv")).unwrap(); // tidied away by somebody
+            fs::remove_file(desk.path("out.outside.csv")).unwrap(); // removed by the user
         }
         let call = desk.clear(&server, named_rows(&users)).arg("--resume");
         let outcome = call.flag("--rate", "40").flag("--max-duration", "1s").run();
@@ -243,13 +243,13 @@ fn one_form_of_the_command_serves_for_every_night() {
     assert_eq!(read_report(&desk.path("out.outside.csv")).len(), 10);
 
     desk.write("out.csv", "");
-    fs::remove_file(desk.path("out.outside.csv")).unwrap(); // whose rows could not be told from another report's
+    fs::remove_file(desk.path("out.outside.csv")).unwrap(); // its rows could not be distinguished from another report's
     desk.clear(&server, rows(2)).arg("--resume").run().assert_status(0);
     assert_eq!(desk.report().len(), 2, "an empty report is none");
 }
 
 #[test]
-fn after_a_signal_what_is_in_flight_is_finished_and_the_printed_command_goes_on() {
+fn after_a_signal_requests_in_flight_are_finished_and_the_printed_command_resumes() {
     for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         if signals::is_ignored(signal) {
             continue;
@@ -285,7 +285,7 @@ fn after_a_signal_what_is_in_flight_is_finished_and_the_printed_command_goes_on(
         );
 
         assert_eq!(
-            run_what_it_printed(&desk, &outcome),
+            run_printed_command(&desk, &outcome),
             Some(0),
             "{signal}: {}",
             outcome.stderr
@@ -295,14 +295,14 @@ fn after_a_signal_what_is_in_flight_is_finished_and_the_printed_command_goes_on(
 }
 
 #[test]
-fn a_drain_takes_no_longer_than_one_attempt_and_a_second_signal_takes_no_time() {
+fn a_drain_takes_at_most_one_attempt_and_a_second_signal_stops_immediately() {
     let hanging = || Server::start(|_, _| Answer::Hang(20 * SECOND));
     for is_twice in [false, true] {
         let (desk, server) = (Desk::new(), hanging());
         let mut running = desk.clear(&server, rows(50)).flag("--timeout", "4s").spawn();
         running.wait_until("rows are in flight", || server.requests().len() >= 20);
         running.signal("TERM");
-        // Within a second it would be the same one.
+        // Within one second it counts as the same signal.
         thread::sleep(11 * SECOND / 10);
         let signalled = Instant::now();
         if is_twice {
@@ -317,7 +317,7 @@ fn a_drain_takes_no_longer_than_one_attempt_and_a_second_signal_takes_no_time() 
             "{:?}, twice: {is_twice}",
             signalled.elapsed()
         );
-        // What got no answer is not in the report, however often it was tried.
+        // Rows without an answer are not in the report, even after retries.
         outcome
             .summary()
             .assert_counts(&[("rows", 50), ("not_run", 50), ("ok", 0), ("failed", 0)]);
@@ -353,7 +353,7 @@ fn a_hang_up_is_ignored_if_it_was_when_the_run_was_started() {
 }
 
 #[test]
-fn policies_say_why_and_leave_a_report_that_can_be_resumed() {
+fn limits_report_their_reason_and_leave_a_report_that_can_be_resumed() {
     let server = Server::start(|request, _| match request.user().starts_with("bad") {
         true => Answer::Code(660_600_001, "the group does not exist"),
         false => Answer::Code(0, "success"),
@@ -374,7 +374,7 @@ fn policies_say_why_and_leave_a_report_that_can_be_resumed() {
         );
         assert!(summary.count("not_run") > 20, "{summary:?}");
 
-        // Once more on the operator's word: what comes next counts from nothing again.
+        // After a resume the limits count from zero.
         desk.clear(&server, named_rows(&users))
             .arg("--resume")
             .run()

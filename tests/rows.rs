@@ -1,4 +1,4 @@
-//! From a file to requests: what is read, what is sent byte for byte, and what is never sent.
+//! From rows to requests: what is read, what is sent byte for byte, and what is never sent.
 
 #[path = "rows/changing.rs"]
 mod changing;
@@ -18,7 +18,7 @@ use support::{Desk, kind_server, rows};
 const LEGAL: &str = "!#$%&()+-:;<=.>?@[]^_{}|~ ";
 
 #[test]
-fn ids_of_every_legal_character_arrive_byte_for_byte() {
+fn ids_with_every_legal_character_arrive_byte_for_byte() {
     let mut ids: Vec<String> = LEGAL
         .chars()
         .flat_map(|c| [format!("{c}"), format!("a{c}b"), format!("{c}{c}z{c}")])
@@ -149,7 +149,7 @@ fn invalid_rows_are_reported_with_their_reason_and_never_sent() {
 }
 
 #[test]
-fn a_row_is_known_by_the_line_on_which_it_begins() {
+fn a_row_is_identified_by_the_line_on_which_it_begins() {
     let (desk, server) = (Desk::new(), kind_server());
     let csv = "user,conv,type\n\nu3,c,0\n\n\n\"u\n6\",\"c\n\n\",0\nu10,c,0\n\"u11\n12\",c,\nu13,c,2\n\n";
 
@@ -165,7 +165,7 @@ fn a_row_is_known_by_the_line_on_which_it_begins() {
 }
 
 #[test]
-fn rows_are_read_in_every_promised_form() {
+fn rows_are_read_in_every_documented_format() {
     let utf16 = |text: &str, is_little: bool| -> Vec<u8> {
         let units = text.encode_utf16().chain([]).collect::<Vec<_>>();
         let bytes = |unit: u16| {

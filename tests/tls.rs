@@ -1,4 +1,4 @@
-//! Certificates: one that is not trusted stops the run, one that `--ca-cert` vouches for doesn't.
+//! Certificates: an untrusted one stops the run, one that `--ca-cert` makes trusted does not.
 
 #[path = "support/below.rs"]
 mod below;
@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::{Desk, Outcome, code_body, rows};
 
-/// A server that answers every HTTPS request with success, if it gets that far.
+/// A server that answers every HTTPS request with success.
 struct TlsServer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -32,20 +32,20 @@ struct TlsServer {
     arrivals: Arc<Mutex<Vec<Instant>>>,
 }
 
-/// How far away a server seems to be.
+/// Simulated network delays of a server.
 #[derive(Clone, Copy, Default)]
-struct Distance {
+struct Delays {
     /// Before a new connection's handshake.
     handshake: Duration,
     /// Before each answer.
     answer: Duration,
-    /// No handshake for so long after the first connection.
+    /// No handshake for this long after the first connection.
     stall: Duration,
-    /// With this request all connections are cut, and there is no handshake for as long as `stall` again.
+    /// At this request all connections are closed, and handshakes stall for `stall` again.
     cut_at: Option<usize>,
 }
 
-/// When handshakes go on, and the connections that can be cut.
+/// When handshakes continue, and the connections that can be closed.
 #[derive(Default)]
 struct Door {
     opens_at: Option<Instant>,
@@ -54,10 +54,10 @@ struct Door {
 
 impl TlsServer {
     fn start(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
-        Self::far_away(certificate, key, Distance::default())
+        Self::with_delays(certificate, key, Delays::default())
     }
 
-    fn far_away(certificate: CertificateDer<'static>, key: &KeyPair, distance: Distance) -> Self {
+    fn with_delays(certificate: CertificateDer<'static>, key: &KeyPair, delays: Delays) -> Self {
         let config = Arc::new(server_config(certificate, key));
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -74,24 +74,20 @@ impl TlsServer {
                     let opens_at = {
                         let mut door = door.lock().expect("nobody panics with it");
                         door.streams.extend(stream.try_clone());
-                        *door.opens_at.get_or_insert_with(|| Instant::now() + distance.stall)
+                        *door.opens_at.get_or_insert_with(|| Instant::now() + delays.stall)
                     };
-                    thread::sleep(
-                        distance
-                            .handshake
-                            .max(opens_at.saturating_duration_since(Instant::now())),
-                    );
+                    thread::sleep(delays.handshake.max(opens_at.saturating_duration_since(Instant::now())));
                     let arrived = || {
                         let nth = requests.fetch_add(1, SeqCst) + 1;
                         seen.lock().expect("nobody panics with it").push(Instant::now());
-                        if distance.cut_at == Some(nth) {
+                        if delays.cut_at == Some(nth) {
                             let mut door = door.lock().expect("nobody panics with it");
-                            door.opens_at = Some(Instant::now() + distance.stall);
+                            door.opens_at = Some(Instant::now() + delays.stall);
                             for stream in door.streams.drain(..) {
                                 let _ = stream.shutdown(Shutdown::Both);
                             }
                         }
-                        thread::sleep(distance.answer);
+                        thread::sleep(delays.answer);
                     };
                     answer(stream, config, arrived).ok()
                 });
@@ -133,7 +129,7 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, arrived: impl Fn()) -> s
     }
 }
 
-/// A certificate authority of nobody's, and certificates of it.
+/// A certificate authority that nobody trusts.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -147,7 +143,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A server with a certificate for this name that ends at this year's beginning.
+    /// A server with a certificate for this name that expires at the start of the year `until`.
     fn serve(&self, name: &str, until: i32) -> TlsServer {
         let mut params = named(&[name]);
         params.not_after = date_time_ymd(until, 1, 1);
@@ -185,7 +181,7 @@ fn clear(desk: &Desk, server: &TlsServer, ca_cert: Option<&str>) -> Outcome {
     }
 }
 
-/// Exit 6 after a handful of connections, with nothing sent and nothing on record.
+/// Asserts exit 6 after a few connections, with nothing sent and nothing recorded.
 #[track_caller]
 fn assert_not_trusted(desk: &Desk, server: &TlsServer, outcome: &Outcome) {
     outcome
@@ -200,7 +196,7 @@ fn assert_not_trusted(desk: &Desk, server: &TlsServer, outcome: &Outcome) {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_stops_the_run() {
+fn an_untrusted_certificate_stops_the_run() {
     let (desk, server) = (Desk::new(), Authority::new().serve("127.0.0.1", 4000));
 
     assert_not_trusted(&desk, &server, &clear(&desk, &server, None));
@@ -221,7 +217,7 @@ fn a_self_signed_certificate_stops_the_run_unless_it_is_trusted_by_name() {
 }
 
 #[test]
-fn a_certificate_authority_s_own_certificate_as_a_server_s_is_told_by_what_to_make_instead() {
+fn a_ca_certificate_used_by_a_server_is_reported_with_what_to_create_instead() {
     let (authority, desk) = (Authority::new(), Desk::new());
     let server = TlsServer::start(authority.0.der().clone(), authority.0.key());
     let outcome = clear(&desk, &server, Some(&authority.pem()));
@@ -274,18 +270,18 @@ fn a_ca_cert_that_is_missing_or_no_certificate_is_a_configuration_error() {
     assert!(!desk.has("out.csv") && server.connections.load(SeqCst) == 0);
 }
 
-/// A new connection takes 300 ms, an answer 100: the first requests must not reach the server late, close to those that
-/// follow them on connections that are open.
+/// A new connection takes 300 ms, an answer 100 ms: the first requests must not reach the server late, together with those
+/// that follow on open connections.
 #[test]
-fn on_a_long_way_no_second_has_more_than_the_cap_either() {
+fn with_a_high_network_latency_no_second_has_more_than_the_cap() {
     let key = new_key();
     let certificate = named(&["127.0.0.1"]).self_signed(&key).expect("it can sign itself");
-    let distance = Distance {
+    let delays = Delays {
         handshake: Duration::from_millis(300),
         answer: Duration::from_millis(100),
-        ..Distance::default()
+        ..Delays::default()
     };
-    let server = TlsServer::far_away(certificate.der().clone(), &key, distance);
+    let server = TlsServer::with_delays(certificate.der().clone(), &key, delays);
     let desk = Desk::new();
     desk.write("rows.csv", rows(60));
 

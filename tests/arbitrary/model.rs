@@ -1,6 +1,6 @@
-//! A CSV reader of the tests' own, and what the contract makes of its records.
+//! An independent CSV reader, and the rows that its records should give.
 
-/// A record as an independent reader finds it.
+/// A record found by the independent reader.
 #[derive(Debug)]
 pub struct Found {
     pub line: u64,
@@ -9,7 +9,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// What the contract makes of it: the row, or `None` for an invalid one.
+    /// The row that it should give, or `None` if it is invalid.
     pub fn row(&self) -> Option<(Vec<u8>, Vec<u8>, &'static str)> {
         let [user, conv, kind, ..] = &self.fields[..] else {
             return None;
@@ -26,9 +26,9 @@ impl Found {
     }
 }
 
-/// CSV as RFC 4180 has it, and Python's csv module where that is silent: a quote within an unquoted field is text, and
-/// what follows a closing quote belongs to the field. CR, LF and CRLF end lines; blank lines, with delimiters
-/// or without, are nothing.
+/// Reads CSV after RFC 4180 and, where it is silent, Python's csv module: a quote within an unquoted field is text, and
+/// text after a closing quote belongs to the field. CR, LF and CRLF end lines; blank lines, with or without delimiters,
+/// are skipped.
 pub fn read_like_python(bytes: &[u8], delimiter: u8) -> Vec<Found> {
     #[derive(PartialEq)]
     enum In {

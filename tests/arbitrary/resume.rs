@@ -1,4 +1,4 @@
-//! Reports that are cut, continued, damaged or none at all; and the rows that a resumed run still has to send.
+//! Reports that are truncated, extended, damaged or missing; and the rows that a resumed run still has to send.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use zim_batch::rows::PlanError;
 
 use super::*;
 
-/// A report and its outside log in a directory of their own, and what was written to them.
+/// A report and its outside log in a temporary directory, and what was written to them.
 struct Desk {
     directory: tempfile::TempDir,
     records: Vec<Record>,
-    /// Where the header ends and each record.
+    /// The offsets at which the header and each record end.
     ends: Vec<usize>,
     report: Vec<u8>,
 }
@@ -51,7 +51,7 @@ impl Desk {
         Report::open(&self.path("report.csv"), &self.path("outside.csv"), existing, false)
     }
 
-    /// Puts `bytes` in the report's place, without an outside log, and resumes.
+    /// Resumes with these bytes as the report, without an outside log.
     fn resume(&self, bytes: &[u8]) -> Result<Report, ReportError> {
         let _ = std::fs::remove_file(self.path("outside.csv"));
         std::fs::write(self.path("report.csv"), bytes).unwrap();
@@ -65,12 +65,12 @@ impl Desk {
         self.open(IfExists::Resume)
     }
 
-    /// How many whole records are in the first `len` bytes; `None` if not even the header is.
+    /// How many complete records are in the first `len` bytes; `None` if not even the header is complete.
     fn whole(&self, len: usize) -> Option<usize> {
         self.ends.iter().filter(|end| **end <= len).count().checked_sub(1)
     }
 
-    /// How many records are left of the first `len` bytes: one that lacks its line end alone is whole.
+    /// How many records the first `len` bytes keep: one that lacks only its line end is complete.
     fn whole_when_cut(&self, len: usize) -> usize {
         self.whole(len + 1).unwrap_or(0)
     }
@@ -89,13 +89,13 @@ impl Desk {
     }
 }
 
-/// In memory where there is such a place: every opening syncs the directory, and thousands of them are opened here.
+/// In memory if possible: opening a report syncs its directory, and these tests open thousands.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
-fn record_of(entry: ParsedRow, outcome: Outcome, message: String) -> Record {
-    let (line, user, conv, conv_type, outcome) = match entry {
+fn record_of(parsed: ParsedRow, outcome: Outcome, message: String) -> Record {
+    let (line, user, conv, conv_type, outcome) = match parsed {
         ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type.as_str().into(), outcome),
         ParsedRow::Invalid(row) => (row.line, row.user, row.conv, row.conv_type.into(), Outcome::Invalid),
     };
@@ -116,7 +116,7 @@ fn record_of(entry: ParsedRow, outcome: Outcome, message: String) -> Record {
     }
 }
 
-/// Records of distinct lines in any order, of rows whose IDs hold anything.
+/// Records of distinct lines in any order, with arbitrary IDs.
 fn records(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Record>> {
     let outcome = select(&[Outcome::Ok, Outcome::Outside, Outcome::Failed][..]);
     let record = (id(), id(), outcome, id());
@@ -159,7 +159,7 @@ proptest! {
         for cut in 0..=desk.report.len() {
             let whole = desk.whole_when_cut(cut);
             let outside = desk.outside(desk.records.len());
-            // The log has lost nothing, or some of its end; without a row that the report still has, it is nobody's.
+            // The log is complete or truncated; without a row of the report it belongs to any report.
             let log_cut = match desk.outside(whole).len() > desk.ends[0] {
                 true => outside.len() - cut % outside.len(),
                 false => cut.min(desk.ends[0]),
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn bytes_behind_a_report_cost_no_whole_record(records in records(0..5), more in soup(30)) {
+    fn bytes_after_a_report_cost_no_complete_record(records in records(0..5), more in soup(30)) {
         let desk = Desk::new(records);
         let bytes = [&desk.report[..], &more].concat();
         match desk.resume(&bytes) {
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_costs_no_whole_record_before_it(
+    fn a_flipped_byte_costs_no_complete_record_before_it(
         records in records(1..5),
         place in any::<prop::sample::Index>(),
         byte in prop_oneof![select(&b"\"\"\n\r,0\0"[..]), any::<u8>()],
@@ -217,11 +217,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_report_is_never_touched(bytes in soup(40)) {
+    fn a_file_that_is_not_a_report_is_never_changed(bytes in soup(40)) {
         let desk = Desk::new(Vec::new());
         match desk.resume(&bytes) {
             Err(error) => assert_refused_untouched(&desk, &bytes, &error)?,
-            // Nothing but line ends, or the beginning of a header, or zeros: the header is written anew.
+            // Only line ends, an incomplete header or zeros: the header is written again.
             Ok(_) => {
                 let text = String::from_utf8_lossy(&bytes).replace(['"', '\u{feff}', '\0'], "");
                 prop_assert!(COLUMNS.join(",").starts_with(text.trim_ascii()), "{:?}", text);
@@ -230,18 +230,18 @@ proptest! {
     }
 
     #[test]
-    fn a_run_goes_on_with_exactly_the_rows_whose_records_are_lost(
+    fn a_resumed_run_sends_exactly_the_rows_whose_records_are_lost(
         soup in soup(60),
         order in any::<u64>(),
         cut in any::<prop::sample::Index>(),
         is_streamed in any::<bool>(),
     ) {
         let bytes = [&b"user,conv,type\n"[..], &soup].concat();
-        let entries = entries(&bytes, &Format::default());
+        let parsed_rows = parsed_rows(&bytes, &Format::default());
         let outcomes = [Outcome::Ok, Outcome::Outside, Outcome::Failed];
-        let mut records: Vec<Record> = entries
+        let mut records: Vec<Record> = parsed_rows
             .iter()
-            .map(|entry| record_of(entry.clone(), outcomes[entry.line() as usize % 3], "said".into()))
+            .map(|parsed| record_of(parsed.clone(), outcomes[parsed.line() as usize % 3], "said".into()))
             .collect();
         records.sort_by_key(|record| record.line.wrapping_mul(order | 1).rotate_left(17));
         let desk = Desk::new(records);
@@ -255,20 +255,20 @@ proptest! {
         if is_streamed {
             plan = plan.verify_first().unwrap();
         }
-        let steps: Vec<Task> = plan.collect::<Result<_, _>>().unwrap();
-        let already = steps.iter().filter(|step| **step == Task::AlreadyDone).count();
+        let tasks: Vec<Task> = plan.collect::<Result<_, _>>().unwrap();
+        let already = tasks.iter().filter(|task| **task == Task::AlreadyDone).count();
         prop_assert_eq!(already, done_lines.len());
-        let rest: Vec<u64> = steps.iter().filter_map(line_of).collect();
-        let expected: Vec<u64> = entries.iter().map(ParsedRow::line).filter(|line| !done_lines.contains(line)).collect();
+        let rest: Vec<u64> = tasks.iter().filter_map(line_of).collect();
+        let expected: Vec<u64> = parsed_rows.iter().map(ParsedRow::line).filter(|line| !done_lines.contains(line)).collect();
         prop_assert_eq!(rest, expected);
         if is_streamed {
-            let verified = steps.iter().take_while(|step| **step == Task::AlreadyDone).count();
-            prop_assert_eq!(verified, already, "nothing is done before all has been compared, up to line {}", last_done);
+            let verified = tasks.iter().take_while(|task| **task == Task::AlreadyDone).count();
+            prop_assert_eq!(verified, already, "all rows up to line {} are compared before any is returned", last_done);
         }
     }
 
     #[test]
-    fn a_row_that_changed_or_went_since_is_told(rows in id_rows(), which in any::<prop::sample::Index>(), goes in any::<bool>()) {
+    fn a_changed_or_removed_row_is_reported(rows in id_rows(), which in any::<prop::sample::Index>(), is_removed in any::<bool>()) {
         prop_assume!(!rows.is_empty());
         let which = which.index(rows.len());
         let (bytes, lines) = as_csv(&rows, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
@@ -279,7 +279,7 @@ proptest! {
         done.seal().unwrap();
         let mut changed = rows.clone();
         changed[which].2 = match rows[which].2 { ConvType::Peer => ConvType::Group, ConvType::Group => ConvType::Peer };
-        if goes {
+        if is_removed {
             changed.truncate(which);
         }
         let (other, _) = as_csv(&changed, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
@@ -290,9 +290,9 @@ proptest! {
                 plan.collect::<Result<Vec<_>, _>>()
             };
             prop_assert_eq!(follow(&bytes).unwrap(), vec![Task::AlreadyDone; rows.len()]);
-            let told = follow(&other);
-            let (Err(PlanError::RowGone { line, .. }) | Err(PlanError::RowChanged { line, .. })) = told else {
-                panic!("{told:?}")
+            let result = follow(&other);
+            let (Err(PlanError::RowGone { line, .. }) | Err(PlanError::RowChanged { line, .. })) = result else {
+                panic!("{result:?}")
             };
             prop_assert_eq!(line, lines[which]);
         }
@@ -300,7 +300,7 @@ proptest! {
 }
 
 #[test]
-fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_it() {
+fn a_quote_in_the_middle_of_a_report_does_not_drop_the_complete_records_after_it() {
     let row = |line: u64| zim_batch::row::Row {
         line,
         user: format!("u{line}"),
@@ -310,7 +310,7 @@ fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_i
     let records = (2..1002).map(|line| record_of(ParsedRow::Row(row(line)), Outcome::Ok, "fine".into()));
     let desk = Desk::new(records.collect());
     let mut bytes = desk.report.clone();
-    bytes[desk.ends[10] + "12,".len()] = b'"'; // for the `u` of the user
+    bytes[desk.ends[10] + "12,".len()] = b'"'; // instead of the `u` of the user
     let resumed = desk.resume(&bytes);
     assert!(
         resumed.is_err(),
@@ -321,8 +321,8 @@ fn a_quote_in_the_middle_of_a_report_does_not_cut_off_the_whole_records_behind_i
     assert_eq!(desk.read("report.csv"), bytes);
 }
 
-fn line_of(step: &Task) -> Option<u64> {
-    match step {
+fn line_of(task: &Task) -> Option<u64> {
+    match task {
         Task::Send(row) | Task::Skip { row, .. } => Some(row.line),
         Task::Invalid(row) => Some(row.line),
         Task::AlreadyDone => None,

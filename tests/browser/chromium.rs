@@ -1,7 +1,7 @@
-//! A browser to look at pages with: chromium, told what to do over its DevTools protocol.
+//! Chromium, controlled by its DevTools protocol.
 //!
-//! The protocol is spoken over two pipes (`--remote-debugging-pipe`): JSON messages, each ended by a zero byte. So no
-//! port is opened, and no client library is needed.
+//! The protocol uses two pipes (`--remote-debugging-pipe`) and JSON messages, each ended by a zero byte. So no port is
+//! opened, and no client library is needed.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -16,10 +16,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// No answer takes this long.
+/// The time-out for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How chromium is started: with nothing of its own that would use the network.
+/// Chromium's arguments: they disable everything of its own that uses the network.
 const FLAGS: &str = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --disable-quic --disable-extensions --disable-dev-shm-usage --hide-scrollbars \
     --remote-debugging-pipe";
@@ -30,13 +30,13 @@ pub struct Chromium {
     messages: Receiver<Value>,
     session: String,
     last_id: u64,
-    /// Events that came while an answer was waited for.
+    /// Events that arrived while an answer was awaited.
     events: Vec<Value>,
     _profile: TempDir,
 }
 
 impl Chromium {
-    /// Starts it; `None` where it is not installed, which is said, and is a failure where everything is required.
+    /// Starts chromium. `None`, with a message, if it is not installed; a failure if everything is required.
     pub fn start() -> Option<Chromium> {
         let program = ["chromium", "chromium-browser", "google-chrome"]
             .into_iter()
@@ -119,7 +119,7 @@ impl Chromium {
         }
     }
 
-    /// Opens a page on a screen so many pixels wide, and gives what it logged and what it asked for, itself apart.
+    /// Opens a page on a screen that is `width` pixels wide; returns its log messages and its requests, without its own.
     pub fn open(&mut self, page: &Path, width: u32, is_dark: bool) -> Vec<String> {
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -137,7 +137,7 @@ impl Chromium {
             let event = self.receive();
             self.events.push(event);
         }
-        // What it still had to say has come before this answer.
+        // Pending events have arrived before this answer.
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))");
         let mut incidents = Vec::new();
         for event in self.events.drain(..) {
@@ -173,7 +173,7 @@ impl Chromium {
         );
     }
 
-    /// Leaves a picture of the whole page, if the environment names a directory for it.
+    /// Saves a picture of the whole page, if the environment names a directory for it.
     pub fn picture(&mut self, name: &str) {
         let Some(directory) = std::env::var_os("ZIM_TEST_PICTURES") else {
             return;

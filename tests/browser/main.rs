@@ -1,5 +1,5 @@
-//! The page of `zim-batch report --html` in a real browser. Where chromium is not installed these tests say so and pass
-//! over; with `ZIM_TEST_REQUIRE_ALL` set they fail then. `ZIM_TEST_PICTURES=DIRECTORY` keeps pictures to look at.
+//! The page of `zim-batch report --html` in a real browser. Without chromium these tests are skipped with a
+//! message; with `ZIM_TEST_REQUIRE_ALL` set they fail. `ZIM_TEST_PICTURES=DIRECTORY` saves pictures of the pages.
 
 mod chromium;
 #[path = "../support/say.rs"]
@@ -13,7 +13,7 @@ use std::fs;
 use chromium::Chromium;
 use support::{Desk, REPORT_HEADER};
 
-/// Twenty records a second, some of them not ok, from the first of two runs with a pause of nine hours between them.
+/// Twenty records per second, some of them not ok, in two runs with a pause of nine hours between them.
 fn two_nights(rows: u64) -> String {
     let mut report = format!("{REPORT_HEADER}\n");
     for row in 0..rows {
@@ -100,13 +100,13 @@ fn reports() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The charts that are seen: how many, and whether each has a size and something drawn in it.
+/// The visible charts: how many, and whether each has a size and content.
 const CHARTS: &str = "[...document.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0)
     .map(svg => [svg.getBoundingClientRect().width, svg.querySelectorAll('rect, polyline, circle').length,
         svg.getAttribute('aria-label').length])";
 
 #[test]
-fn pages_open_without_a_message_or_a_request_and_show_their_charts_at_any_width_and_in_any_light() {
+fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in_light_and_dark() {
     let Some(mut chromium) = Chromium::start() else { return };
     let desk = Desk::new();
     for (name, report) in reports() {
@@ -152,7 +152,7 @@ fn pages_open_without_a_message_or_a_request_and_show_their_charts_at_any_width_
 }
 
 #[test]
-fn what_a_chart_shows_is_read_under_the_pointer_and_without_any_script() {
+fn tooltips_of_charts_work_with_and_without_scripts() {
     let Some(mut chromium) = Chromium::start() else { return };
     let desk = Desk::new();
     desk.write("out.csv", two_nights(8000));
@@ -164,7 +164,7 @@ fn what_a_chart_shows_is_read_under_the_pointer_and_without_any_script() {
     assert!(titles.as_u64().unwrap() > 100, "{titles}");
     let place = chromium.evaluate(
         "(async () => { const part = document.querySelector('.wide .h'); part.scrollIntoView({block: 'center'});
-            // The event of the scrolling comes with a frame.
+            // The scroll event is sent with the next frame.
             for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
             const box = part.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()",
     );
@@ -176,7 +176,7 @@ fn what_a_chart_shows_is_read_under_the_pointer_and_without_any_script() {
 }
 
 #[test]
-fn a_message_or_a_request_of_a_page_would_be_seen() {
+fn a_message_or_a_request_of_a_page_would_be_detected() {
     let Some(mut chromium) = Chromium::start() else { return };
     let desk = Desk::new();
     desk.write("page.html", "<!doctype html><script>console.log('hello')</script>");

@@ -1,8 +1,8 @@
-//! Reports as rows again: `--only`, the outside log as it is, `--dedupe`.
+//! Reports used as rows: `--only`, the outside log unchanged, `--dedupe`.
 
 use super::*;
 
-/// `bad…` users fail, `outside…` users are outside.
+/// Answers with an error for `bad…` users, and outside for `outside…` users.
 fn sorting_server() -> Server {
     Server::start(|request, _| match request.user() {
         user if user.starts_with("bad") => Answer::Code(660_500_002, "not registered"),
@@ -11,7 +11,7 @@ fn sorting_server() -> Server {
     })
 }
 
-/// A desk whose `out.csv` and `out.outside.csv` tell of rows of every outcome.
+/// A desk whose `out.csv` and `out.outside.csv` have rows of every outcome.
 fn desk_with_report() -> Desk {
     let (desk, server) = (Desk::new(), sorting_server());
     let csv =
@@ -138,7 +138,7 @@ fn a_skipped_row_names_the_line_of_the_first() {
 }
 
 #[test]
-fn a_report_with_ok_rows_is_refused_unless_it_is_said_which_rows_are_meant() {
+fn a_report_with_ok_rows_is_refused_unless_rows_are_selected() {
     let desk = desk_with_report();
     let report = desk.read("out.csv");
     let server = kind_server();
@@ -173,7 +173,7 @@ fn a_report_with_ok_rows_is_refused_unless_it_is_said_which_rows_are_meant() {
         .assert_status(3)
         .summary()
         .assert_counts(&[("rows", 7), ("ok", 6), ("invalid", 1)]);
-    // Rows that are no report can be taken like that too.
+    // This also works for input that is not a report.
     desk.write("rows.csv", rows(2));
     desk.clear_with(&server.url(), "rows.csv")
         .flag("--only", "all")

@@ -1,5 +1,4 @@
-//! What is said of rows that can't be sent and of input that no rows can be made of: what was found, where, and what to
-//! do about it.
+//! Messages for invalid rows and unusable input: what was found, where, and what to do about it.
 
 use super::*;
 
@@ -24,7 +23,7 @@ fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_ro
         ("00,u,c".into(), "type is '00'"),
         ("-0,u,c".into(), "type is '-0'"),
         ("peers,u,c".into(), "type is 'peers'"),
-        ("type,user,conv".into(), "the header again"), // a second file behind the first
+        ("type,user,conv".into(), "the header again"), // concatenated files
         (format!("0,{huge},c").into(), "longer than 1 MiB"),
     ];
     for (row, _) in &wrong {
@@ -69,25 +68,25 @@ fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_ro
     assert_eq!(lines, expected, "no kind has more than five of these");
 }
 
-/// Both `check` and `clear` refuse it with exit 4 and all of `says`, send nothing and leave no report.
+/// Asserts that `check` and `clear` refuse it with exit 4 and all of `expected`, send nothing and leave no report.
 #[track_caller]
-fn assert_refused(input: impl AsRef<[u8]>, flags: &[&str], says: &[&str]) {
+fn assert_refused(input: impl AsRef<[u8]>, flags: &[&str], expected: &[&str]) {
     let (desk, server) = (Desk::new(), kind_server());
     let clear = with_flags(desk.clear(&server, input), flags).run();
     let check = with_flags(desk.zim_batch(["check", "rows.csv"]), flags).run();
     assert_eq!(check.stdout, "");
-    // The other was called with --json.
+    // The other one was run with --json.
     let object: serde_json::Value = serde_json::from_str(&clear.stdout).unwrap();
     assert_eq!(object["exit"], 4);
     for outcome in [clear, check] {
-        assert_tells(&outcome, &[&["rows.csv"], says].concat());
+        assert_tells(&outcome, &[&["rows.csv"], expected].concat());
     }
     assert!(server.requests().is_empty() && !desk.has("out.csv") && !desk.has("out.outside.csv"));
 }
 
 #[track_caller]
-fn assert_tells(outcome: &Outcome, says: &[&str]) {
-    outcome.assert_status(4).assert_says(says);
+fn assert_tells(outcome: &Outcome, expected: &[&str]) {
+    outcome.assert_status(4).assert_says(expected);
     let text = outcome.stderr.trim_end();
     assert!(text.starts_with("zim-batch: ") && !text.contains("panicked"), "{text}");
     assert!(
@@ -97,7 +96,7 @@ fn assert_tells(outcome: &Outcome, says: &[&str]) {
 }
 
 #[test]
-fn input_that_no_rows_can_be_made_of_is_refused_with_what_was_found_and_what_to_do() {
+fn unusable_input_is_refused_with_what_was_found_and_what_to_do() {
     let mapped: &[&str] = &["--columns", "user=uid,conv=room"];
     assert_refused("", &[], &["is empty", "user, conv and type"]);
     assert_refused("\n\r\n \n", &[], &["is empty"]);
@@ -126,7 +125,7 @@ fn input_that_no_rows_can_be_made_of_is_refused_with_what_was_found_and_what_to_
     assert_refused(&zst(rows(1000).as_bytes())[..400], &[], &["can't be read"]);
     let mut damaged = gzip(rows(1000).as_bytes());
     let end = damaged.len() - 6;
-    damaged[end] ^= 0xff; // of the check sum
+    damaged[end] ^= 0xff; // in the checksum
     assert_refused(&damaged, &[], &["can't be read"]);
 }
 
@@ -144,10 +143,10 @@ fn a_file_that_cannot_be_opened_is_refused_with_its_name_and_why() {
 }
 
 #[test]
-fn flags_about_the_input_that_make_no_sense_are_usage_errors_that_name_what_is_possible() {
+fn invalid_flags_about_the_input_are_usage_errors_that_name_the_valid_values() {
     let desk = Desk::new();
     desk.write("rows.csv", rows(1));
-    for (flag, value, says) in [
+    for (flag, value, expected) in [
         ("--delimiter", "||", "one ASCII character"),
         ("--delimiter", "§", "one ASCII character"),
         ("--delimiter", "\"", "quote"),
@@ -162,12 +161,12 @@ fn flags_about_the_input_that_make_no_sense_are_usage_errors_that_name_what_is_p
         ("--only", "", "ok, outside, failed, invalid, skipped"),
     ] {
         let outcome = desk.zim_batch(["check", "rows.csv", flag, value]).run();
-        outcome.assert_status(2).assert_says(&[flag, says]);
+        outcome.assert_status(2).assert_says(&[flag, expected]);
     }
 }
 
 #[test]
-fn a_resume_with_a_file_that_is_no_report_leaves_it_alone() {
+fn a_resume_with_a_file_that_is_not_a_report_leaves_it_unchanged() {
     for content in [
         "user,conv,type\na,b,0\n",
         "line,user\n",

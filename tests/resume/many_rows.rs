@@ -1,4 +1,4 @@
-//! Reports with many records: counted rightly, read back fast, kept small.
+//! Reports with many records: counted correctly, and read back fast in little memory.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,7 +9,7 @@ use crate::support::{Answer, Desk, REPORT_HEADER, Server, kind_server, rows};
 
 #[test]
 fn what_an_earlier_run_did_counts_as_done_however_early_the_next_one_stops() {
-    // The first 50 rows and the last 30 are on record: a run that stops among the others has not come to those behind.
+    // The first 50 rows and the last 30 have records: a run that stops between them has not reached the last ones.
     let (desk, server) = (Desk::new(), kind_server());
     let record = |line| {
         let user = line - 1;
@@ -35,8 +35,8 @@ fn what_an_earlier_run_did_counts_as_done_however_early_the_next_one_stops() {
 }
 
 #[test]
-fn a_long_report_is_read_back_fast_and_with_a_few_bytes_a_row() {
-    // A row that is slow to be answered, behind so many that are done: meanwhile there is time to look at the program.
+fn a_long_report_is_read_back_fast_with_a_few_bytes_per_row() {
+    // A slow answer after many rows that are done leaves time to measure the process.
     let count = std::env::var("ZIM_RESUME_ROWS").map_or(200_000, |text| text.parse::<u64>().expect("a number"));
     let server = Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))));
     let peak_of = |count: u64| {

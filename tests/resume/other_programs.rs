@@ -1,4 +1,4 @@
-//! Reports that went through a spreadsheet, a converter, or a power cut.
+//! Reports changed by a spreadsheet, a converter or a power cut.
 
 use std::fs::OpenOptions;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use encoding_rs::GBK;
 
 use crate::support::{Answer, Desk, REPORT_HEADER, Server, kind_server, named_rows, rows};
 
-/// A desk with the report of the first five of eight rows, and what is in it.
+/// A desk with the report of the first five of eight rows, and the text of the report.
 fn desk_with_report(server: &Server) -> (Desk, String) {
     let desk = Desk::new();
     desk.clear(server, rows(5)).run().assert_status(0);
@@ -34,7 +34,7 @@ fn a_report_saved_by_a_spreadsheet_is_resumed_without_loss() {
         report.trim_end().to_owned(),
         crlf.clone(),
         crlf.trim_end().into(),
-        crlf[..crlf.len() - 1].into(), // cut between the two halves of a line end
+        crlf[..crlf.len() - 1].into(), // truncated within a line end
         report.replace('\n', "\r"),
         quoted(&report),
         quoted(&report).trim_end().into(),
@@ -57,7 +57,7 @@ fn a_report_saved_by_a_spreadsheet_is_resumed_without_loss() {
             after.starts_with(saved.trim_end_matches(['\r', '\n', '\0'])),
             "{after:?}"
         );
-        // One header, and one record on each line, whoever counts the lines.
+        // One header, and one record per line, whatever the line ends.
         let lines: Vec<_> = after.split(['\r', '\n']).filter(|line| !line.is_empty()).collect();
         assert_eq!((lines.len(), after.matches("finished_at").count()), (9, 1), "{after:?}");
         assert!(lines.iter().all(|line| line.split(',').count() == 12), "{after:?}");
@@ -110,7 +110,7 @@ fn a_report_saved_in_another_encoding_or_with_other_delimiters_is_refused_untouc
 }
 
 #[test]
-fn a_long_line_is_no_torn_header() {
+fn a_long_line_is_not_a_torn_header() {
     let (desk, server) = (Desk::new(), kind_server());
     for text in [
         "x".repeat(3 << 20),
@@ -128,7 +128,7 @@ fn a_long_line_is_no_torn_header() {
 }
 
 #[test]
-fn zeros_behind_a_report_are_dropped_however_many_they_are() {
+fn any_number_of_zeros_after_a_report_is_dropped() {
     let slow = || Answer::After(Duration::from_millis(300), Box::new(Answer::Code(0, "success")));
     let server = Server::start(move |_, _| slow());
     for (torn, done) in [("", 5), ("7,\"u6", 5)] {
@@ -149,7 +149,7 @@ fn zeros_behind_a_report_are_dropped_however_many_they_are() {
         assert_eq!(desk.report_by_user().len(), 8);
         assert!(desk.read("out.csv").starts_with(&report));
     }
-    // A header that a power cut took as well.
+    // A power cut can also replace the header by zeros.
     let desk = Desk::new();
     desk.write("out.csv", format!("{}{}", &REPORT_HEADER[..20], "\0".repeat(5000)));
     desk.clear(&server, rows(2)).arg("--resume").run().assert_status(0);

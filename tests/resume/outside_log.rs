@@ -1,4 +1,4 @@
-//! The outside log belongs to one report: that of another is never lost, and a report's own is completed.
+//! The outside log belongs to one report: the log of another is never overwritten, and a report's own is completed.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn run_of(desk: &Desk, server: &Server, users: &[&str], report: &str) -> Call {
 }
 
 #[test]
-fn the_outside_log_of_another_report_is_refused_and_left_alone_in_every_mode() {
+fn the_outside_log_of_another_report_is_refused_and_left_unchanged_in_every_mode() {
     let (desk, server) = (Desk::new(), sorting_server());
     let run = |users, report, outside| run_of(&desk, &server, users, report).flag("--outside", outside);
     run(&["out1", "b", "out2"], "a.csv", "same.csv").run().assert_status(0);
@@ -39,7 +39,7 @@ fn the_outside_log_of_another_report_is_refused_and_left_alone_in_every_mode() {
             }
         }
     }
-    // A report is no outside log, though it looks like one.
+    // A report is not an outside log, although it has the same header.
     let outcome = run(&["d"], "new.csv", "a.csv").arg("--resume").run();
     outcome.assert_status(2).assert_says(&["a.csv"]);
     assert_eq!(
@@ -49,7 +49,7 @@ fn the_outside_log_of_another_report_is_refused_and_left_alone_in_every_mode() {
 }
 
 #[test]
-fn a_file_that_is_no_outside_log_is_left_alone_in_every_mode() {
+fn a_file_that_is_not_an_outside_log_is_left_unchanged_in_every_mode() {
     let (desk, server) = (Desk::new(), sorting_server());
     run_of(&desk, &server, &["a", "out"], "old.csv").run().assert_status(0);
     let notes = [
@@ -118,7 +118,7 @@ fn the_outside_log_of_a_report_that_was_renamed_away_is_not_lost_to_the_next_of_
 }
 
 #[test]
-fn an_outside_log_without_rows_is_anybodys() {
+fn an_outside_log_without_rows_belongs_to_any_report() {
     let server = sorting_server();
     let logs = [
         "",
@@ -148,7 +148,7 @@ fn a_report_that_is_overwritten_takes_its_own_outside_log_with_it() {
         .run()
         .assert_status(0);
     assert_eq!(users(&desk.path("out.outside.csv")), ["out3"]);
-    // A torn report, too, shows whose the log is.
+    // A torn report also shows whose log it is.
     let report = desk.read("out.csv");
     desk.write("out.csv", format!("{report}3,torn"));
     run_of(&desk, &server, &["out4"], "out.csv")
@@ -159,7 +159,7 @@ fn a_report_that_is_overwritten_takes_its_own_outside_log_with_it() {
 }
 
 #[test]
-fn an_outside_log_is_completed_in_whatever_order_it_is_and_not_written_when_nothing_is_missing() {
+fn an_outside_log_in_any_order_is_completed_and_not_written_if_nothing_is_missing() {
     let (desk, server) = (Desk::new(), sorting_server());
     let rows = ["out1", "a", "out2", "out3", "b"];
     let resume = || {

@@ -1,4 +1,4 @@
-//! A rehearsal is no run: its report says so in every record, and is never taken for a real one's.
+//! Simulated runs: every record is marked, and the report is never mistaken for that of a real run.
 
 use crate::support::{Call, Desk, kind_server, rows};
 
@@ -16,7 +16,7 @@ fn simulated(desk: &Desk, csv: &str) -> Call {
 }
 
 #[test]
-fn every_record_of_a_simulated_run_says_so_and_its_report_is_never_resumed_for_real() {
+fn every_record_of_a_simulated_run_is_marked_and_its_report_is_never_resumed_by_a_real_run() {
     let mixed = format!("{}u1,cu1,0\n,c,0\nu9,c,7\n", rows(30));
     let only_invalid = "user,conv,type\n,c,0\nu,,0\n".to_owned();
     for csv in [mixed, only_invalid] {
@@ -42,7 +42,7 @@ fn every_record_of_a_simulated_run_says_so_and_its_report_is_never_resumed_for_r
             .assert_says(&["out.csv", "--simulate", "never cleared", "--overwrite"]);
         assert_eq!((files(), server.requests().len()), (before.clone(), 0));
 
-        // As a rehearsal it can be resumed.
+        // Another simulated run can resume it.
         simulated(&desk, &csv)
             .arg("--dedupe")
             .arg("--resume")
@@ -67,7 +67,7 @@ fn a_real_report_is_never_resumed_by_a_simulated_run() {
 }
 
 #[test]
-fn the_table_of_a_simulated_run_says_so() {
+fn the_table_of_a_simulated_run_shows_that_it_was_simulated() {
     let desk = Desk::new();
     let outcome = simulated(&desk, "user,conv,type\nu,c,0\n").run();
     assert!(outcome.stdout.contains("simulated"), "{}", outcome.stdout);

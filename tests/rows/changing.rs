@@ -1,4 +1,4 @@
-//! A file of rows that changes while a run reads it: only growth is harmless.
+//! A file of rows that changes while a run reads it: only appending is allowed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -11,7 +11,7 @@ fn many(letter: char) -> String {
     named_rows((0..5000).map(|number| format!("{letter}{number:015}")))
 }
 
-/// Starts a run, and waits until it has sent so many rows.
+/// Starts a run, and waits until it has sent `sent` rows.
 fn start(desk: &Desk, server: &Server, file: &str, rate: &str, sent: usize) -> Running {
     let call = desk.clear_with(&server.url(), file).flag("--report", "out.csv");
     let mut running = call.flag("--rate", rate).arg("--json").spawn();
@@ -20,7 +20,7 @@ fn start(desk: &Desk, server: &Server, file: &str, rate: &str, sent: usize) -> R
 }
 
 fn write_over(path: &Path, content: &[u8]) {
-    // In place, as `cp` and a redirection do it.
+    // In place, like `cp` and a redirection.
     let mut file = OpenOptions::new()
         .write(true)
         .truncate(true)
@@ -42,7 +42,7 @@ fn assert_all_are_of_the_first_file(desk: &Desk, server: &Server, what: &str) {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_stops_the_run_before_any_row_of_the_other_file() {
+fn a_file_that_changes_while_it_is_read_stops_the_run_before_any_row_of_the_changed_file() {
     type Change = fn(&Path);
     let changes: [(&str, Change); 6] = [
         ("fewer rows over it", |path| write_over(path, rows(10).as_bytes())),
@@ -89,7 +89,7 @@ fn a_file_that_changes_while_it_is_read_stops_the_run_before_any_row_of_the_othe
 }
 
 #[test]
-fn after_a_change_the_file_as_it_was_resumes() {
+fn after_a_change_a_run_resumes_with_the_original_file() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = desk.write("rows.csv", many('a'));
     let running = start(&desk, &server, "rows.csv", "2500", 200);
@@ -107,7 +107,7 @@ fn after_a_change_the_file_as_it_was_resumes() {
 }
 
 #[test]
-fn a_change_is_noticed_also_when_all_rows_have_been_read_ahead() {
+fn a_change_is_detected_even_if_all_rows_have_been_read_ahead() {
     for is_packed in [false, true] {
         let (desk, server) = (Desk::new(), kind_server());
         let pack = |text: String| match is_packed {
@@ -137,11 +137,11 @@ fn a_file_that_is_removed_stops_the_run() {
 }
 
 #[test]
-fn rows_that_are_added_meanwhile_are_left_to_a_resume_and_the_run_says_so() {
+fn rows_added_during_a_run_are_left_to_a_resume_with_a_message() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = desk.write("rows.csv", rows(30).trim_end());
     let running = start(&desk, &server, "rows.csv", "20", 3);
-    // With the line end that was missing, and a row that is being written.
+    // With the missing line end, and an incomplete row.
     OpenOptions::new()
         .append(true)
         .open(&path)
@@ -158,7 +158,7 @@ fn rows_that_are_added_meanwhile_are_left_to_a_resume_and_the_run_says_so() {
 }
 
 #[test]
-fn the_same_rows_in_a_new_file_and_a_new_time_are_no_change() {
+fn the_same_rows_in_a_new_file_with_a_new_time_are_not_a_change() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = desk.write("rows.csv", rows(40));
     let running = start(&desk, &server, "rows.csv", "20", 3);
@@ -168,7 +168,7 @@ fn the_same_rows_in_a_new_file_and_a_new_time_are_no_change() {
 }
 
 #[test]
-fn a_last_row_that_goes_on_after_it_was_counted_is_not_sent_as_it_was() {
+fn a_last_row_that_becomes_longer_after_it_was_counted_is_not_sent() {
     let (desk, server) = (Desk::new(), kind_server());
     let csv = |last: &str| {
         let rows = (0..40).map(|number| format!("0,u{number},c\n"));

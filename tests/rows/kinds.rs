@@ -1,4 +1,4 @@
-//! Rows as exports and spreadsheets write them: what is no row, what a column is called, what a type is.
+//! Rows as exports and spreadsheets write them: lines that are not rows, names of columns, types.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -10,7 +10,7 @@ fn check(desk: &Desk, flags: &[&str]) -> Outcome {
 }
 
 #[test]
-fn lines_of_delimiters_and_blanks_are_no_rows() {
+fn lines_of_delimiters_and_blanks_are_not_rows() {
     for text in [
         "user,conv,type\n,,\na,b,0\n , ,\t\n,,,,\n",
         ";;\nuser;conv;type\n;;\na;b;0\n ;;\n",
@@ -28,7 +28,7 @@ fn lines_of_delimiters_and_blanks_are_no_rows() {
 }
 
 #[test]
-fn zeros_behind_gzip_and_a_last_ctrl_z_are_nothing() {
+fn zeros_after_gzip_and_a_last_ctrl_z_are_ignored() {
     let text = "user,conv,type\na,b,0\n";
     let gzip = |text: &str| {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -66,7 +66,7 @@ fn zeros_behind_gzip_and_a_last_ctrl_z_are_nothing() {
 }
 
 #[test]
-fn the_header_again_is_told_from_a_row_with_a_wrong_type() {
+fn a_repeated_header_is_distinguished_from_a_row_with_a_wrong_type() {
     let again = "user,conv,type\na,b,0\nUser, conv ,TYPE\n\u{feff}user,conv,type\nuser,conv,x\nb,c,0\n";
     let mapped = "uid,room,kind\na,b,0\nuid,room,kind\n";
     for (text, flags, lines) in [
@@ -91,7 +91,7 @@ fn the_header_again_is_told_from_a_row_with_a_wrong_type() {
 }
 
 #[test]
-fn a_quote_that_was_not_closed_is_told_with_the_lines_it_takes() {
+fn an_unclosed_quote_is_reported_with_the_lines_that_it_spans() {
     let (desk, server) = (Desk::new(), kind_server());
     let rows: String = (3..12).map(|line| format!("a{line},b{line},peer\n")).collect();
     let csv = format!("user,conv,type\na2,\"b2,peer\n{rows}a12,b12\",peer\nz,z\n\"z\n\",z\n");
@@ -120,7 +120,7 @@ fn a_quote_that_was_not_closed_is_told_with_the_lines_it_takes() {
         "{said}"
     );
 
-    // A row that can be sent is sent, with one warning for all of them.
+    // Valid rows are sent, with one warning for all of them.
     let outcome = desk
         .clear(&server, "user,conv,type\na,b,0\n\"b\nc\",d,0\nc,\"e\rf\",0\n")
         .arg("--overwrite")
@@ -132,7 +132,7 @@ fn a_quote_that_was_not_closed_is_told_with_the_lines_it_takes() {
 }
 
 #[test]
-fn columns_are_found_by_the_names_that_exports_have_and_by_number() {
+fn columns_are_found_by_the_names_in_exports_and_by_number() {
     let gbk = |text: &str| encoding_rs::GBK.encode(text).0.into_owned();
     let data = |a: &str, b: &str| format!("甲,x,{a},c1\n乙,x,{b},c2\n");
     let chinese = "用户ID,备注,会话类型,会话ID\n".to_owned() + &data("单聊", " 群聊 ");
@@ -188,7 +188,7 @@ fn columns_are_found_by_the_names_that_exports_have_and_by_number() {
             "{flags:?}"
         );
 
-        // What check prints says the same again.
+        // The command that check prints has the same flag.
         let said = check(&desk, flags).assert_status(0).stdout.clone();
         let command = said
             .lines()
@@ -202,7 +202,7 @@ fn columns_are_found_by_the_names_that_exports_have_and_by_number() {
 }
 
 #[test]
-fn columns_that_cannot_be_are_refused() {
+fn impossible_columns_are_refused() {
     let desk = Desk::new();
     desk.write("rows.csv", "user,conv,type\na,b,0\n");
     for (flag, value, says) in [
@@ -227,7 +227,7 @@ fn columns_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn what_is_no_csv_is_named_with_what_to_do() {
+fn a_file_that_is_not_csv_is_named_with_what_to_do() {
     let gbk = |text: &str| encoding_rs::GBK.encode(text).0.into_owned();
     let cases: Vec<(Vec<u8>, &[&str])> = vec![
         (
@@ -264,7 +264,7 @@ fn what_is_no_csv_is_named_with_what_to_do() {
 }
 
 #[test]
-fn check_names_what_is_probably_not_an_id() {
+fn check_warns_about_values_that_are_probably_not_ids() {
     let desk = Desk::new();
     let ids = [
         ("1.23457E+11", "(1.23457E+11)"),
@@ -292,7 +292,7 @@ fn check_names_what_is_probably_not_an_id() {
                 .any(|text| text.contains(column) && text.contains(says) && text.contains(&format!("line {line}")));
             assert!(is_there, "{id:?}: {says} is not in {said}");
         }
-        // The slash is no character of ZEGO's list.
+        // The slash is not in ZEGO's list.
         assert_eq!(said.contains("don't list"), id.contains('/'), "it has a name: {said}");
     }
 }

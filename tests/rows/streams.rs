@@ -1,4 +1,4 @@
-//! Rows from a stream, which may end where it should not.
+//! Rows from a stream, which may end inside a row.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ fn a_stream_that_ends_within_a_row_leaves_no_record_of_it() {
         outcome
             .assert_status(4)
             .assert_tells(&["standard input, line 3", "--resume"]);
-        // The row before may have been sent already, or not.
+        // The previous row may or may not have been sent.
         let summary = outcome.summary();
         summary.assert_counts(&[("invalid", 0), ("failed", 0), ("rows", 1)]);
         assert_eq!(summary.count("ok") + summary.count("not_run"), 1, "{cut}");
@@ -39,7 +39,7 @@ fn a_stream_that_ends_within_a_row_leaves_no_record_of_it() {
 }
 
 #[test]
-fn a_stream_whose_last_row_is_whole_but_for_its_line_end_is_sent_with_a_warning() {
+fn a_last_row_of_a_stream_that_lacks_only_its_line_end_is_sent_with_a_warning() {
     let csv = "user,conv,type\nu1,c1,peer\nu2,c2,peer";
     let (desk, server) = (Desk::new(), kind_server());
     let call = desk.clear_with(&server.url(), "-").flag("--report", "out.csv");
@@ -51,7 +51,7 @@ fn a_stream_whose_last_row_is_whole_but_for_its_line_end_is_sent_with_a_warning(
     let check = desk.zim_batch(["check", "-"]).stdin(csv).run();
     assert!(check.assert_status(0).stdout.contains("cut off; line 3"), "{check:?}");
 
-    // In a file it is the rule.
+    // In a file this is common, so there is no warning.
     let outcome = desk.clear(&server, csv).arg("--overwrite").run();
     outcome.assert_status(0);
     assert!(!outcome.stderr.contains("line end"), "{}", outcome.stderr);
@@ -62,7 +62,7 @@ fn a_stream_whose_last_row_is_whole_but_for_its_line_end_is_sent_with_a_warning(
 }
 
 #[test]
-fn a_named_pipe_is_no_input_for_a_resume_and_never_the_report() {
+fn a_named_pipe_is_refused_as_input_of_a_resume_and_as_report() {
     let desk = Desk::new();
     let made = std::process::Command::new("mkfifo").arg(desk.path("pipe")).status();
     assert!(made.is_ok_and(|status| status.success()), "a FIFO can be made");
@@ -81,9 +81,9 @@ fn a_named_pipe_is_no_input_for_a_resume_and_never_the_report() {
 }
 
 #[test]
-fn a_terminal_as_standard_input_is_told_that_rows_are_waited_for() {
+fn a_terminal_as_standard_input_shows_that_the_run_waits_for_rows() {
     let desk = Desk::new();
-    // `script` makes the terminal; what is typed there is a header, and Ctrl-D.
+    // `script` provides the terminal; a header and Ctrl-D are typed.
     for args in ["check -", "clear - --simulate --report out.csv", "check /dev/stdin"] {
         let command = format!("{} {args}", env!("CARGO_BIN_EXE_zim-batch"));
         let started = Command::new("script")

@@ -1,4 +1,4 @@
-//! Certificates that change while a run goes on, and one that is of no use.
+//! Certificates that change during a run.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,8 +11,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::support::{Call, Desk, Outcome, code_body, rows};
 use super::{Authority, date_time_ymd, named, new_key, server_config};
 
-/// A server that answers one request on each connection. Which certificate it shows is decided by the function, from the number of
-/// the connection: `true` is the good one, `false` one that ran out long ago.
+/// A server that answers one request on each connection. `shows_good` decides by the number of the
+/// connection whether it shows the valid certificate or an expired one.
 fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) -> Call) -> (Desk, Outcome, usize) {
     let authority = Authority::new();
     let configs = [2020, 4000].map(|year| {
@@ -46,7 +46,7 @@ fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) ->
     (desk, outcome, requests)
 }
 
-/// Answers one request, and says that it was the last one on this connection.
+/// Answers one request with `Connection: close`.
 fn once(stream: TcpStream, config: Arc<ServerConfig>, seen: &AtomicUsize) -> std::io::Result<()> {
     let mut stream = StreamOwned::new(ServerConnection::new(config).map_err(std::io::Error::other)?, stream);
     let (mut head, mut byte) = (Vec::new(), [0]);
@@ -66,7 +66,7 @@ fn once(stream: TcpStream, config: Arc<ServerConfig>, seen: &AtomicUsize) -> std
 }
 
 #[test]
-fn one_server_of_three_with_a_certificate_that_has_run_out_costs_no_row() {
+fn one_server_of_three_with_an_expired_certificate_costs_no_row() {
     let (desk, outcome, requests) = clear_forty_rows(|nth| nth % 3 != 2, |call| call.flag("--max-attempts", "1"));
     outcome
         .assert_status(0)
@@ -76,7 +76,7 @@ fn one_server_of_three_with_a_certificate_that_has_run_out_costs_no_row() {
 }
 
 #[test]
-fn a_certificate_that_runs_out_in_mid_run_and_stays_so_ends_it() {
+fn a_certificate_that_expires_during_a_run_ends_it() {
     let (desk, outcome, _) = clear_forty_rows(|nth| nth < 10, |call| call.flag("--give-up-after", "3s"));
     outcome
         .assert_status(6)

@@ -1,4 +1,4 @@
-//! Proxies that the environment names: used, or refused by name before anything is sent; never passed by in silence.
+//! Proxies that the environment names: used, or refused by name before anything is sent; never silently ignored.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,17 +9,17 @@ use std::thread;
 use super::support::{Call, Desk, Outcome, rows};
 use super::{Authority, TlsServer};
 
-/// What a proxy does with those who come.
+/// The kind of a proxy.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// HTTP CONNECT.
     Http,
-    /// HTTP CONNECT, for nobody but `user:pa ss`.
+    /// HTTP CONNECT, only for `user:pa ss`.
     HttpWithPassword,
     Socks5,
 }
 
-/// A proxy that counts what it has passed on.
+/// A proxy that counts its tunnels.
 struct Proxy {
     address: SocketAddr,
     tunnels: Arc<AtomicUsize>,
@@ -91,7 +91,7 @@ fn serve(mut stream: TcpStream, kind: Kind, tunnels: &AtomicUsize) -> io::Result
     behind.shutdown(Shutdown::Both)
 }
 
-/// Ten rows against a TLS server, with the environment as the function makes it.
+/// Clears ten rows at a TLS server, with the environment that `prepare` sets.
 fn clear_ten_rows(prepare: impl FnOnce(Call) -> Call) -> (Desk, TlsServer, Outcome) {
     let authority = Authority::new();
     let (desk, server) = (Desk::new(), authority.serve("127.0.0.1", 4000));
@@ -132,7 +132,7 @@ fn requests_go_through_the_proxy_that_the_environment_names() {
 }
 
 #[test]
-fn no_proxy_and_an_empty_setting_are_kept() {
+fn no_proxy_and_an_empty_setting_are_respected() {
     let proxy = Proxy::start(Kind::Http);
     let url = format!("http://{}", proxy.address);
     for (variable, value) in [
@@ -161,7 +161,7 @@ fn a_proxy_that_can_t_be_used_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_password_ends_the_run_at_once() {
+fn a_proxy_that_requires_a_password_ends_the_run_immediately() {
     let proxy = Proxy::start(Kind::HttpWithPassword);
     let url = format!("http://user:wr0ng@{}", proxy.address);
     let (desk, server, outcome) = clear_ten_rows(|call| call.env("HTTPS_PROXY", &url).arg("-vv"));

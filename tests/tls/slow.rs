@@ -1,17 +1,16 @@
-//! Connections that are slow to open: whatever the reason, requests start when they are handed to an open connection, and
-//! no second has more of them than the cap.
+//! Connections that are slow to open: requests start when they are handed to an open connection, and no second has more of
+//! them than the cap.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::below::Below;
 use super::support::{Call, Desk, Outcome, rows};
-use super::{Distance, TlsServer, named, new_key};
+use super::{Delays, TlsServer, named, new_key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// As many arrivals as expected, and never more than 20 of them within a second: but for what the machine itself may delay
-/// a request by.
+/// Asserts the number of arrivals, and that no second has more than 20, allowing for delays by the machine itself.
 #[track_caller]
 pub fn assert_within_cap(arrivals: &[Instant], expected: usize) {
     let tolerance = Duration::from_millis(40);
@@ -20,18 +19,14 @@ pub fn assert_within_cap(arrivals: &[Instant], expected: usize) {
     assert!(closest > Some(SECOND - tolerance), "21 within {closest:?}");
 }
 
-/// A server at this distance, with a certificate for 127.0.0.1 and `zim.test`, and a run of 60 rows against it. `prepare`
-/// gets the call and the server's port.
-fn clear_sixty_rows(
-    distance: Distance,
-    host: &str,
-    prepare: impl FnOnce(Call, u16) -> Call,
-) -> (TlsServer, Desk, Outcome) {
+/// Clears 60 rows at a server with these delays and a certificate for 127.0.0.1 and `zim.test`. `prepare` gets the call
+/// and the server's port.
+fn clear_sixty_rows(delays: Delays, host: &str, prepare: impl FnOnce(Call, u16) -> Call) -> (TlsServer, Desk, Outcome) {
     let key = new_key();
     let certificate = named(&["127.0.0.1", "zim.test"])
         .self_signed(&key)
         .expect("it can sign itself");
-    let server = TlsServer::far_away(certificate.der().clone(), &key, distance);
+    let server = TlsServer::with_delays(certificate.der().clone(), &key, delays);
     let desk = Desk::new();
     desk.write("rows.csv", rows(60));
     let ca_cert = desk.write("ca.pem", certificate.pem());
@@ -56,38 +51,38 @@ fn assert_all_cleared_within_cap(server: &TlsServer, outcome: &Outcome, requests
 }
 
 #[test]
-fn handshakes_that_stall_at_the_beginning_let_nothing_through_at_once() {
-    let distance = Distance {
+fn handshakes_that_stall_at_the_beginning_cause_no_burst() {
+    let delays = Delays {
         stall: 4 * SECOND,
-        ..Distance::default()
+        ..Delays::default()
     };
-    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    let (server, _desk, outcome) = clear_sixty_rows(delays, "127.0.0.1", |call, _| call);
     assert_all_cleared_within_cap(&server, &outcome, 60);
 }
 
 #[test]
-fn connections_that_each_take_seconds_let_nothing_through_at_once() {
-    let distance = Distance {
+fn connections_that_each_take_seconds_cause_no_burst() {
+    let delays = Delays {
         handshake: 4 * SECOND,
         answer: Duration::from_millis(500),
-        ..Distance::default()
+        ..Delays::default()
     };
-    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    let (server, _desk, outcome) = clear_sixty_rows(delays, "127.0.0.1", |call, _| call);
     assert_all_cleared_within_cap(&server, &outcome, 60);
 }
 
 #[test]
 fn a_server_that_is_cut_off_and_comes_back_slowly_is_not_flooded() {
-    let distance = Distance {
+    let delays = Delays {
         stall: 3 * SECOND,
         answer: Duration::from_millis(200),
         cut_at: Some(30),
-        ..Distance::default()
+        ..Delays::default()
     };
-    let (server, _desk, outcome) = clear_sixty_rows(distance, "127.0.0.1", |call, _| call);
+    let (server, _desk, outcome) = clear_sixty_rows(delays, "127.0.0.1", |call, _| call);
     outcome.assert_status(0);
     let arrivals = server.arrivals.lock().expect("nobody panics with it");
-    // Those that were cut are sent again; some may have been on their way when it happened, and never arrived.
+    // Interrupted requests are sent again; some may have been lost on the way.
     let requests = outcome.summary().count("requests") as usize;
     assert!(
         (61..=requests).contains(&arrivals.len()),
@@ -99,20 +94,20 @@ fn a_server_that_is_cut_off_and_comes_back_slowly_is_not_flooded() {
 }
 
 #[test]
-fn names_that_take_seconds_to_look_up_let_nothing_through_at_once() {
+fn names_that_take_seconds_to_resolve_cause_no_burst() {
     let Some(below) = Below::new() else { return };
     below.slow_names(4);
-    let (server, _desk, outcome) = clear_sixty_rows(Distance::default(), "zim.test", |call, _| below.under(call));
+    let (server, _desk, outcome) = clear_sixty_rows(Delays::default(), "zim.test", |call, _| below.under(call));
     assert_all_cleared_within_cap(&server, &outcome, 60);
 }
 
 #[test]
-fn a_silent_address_is_passed_over_for_the_next_one_of_the_name() {
+fn a_silent_address_is_skipped_for_the_next_one_of_the_name() {
     let Some(below) = Below::new() else { return };
     below.add_address();
     let mut silent = Vec::new();
-    let (server, _desk, outcome) = clear_sixty_rows(Distance::default(), "zim.test", |call, port| {
-        // A listener that takes nobody in: once its queue is full, whoever connects hears nothing.
+    let (server, _desk, outcome) = clear_sixty_rows(Delays::default(), "zim.test", |call, port| {
+        // A listener that never accepts: once its backlog is full, connections get no answer.
         let address = SocketAddr::from(([127, 0, 0, 2], port));
         let listener = TcpListener::bind(address).expect("all of 127.0.0.0/8 is this machine");
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {

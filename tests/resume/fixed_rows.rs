@@ -1,4 +1,4 @@
-//! Rows that were invalid and were mended since: they are taken anew, and each has one record.
+//! Invalid rows that were fixed after a run: they are processed again, and each has one record.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,23 +16,23 @@ fn desk_after_a_run(server: &Server) -> Desk {
 }
 
 #[test]
-fn a_mended_row_is_sent_and_has_one_record() {
+fn a_fixed_row_is_sent_and_has_one_record() {
     for is_streamed in [false, true] {
         let server = sorting_server();
         let desk = desk_after_a_run(&server);
         let mode = fs::Permissions::from_mode(0o640);
         fs::set_permissions(desk.path("out.csv"), mode).unwrap();
         let sent = server.requests().len();
-        // The first is mended, the second becomes a blank line, the third is another mistake, the last is not there.
-        let mended = "user,conv,type\na,b,peer\nok,c,0\n,,\nout,c,0\nbad,c,8\n";
+        // The first is fixed, the second becomes a blank line, the third has another error, the last is removed.
+        let fixed = "user,conv,type\na,b,peer\nok,c,0\n,,\nout,c,0\nbad,c,8\n";
         let run = || {
             let call = match is_streamed {
-                false => desk.clear(&server, mended),
+                false => desk.clear(&server, fixed),
                 true => desk
                     .clear_with(&server.url(), "-")
                     .flag("--report", "out.csv")
                     .arg("--json")
-                    .stdin(mended),
+                    .stdin(fixed),
             };
             call.arg("--resume").run()
         };
@@ -48,11 +48,11 @@ fn a_mended_row_is_sent_and_has_one_record() {
 
         let mut records = desk.report();
         records.sort_by_key(|record| record.line);
-        let told = records
+        let recorded = records
             .iter()
             .map(|record| (record.line, record.outcome.as_str(), record.kind.as_str()));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            recorded.collect::<Vec<_>>(),
             [(2, "ok", "0"), (3, "ok", "0"), (5, "outside", "0"), (6, "invalid", "8")]
         );
         assert_eq!(users(&desk.path("out.outside.csv")), ["out"]);
@@ -61,7 +61,7 @@ fn a_mended_row_is_sent_and_has_one_record() {
             0o640
         );
 
-        // What is as it was stays done, and leaves nothing behind.
+        // A second resume changes nothing and leaves no files.
         let report = desk.read("out.csv");
         run()
             .assert_status(3)
@@ -73,7 +73,7 @@ fn a_mended_row_is_sent_and_has_one_record() {
 }
 
 #[test]
-fn a_row_that_was_sent_must_not_change_whatever_is_mended() {
+fn a_row_that_was_sent_must_not_change_even_if_others_are_fixed() {
     let server = sorting_server();
     let desk = desk_after_a_run(&server);
     let report = desk.read("out.csv");
@@ -88,7 +88,7 @@ fn a_row_that_was_sent_must_not_change_whatever_is_mended() {
 }
 
 #[test]
-fn more_words_for_the_types_mend_rows_too() {
+fn additional_words_for_the_types_fix_rows_too() {
     let server = sorting_server();
     let desk = Desk::new();
     desk.clear(&server, "user,conv,type\na,b,single\nc,d,0\n")
@@ -100,7 +100,7 @@ fn more_words_for_the_types_mend_rows_too() {
 }
 
 #[test]
-fn a_report_behind_a_link_stays_behind_it() {
+fn a_report_behind_a_symbolic_link_keeps_its_link() {
     let server = sorting_server();
     let desk = desk_after_a_run(&server);
     fs::rename(desk.path("out.csv"), desk.path("real.csv")).unwrap();
