@@ -146,7 +146,7 @@ fn a_service_that_stays_away_is_given_up_and_resumed_with_the_command_that_was_p
     let command = outcome
         .stderr
         .lines()
-        .find_map(|line| line.split_once("to go on where this run ended: "));
+        .find_map(|line| line.split_once("to resume this run: "));
     let (_, command) = command.unwrap_or_else(|| panic!("no command that resumes: {}", outcome.stderr));
     let resumed = Command::new("sh")
         .args(["-c", command])

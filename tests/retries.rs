@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{
-    Answer, Desk, FATAL_CODES, LIMITED_CODES, Options, Outcome, RESIGN_CODES, Record, SETUP_CODES, Server,
+    APP_CODES, Answer, Desk, FATAL_CODES, LIMITED_CODES, Options, Outcome, Record, SIGNATURE_CODES, Server,
     as_the_user_says, code_body, html, named_rows, rows,
 };
 
@@ -61,7 +61,7 @@ fn a_setup_code_that_stays_stops_the_run_after_a_few_tries() {
         assert!(!desk.report_by_user().contains_key(&user));
     };
     std::thread::scope(|scope| {
-        for code in SETUP_CODES {
+        for code in APP_CODES {
             scope.spawn(move || stay(*code));
         }
     });
@@ -69,7 +69,7 @@ fn a_setup_code_that_stays_stops_the_run_after_a_few_tries() {
 
 #[test]
 fn a_code_of_resign_or_setup_that_goes_away_costs_nothing_but_the_second_try() {
-    for code in RESIGN_CODES.iter().chain(SETUP_CODES) {
+    for code in SIGNATURE_CODES.iter().chain(APP_CODES) {
         let server = Server::start(|request, n| {
             if n == 1 {
                 as_the_user_says(request, n)
@@ -89,7 +89,7 @@ fn a_code_of_resign_or_setup_that_goes_away_costs_nothing_but_the_second_try() {
 
 #[test]
 fn a_signature_that_is_refused_twice_stops_the_run() {
-    for code in RESIGN_CODES {
+    for code in SIGNATURE_CODES {
         let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
         let user = format!("code{code}");
 

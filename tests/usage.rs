@@ -369,8 +369,8 @@ fn codes_explains_return_codes_offline() {
     let tables = [
         support::FATAL_CODES,
         support::LIMITED_CODES,
-        support::RESIGN_CODES,
-        support::SETUP_CODES,
+        support::SIGNATURE_CODES,
+        support::APP_CODES,
     ]
     .concat();
     let documented = support::ROW_CODES

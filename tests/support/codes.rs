@@ -54,5 +54,5 @@ pub const FATAL_CODES: &[i64] = &[
 ];
 
 pub const LIMITED_CODES: &[i64] = &[7, 660_300_005, 660_300_006];
-pub const RESIGN_CODES: &[i64] = &[100_000_004, 100_000_005];
-pub const SETUP_CODES: &[i64] = &[100_000_010, 100_000_011];
+pub const SIGNATURE_CODES: &[i64] = &[100_000_004, 100_000_005];
+pub const APP_CODES: &[i64] = &[100_000_010, 100_000_011];

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use codes::{FATAL_CODES, LIMITED_CODES, RESIGN_CODES, ROW_CODES, SETUP_CODES};
+pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
 pub use process::{Call, Outcome, Running};
 pub use report::{REPORT_HEADER, Record, Summary, read_report};
 pub use request::{APP_ID, Request, SECRET};
