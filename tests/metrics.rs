@@ -139,7 +139,9 @@ fn a_file_that_can_t_be_written_any_more_costs_the_metrics_and_not_the_run() {
     running.wait_until("the run is under way", || server.requests().len() >= 3);
     std::fs::remove_dir_all(desk.path("collector")).unwrap();
     let outcome = running.wait();
-    outcome.assert_status(0).assert_tells(&["--metrics", "the run goes on"]);
+    outcome
+        .assert_status(0)
+        .assert_tells(&["--metrics", "the run continues"]);
     assert_eq!(desk.report().len(), 3);
 }
 

@@ -180,7 +180,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         rows = total,
         already_done = plan.rows_done(),
         report = %output.report.display(),
-        "starting: {service}, at most {}/s",
+        "the run begins: {service}, at most {}/s",
         args.pace.rate
     );
     let job = Job {
@@ -211,7 +211,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         skipped = summary.skipped,
         not_run = summary.not_run,
         requests = summary.requests,
-        "finished {}",
+        "the run ends {}",
         pace(&summary)
     );
     let taken = summary.ok + summary.outside + summary.failed;
@@ -288,7 +288,7 @@ fn check_metrics(args: &ClearArgs, logging: &Logging) -> Result<(), Error> {
         .is_some_and(|log| settings::same_file(path, log));
     if is_log || uses(args, path) {
         return Err(Error::Usage(format!(
-            "--metrics {}: this command already uses the file for something else; choose another one",
+            "--metrics {}: this command already uses the file for something else; name another one",
             path.display()
         )));
     }

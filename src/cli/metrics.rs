@@ -79,7 +79,7 @@ impl Metrics {
     /// [`Error::Usage`], which says what is there.
     pub fn check_target(path: &Path) -> Result<(), Error> {
         let refuse = |why: String| Err(Error::Usage(format!("--metrics {}: {why}", path.display())));
-        let another = "choose another one";
+        let another = "name another one";
         match path.metadata() {
             Ok(metadata) if metadata.is_file() => {
                 let mut start = Vec::new();

@@ -425,7 +425,7 @@ impl Cli {
         };
         match is_used {
             true => Err(Error::Usage(format!(
-                "--log-file {}: this command already uses the file for something else; choose another one",
+                "--log-file {}: this command already uses the file for something else; name another one",
                 file.display()
             ))),
             false => Ok(()),

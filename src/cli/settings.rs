@@ -263,7 +263,7 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<App, Error> {
 /// Logs where requests will be sent, and warns about risky settings.
 pub fn announce(app: &App, args: &AppArgs, rate: f64) {
     // This target is shown unless -q is given: see `logging::layer`.
-    tracing::info!(target: "zim_batch::start", "sending requests to {} for app {}", app.endpoint, app.app_id);
+    tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint, app.app_id);
     if rate > DEFAULT_LIMIT && !is_loopback(&app.endpoint) {
         tracing::warn!(
             "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; a higher rate works only if \
@@ -288,7 +288,7 @@ pub fn quota(app: &App, pace: &PaceArgs) -> Result<Quota, Error> {
         None => Ok(quota),
         Some(directory) if directory.is_dir() => Ok(quota.in_directory(&directory)),
         Some(directory) => Err(Error::Usage(format!(
-            "{} (--lock-dir or ZIM_LOCK_DIR): there is no such directory; create it, or choose another one",
+            "{} (--lock-dir or ZIM_LOCK_DIR): there is no such directory; create it, or name another one",
             directory.display()
         ))),
     }
