@@ -324,7 +324,7 @@ fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
         // The flag takes precedence, but the user may not know that the variable is set.
         if in_variable().is_ok_and(|other| other.is_some_and(|other| other != secret)) {
             tracing::warn!(
-                "ZIM_SERVER_SECRET is ignored: it contains a different secret than the file given with --secret-file"
+                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
             );
         }
         return Ok(Some(secret.into()));
