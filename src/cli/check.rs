@@ -97,7 +97,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         let note = if args.dedupe {
             "sent once"
         } else {
-            "all are sent, unless --dedupe is given"
+            "each is sent, unless --dedupe is given"
         };
         let _ = writeln!(
             text,

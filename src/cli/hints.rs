@@ -140,7 +140,7 @@ fn report_error(error: &ReportError) -> String {
         }
         ReportError::NotAnOutsideLog { .. } => "; name another one with --outside FILE",
         ReportError::ForeignOutsideLog { .. } => {
-            "; name another one with --outside FILE, or move that file away: the outside log is created again from the report"
+            "; name another one with --outside FILE, or move it away: the outside log is created again from the report"
         }
         ReportError::NotAReport { reason, .. } => match reason {
             NotAReport::OtherHeader => "; name another file with --report",

@@ -46,7 +46,7 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
 pub fn parse_delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
-        b"\"" | b"\r" | b"\n" => Err("a quotation mark or a line break can't be the delimiter".into()),
+        b"\"" | b"\r" | b"\n" => Err("a quote or a line end can't be the delimiter".into()),
         [byte] => Ok(*byte),
         _ => Err("it must be one ASCII character, or 'tab'".into()),
     }
