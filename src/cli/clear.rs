@@ -29,7 +29,7 @@ use super::shell::{
     command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
 };
 use super::table::{Table, pace};
-use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, again, check, hints, print, process, signals};
+use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, check, hints, print, process, rerun, signals};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let metrics = args.output.metrics.clone().filter(|_| !args.output.dry_run);
@@ -366,7 +366,7 @@ fn result(summary: &Summary, exit: ExitStatus, output: &Output, json: bool, quie
     } else if quiet && exit == ExitStatus::Success {
         Ok(String::new())
     } else {
-        let next = again::what_next(summary, output, std::env::args_os());
+        let next = rerun::next_commands(summary, output, std::env::args_os());
         Ok(escape_controls(&format!("{}{next}\n", Table(summary))).into_owned())
     }
 }

@@ -30,7 +30,7 @@ pub fn stop_reason(reason: &StopReason) -> String {
     match reason {
         StopReason::MaxDuration(limit) => format!("--max-duration {} was reached", format_duration(*limit)),
         StopReason::GaveUp { after, why } => format!(
-            "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
+            "the service was unreachable, or accepted no request, for {} (--give-up-after); last: {why}",
             format_duration(*after)
         ),
         StopReason::Untrusted { after, why } => {
@@ -211,7 +211,8 @@ mod tests {
             place: "rows.csv".into(),
             change: FileChange::Cut,
         };
-        let unreachable = "the service was unreachable, or took no request, for 1h (--give-up-after); last: timed out";
+        let unreachable =
+            "the service was unreachable, or accepted no request, for 1h (--give-up-after); last: timed out";
         for (reason, says) in [
             (StopReason::MaxDuration(hour), "--max-duration 1h was reached"),
             (

@@ -1,6 +1,5 @@
 //! The arguments as typed. `settings.rs` turns them into settings; each command has a file of its name.
 
-mod again;
 mod check;
 mod clear;
 mod codes;
@@ -13,6 +12,7 @@ mod metrics;
 pub mod process;
 mod progress;
 mod report;
+mod rerun;
 mod secret;
 mod settings;
 mod shell;

@@ -12,7 +12,7 @@ use super::shell::quoted;
 use super::{APP, Cli, PACE};
 
 /// The lines below the table. After a stop, the run must be resumed first, so no other command is suggested yet.
-pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
+pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
     let report = quoted(as_argument(&output.report));
     let mut text = format!("\nto see the details:\n  zim-batch report {report}");
     if summary.stopped.is_some() {
