@@ -1,22 +1,23 @@
 //! `zim-batch clear`: prepares a run, runs it, and reports how it ended.
 
+mod input;
+
 use std::cell::Cell;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use zim_batch::client::{App, BuildError, Client};
 use zim_batch::done::Done;
 use zim_batch::limiter::Limiter;
 use zim_batch::quota::{Quota, QuotaError, Turn};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, Files, IfExists, Report};
-use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
+use zim_batch::rows::{Selection, Source};
 use zim_batch::run::{Job, Observer};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
@@ -30,6 +31,7 @@ use super::shell::{
 };
 use super::table::{Table, pace};
 use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, check, hints, print, process, rerun, signals};
+use input::{Input, Planned, watch_rows};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let metrics = args.output.metrics.clone().filter(|_| !args.output.dry_run);
@@ -399,88 +401,6 @@ async fn app(args: &ClearArgs) -> Result<App, Error> {
         std::future::pending(),
     ));
     app
-}
-
-/// Minimum time between two checks of the rows file.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-
-/// Stops the run if the rows file changes, even after all rows have been read ahead. Never completes.
-async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
-    let Some(snapshot) = snapshot else {
-        return std::future::pending().await;
-    };
-    loop {
-        let started_at = Instant::now();
-        let looking = snapshot.clone();
-        // A join error means that the runtime is shutting down.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.look()).await {
-            stop.drain(StopReason::InputFailed(error.into()));
-            return std::future::pending().await;
-        }
-        // Checking a large file that keeps growing takes long; check it less often.
-        sleep(CHECK_EVERY.max(started_at.elapsed() * 20)).await;
-    }
-}
-
-/// The rows, and which of them to send.
-struct Input {
-    source: Source,
-    format: Format,
-    selection: Selection,
-    /// The opened input, if it can be read only once.
-    stream: Option<Rows>,
-}
-
-/// What is known before the first row is sent.
-struct Planned {
-    plan: Plan,
-    /// The number of rows; `None` for a stream.
-    total: Option<u64>,
-    /// The state of the file when its rows were counted; `None` for a stream.
-    snapshot: Option<Snapshot>,
-}
-
-impl Input {
-    fn new(source: Source, format: Format, selection: Selection) -> Input {
-        Input {
-            source,
-            format,
-            selection,
-            stream: None,
-        }
-    }
-
-    /// Checks that the input can be opened and that its columns are known.
-    fn open(&mut self) -> Result<(), Error> {
-        let rows = Rows::open(&self.source, &self.format)?;
-        self.stream = (!self.source.can_be_read_twice()).then_some(rows);
-        Ok(())
-    }
-
-    /// A file is read twice: first to count its rows and to compare them with the report, then to send them. A stream is
-    /// read once, and compared with the report before its first row is sent.
-    fn plan(&mut self, done: Done) -> Result<Planned, Error> {
-        let mut selection = std::mem::take(&mut self.selection);
-        selection.done = done;
-        if let Some(rows) = self.stream.take() {
-            let plan = Plan::new(rows, self.source.to_string(), Arc::new(selection))?.verify_first()?;
-            return Ok(Planned {
-                plan,
-                total: None,
-                snapshot: None,
-            });
-        }
-        let selection = Arc::new(selection);
-        let survey = Plan::open(&self.source, &self.format, Arc::clone(&selection))?.survey()?;
-        let mut selection = Arc::unwrap_or_clone(selection);
-        selection.done.remove(&survey.stale);
-        selection.repeated = Some(survey.repeated.clone());
-        Ok(Planned {
-            plan: Plan::open_again(&survey, &self.source, &self.format, Arc::new(selection))?,
-            total: Some(survey.rows),
-            snapshot: survey.snapshot,
-        })
-    }
 }
 
 #[cfg(test)]
