@@ -329,9 +329,7 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
 async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
     let Some(quota) = quota else { return Ok(taken) };
     let waits_for = |other: &str| {
-        tracing::warn!(
-            "waiting for {other}, which uses the same app's quota (to exit instead of waiting, use --no-wait)"
-        );
+        tracing::warn!("waiting for {other}, which uses the same app's quota (to exit instead, use --no-wait)");
     };
     usable(quota.take_turn(holder, waits_for).await)
 }
