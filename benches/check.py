@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`zim-batch check` of 3 million rows beside a bare csv-crate loop over the same file: benches/check.py [ROWS] [RUNS]
+"""Compares `zim-batch check` of 3 million rows with a bare csv-crate loop over the same file: benches/check.py [ROWS] [RUNS]
 
 Each form of the file is read by both programs in turns, RUNS times (5), after one run that warms the page cache. Printed are
 the medians of the wall time and of the processor time, and of the most memory that was resident (this script's own 15 MiB are
@@ -42,7 +42,7 @@ def write(path, row):
 
 
 def measure(command):
-    """Wall seconds, processor seconds, most resident MiB."""
+    """Wall seconds, processor seconds, peak resident MiB."""
     begun = time.perf_counter()
     with open(os.devnull, "w") as nowhere:
         process = subprocess.Popen(command, stdout=nowhere)
@@ -56,8 +56,8 @@ def main():
     zim_batch, bare_csv = build()
     print(f"{ROWS} rows, medians of {RUNS} runs in turns (wall s, CPU s, peak MiB)\n")
     print(f"{'':<28}{'MB':>6} | {'bare csv loop':^20} | {'check':^20} | {'wall':>5} {'CPU':>5} | bytes a row")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rows.csv")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "rows.csv")
         for name, row in FORMS.items():
             write(path, row)
             commands = [[bare_csv, path], [zim_batch, "check", path]]

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Side by side with other senders, on this machine: benches/compare.py [RUNS] [PART…]
+"""Compares the program with other senders on this machine: benches/compare.py [RUNS] [PART…]
 
-RUNS is 3 unless it is said, the parts are these, all of them unless some are named:
+RUNS is 3 by default. Without a PART, all parts are run:
 
-  cap       200 requests at 20 a second to a server that takes 20 in any second and answers after 30 ms, the built-in
-            simulator: how many a second it accepts, and how many it refuses (5 minutes for 3 runs)
-  judge     the same with a strict server that is not ours, benches/strict_server.py (5 minutes)
-  slow      connections that are slow to open: the most requests in any second that arrived, and that the run says it started
-  uncapped  how many rows a second, with signing, JSON, report and outside log, beside the bare requests a second of oha and of
-            a loop around reqwest
-  row       a run of one row beside a call of curl, by http and https
-  memory    the most memory that is resident, and what grows by the row
-  cost      processor time, beside oha's for a request, and bytes for a row at a modest rate
+  cap       200 requests at 20/s to the built-in simulator, which accepts 20 in any one second and answers after 30 ms:
+            requests accepted per second, and requests refused (5 minutes for 3 runs)
+  judge     the same with an independent strict server, benches/strict_server.py (5 minutes)
+  slow      connections that open slowly: the peak of requests that arrived in one second, and the run's own peak_1s
+  uncapped  rows per second with signing, JSON, report and outside log, compared with the bare requests per second of oha and
+            of a loop around reqwest
+  row       a run of one row, compared with a call of curl, by http and https
+  memory    peak resident memory, and memory per row
+  cost      processor time per row, compared with oha's per request, and bytes per row at a modest rate
 
-Each figure is the median of RUNS runs, taken in turns. Peers that are not installed are left out. Everything stays on 127.0.0.1.
-ROWS=N uses N rows in the place of 400 000 in uncapped. ZIM_BATCH=FILE measures that program instead of the one that is built here,
-to have an earlier one beside it.
+Each figure is the median of RUNS alternating runs. Programs that are not installed are left out. Everything stays on 127.0.0.1.
+ROWS=N uses N rows instead of 400 000 in uncapped. ZIM_BATCH=FILE measures that program instead of the one built here, for
+comparison with an earlier version.
 """
 
 import asyncio
@@ -61,10 +61,10 @@ def installed(*modules):
 
 
 def run(command, **options):
-    """Runs it to its end. Wall seconds, processor seconds, most resident bytes (with `watch`), standard output."""
+    """Runs a command. Returns wall seconds, processor seconds, most resident bytes (with `watch`), standard output."""
     with tempfile.TemporaryFile("w+") as out, tempfile.NamedTemporaryFile("r") as most:
         if options.pop("watch", False):
-            # What wait4 says of memory is never less than this script's own; GNU time is small.
+            # The memory reported by wait4 is never less than this script's own; GNU time is small.
             command = ["time", "-f", "%M", "-o", most.name, *command]
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, start_new_session=True, **options)
@@ -91,7 +91,7 @@ def zim_batch(work, rows, port, *flags, scheme="http", watch=False):
 
 
 def signed_url(port):
-    """A URL that is good for ten minutes."""
+    """A signed URL that is valid for ten minutes."""
     now, nonce = str(int(time.time())), "4fd24687296dd9f3"
     signature = hashlib.md5((APP + nonce + SECRET + now).encode()).hexdigest()
     return (
@@ -111,7 +111,7 @@ def write_rows(path, count):
 
 @contextlib.contextmanager
 def serving(command, port_in, stream):
-    """A server that says its port in the first line of `stream`. The list gets what it says on stdout at its end."""
+    """A server that prints its port in the first line of `stream`. The list receives its output on stdout at its end."""
     errors = subprocess.PIPE if stream == "stderr" else None
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     said = []
@@ -167,7 +167,7 @@ def nginx(work, workers=1, tls=False, log=None):
 # The parts
 
 def senders(work):
-    """How each sends 200 requests, 20 a second, to a port. Those that are not installed are named."""
+    """How each program sends 200 requests to a port at 20/s. Programs that are not installed are named."""
     rows, urls = write_rows(work / "200.csv", CALLS), work / "urls"
     silent_curl = ["curl", "-s", "-o", "/dev/null"]
 
@@ -178,8 +178,8 @@ def senders(work):
         run([*silent_curl, "--rate", "20/s", f"{signed_url(port)}&n=[1-{CALLS}]"])
 
     def parallel(port):
-        # A URL for each call, which parallel quotes. With one that is written out it would append the lines of its input, and
-        # curl would take those for hosts that it can't reach.
+        # One URL per call, quoted by parallel. With a literal URL, parallel would append its input lines, and curl would take
+        # them for unreachable hosts.
         urls.write_text(f"{signed_url(port)}\n" * CALLS)
         run(["parallel", "--will-cite", "-a", urls, "-j", "10", "--delay", "0.05", *silent_curl])
 
@@ -199,14 +199,14 @@ def senders(work):
 
 
 def by_simulator(work, send, jitter):
-    """Accepted a second, refused %, most in a second."""
+    """Accepted per second, refused %, peak of one second."""
     events = work / "events"
     events.unlink(missing_ok=True)
     command = [BIN, "simulate", "--cap", "20", "--latency", "30ms", "--arrival-jitter", f"{jitter}ms", "--events", events]
     with serving(command, r"127\.0\.0\.1:(\d+)", "stderr") as (port, said):
         send(port)
     tally = json.loads(said[0])
-    # An event for each request that is accepted: in the built-in world every conversation has an unread message.
+    # One event per accepted request: in the built-in sample every conversation has an unread message.
     when = [json.loads(line)["at"] for line in events.read_text().splitlines()]
     if tally["codes"].keys() - {"0", "7"} or not tally["accepted"] == len(when) == tally["requests"] - tally["limited"]:
         sys.exit(f"there were answers other than success and too many: {tally}")
@@ -228,7 +228,7 @@ def by_another(work, send, jitter):
 
 
 def check(sent, accepted):
-    """Nobody may look good by having sent less."""
+    """Fails if a program has sent fewer requests."""
     if sent < CALLS or accepted < CALLS * 0.8:
         sys.exit(f"{sent} requests were sent and {accepted} accepted, in the place of {CALLS}")
 
@@ -260,9 +260,9 @@ def judge(work, runs):
 
 
 class Forwarder:
-    """Between a run and a server: how a connection is slow to open. `stall`: nothing passes before that many seconds after the first
+    """A forwarder between a run and a server that makes connections slow to open. `stall`: nothing passes before that many seconds after the first
     connection. `each`: nothing passes in the first seconds of each connection. `way`: seconds that everything takes, each way.
-    `cut`: after so many seconds all connections are cut, and nothing passes for `stall` seconds again."""
+    `cut`: after this many seconds all connections are cut, and again nothing passes for `stall` seconds."""
 
     def __init__(self, port, stall=0, each=0, way=0, cut=None):
         self.port, self.stall, self.each, self.way, self.cut = port, stall, each, way, cut
@@ -307,7 +307,7 @@ class Forwarder:
 
 
 def most_in_a_second(times):
-    """The most in any second, and how many a server would have refused that takes 20 in any second."""
+    """The peak of one second, and how many requests a strict server with a limit of 20 would have refused."""
     times, taken, refused = sorted(times), [], 0
     most = max(sum(1 for time in times[nth:nth + 400] if time < first + 1) for nth, first in enumerate(times))
     for time in times:
@@ -322,7 +322,7 @@ def slow(work, runs):
         return print("\nslow: left out, it needs nginx and openssl")
     make_certificate(work)
     rows = write_rows(work / "slow.csv", 240)
-    print(f"\nconnections that are slow to open, TLS, 240 rows at 20 a second\n{'':38}{'arrived':>9}{'peak_1s':>9}{'refused':>9}{'a second':>10}")
+    print(f"\nconnections that open slowly, TLS, 240 rows at 20/s\n{'':38}{'arrived':>9}{'peak_1s':>9}{'refused':>9}{'per s':>10}")
     for name, how in (
         ("quiet", {}),
         ("150 ms there and back", {"way": 0.075}),
@@ -348,7 +348,7 @@ def slow(work, runs):
 
 
 def make_certificate(work):
-    # No authority of its own: rustls takes none for a server's certificate.
+    # Not a CA certificate: rustls refuses one as a server's certificate.
     extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
     files = ["-keyout", work / "key.pem", "-out", work / "cert.pem"]
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -361,7 +361,7 @@ def uncapped(work, runs):
     rows = write_rows(work / "many.csv", MANY)
     print(f"\nuncapped, {MANY} rows, 64 in flight, nginx on the same machine, {os.cpu_count()} cores")
     print(f"{'':24}{'zim-batch':^37}{'oha':^28}{'':8}{'bare reqwest':^28}")
-    columns = f"{'a second':>14}{'CPU µs each':>14}"
+    columns = f"{'per s':>14}{'CPU µs each':>14}"
     print(f"{'nginx':24}{columns}{'peak MB':>9}{columns}{'ratio':>8}{columns}")
     for workers in (1, "auto"):
         pairs = []
@@ -439,7 +439,7 @@ def memory(work, runs):
 def cost(work, runs):
     if not shutil.which("nginx"):
         return print("\ncost: left out, it needs nginx")
-    print(f"\ncost of a row\n{'':28}{'a second':>10}{'CPU µs':>8}{'oha':>8}{'sent':>6}{'received':>10}{'report':>8}  bytes")
+    print(f"\ncost of a row\n{'':28}{'per s':>10}{'CPU µs':>8}{'oha':>8}{'sent':>6}{'received':>10}{'report':>8}  bytes")
     for count, rate in ((200, 20), (2000, 200)):
         rows, found = write_rows(work / "cost.csv", count), []
         for _ in range(runs):
@@ -456,7 +456,7 @@ def cost(work, runs):
             a_row = [whole / count for whole in wholes]
             found.append((summary["rate"], *a_row))
         a_second, cpu, oha_cpu, sent, received, report = map(statistics.median, zip(*found))
-        print(f"{f'{count} rows at {rate} a second':28}{a_second:10.2f}{cpu:8.0f}{oha_cpu:8.0f}{sent:6.0f}{received:10.0f}{report:8.0f}")
+        print(f"{f'{count} rows at {rate}/s':28}{a_second:10.2f}{cpu:8.0f}{oha_cpu:8.0f}{sent:6.0f}{received:10.0f}{report:8.0f}")
 
 
 PARTS = {part.__name__: part for part in (cap, judge, slow, uncapped, row, memory, cost)}
@@ -467,7 +467,7 @@ def main():
     runs = int(words.pop(0)) if words and words[0].isdigit() else 3
     if runs < 1 or set(words) - PARTS.keys():
         sys.exit(__doc__)
-    # So that senders, servers and files are cleaned up then too.
+    # Also cleans up senders, servers and files on this signal.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit("ended by a signal"))
     subprocess.run(["cargo", "build", "--release", "--quiet", "--bins", "--example", "bare_reqwest"], check=True, cwd=ROOT)

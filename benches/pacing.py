@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/pacing.svg: the old law of pacing beside the new one (or any two).
+"""Draws docs/pacing.svg: the old control law and the new one (or any two).
 
     cargo bench --bench pacing -- /tmp/new.csv       # in this tree
     cargo bench --bench pacing -- /tmp/old.csv       # in one with another src/limiter
@@ -42,7 +42,7 @@ def read(path):
 
 
 def turns(xs, ys):
-    """The points at which the line turns; the others make the file larger and nothing else."""
+    """The points at which the line changes direction; the others would only make the file larger."""
     last = len(ys) - 1
     kept = [at for at in range(len(ys)) if at in (0, last) or not ys[at - 1] == ys[at] == ys[at + 1]]
     return [xs[at] for at in kept], [ys[at] for at in kept]
@@ -54,7 +54,7 @@ def draw(axes, course):
     middles = [second + MEAN_OVER / 2 for second in seconds[:len(means) * MEAN_OVER:MEAN_OVER]]
     axes.plot(*turns(middles, means), color=GREY, linewidth=0.8)
     axes.plot(*turns(seconds, aimed), color=BLUE, linewidth=1.2)
-    # Where the rate stays near the cap only the top is shown, and a refusal is a short stroke at the bottom.
+    # If the rate stays near the cap, only the top is shown, and a refusal is a short line at the bottom.
     is_near_cap = min(aimed) > 17.5
     bottom, one = (17.5, 0.15) if is_near_cap else (0, 1)
     hits = [(second, count) for second, count in zip(seconds, refused) if count]
@@ -90,7 +90,7 @@ def main(arguments):
     figure.legend(
         handles=[
             plt.Line2D([], [], color=BLUE, label="rate aimed at"),
-            plt.Line2D([], [], color=GREY, label=f"accepted a second, over {MEAN_OVER} s"),
+            plt.Line2D([], [], color=GREY, label=f"accepted per second, over {MEAN_OVER} s"),
             plt.Line2D([], [], color=RED, label="refused in that second"),
         ],
         loc="outside lower center", ncols=3, frameon=False,

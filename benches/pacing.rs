@@ -1,10 +1,9 @@
-//! How the limiter's law of slowing and coming back does against servers, networks and others on the quota:
+//! Simulates the limiter's adaptive rate with servers, networks and other traffic on the quota:
 //! `cargo bench --bench pacing`.
 //!
-//! A simulation in Tokio's paused time: the limiter is the real one, a row whose request was refused backs off and
-//! queues at the gate again as in a run, and hours pass in milliseconds. The seeds are fixed, so the same law gives the
-//! same table. `cargo bench --bench pacing -- FILE.csv` writes the course of the main scenarios instead, second by
-//! second, for `benches/pacing.py` to draw.
+//! The simulation runs the real limiter in Tokio's paused time: refused rows back off and wait at the limiter again, as in
+//! a run, and hours pass in milliseconds. The seeds are fixed, so the same control law gives the same table.
+//! `cargo bench --bench pacing -- FILE.csv` writes time series of the main scenarios instead, for `benches/pacing.py`.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -21,7 +20,7 @@ use world::{Others, Scenario, Server, Way, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The scenarios whose course is drawn.
+/// The scenarios that are drawn.
 const DRAWN: [&str; 5] = [
     "jitter 20 ms, 12000 rows",
     "jitter exp 10 ms, 12000 rows",
@@ -191,7 +190,7 @@ fn print_table(scenarios: &[Scenario]) {
     }
 }
 
-/// Second by second: the rate aimed at, requests accepted and refused.
+/// For each second: target rate, requests accepted and refused.
 fn write_course(scenarios: &[Scenario], path: &str) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(out, "scenario,second,aimed,accepted,refused")?;

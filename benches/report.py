@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`zim-batch report` of 5 million records beside a bare csv-crate loop over the same file: benches/report.py [RECORDS] [RUNS]
+"""Compares `zim-batch report` of 5 million records with a bare csv-crate loop over the same file: benches/report.py [RECORDS] [RUNS]
 
 The programs read each file in turns, RUNS times (5), after one run that warms the page cache. Printed are the medians of the
 wall time and of the processor time, and of the most memory that was resident; and the size of the page (`--html`). Where xan or
@@ -33,7 +33,7 @@ def another_user_fails_each_time(i):
     return f"user{i:07}", FAILED
 
 
-# What ends when: paced, and at random in half a century, which makes each record a pause of its own.
+# The times of the records: evenly paced, and at random within 50 years, so that a pause precedes each record.
 FORMS = {
     "1 in 100 not ok": (mostly_ok, lambda i: i * 50),
     "a user for each, all failed": (another_user_fails_each_time, lambda i: i * 50),

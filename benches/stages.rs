@@ -1,4 +1,4 @@
-//! What each stage costs for one row: `cargo bench`. The whole program is measured by `benches/compare.py`.
+//! The cost of each stage for one row: `cargo bench`. `benches/compare.py` measures the whole program.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second judge of the pacing, which is not ours: benches/strict_server.py [JITTER_MS]
+"""An independent strict server for the pacing benchmark: benches/strict_server.py [JITTER_MS]
 
 The moving window of the PyPI package `limits` (20 in any second; refused requests don't count) behind aiohttp, on a free port
 of 127.0.0.1. It answers after 30 ms like ZIM, but looks at no parameter. With JITTER_MS a request is first on its way for up to
@@ -22,12 +22,12 @@ from limits.strategies import MovingWindowRateLimiter
 CAP, LATENCY = 20, 0.030
 JITTER = float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0
 
-# limits refuses while the 20th last accepted request is no more than a second old: at the edge, where exactly a second has
-# passed, it still counts, which is stricter than the simulator by one tick of the clock.
+# limits refuses a request while the 20th last accepted one is at most a second old. Exactly one second still counts, so it is
+# stricter than the simulator by one clock tick.
 storage = MemoryStorage()
 limiter, limit = MovingWindowRateLimiter(storage), RateLimitItemPerSecond(CAP)
-# limits starts a thread that cleans up before it looks at the clock, which makes its time of a request up to 40 ms later than the
-# arrival. As long as it takes one to be at work it starts none.
+# limits starts a cleanup thread before it reads the clock, which can delay its time of a request by up to 40 ms. It starts no
+# thread while it believes that one is running.
 storage.timer = threading.Thread(target=time.sleep, args=[86400], daemon=True)
 storage.timer.start()
 arrivals = []  # (when, whether accepted)

@@ -105,9 +105,9 @@ fn the_table_shows_the_first_lines_of_each_kind_and_what_to_run() {
         "2 user is empty; lines 4, 13",
         "1 type is not 0, peer, 2 or group; line 6",
         "1 type is missing; line 7",
-        "duplicates 2 sent each time, unless with --dedupe; lines 5, 12",
+        "duplicates 2 each is sent, unless --dedupe is given; lines 5, 12",
         "2 conv begins or ends with a blank, which is part of the ID; lines 8, 11",
-        "requests 7 at 20 a second: 1s",
+        "requests 7 at 20/s: 1s",
         "to run it zim-batch clear 'my rows.csv' --report",
     ] {
         let is_there = outcome.stdout.lines().any(|found| {

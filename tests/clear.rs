@@ -1,4 +1,4 @@
-//! From answers to files: the report, the outside log, and what a later run makes of them.
+//! The report and the outside log, and how later runs use them.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use support::{Answer, Desk, REPORT_HEADER, Server, kind_server, named_rows, read_report, rows};
 
 #[test]
-fn a_report_has_one_record_for_each_row_with_all_that_was_promised() {
+fn a_report_has_one_complete_record_per_row() {
     let server =
         Server::start(|_, _| Answer::Json(r#"{"Code":0,"Message":"success","RequestId":"9007199254740995"}"#.into()));
     let desk = Desk::new();
@@ -45,25 +45,28 @@ fn a_report_has_one_record_for_each_row_with_all_that_was_promised() {
 #[test]
 fn the_report_has_a_default_name_beside_the_rows() {
     let (desk, server) = (Desk::new(), kind_server());
-    std::fs::create_dir(desk.path("folder")).unwrap();
-    desk.write("folder/my.rows.csv", rows(2));
+    std::fs::create_dir(desk.path("directory")).unwrap();
+    desk.write("directory/my.rows.csv", rows(2));
 
-    let outcome = desk.clear_with(&server.url(), "folder/my.rows.csv").arg("--json").run();
+    let outcome = desk
+        .clear_with(&server.url(), "directory/my.rows.csv")
+        .arg("--json")
+        .run();
 
     outcome.assert_status(0);
-    assert_eq!(read_report(&desk.path("folder/my.rows.report.csv")).len(), 2);
-    assert_eq!(read_report(&desk.path("folder/my.rows.report.outside.csv")).len(), 0);
+    assert_eq!(read_report(&desk.path("directory/my.rows.report.csv")).len(), 2);
+    assert_eq!(read_report(&desk.path("directory/my.rows.report.outside.csv")).len(), 0);
     let summary = outcome.summary();
     let path = |key: &str| summary.0[key].as_str().unwrap().to_owned();
-    assert!(path("report").ends_with("folder/my.rows.report.csv"), "{summary:?}");
+    assert!(path("report").ends_with("directory/my.rows.report.csv"), "{summary:?}");
     assert!(
-        path("outside_log").ends_with("folder/my.rows.report.outside.csv"),
+        path("outside_log").ends_with("directory/my.rows.report.outside.csv"),
         "{summary:?}"
     );
 }
 
 #[test]
-fn the_outside_log_is_there_after_every_run_that_sent_something() {
+fn the_outside_log_exists_after_every_run_that_sent_something() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(2)).run().assert_status(0);
     assert_eq!(desk.read("out.outside.csv"), format!("{REPORT_HEADER}\n"));
@@ -129,7 +132,7 @@ fn report_and_outside_log_are_input_again() {
 }
 
 #[test]
-fn an_existing_report_is_left_alone_unless_told_otherwise() {
+fn an_existing_report_is_not_changed_without_a_flag() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.write("out.csv", "precious\n");
 
@@ -147,7 +150,7 @@ fn an_existing_report_is_left_alone_unless_told_otherwise() {
 }
 
 #[test]
-fn the_rows_are_never_taken_for_the_report() {
+fn the_rows_file_is_never_used_as_the_report() {
     let (desk, server) = (Desk::new(), kind_server());
     let same = |flag: &str| {
         desk.clear(&server, rows(2))
@@ -227,7 +230,7 @@ fn a_repeated_row_is_sent_once_with_dedupe_and_each_time_without() {
 }
 
 #[test]
-fn a_limit_sends_the_first_rows_that_are_not_done_and_the_next_run_goes_on() {
+fn a_limit_sends_the_first_rows_that_are_not_done_and_the_next_run_continues() {
     let (desk, server) = (Desk::new(), kind_server());
     let rows = support::rows(10).replace("u2,cu2,0", "u2,,0");
     let limited = desk.clear(&server, &rows).flag("--limit", "3").run();

@@ -1,4 +1,4 @@
-//! Clocks that are off or jump: said with the amount, and of no influence on pacing and time-outs.
+//! Clocks that are wrong or jump: reported with the difference, and without effect on pacing and time-outs.
 
 #[path = "support/below.rs"]
 mod below;
@@ -13,7 +13,7 @@ use support::{Answer, Desk, Outcome, Server, code_body, kind_server, rows};
 
 const MINUTE: i64 = 60;
 
-/// A server whose clock is ahead of this machine's by so many seconds, and which answers with this code.
+/// A server whose clock is this many seconds ahead of this machine's clock, and which answers with this code.
 fn server_ahead_by(seconds: i64, code: i64) -> Server {
     Server::start(move |_, _| {
         let now = SystemTime::now();
@@ -50,7 +50,7 @@ fn a_clock_that_is_two_minutes_off_is_one_warning_with_the_amount() {
 }
 
 #[test]
-fn a_clock_that_is_less_than_a_minute_off_is_not_spoken_of_nor_one_that_nobody_knows_of() {
+fn a_difference_below_a_minute_or_an_unknown_one_is_not_reported() {
     let odd = |date: Option<&'static str>| {
         Server::start(move |_, _| Answer::Raw {
             status: 200,
@@ -93,7 +93,7 @@ fn a_clock_that_is_a_quarter_of_an_hour_off_explains_why_signatures_are_refused(
             );
         }
     }
-    // With the right time there is another cause.
+    // With a correct clock there is another cause.
     let outcome = Desk::new().clear(&server_ahead_by(0, 100_000_004), rows(5)).run();
     outcome.assert_status(6);
     assert!(
@@ -124,7 +124,7 @@ fn a_clock_that_jumps_changes_neither_the_pace_nor_the_time_outs() {
     });
 }
 
-/// A run in whose middle the clock jumps by so many seconds.
+/// A run during which the clock jumps by this many seconds.
 fn assert_is_unmoved_by(jump: i64) {
     let Some(below) = Below::new() else { return };
     let (desk, server) = (Desk::new(), kind_server());

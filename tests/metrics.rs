@@ -1,4 +1,4 @@
-//! The run as Prometheus metrics: what a collector finds in the file while a run goes on, and after it.
+//! Prometheus metrics: what a collector finds in the file during a run and after it.
 
 #[path = "support/say.rs"]
 mod say;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use say::passed_over;
 use support::{Answer, Desk, Server, as_the_user_says, kind_server, named_rows, rows};
 
-/// The samples by name and labels, as `zim_batch_rows_total{outcome="ok"}`.
+/// The samples by name and labels, for example `zim_batch_rows_total{outcome="ok"}`.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -24,7 +24,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn the_file_says_at_the_end_what_the_summary_says() {
+fn the_file_agrees_with_the_summary_at_the_end() {
     let server = Server::start(as_the_user_says);
     let desk = Desk::new();
     let mixed = named_rows(["a", "code660800002", "code660500002", "b", ""]);
@@ -60,7 +60,7 @@ fn the_file_says_at_the_end_what_the_summary_says() {
 }
 
 #[test]
-fn while_a_run_goes_on_the_file_says_so_and_how_the_last_one_ended() {
+fn during_a_run_the_file_says_so_and_how_the_last_run_ended() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, "user,conv,type\n,,x\n")
         .flag("--metrics", "zim.prom")
@@ -85,7 +85,7 @@ fn while_a_run_goes_on_the_file_says_so_and_how_the_last_one_ended() {
 }
 
 #[test]
-fn prometheus_finds_nothing_to_complain_of() {
+fn promtool_accepts_the_file() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(5))
         .flag("--metrics", "zim.prom")
@@ -111,7 +111,7 @@ fn prometheus_finds_nothing_to_complain_of() {
 }
 
 #[test]
-fn a_file_that_can_t_be_written_or_is_used_otherwise_is_exit_2_and_nothing_is_begun() {
+fn a_file_that_can_t_be_written_or_has_another_use_is_exit_2_and_nothing_is_started() {
     let (desk, server) = (Desk::new(), kind_server());
     for file in [
         "no/such/directory/zim.prom",
@@ -128,7 +128,7 @@ fn a_file_that_can_t_be_written_or_is_used_otherwise_is_exit_2_and_nothing_is_be
 }
 
 #[test]
-fn a_file_that_can_t_be_written_any_more_costs_the_metrics_and_not_the_run() {
+fn a_failing_write_costs_the_metrics_and_not_the_run() {
     let (desk, server) = (
         Desk::new(),
         Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "")))),
@@ -139,12 +139,14 @@ fn a_file_that_can_t_be_written_any_more_costs_the_metrics_and_not_the_run() {
     running.wait_until("the run is under way", || server.requests().len() >= 3);
     std::fs::remove_dir_all(desk.path("collector")).unwrap();
     let outcome = running.wait();
-    outcome.assert_status(0).assert_tells(&["--metrics", "the run goes on"]);
+    outcome
+        .assert_status(0)
+        .assert_tells(&["--metrics", "the run continues"]);
     assert_eq!(desk.report().len(), 3);
 }
 
 #[test]
-fn what_is_no_file_of_metrics_is_left_as_it_is() {
+fn a_file_with_other_content_is_not_changed() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.write("notes.txt", "not to be lost\n");
     desk.write("secret", support::SECRET);
@@ -163,7 +165,7 @@ fn what_is_no_file_of_metrics_is_left_as_it_is() {
 }
 
 #[test]
-fn a_run_that_ends_before_it_begins_shows_too() {
+fn a_run_that_never_started_is_recorded_too() {
     let (desk, server) = (Desk::new(), kind_server());
     let clear = |rows: &str| {
         desk.clear(&server, rows)
@@ -181,7 +183,7 @@ fn a_run_that_ends_before_it_begins_shows_too() {
 }
 
 #[test]
-fn rows_left_are_told_from_the_beginning() {
+fn rows_left_are_known_from_the_start() {
     let desk = Desk::new();
     let slow = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
     let mut running = desk.clear(&slow, rows(3)).flag("--metrics", "zim.prom").spawn();

@@ -1,5 +1,5 @@
-//! Networks and services that go away for a while: every row is answered in the end, and hardly anything is sent
-//! meanwhile.
+//! Networks and services that fail for a while: every row is answered in the end, and few requests are sent in the
+//! meantime.
 
 #[path = "support/below.rs"]
 mod below;
@@ -23,9 +23,9 @@ use tls::Tls;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// 80 rows at 20 a second, with the network in trouble for so long from the 40th on. How it ended, and how many
-/// requests were kept from the service.
-fn sit_out(mode: Mode, outage: Duration) -> (Desk, Outcome, usize) {
+/// 80 rows at 20 per second, with a network that fails in this way and for this long from the 40th row on. Returns the
+/// outcome, and how many requests did not reach the service.
+fn wait_out(mode: Mode, outage: Duration) -> (Desk, Outcome, usize) {
     let (desk, server) = (Desk::new(), kind_server());
     let proxy = Proxy::start(&server.url());
     desk.write("rows.csv", rows(80));
@@ -51,7 +51,7 @@ fn sit_out(mode: Mode, outage: Duration) -> (Desk, Outcome, usize) {
         "{mode:?}: rows were sent twice to a service that had answered"
     );
     server.assert_well_formed();
-    // Those that were refused a connection never arrived anywhere: only the program can count them.
+    // Refused connections arrive nowhere, so only the program can count them.
     let kept = (summary.count("requests") as usize - arrived).max(proxy.kept());
     (desk, outcome, kept)
 }
@@ -63,11 +63,11 @@ fn assert_said_once(outcome: &Outcome, part: &str) {
 }
 
 #[test]
-fn a_gap_of_fifteen_seconds_fails_no_row_and_takes_few_requests() {
+fn an_outage_of_fifteen_seconds_fails_no_row_and_takes_few_requests() {
     thread::scope(|scope| {
         for mode in [Mode::Refuse, Mode::BadGateway, Mode::Reset, Mode::Silence] {
             scope.spawn(move || {
-                let (_desk, outcome, kept) = sit_out(mode, 15 * SECOND);
+                let (_desk, outcome, kept) = wait_out(mode, 15 * SECOND);
                 figures(&format!(
                     "{mode:?}: {kept} requests in an outage of 15 s, {:?} in all",
                     outcome.elapsed
@@ -82,13 +82,13 @@ fn a_gap_of_fifteen_seconds_fails_no_row_and_takes_few_requests() {
 
 #[test]
 fn a_slow_network_is_no_outage() {
-    let (_desk, outcome, kept) = sit_out(Mode::Delay(SECOND / 2), 2 * SECOND);
+    let (_desk, outcome, kept) = wait_out(Mode::Delay(SECOND / 2), 2 * SECOND);
     assert_eq!(kept, 0);
     assert!(!outcome.stderr.contains("on hold"), "{}", outcome.stderr);
 }
 
 #[test]
-fn names_that_can_t_be_found_for_a_while_fail_no_row() {
+fn names_that_temporarily_can_t_be_resolved_fail_no_row() {
     let desk = Desk::new();
     let (Some(below), Some(server)) = (Below::new(), Tls::start(&desk.path(""))) else {
         return;
@@ -118,7 +118,7 @@ fn names_that_can_t_be_found_for_a_while_fail_no_row() {
 }
 
 #[test]
-fn a_service_that_stays_away_is_given_up_and_resumed_with_the_command_that_was_printed() {
+fn a_run_gives_up_on_a_long_outage_and_resumes_with_the_printed_command() {
     let (desk, server) = (Desk::new(), kind_server());
     let proxy = Proxy::start(&server.url());
     desk.write("rows.csv", rows(120));
@@ -146,7 +146,7 @@ fn a_service_that_stays_away_is_given_up_and_resumed_with_the_command_that_was_p
     let command = outcome
         .stderr
         .lines()
-        .find_map(|line| line.split_once("to go on where this run ended: "));
+        .find_map(|line| line.split_once("to resume this run: "));
     let (_, command) = command.unwrap_or_else(|| panic!("no command that resumes: {}", outcome.stderr));
     let resumed = Command::new("sh")
         .args(["-c", command])
@@ -164,11 +164,11 @@ fn a_service_that_stays_away_is_given_up_and_resumed_with_the_command_that_was_p
 }
 
 #[test]
-fn a_service_that_can_t_be_reached_for_the_last_rows_fails_none_of_them() {
+fn an_outage_during_the_last_rows_fails_none_of_them() {
     assert_last_rows_survive(Mode::Refuse);
 }
 
-/// An outage that begins when only five rows are left, too few to tell by their number.
+/// An outage that starts when only five rows are left, too few to recognize it by their number.
 fn assert_last_rows_survive(mode: Mode) {
     let (desk, server) = (Desk::new(), kind_server());
     let proxy = Proxy::start(&server.url());
@@ -186,8 +186,8 @@ fn assert_last_rows_survive(mode: Mode) {
 }
 
 #[test]
-fn a_laptop_that_sleeps_fails_no_row_and_wakes_without_a_burst() {
-    // Requests are under way when the lid closes.
+fn a_computer_that_sleeps_fails_no_row_and_wakes_without_a_burst() {
+    // Requests are in flight when the process is stopped.
     let slow = |_: &_, _| Answer::After(SECOND / 4, Box::new(Answer::Code(0, "success")));
     let (desk, server) = (Desk::new(), Server::start(slow));
     let call = desk.clear(&server, rows(70)).without("--rate");
@@ -203,7 +203,7 @@ fn a_laptop_that_sleeps_fails_no_row_and_wakes_without_a_burst() {
     outcome.assert_status(0).summary().assert_counts(&[("ok", 70)]);
     let requests = server.requests();
     assert!(asleep < 60, "{asleep} requests before it slept");
-    // 20 in a second, and one that had started when the lid closed and left when it opened.
+    // 20 in a second, and one that had started when the process was stopped and was sent when it continued.
     let shortest = requests.windows(22).map(|some| some[21].at - some[0].at).min();
     let on_the_way = Duration::from_millis(30);
     assert!(shortest > Some(SECOND - on_the_way), "22 requests within {shortest:?}");

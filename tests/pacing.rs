@@ -1,4 +1,4 @@
-//! When requests leave: evenly, never more than the rate in any second, retries counted.
+//! When requests are sent: evenly, never more than the rate in any one second, including retries.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{Answer, Desk, Options, Request, Server, kind_server, named_rows, r
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The most of these that lie within any one second.
+/// The maximum number of these within any one second.
 fn peak(requests: &[Request]) -> usize {
     let after = |first: &Request| {
         requests
@@ -22,7 +22,7 @@ fn peak(requests: &[Request]) -> usize {
     requests.iter().map(after).max().unwrap_or_default()
 }
 
-/// Requests a second from the first of these to the last.
+/// Requests per second from the first of these to the last.
 fn rate(requests: &[Request]) -> f64 {
     let [first, .., last] = requests else {
         panic!("too few requests for a rate")
@@ -34,7 +34,7 @@ fn span(requests: &[Request]) -> Duration {
     requests[requests.len() - 1].at - requests[0].at
 }
 
-/// What the latest wake-up of a thread was that does nothing but sleep: how much the machine disturbs clocks just now.
+/// Measures how late a thread wakes up that only sleeps: how much the machine delays timers at the moment.
 struct Canary {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Duration>,
@@ -63,7 +63,7 @@ impl Canary {
     }
 }
 
-/// What a sleep may be late by before the machine, and not the program, is blamed for requests that arrive too close.
+/// If a sleep is later than this, the machine is blamed for requests that arrive too close together, not the program.
 const QUIET: Duration = Duration::from_millis(2);
 
 #[test]
@@ -99,18 +99,18 @@ fn five_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
                 "refused, and all; sleeps were {late:?} late"
             );
             assert!(peak(&requests) <= 20, "{} requests in one second", peak(&requests));
-            assert!(rate(&requests) >= 19.7, "{} requests a second", rate(&requests));
+            assert!(rate(&requests) >= 19.7, "{} requests per second", rate(&requests));
             summary.assert_counts(&[("requests", 500), ("limited", 0), ("retries", 0)]);
             let elapsed = summary.0["elapsed_s"].as_f64().unwrap();
             assert!(
                 (24.5..26.0).contains(&elapsed),
-                "{elapsed} s for 500 rows at 20 a second"
+                "{elapsed} s for 500 rows at 20 per second"
             );
             return;
         }
         if is_second_try {
-            // The machine is too busy for the strict cap. What can still be said: nothing came closer together than
-            // the machine's own lateness explains.
+            // The machine is too busy for the strict cap. Still, requests must not be closer together than the delays
+            // of the machine explain.
             for (index, more_than_cap) in requests.windows(21).enumerate() {
                 let took = span(more_than_cap);
                 assert!(
@@ -120,7 +120,7 @@ fn five_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
             }
             assert!(
                 refused <= 10 && rate(&requests) >= 17.0,
-                "{refused} refused, {} a second",
+                "{refused} refused, {} per second",
                 rate(&requests)
             );
         } else if refused == 0 && rate(&requests) >= 19.7 {
@@ -178,13 +178,13 @@ fn a_rate_may_be_a_fraction() {
         let expected = Duration::from_millis(at_least)..Duration::from_millis(at_least + 1000);
         assert!(
             expected.contains(&took),
-            "{count} requests at {fraction} a second took {took:?}"
+            "{count} requests at {fraction} per second took {took:?}"
         );
     }
 }
 
 #[test]
-fn no_more_requests_are_open_at_once_than_allowed() {
+fn max_in_flight_limits_the_requests_in_flight() {
     let server = Server::start(|_, _| Answer::After(Duration::from_millis(200), Box::new(Answer::Code(0, "success"))));
     let desk = Desk::new();
 
@@ -208,11 +208,11 @@ fn a_slow_service_does_not_slow_the_start_of_requests() {
         .assert_status(0);
 
     let rate = rate(&server.requests());
-    assert!(rate > 18.0, "{rate} requests a second, when each takes two seconds");
+    assert!(rate > 18.0, "{rate} requests per second, when each takes two seconds");
     assert!(server.most_open() > 30, "{} open", server.most_open());
 }
 
-/// A server that lets 20 requests in any second through for this long, and everything after that.
+/// A server that accepts 20 requests in any one second for this long, and everything after that.
 fn limited_for(time: Duration, started_at: Instant) -> Server {
     let accepted = Mutex::new(Vec::<Instant>::new());
     Server::start(move |request, _| {
@@ -226,7 +226,7 @@ fn limited_for(time: Duration, started_at: Instant) -> Server {
     })
 }
 
-/// Requests a second from so many seconds after `started_at` to so many.
+/// Requests per second between `from` and `to` seconds after `started_at`.
 fn rate_between(requests: &[Request], started_at: Instant, from: u32, to: u32) -> f64 {
     let [after, before] = [from, to].map(|seconds| started_at + seconds * SECOND);
     let count = requests.iter().filter(|r| r.at >= after && r.at < before).count();
@@ -246,15 +246,15 @@ fn limited_answers_slow_the_whole_run() {
     let slowed = rate_between(&requests, started_at, 5, 10);
     assert!(
         slowed < 30.0,
-        "{slowed} requests a second of 40, after five seconds with a limit of 20"
+        "{slowed} requests per second of 40, after five seconds with a limit of 20"
     );
-    assert!(slowed > 8.0, "{slowed} requests a second, when 20 are allowed");
+    assert!(slowed > 8.0, "{slowed} requests per second, when 20 are allowed");
     outcome.summary().assert_counts(&[("failed", 0)]);
 }
 
 #[test]
 #[ignore = "takes 45 seconds"]
-fn a_run_that_was_slowed_creeps_back_to_its_rate() {
+fn a_run_that_was_slowed_returns_to_its_rate() {
     let started_at = Instant::now();
     let (desk, server) = (Desk::new(), limited_for(6 * SECOND, started_at));
     let call = desk.clear(&server, rows(9000)).flag("--rate", "40");
@@ -274,7 +274,7 @@ fn a_run_that_was_slowed_creeps_back_to_its_rate() {
 }
 
 #[test]
-fn a_stall_is_not_made_good_by_a_burst() {
+fn no_burst_follows_a_stall() {
     let (desk, server) = (Desk::new(), kind_server());
     let mut running = desk.clear(&server, rows(60)).flag("--rate", "20").spawn();
     running.wait_until("the run is under way", || server.requests().len() >= 15);
@@ -302,7 +302,7 @@ fn a_stall_is_not_made_good_by_a_burst() {
 }
 
 #[test]
-fn a_rate_that_is_none_is_a_usage_error() {
+fn an_invalid_rate_is_a_usage_error() {
     let (desk, server) = (Desk::new(), kind_server());
     for rate in ["0", "-1", "NaN", "inf", "fast", ""] {
         let outcome = desk

@@ -52,7 +52,7 @@ fn run_printed_command(desk: &Desk, outcome: &Outcome) -> Option<i32> {
     let (_, command) = outcome
         .stderr
         .lines()
-        .find_map(|line| line.split_once("to go on where this run ended: "))
+        .find_map(|line| line.split_once("to resume this run: "))
         .unwrap_or_else(|| panic!("no command that resumes: {}", outcome.stderr));
     let output = Command::new("sh")
         .args(["-c", command])

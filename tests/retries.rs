@@ -1,15 +1,15 @@
-//! Codes that are about more than their row: those that stop a run, slow it, or are worth a second try.
+//! Codes that concern more than their row: those that stop the run, slow it, or are retried.
 
 mod support;
 
 use std::time::Duration;
 
 use support::{
-    Answer, Desk, FATAL_CODES, LIMITED_CODES, Options, Outcome, RESIGN_CODES, Record, SETUP_CODES, Server,
+    APP_CODES, Answer, Desk, FATAL_CODES, LIMITED_CODES, Options, Outcome, Record, SIGNATURE_CODES, Server,
     as_the_user_says, code_body, html, named_rows, rows,
 };
 
-/// One row after another, the second of them in trouble: what the run does then.
+/// Sends five rows one after another, the second of which gets this user's answer.
 fn second_of_five(server: &Server, desk: &Desk, user: &str) -> Outcome {
     let rows = named_rows(["first", user, "third", "fourth", "fifth"]);
     desk.clear(server, rows).flag("--max-in-flight", "1").run()
@@ -19,7 +19,7 @@ fn users_of(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| record.user.as_str()).collect()
 }
 
-/// The summary's reason names the code, as a number of its own.
+/// The reason in the summary contains the code as a separate number.
 #[track_caller]
 fn assert_stopped_by(outcome: &Outcome, code: i64) {
     let why = outcome.summary().stopped();
@@ -31,7 +31,7 @@ fn assert_stopped_by(outcome: &Outcome, code: i64) {
 }
 
 #[test]
-fn a_fatal_code_stops_the_run_at_once_and_leaves_its_row_without_a_record() {
+fn a_fatal_code_stops_the_run_immediately_and_leaves_its_row_without_a_record() {
     for code in FATAL_CODES {
         let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
 
@@ -47,7 +47,7 @@ fn a_fatal_code_stops_the_run_at_once_and_leaves_its_row_without_a_record() {
 }
 
 #[test]
-fn a_setup_code_that_stays_stops_the_run_after_a_few_tries() {
+fn a_persistent_app_code_stops_the_run_after_a_few_attempts() {
     let stay = |code: i64| {
         let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
         let user = format!("code{code}");
@@ -61,15 +61,15 @@ fn a_setup_code_that_stays_stops_the_run_after_a_few_tries() {
         assert!(!desk.report_by_user().contains_key(&user));
     };
     std::thread::scope(|scope| {
-        for code in SETUP_CODES {
+        for code in APP_CODES {
             scope.spawn(move || stay(*code));
         }
     });
 }
 
 #[test]
-fn a_code_of_resign_or_setup_that_goes_away_costs_nothing_but_the_second_try() {
-    for code in RESIGN_CODES.iter().chain(SETUP_CODES) {
+fn a_temporary_signature_or_app_code_costs_only_the_second_attempt() {
+    for code in SIGNATURE_CODES.iter().chain(APP_CODES) {
         let server = Server::start(|request, n| {
             if n == 1 {
                 as_the_user_says(request, n)
@@ -89,11 +89,11 @@ fn a_code_of_resign_or_setup_that_goes_away_costs_nothing_but_the_second_try() {
 
 #[test]
 fn a_signature_that_is_refused_twice_stops_the_run() {
-    for code in RESIGN_CODES {
+    for code in SIGNATURE_CODES {
         let (desk, server) = (Desk::new(), Server::start(as_the_user_says));
         let user = format!("code{code}");
 
-        // No other signature was taken before.
+        // No other signature was accepted before.
         let outcome = desk.clear(&server, named_rows([&user])).run();
 
         outcome.assert_status(6);
@@ -104,7 +104,7 @@ fn a_signature_that_is_refused_twice_stops_the_run() {
 }
 
 #[test]
-fn an_app_that_zim_refuses_costs_a_handful_of_requests_of_a_slow_service_too() {
+fn a_refused_app_costs_few_requests_even_with_a_slow_service() {
     let refuse = |code: i64| {
         let options = Options {
             takes_any_signature: true,
@@ -158,7 +158,7 @@ fn limited_answers_use_up_no_attempts() {
     });
 }
 
-/// The first answer to the second row has this status and `Retry-After`; what comes of it.
+/// The first answer to the second row has this status and `Retry-After`, which the run must respect.
 #[track_caller]
 fn assert_retry_after_is_kept(status: u16, body: String, retry_after: String) {
     let server = Server::start(move |request, n| {
@@ -209,7 +209,7 @@ fn retry_after_in_seconds_is_kept_with_503() {
 }
 
 #[test]
-fn retry_after_is_kept_with_a_busy_code() {
+fn retry_after_is_kept_with_a_transient_code() {
     assert_retry_after_is_kept(200, code_body(1, "server busy"), "2".into());
 }
 

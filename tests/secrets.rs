@@ -1,4 +1,4 @@
-//! The secret: where it comes from, what happens when it is wrong, and that it never comes out again.
+//! The secret: where it is read from, what happens if it is wrong, and that it is never shown.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{
 const WRONG: &str = "0f0f0f0f1e1e1e1e2d2d2d2d3c3c3c3c";
 
 #[test]
-fn a_wrong_secret_costs_a_handful_of_requests() {
+fn a_wrong_secret_costs_few_requests() {
     let (desk, server) = (Desk::new(), kind_server());
 
     let outcome = desk
@@ -43,7 +43,7 @@ fn a_wrong_secret_costs_a_handful_of_requests() {
 }
 
 #[test]
-fn a_clock_that_is_an_hour_off_is_named_with_its_size() {
+fn a_clock_that_is_an_hour_off_is_reported_with_the_difference() {
     let options = Options {
         takes_any_signature: true,
         ..Options::default()
@@ -74,7 +74,7 @@ fn a_clock_that_is_an_hour_off_is_named_with_its_size() {
 }
 
 #[test]
-fn a_clock_that_is_right_is_not_blamed_by_the_hour() {
+fn a_correct_clock_is_not_blamed() {
     let server = kind_server();
     let outcome = Desk::new()
         .clear(&server, rows(3))
@@ -86,24 +86,24 @@ fn a_clock_that_is_right_is_not_blamed_by_the_hour() {
     assert!(!is_blamed, "{said}");
 }
 
-/// Neither the secret nor a signature nor a signed URL is in anything that was said or written.
+/// Neither the secret nor a signature nor a signed URL is in any output or file.
 #[track_caller]
 fn assert_nothing_leaked(desk: &Desk, outcome: &Outcome, requests: &[Request]) {
     assert_no_leak(desk, outcome, requests, false);
 }
 
-/// As above; of a server that `echoes` what it was sent, the harmless parts may be passed on.
+/// As above; if the server `echoes` the request, the harmless parts may be shown.
 #[track_caller]
 fn assert_no_leak(desk: &Desk, outcome: &Outcome, requests: &[Request], echoes: bool) {
     let mut texts = vec![
         ("stdout".to_owned(), outcome.stdout.clone()),
         ("stderr".to_owned(), outcome.stderr.clone()),
     ];
-    let mut folders = vec![desk.path("")];
-    while let Some(directory) = folders.pop() {
+    let mut directories = vec![desk.path("")];
+    while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).expect("the desk can be read").flatten() {
             if entry.path().is_dir() {
-                folders.push(entry.path());
+                directories.push(entry.path());
             } else if !entry.file_name().to_string_lossy().starts_with("secret") {
                 let bytes = std::fs::read(entry.path()).expect("the desk can be read");
                 texts.push((
@@ -250,7 +250,7 @@ fn a_connection_that_fails_leaks_nothing() {
 }
 
 #[test]
-fn a_server_that_gives_the_url_back_brings_nothing_to_light() {
+fn a_server_that_echoes_the_url_leaks_nothing() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "html" => Answer::Raw {
             status: 404,
@@ -323,7 +323,7 @@ fn a_secret_with_a_byte_order_mark_works() {
 }
 
 #[test]
-fn what_is_no_secret_is_refused_before_anything_is_sent_and_never_shown() {
+fn text_that_is_no_secret_is_refused_before_anything_is_sent_and_never_shown() {
     let (desk, server) = (Desk::new(), kind_server());
     let utf16: Vec<u8> = "\u{feff}"
         .chars()
@@ -379,7 +379,7 @@ fn a_variable_that_is_set_but_empty_counts_as_not_set() {
 }
 
 #[test]
-fn two_different_secrets_are_refused_and_the_flag_goes_before_both() {
+fn two_different_secrets_are_refused_and_the_flag_takes_precedence() {
     let (desk, server) = (Desk::new(), kind_server());
     let call = |name: &str, secret: &str| {
         desk.write(name, secret);
@@ -406,7 +406,7 @@ fn two_different_secrets_are_refused_and_the_flag_goes_before_both() {
 }
 
 #[test]
-fn a_secret_file_that_others_can_read_is_warned_of() {
+fn a_secret_file_that_others_can_read_is_warned_about() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = desk.write("secret.txt", SECRET);
     let call = |mode| {
@@ -427,7 +427,7 @@ fn a_secret_file_that_others_can_read_is_warned_of() {
 }
 
 #[test]
-fn a_run_that_is_aborted_leaves_no_copy_of_its_memory() {
+fn an_aborted_run_leaves_no_core_dump() {
     let desk = Desk::new();
     let server = Server::start(|_, _| Answer::Hang(Duration::from_secs(20)));
     let mut running = desk
@@ -469,7 +469,7 @@ fn a_secret_file_that_is_missing_or_empty_is_a_configuration_error() {
 }
 
 #[test]
-fn missing_credentials_are_named_both_at_once() {
+fn missing_credentials_are_named_together() {
     let (desk, server) = (Desk::new(), kind_server());
     let call = || desk.clear(&server, rows(2));
     let (app, secret) = ("ZIM_APP_ID", "ZIM_SERVER_SECRET");

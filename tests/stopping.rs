@@ -1,4 +1,4 @@
-//! Outages that a run sits out, and policies that stop it.
+//! Outages that a run waits out, and policies that stop it.
 
 #[path = "support/say.rs"]
 mod say;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{Answer, Desk, Options, Server, kind_server, named_rows, rows};
 
 #[test]
-fn an_outage_is_sat_out_with_a_probe_now_and_then() {
+fn a_run_waits_out_an_outage_with_occasional_probes() {
     const OUTAGE: Duration = Duration::from_secs(6);
     let sit_out = |kind: &'static str| {
         let started_at = Mutex::new(None::<Instant>);
@@ -71,7 +71,7 @@ fn an_outage_is_sat_out_with_a_probe_now_and_then() {
 }
 
 #[test]
-fn a_service_that_stays_away_is_given_up_and_the_run_can_be_resumed() {
+fn a_run_gives_up_on_a_long_outage_and_can_be_resumed() {
     let gone = kind_server().url(); // nobody listens there any more
     let desk = Desk::new();
     desk.write("rows.csv", rows(100));
@@ -100,7 +100,7 @@ fn a_service_that_stays_away_is_given_up_and_the_run_can_be_resumed() {
 }
 
 #[test]
-fn twenty_first_rows_that_are_all_rejected_alike_stop_the_run() {
+fn the_first_twenty_rows_all_rejected_alike_stop_the_run() {
     let server = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
     let desk = Desk::new();
 
@@ -117,7 +117,7 @@ fn twenty_first_rows_that_are_all_rejected_alike_stop_the_run() {
 }
 
 #[test]
-fn twenty_first_rows_that_are_not_all_rejected_alike_stop_nothing() {
+fn the_first_twenty_rows_not_all_rejected_alike_stop_nothing() {
     let number = |user: &str| user.trim_start_matches('u').parse::<u64>().unwrap();
     let one_ok = Server::start(move |request, _| match number(&request.user()) {
         20 => Answer::Code(0, "success"),
@@ -173,7 +173,7 @@ fn max_failures_stops_the_run() {
 }
 
 #[test]
-fn max_duration_stops_taking_rows_and_finishes_those_in_flight() {
+fn max_duration_starts_no_more_rows_and_finishes_those_in_flight() {
     let server = Server::start(|_, _| Answer::After(Duration::from_millis(700), Box::new(Answer::Code(0, "success"))));
     let desk = Desk::new();
 
@@ -195,7 +195,7 @@ fn max_duration_stops_taking_rows_and_finishes_those_in_flight() {
 }
 
 #[test]
-fn a_timeout_is_that_of_one_attempt() {
+fn a_timeout_applies_to_one_attempt() {
     let server = Server::start(|request, n| match (request.user().as_str(), n) {
         ("slow", 1) => Answer::Hang(Duration::from_secs(30)),
         ("steady", _) => Answer::After(Duration::from_millis(600), Box::new(Answer::Code(0, "success"))),
@@ -254,7 +254,7 @@ fn a_cap_that_is_lower_than_the_rate_costs_time_but_no_row() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_rows_that_may_still_come() {
+fn a_stop_does_not_wait_for_more_input() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "u3" => Answer::Code(3, "authentication failed"),
         _ => Answer::Code(0, "success"),
@@ -273,7 +273,7 @@ fn a_stop_does_not_wait_for_rows_that_may_still_come() {
 }
 
 #[test]
-fn why_a_run_stopped_is_said_on_stderr_even_when_the_summary_is_for_a_program() {
+fn the_reason_for_a_stop_is_on_stderr_even_with_json() {
     let server = Server::start(|_, _| Answer::Code(100_000_017, "service not enabled"));
     for flags in [&[][..], &["-q"]] {
         let desk = Desk::new();
@@ -286,7 +286,7 @@ fn why_a_run_stopped_is_said_on_stderr_even_when_the_summary_is_for_a_program() 
 }
 
 #[test]
-fn a_terminal_that_is_closed_counts_once_though_its_signal_comes_twice() {
+fn the_two_signals_of_a_closed_terminal_count_once() {
     if !signals::is_ignored("HUP") {
         let signal = "HUP";
         let server = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
@@ -298,7 +298,7 @@ fn a_terminal_that_is_closed_counts_once_though_its_signal_comes_twice() {
 
         let outcome = running.wait();
 
-        assert!(!outcome.stderr.contains("stopping at once"), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("stopping immediately"), "{}", outcome.stderr);
         let sent = server.requests().len() as u64;
         outcome
             .summary()

@@ -1,4 +1,4 @@
-//! What a person sees, on terminals and pipes of all kinds, also on those that nobody reads.
+//! Output on terminals and pipes of all kinds, including those that nobody reads.
 
 mod support;
 
@@ -15,7 +15,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use support::{Answer, Call, Desk, Running, Server, kind_server, named_rows, rows};
 
-/// A terminal: its own end, and the end for a program.
+/// A pseudo-terminal: the test's end and the program's end.
 fn terminal(columns: u16) -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are pseudoterminals");
     grantpt(&ours).expect("a terminal can be had");
@@ -40,7 +40,7 @@ fn terminal(columns: u16) -> (File, File) {
     (ours.into(), theirs)
 }
 
-/// A pipe that is full: who writes to it waits until somebody reads.
+/// A full pipe: a write to it blocks until it is read.
 fn full_pipe() -> (PipeReader, File) {
     let (reader, writer) = std::io::pipe().expect("a pipe can be had");
     let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be had");
@@ -52,13 +52,13 @@ fn full_pipe() -> (PipeReader, File) {
 fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A terminal ends with an error when the program has ended.
+        // Reading a terminal fails after the program has ended.
         from.read_to_end(&mut bytes).ok();
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// Runs on a terminal that is read; what was on it.
+/// Runs on a terminal that is read, and returns what was written to it.
 fn on_terminal(call: Call, columns: u16) -> String {
     let (ours, theirs) = terminal(columns);
     let screen = read_all(ours);
@@ -66,7 +66,7 @@ fn on_terminal(call: Call, columns: u16) -> String {
     screen.join().expect("it only reads")
 }
 
-/// Signals until the program ends: several at once may count as one.
+/// Sends signals until the program ends: several pending ones may count as one.
 fn signal_until_the_end(mut running: Running) -> i32 {
     while running.is_running() {
         running.signal("TERM");
@@ -99,7 +99,7 @@ fn a_terminal_or_pipe_that_nobody_reads_delays_no_row() {
 }
 
 #[test]
-fn a_time_limit_holds_where_nobody_reads() {
+fn a_time_limit_is_kept_if_nobody_reads_the_output() {
     let (server, desk) = (kind_server(), Desk::new());
     let (_pipe, stderr) = full_pipe();
     let call = desk.clear(&server, rows(50_000)).flag("--rate", "1000").arg("-vv");
@@ -130,7 +130,7 @@ fn signals_end_a_program_whose_summary_nobody_reads() {
 }
 
 #[test]
-fn who_reads_again_is_told_how_much_is_missing() {
+fn a_reader_that_continues_is_told_how_much_is_missing() {
     const ROWS: usize = 6000;
     let server = Server::start(|request, _| match request.user().as_str() {
         "u6000" => Answer::After(Duration::from_secs(3), Box::new(Answer::Code(0, "success"))),
@@ -173,7 +173,7 @@ fn everything_that_was_logged_is_written_before_the_end() {
 }
 
 #[test]
-fn logs_have_no_colors_where_nobody_wants_them() {
+fn logs_have_no_colors_if_they_are_disabled() {
     let (server, desk) = (kind_server(), Desk::new());
     let logs = |name: &str, value: &str| {
         let call = desk.clear(&server, rows(3)).arg("--overwrite").arg("-vv");
@@ -194,7 +194,7 @@ fn logs_have_no_colors_where_nobody_wants_them() {
 }
 
 #[test]
-fn nothing_is_drawn_where_nothing_can_be_drawn() {
+fn no_bar_is_drawn_on_a_terminal_that_can_t_show_one() {
     let (server, desk) = (kind_server(), Desk::new());
     let call = || {
         let call = desk.clear(&server, rows(200)).arg("--overwrite");
@@ -213,7 +213,7 @@ fn nothing_is_drawn_where_nothing_can_be_drawn() {
 }
 
 #[test]
-fn the_bar_never_wraps_whatever_the_width() {
+fn the_bar_never_wraps_at_any_width() {
     let server = Server::start(|request, n| match request.user().ends_with('7') {
         true if n == 1 => Answer::Code(660_000_001, "general error"),
         _ => Answer::Code(0, "success"),
@@ -236,7 +236,7 @@ fn the_bar_never_wraps_whatever_the_width() {
 }
 
 #[test]
-fn the_title_says_how_far_the_run_is_and_is_restored() {
+fn the_title_shows_the_progress_and_is_restored() {
     let (server, desk) = (kind_server(), Desk::new());
     let on = |term: &str| {
         let call = desk.clear(&server, rows(100)).arg("--overwrite");
@@ -289,7 +289,7 @@ fn with_json_logs_every_line_is_json_and_the_command_that_resumes_is_a_field() {
 }
 
 #[test]
-fn a_log_file_takes_the_logs_of_all_runs_with_times_for_nobody_else_to_read() {
+fn a_log_file_collects_the_logs_of_all_runs_with_timestamps_and_is_private() {
     let (server, desk) = (kind_server(), Desk::new());
     let run = |format: &str| {
         let call = desk.clear(&server, rows(3)).arg("--overwrite").arg("-v");
@@ -318,7 +318,7 @@ fn a_log_file_takes_the_logs_of_all_runs_with_times_for_nobody_else_to_read() {
 }
 
 #[test]
-fn a_log_file_that_cannot_be_opened_is_exit_2_and_nothing_is_begun() {
+fn a_log_file_that_cannot_be_opened_is_exit_2_and_nothing_is_started() {
     let (server, desk) = (kind_server(), Desk::new());
     for file in [
         "no/such/directory/run.log",
@@ -336,7 +336,7 @@ fn a_log_file_that_cannot_be_opened_is_exit_2_and_nothing_is_begun() {
 }
 
 #[test]
-fn a_full_disk_costs_the_log_alone_and_is_said_once() {
+fn a_full_disk_costs_only_the_log_and_is_reported_once() {
     let (server, desk) = (kind_server(), Desk::new());
     let call = desk.clear(&server, rows(50)).arg("-vv").flag("--log-file", "/dev/full");
     let outcome = call.run();
@@ -345,7 +345,7 @@ fn a_full_disk_costs_the_log_alone_and_is_said_once() {
 }
 
 #[test]
-fn sigusr1_says_how_far_the_run_is_and_changes_nothing() {
+fn sigusr1_prints_the_progress_and_changes_nothing() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "last" => Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))),
         _ => Answer::Code(0, "success"),
@@ -373,7 +373,7 @@ fn sigusr1_says_how_far_the_run_is_and_changes_nothing() {
 }
 
 #[test]
-fn a_run_that_reaches_nobody_says_why_from_the_first_failure_on() {
+fn a_run_without_a_server_says_why_from_the_first_failure_on() {
     let gone = kind_server().url(); // nobody listens there any more
     let desk = Desk::new();
     desk.write("rows.csv", rows(2));
@@ -392,7 +392,7 @@ fn a_run_that_reaches_nobody_says_why_from_the_first_failure_on() {
 }
 
 #[test]
-fn what_is_printed_to_run_failed_and_outside_rows_again_does_that() {
+fn the_printed_commands_send_failed_and_outside_rows_again() {
     let server = Server::start(|request, _| match request.user().as_str() {
         "bad" => Answer::Code(660_500_002, "not registered"),
         "far" => Answer::Code(660_800_002, "no such conversation"),
@@ -459,7 +459,7 @@ fn invalid_rows_can_be_left_out_of_the_exit_status() {
 }
 
 #[test]
-fn help_fits_into_80_columns_and_its_examples_stay_whole() {
+fn help_fits_in_80_columns_and_its_examples_are_not_wrapped() {
     let desk = Desk::new();
     for command in ["clear", "check", "simulate", "codes", "completions", "man"] {
         let help = desk.zim_batch([command, "--help"]).env("COLUMNS", "80").run().stdout;

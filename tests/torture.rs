@@ -1,12 +1,11 @@
-//! The real program, stopped at random moments, its files torn, resumed: nothing lost, nothing twice.
+//! The real program, stopped at random moments, with damaged files, then resumed: no row is lost or recorded twice.
 //!
-//! Each round has some thousand rows of all shapes and a service with faults. A run is ended by SIGKILL, SIGTERM, SIGINT
-//! or two of them; then the report loses some of its tail, and the outside log is cut, removed or overwritten. That
-//! goes on until a run comes to its end by itself. After every run, and at the end, the report is compared with
-//! the service's own log.
+//! Each round has some thousand rows of all kinds and a service with faults. A run is ended by SIGKILL, SIGTERM, SIGINT
+//! or two of them; then the report loses a part of its end, and the outside log is cut, removed or overwritten. This
+//! repeats until a run finishes. After every run and at the end, the report is compared with the service's own log.
 //!
-//! A round of 4000 rows is for every day. `ZIM_TORTURE_KILLS=500 cargo test --release --test torture -- --nocapture`
-//! goes on with round after round until so many runs were ended; `ZIM_TORTURE_SEED=N` repeats the choices of a round.
+//! By default there is one round of 4000 rows. `ZIM_TORTURE_KILLS=500 cargo test --release --test torture -- --nocapture`
+//! repeats rounds until this many runs were ended; `ZIM_TORTURE_SEED=N` repeats the choices of a round.
 
 #[path = "torture/files.rs"]
 mod files;
@@ -31,14 +30,13 @@ use support::{Desk, Outcome, read_report};
 use world::World;
 
 const ROWS: usize = 4000;
-/// So fast that a run is ended many times before it is through.
+/// Slow enough that a run is ended many times before it finishes.
 const RATE: &str = "400";
-/// So fast that a run has several lanes.
+/// Fast enough that requests are limited by `--max-in-flight` only.
 const RATE_OF_LANES: &str = "1000000";
 const MAX_IN_FLIGHT: usize = 32;
 
-/// More than what is in flight takes when a run is asked to stop: its time-outs are longer, the service's answers are
-/// not.
+/// More than the requests in flight take after a stop: the time-outs are longer, but the service's answers are not.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// How a run is ended.
@@ -47,33 +45,33 @@ enum End {
     Kill,
     Terminate,
     Interrupt,
-    /// SIGTERM, and once more.
+    /// SIGTERM twice.
     Twice,
-    /// It is left to come to its end.
+    /// The run finishes undisturbed.
     None,
 }
 
-/// What was counted in a round.
+/// The counts of a round.
 #[derive(Debug, Default)]
 struct Figures {
     runs: usize,
-    /// Runs that were ended at once.
+    /// Runs that were ended immediately.
     kills: usize,
     /// Runs that finished what was in flight.
     drains: usize,
     /// Reports that ended within a record when they were resumed.
     torn: usize,
     requests: usize,
-    /// Rows that were answered for good, and had no record when their run had been ended at once.
+    /// Rows with a final answer that had no record after their run was ended immediately.
     in_flight: usize,
-    /// Records that the tearing took away.
+    /// Records that were torn away.
     cut: usize,
-    /// Rows that were answered for good more than once.
+    /// Rows with more than one final answer.
     twice: usize,
 }
 
 #[test]
-fn whatever_ends_a_run_and_tears_its_files_every_row_is_recorded_once() {
+fn every_row_is_recorded_once_however_runs_end_and_files_are_torn() {
     let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     let kills = number("ZIM_TORTURE_KILLS").unwrap_or(0);
     let mut ended = 0;
@@ -91,7 +89,7 @@ fn whatever_ends_a_run_and_tears_its_files_every_row_is_recorded_once() {
 }
 
 #[test]
-fn a_run_with_several_lanes_records_every_row_once_too() {
+fn a_fast_run_records_every_row_once_too() {
     let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     for seed in seed..seed + 3 {
         figures(&format!("several lanes: ZIM_TORTURE_SEED={seed}"));
@@ -109,7 +107,7 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// One round, from no report to one that is finished.
+/// One round, from no report to a finished one.
 fn play(seed: u64, rate: &str) -> Figures {
     let mut rng = Rng::with_seed(seed);
     let input = input::random(ROWS, &mut rng);
@@ -141,7 +139,7 @@ fn play(seed: u64, rate: &str) -> Figures {
 
 /// A run with `--resume`, of the file or of standard input, ended somehow.
 fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str), rng: &mut Rng) -> (End, Outcome) {
-    // Only a run with few rows left is left alone: there are to be many ends.
+    // Only a run with few rows left may finish, so that many runs are ended.
     let are_few_left = files::recorded(&desk.path("out.csv")).len() + 400 > input.rows.len();
     let end = match rng.u8(..10) {
         5 => End::Terminate,
@@ -199,7 +197,7 @@ fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str
 
 type Recorded = BTreeMap<u64, Option<String>>;
 
-/// What has to hold after each run, however it ended.
+/// Checks what must be true after each run, however it ended.
 fn check_run(
     world: &World,
     run: usize,
@@ -233,9 +231,9 @@ fn check_run(
     let lost = answered.keys().filter(|line| !after.contains_key(line)).count();
     let is_at_once = match (end, outcome.status) {
         (_, -9) => true,
-        // Which of two signals that come at the same time is seen first is not determined.
+        // It is undefined which of two simultaneous signals is seen first.
         (End::Twice, 143 | 130) => true,
-        // Before the program listens to signals nothing is sent.
+        // Nothing is sent before the program handles signals.
         (_, -15 | -2 | 143 | 130 | 0 | 3) => false,
         _ => panic!("exit status {} in {}", outcome.status, context()),
     };
@@ -249,13 +247,13 @@ fn check_run(
         context()
     );
     if outcome.status >= 0 {
-        // A stop may come before all of them are found again.
+        // A stop may come before all of them were found.
         let already_done = outcome.summary().count("already_done");
         assert!(already_done <= before.len() as u64, "{}", context());
     }
 }
 
-/// What has to hold in the end.
+/// Checks what must be true at the end.
 fn check_end(desk: &Desk, world: &World, input: &Input, figures: &mut Figures) {
     let report = desk.report();
     assert_eq!(report.len(), input.rows.len(), "records in the report");

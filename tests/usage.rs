@@ -1,4 +1,4 @@
-//! What the program says about itself and about its input, without sending anything; and its exit status then.
+//! Help, version, usage errors, `check` and `codes`: everything that sends nothing, and its exit status.
 
 #[path = "usage/places.rs"]
 mod places;
@@ -17,7 +17,7 @@ use support::{APP_ID, Answer, Desk, Server, kind_server, rows};
 const COMMANDS: [&str; 7] = ["clear", "check", "report", "simulate", "codes", "completions", "man"];
 
 #[test]
-fn the_version_is_name_and_number() {
+fn the_version_is_the_name_and_a_number() {
     let outcome = Desk::new().zim_batch(["--version"]).run();
     assert_eq!(
         (outcome.status, outcome.stdout),
@@ -172,7 +172,7 @@ fn a_region_beside_an_endpoint_in_the_environment_is_refused() {
 }
 
 #[test]
-fn app_and_endpoint_are_said_at_the_start_unless_nothing_is_to_be_said() {
+fn app_and_endpoint_are_printed_at_the_start_unless_quiet() {
     let (desk, server) = (Desk::new(), kind_server());
     let call = || desk.clear(&server, rows(2)).arg("--overwrite");
     let app = APP_ID.to_string();
@@ -190,7 +190,7 @@ fn app_and_endpoint_are_said_at_the_start_unless_nothing_is_to_be_said() {
 }
 
 #[test]
-fn a_rate_above_zego_s_default_is_remarked_on_where_it_matters() {
+fn a_rate_above_zego_s_default_is_warned_about_except_on_loopback() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.write("rows.csv", rows(1));
     let says_so = |endpoint: &str, rate: &str, more: &str| {
@@ -252,7 +252,7 @@ fn with_json_an_error_is_one_object_on_stdout_too() {
 }
 
 #[test]
-fn few_open_files_bound_what_is_in_flight_and_cost_no_row() {
+fn a_low_limit_of_open_files_limits_requests_in_flight_and_costs_no_row() {
     let desk = Desk::new();
     let server = Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))));
     let outcome = desk.clear(&server, rows(12)).started_by("ulimit -n 24; exec").run();
@@ -274,10 +274,10 @@ fn few_open_files_bound_what_is_in_flight_and_cost_no_row() {
 }
 
 #[test]
-fn a_run_that_may_start_no_threads_says_so_and_begins_nothing() {
+fn a_run_that_can_t_start_threads_says_so_and_sends_nothing() {
     let (desk, server) = (Desk::new(), kind_server());
     std::fs::set_permissions(desk.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
-    // The limit doesn't bind root, and counts what else the user runs.
+    // The limit does not apply to root, and counts all of the user's processes.
     let may_change_user = std::process::Command::new("setpriv")
         .args(["--reuid=54321", "--clear-groups", "true"])
         .status();
@@ -298,7 +298,7 @@ fn a_run_that_may_start_no_threads_says_so_and_begins_nothing() {
     assert!(!desk.has("out.csv") && server.requests().is_empty());
 }
 
-/// Exit 4, everything here said, nothing sent and no report begun.
+/// Exit 4 with a message that contains all of `says`; nothing is sent, and no report is created.
 #[track_caller]
 fn assert_unreadable(desk: &Desk, server: &Server, file: &str, more: &[&str], says: &[&str]) {
     for command in ["clear", "check"] {
@@ -318,8 +318,8 @@ fn assert_unreadable(desk: &Desk, server: &Server, file: &str, more: &[&str], sa
 fn input_that_cannot_be_read_is_exit_4() {
     let (desk, server) = (Desk::new(), kind_server());
     assert_unreadable(&desk, &server, "no-such-file.csv", &[], &["no-such-file.csv"]);
-    std::fs::create_dir(desk.path("folder.csv")).unwrap();
-    assert_unreadable(&desk, &server, "folder.csv", &[], &["folder.csv"]);
+    std::fs::create_dir(desk.path("directory.csv")).unwrap();
+    assert_unreadable(&desk, &server, "directory.csv", &[], &["directory.csv"]);
     desk.write("rows.csv", "id,chat,sort\nu1,c1,0\n");
     assert_unreadable(&desk, &server, "rows.csv", &[], &["id", "chat", "sort", "--columns"]);
     assert_unreadable(
@@ -369,8 +369,8 @@ fn codes_explains_return_codes_offline() {
     let tables = [
         support::FATAL_CODES,
         support::LIMITED_CODES,
-        support::RESIGN_CODES,
-        support::SETUP_CODES,
+        support::SIGNATURE_CODES,
+        support::APP_CODES,
     ]
     .concat();
     let documented = support::ROW_CODES
@@ -502,7 +502,7 @@ fn bash_completes_the_options_of_a_command() {
         .args(["-c", script, env!("CARGO_BIN_EXE_zim-batch")])
         .output();
     let Ok(output) = bash else {
-        return; // No bash, nothing to complete in.
+        return; // There is no bash here.
     };
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--region", "{output:?}");
 }

@@ -1,18 +1,18 @@
-//! What a simulated run came to, and what many of them do.
+//! The figures of one simulated run, and of many.
 
 use super::world::{Others, World};
 
-/// What a run came to.
+/// The figures of a run.
 #[derive(Default)]
 pub struct Figures {
     pub accepted: f64,
     pub refused: f64,
-    /// The same while the others were there.
+    /// The same during the other traffic.
     pub accepted_beside: f64,
     pub refused_beside: f64,
-    /// Seconds until five seconds follow with 93 % of what they leave and no more than one refusal.
+    /// Seconds until five seconds follow with 93 % of the remaining quota and at most one refusal.
     pub settled: f64,
-    /// Seconds after they have gone until two seconds follow with 95 % and 99 % of the rate.
+    /// Seconds after the other traffic ends until two seconds follow with 95 % and 99 % of the rate.
     pub back_95: f64,
     pub back_99: f64,
 }
@@ -54,7 +54,7 @@ impl Figures {
             figures.accepted_beside = count(from, to, true) / (to - from);
             figures.refused_beside = share_refused(from, to);
             figures.settled = match world.scenario.others {
-                // They leave something else in each second.
+                // Their traffic differs in each second.
                 Others::Poisson(_) => f64::INFINITY,
                 _ => first_such(from, to - 5.0, &|at| {
                     count(at, at + 5.0, true) >= (5.0 * 0.93 * left).floor() && count(at, at + 5.0, false) <= 1.0
@@ -66,7 +66,7 @@ impl Figures {
     }
 }
 
-/// The mean and the 95th percentile: `-` where most runs have none.
+/// The mean and the 95th percentile: `-` if most runs have none.
 pub fn mean_and_p95(runs: &[Figures], figure: fn(&Figures) -> f64) -> (String, String) {
     let mut values: Vec<f64> = runs.iter().map(figure).collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! A run against a server, with a network before it and perhaps others beside it, in paused time.
+//! A run with a server, a network and possibly other traffic, in paused time.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,51 +10,51 @@ use zim_batch::limiter::Limiter;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What happens to one run.
+/// The conditions of one run.
 #[derive(Clone)]
 pub struct Scenario {
     pub name: &'static str,
     pub rate: f64,
-    /// Rows, and how long new ones are taken.
+    /// The number of rows, and how long new ones are started.
     pub rows: usize,
     pub time: Duration,
     pub seeds: u64,
-    /// How much later than they left requests arrive.
+    /// The time from sending a request to its arrival.
     pub way: Way,
-    /// From arrival to answer, in milliseconds.
+    /// The time from arrival to answer, in milliseconds.
     pub answer: Range<u64>,
     pub server: Server,
     pub others: Others,
-    /// When the others are there, in seconds, give or take a few by seed.
+    /// The time span of the other traffic, in seconds; varies slightly by seed.
     pub present: Option<(f64, f64)>,
-    /// A refusal for no reason after so many seconds, again and again.
+    /// Repeated refusals without a reason, after this many seconds.
     pub spurious: Option<Range<f64>>,
-    /// The share of the requests that is refused at random, whatever the rate.
+    /// The share of requests that is refused at random, at any rate.
     pub at_random: f64,
 }
 
 #[derive(Clone, Copy)]
 pub enum Way {
     Even,
-    /// Uniformly from nothing to so many milliseconds.
+    /// Uniform, from zero to this many milliseconds.
     Uniform(u64),
-    /// Exponentially distributed, so many milliseconds in the mean.
+    /// Exponential, with this mean in milliseconds.
     Exponential(f64),
 }
 
 #[derive(Clone, Copy)]
 pub enum Server {
-    /// In any second; what is refused doesn't count.
+    /// In any one second; refused requests don't count.
     Strict,
-    /// In any second; what is refused counts too.
+    /// In any one second; refused requests count too.
     StrictCountingAll,
     /// In each second of the clock.
     Fixed,
-    /// A bucket that holds a second's worth.
+    /// A token bucket that holds one second's quota.
     Bucket,
 }
 
-/// What others send, as a share of the rate; it is never refused.
+/// Other traffic, as a share of the rate; it is never refused.
 #[derive(Clone, Copy)]
 pub enum Others {
     None,
@@ -62,7 +62,7 @@ pub enum Others {
     Poisson(f64),
     /// Five at a time.
     Bursts(f64),
-    /// Nobody is there, but the server's cap is so much lower.
+    /// No other traffic, but the server's cap is this much lower.
     LowerCap(f64),
 }
 
@@ -77,7 +77,7 @@ pub struct World {
     next_spurious: Duration,
     /// When requests arrived, and whether they were accepted.
     pub seen: Vec<(Duration, bool)>,
-    /// The rate that was aimed at, and when.
+    /// The target rate over time.
     pub aimed: Vec<(Duration, f64)>,
 }
 
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// Whether the server takes the request that arrives now.
+    /// Whether the server accepts the request that arrives now.
     fn admit(&mut self, now: Duration) -> bool {
         self.note_others(now);
         let full = self.scenario.rate.ceil() as usize;
@@ -214,7 +214,7 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> World {
         .expect("no panic")
 }
 
-/// A row's way from its first start to an accepted request.
+/// A row, from its first start to an accepted request.
 async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, started_at: Instant) {
     let in_world = || world.lock().expect("no panic");
     loop {

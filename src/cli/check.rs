@@ -17,8 +17,8 @@ use super::{ExitStatus, RowsArgs, print, settings};
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
-/// `limit`: a run sends at most so many rows. `to_run`: the command that does what is checked; made from the arguments if
-/// it is not known.
+/// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it
+/// is made from the arguments.
 pub fn check(
     args: &RowsArgs,
     rate: f64,
@@ -97,7 +97,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         let note = if args.dedupe {
             "sent once"
         } else {
-            "sent each time, unless with --dedupe"
+            "each is sent, unless --dedupe is given"
         };
         let _ = writeln!(
             text,
@@ -115,7 +115,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
     if !findings.busy_users.is_empty() {
         let _ = writeln!(
             text,
-            "busy users     {:>12}  with more than {MAX_REACHABLE} conversations here: the older ones will be outside",
+            "busy users     {:>12}  with more than {MAX_REACHABLE} conversations here; the older ones will be outside",
             grouped(findings.busy_users.len() as u64)
         );
         for busy in findings.busy_users.iter().take(BUSY_SHOWN) {
@@ -135,7 +135,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
     let time = Duration::from_secs(seconds.ceil() as u64);
     let _ = writeln!(
         text,
-        "requests       {:>12}  at {rate} a second: {}",
+        "requests       {:>12}  at {rate}/s: {}",
         grouped(sent),
         humantime::format_duration(time)
     );
@@ -143,8 +143,8 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
         (0, 0) => writeln!(text, "nothing to run: there are no rows"),
         (0, _) => writeln!(
             text,
-            "nothing to run: all rows are invalid. Correct them as said above, or say how to read them:\n  \
-             --columns which column is which, --types other words for the types, --encoding"
+            "nothing to run: all rows are invalid. Correct the rows, or change how they are read:\n  \
+             --columns (which column is which), --types (other words for the types), --encoding"
         ),
         _ => writeln!(text, "to run it      {to_run}"),
     };
@@ -172,7 +172,7 @@ fn lines(finding: &Finding) -> String {
     )
 }
 
-/// The `clear` that does what was checked.
+/// The `clear` command that sends the checked rows.
 fn command(args: &RowsArgs, rate: f64) -> String {
     let rows = match args.rows.as_os_str() {
         name if name.as_encoded_bytes().starts_with(b"-") && name != "-" => Path::new(".").join(name),
@@ -213,7 +213,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if rate != 20.0 {
         words.extend(["--rate".into(), rate.to_string()]);
     }
-    // Not over what is read.
+    // The suggested report must not be the input.
     let is_taken = ["out.csv", "out.outside.csv"]
         .iter()
         .any(|name| args.rows.ends_with(name));

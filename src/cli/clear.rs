@@ -1,22 +1,22 @@
-//! `zim-batch clear`: the job.
+//! `zim-batch clear`: prepares a run, runs it, and reports how it ended.
+
+mod input;
 
 use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use zim_batch::client::{BuildError, ClientBuilder};
 use zim_batch::quota::{Quota, QuotaError, Turn};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, IfExists, Report};
-use zim_batch::rows::Done;
-use zim_batch::rows::{Format, Plan, Rows, Selection, Snapshot, Source};
+use zim_batch::rows::{Done, Selection, Source};
 use zim_batch::run::Job;
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
@@ -25,21 +25,42 @@ use super::error::Error;
 use super::metrics::Metrics;
 use super::progress::{Progress, Style, Terminal};
 use super::settings::{self, Output};
-use super::shell::{command_line, given_anew, print_error, print_note, print_resume, without_controls};
+use super::shell::{
+    command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
+};
 use super::table::{Table, pace};
-use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, again, check, hints, print, process, signals};
+use super::{ClearArgs, ExitStatus, Logging, ProgressStyle, check, hints, print, process, rerun, signals};
+use input::{Input, Planned, watch_rows};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let metrics = args.output.metrics.clone().filter(|_| !args.output.dry_run);
     let metrics = metrics.filter(|_| check_metrics(&args, logging).is_ok());
     let ended = run(args, logging, terminal).await;
-    if let (Err(error), Some(metrics)) = (&ended, metrics)
-        && ExitStatus::from(error) != ExitStatus::Held
-    {
-        // A run that is never begun is one that has ended badly, unless another one is under way.
-        Metrics::ended_early(&metrics, ExitStatus::from(error).code());
+    let Err(error) = ended else { return ended };
+    let exit = ExitStatus::from(&error);
+    // A run that could not start counts as failed, unless another run is active.
+    if let Some(metrics) = metrics.filter(|_| exit != ExitStatus::Held) {
+        Metrics::ended_early(&metrics, exit.code());
     }
-    ended
+    if !ended_in_midrun(&error) {
+        return Err(error);
+    }
+    let exit = fail(exit, &error.to_string());
+    print_how_to_resume();
+    Ok(exit)
+}
+
+/// Whether a run ended by this error after it had started, without a summary: its report can be resumed.
+fn ended_in_midrun(error: &Error) -> bool {
+    matches!(error, Error::Library(zim_batch::error::Error::Bug(_)))
+}
+
+/// Prints the command that resumes this run.
+fn print_how_to_resume() {
+    print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
+    if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
+        print_note(&note);
+    }
 }
 
 async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -56,7 +77,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let started_at = Instant::now();
     process::start_threads()?;
     signals::ignore_sigxfsz();
-    let status_asked = signals::StatusAsked::listen();
+    let status_signal = signals::StatusSignal::listen();
     let source = args.rows.source();
     let output = Output::new(&args.output, &source)?;
     check_metrics(&args, logging)?;
@@ -69,7 +90,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         true => None,
         false => Some(settings::quota(&app, &args.pace)?),
     };
-    // A simulated server's end of each connection is open here too.
+    // With --simulate, this process also holds the server's end of each connection.
     let files_each = if args.app.simulate { 2 } else { 1 };
     let max_in_flight = process::usable_in_flight(args.pace.max_in_flight, files_each)?;
     let client = app.clone().build().map_err(|error| match (&args.app.ca_cert, error) {
@@ -84,10 +105,10 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         ..args.rows.selection()
     };
     let mut input = Input::new(source, settings::format(&args.rows), selection);
-    // Nothing is written before the input is known to be readable, unless the report tells what is done already.
+    // Nothing is written before the input is known to be readable, unless a report says what is already done.
     input.open()?;
-    let is_begun = output.existing == IfExists::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
-    let planned = match is_begun {
+    let has_report = output.existing == IfExists::Resume && output.report.metadata().is_ok_and(|file| file.len() > 0);
+    let planned = match has_report {
         true => None,
         false => Some(input.plan(Done::default())?),
     };
@@ -96,7 +117,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         std::process::id(),
         output.report.display()
     );
-    // With --no-wait before the report is begun, for a run that doesn't happen leaves nothing behind.
+    // With --no-wait, before the report is created: a run that does not happen must leave nothing behind.
     let turn_now = match &quota {
         Some(quota) if args.pace.no_wait => usable(quota.take_turn_now(&holder))?,
         _ => None,
@@ -107,7 +128,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         Some(planned) if done.is_empty() => planned,
         Some(_) => {
             return Err(Error::Held(format!(
-                "{}: another run has begun this report just now",
+                "{}: another run has just created this report; wait for it to end, or choose another report (--report FILE)",
                 output.report.display()
             )));
         }
@@ -117,7 +138,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     if !args.app.simulate {
         settings::announce(&app, &args.app, args.pace.rate);
     }
-    // With nothing left to send there is nothing to wait for. With --no-wait all was done that can be.
+    // If nothing is left to send, there is no reason to wait. With --no-wait, the turn was taken above.
     let quota = quota.filter(|_| !args.pace.no_wait && total.is_none_or(|rows| rows > plan.rows_done()));
 
     let metrics = args.output.metrics.as_deref();
@@ -128,16 +149,16 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let stop = StopHandle::new();
     let draining = |stop: &StopReason| {
         tracing::warn!(
-            "{stop}: taking no more rows, finishing the requests in flight (at most {}); once more stops at once",
+            "{stop}: starting no more rows, finishing the requests in flight (at most {}); a second signal stops immediately",
             humantime::format_duration(args.pace.timeout)
         );
     };
-    let has_begun = Cell::new(false);
-    let tell_status = || match has_begun.get() {
-        true => terminal.ask_status(),
-        false => print_note("0 rows so far: waiting until the app's quota can be used"),
+    let has_started = Cell::new(false);
+    let tell_status = || match has_started.get() {
+        true => terminal.request_status(),
+        false => print_note("0 rows so far: waiting for another run that uses the app's quota"),
     };
-    let mut signals = pin!(signals::watch(&stop, status_asked, draining, tell_status));
+    let mut signals = pin!(signals::watch(&stop, status_signal, draining, tell_status));
     let turn = tokio::select! {
         turn = take_turn(quota, turn_now, &holder) => turn?,
         () = until(started_at, args.pace.max_duration) => {
@@ -149,9 +170,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
             None
         }
         () = stop.asked() => None,
-        () = &mut signals => unreachable!("it watches for ever"),
+        () = &mut signals => unreachable!("it never completes"),
     };
-    has_begun.set(true);
+    has_started.set(true);
     tracing::info!(
         rows = total,
         already_done = plan.rows_done(),
@@ -172,8 +193,8 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     }
     let ended = tokio::select! {
         ended = job.run() => ended,
-        () = &mut signals => unreachable!("it watches for ever"),
-        () = watch_rows(snapshot.clone(), &stop) => unreachable!("it watches for ever"),
+        () = &mut signals => unreachable!("it never completes"),
+        () = watch_rows(snapshot.clone(), &stop) => unreachable!("it never completes"),
     };
     let summary = ended?;
     let exit = ExitStatus::of_run(&summary, args.rows.ignore_invalid);
@@ -192,8 +213,8 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
     let taken = summary.ok + summary.outside + summary.failed;
     if args.pace.limit.map(NonZeroU64::get) == Some(taken) && !logging.quiet {
         print_note(&format!(
-            "rows sent: {taken}, as many as --limit allows; rows behind them, if there are any, are not in the counts, and \
-             --resume goes on with them"
+            "rows sent: {taken}, the maximum set by --limit; the counts don't include any rows after them. To send the next \
+             rows, use --resume"
         ));
     }
     if let Some(snapshot) = snapshot
@@ -201,7 +222,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         && snapshot.has_grown()
     {
         tracing::warn!(
-            "{}: rows were added since the rows were counted; they are not in this run, --resume takes them",
+            "{}: rows were added after the run started; they are not part of this run. To send them, use --resume",
             args.rows.rows.display()
         );
     }
@@ -219,12 +240,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         ) {
             print_error(&service);
         }
-        // After input that is wrong the same command would only fail the same way.
+        // If the input is wrong, the same command would fail in the same way.
         if !matches!(stop, StopReason::InputFailed(_)) {
-            print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
-            if let Some(streams) = given_anew(std::env::args_os()) {
-                print_note(&streams);
-            }
+            print_how_to_resume();
         }
     }
     let page = args.output.html.clone().map(|html| {
@@ -232,9 +250,9 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         move || super::report::write_page_after_run(&report, &rows, not_run, &html)
     });
     let text = result(&summary, exit, &output, args.output.json, logging.quiet)?;
-    // What was said on stderr stands above the table. If nobody reads, a signal ends the program.
+    // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
     let shown = terminal.clone();
-    let printed = signals::unless_ended(move || {
+    let printed = signals::unless_signaled(move || {
         if let Some(write_page) = page {
             write_page();
         }
@@ -246,16 +264,16 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
         Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
     };
     if !summary.is_consistent() {
-        // Not an `Err`: the one object on stdout is the summary.
+        // Not an `Err`: the summary must remain the only object on stdout.
         print_error(
-            "the counts don't add up to the rows, which is a bug in zim-batch; the report itself holds what was done",
+            "the counts don't add up to the number of rows: a bug in zim-batch, please report it. The report is not affected",
         );
         return Ok(ExitStatus::Unexpected.into());
     }
     Ok(exit.into())
 }
 
-/// The file of the metrics is one of its own.
+/// Refuses a metrics file that is also used for something else.
 fn check_metrics(args: &ClearArgs, logging: &Logging) -> Result<(), Error> {
     let Some(path) = &args.output.metrics else {
         return Ok(());
@@ -266,14 +284,14 @@ fn check_metrics(args: &ClearArgs, logging: &Logging) -> Result<(), Error> {
         .is_some_and(|log| settings::same_file(path, log));
     if is_log || uses(args, path) {
         return Err(Error::Usage(format!(
-            "--metrics {}: this file is needed for something else; name another one",
+            "--metrics {}: this command already uses the file for something else; name another one",
             path.display()
         )));
     }
     Metrics::check_target(path)
 }
 
-/// Nothing is shown with `-q`, unless it was asked for.
+/// With `-q`, progress is shown only if `--progress` was given.
 fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
     match typed {
         Some(style) => style.into(),
@@ -282,10 +300,10 @@ fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
     }
 }
 
-/// Whether a run would write to this file, or read its rows from it.
+/// Whether a run would write to this file or read from it.
 pub fn uses(args: &ClearArgs, file: &Path) -> bool {
     let source = args.rows.source();
-    // What is wrong with them is said later.
+    // Errors in the output paths are reported later.
     let output = Output::new(&args.output, &source).ok();
     let written = output.iter().flat_map(|output| [&output.report, &output.outside]);
     let read = match &source {
@@ -301,16 +319,16 @@ pub fn uses(args: &ClearArgs, file: &Path) -> bool {
         .any(|path| settings::same_file(path, file))
 }
 
-/// Waits for the turn to use the app's quota, unless there is none to be shared or it is taken already.
+/// Waits for the turn to use the app's quota, unless there is no shared quota or the turn was already taken.
 async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
     let Some(quota) = quota else { return Ok(taken) };
     let waits_for = |other: &str| {
-        tracing::warn!("waiting for {other}, which uses the same app's quota (--no-wait to give up instead)");
+        tracing::warn!("waiting for {other}, which uses the same app's quota (to exit instead, use --no-wait)");
     };
     usable(quota.take_turn(holder, waits_for).await)
 }
 
-/// Where runs can't meet, this one goes on alone.
+/// If the lock file can't be used, the run continues without it, with a warning.
 fn usable(turn: Result<Turn, QuotaError>) -> Result<Option<Turn>, Error> {
     match turn {
         Err(error @ QuotaError::Unusable { .. }) => {
@@ -321,7 +339,7 @@ fn usable(turn: Result<Turn, QuotaError>) -> Result<Option<Turn>, Error> {
     }
 }
 
-/// Completes when `limit` has passed since `started_at`; never without one.
+/// Completes when `limit` has passed since `started_at`; never if there is no limit.
 async fn until(started_at: Instant, limit: Option<Duration>) {
     match limit.and_then(|limit| started_at.checked_add(limit)) {
         Some(end) => sleep_until(end).await,
@@ -329,7 +347,7 @@ async fn until(started_at: Instant, limit: Option<Duration>) {
     }
 }
 
-/// What stdout is to say.
+/// The text for stdout.
 fn result(summary: &Summary, exit: ExitStatus, output: &Output, json: bool, quiet: bool) -> Result<String, Error> {
     if json {
         let json = Json {
@@ -342,27 +360,27 @@ fn result(summary: &Summary, exit: ExitStatus, output: &Output, json: bool, quie
     } else if quiet && exit == ExitStatus::Success {
         Ok(String::new())
     } else {
-        let next = again::what_next(summary, output, std::env::args_os());
-        Ok(without_controls(&format!("{}{next}\n", Table(summary))).into_owned())
+        let next = rerun::next_commands(summary, output, std::env::args_os());
+        Ok(escape_controls(&format!("{}{next}\n", Table(summary))).into_owned())
     }
 }
 
-/// The summary as the one JSON object on stdout.
+/// The summary, as the only JSON object on stdout.
 #[derive(Serialize)]
 struct Json<'a> {
     #[serde(flatten)]
     summary: &'a Summary,
-    /// Why the run stopped before its last row; `null` if it did not.
+    /// Why the run stopped before its last row; `null` if it didn't.
     stopped: Option<String>,
     exit: u8,
 }
 
-/// Where the requests go: ZIM, or a simulator of this process's own.
+/// Where the requests are sent: ZIM, or a simulator in this process.
 async fn app(args: &ClearArgs) -> Result<ClientBuilder, Error> {
     if !args.app.simulate {
         return settings::app(&args.app, &args.pace);
     }
-    let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator can't be started: {error}"));
+    let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
     let address = listener.local_addr().map_err(unexpected)?;
     let options = super::simulate::demonstration(args.pace.rate);
@@ -377,91 +395,20 @@ async fn app(args: &ClearArgs) -> Result<ClientBuilder, Error> {
     app
 }
 
-/// How often the file of rows is looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Stops the run if the file of rows is changed, also when its rows have been read ahead; watches for ever.
-async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
-    let Some(snapshot) = snapshot else {
-        return std::future::pending().await;
-    };
-    loop {
-        let started_at = Instant::now();
-        let looking = snapshot.clone();
-        // An error is a runtime that shuts down.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || looking.check_unchanged()).await {
-            stop.drain(StopReason::InputFailed(error.into()));
-            return std::future::pending().await;
-        }
-        // A large file that grows all the time is read again and again, but not all the time.
-        sleep(LOOK_EVERY.max(started_at.elapsed() * 20)).await;
-    }
-}
-
-/// The rows and what is to be done about them.
-struct Input {
-    source: Source,
-    format: Format,
-    selection: Selection,
-    /// Input that can be read only once, opened.
-    stream: Option<Rows>,
-}
-
-/// What is known before the first row is sent.
-struct Planned {
-    plan: Plan,
-    /// How many rows there are; `None` for a stream.
-    total: Option<u64>,
-    /// What the file was when its rows were counted; `None` for a stream.
-    snapshot: Option<Snapshot>,
-}
-
-impl Input {
-    fn new(source: Source, format: Format, selection: Selection) -> Input {
-        Input {
-            source,
-            format,
-            selection,
-            stream: None,
-        }
-    }
-
-    /// Looks whether the input can be opened and its columns told.
-    fn open(&mut self) -> Result<(), Error> {
-        let rows = Rows::open(&self.source, &self.format)?;
-        self.stream = (!self.source.can_be_read_twice()).then_some(rows);
-        Ok(())
-    }
-
-    /// A file is read once to count its rows and to compare them with those that are done, and a second time while they
-    /// are sent; a stream is read while they are sent, and compared before the first one is.
-    fn plan(&mut self, done: Done) -> Result<Planned, Error> {
-        let mut selection = std::mem::take(&mut self.selection);
-        selection.done = done;
-        if let Some(rows) = self.stream.take() {
-            let plan = Plan::new(rows, self.source.to_string(), Arc::new(selection))?.verify_first()?;
-            return Ok(Planned {
-                plan,
-                total: None,
-                snapshot: None,
-            });
-        }
-        let selection = Arc::new(selection);
-        let survey = Plan::open(&self.source, &self.format, Arc::clone(&selection))?.survey()?;
-        let mut selection = Arc::unwrap_or_clone(selection);
-        selection.done.remove(&survey.stale);
-        selection.repeated = Some(survey.repeated.clone());
-        Ok(Planned {
-            plan: Plan::open_again(&survey, &self.source, &self.format, Arc::new(selection))?,
-            total: Some(survey.rows),
-            snapshot: survey.snapshot,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_a_bug_ended_can_be_resumed_and_one_that_never_started_is_not() {
+        use zim_batch::error::Error as LibraryError;
+        assert!(ended_in_midrun(&LibraryError::Bug("a task failed".into()).into()));
+        let no_thread = LibraryError::Thread(std::io::ErrorKind::WouldBlock.into());
+        assert!(!ended_in_midrun(&no_thread.into()));
+        assert!(!ended_in_midrun(&Error::Unexpected(
+            "the runtime could not be started".into()
+        )));
+    }
 
     #[test]
     fn quiet_shows_no_progress_unless_it_was_asked_for() {

@@ -1,4 +1,4 @@
-//! `zim-batch codes`: ZIM's return codes, explained offline.
+//! `zim-batch codes`: explains ZIM's return codes offline.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
     for code in known {
         // Writing to a String does not fail.
         let _ = match wanted {
-            [] => writeln!(text, "{:>9}  {:<8}  {}", code.code, code.class, code.meaning),
+            [] => writeln!(text, "{:>9}  {:<9}  {}", code.code, code.class, code.meaning),
             _ => writeln!(text, "{}", explained(&code)),
         };
     }
@@ -54,6 +54,6 @@ fn unknown(code: i64) -> ReturnCode {
         code,
         class: Class::Unknown,
         meaning: "not in ZEGO's published lists, which are incomplete",
-        advice: "ask ZEGO's support, with the report's request_id",
+        advice: "ask ZEGO's support; include the request_id from the report",
     }
 }

@@ -1,10 +1,10 @@
-//! Why a command ends without a result: what is wrong with how it was called, or an error of the library.
+//! Why a command ends without a result: wrong usage, or an error of the library.
 
 use std::fmt;
 
 use super::hints;
 
-/// Why a command ends without a result. What it shows says what to do too, with the flags for it.
+/// Why a command ends without a result. Its text also says what to do, with the flags for it.
 #[derive(Debug)]
 pub enum Error {
     /// Wrong or missing arguments or settings.
@@ -13,7 +13,7 @@ pub enum Error {
     Held(String),
     /// A bug, or an operating-system call that should not fail.
     Unexpected(String),
-    /// What the library says.
+    /// An error of the library.
     Library(zim_batch::error::Error),
 }
 

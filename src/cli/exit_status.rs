@@ -1,4 +1,4 @@
-//! What the process's exit status says: the table in README.md, which a test compares with this one.
+//! The exit statuses of the process. README.md has the same table; a test compares the two.
 
 use std::process::ExitCode;
 
@@ -15,11 +15,11 @@ use super::error::Error;
 pub enum ExitStatus {
     /// Every row was answered.
     Success,
-    /// A part of the program failed, or the system did.
+    /// A bug, or an operating-system call that should not fail.
     Unexpected,
     /// Wrong or missing arguments or settings.
     Usage,
-    /// The run came to its end, and some rows are failed or invalid.
+    /// The run finished, and some rows are failed or invalid.
     RowsFailed,
     /// The input can't be read, or doesn't match the report.
     Input,
@@ -27,7 +27,7 @@ pub enum ExitStatus {
     Policy,
     /// ZIM rejects the app, the secret or the signature, or the server is not trusted.
     Rejected,
-    /// The time that the run may take is over.
+    /// The maximum duration was reached.
     MaxDuration,
     /// The report, or a page, can't be written (EX_IOERR).
     Report,
@@ -38,7 +38,7 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The number that the process ends with.
+    /// The exit status as a number.
     pub fn code(self) -> u8 {
         match self {
             ExitStatus::Success => 0,
@@ -55,7 +55,7 @@ impl ExitStatus {
         }
     }
 
-    /// That of a run with this summary. `ignore_invalid`: invalid rows are no reason for another status than success.
+    /// The exit status of a run with this summary. With `ignore_invalid`, invalid rows still count as success.
     pub fn of_run(summary: &Summary, ignore_invalid: bool) -> ExitStatus {
         match &summary.stopped {
             Some(reason) => reason.into(),
@@ -63,7 +63,7 @@ impl ExitStatus {
         }
     }
 
-    /// That of a command that came to its end.
+    /// The exit status of a command that finished.
     pub fn of_rows(are_some_bad: bool) -> ExitStatus {
         match are_some_bad {
             true => ExitStatus::RowsFailed,
@@ -175,7 +175,7 @@ mod tests {
         ExitStatus::Signal(1),
     ];
 
-    /// What its line of the table must say.
+    /// What its line of the table must contain.
     fn says(status: ExitStatus) -> &'static str {
         match status {
             ExitStatus::Success => "every row was answered",
@@ -213,7 +213,7 @@ mod tests {
             let meaning = table.remove(&status.code()).unwrap_or_else(|| panic!("{status:?}"));
             assert!(meaning.contains(says(status)), "{status:?}: {meaning}");
         }
-        assert_eq!(table, BTreeMap::new(), "statuses that nothing ends with");
+        assert_eq!(table, BTreeMap::new(), "statuses that are never used");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What to do about an error or a stop, with the flags for it. The library says what is wrong and where; which flag
-//! helps is known here alone.
+//! What to do about an error or a stop, with the flags for it. The library's errors say what is wrong and where; only this
+//! module knows flags.
 
 use std::io::ErrorKind;
 
@@ -11,22 +11,26 @@ use zim_batch::report::{NotAReport, ReportError, Role};
 use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError};
 use zim_batch::stop::{Cause, StopReason};
 
-/// An error of the library and what to do about it.
+/// Follows a bug that ended a run.
+const RESUMABLE: &str = ". Rows in the report are done; to send the others, use --resume";
+
+/// An error of the library, and what to do about it.
 pub fn error(error: &Error) -> String {
     match error {
         Error::Rows(error) => plan_error(error),
         Error::Report(error) => report_error(error),
         Error::Quota(error) => quota_error(error),
+        Error::Bug(_) => format!("{error}{RESUMABLE}"),
         other => other.to_string(),
     }
 }
 
-/// Why a run stopped, by the flags that made it stop, and what to do about it.
+/// Why a run stopped, with the flag that stopped it, and what to do about it.
 pub fn stop_reason(reason: &StopReason) -> String {
     match reason {
-        StopReason::MaxDuration(limit) => format!("--max-duration {} is over", format_duration(*limit)),
+        StopReason::MaxDuration(limit) => format!("--max-duration {} was reached", format_duration(*limit)),
         StopReason::GaveUp { after, why } => format!(
-            "the service was unreachable, or took no request, for {} (--give-up-after); last: {why}",
+            "the service was unreachable, or accepted no request, for {} (--give-up-after); last: {why}",
             format_duration(*after)
         ),
         StopReason::Untrusted { after, why } => {
@@ -38,13 +42,13 @@ pub fn stop_reason(reason: &StopReason) -> String {
         StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
         StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
         StopReason::Bug(_) | StopReason::RowsLeft => {
-            format!("{reason}. The rows that have a record are done; --resume sends the others")
+            format!("{reason}{RESUMABLE}")
         }
         other => other.to_string(),
     }
 }
 
-/// What follows a certificate that is not trusted.
+/// The flag to add after a message about an untrusted certificate.
 fn certificate(why: &str) -> &'static str {
     match why.ends_with(TRUST_ITS_CA) {
         true => " too, with --ca-cert FILE",
@@ -64,12 +68,12 @@ fn cause(cause: &Cause) -> String {
     }
 }
 
-/// Of the app's quota.
+/// An error of the app's quota, and what to do about it.
 pub fn quota_error(error: &QuotaError) -> String {
     let hint = match error {
-        QuotaError::Held { .. } => "; wait for it (without --no-wait), or stop it",
+        QuotaError::Held { .. } => "; to wait for it, leave out --no-wait; or stop the other run",
         QuotaError::Unusable { .. } => {
-            ". Remove what is there, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
+            ". Remove that file, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
         }
         _ => "",
     };
@@ -79,9 +83,9 @@ pub fn quota_error(error: &QuotaError) -> String {
 fn plan_error(error: &PlanError) -> String {
     let hint = match error {
         PlanError::Input(error) => return input_error(error),
-        PlanError::NoOutcomes { .. } => "; --only is for the report of an earlier run",
+        PlanError::NoOutcomes { .. } => "; --only works only with the report of an earlier run",
         PlanError::IsReport { .. } => {
-            ". Say which rows to take: --only failed,outside for those that were not cleared, --only all for all of them"
+            ". Choose the rows with --only: --only failed,outside for those not cleared, or --only all for all of them"
         }
         _ => "",
     };
@@ -90,33 +94,33 @@ fn plan_error(error: &PlanError) -> String {
 
 fn input_error(error: &InputError) -> String {
     let hint = match error {
-        InputError::Changed { .. } => ". Put it back as it was and resume (--resume), or begin a new report",
+        InputError::Changed { .. } => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
         InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
-        InputError::CutOff { .. } => ": give the whole input again and resume (--resume)",
+        InputError::CutOff { .. } => ": provide the complete input again and resume (--resume)",
         InputError::Layout { error, clue, .. } => layout(error, *clue),
         _ => "",
     };
     format!("{error}{hint}")
 }
 
-/// What follows a layout that can't be told, and the clue if there is one.
+/// What to do about a layout that can't be detected, depending on the clue if there is one.
 fn layout(error: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
     match (clue, error) {
-        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => ": say --encoding gbk",
-        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => ": say --encoding big5",
+        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
+        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
         (Some(LayoutClue::NotUtf8(_)), _) => {
-            ": say which encoding it is in, for instance --encoding gbk, big5, shift_jis or windows-1252"
+            "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252"
         }
-        (Some(LayoutClue::Utf16), _) => "; say --encoding utf-16le or utf-16be",
-        (Some(LayoutClue::ExcelDelimiter), _) => "; remove it, and say --delimiter",
+        (Some(LayoutClue::Utf16), _) => "; add --encoding utf-16le or utf-16be",
+        (Some(LayoutClue::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
         (Some(LayoutClue::Pipes), _) => {
-            ": then say --delimiter '|'. Say which column is which with --columns user=A,conv=B,type=C"
+            "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C"
         }
-        (_, LayoutError::Twice(..)) => ". Say which is meant with --columns user=A,conv=B,type=C",
-        (_, LayoutError::Same(..)) => ". Say where all three are with --columns user=1,conv=2,type=3",
+        (_, LayoutError::Twice(..)) => ". Choose one with --columns user=A,conv=B,type=C",
+        (_, LayoutError::Same(..)) => ". Name all three with --columns user=1,conv=2,type=3",
         _ => {
-            ". Say which is which with --columns user=A,conv=B,type=C (by name, or by number from 1), or leave the header \
-             out and have user, conv, type in this order, with 0, peer, 2 or group in the first row's third field"
+            ". Name the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
+             use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
         }
     }
 }
@@ -125,29 +129,29 @@ fn report_error(error: &ReportError) -> String {
     let hint = match error {
         ReportError::Page { .. } => return format!("--html {error}"),
         ReportError::Exists { .. } => {
-            "; resume where its run ended (--resume), replace it (--overwrite), or write to another one (--report FILE)"
+            "; resume its run (--resume), replace it (--overwrite), or choose another report (--report FILE)"
         }
         ReportError::NotAFile { role, .. } => return format!("{error}; name one with {} FILE", flag(*role)),
         ReportError::DanglingLink { role, .. } => {
             return format!(
-                "{error}; if its disk is not mounted, mount it, else remove the link or name another file with {}",
+                "{error}; mount its disk if it is not mounted. Otherwise, remove the link or name another file with {}",
                 flag(*role)
             );
         }
         ReportError::NotAnOutsideLog { .. } => "; name another one with --outside FILE",
         ReportError::ForeignOutsideLog { .. } => {
-            "; name another one with --outside FILE, or move it away: the outside rows of a report are written anew"
+            "; name another one with --outside FILE, or move it away: the outside log is created again from the report"
         }
         ReportError::NotAReport { reason, .. } => match reason {
             NotAReport::OtherHeader => "; name another file with --report",
             NotAReport::Unreadable(_) => "; name the file that a run wrote (--report), or its outside log",
             _ => "",
         },
-        ReportError::Damaged { .. } => "; remove the line and resume: its row will be sent again",
-        ReportError::OtherEncoding { .. } => ": save it as UTF-8, with commas, and resume",
-        ReportError::Twice { .. } => "; remove one of its records and resume",
+        ReportError::Damaged { .. } => "; remove the line and resume (--resume): its row will be sent again",
+        ReportError::OtherEncoding { .. } => "; save it as UTF-8 with commas as delimiters, then resume (--resume)",
+        ReportError::Twice { .. } => "; remove one of its records and resume (--resume)",
         ReportError::IsSimulated { .. } => {
-            "; name another report (--report FILE), replace this one (--overwrite), or go on simulating (--simulate)"
+            "; name another report (--report FILE), replace this one (--overwrite), or continue with --simulate"
         }
         ReportError::IsReal { .. } => "; name another report (--report FILE), or leave out --simulate",
         ReportError::Write { source, .. } => write_error(source.kind()),
@@ -162,18 +166,18 @@ fn report_error(error: &ReportError) -> String {
 fn write_error(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotFound => {
-            "; its directory does not exist; correct the path, then run it again (with --resume if it had begun)"
+            "; its directory does not exist; correct the path, then run it again (with --resume if the run had started)"
         }
-        ErrorKind::IsADirectory => "; name a file in it",
-        ErrorKind::NotADirectory => "; correct the path, of which a part is no directory",
+        ErrorKind::IsADirectory => "; name a file in this directory",
+        ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
         ErrorKind::PermissionDenied => {
-            "; let this user write the file and its directory, or name another one, then run it again (with --resume if it \
-             had begun)"
+            "; give this user write access to the file and its directory, or name another one, then run it again (with --resume \
+             if the run had started)"
         }
         ErrorKind::Other => {
-            "; find out what did that (logrotate, perhaps) and put the file back as it was, then resume with --resume"
+            "; find out which program did that (logrotate, perhaps), restore the file, then resume with --resume"
         }
-        _ => "; make room or correct the path, then resume with --resume",
+        _ => "; free some space or correct the path, then resume with --resume",
     }
 }
 
@@ -195,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stopped_a_run_says_which_flag_helps_through_the_cause_too() {
+    fn a_stop_reason_and_its_cause_say_which_flag_helps() {
         let hour = Duration::from_secs(3600);
         let why = || "timed out".to_owned();
         let path = || PathBuf::from("out.csv");
@@ -207,9 +211,10 @@ mod tests {
             place: "rows.csv".into(),
             change: FileChange::Cut,
         };
-        let unreachable = "the service was unreachable, or took no request, for 1h (--give-up-after); last: timed out";
+        let unreachable =
+            "the service was unreachable, or accepted no request, for 1h (--give-up-after); last: timed out";
         for (reason, says) in [
-            (StopReason::MaxDuration(hour), "--max-duration 1h is over"),
+            (StopReason::MaxDuration(hour), "--max-duration 1h was reached"),
             (
                 StopReason::GaveUp {
                     after: hour,
@@ -218,7 +223,7 @@ mod tests {
                 unreachable,
             ),
             (StopReason::MaxFailures(1), "1 row has failed (--max-failures)"),
-            (StopReason::RowsLeft, "--resume sends the others"),
+            (StopReason::RowsLeft, "to send the others, use --resume"),
             (StopReason::ReportFailed(full.into()), "resume with --resume"),
             (StopReason::InputFailed(changed().into()), "resume (--resume)"),
             (
@@ -233,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_is_wrong_before_what_to_do() {
+    fn an_error_says_what_is_wrong_then_what_to_do() {
         let exists = ReportError::Exists { path: "out.csv".into() };
         assert_eq!(
             super::error(&exists.into()),
-            "out.csv: this file exists already; resume where its run ended (--resume), replace it (--overwrite), or write to \
-             another one (--report FILE)"
+            "out.csv: this file exists already; resume its run (--resume), replace it (--overwrite), or choose another \
+             report (--report FILE)"
         );
     }
 
-    /// Whether a flag or one of the command's variables is named.
+    /// Whether a line names a flag or one of the command's variables.
     fn names_a_setting(line: &str) -> bool {
         let begins_flag = |start: &str| start.starts_with(|c: char| c.is_ascii_lowercase());
         line.contains("ZIM_")

@@ -1,5 +1,5 @@
-//! Everything on stderr, and the log file: log lines, progress, and what the program says at its end. All of it is log
-//! events, so that with `--log-format json` every line is JSON, and all of it is written by threads of its own.
+//! All output on stderr and in the log file: log lines, progress, and final messages. All of it is log events, so with
+//! `--log-format json` every line is JSON. Separate threads write it.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -25,10 +25,10 @@ use super::lossy::LossyWriter;
 use super::progress::{self, Terminal};
 use super::{LogFormat, Logging};
 
-/// The target of what the program says by itself, at any level of logging: errors, and what to type next.
-pub const SAID: &str = "zim_batch::said";
+/// The target of messages that are shown at any log level: errors, and the next command to run.
+pub const MESSAGE: &str = "zim_batch::message";
 
-/// Writes to stderr and the log file until it is dropped; then what is left is written, as far as anybody reads it.
+/// Writes to stderr and the log file. When it is dropped, the remaining output is written, if someone reads it.
 pub struct LogOutput {
     terminal: LossyWriter,
     log_file: Option<LossyWriter>,
@@ -42,12 +42,12 @@ impl Drop for LogOutput {
 }
 
 impl LogOutput {
-    /// Logs of this program alone: other crates' could hold a signed URL.
+    /// Logs only this program's events: those of other crates could contain a signed URL.
     pub fn start(logging: &Logging) -> Result<LogOutput, Error> {
         let no_thread = |error| super::process::no_thread(&error);
         let format = logging.log_format;
         let unread = move |lines| {
-            let why = format!("{lines} lines are missing here, because nobody read them");
+            let why = format!("{lines} lines are missing here: nobody read the output");
             one_line(format, "WARN", &why)
         };
         let terminal = LossyWriter::start(io::stderr(), unread).map_err(no_thread)?;
@@ -56,14 +56,14 @@ impl LogOutput {
             Some(path) => {
                 let file = LogFile::open(path, terminal.clone(), format)?;
                 let slow = move |lines| {
-                    let why = format!("{lines} lines are missing here, because the log file was too slow");
+                    let why = format!("{lines} lines are missing here: the log file was too slow");
                     one_line(format, "WARN", &why)
                 };
                 Some(LossyWriter::start(file, slow).map_err(no_thread)?)
             }
         };
         let (to_terminal, to_file) = (terminal.clone(), log_file.clone());
-        // As clap: NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM.
+        // Respects NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM, like clap.
         let with_colors = console::colors_enabled_stderr();
         tracing_subscriber::registry()
             .with(layer(logging, false, with_colors, move || to_terminal.clone()))
@@ -78,14 +78,14 @@ impl LogOutput {
                 .location()
                 .map(|place| format!(" ({}, line {})", place.file(), place.line()));
             super::print_error(&format!(
-                "a part of zim-batch has failed, which is a defect: please report it. {message}{}",
+                "a bug in zim-batch, please report it: {message}{}",
                 place.unwrap_or_default()
             ));
         }));
         Ok(LogOutput { terminal, log_file })
     }
 
-    /// The terminal to show progress on.
+    /// The terminal that shows progress.
     pub fn terminal(&self) -> Terminal {
         Terminal::stderr(self.terminal.clone())
     }
@@ -97,14 +97,14 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level = match (logging.quiet, logging.verbose) {
-        // Quiet is the terminal.
+        // -q silences the terminal only.
         (true, _) if is_file => LevelFilter::INFO,
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    // Where requests go is said always, unless nothing is.
+    // The endpoint is shown at any level except -q.
     let start = match logging.quiet {
         true => level,
         false => level.max(LevelFilter::INFO),
@@ -112,7 +112,7 @@ where
     let shown = Targets::new()
         .with_target("zim_batch", level)
         .with_target("zim_batch::start", start)
-        .with_target(SAID, LevelFilter::INFO)
+        .with_target(MESSAGE, LevelFilter::INFO)
         .with_target(progress::TARGET, LevelFilter::INFO);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
@@ -132,7 +132,7 @@ where
     }
 }
 
-/// Like the report's times.
+/// The same time format as in the report.
 struct Utc;
 
 impl FormatTime for Utc {
@@ -141,7 +141,7 @@ impl FormatTime for Utc {
     }
 }
 
-/// Lines for people.
+/// Plain-text lines.
 struct Text {
     lines: format::Format<format::Full, Utc>,
     is_file: bool,
@@ -154,13 +154,13 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let target = event.metadata().target();
-        if target != SAID && target != progress::TARGET {
+        if target != MESSAGE && target != progress::TARGET {
             return self.lines.format_event(context, writer, event);
         }
-        // What their fields say stands in the message too.
+        // The message repeats what the fields say.
         let mut message = Message(String::new());
         event.record(&mut message);
-        if target == SAID && !self.is_file {
+        if target == MESSAGE && !self.is_file {
             return writeln!(writer, "zim-batch: {}", message.0);
         }
         Utc.format_time(&mut writer)?;
@@ -168,7 +168,7 @@ where
     }
 }
 
-/// An event's message, safe to be shown on a terminal.
+/// The message of an event, with control characters escaped for the terminal.
 struct Message(String);
 
 impl Visit for Message {
@@ -184,7 +184,7 @@ impl Visit for Message {
     }
 }
 
-/// A line like those of the logs, for what can't be logged.
+/// A line in the log format, for messages that can't be logged as events.
 pub fn one_line(format: LogFormat, level: &str, message: &str) -> String {
     let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     match format {
@@ -196,14 +196,14 @@ pub fn one_line(format: LogFormat, level: &str, message: &str) -> String {
     }
 }
 
-/// The log file. What it can't take is lost, which is said once.
+/// The log file. Lines that can't be written are lost, with one error message.
 struct LogFile {
     file: File,
     path: PathBuf,
     terminal: LossyWriter,
     format: LogFormat,
     has_failed: bool,
-    /// The last line is not whole.
+    /// The last line is incomplete.
     is_torn: bool,
 }
 
@@ -211,7 +211,7 @@ impl LogFile {
     fn open(path: &Path, terminal: LossyWriter, format: LogFormat) -> Result<LogFile, Error> {
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600);
-        // A pipe that nobody reads is an error, not a long wait.
+        // Opening a pipe that nobody reads must fail, not block.
         let file = options.custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| {
             Error::Usage(format!(
@@ -238,7 +238,7 @@ impl LogFile {
     }
 }
 
-/// Written to with whole lines, unless the file takes only a part.
+/// Receives whole lines, unless the file accepts only a part of one.
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.try_write(bytes) {
@@ -246,7 +246,7 @@ impl Write for LogFile {
                 self.is_torn |= !bytes.is_empty();
                 if !std::mem::replace(&mut self.has_failed, true) {
                     let why = format!(
-                        "--log-file {}: lines are lost, because the file can't be written: {error}; the run goes on",
+                        "--log-file {}: log lines are lost, because the file can't be written: {error}; the run continues",
                         self.path.display()
                     );
                     self.terminal.lines(one_line(self.format, "ERROR", &why).as_bytes());

@@ -1,8 +1,8 @@
-//! Writing where perhaps nobody reads: a thread of its own writes, and what doesn't fit into its buffer is dropped.
+//! A writer that never blocks: a separate thread writes, and what does not fit into its buffer is dropped.
 //!
-//! A terminal that was stopped with Ctrl-S, a stalled ssh connection or a full pipe blocks whoever writes to it. So
-//! nobody but this thread does. tracing-appender has such a thread too, but no bar, no mention in
-//! the output itself of what was dropped, and it reports on stderr, which blocks, that stderr is blocked.
+//! A terminal stopped with Ctrl-S, a stalled ssh connection or a full pipe blocks every writer, so only this thread writes
+//! to it. tracing-appender has such a thread too, but it has no bar, does not mark in the output where lines were dropped,
+//! and reports on the blocked stderr that stderr is blocked.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,20 +10,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that wait for a slow reader.
-const BUFFER: usize = 256 * 1024;
+/// Maximum bytes that wait for a slow reader.
+const MAX_BUFFERED: usize = 256 * 1024;
 
-/// Written at a time, in bytes: as much as a pipe takes whole.
-const PIECE: usize = 4096;
+/// Maximum bytes per write: what a pipe accepts in one piece.
+const MAX_CHUNK: usize = 4096;
 
-/// A reader that has read nothing for this long is no longer waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// At the end, how long to wait for a reader that reads nothing.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest wait for a reader that is slow.
-const PATIENCE_IN_ALL: Duration = Duration::from_secs(5);
+/// At the end, how long to wait for a slow reader.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before a writer that is not ready is tried again.
-const NOT_READY: Duration = Duration::from_millis(20);
+/// The delay before another write to a sink that would block.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Erases the line that the cursor is on.
 const ERASE: &[u8] = b"\r\x1b[2K";
@@ -36,7 +36,7 @@ pub struct LossyWriter {
 
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or something was written.
+    /// Signals that there is something to write, or that something was written.
     changed: Condvar,
 }
 
@@ -44,17 +44,17 @@ struct Shared {
 struct State {
     /// Whole lines.
     lines: Vec<u8>,
-    /// Lines that did not fit behind them.
+    /// The number of lines after these that did not fit.
     dropped: u64,
-    /// Stays on the last line, below all lines, until it is replaced.
+    /// Stays below all other lines until it is replaced.
     last_line: Option<String>,
     title: Option<String>,
-    /// `last_line` or `title` were replaced.
+    /// `last_line` or `title` has changed.
     is_redrawn: bool,
     is_writing: bool,
     /// Bytes written so far.
     written: u64,
-    /// A reader was waited for in vain when so much was written.
+    /// The value of `written` when a wait for the reader timed out.
     stalled_at: Option<u64>,
 }
 
@@ -65,7 +65,7 @@ impl State {
 }
 
 impl LossyWriter {
-    /// Starts the thread that writes to `sink`. Where lines were dropped, `missing` says how many, as a line.
+    /// Starts the thread that writes to `sink`. `missing` makes the line that says how many lines were dropped there.
     ///
     /// # Errors
     /// The thread can't be started.
@@ -86,11 +86,11 @@ impl LossyWriter {
         Ok(writer)
     }
 
-    /// Takes whole lines, or drops them if too much is waiting.
+    /// Adds whole lines, or drops them if the buffer is full.
     pub fn lines(&self, lines: &[u8]) {
         let mut state = self.shared.state();
-        // Behind a gap nothing is taken before the gap was written down.
-        if state.dropped > 0 || state.lines.len() + lines.len() > BUFFER {
+        // After a gap, nothing is accepted until the gap has been reported.
+        if state.dropped > 0 || state.lines.len() + lines.len() > MAX_BUFFERED {
             state.dropped += memchr::memchr_iter(b'\n', lines).count().max(1) as u64;
         } else {
             state.lines.extend_from_slice(lines);
@@ -99,12 +99,12 @@ impl LossyWriter {
         self.shared.changed.notify_all();
     }
 
-    /// Keeps a text on the last line, or takes it away. Only the newest is ever written.
+    /// Shows a text on the last line, or removes it. Only the latest text is written.
     pub fn last_line(&self, text: Option<String>) {
         self.redraw(|state| state.last_line = text);
     }
 
-    /// Sets the terminal's title, or restores the one that it had.
+    /// Sets the terminal's title, or restores the original one.
     pub fn title(&self, title: Option<String>) {
         self.redraw(|state| state.title = title);
     }
@@ -117,8 +117,7 @@ impl LossyWriter {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything is written; not for a reader that takes nothing for a second, and never longer than
-    /// five.
+    /// Waits until everything is written; at most one second for a reader that reads nothing, and five seconds in total.
     pub fn drain(&self) {
         let mut state = self.shared.state();
         let started_at = Instant::now();
@@ -128,7 +127,7 @@ impl LossyWriter {
             if state.written != seen {
                 (seen, seen_at) = (state.written, now);
             }
-            let until = (seen_at + PATIENCE).min(started_at + PATIENCE_IN_ALL);
+            let until = (seen_at + STALL_TIMEOUT).min(started_at + DRAIN_TIMEOUT);
             if now >= until || state.stalled_at == Some(state.written) {
                 state.stalled_at = Some(state.written);
                 return;
@@ -158,7 +157,7 @@ impl fmt::Debug for LossyWriter {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of it is whole, whatever becomes of the thread that made it.
+        // Every change is complete before anything could panic, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,13 +178,13 @@ impl Shared {
             let last_line = last_line.map(String::into_bytes);
             let mut redrawn = last_line.clone().unwrap_or_default();
             if is_line_shown && lines.is_empty() && dropped == 0 {
-                // In one write, so that it doesn't flicker.
+                // One write avoids flicker.
                 redrawn.splice(..0, ERASE.iter().copied());
             } else if is_line_shown {
                 self.write(&mut sink, ERASE);
             }
-            for piece in pieces(&lines) {
-                self.write(&mut sink, piece);
+            for chunk in chunks(&lines) {
+                self.write(&mut sink, chunk);
             }
             if dropped > 0 {
                 self.write(&mut sink, missing(dropped).as_bytes());
@@ -193,7 +192,7 @@ impl Shared {
             if title != title_shown {
                 self.write(
                     &mut sink,
-                    change_of_title(title_shown.as_deref(), title.as_deref()).as_bytes(),
+                    title_sequence(title_shown.as_deref(), title.as_deref()).as_bytes(),
                 );
                 title_shown = title;
             }
@@ -205,7 +204,7 @@ impl Shared {
         }
     }
 
-    /// Writes all of it, however long that takes. What can't be written is lost: there is nobody left to tell.
+    /// Writes all bytes, however long that takes. Errors are ignored: there is no place to report them.
     fn write(&self, sink: &mut impl Write, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match sink.write(bytes) {
@@ -216,30 +215,30 @@ impl Shared {
                     self.changed.notify_all();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(NOT_READY),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY_DELAY),
                 Err(_) => return,
             }
         }
     }
 }
 
-/// As many whole lines at a time as fit into a piece; at least one.
-fn pieces(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Splits lines into chunks of at most [`MAX_CHUNK`] bytes, or of one longer line.
+fn chunks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let fits = &lines[..lines.len().min(PIECE)];
+        let fits = &lines[..lines.len().min(MAX_CHUNK)];
         let end = match memchr::memrchr(b'\n', fits) {
             Some(end) => end + 1,
             None => memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1),
         };
-        let (piece, rest) = lines.split_at(end);
+        let (chunk, rest) = lines.split_at(end);
         lines = rest;
-        (!piece.is_empty()).then_some(piece)
+        (!chunk.is_empty()).then_some(chunk)
     })
 }
 
-/// Saves the title of before on the terminal's own stack first, and restores it last. Where there is no such stack, the
-/// title ends up empty.
-fn change_of_title(from: Option<&str>, to: Option<&str>) -> String {
+/// The escape sequence that changes the title. The first change saves the original title on the terminal's stack, and the
+/// last one restores it; a terminal without such a stack ends up with an empty title.
+fn title_sequence(from: Option<&str>, to: Option<&str>) -> String {
     match (from, to) {
         (None, Some(title)) => format!("\x1b[22;0t\x1b]0;{title}\x07"),
         (_, Some(title)) => format!("\x1b]0;{title}\x07"),
@@ -252,7 +251,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-    /// Takes a write only when the test reads one.
+    /// Accepts a write only when the test reads it.
     struct Stalled(SyncSender<Vec<u8>>);
 
     impl Write for Stalled {
@@ -281,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_counted_where_it_is_missing() {
+    fn dropped_lines_are_counted_in_their_place() {
         let (writer, reader) = stalled();
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
-        let count = 3 * BUFFER / line.len();
+        let count = 3 * MAX_BUFFERED / line.len();
         writer.lines(&line);
         writer.await_stall();
         for _ in 0..count {
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_a_reader_but_not_for_one_that_takes_nothing() {
+    fn drain_waits_for_a_reader_but_not_for_a_stalled_one() {
         let (writer, reader) = stalled();
         writer.lines(b"one\n");
         let reads = thread::spawn(move || (reader.recv().unwrap(), reader));
@@ -311,13 +310,13 @@ mod tests {
         let (read, _reader) = reads.join().unwrap();
         assert_eq!(read, b"one\n");
         writer.lines(b"two\n");
-        // They come back at all.
+        // Both return.
         writer.drain();
         writer.drain();
     }
 
     #[test]
-    fn only_the_newest_last_line_is_written_and_lines_stand_above_it() {
+    fn only_the_latest_last_line_is_written_and_lines_appear_above_it() {
         let (writer, reader) = stalled();
         writer.lines(b"stalls\n");
         writer.await_stall();
@@ -332,11 +331,11 @@ mod tests {
     }
 
     #[test]
-    fn pieces_end_with_lines() {
-        let lines = [b"a\n".repeat(PIECE), b"b".repeat(2 * PIECE), b"\nc\n".to_vec()].concat();
-        let cut: Vec<&[u8]> = pieces(&lines).collect();
+    fn chunks_end_at_line_breaks() {
+        let lines = [b"a\n".repeat(MAX_CHUNK), b"b".repeat(2 * MAX_CHUNK), b"\nc\n".to_vec()].concat();
+        let cut: Vec<&[u8]> = chunks(&lines).collect();
         assert_eq!(cut.concat(), lines);
-        assert!(cut.iter().all(|piece| piece.ends_with(b"\n")));
-        assert_eq!(cut.iter().filter(|piece| piece.len() > PIECE).count(), 1);
+        assert!(cut.iter().all(|chunk| chunk.ends_with(b"\n")));
+        assert_eq!(cut.iter().filter(|chunk| chunk.len() > MAX_CHUNK).count(), 1);
     }
 }

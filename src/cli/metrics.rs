@@ -1,7 +1,7 @@
-//! The run as Prometheus metrics, in a text file for node_exporter's textfile collector.
+//! Prometheus metrics of a run, in a text file for node_exporter's textfile collector.
 //!
-//! The file is written about every ten seconds and at the end, each time as a whole: to `<FILE>.<process>.tmp` in the same
-//! directory, which is then renamed over it. A failed write costs the metrics, never the run.
+//! The file is replaced about every ten seconds and at the end: the text is written to `<FILE>.<process>.tmp` in the same
+//! directory, which is then renamed. A failed write costs the metrics, never the run.
 
 use std::fmt;
 use std::fs;
@@ -24,20 +24,20 @@ use super::ExitStatus;
 use super::error::Error;
 
 /// How often the file is written.
-const EVERY: Duration = Duration::from_secs(10);
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The bounds of the histogram of latencies, in seconds.
+/// The bucket bounds of the latency histogram, in seconds.
 const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// How every metrics file begins.
-const MARK: &str = "# HELP zim_batch_";
+/// The start of every metrics file.
+const MAGIC: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
 
-/// The metrics of a run and the file they are written to.
+/// The metrics of a run, and the file to write them to.
 pub struct Metrics {
     path: PathBuf,
-    /// How many rows there are, if that is known.
+    /// The number of rows, if known.
     total: Option<u64>,
     registry: Registry,
     /// In the order of [`Outcome::ALL`].
@@ -54,13 +54,13 @@ pub struct Metrics {
     rate: Gauge,
     updated_at: Gauge,
     exit_status: IntGauge,
-    /// When the file was written last, and how many requests there had been.
+    /// When the file was last written, and the number of requests then.
     written: (Instant, u64),
     writing: Option<JoinHandle<io::Result<()>>>,
-    /// What the file says of `on_hold`; a change is written at once.
+    /// The value of `on_hold` in the file; a change is written immediately.
     hold_written: i64,
     has_warned: bool,
-    /// Invalid rows are no reason for another exit status than success.
+    /// Invalid rows still count as success.
     ignore_invalid: bool,
 }
 
@@ -73,37 +73,39 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Refuses what can't be such a file, or is something else: it would be lost.
+    /// Refuses a path that can't be replaced, or a file with other content, which would be lost.
     ///
     /// # Errors
-    /// [`Error::Usage`], which says what it is.
+    /// [`Error::Usage`], which says what is there.
     pub fn check_target(path: &Path) -> Result<(), Error> {
         let refuse = |why: String| Err(Error::Usage(format!("--metrics {}: {why}", path.display())));
-        let another = "name another file";
+        let another = "name another one";
         match path.metadata() {
             Ok(metadata) if metadata.is_file() => {
                 let mut start = Vec::new();
-                let read = fs::File::open(path).and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut start));
+                let read = fs::File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
                 match read {
                     Err(error) => refuse(format!("can't be read: {error}; {another}")),
-                    Ok(_) if start.is_empty() || start == MARK.as_bytes() => Ok(()),
+                    Ok(_) if start.is_empty() || start == MAGIC.as_bytes() => Ok(()),
                     Ok(_) => refuse(format!(
-                        "this file exists already and holds no metrics of zim-batch; {another}"
+                        "this file exists already and does not contain metrics of zim-batch; {another}"
                     )),
                 }
             }
             Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it".into()),
-            Ok(_) => refuse(format!("this is no file in the usual sense; {another}")),
-            Err(_) if path.symlink_metadata().is_ok() => refuse(format!("this is a link to nowhere; {another}")),
+            Ok(_) => refuse(format!("this is not a regular file; {another}")),
+            Err(_) if path.symlink_metadata().is_ok() => {
+                refuse(format!("this is a link to a file that does not exist; {another}"))
+            }
             Err(_) => Ok(()),
         }
     }
 
-    /// Writes the file for the first time. `total` is how many rows there are, if that is known, and `done` how many of
-    /// them are done already; `rate` is the cap, in requests per second.
+    /// Writes the file for the first time. `total` is the number of rows, if known; `done` is the number of rows already
+    /// done; `rate` is the cap, in requests per second.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the file can't be written, or is something else.
+    /// [`Error::Usage`] if the file can't be written, or has other content.
     pub fn start(
         path: &Path,
         total: Option<u64>,
@@ -112,17 +114,17 @@ impl Metrics {
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
         Metrics::check_target(path)?;
-        // A link stays, and what it points to is replaced.
+        // If the path is a link, its target is replaced, not the link.
         let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let before = fs::read_to_string(path).unwrap_or_default();
-        let mut metrics =
-            Metrics::new(path, total).map_err(|error| Error::Unexpected(format!("no metrics can be made: {error}")))?;
+        let mut metrics = Metrics::new(path, total)
+            .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
         let last = before
             .lines()
             .find_map(|line| line.strip_prefix(EXIT_STATUS)?.trim().parse().ok());
         match last {
             Some(status) => metrics.exit_status.set(status),
-            // There was no run before.
+            // There was no earlier run.
             None => metrics.exit_status.set(0),
         }
         metrics.ignore_invalid = ignore_invalid;
@@ -135,7 +137,7 @@ impl Metrics {
         let text = metrics.text();
         write(path, &text).map_err(|error| {
             Error::Usage(format!(
-                "--metrics {}: can't be written: {error}; name a file in a directory that this user may write to",
+                "--metrics {}: can't be written: {error}; choose a file in a directory that this user can write to",
                 path.display()
             ))
         })?;
@@ -157,7 +159,7 @@ impl Metrics {
             registry.register(Box::new(counter.clone())).map(|()| counter)
         };
         let rows = IntCounterVec::new(
-            Opts::new("zim_batch_rows_total", "Rows that this run has recorded, by outcome."),
+            Opts::new("zim_batch_rows_total", "Rows recorded by this run, by outcome."),
             &["outcome"],
         )?;
         registry.register(Box::new(rows.clone()))?;
@@ -165,43 +167,49 @@ impl Metrics {
         let latency = Histogram::with_opts(
             HistogramOpts::new(
                 "zim_batch_request_duration_seconds",
-                "From the start of a request to its whole answer, or until it was certain that there is none.",
+                "Time from the start of a request to its complete answer, or to its failure.",
             )
             .buckets(BOUNDS.to_vec()),
         )?;
         registry.register(Box::new(latency.clone()))?;
-        let started_at = gauge("zim_batch_start_time_seconds", "When this run began, since the epoch.")?;
+        let started_at = gauge(
+            "zim_batch_start_time_seconds",
+            "Start time of this run, in seconds since the epoch.",
+        )?;
         started_at.set(since_epoch());
         let metrics = Metrics {
             path: path.to_owned(),
             total,
             rows,
-            already_done: int_gauge("zim_batch_rows_already_done", "Rows that an earlier run had recorded.")?,
+            already_done: int_gauge("zim_batch_rows_already_done", "Rows recorded by earlier runs.")?,
             rows_left: int_gauge(
                 "zim_batch_rows_left",
-                "Rows without a record; -1 if it is not known how many rows there are.",
+                "Rows without a record; -1 if the number of rows is unknown.",
             )?,
-            requests: counter("zim_batch_requests_total", "Requests sent, retries included.")?,
-            retries: counter("zim_batch_retries_total", "Requests that were not a row's first.")?,
-            limited: counter("zim_batch_limited_total", "Answers that said: too many requests.")?,
+            requests: counter("zim_batch_requests_total", "Requests sent, including retries.")?,
+            retries: counter(
+                "zim_batch_retries_total",
+                "Requests other than the first one of each row.",
+            )?,
+            limited: counter("zim_batch_limited_total", "Answers that reported too many requests.")?,
             latency,
             on_hold: int_gauge(
                 "zim_batch_on_hold",
-                "1 while the service can't be reached and only probes are sent.",
+                "1 while the service is unavailable and only probes are sent.",
             )?,
             running: int_gauge("zim_batch_running", "1 while a run is under way.")?,
             target_rate: gauge(
                 "zim_batch_target_requests_per_second",
-                "The rate aimed at: the cap, or less after limited answers.",
+                "Target rate: the cap, or less after limited answers.",
             )?,
-            rate: gauge("zim_batch_requests_per_second", "The rate since the last update.")?,
+            rate: gauge("zim_batch_requests_per_second", "Measured rate since the last update.")?,
             updated_at: gauge(
                 "zim_batch_last_update_time_seconds",
-                "When this was written, since the epoch.",
+                "Time of the last update, in seconds since the epoch.",
             )?,
             exit_status: int_gauge(
                 EXIT_STATUS,
-                "Exit status of the last run that has ended; 0 before the first.",
+                "Exit status of the last run that ended; 0 before the first.",
             )?,
             registry,
             written: (Instant::now(), 0),
@@ -213,11 +221,11 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Records that a run has ended before it began, with this exit status. Nothing else is known of it.
+    /// Records that a run failed to start, or ended without a summary, with this exit status.
     pub fn ended_early(path: &Path, status: u8) {
         let Ok(text) = Metrics::check_target(path).and_then(|()| {
             let mut metrics = Metrics::new(path, None)
-                .map_err(|error| Error::Unexpected(format!("no metrics can be made: {error}")))?;
+                .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
             metrics.rows_left.set(-1);
             metrics.exit_status.set(status.into());
             Ok(metrics.text())
@@ -225,7 +233,7 @@ impl Metrics {
             return;
         };
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        // The run has said why it ended; that is enough.
+        // An error is ignored: the run has already reported why it ended.
         let _ = write(&path, &text);
     }
 
@@ -257,14 +265,14 @@ impl Metrics {
     fn warn(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!(
-                "--metrics {}: can't be written: {error}; the run goes on, and this is said once",
+                "--metrics {}: can't be written: {error}; the run continues. This warning appears only once",
                 self.path.display()
             );
         }
     }
 }
 
-/// Events move the counters, each one as it happens.
+/// Each event updates the counters.
 impl Observer for Metrics {
     fn event(&mut self, event: &Event) {
         match event {
@@ -285,10 +293,10 @@ impl Observer for Metrics {
         }
     }
 
-    /// Writes the file if that is due, on a thread of its own: it may be on a disk that is slow.
+    /// Writes the file if it is due, on a separate thread, because the disk may be slow.
     fn tick(&mut self, status: &Status<'_>) {
-        let is_news = self.on_hold.get() != self.hold_written;
-        if (self.written.0.elapsed() < EVERY && !is_news)
+        let is_changed = self.on_hold.get() != self.hold_written;
+        if (self.written.0.elapsed() < WRITE_INTERVAL && !is_changed)
             || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
         {
             return;
@@ -317,7 +325,7 @@ impl Observer for Metrics {
         self.on_hold.set(0);
         self.exit_status
             .set(ExitStatus::of_run(summary, self.ignore_invalid).code().into());
-        // One that is being written now must not come later.
+        // A write in progress must finish first.
         let _ = self.writing.take().map(JoinHandle::join);
         let text = self.text();
         if let Err(error) = write(&self.path, &text) {
@@ -337,7 +345,7 @@ fn since_epoch() -> f64 {
         .as_secs_f64()
 }
 
-/// Whoever reads the file sees the whole text, or the one before. The collector reads `*.prom` only.
+/// Replaces the file, so that a reader sees either the new or the previous text. The collector reads only `*.prom`.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

@@ -1,6 +1,5 @@
-//! Arguments as typed. What they come to is in `settings.rs`; what they do, in the file named like the command.
+//! The arguments as typed. `settings.rs` turns them into settings; each command has a file of its name.
 
-mod again;
 mod check;
 mod clear;
 mod codes;
@@ -13,6 +12,7 @@ mod metrics;
 pub mod process;
 mod progress;
 mod report;
+mod rerun;
 mod secret;
 mod settings;
 mod shell;
@@ -40,9 +40,10 @@ pub use shell::{fail, fail_early, print, print_error, usage_error};
 #[derive(Debug, Parser)]
 #[command(name = "zim-batch", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit status: 0 all rows answered; 3 some failed or invalid; 2 usage; 4 input; 5 stopped by a \
-                        policy; 6 ZIM rejects the app or the signature; 7 --max-duration; 74 report can't be written; \
-                        75 another run; 130, 143 stopped by a signal; 1 unexpected.\n\nBegin with: zim-batch clear --help"
+    after_help = "Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 \
+                        input; 5 stopped by a policy; 6 ZIM rejects the app or the signature; 7 --max-duration \
+                        reached; 74 report can't be written; 75 another run is active; 130, 143 stopped by a \
+                        signal.\n\nStart with: zim-batch clear --help"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -53,32 +54,32 @@ pub struct Cli {
 
 /// The headings of the groups of flags, in the help.
 const APP: &str = "App";
-const PACE: &str = "Pace and limits";
-const LOGS: &str = "What is said on stderr";
+const PACE: &str = "Rate and limits";
+const LOGS: &str = "Output on stderr";
 
-/// How much is said on stderr, and how
+/// How much is written to stderr, and in which format
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = LOGS)]
 pub struct Logging {
-    /// Say nothing but errors, and print no table when all is well
+    /// Print errors only, and no summary table when all rows succeeded
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more: -v begin, end and every answer that is not a success, -vv every answer
+    /// Log more: -v the start, the end and every answer that is not a success; -vv every answer
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Append the log lines to this file too, with times
+    /// Also append the log lines, with timestamps, to this file
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people
+    /// Plain text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -90,23 +91,23 @@ enum Command {
     /// Read and validate all rows, send nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Show what a report says, of a run that ended or is under way
+    /// Summarize the report of a run, finished or still running
     #[command(after_help = report::EXAMPLES)]
     Report(report::ReportArgs),
-    /// Serve a local ZIM endpoint that keeps the documented rules, until stopped
+    /// Run a local ZIM server that enforces the documented rules, until stopped
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(Box<simulate::SimulateArgs>),
     /// Explain ZIM's return codes, offline
-    #[command(after_help = "Examples:\n  zim-batch codes\n  zim-batch codes 660800002 7")]
+    #[command(after_help = CODES_HELP)]
     Codes {
-        /// The codes to explain; all of them if none is given
+        /// The codes to explain; without any, list all
         #[arg(allow_negative_numbers = true)]
         codes: Vec<i64>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print a shell's completion script
+    /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  zim-batch completions bash \\\n    \
                       > ~/.local/share/bash-completion/completions/zim-batch")]
     Completions {
@@ -121,26 +122,42 @@ enum Command {
 const CLEAR_EXAMPLES: &str = "\
 Examples:
 
-Try it, against a private simulator and without credentials:
+Try it with a private simulator, without credentials:
   zim-batch clear rows.csv --report out.csv --simulate
 
-The job:
+Run the job:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
   zim-batch clear rows.csv --report out.csv --region fra
 
-Every night: resumes where the last night ended, says nothing if all is well:
+Every night: resume where the last night ended, print nothing if all rows succeeded:
   zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
 
-The failed rows again:
+Send the failed rows again:
   zim-batch clear out.csv --only failed --report retry.csv
 
-The rows outside the newest 1000, after ZEGO has raised the limit:
+Send the rows outside the newest 1000 again, after ZEGO has raised the limit:
   zim-batch clear out.outside.csv --report second.csv
 
 The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
 machine can read command lines.
 
-Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints how far the run is.";
+Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints the progress.";
+
+const CODES_HELP: &str = "\
+Each code belongs to a class, which decides what a run does:
+  ok         the row is done
+  outside    the conversation is out of reach: written to the outside log
+  transient  the row is retried with increasing delays
+  limited    the whole run slows down, then the row is retried
+  signature  signed again and retried; if it is refused again, the run stops
+  app        retried a few times; if it is refused again, the run stops
+  rejected   the row fails immediately
+  fatal      the run stops immediately
+  unknown    retried at most twice, then the row fails
+
+Examples:
+  zim-batch codes
+  zim-batch codes 660800002 7";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -152,44 +169,44 @@ Examples:
 const SIMULATE_EXAMPLES: &str = "\
 Examples:
 
-Serve, and print what clients would be told:
+Run the simulator, and print the events that clients would receive:
   zim-batch simulate --port 8080 --events -
 
-Use it, from another terminal:
+Use it from another terminal:
   export ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345
   export ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38
   zim-batch clear rows.csv --report out.csv
 
-A world of your own, with errors and an outage:
+With conversations of your own, errors and an outage:
   zim-batch simulate --conversations world.csv --error-rate 0.02 \\
     --outage 30s/15s";
 
-/// Where the rows are and how to read them
+/// Where the rows are, and how to read them
 #[derive(Debug, Clone, Args)]
 pub struct RowsArgs {
-    /// A CSV with a user, a conversation and a type (0 or peer, 2 or group); - is standard input
+    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
     #[arg(value_name = "ROWS")]
     rows: PathBuf,
-    /// The delimiter, if the header line does not show it: one character, or 'tab'
+    /// Delimiter, if it can't be detected from the header line: one character, or 'tab'
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter)]
     delimiter: Option<u8>,
-    /// The encoding, by its WHATWG label or code page, say gbk, cp936 or windows-1252 [default: UTF-8, or UTF-16 with a
-    /// byte order mark]
+    /// Encoding: a WHATWG label or a code page, such as gbk, cp936 or windows-1252 [default: UTF-8, or UTF-16 with a byte
+    /// order mark]
     #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding)]
     encoding: Option<&'static Encoding>,
-    /// The columns, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
+    /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
     #[arg(long, value_name = "MAP")]
     columns: Option<Columns>,
-    /// More words for the types: single=0,room=2
+    /// Additional words for the types: single=0,room=2
     #[arg(long, value_name = "MAP")]
     types: Option<Types>,
-    /// Only the rows of an earlier report with these outcomes, say failed or outside,failed; all takes all of them
+    /// If ROWS is an earlier report: take only rows with these outcomes, such as failed or outside,failed; or all
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_only)]
     only: Option<Vec<settings::OnlyWord>>,
-    /// Send a repeated (user, conv, type) once
+    /// Send repeated rows (same user, conv and type) only once
     #[arg(long)]
     dedupe: bool,
-    /// Invalid rows don't make the exit status 3
+    /// Don't exit with status 3 because of invalid rows
     #[arg(long)]
     ignore_invalid: bool,
 }
@@ -213,11 +230,11 @@ impl RowsArgs {
         }
     }
 
-    /// Says that rows are waited for, where somebody may think that the program hangs.
+    /// Tells a user at a terminal that the program waits for rows; otherwise it would seem to hang.
     fn say_if_typed(&self) {
         let is_typed = match self.source() {
             Source::Stdin => io::stdin().is_terminal(),
-            // Nothing else may be opened just to look: a pipe's writer would lose its reader.
+            // Only a character device may be opened here: opening and closing a pipe would end its writer.
             Source::File(path) => {
                 path.metadata()
                     .is_ok_and(|metadata| metadata.file_type().is_char_device())
@@ -225,7 +242,7 @@ impl RowsArgs {
             }
         };
         if is_typed {
-            print_error("reading rows from the terminal; Ctrl-D on an empty line ends them");
+            print_error("reading rows from the terminal; press Ctrl-D on an empty line to finish");
         }
     }
 }
@@ -234,7 +251,7 @@ impl RowsArgs {
 struct CheckArgs {
     #[command(flatten)]
     rows: RowsArgs,
-    /// The rate to reckon the time with, in requests a second
+    /// Rate for the estimate of the duration, in requests per second
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
     rate: f64,
     /// Print JSON
@@ -254,97 +271,97 @@ struct ClearArgs {
     pace: PaceArgs,
 }
 
-/// Where results go
+/// Where results are written
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results")]
 struct OutputArgs {
-    /// The report, a CSV with a record for each row [default: <ROWS stem>.report.csv beside the rows]
+    /// Report: a CSV file with one record per row [default: <ROWS stem>.report.csv beside the rows]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// The log of the rows outside the newest 1000 [default: <report stem>.outside.csv]
+    /// Outside log: a CSV file with the rows outside the newest 1000 [default: <report stem>.outside.csv]
     #[arg(long, value_name = "FILE")]
     outside: Option<PathBuf>,
-    /// Resume where an earlier run with this report ended; a first run if there is no report yet
+    /// Resume where an earlier run with this report ended; start a new run if there is no report yet
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Replace an existing report
     #[arg(long)]
     overwrite: bool,
-    /// The same as check: read everything, send nothing
+    /// Same as the check command: read everything, send nothing
     #[arg(long)]
     dry_run: bool,
-    /// How progress is shown, on stderr [default: auto, or none with -q]
+    /// How to show progress on stderr [default: auto, or none with -q]
     #[arg(long, value_name = "STYLE")]
     progress: Option<ProgressStyle>,
-    /// Keep a Prometheus text file, for node_exporter's textfile collector (FILE should end with .prom)
+    /// Write metrics to a Prometheus text file for node_exporter's textfile collector (FILE should end with .prom)
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
-    /// At the end, write the report as one self-contained page with charts, for a browser; replaces an earlier page
+    /// At the end, write a self-contained HTML page with charts; replaces an earlier page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
-/// The app and where its requests go
+/// The app, and where its requests are sent
 #[derive(Debug, Args)]
 #[command(next_help_heading = APP)]
 struct AppArgs {
-    // Variables are read in settings.rs, not by clap: an empty one is not set, and one that is not text is refused.
-    /// The AppId [env: ZIM_APP_ID]
+    // Variables are read in settings.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
+    /// AppId [env: ZIM_APP_ID]
     #[arg(long, value_name = "N")]
     app_id: Option<String>,
-    /// A file with the ServerSecret; or set ZIM_SERVER_SECRET to the secret itself. The flag takes precedence over both
-    /// variables [env: ZIM_SERVER_SECRET_FILE]
+    /// File that contains the ServerSecret. Alternatively, set ZIM_SERVER_SECRET to the secret itself. This flag takes
+    /// precedence over both variables [env: ZIM_SERVER_SECRET_FILE]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// The ZIM region nearest to this machine; not together with ZIM_ENDPOINT
+    /// ZIM region nearest to this machine; can't be combined with ZIM_ENDPOINT
     #[arg(long, conflicts_with = "endpoint")]
     region: Option<Region>,
-    /// The base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
+    /// Base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// Trust the certificates in this PEM file too
+    /// Also trust the certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
-    /// Run against a private simulator: no credentials, nothing leaves the machine
+    /// Use a private simulator: needs no credentials, sends nothing over the network
     #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert"])]
     simulate: bool,
 }
 
-/// How fast, how often, how long
+/// Rate, retries and limits
 #[derive(Debug, Args)]
 #[command(next_help_heading = PACE)]
 struct PaceArgs {
-    /// Maximum requests in any one second, including retries; a fraction is kept on average (2.5: five in two seconds)
+    /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
     #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
     rate: f64,
-    /// Requests open at once
+    /// Maximum requests in flight
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_in_flight: u32,
-    /// The time for one attempt
+    /// Time limit for one attempt
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = settings::parse_duration)]
     timeout: Duration,
-    /// Tries for each row
+    /// Maximum attempts per row
     #[arg(long, value_name = "N", default_value = "6", value_parser = settings::parse_attempts)]
     max_attempts: NonZeroU32,
-    /// Stop when the service has been unreachable this long
+    /// Stop after the service has been unreachable for this long
     #[arg(long, value_name = "DUR", default_value = "30m", value_parser = settings::parse_duration)]
     give_up_after: Duration,
-    /// Stop after so many failed rows
+    /// Stop after this many failed rows
     #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
     max_failures: Option<NonZeroU64>,
-    /// Stop taking rows after this long, finish those in flight
+    /// After this long, start no more rows and finish the requests in flight
     #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
     max_duration: Option<Duration>,
-    /// Send at most so many rows that are not done yet, then end as after the last row
+    /// Send at most this many rows that are not done yet, then end normally
     #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
     limit: Option<NonZeroU64>,
-    /// Don't wait for another run on this machine that uses the same app's quota
+    /// Exit with status 75 instead of waiting for another run on this machine that uses the same app's quota
     #[arg(long)]
     no_wait: bool,
-    /// The directory of the lock file by which runs on this machine share an app's quota; the same for all of them
+    /// Directory of the lock file through which runs on this machine share an app's quota; must be the same for all runs
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, value_name = "DIR")]
     lock_dir: Option<PathBuf>,
@@ -368,11 +385,11 @@ enum Region {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProgressStyle {
-    /// A bar on a terminal, else a line now and then
+    /// A bar on a terminal, otherwise an occasional line
     Auto,
     /// A bar
     Bar,
-    /// A line now and then
+    /// An occasional line
     Plain,
     /// Nothing
     None,
@@ -390,12 +407,12 @@ impl From<ProgressStyle> for Style {
 }
 
 impl Cli {
-    /// How much is to be said, and how.
+    /// The logging options.
     pub fn logging(&self) -> &Logging {
         &self.logging
     }
 
-    /// Logs among the records, or among the rows, would spoil them.
+    /// Refuses a log file that is also an input or an output: log lines would corrupt it.
     pub fn check_log_file(&self) -> Result<(), Error> {
         let Some(file) = &self.logging.log_file else {
             return Ok(());
@@ -409,14 +426,14 @@ impl Cli {
         };
         match is_used {
             true => Err(Error::Usage(format!(
-                "--log-file {}: this file is needed for something else; name another one",
+                "--log-file {}: this command already uses the file for something else; name another one",
                 file.display()
             ))),
             false => Ok(()),
         }
     }
 
-    /// Does what was asked for.
+    /// Runs the command.
     pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
         match self.command {
             Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
@@ -427,8 +444,8 @@ impl Cli {
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "zim-batch", &mut script);
-                // clap_complete 4.6 names its bash states in two ways when the program's name has a hyphen, so that no
-                // option would ever be completed.
+                // clap_complete 4.6 uses two different names for a bash state when the program's name has a hyphen; without
+                // this replacement, no option is completed.
                 print(&String::from_utf8_lossy(&script).replace("zim__subcmd__batch__", "zim__batch__"))
             }
             Command::Man => {
@@ -440,7 +457,7 @@ impl Cli {
     }
 }
 
-/// One page: the program, then each command with its options and examples.
+/// Writes one page: the program, then each command with its options and examples.
 fn man(page: &mut Vec<u8>) -> io::Result<()> {
     let command = Cli::command();
     clap_mangen::Man::new(command.clone()).render(page)?;

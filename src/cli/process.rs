@@ -1,5 +1,4 @@
-//! What this process may do: how many files it may have open, whether its threads can be started, and that the system
-//! writes no copy of its memory, which holds the secret, to a disk.
+//! The limits of this process: open files and threads; and no core dumps, because the memory contains the secret.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,17 +11,17 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::error::Error;
 
-/// Threads that a run needs besides the first: one reads rows, one syncs files, one looks up names, and one to spare.
+/// Threads that a run needs besides the main thread: for reading rows, syncing files and name lookups, and one spare.
 const THREADS: usize = 4;
 
-/// Files that a run has open besides its connections: standard streams, the event loop, signals, rows, report, outside
-/// log, lock; and a few for a moment now and then, for a name's look-up, say.
+/// Files that a run has open besides its connections: standard streams, event loop, signals, rows, report, outside log,
+/// lock; and a few short-lived ones, for example for a name lookup.
 const FILES: u64 = 16;
 
-/// Threads that wait for the next sync or look-up are kept.
+/// Idle threads are kept for the next sync or name lookup.
 const KEEP_THREADS: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Forbids core dumps, and lets this process open as many files as it may. Where the system refuses, nothing is lost.
+/// Disables core dumps, and raises the limit of open files to its maximum. Errors are ignored.
 pub fn prepare() {
     let _ = setrlimit(
         Resource::Core,
@@ -31,7 +30,7 @@ pub fn prepare() {
             maximum: Some(0),
         },
     );
-    // A handler of core dumps, such as systemd's, need not care about that limit.
+    // A core dump handler, such as systemd's, may ignore that limit.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let files = getrlimit(Resource::Nofile);
@@ -44,33 +43,33 @@ pub fn prepare() {
     );
 }
 
-/// The runtime, for the thread that calls: a request costs so little that waking another thread for it would cost more.
+/// A single-threaded runtime: a request is so cheap that waking another thread for it would cost more.
 pub fn runtime() -> Result<Runtime, Error> {
     Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(KEEP_THREADS)
         .build()
-        .map_err(|error| Error::Unexpected(format!("the runtime can't be started: {error}")))
+        .map_err(|error| Error::Unexpected(format!("the runtime could not be started: {error}")))
 }
 
-/// Finds out, before a run begins anything, whether the threads that it needs later can be started. The first of those
-/// that the runtime starts for work that blocks is started here and kept, for the runtime panics when it has none.
+/// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking
+/// thread, which is then kept: the runtime panics if it can't start one.
 pub fn start_threads() -> Result<(), Error> {
     try_threads().map_err(|error| no_thread(&error))?;
     drop(tokio::task::spawn_blocking(|| ()));
     Ok(())
 }
 
-/// A thread is missing without which there can be no run.
+/// The error for a thread that the run needs and can't have.
 pub fn no_thread(error: &io::Error) -> Error {
     Error::Unexpected(format!(
-        "a thread can't be started: {error}; let this user or container have more processes (ulimit -u, pids.max)"
+        "a thread could not be started: {error}; raise the limit of processes for this user (ulimit -u) or container (pids.max)"
     ))
 }
 
-/// Starts as many threads as may be needed, all at once, and ends them.
+/// Starts as many threads as a run may need at the same time, then ends them.
 fn try_threads() -> io::Result<()> {
-    // They wait for this one too, so that none ends before the last has been started.
+    // No thread ends before the last one has started.
     let started = Arc::new(Barrier::new(THREADS + 1));
     for number in 0..THREADS {
         let started = Arc::clone(&started);
@@ -78,7 +77,7 @@ fn try_threads() -> io::Result<()> {
         if let Err(error) = thread {
             return Err(io::Error::new(
                 error.kind(),
-                format!("{error} ({number} of {THREADS} could be)"),
+                format!("{error} ({number} of {THREADS} threads could)"),
             ));
         }
     }
@@ -86,24 +85,24 @@ fn try_threads() -> io::Result<()> {
     Ok(())
 }
 
-/// How many of `wanted` requests may be open at once with as many files as this process may open. `files_each`: how many
-/// a request needs, two if its server is this process too.
+/// How many of `wanted` requests can be in flight within the limit of open files. `files_each` is the number of files per
+/// request: two if the server is in this process too.
 ///
 /// # Errors
-/// If there are too few files for a single one.
+/// If the limit is too low for a single request.
 pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<NonZeroUsize, Error> {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let usable = bounded_by(files, wanted, files_each);
     let Some(in_flight) = NonZeroUsize::new(usable as usize) else {
         return Err(Error::Usage(format!(
-            "this process may have only {files} files open, and needs {} or more; raise the limit (ulimit -n)",
+            "this process may open only {files} files, but needs {} or more; raise the limit (ulimit -n)",
             FILES + u64::from(files_each)
         )));
     };
     if usable < wanted {
         tracing::warn!(
-            "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may not \
-             have more than {files} files open (ulimit -n)"
+            "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may open \
+             only {files} files; to allow more, raise the limit (ulimit -n)"
         );
     }
     Ok(in_flight)
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_in_flight_fit_into_the_files_that_may_be_open() {
+    fn requests_in_flight_fit_within_the_limit_of_open_files() {
         assert_eq!(bounded_by(1024, 64, 1), 64);
         assert_eq!(bounded_by(24, 64, 1), 8);
         assert_eq!(bounded_by(24, 64, 2), 4);

@@ -1,7 +1,7 @@
-//! The server secret as people hand it over: in a file or a variable, with what editors, shells and copying add to it.
+//! Reads the server secret from a file or a variable, and removes what editors, shells and copying add to it.
 //!
-//! Nothing here ever shows the secret or a part of it. What a secret looks like is not documented (32 hex digits, in
-//! ZEGO's examples), so that only what can't be one is refused.
+//! No message shows the secret or a part of it. The format of a secret is not documented (32 hex digits in ZEGO's
+//! examples), so only text that can't be a secret is refused.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,23 +10,26 @@ use std::path::Path;
 
 use super::error::Error;
 
-/// More than any secret has, in bytes.
+/// The maximum length of a secret, in bytes; more than any real one has.
 const MAX_SECRET: usize = 4096;
 
-/// The bits of a file's mode that let its group or everybody read it.
+/// The mode bits that let the group or everyone read a file.
 const OTHERS_READ: u32 = 0o044;
 
 const SOURCE: &str = "--secret-file or ZIM_SERVER_SECRET_FILE";
 
-/// The secret in a file.
+/// Reads the secret from a file.
 pub fn from_file(path: &Path) -> Result<String, Error> {
     let place = place(path);
-    let bytes = read(path)
-        .map_err(|error| Error::Usage(format!("{place} ({SOURCE}): the secret's file can't be read: {error}")))?;
+    let bytes = read(path).map_err(|error| {
+        Error::Usage(format!(
+            "{place} ({SOURCE}): the file with the secret can't be read: {error}"
+        ))
+    })?;
     checked(&bytes).map_err(|why| Error::Usage(format!("{place} ({SOURCE}): {why}")))
 }
 
-/// The secret in an environment variable of this name.
+/// Reads the secret from the value of this environment variable.
 pub fn from_variable(name: &str, value: &[u8]) -> Result<String, Error> {
     checked(value).map_err(|why| Error::Usage(format!("{name}: {why}")))
 }
@@ -38,14 +41,16 @@ pub fn warn_if_others_can_read(path: &Path) {
         && metadata.mode() & OTHERS_READ != 0
     {
         let place = place(path);
-        tracing::warn!("{place}: other users of this machine can read this file with the secret; chmod 600 {place}");
+        tracing::warn!(
+            "{place}: other users of this machine can read this file, which contains the secret; run: chmod 600 {place}"
+        );
     }
 }
 
-/// The file's name, unless it may be the secret itself, given in the file's place.
+/// The name of the file, unless it may be the secret itself, given by mistake.
 fn place(path: &Path) -> String {
     let name = path.to_string_lossy();
-    // What has no dot and no slash, and is as long as a secret.
+    // A secret has no dot and no slash, and is at least this long.
     if name.len() >= 16 && name.chars().all(|c| c.is_ascii_alphanumeric()) {
         "the file with the secret".to_owned()
     } else {
@@ -53,53 +58,53 @@ fn place(path: &Path) -> String {
     }
 }
 
-/// The beginning of the file, which is more than a secret has. It may be a pipe, as in `<(pass show zim)`.
+/// Reads the start of the file, more than a secret can have. It may be a pipe, as in `<(pass show zim)`.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The secret alone: without a byte order mark before it, and blanks and line ends around it. Anything else that is not
-/// part of a secret is a mistake; says which.
+/// Removes a byte order mark, and spaces and line breaks around the secret. Refuses anything else that can't be part of a
+/// secret.
 fn checked(bytes: &[u8]) -> Result<String, String> {
     if bytes.len() > MAX_SECRET {
-        return Err("this is too long to be a secret; it must hold the secret alone".into());
+        return Err("this is too long for a secret; it must contain only the secret".into());
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.get(1) == Some(&0) {
-        return Err("the secret is written in UTF-16; write it in UTF-8".into());
+        return Err("the secret is encoded in UTF-16; save it as UTF-8".into());
     }
     let text = std::str::from_utf8(bytes)
-        .map_err(|_| "the secret is not UTF-8 text; write it again, in plain ASCII characters".to_owned())?;
+        .map_err(|_| "the secret is not UTF-8 text; write it again in ASCII characters".to_owned())?;
     let secret = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
-    match flaw(secret) {
+    match problem(secret) {
         None => Ok(secret.to_owned()),
-        Some(flaw) => Err(format!(
-            "{flaw}; it must hold the secret alone, as the ZEGO console shows it"
+        Some(problem) => Err(format!(
+            "{problem}; it must contain only the secret, as the ZEGO console shows it"
         )),
     }
 }
 
-/// What makes a text no secret.
-fn flaw(secret: &str) -> Option<String> {
+/// Why a text can't be a secret.
+fn problem(secret: &str) -> Option<String> {
     if secret.is_empty() {
-        return Some("there is no secret in it".into());
+        return Some("it contains no secret".into());
     }
     if secret.contains(['\n', '\r']) {
-        return Some("there are several lines in it".into());
+        return Some("it has several lines".into());
     }
     if is_assignment(secret) {
-        return Some("a name and '=' or ':' stand before the secret".into());
+        return Some("there is a name with '=' or ':' before the secret".into());
     }
     if secret.contains(['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}']) {
-        return Some("there are quotation marks in it".into());
+        return Some("it contains quotation marks".into());
     }
-    let odd = secret.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic());
-    odd.map(|(index, c)| {
+    let invalid = secret.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic());
+    invalid.map(|(index, c)| {
         let place = index + 1;
-        if is_unseen(c) {
+        if is_invisible(c) {
             let code = u32::from(c);
-            format!("character {place} of the secret is a blank, or one that can't be seen (U+{code:04X})")
+            format!("character {place} of the secret is a space or an invisible character (U+{code:04X})")
         } else {
             format!("character {place} of the secret is not an ASCII character")
         }
@@ -120,8 +125,8 @@ fn is_assignment(text: &str) -> bool {
     is_name && has_value
 }
 
-/// Blank, control and format characters; those that text is found to hold without anybody having seen them.
-fn is_unseen(c: char) -> bool {
+/// Space, control and format characters, which text can contain unnoticed.
+fn is_invisible(c: char) -> bool {
     let is_format = matches!(
         c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -138,7 +143,7 @@ mod tests {
     const SECRET: &str = "9193cc662a4c0ec135ec71fb57194b38";
 
     #[test]
-    fn a_byte_order_mark_blanks_and_line_ends_around_a_secret_are_not_part_of_it() {
+    fn a_byte_order_mark_spaces_and_line_breaks_around_a_secret_are_removed() {
         for text in ["{}", "\u{feff}{}", "{}\n", "\u{feff}{}\r\n", "  {}\t\n\n", "\u{a0}{}"] {
             assert_eq!(
                 checked(text.replace("{}", SECRET).as_bytes()).unwrap(),
@@ -146,14 +151,14 @@ mod tests {
                 "{text:?}"
             );
         }
-        // What secrets are made of is not documented.
+        // The format of secrets is not documented.
         for secret in ["short", "QUJDREVGRw==", "a+b/c=", "abc-DEF_123.~!$%&"] {
             assert_eq!(checked(secret.as_bytes()).unwrap(), secret);
         }
     }
 
     #[test]
-    fn what_is_no_secret_is_refused_with_what_is_wrong_and_never_shown() {
+    fn text_that_is_no_secret_is_refused_with_the_reason_and_never_shown() {
         for (text, says) in [
             ("", "no secret"),
             (" \n", "no secret"),
@@ -168,11 +173,11 @@ mod tests {
             ("ZIM_SERVER_SECRET=", "'='"),
             (
                 "{}\u{200b}",
-                "character 33 of the secret is a blank, or one that can't be seen (U+200B)",
+                "character 33 of the secret is a space or an invisible character (U+200B)",
             ),
             (
                 "\u{200b}{}",
-                "character 1 of the secret is a blank, or one that can't be seen (U+200B)",
+                "character 1 of the secret is a space or an invisible character (U+200B)",
             ),
             ("\u{2060}{}", "U+2060"),
             ("\u{feff}\u{feff}{}", "U+FEFF"),

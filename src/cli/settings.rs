@@ -1,4 +1,4 @@
-//! What is true: arguments, environment and files, checked and made into what the library takes.
+//! Settings: arguments, environment and files, checked and converted to the library's types.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -20,22 +20,22 @@ use zim_batch::run::Limits;
 use super::error::Error;
 use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs, secret};
 
-/// Where requests go by default.
+/// The default endpoint.
 const ENDPOINT: &str = "https://zim-api.zego.im";
 
-/// What ZEGO accepts of an app by default, in requests per second.
+/// ZEGO's default limit per app, in requests per second.
 const DEFAULT_LIMIT: f64 = 20.0;
 
-/// Reads `500ms`, `10s`, `5m`, `2h` or a sum of such, longer than nothing.
+/// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("it must be longer than nothing".into()),
+        Ok(duration) if duration.is_zero() => Err("it must be longer than zero".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it like 500ms, 10s, 5m or 2h")),
     }
 }
 
-/// Reads a rate in requests a second.
+/// Parses a rate in requests per second.
 pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
@@ -43,7 +43,7 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads how many attempts a row gets.
+/// Parses how many attempts a row gets.
 pub fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
     match text.parse::<NonZeroU32>() {
         Ok(attempts) if attempts.get() <= 1000 => Ok(attempts),
@@ -51,12 +51,12 @@ pub fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
     }
 }
 
-/// Reads a number of rows.
+/// Parses a number of rows.
 pub fn parse_rows(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| "it must be a whole number, at least 1".into())
 }
 
-/// Reads one character, or `tab`.
+/// Parses one character, or `tab`.
 pub fn parse_delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
@@ -66,7 +66,7 @@ pub fn parse_delimiter(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Reads an outcome's name, or `all`, which is `None`.
+/// Parses the name of an outcome, or `all`.
 pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
     if text.trim() == "all" {
         return Ok(OnlyWord(None));
@@ -78,17 +78,17 @@ pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
     Ok(OnlyWord(Some(outcome)))
 }
 
-/// What `--only` names; `None` is `all`.
+/// One word of `--only`; `None` is `all`.
 #[derive(Debug, Clone, Copy)]
 pub struct OnlyWord(pub Option<Outcome>);
 
-/// Reads an encoding's label.
+/// Parses the label of an encoding.
 pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
     zim_batch::rows::encoding(text)
-        .ok_or_else(|| "it is not a label of the WHATWG's list, like gbk or big5, nor a code page like cp936".into())
+        .ok_or_else(|| "it must be a WHATWG label, such as gbk or big5, or a code page, such as cp936".into())
 }
 
-/// How the rows are to be read.
+/// How to read the rows.
 pub fn format(args: &RowsArgs) -> Format {
     Format {
         delimiter: args.delimiter,
@@ -113,15 +113,15 @@ impl Output {
             (None, Source::File(path)) if rows.can_be_read_twice() => default_report(path),
             (None, _) => {
                 return Err(Error::Usage(
-                    "with rows from standard input or a pipe, name the report with --report FILE".into(),
+                    "rows from standard input or a pipe have no default report; name one with --report FILE".into(),
                 ));
             }
         };
         for (path, flag) in [(Some(&report), "--report"), (args.outside.as_ref(), "--outside")] {
             if path.is_some_and(|path| path.as_os_str() == "-") {
                 return Err(Error::Usage(format!(
-                    "{flag} -: what is written there has to be a file, not standard output, for a later run reads it; name \
-                     one, or write ./- for a file of that name"
+                    "{flag} -: this must be a file, not standard output, because a later run reads it; name a file, or \
+                     write ./- for a file of that name"
                 )));
             }
         }
@@ -143,15 +143,15 @@ impl Output {
             && is_named_pipe(path)
         {
             return Err(Error::Usage(format!(
-                "{}: this is a named pipe (FIFO), and a run that resumes reads the rows from the first one again; write \
-                 them to a file first, or pass them on standard input: zim-batch clear - < {0}",
+                "{}: this is a named pipe (FIFO), but --resume reads the rows again from the first one; write them to a \
+                 file first, or pass them on standard input: zim-batch clear - < {0}",
                 path.display()
             )));
         }
         Ok(output)
     }
 
-    /// Writing over the rows while they are read would lose them.
+    /// Refuses outputs that would overwrite the rows, standard output or each other.
     fn check_distinct(&self, rows: &Source) -> Result<(), Error> {
         let same = same_file;
         let rows = match rows {
@@ -161,8 +161,8 @@ impl Output {
         for output in [&self.report, &self.outside] {
             if same(rows, output) {
                 return Err(Error::Usage(format!(
-                    "{}: this file holds the rows and can't be written too; name another one with --report (the \
-                     outside log's name follows the report's, or is given with --outside)",
+                    "{}: this file contains the rows and can't be an output too; name another one with --report (the \
+                     outside log is named after the report, unless --outside is given)",
                     output.display()
                 )));
             }
@@ -171,8 +171,8 @@ impl Output {
             for output in [&self.report, &self.outside] {
                 if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(output)) {
                     return Err(Error::Usage(format!(
-                        "{}: {name} goes to this file, which would mix the two; name another one with --report (the \
-                         outside log's name follows the report's, or is given with --outside)",
+                        "{}: {name} is redirected to this file, so the two would mix; name another one with --report (the \
+                         outside log is named after the report, unless --outside is given)",
                         output.display()
                     )));
                 }
@@ -180,7 +180,7 @@ impl Output {
         }
         if same(&self.report, &self.outside) {
             return Err(Error::Usage(format!(
-                "{}: the report and the outside log can't be the same file",
+                "{}: the report and the outside log can't be the same file; name another one with --outside FILE",
                 self.report.display()
             )));
         }
@@ -188,26 +188,26 @@ impl Output {
     }
 }
 
-/// Whether two paths are one file, also if it is not there yet.
+/// Whether two paths refer to the same file, even if it does not exist yet.
 pub fn same_file(one: &Path, other: &Path) -> bool {
     identity(one).is_some_and(|one| Some(one) == identity(other))
-        || whole(one).is_some_and(|one| Some(one) == whole(other))
+        || absolute(one).is_some_and(|one| Some(one) == absolute(other))
 }
 
-/// What file it is, whatever its names; only for one that is there, and a regular one or a pipe.
+/// Device and inode of an existing regular file or pipe; the same for all its names.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = path.metadata().ok()?;
     let holds_bytes = metadata.is_file() || metadata.file_type().is_fifo();
     holds_bytes.then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// Whether it is a pipe with a name of its own; one without, as a shell makes them, has no path but in /dev and /proc.
+/// Whether it is a named pipe. A shell's anonymous pipe has a path only in /dev and /proc.
 fn is_named_pipe(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) && path.canonicalize().is_ok()
 }
 
-/// The path without links and dots, also of a file that is not there yet.
-fn whole(path: &Path) -> Option<PathBuf> {
+/// The absolute path, with links and dots resolved; also of a file that does not exist yet.
+fn absolute(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
@@ -224,10 +224,10 @@ fn default_report(rows: &Path) -> PathBuf {
     rows.with_extension("report.csv")
 }
 
-/// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: what is no `.csv` may tell reports
-/// apart.
+/// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: only `.csv` is removed, because another
+/// extension may distinguish two reports.
 fn default_outside(report: &Path) -> Result<PathBuf, Error> {
-    // A device has neighbours, but no place for a file beside it.
+    // No file can be created beside a device.
     let is_file = report
         .metadata()
         .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
@@ -237,17 +237,17 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
     match is_file {
         true => Ok(report.with_file_name(outside)),
         false => Err(Error::Usage(format!(
-            "{}: this is no file but a device or a pipe, and the report has to be a file, which a later run can read; \
-             name one with --report FILE",
+            "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; name one \
+             with --report FILE",
             report.display()
         ))),
     }
 }
 
-/// The app, from arguments and environment.
+/// The app, from the arguments and the environment.
 pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
     let secret = secret(args)?;
-    // Parsed here, not by clap, which would show what was typed: perhaps the two were swapped.
+    // Parsed here, not by clap: clap's error would show the value, which may be the secret by mistake.
     let app_id = match &args.app_id {
         Some(given) => Some(given.clone()),
         None => text_variable("ZIM_APP_ID")?,
@@ -260,7 +260,7 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
     let (Some(app_id), Some(server_secret)) = (app_id, secret) else {
         return Err(Error::Usage(
             "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
-             ZIM_SERVER_SECRET_FILE (or --secret-file); both are in the ZEGO console. To try without: --simulate"
+             ZIM_SERVER_SECRET_FILE (or --secret-file); both are in the ZEGO console. To try it without credentials, use --simulate"
                 .into(),
         ));
     };
@@ -271,13 +271,13 @@ pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
     Ok(client.endpoint(endpoint(args)?))
 }
 
-/// Says where requests will go, and what about them may be unwise.
+/// Logs where requests will be sent, and warns about risky settings.
 pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
-    // Of a target of its own, which is shown unless -q is given: see `start_logging`.
+    // This target is shown unless -q is given: see `logging::layer`.
     tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint_url(), app.app_id());
     if rate > DEFAULT_LIMIT && !is_loopback(app.endpoint_url()) {
         tracing::warn!(
-            "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; more are only accepted if \
+            "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; a higher rate works only if \
              ZEGO has raised the limit of app {}",
             app.app_id()
         );
@@ -288,7 +288,7 @@ pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
     }
 }
 
-/// Where runs of the app meet, to share its quota.
+/// The quota that all runs of the app on this machine share.
 pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Quota, Error> {
     let quota = Quota::new(app.app_id(), app.endpoint_url());
     let chosen = pace
@@ -320,7 +320,7 @@ pub fn simulated_app(
     Ok(client.endpoint(endpoint).timeout(pace.timeout))
 }
 
-/// The secret: the file that is named by the flag, or the environment's.
+/// The secret, from the flag's file or from the environment.
 fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
     let in_variable = || match variable("ZIM_SERVER_SECRET") {
         Some(value) => secret::from_variable("ZIM_SERVER_SECRET", value.as_bytes()).map(Some),
@@ -328,9 +328,11 @@ fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
     };
     if let Some(path) = &args.secret_file {
         let secret = secret::from_file(path)?;
-        // What was typed goes before what was set; but perhaps it was not known to be set.
+        // The flag takes precedence, but the user may not know that the variable is set.
         if in_variable().is_ok_and(|other| other.is_some_and(|other| other != secret)) {
-            tracing::warn!("ZIM_SERVER_SECRET holds another secret than --secret-file, and is not used");
+            tracing::warn!(
+                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
+            );
         }
         return Ok(Some(secret.into()));
     }
@@ -351,7 +353,7 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The same, of one that must be text.
+/// An environment variable that must be UTF-8 text.
 fn text_variable(name: &str) -> Result<Option<String>, Error> {
     let text = variable(name).map(OsString::into_string).transpose();
     text.map_err(|_| {
@@ -370,14 +372,13 @@ fn endpoint(args: &AppArgs) -> Result<Url, Error> {
         (Some(given), ..) => given.clone(),
         (None, Some(_), Some(_)) => {
             return Err(Error::Usage(
-                "--region and ZIM_ENDPOINT both say where requests go; leave --region out, or unset ZIM_ENDPOINT"
-                    .into(),
+                "--region and ZIM_ENDPOINT both set the endpoint; leave out --region, or unset ZIM_ENDPOINT".into(),
             ));
         }
         (None, Some(region), None) => format!("https://zim-api-{}.zego.im", region.name()),
         (None, None, from_environment) => from_environment.unwrap_or_else(|| ENDPOINT.into()),
     };
-    // What follows the host, or stands before it, may be secret.
+    // The user name, the query and the fragment may be secret.
     let shown = text.split(['?', '#']).next().unwrap_or_default();
     let shown = if shown.contains('@') {
         "(with a user name)"
@@ -391,22 +392,22 @@ fn endpoint(args: &AppArgs) -> Result<Url, Error> {
     };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::Usage(
-            "the endpoint must not hold a user name or a password".into(),
+            "the endpoint must not contain a user name or a password; remove them".into(),
         ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return refuse("it must have no '?' and no '#'");
+        return refuse("it must not contain '?' or '#'");
     }
     if url.host().is_none() {
-        return refuse(&format!("there is no host in it; write it like {ENDPOINT}"));
+        return refuse(&format!("it has no host; write it like {ENDPOINT}"));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => refuse(
-            "plain http is allowed to a loopback address only, since whoever reads a signed request can use it; write https",
+            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
         ),
-        _ => refuse("it must begin with https://"),
+        _ => refuse("it must start with https://"),
     }
 }
 
@@ -433,7 +434,7 @@ impl Region {
     }
 }
 
-/// The run's bounds.
+/// The limits of the run.
 pub fn limits(pace: &PaceArgs, max_in_flight: NonZeroUsize) -> Limits {
     Limits {
         max_in_flight,

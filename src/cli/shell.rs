@@ -1,4 +1,4 @@
-//! Where text leaves the program: results on stdout, errors on stderr, and the command line that resumes a run.
+//! Output: results on stdout, errors on stderr, and command lines to run next, quoted for a shell.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use super::LogFormat;
 use super::error::Error;
 use super::exit_status::ExitStatus;
-use super::logging::{SAID, one_line};
+use super::logging::{MESSAGE, one_line};
 
-/// Prints a result on stdout. A reader that has seen enough, like `head`, is no error.
+/// Prints a result on stdout. A reader that stops early, like `head`, is not an error.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -22,28 +22,28 @@ pub fn print(text: &str) -> Result<ExitCode, Error> {
     }
 }
 
-/// Says an error on stderr, at any level of logging.
+/// Prints an error on stderr, at any log level.
 pub fn print_error(text: &str) {
-    tracing::error!(target: SAID, "{}", without_controls(text));
+    tracing::error!(target: MESSAGE, "{}", escape_controls(text));
 }
 
-/// Says on stderr what is no error, likewise.
+/// Prints a note on stderr, at any log level.
 pub fn print_note(text: &str) {
-    tracing::info!(target: SAID, "{}", without_controls(text));
+    tracing::info!(target: MESSAGE, "{}", escape_controls(text));
 }
 
-/// Says on stderr which command goes on where this run ended.
+/// Prints on stderr the command that resumes this run.
 pub fn print_resume(command: &str) {
-    tracing::info!(target: SAID, resume = command, "to go on where this run ended: {command}");
+    tracing::info!(target: MESSAGE, resume = command, "to resume this run: {command}");
 }
 
-/// Names of files may hold anything, and a terminal obeys what is printed raw.
-pub fn without_controls(text: &str) -> Cow<'_, str> {
-    match text.chars().any(is_obeyed) {
+/// Escapes control characters: file names may contain them, and a terminal would obey them.
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
+    match text.chars().any(is_control) {
         false => text.into(),
         true => text
             .chars()
-            .map(|c| match is_obeyed(c) {
+            .map(|c| match is_control(c) {
                 true => c.escape_default().to_string(),
                 false => c.into(),
             })
@@ -51,20 +51,20 @@ pub fn without_controls(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn is_obeyed(c: char) -> bool {
+fn is_control(c: char) -> bool {
     c.is_control() && c != '\n'
 }
 
-/// Says on stderr why there is no result, and where a result was asked for as JSON, on stdout too; gives the exit status.
+/// Prints on stderr why there is no result, and with `--json` also on stdout. Returns the exit status.
 pub fn fail(exit: ExitStatus, why: &str) -> ExitCode {
     print_error(why);
     print_error_object(exit.code(), why);
     exit.into()
 }
 
-/// Prints what the arguments came to instead of a command: the help or the version, or what is wrong with them.
+/// Prints the help, the version, or what is wrong with the arguments.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
-    // Nobody is left to tell if it can't be printed.
+    // An error of stderr can't be reported anywhere.
     let _ = match error.use_stderr() && is_json_log_typed() {
         true => io::stderr().write_all(one_line(LogFormat::Json, "ERROR", &error.to_string()).as_bytes()),
         false => error.print(),
@@ -79,36 +79,36 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(exit)
 }
 
-/// Likewise, before anything can be logged.
+/// Like [`fail`], before logging has started.
 pub fn fail_early(format: LogFormat, exit: ExitStatus, why: &str) -> ExitCode {
     let line = match format {
         LogFormat::Text => format!("zim-batch: {why}\n"),
         LogFormat::Json => one_line(format, "ERROR", why),
     };
-    // If even that fails there is nobody left to tell.
+    // An error of stderr can't be reported anywhere.
     let _ = io::stderr().write_all(line.as_bytes());
     print_error_object(exit.code(), why);
     exit.into()
 }
 
-/// Whether logs are to be JSON, as far as can be told from arguments that are wrong.
+/// Whether `--log-format json` is given, in arguments that can't be parsed.
 fn is_json_log_typed() -> bool {
     let words: Vec<_> = std::env::args_os().collect();
     let is_pair = |pair: &[OsString]| pair[0] == "--log-format" && pair[1] == "json";
     words.iter().any(|word| word == "--log-format=json") || words.windows(2).any(is_pair)
 }
 
-/// In the place of a result: one JSON object with `exit` and `error`, if `--json` was typed.
+/// With `--json`, prints one JSON object with `exit` and `error` instead of a result.
 fn print_error_object(exit: u8, why: &str) {
     let mut options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
     if options.any(|argument| argument == "--json") {
         let object = serde_json::json!({"exit": exit, "error": why});
-        // It has been said on stderr.
+        // The error is already on stderr.
         let _ = print(&format!("{object}\n"));
     }
 }
 
-/// The command that was typed, without some flags and with another one: what to type next.
+/// The command line as given, without some flags and with another one: the command to run next.
 pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
     let mut words: Vec<OsString> = arguments
         .filter(|argument| !without.iter().any(|flag| argument == flag))
@@ -116,16 +116,16 @@ pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str],
     if let Some(with) = with
         && !words.iter().any(|word| word == with)
     {
-        // Before a `--`, behind which everything is a file name.
+        // Before a `--`: all arguments after it are file names.
         let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
         words.insert(end, with.into());
     }
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// The arguments that were pipes or open files of this one command, so that they have to be given anew: what to say
-/// beside a command that is to be typed again.
-pub fn given_anew(arguments: impl Iterator<Item = OsString>) -> Option<String> {
+/// A note for a command that is to be run again: which arguments are pipes or open files of this process, so that the
+/// input must be provided again.
+pub fn inputs_to_provide_again(arguments: impl Iterator<Item = OsString>) -> Option<String> {
     let is_stream = |argument: &OsString| {
         let text = argument.to_string_lossy();
         text == "-"
@@ -141,14 +141,14 @@ pub fn given_anew(arguments: impl Iterator<Item = OsString>) -> Option<String> {
     match streams[..] {
         [] => None,
         _ => Some(format!(
-            "give the same input again in the place of {}, which was a pipe or an open file of this command",
+            "provide the same input again in place of {}, which was a pipe or an open file of this command",
             streams.join(" and ")
         )),
     }
 }
 
-/// Quoted for a shell, if it needs to be: as POSIX has it, but for what is not UTF-8 or holds control characters, which
-/// bash, zsh and ksh read as `$'…'`.
+/// Quotes a word for a shell, if necessary: as POSIX defines it, or as `$'…'` (bash, zsh, ksh) if it is not UTF-8 or
+/// contains control characters.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let bytes = word.as_ref().as_bytes();
@@ -159,7 +159,7 @@ pub fn quoted(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// For between `$'` and `'`. Octal escapes end after three digits, whatever follows.
+/// Escapes bytes for `$'…'`. An octal escape always ends after three digits.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
     let octal = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| *text += &format!("\\{byte:03o}"));
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_resumes_is_the_one_that_was_typed_quoted_for_a_shell() {
+    fn the_command_that_resumes_is_the_given_one_quoted_for_a_shell() {
         let typed = [
             "zim-batch",
             "clear",
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf_8_or_would_be_obeyed_by_a_terminal_is_quoted_so_that_bash_gives_it_back() {
+    fn bash_restores_words_that_are_not_utf_8_or_contain_control_characters() {
         let words: [&[u8]; 6] = [
             b"r\xf6ws.csv",
             b"a\nb",
@@ -231,21 +231,21 @@ mod tests {
             .args(["-c", &format!("printf '%s\\0' {line}")])
             .output();
         let Ok(output) = bash else {
-            return; // No bash to ask.
+            return; // There is no bash here.
         };
         let given_back: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).take(words.len()).collect();
         assert_eq!(given_back, words);
     }
 
     #[test]
-    fn control_characters_in_an_error_are_shown_and_not_obeyed() {
-        assert_eq!(without_controls("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
-        assert_eq!(without_controls("ü's"), "ü's");
+    fn control_characters_in_an_error_are_escaped() {
+        assert_eq!(escape_controls("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
+        assert_eq!(escape_controls("ü's"), "ü's");
     }
 
     #[test]
-    fn pipes_of_a_command_have_to_be_given_anew() {
-        let told = |typed: &[&str]| given_anew(typed.iter().map(OsString::from));
+    fn the_input_of_pipes_must_be_provided_again() {
+        let told = |typed: &[&str]| inputs_to_provide_again(typed.iter().map(OsString::from));
         assert_eq!(told(&["zim-batch", "clear", "rows.csv", "--report", "a-b"]), None);
         let said = told(&["zim-batch", "clear", "/dev/fd/63", "--secret-file=/proc/self/fd/3"]).unwrap();
         assert!(said.contains("/dev/fd/63 and --secret-file=/proc/self/fd/3"), "{said}");

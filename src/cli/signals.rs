@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops at once. SIGUSR1 asks how far the run is.
+//! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops immediately. SIGUSR1 asks for the progress.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zim_batch::stop::{StopHandle, StopReason};
 
-/// SIGHUP within so long after another counts once with it.
-const HANG_UP_LASTS: Duration = Duration::from_secs(1);
+/// A SIGHUP that follows another within this time is the same one.
+const SIGHUP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// SIGUSR1. Once it is listened to, it does not end the process.
-pub struct StatusAsked(Option<Signal>);
+/// SIGUSR1. While it is handled, it does not end the process.
+pub struct StatusSignal(Option<Signal>);
 
-impl StatusAsked {
-    pub fn listen() -> StatusAsked {
-        StatusAsked(listen(SignalKind::user_defined1()))
+impl StatusSignal {
+    pub fn listen() -> StatusSignal {
+        StatusSignal(listen(SignalKind::user_defined1()))
     }
 
-    /// Not listened to.
-    pub fn none() -> StatusAsked {
-        StatusAsked(None)
+    /// SIGUSR1 is not handled.
+    pub fn none() -> StatusSignal {
+        StatusSignal(None)
     }
 }
 
-/// The signals that end a process. A signal that the process was started to ignore stays ignored, as SIGHUP is under
+/// The signals that end a process. A signal that was ignored when the process started stays ignored, like SIGHUP under
 /// `nohup`.
-struct Ends([(u8, Option<Signal>); 3]);
+struct EndSignals([(u8, Option<Signal>); 3]);
 
-impl Ends {
-    fn listen() -> Ends {
+impl EndSignals {
+    fn listen() -> EndSignals {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Ends(kinds.map(|kind| (kind.as_raw_value() as u8, listen(kind))))
+        EndSignals(kinds.map(|kind| (kind.as_raw_value() as u8, listen(kind))))
     }
 
     async fn next(&mut self) -> u8 {
@@ -43,9 +43,9 @@ impl Ends {
     }
 }
 
-/// Does `work`, which may take for ever, on a thread of its own. A signal ends the wait for it: `Err` with its number.
-pub async fn unless_ended<T: Send + 'static>(work: impl FnOnce() -> T + Clone + Send + 'static) -> Result<T, u8> {
-    let mut ends = Ends::listen();
+/// Runs `work`, which may block without end, on a separate thread. A signal ends the wait: `Err` with its number.
+pub async fn unless_signaled<T: Send + 'static>(work: impl FnOnce() -> T + Clone + Send + 'static) -> Result<T, u8> {
+    let mut ends = EndSignals::listen();
     let (done, is_done) = tokio::sync::oneshot::channel();
     let on_thread = work.clone();
     let started = thread::Builder::new()
@@ -54,30 +54,35 @@ pub async fn unless_ended<T: Send + 'static>(work: impl FnOnce() -> T + Clone + 
     tokio::select! {
         done = is_done => match (done, started) {
             (Ok(done), Ok(_)) => Ok(done),
-            // No thread is to be had, or it ended badly.
+            // The thread could not be started, or it panicked.
             _ => Ok(work()),
         },
         number = ends.next() => Err(number),
     }
 }
 
-/// Passes signals on to `stop`; never completes. `draining` is called at the first, `tell` at each SIGUSR1.
-pub async fn watch(stop: &StopHandle, mut asked: StatusAsked, draining: impl Fn(&StopReason), tell: impl Fn()) {
-    let mut ends = Ends::listen();
+/// Passes signals on to `stop`; never completes. Calls `draining` at the first one, and `tell_status` at each SIGUSR1.
+pub async fn watch(
+    stop: &StopHandle,
+    mut status: StatusSignal,
+    draining: impl Fn(&StopReason),
+    tell_status: impl Fn(),
+) {
+    let mut ends = EndSignals::listen();
     let mut hung_up: Option<Instant> = None;
     loop {
         let number = tokio::select! {
             number = ends.next() => i32::from(number),
-            () = next(&mut asked.0) => {
-                tell();
+            () = next(&mut status.0) => {
+                tell_status();
                 continue;
             }
         };
-        // A terminal that is closed sends it more than once.
+        // A terminal that closes sends SIGHUP more than once.
         if number == libc::SIGHUP
             && hung_up
                 .replace(Instant::now())
-                .is_some_and(|last| last.elapsed() < HANG_UP_LASTS)
+                .is_some_and(|last| last.elapsed() < SIGHUP_INTERVAL)
         {
             continue;
         }
@@ -85,15 +90,15 @@ pub async fn watch(stop: &StopHandle, mut asked: StatusAsked, draining: impl Fn(
         if stop.drain(reason.clone()) {
             draining(&reason);
         } else {
-            tracing::warn!("{reason}: stopping at once");
+            tracing::warn!("{reason}: stopping immediately");
             stop.at_once(reason);
         }
     }
 }
 
-/// Makes a limit on the size of files an error of the write that meets it, not the end of the process.
+/// Makes a write beyond the file size limit fail with an error, instead of ending the process.
 pub fn ignore_sigxfsz() {
-    // Once listened to, a signal never has its own effect again, also when nobody listens any more.
+    // Once handled, a signal never has its default effect again, even after the handler is dropped.
     drop(listen(SignalKind::from_raw(libc::SIGXFSZ)));
 }
 
@@ -104,7 +109,7 @@ fn listen(kind: SignalKind) -> Option<Signal> {
     match signal(kind) {
         Ok(signal) => Some(signal),
         Err(error) => {
-            tracing::warn!("signal {} can't be caught: {error}", kind.as_raw_value());
+            tracing::warn!("signal {} can't be handled: {error}", kind.as_raw_value());
             None
         }
     }
@@ -119,7 +124,7 @@ async fn next(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether the process was started with this signal ignored, as far as the system tells (Linux does).
+/// Whether this signal was ignored when the process started. Known on Linux only.
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status

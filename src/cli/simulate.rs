@@ -1,4 +1,4 @@
-//! `zim-batch simulate`: a simulator for any program; and the options of the simulator of `--simulate`.
+//! `zim-batch simulate`: a simulator for any program. Also the simulator's options for `clear --simulate`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,69 +17,69 @@ use super::error::Error;
 use super::shell::{print_note, quoted};
 use super::{ExitStatus, print, secret, settings, signals};
 
-const WORLD: &str = "World";
+const WORLD: &str = "App and conversations";
 const TIMING: &str = "Limit and timing";
 const FAULTS: &str = "Faults";
 
 /// The service to simulate
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// The port on 127.0.0.1; 0 takes a free one
+    /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, value_name = "N", default_value = "0")]
     port: u16,
-    /// The users and conversations: a CSV with the columns user, conv, type, and optionally unread and last_active.
-    /// Without last_active, each user's rows are newest first [default: a built-in sample]
+    /// Users and conversations: a CSV file with the columns user, conv, type, and optionally unread and last_active.
+    /// Without last_active, the rows of each user are ordered newest first [default: a built-in sample]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     conversations: Option<PathBuf>,
-    /// Append the events that clients would get (conversationChanged) to this file, as JSON lines; - is stdout
+    /// Append the events that clients would receive (conversationChanged) to this file, as JSON lines; - for stdout
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// The only app that exists
+    /// AppId of the only app that exists
     #[arg(long, help_heading = WORLD, value_name = "N", default_value = "12345")]
     app_id: u32,
-    /// A file with the app's secret [default: that of ZEGO's documented example]
+    /// File that contains the app's secret [default: the secret of ZEGO's documented example]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Maximum requests in any one second; 0 is no cap
+    /// Maximum requests in any one second; 0 means no limit
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "20")]
     cap: u32,
-    /// How many of a user's newest conversations are reachable
+    /// Number of each user's newest conversations that are reachable
     #[arg(long, help_heading = WORLD, value_name = "N", default_value = "1000")]
     newest: usize,
     /// Time until a request is answered
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "30ms", value_parser = humantime::parse_duration)]
     latency: Duration,
-    /// Random time added to the latency, up to this
+    /// Maximum random time added to the latency
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// Random delay before a request counts against the cap, up to this
+    /// Maximum random delay before a request counts against the cap
     #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
     arrival_jitter: Duration,
     /// Other traffic of the same app, in requests per second
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "0", value_parser = parse_competing)]
     competing: f64,
-    /// The share of requests answered with a "try again later" code, 0 to 1
+    /// Share of requests answered with a "try again later" code, 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     error_rate: f64,
-    /// The share of requests within the cap that are answered "too many", 0 to 1
+    /// Share of requests within the cap that are answered "too many requests", 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     limited_rate: f64,
-    /// The share of requests whose connection is reset, 0 to 1
+    /// Share of requests whose connection is reset, 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     reset_rate: f64,
     /// An outage: AFTER/LASTS, or AFTER/LASTS/EVERY to repeat it, for example 30s/15s
     #[arg(long, help_heading = FAULTS, value_name = "WHEN", value_parser = parse_outage)]
     outage: Option<Outage>,
-    /// What happens to requests during an outage
+    /// How requests fail during an outage
     #[arg(long, help_heading = FAULTS, value_name = "KIND", default_value = "unavailable")]
     outage_kind: OutageKindArg,
     /// Answer requests over the cap with HTTP 429 and this Retry-After
     #[arg(long, help_heading = TIMING, value_name = "DUR", value_parser = humantime::parse_duration)]
     retry_after: Option<Duration>,
-    /// Seconds by which the simulator's clock is ahead of this machine's
+    /// Seconds that the simulator's clock is ahead of this machine's clock
     #[arg(long, help_heading = FAULTS, value_name = "SECONDS", default_value = "0", allow_negative_numbers = true)]
     clock_offset: i64,
-    /// The seed of the random numbers: the same seed gives the same faults
+    /// Seed of the random numbers; the same seed gives the same faults
     #[arg(long, help_heading = FAULTS, value_name = "N", default_value = "0")]
     seed: u64,
 }
@@ -143,25 +143,25 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
     );
     print_note(&format!(
         "simulating ZIM at http://{address}/ ({contents}). To use it from another terminal:\n  \
-         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {}\nCtrl-C ends it.",
+         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {}\nPress Ctrl-C to stop.",
         options.app_id,
         match &args.secret_file {
             Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", quoted(path)),
-            // Not a secret: the documents print it.
+            // Not secret: it is printed in ZEGO's documentation.
             None => format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
         }
     ));
     let stop = StopHandle::new();
     let stats = tokio::select! {
         stats = simulator::serve(listener, world, options, events, stop.asked()) => stats,
-        () = signals::watch(&stop, signals::StatusAsked::none(), |_| (), || ()) => unreachable!("it never returns"),
+        () = signals::watch(&stop, signals::StatusSignal::none(), |_| (), || ()) => unreachable!("it never completes"),
     };
     let stats = stats.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
     let json = serde_json::to_string(&stats).map_err(|error| Error::Unexpected(error.to_string()))?;
     match args.events {
-        // Stdout carries only the events.
+        // Only events are written to stdout.
         Some(path) if path == Path::new("-") => print_note(&json),
-        _ => match signals::unless_ended(move || print(&format!("{json}\n"))).await {
+        _ => match signals::unless_signaled(move || print(&format!("{json}\n"))).await {
             Ok(printed) => _ = printed?,
             Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
         },
@@ -207,7 +207,7 @@ fn open_events(path: &Path) -> Result<Box<dyn Write + Send>, Error> {
     match OpenOptions::new().create(true).append(true).open(path) {
         Ok(file) => Ok(Box::new(file)),
         Err(error) => Err(Error::Usage(format!(
-            "{} (--events): can't be written: {error}; name a file that this user can write",
+            "{} (--events): can't be written: {error}; choose a file that this user can write",
             path.display()
         ))),
     }

@@ -1,4 +1,4 @@
-//! What a run came to, as the table on stdout.
+//! The summary of a run, as a table on stdout.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use zim_batch::report::summary::{Failure, Summary};
 
 use super::hints;
 
-/// Up to this share of `limited` answers, jitter alone may be the cause: requests that left evenly and arrived closer
+/// Up to this share of `limited` answers, jitter alone may be the cause: requests were sent evenly, but arrived closer
 /// together.
 const JITTER_UP_TO: f64 = 0.05;
 
-/// A summary, shown to people.
+/// Shows a summary as a table.
 pub struct Table<'a>(pub &'a Summary);
 
 impl fmt::Display for Table<'_> {
@@ -31,7 +31,7 @@ impl fmt::Display for Table<'_> {
         }
         writeln!(f, "rows           {:>12}", grouped(summary.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
-        line(f, "outside", summary.outside, "out of reach: see the outside log")?;
+        line(f, "outside", summary.outside, "out of reach; see the outside log")?;
         line(f, "failed", summary.failed, "see the report's message column")?;
         for (failure, rows) in &summary.failures {
             match failure {
@@ -51,14 +51,19 @@ impl fmt::Display for Table<'_> {
             bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
         };
         line(f, "already done", summary.already_done, &earlier)?;
-        line(f, "not run", summary.not_run, "not in the report; --resume sends them")?;
+        line(
+            f,
+            "not run",
+            summary.not_run,
+            "not in the report; to send them, use --resume",
+        )?;
         writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
         line(f, "retries", summary.retries, "requests that were not a row's first")?;
         line(f, "limited", summary.limited, &why_limited(summary))?;
         let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
         for (index, (&code, &answers)) in retried.enumerate() {
             if index == 0 {
-                writeln!(f, "answers that were not a row's last:")?;
+                writeln!(f, "answers that were retried:")?;
             }
             line(f, &code.to_string(), answers, &meaning(code))?;
         }
@@ -84,7 +89,7 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// What a return code means, short enough for the table.
+/// The meaning of a return code, shortened for the table.
 fn meaning(code: i64) -> String {
     shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
 }
@@ -98,7 +103,7 @@ fn in_one_line(name: &str) -> String {
     name.chars().map(shown).collect()
 }
 
-/// At most as much as fits beside a count at 80 columns, cut between words.
+/// Shortens a text between words, so that it fits beside a count in 80 columns.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 50;
     let Some((end, _)) = text.char_indices().nth(WIDTH) else {
@@ -109,12 +114,15 @@ fn shortened(text: &str) -> String {
     format!("{words} …")
 }
 
-/// Why the server probably refused requests.
+/// The probable reason why the server refused requests.
 fn why_limited(summary: &Summary) -> String {
     match summary.limited as f64 / summary.requests as f64 {
-        _ if summary.peak_1s > summary.cap => "refused: too many requests per second".into(),
-        ..JITTER_UP_TO => format!("refused, although at most {} start in any second", grouped(summary.cap)),
-        _ => "refused: other traffic probably shares the quota".into(),
+        _ if summary.peak_1s > summary.cap => "rate limited: too many requests per second".into(),
+        ..JITTER_UP_TO => format!(
+            "rate limited, although at most {} start in any second",
+            grouped(summary.cap)
+        ),
+        _ => "rate limited: other traffic probably shares the quota".into(),
     }
 }
 
@@ -125,7 +133,7 @@ fn took(summary: &Summary) -> String {
     }
 }
 
-/// `in 10.1 s: 19.91/s, peak 20 in one second`; of a run that is too short for a rate, only the time.
+/// `in 10.1 s: 19.91/s, peak 20 in one second`; for a run that is too short for a rate, only the time.
 pub fn pace(summary: &Summary) -> String {
     let rate = match summary.rate {
         ..0.005 => return format!("in {}", took(summary)),
@@ -150,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_stand_below_the_failed_rows_and_answers_that_were_retried_below_the_requests() {
+    fn failures_are_listed_below_the_failed_rows_and_retried_answers_below_the_requests() {
         let table = table(&Summary {
             rows: 4,
             ok: 1,
@@ -162,7 +170,7 @@ mod tests {
             retried: BTreeMap::from([(0, 1), (660000001, 2)]),
             ..Summary::default()
         });
-        let (rows, answers) = table.split_once("answers that were not a row's last").unwrap();
+        let (rows, answers) = table.split_once("answers that were retried").unwrap();
         assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
         assert!(
             answers.contains("660000001") && !answers.contains("660500002"),
@@ -174,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_run_has_no_pace_and_a_long_one_has() {
+    fn a_short_run_shows_no_rate_and_a_long_one_does() {
         let mut summary = Summary {
             elapsed_s: 0.14,
             ..Summary::default()
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_worded_by_what_is_known() {
+    fn limited_answers_are_explained() {
         let mut refused = Summary {
             cap: 20,
             limited: 7,
@@ -203,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_error_and_the_reason_for_a_stop_stand_at_the_end() {
+    fn the_last_error_and_the_reason_for_a_stop_come_last() {
         let said = table(&Summary {
             last_error: Some("timed out after 10s".into()),
             stopped: Some(StopReason::Signal(2)),

@@ -19,10 +19,10 @@
 
 /* The number in a file of $BELOW; 0 if there is no such file. */
 static long told(const char *name) {
-    const char *folder = getenv("BELOW");
+    const char *directory = getenv("BELOW");
     char path[PATH_MAX], text[32] = {0};
-    if (!folder) return 0;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (!directory) return 0;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;
     syscall(SYS_read, fd, text, sizeof text - 1);

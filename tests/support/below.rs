@@ -1,4 +1,4 @@
-//! What stands below the program, made to fail on demand: the clock, the disk, the names of hosts.
+//! The system below the program, which fails on demand: the clock, the disk, name lookups.
 //!
 //! `below.c`, compiled with the system's `cc` and loaded into the real program with `LD_PRELOAD`, stands between it and
 //! the C library. It needs Linux and a C compiler; where they are missing, a test says so on stderr and is passed over.
@@ -15,41 +15,41 @@ use tempfile::TempDir;
 use super::say::passed_over;
 use super::support::Call;
 
-/// A system below one run, with faults to be switched on and off while it runs.
+/// The system below one run, with faults that can be switched on and off during the run.
 pub struct Below {
     library: PathBuf,
     directory: TempDir,
 }
 
 impl Below {
-    /// `None`, loudly, where this can't be had.
+    /// `None`, with a message, if it is not available here.
     pub fn new() -> Option<Self> {
         static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).clone();
         if library.is_none() {
             passed_over("no faults below the program without Linux and `cc`");
         }
-        let directory = tempfile::tempdir().expect("a temporary folder can be made");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         library.map(|library| Self { library, directory })
     }
 
-    /// The call, with this system below it.
+    /// The call, running on this system.
     pub fn under(&self, call: Call) -> Call {
         call.env("LD_PRELOAD", self.library.to_str().expect("the path is text"))
             .env("BELOW", self.directory.path().to_str().expect("the path is text"))
     }
 
-    /// Moves the wall clock by so many seconds.
+    /// Moves the wall clock by this many seconds.
     pub fn move_clock(&self, seconds: i64) {
         self.tell("clock", seconds);
     }
 
-    /// No name is found any more, or again. Those that end with `.test` are loopback's.
+    /// Makes name lookups fail, or work again. Names that end with `.test` are loopback addresses.
     pub fn lose_names(&self, is_lost: bool) {
         self.tell("names", i64::from(is_lost));
     }
 
-    /// Names that end with `.test` take so many seconds to be looked up.
+    /// Looking up names that end with `.test` takes this many seconds.
     pub fn slow_names(&self, seconds: i64) {
         self.tell("lookup", seconds);
     }
@@ -59,22 +59,22 @@ impl Below {
         self.tell("address", 1);
     }
 
-    /// The next write to a CSV is cut in half, those after it fail with this error number; 0 is no fault.
+    /// Cuts the next write to a CSV file in half, and fails later ones with this error number; 0 means no fault.
     pub fn fail_writes(&self, errno: i64) {
         self.tell("write", errno);
     }
 
-    /// A CSV can't be shortened.
+    /// CSV files can't be truncated.
     pub fn fail_truncates(&self) {
         self.tell("truncate", 1);
     }
 
-    /// Syncs of a CSV fail with this error number.
+    /// Syncs of CSV files fail with this error number.
     pub fn fail_syncs(&self, errno: i64) {
         self.tell("sync", errno);
     }
 
-    /// Syncs of a CSV take this long.
+    /// Syncs of CSV files take this long.
     pub fn slow_syncs(&self, milliseconds: i64) {
         self.tell("slow", milliseconds);
     }
@@ -86,15 +86,17 @@ impl Below {
     }
 
     fn tell(&self, name: &str, number: i64) {
-        // Renamed into place: it is read at any moment.
+        // Renamed into place, because it can be read at any moment.
         let [new, place] = ["new", name].map(|name| self.directory.path().join(name));
-        fs::write(&new, number.to_string()).expect("the folder can be written to");
-        fs::rename(new, place).expect("the folder can be written to");
+        fs::write(&new, number.to_string()).expect("the directory can be written to");
+        fs::rename(new, place).expect("the directory can be written to");
     }
 }
 
 fn compile() -> Option<PathBuf> {
-    let directory = tempfile::tempdir().expect("a temporary folder can be made").keep();
+    let directory = tempfile::tempdir()
+        .expect("a temporary directory can be created")
+        .keep();
     let library = directory.join("below.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/below.c");
     let compiled = Command::new("cc")

@@ -1,6 +1,6 @@
-//! ZIM's return codes by what a batch does about them, written down apart from the program's own table.
+//! ZIM's return codes by class, written independently of the program's own table.
 
-/// Every return code of the documents that belongs to one row alone, or may go away, with its class.
+/// Every documented return code that concerns a single row or is temporary, with its class.
 pub const ROW_CODES: &[(i64, &str)] = &[
     (0, "ok"),
     (660_800_002, "outside"),
@@ -54,5 +54,5 @@ pub const FATAL_CODES: &[i64] = &[
 ];
 
 pub const LIMITED_CODES: &[i64] = &[7, 660_300_005, 660_300_006];
-pub const RESIGN_CODES: &[i64] = &[100_000_004, 100_000_005];
-pub const SETUP_CODES: &[i64] = &[100_000_010, 100_000_011];
+pub const SIGNATURE_CODES: &[i64] = &[100_000_004, 100_000_005];
+pub const APP_CODES: &[i64] = &[100_000_010, 100_000_011];

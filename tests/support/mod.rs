@@ -1,5 +1,5 @@
-//! What the black-box tests share: a desk to work at, the program as a process, its report and summary read back,
-//! and a hand-made server that misbehaves on demand.
+//! Shared by the black-box tests: a working directory, the program as a process, its report and summary, and a server
+//! that fails on demand.
 //!
 //! The usual test is three lines: a [`Server`] that answers as told, `desk.clear(&server, ROWS).run()`, and assertions
 //! on the [`Outcome`], on `desk.report()` and on what the server saw.
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use codes::{FATAL_CODES, LIMITED_CODES, RESIGN_CODES, ROW_CODES, SETUP_CODES};
+pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
 pub use process::{Call, Outcome, Running};
 pub use report::{REPORT_HEADER, Record, Summary, read_report};
 pub use request::{APP_ID, Request, SECRET};
@@ -44,7 +44,7 @@ pub fn kind_server() -> Server {
     Server::start(|_, _| Answer::Code(0, "success"))
 }
 
-/// An answer that is a page and not ZIM's.
+/// An answer that is a web page, not ZIM's.
 pub fn html(status: u16) -> Answer {
     Answer::Raw {
         status,
@@ -53,7 +53,7 @@ pub fn html(status: u16) -> Answer {
     }
 }
 
-/// What the server does is said by the user of the row: `code660800002`, `http503`, `reset`; success for all others.
+/// The user of the row selects the answer: `code660800002`, `http503`, `reset`; success for all others.
 pub fn as_the_user_says(request: &Request, _: usize) -> Answer {
     let user = request.user();
     let number = |prefix| user.strip_prefix(prefix).and_then(|rest| rest.parse::<i64>().ok());
@@ -78,7 +78,7 @@ pub fn as_the_user_says(request: &Request, _: usize) -> Answer {
     }
 }
 
-/// These users, an ok row after each and many at the end: no outage is to be seen, whatever becomes of the users.
+/// These users, with an ok row after each and many at the end, so that no outage is assumed for any answers to the users.
 pub fn among_ok_rows(users: &[String], then: usize) -> String {
     let mixed = users
         .iter()
@@ -87,12 +87,12 @@ pub fn among_ok_rows(users: &[String], then: usize) -> String {
     named_rows(mixed.chain((0..then).map(|number| format!("after{number}"))))
 }
 
-/// A folder of its own for a test: where the program runs, and its home.
+/// A directory for one test: where the program runs, and its home.
 pub struct Desk(TempDir);
 
 impl Desk {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder can be made"))
+        Self(tempfile::tempdir().expect("a temporary directory can be created"))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -112,13 +112,13 @@ impl Desk {
         self.path(name).exists()
     }
 
-    /// The program, without anything of this machine's settings.
+    /// The program, without this machine's settings.
     pub fn zim_batch<A: AsRef<str>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         let args = args.into_iter().map(|arg| arg.as_ref().into()).collect();
         Call::new(self.0.path(), args)
     }
 
-    /// The usual call: `rows` into `rows.csv`, the report to `out.csv`, the summary as JSON, and fast.
+    /// The usual call: rows in `rows.csv`, the report in `out.csv`, the summary as JSON, at a high rate.
     pub fn clear(&self, server: &Server, rows: impl AsRef<[u8]>) -> Call {
         self.write("rows.csv", rows);
         self.clear_with(&server.url(), "rows.csv")

@@ -1,4 +1,4 @@
-//! The program as a process: a call that is put together, one that runs, and how it ended.
+//! The program as a process: a call that is being built, a running one, and its outcome.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::report::Summary;
 
-/// No test needs a run this long: one that hangs is killed, and the test fails with what it had said.
+/// Longer than any test's run: a run that hangs is killed, and the test fails with its output.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A call that is being put together.
+/// A call that is being built.
 pub struct Call {
     command: Command,
     args: Vec<OsString>,
@@ -26,7 +26,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The program in this folder, which is its home too; it sees nothing of this machine's settings.
+    /// The program in this directory, which is also its home; it sees none of this machine's settings.
     pub fn new(directory: &Path, args: Vec<OsString>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zim-batch"));
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -36,7 +36,7 @@ impl Call {
             .env("HOME", directory)
             .env("PATH", path);
         command.env("XDG_RUNTIME_DIR", directory).env("RUST_BACKTRACE", "1");
-        // Runs of other tests for the same app are not met.
+        // Runs of other tests for the same app are not noticed.
         command.env("ZIM_LOCK_DIR", directory);
         Self {
             command,
@@ -67,7 +67,7 @@ impl Call {
         self
     }
 
-    /// Takes a flag and its value away again.
+    /// Removes a flag and its value.
     pub fn without(mut self, name: &str) -> Self {
         if let Some(index) = self.args.iter().position(|arg| arg == name) {
             self.args.drain(index..index + 2);
@@ -79,7 +79,7 @@ impl Call {
         self.env_os(name, OsStr::new(value))
     }
 
-    /// A variable that need not be text.
+    /// A variable that need not be UTF-8.
     pub fn env_os(mut self, name: &str, value: &OsStr) -> Self {
         self.command.env(name, value);
         self
@@ -95,19 +95,19 @@ impl Call {
         self
     }
 
-    /// As `stdin`, but the pipe stays open as long as the program runs.
+    /// Like `stdin`, but the pipe stays open while the program runs.
     pub fn open_stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.is_more_to_come = true;
         self.stdin(bytes)
     }
 
-    /// Where stdout goes, instead of to the outcome.
+    /// Redirects stdout, instead of capturing it.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.stdout = Some(to.into());
         self
     }
 
-    /// Where stderr goes, instead of to the outcome.
+    /// Redirects stderr, instead of capturing it.
     pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
         self.stderr = Some(to.into());
         self
@@ -118,7 +118,7 @@ impl Call {
         self.spawn().wait()
     }
 
-    /// Starts, and leaves the rest to the caller.
+    /// Starts the program.
     pub fn spawn(mut self) -> Running {
         let stdin = if self.stdin.is_some() {
             Stdio::piped()
@@ -197,7 +197,7 @@ impl Running {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// Waits, while the program runs, until something is so.
+    /// Waits, while the program runs, until a condition is true.
     pub fn wait_until(&mut self, what: &str, mut is_so: impl FnMut() -> bool) {
         let started = Instant::now();
         while !is_so() {
@@ -207,7 +207,7 @@ impl Running {
         }
     }
 
-    /// The most memory it has had resident so far, in KiB; `None` once it has ended.
+    /// The peak resident memory so far, in KiB; `None` after the program has ended.
     pub fn peak_memory_kib(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         status
@@ -265,7 +265,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Panics with all that was said unless the exit status is this one.
+    /// Panics with the complete output unless the exit status is this one.
     #[track_caller]
     pub fn assert_status(&self, status: i32) -> &Self {
         assert_eq!(
@@ -303,7 +303,7 @@ impl Outcome {
         self
     }
 
-    /// Panics unless stderr or the summary speaks of the AppId, however it is spelt.
+    /// Panics unless stderr or the summary mentions the AppId, in any spelling.
     #[track_caller]
     pub fn assert_names_the_app_id(&self) -> &Self {
         let letters: String = format!("{}{}", self.stderr, self.stdout)

@@ -1,4 +1,4 @@
-//! A proxy between the program and a server, with a switch: how a network fails is the network's to show.
+//! A proxy between the program and a server that can simulate a failing network.
 //!
 //! It passes requests on, or refuses connections (its listener is gone, and comes back on the same port), resets them,
 //! answers 502 by itself, or takes requests and never answers. The server behind it sees only what was passed on.
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// How often the switch is looked at.
+/// How often the switch is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Pass,
@@ -104,7 +104,7 @@ fn listen(listener: TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
                 open.set_nonblocking(true).expect("a listener can be");
                 while let Ok((stream, _)) = open.accept() {
                     let shared = Arc::clone(shared);
-                    // A client that goes away is no error of the test's.
+                    // A client that disconnects is not an error of the test.
                     thread::spawn(move || serve(stream, &shared).ok());
                 }
             }

@@ -1,4 +1,4 @@
-//! What a run leaves behind, read back: the report, the outside log and the summary.
+//! Reads the results of a run: the report, the outside log and the summary.
 
 use std::fs;
 use std::path::Path;

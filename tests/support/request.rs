@@ -1,4 +1,4 @@
-//! A request as the server sees it: parsed, strictly percent-decoded, and compared with what ZIM's documents ask for.
+//! A request as the server sees it: parsed, strictly percent-decoded, and compared with ZIM's documents.
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 /// The app ID that `clear()` gives to the program and the server expects.
 pub const APP_ID: u32 = 2_718_281_828;
 
-/// The server secret of that app. Long and odd enough to be looked for in any output.
+/// The server secret of that app. Long and unusual enough to be searched for in any output.
 pub const SECRET: &str = "5ec0e7c0ffee4badc0de00f1e1d0b5e9";
 
 /// One request as it arrived.
@@ -28,7 +28,7 @@ pub struct Request {
     /// Accepted under the cap (always, when there is none).
     pub is_accepted: bool,
     pub has_right_signature: bool,
-    /// What is not as ZIM's documents ask for.
+    /// What does not conform to ZIM's documents.
     pub faults: Vec<String>,
 }
 

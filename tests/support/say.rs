@@ -1,4 +1,4 @@
-//! What a test says besides passing: that it was passed over, and the figures that it came to.
+//! Messages of tests: that a test was passed over, and measured figures.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 

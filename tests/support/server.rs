@@ -1,4 +1,4 @@
-//! A hand-made HTTP/1.1 server on loopback that answers as a test tells it to.
+//! A minimal HTTP/1.1 server on loopback that answers as a test requires.
 //!
 //! It shares nothing with the program under test: it parses requests, checks signatures and counts a second by code of
 //! its own, so that a mistake in the program can't cancel itself out. One blocking thread for each connection: whatever
@@ -37,7 +37,7 @@ pub enum Answer {
     HalfJson,
     /// Nothing for this long, then the connection is closed.
     Hang(Duration),
-    /// The head of an answer at once, and then as `Hang`.
+    /// The head of an answer immediately, then like `Hang`.
     HangInBody(Duration),
     /// A body of this many bytes that is no JSON.
     Flood(usize),
@@ -47,12 +47,12 @@ pub enum Answer {
     Redirect(String),
 }
 
-/// How a server is to be, apart from its answers.
+/// The options of a server, apart from its answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// More requests than this accepted within any second: code 7 for the rest.
     pub cap: Option<usize>,
-    /// Close each connection after so many answers, without saying so in a header.
+    /// Close each connection after this many answers, without a header that announces it.
     pub answers_per_connection: Option<usize>,
     /// Leave wrong signatures to the closure instead of answering 100000005.
     pub takes_any_signature: bool,
@@ -98,7 +98,7 @@ impl Server {
                 }
                 let number = shared.connections.fetch_add(1, SeqCst) + 1;
                 let (shared, answer) = (Arc::clone(&shared), Arc::clone(&answer));
-                // A client that goes away is no error of the test's.
+                // A client that disconnects is not an error of the test.
                 thread::spawn(move || serve(stream, number, options, &shared, &*answer).ok());
             }
         });
@@ -134,7 +134,7 @@ impl Server {
         self.shared.connections.load(SeqCst)
     }
 
-    /// The most requests that were open (arrived, not yet answered) at once.
+    /// The maximum number of requests in flight (arrived, not yet answered).
     pub fn most_open(&self) -> usize {
         self.shared.most_open.load(SeqCst)
     }

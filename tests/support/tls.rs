@@ -16,14 +16,14 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::say::passed_over;
 use super::support::code_body;
 
-/// The service; its certificate is `cert.pem` in the folder that it was given.
+/// The service; its certificate is `cert.pem` in the given directory.
 pub struct Tls {
     port: u16,
     answered: Arc<AtomicUsize>,
 }
 
 impl Tls {
-    /// `None`, loudly, where no certificate can be made.
+    /// `None`, with a message, if no certificate can be created here.
     pub fn start(directory: &Path) -> Option<Self> {
         let made = Command::new("openssl")
             .args([

@@ -1,4 +1,4 @@
-//! The report and the outside log as a crash leaves them: read without trust, and made worse.
+//! The report and the outside log after a crash: reads them without trust, and damages them further.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use fastrand::Rng;
 
-/// The outcome of each line that has a whole record; `None` in its place if a line has two.
+/// The outcome of each line that has a complete record; `None` if a line has two.
 ///
-/// It reads by its own rule: a record ends with a line end outside quotes, and what follows the last of them is torn, unless
-/// nothing but its line end is missing.
+/// It has its own rule: a record ends with a line break outside quotes, and anything after the last one is torn, unless
+/// only its line break is missing.
 pub fn recorded(path: &Path) -> BTreeMap<u64, Option<String>> {
     let bytes = fs::read(path).unwrap_or_default();
     let mut is_quoted = false;
@@ -47,7 +47,7 @@ pub fn is_torn(path: &Path) -> bool {
     !bytes.is_empty() && (bytes.last() != Some(&b'\n') || quotes % 2 == 1)
 }
 
-/// What a power cut does to a report: some of its end is lost, or is zeros.
+/// Simulates a power cut: a part of the report's end is lost, or is zeros.
 pub fn maul_report(path: &Path, rng: &mut Rng) {
     let Ok(metadata) = fs::metadata(path) else { return };
     let file = OpenOptions::new().append(true).open(path).expect("it is ours");
@@ -60,8 +60,8 @@ pub fn maul_report(path: &Path, rng: &mut Rng) {
     }
 }
 
-/// The outside log may be cut or gone: it is made from the report. If a report has lost all its outside rows, the log is
-/// moved away, as the program asks: it could be another's.
+/// The outside log may be cut or missing: it is created from the report. If a report has lost all its outside rows, the
+/// log is moved away, as the program asks: it could belong to another report.
 pub fn maul_outside(path: &Path, report: &Path, rng: &mut Rng) {
     let Ok(metadata) = fs::metadata(path) else { return };
     if !recorded(report).values().flatten().any(|outcome| outcome == "outside") {

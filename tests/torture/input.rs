@@ -1,13 +1,13 @@
-//! Random rows of every shape that the input may have, and what is to be expected of each.
+//! Random rows of every kind, and what is expected of each.
 
 use fastrand::Rng;
 
-/// A row as it stands in the input.
+/// A row of the input.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The 1-based line on which it begins.
     pub line: u64,
-    /// User, conversation and type as they are sent; `None` if the row can't be.
+    /// User, conversation and type as they are sent; `None` if the row is invalid.
     pub key: Option<[Vec<u8>; 3]>,
 }
 
@@ -17,7 +17,7 @@ pub struct Input {
     pub rows: Vec<Row>,
 }
 
-/// `count` rows in a format that chance picks: line ends, header, delimiter, byte order mark; no two rows alike.
+/// `count` different rows in a random format: line breaks, header, delimiter, byte order mark.
 pub fn random(count: usize, rng: &mut Rng) -> Input {
     let line_end = if rng.bool() { "\n" } else { "\r\n" };
     let delimiter = *rng.choice(&[',', '\t', ';']).expect("there are some");
@@ -64,7 +64,7 @@ pub fn random(count: usize, rng: &mut Rng) -> Input {
     Input { text, rows }
 }
 
-/// An ID of at most 32 bytes with this number in it, and with whatever IDs may have besides.
+/// An ID of at most 32 bytes with this number and other valid characters.
 fn id(letter: &str, number: usize, rng: &mut Rng) -> String {
     match rng.u8(..10) {
         0 => format!("{letter}{number}\nnext line"),

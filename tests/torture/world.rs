@@ -1,4 +1,4 @@
-//! The other side of the torture: a service with faults, and its own log of what it was sent in which run.
+//! A service with faults, and its own log of the requests of each run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,23 +10,23 @@ use fastrand::Rng;
 use crate::input::Row;
 use crate::support::{Answer, Request, Server};
 
-/// What a row gets when it is sent.
+/// The answers to a row.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Ok,
     Outside,
     Rejected,
-    /// Busy so many times, then success.
+    /// A transient code this many times, then success.
     Busy(usize),
-    /// Reset so many times, then success.
+    /// A reset this many times, then success.
     Reset(usize),
-    /// Success after so many milliseconds.
+    /// Success after this many milliseconds.
     Slow(u64),
-    /// Outside, then success, then outside, …: a report that kept the wrong one of two answers would show it.
+    /// Alternates between outside and success: shows if a report keeps the wrong one of two answers.
     Fickle,
 }
 
-/// A request that was answered for good, and with what.
+/// A request with a final answer, and the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
     pub line: u64,
@@ -37,7 +37,7 @@ pub struct Answered {
 #[derive(Default)]
 struct Log {
     answered: Vec<Answered>,
-    /// Every request: which line in which run.
+    /// Every request: its line and its run.
     sent: Vec<(u64, usize)>,
 }
 
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// From now on requests belong to this run.
+    /// Following requests belong to this run.
     pub fn begin_run(&self, run: usize) {
         self.run.store(run, SeqCst);
     }
@@ -100,7 +100,7 @@ impl World {
         self.log.lock().expect("nobody panics while holding it").sent.len()
     }
 
-    /// What was answered for good, in the order of the answers.
+    /// The final answers, in order.
     pub fn answered(&self) -> Vec<Answered> {
         self.log
             .lock()
@@ -109,7 +109,7 @@ impl World {
             .clone()
     }
 
-    /// The last answer for good to each line, in this run or (`None`) in any.
+    /// The last final answer to each line, in this run or (`None`) in any run.
     pub fn last_answers(&self, run: Option<usize>) -> BTreeMap<u64, &'static str> {
         let in_run = |answered: &Answered| run.is_none_or(|run| answered.run == run);
         let answered = self.answered().into_iter().filter(in_run);

@@ -1,4 +1,4 @@
-//! What may stand where the report or the outside log is to be written, and what is left there by a run that never began.
+//! What may exist at the paths of the report and the outside log, and what a run that never started leaves there.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,7 @@ fn in_mode(call: Call, mode: Option<&str>) -> Call {
     }
 }
 
-/// What there is in the desk's folder, and the size of each.
+/// The files in the desk's directory, with their sizes.
 fn listing(desk: &Desk) -> Vec<(String, u64)> {
     let mut all: Vec<_> = fs::read_dir(desk.path(""))
         .expect("the desk can be read")
@@ -35,7 +35,7 @@ fn listing(desk: &Desk) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_can_t_be_a_report_or_an_outside_log_is_said_and_nothing_is_written_beside_it() {
+fn an_impossible_report_or_outside_log_is_refused_and_nothing_is_written_beside_it() {
     let (desk, server) = (Desk::new(), kind_server());
     fs::create_dir(desk.path("directory")).unwrap();
     symlink("gone/out.csv", desk.path("link")).unwrap();
@@ -57,7 +57,7 @@ fn what_can_t_be_a_report_or_an_outside_log_is_said_and_nothing_is_written_besid
         for flag in ["--report", "--outside"] {
             let before = listing(&desk);
             let outcome = in_mode(desk.clear(&server, rows(2)).flag(flag, place), mode).run();
-            // A directory that is to be written to is a report that can't be written.
+            // A directory in place of the report is a report that can't be written.
             let expected = if place == "directory" && mode.is_some() { 74 } else { 2 };
             outcome.assert_status(expected).assert_says(&[place, says]);
             assert_eq!(listing(&desk), before, "{mode:?} {flag} {place}");
@@ -68,7 +68,7 @@ fn what_can_t_be_a_report_or_an_outside_log_is_said_and_nothing_is_written_besid
 }
 
 #[test]
-fn an_empty_file_is_no_report_to_protect() {
+fn an_empty_file_is_not_protected_as_a_report() {
     let (desk, server) = (Desk::new(), kind_server());
     for mode in MODES {
         desk.write("out.csv", "");
@@ -83,7 +83,7 @@ fn an_empty_file_is_no_report_to_protect() {
 }
 
 #[test]
-fn reports_are_made_for_their_owner_alone() {
+fn new_reports_can_be_read_only_by_their_owner() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(1)).run().assert_status(0);
     for file in ["out.csv", "out.outside.csv"] {
@@ -93,7 +93,7 @@ fn reports_are_made_for_their_owner_alone() {
 }
 
 #[test]
-fn the_report_is_not_the_file_to_which_the_table_goes() {
+fn the_report_can_t_be_the_file_that_stdout_is_redirected_to() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.write("rows.csv", rows(2));
     for report in ["out.csv", "/dev/stdout"] {
@@ -112,7 +112,7 @@ fn the_report_is_not_the_file_to_which_the_table_goes() {
 }
 
 #[test]
-fn to_resume_without_a_report_is_said_once_with_its_name() {
+fn resuming_without_a_report_is_mentioned_once_with_its_name() {
     let (desk, server) = (Desk::new(), kind_server());
     let call = || {
         desk.clear(&server, rows(2))
@@ -132,7 +132,7 @@ fn to_resume_without_a_report_is_said_once_with_its_name() {
 }
 
 #[test]
-fn a_first_run_that_never_began_leaves_nothing_behind() {
+fn a_first_run_that_never_started_leaves_nothing_behind() {
     let (desk, server) = (Desk::new(), kind_server());
     let taken = an_outside_log_of_others(&desk);
     let packed = |text: &str| {
@@ -142,7 +142,7 @@ fn a_first_run_that_never_began_leaves_nothing_behind() {
     };
     let cut = packed(&rows(5000));
     let cut = &cut[..cut.len() - 100];
-    // Rows that can be read only in part, found out before the first is sent or after the report was opened.
+    // Rows that can be read only in part: detected before the first is sent, or after the report was opened.
     for mode in MODES {
         desk.write("cut.csv.gz", cut);
         let before = listing(&desk);
@@ -150,7 +150,7 @@ fn a_first_run_that_never_began_leaves_nothing_behind() {
         in_mode(call, mode).run().assert_status(4);
         assert_eq!(listing(&desk), before, "{mode:?}");
     }
-    // A stream that fails behind its header.
+    // A stream that fails after its header.
     let header_alone = [&packed("user,conv,type\n")[..], &packed(&rows(50))[..30]].concat();
     for mode in MODES {
         let before = listing(&desk);
@@ -170,7 +170,7 @@ fn a_first_run_that_never_began_leaves_nothing_behind() {
             "{mode:?}"
         );
     }
-    // A disk without room for the header. An empty file that was there is empty again.
+    // A disk without space for the header. A file that was empty is empty again.
     for is_there in [false, true] {
         if is_there {
             desk.write("out.csv", "");
@@ -194,7 +194,7 @@ fn a_first_run_that_never_began_leaves_nothing_behind() {
     assert_eq!(server.requests().len(), 0);
 }
 
-/// Writes an outside log that holds a row of no report here.
+/// Writes an outside log with a row of an unknown report.
 fn an_outside_log_of_others(desk: &Desk) -> String {
     let log = format!("{REPORT_HEADER}\n2,u,c,0,outside,660800002,200,gone,1,1,3,2026-08-01T12:34:56.789Z\n");
     desk.write("others.csv", &log);

@@ -9,16 +9,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use zim_batch::report::show::grouped;
 
 use super::parts::{Part, fitted, joined};
-use super::{rough, terminal};
+use super::{rounded, terminal};
 use crate::cli::lossy::LossyWriter;
 
-/// Assumed if the terminal does not report its width.
+/// The width to assume if the terminal does not report it.
 const COLUMNS: u16 = 80;
 
-/// The bar is not narrower than this.
+/// The minimum width of the bar.
 const MIN_BAR: usize = 10;
 
-/// Values of `TERM`, or how they begin, of terminals that have a title.
+/// Prefixes of `TERM` for terminals that have a title.
 const WITH_TITLE: [&str; 16] = [
     "alacritty",
     "contour",
@@ -51,7 +51,7 @@ pub struct Bar {
 impl Bar {
     pub fn new(output: LossyWriter, total: Option<u64>) -> Bar {
         let canvas = Canvas::default();
-        // It is asked to draw several times for each line that is shown.
+        // The high rate is harmless: only completed lines reach the terminal.
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(canvas.clone()), u8::MAX);
         let term = terminal::term();
         Bar {
@@ -78,14 +78,14 @@ impl Bar {
         self.output.last_line(Some(self.canvas.line().trim_end().to_owned()));
         let title = match (is_held, percent, left) {
             (true, ..) => "zim-batch: on hold".to_owned(),
-            (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rough(left)),
+            (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rounded(left)),
             (_, Some(percent), None) => format!("zim-batch: {percent}%"),
             (_, None, _) => format!("zim-batch: {} rows", grouped(done)),
         };
         self.set_title(Some(title));
     }
 
-    /// Takes the bar away, and gives the terminal its title back.
+    /// Removes the bar and restores the terminal's title.
     pub fn end(&mut self) {
         self.output.last_line(None);
         self.set_title(None);
@@ -99,7 +99,7 @@ impl Bar {
     }
 }
 
-/// What indicatif draws on: one line, which is shown when it is complete.
+/// The target that indicatif draws on: one line, shown when it is complete.
 #[derive(Debug, Clone, Default)]
 struct Canvas(Arc<Mutex<String>>);
 
@@ -109,7 +109,7 @@ impl Canvas {
     }
 }
 
-/// It is always one line, so the cursor need not be moved up or down.
+/// There is only one line, so the cursor never moves up or down.
 impl TermLike for Canvas {
     fn width(&self) -> u16 {
         columns()
@@ -154,7 +154,7 @@ impl TermLike for Canvas {
     }
 }
 
-/// One less than the terminal has: on some, a cursor after the last column is already on the next line.
+/// The terminal's width minus one: on some terminals, a cursor after the last column is already on the next line.
 fn columns() -> u16 {
     let columns = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns);
     match columns {
@@ -165,12 +165,12 @@ fn columns() -> u16 {
     .max(1)
 }
 
-/// Parts of at most this weight are left out before the bar is.
+/// Parts up to this weight are omitted before the bar is.
 const LESS_THAN_A_BAR: u8 = 2;
 
-/// The template and the message that fit into `columns`.
+/// The template and the message that fit in `columns`.
 fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, String) {
-    /// `100% `, and a blank before it.
+    /// The width of ` 100% `.
     const PERCENT: usize = 6;
     if !with_bar {
         return ("{spinner} {msg}", fitted(parts, columns.saturating_sub(2)));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_by_how_little_it_matters() {
+    fn the_least_important_parts_are_omitted_first() {
         for columns in 1..250 {
             for with_bar in [true, false] {
                 let (template, text) = layout(&parts(), columns, with_bar);

@@ -1,7 +1,7 @@
-//! How far the run is: a bar on a terminal, otherwise a plain line now and then.
+//! Progress of a run: a bar on a terminal, otherwise an occasional plain line.
 //!
-//! The bar is drawn by indicatif, on a [`LossyWriter`](super::lossy::LossyWriter), below the log lines that are written
-//! there too. Plain lines are log events (of target [`TARGET`]), and few: a cron mail with hundreds of them helps nobody.
+//! indicatif draws the bar on a [`LossyWriter`](super::lossy::LossyWriter), below the log lines. Plain lines are log events
+//! with target [`TARGET`]. They are rare, because a cron mail with hundreds of them helps nobody.
 
 mod bar;
 mod parts;
@@ -25,10 +25,10 @@ use parts::{Part, joined};
 use speed::Speed;
 pub use terminal::Terminal;
 
-/// The target of the log events that say how far the run is, at level INFO.
+/// The target of the log events that report progress, at level INFO.
 pub const TARGET: &str = "zim_batch::progress";
 
-/// When the first plain lines are due, counted from the start; later ones follow every [`PLAIN_EVERY`].
+/// When the first plain lines are due, from the start of the run; later ones follow every [`PLAIN_INTERVAL`].
 const PLAIN_AT: [Duration; 5] = [
     Duration::from_secs(30),
     Duration::from_secs(2 * 60),
@@ -38,12 +38,12 @@ const PLAIN_AT: [Duration; 5] = [
 ];
 
 /// The interval between plain lines in a long run.
-const PLAIN_EVERY: Duration = Duration::from_secs(60 * 60);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Until this much time was measured, the time left is estimated from the target rate instead of the measured speed.
+/// Before this much time was measured, the time left is estimated from the target rate instead of the measured speed.
 const MEASURED_FROM: Duration = Duration::from_secs(5);
 
-/// With more time left than this, the expected end is shown as a time of day too.
+/// With more time left than this, the expected time of day of the end is shown too.
 const CLOCK_FROM: Duration = Duration::from_secs(60 * 60);
 
 /// How progress is shown.
@@ -52,20 +52,20 @@ pub enum Style {
     /// A bar if stderr is a terminal that can show one, plain lines otherwise.
     #[default]
     Auto,
-    /// The same.
+    /// Same as `Auto`.
     Bar,
-    /// A plain line now and then.
+    /// An occasional plain line.
     Plain,
     /// Nothing.
     None,
 }
 
-/// Shows how far the run is.
+/// Shows the progress of a run.
 pub struct Progress {
     terminal: Terminal,
     display: Display,
     started_at: Instant,
-    /// How many rows there are, if that is known.
+    /// The number of rows, if known.
     total: Option<u64>,
     plain_lines: u32,
     hold: Option<Hold>,
@@ -85,7 +85,7 @@ struct Hold {
 }
 
 impl Progress {
-    /// `total` is how many rows there are, if that is known: `None` for standard input.
+    /// `total` is the number of rows; `None` for standard input.
     pub fn new(style: Style, terminal: Terminal, total: Option<u64>) -> Progress {
         let display = match (style, terminal.with_bar()) {
             (Style::None, _) => Display::None,
@@ -128,19 +128,19 @@ impl Progress {
         );
     }
 
-    /// What there is to say, in order, with how much it matters.
+    /// The parts of a progress line, in order, each with its weight.
     fn parts(&self, status: &Status<'_>, left: Option<Duration>) -> Vec<Part> {
         let stats = status.stats;
         let mut parts = Vec::new();
         if let Some(hold) = &self.hold {
-            let lasts = rough(hold.started_at.elapsed());
+            let lasts = rounded(hold.started_at.elapsed());
             parts.push(Part(9, "ON HOLD".into()));
             parts.push(Part(6, format!(" since {} ({lasts})", clock(hold.since))));
             parts.push(Part(8, format!(": {}", hold.why)));
             parts.push(Part(
                 7,
                 match status.next_probe.map(|at| at.saturating_duration_since(Instant::now())) {
-                    Some(wait) if wait > Duration::ZERO => format!("next probe in {}", rough(wait)),
+                    Some(wait) if wait > Duration::ZERO => format!("next probe in {}", rounded(wait)),
                     _ => "probing now".into(),
                 },
             ));
@@ -174,7 +174,7 @@ impl Progress {
             parts.push(Part(5, format!("{rate:.1}/s")));
         }
         if let Some(left) = left {
-            parts.push(Part(7, format!("{} left", rough(left))));
+            parts.push(Part(7, format!("{} left", rounded(left))));
             if left > CLOCK_FROM {
                 parts.push(Part(5, format!("until {}", clock(SystemTime::now() + left))));
             }
@@ -182,7 +182,7 @@ impl Progress {
         parts
     }
 
-    /// The rows that are left, at the speed of the last minutes.
+    /// The estimated time for the remaining rows, from the speed of the last minutes.
     fn time_left(&self, status: &Status<'_>) -> Option<Duration> {
         let left = self.total?.saturating_sub(status.stats.done());
         let speed = match self.speed.measured() < MEASURED_FROM {
@@ -190,13 +190,13 @@ impl Progress {
             false => self.speed.rows()?,
         };
         let seconds = Duration::try_from_secs_f64((left as f64 / speed).ceil()).ok()?;
-        // Nobody plans for so long, and the calendar ends.
+        // A longer estimate is useless, and could exceed the calendar's range.
         (seconds < Duration::from_secs(10 * 365 * 24 * 60 * 60)).then_some(seconds)
     }
 }
 
 impl Observer for Progress {
-    /// A hold begins or ends.
+    /// Notes when a hold begins or ends.
     fn event(&mut self, event: &Event) {
         match event {
             Event::Held { why } => {
@@ -211,19 +211,19 @@ impl Observer for Progress {
         }
     }
 
-    /// Draws the bar anew, and writes a plain line if one is due.
+    /// Redraws the bar, and writes a plain line if one is due or was requested.
     fn tick(&mut self, status: &Status<'_>) {
         let (now, stats) = (Instant::now(), status.stats);
         let rows = stats.done() - stats.already_done();
         self.speed.note(now, self.hold.is_some(), rows, stats.requests());
-        let is_asked = self.terminal.take_status_asked();
+        let is_requested = self.terminal.take_status_request();
         let is_due = matches!(self.display, Display::Plain) && now - self.started_at >= plain_due(self.plain_lines);
         if is_due {
             self.plain_lines += 1;
         }
         let left = self.time_left(status);
         let parts = self.parts(status, left);
-        if is_due || is_asked {
+        if is_due || is_requested {
             self.log(stats, left, &parts);
         }
         if let Display::Bar(bar) = &mut self.display {
@@ -231,21 +231,21 @@ impl Observer for Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     fn end(&mut self, _: &Summary) {
         self.close();
     }
 }
 
-/// The title is the terminal's again, also after an error.
+/// Restores the terminal's title, even after an error.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-/// To the second below ten minutes, to the minute above.
-fn rough(time: Duration) -> humantime::FormattedDuration {
+/// Rounds up: to seconds below ten minutes, to minutes above.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
     let seconds = time.as_secs_f64().ceil() as u64;
     humantime::format_duration(Duration::from_secs(match seconds {
         0..600 => seconds,
@@ -253,7 +253,7 @@ fn rough(time: Duration) -> humantime::FormattedDuration {
     }))
 }
 
-/// The local time, with the day if it is another one than today.
+/// The local time, with the date if it is not today.
 fn clock(at: SystemTime) -> String {
     let local = |time: SystemTime| -> Option<ZonedDateTime> {
         let time = Timestamp::try_from(time).ok()?;
@@ -273,7 +273,7 @@ fn clock(at: SystemTime) -> String {
 fn plain_due(lines: u32) -> Duration {
     match PLAIN_AT.get(lines as usize) {
         Some(due) => *due,
-        None => PLAIN_EVERY * (lines + 1 - PLAIN_AT.len() as u32),
+        None => PLAIN_INTERVAL * (lines + 1 - PLAIN_AT.len() as u32),
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
         }
     }
 
-    /// What this thread logs, until the guard is dropped.
+    /// Captures what this thread logs, until the guard is dropped.
     fn capture() -> (Log, tracing::subscriber::DefaultGuard) {
         let log = Log::default();
         let writer = log.clone();
@@ -322,7 +322,7 @@ mod tests {
         (log, tracing::subscriber::set_default(subscriber.finish()))
     }
 
-    /// Shows it once a second, for so long.
+    /// Ticks once per second, for this many seconds.
     async fn pass(progress: &mut Progress, seconds: u64) -> String {
         let (log, guard) = capture();
         for _ in 0..seconds {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn plain_lines_come_where_no_bar_can_be_drawn_and_few_of_them() {
+    async fn without_a_bar_there_are_a_few_plain_lines() {
         for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
             let mut progress = Progress::new(style, Terminal::default(), Some(1201));
             let log = pass(&mut progress, 16 * 60).await;
@@ -343,17 +343,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_is_told_once_how_far_the_run_is_whatever_is_shown() {
+    async fn a_status_request_is_answered_once_in_any_style() {
         let terminal = Terminal::default();
         let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201));
-        terminal.ask_status();
+        terminal.request_status();
         let log = pass(&mut progress, 2).await;
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(log.contains("0/1,201 rows"), "{log}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hold_says_since_when_why_and_when_the_next_probe_comes() {
+    async fn a_hold_shows_its_start_its_reason_and_the_next_probe() {
         let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201));
         let why = "connection refused".to_owned();
         progress.event(&Event::Held { why });

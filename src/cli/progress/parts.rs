@@ -1,11 +1,11 @@
-//! What a line of progress says, and what of it fits.
+//! The parts of a progress line, and which of them fit.
 
 use console::{measure_text_width, truncate_str};
 
-/// A weight and a text: where there is little room, parts of low weight are left out.
+/// A weight and a text. If the line is too narrow, the parts with the lowest weight are omitted.
 pub struct Part(pub u8, pub String);
 
-/// As many of the parts as fit, those of most weight; cut if even one is too long.
+/// Joins the parts with the highest weights that fit; truncates the text if even one is too long.
 pub fn fitted(parts: &[Part], columns: usize) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     loop {
@@ -14,7 +14,7 @@ pub fn fitted(parts: &[Part], columns: usize) -> String {
         if measure_text_width(&text) <= columns || kept.len() < 2 {
             return truncate_str(&text, columns, "…").into_owned();
         }
-        // The last of those of least weight. The most important ones are cut rather than left out.
+        // Omit the last part with the lowest weight; the most important parts are truncated instead.
         let Some(index) = kept.iter().rposition(|part| Some(part.0) == least && part.0 < 8) else {
             return truncate_str(&text, columns, "…").into_owned();
         };
@@ -22,7 +22,7 @@ pub fn fitted(parts: &[Part], columns: usize) -> String {
     }
 }
 
-/// Joined by commas, but not before a part that begins with a blank or a colon.
+/// Joins parts with commas, except before a part that starts with a space or a colon.
 pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
     let mut text = String::new();
     for Part(_, part) in parts {

@@ -1,4 +1,4 @@
-//! How fast the run was lately: what the time that is left is estimated from.
+//! The recent speed of a run, from which the time left is estimated.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,13 +11,13 @@ const WINDOW: Duration = Duration::from_secs(3 * 60);
 /// The speed of the last minutes.
 #[derive(Default)]
 pub struct Speed {
-    looked: Option<Instant>,
+    updated_at: Option<Instant>,
     now: Sample,
     /// About one per second, oldest first.
     samples: VecDeque<Sample>,
 }
 
-/// What was done after `time`, of which time on hold is no part.
+/// The counts after `time`, which excludes time on hold.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     time: Duration,
@@ -26,9 +26,12 @@ struct Sample {
 }
 
 impl Speed {
-    /// Adds the counts as they are now.
+    /// Adds a sample with the current counts.
     pub fn note(&mut self, now: Instant, is_held: bool, rows: u64, requests: u64) {
-        let passed = self.looked.replace(now).map_or(Duration::ZERO, |looked| now - looked);
+        let passed = self
+            .updated_at
+            .replace(now)
+            .map_or(Duration::ZERO, |updated_at| now - updated_at);
         if !is_held {
             self.now.time += passed;
         }
@@ -42,19 +45,19 @@ impl Speed {
         }
     }
 
-    /// The time over which the speed is measured.
+    /// The time over which the speed was measured.
     pub fn measured(&self) -> Duration {
         self.samples
             .front()
             .map_or(Duration::ZERO, |first| self.now.time - first.time)
     }
 
-    /// Rows per second; `None` if too little was measured.
+    /// Rows per second; `None` if the measured time is too short.
     pub fn rows(&self) -> Option<f64> {
         self.per_second(|sample| sample.rows)
     }
 
-    /// Requests per second, likewise.
+    /// Requests per second; `None` if the measured time is too short.
     pub fn requests(&self) -> Option<f64> {
         self.per_second(|sample| sample.requests)
     }
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_left_is_of_the_last_minutes_and_a_hold_does_not_count() {
+    fn speed_is_measured_over_the_last_minutes_without_holds() {
         let mut speed = Speed::default();
         let mut now = Instant::now();
         let (mut rows, second) = (0, Duration::from_secs(1));
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_speed_where_nothing_was_measured() {
+    fn there_is_no_speed_before_anything_was_measured() {
         let (mut speed, now) = (Speed::default(), Instant::now());
         assert_eq!(speed.requests(), None);
         speed.note(now, false, 0, 0);

@@ -1,4 +1,4 @@
-//! `zim-batch report`: what a report says, of a run that ended or is under way.
+//! `zim-batch report`: summarizes the report of a run, finished or still running.
 
 mod next_steps;
 mod table;
@@ -30,25 +30,25 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The report that a run wrote or is writing, or an outside log; - is standard input
+    /// Report or outside log of a run; - for standard input
     #[arg(value_name = "REPORT")]
     report: PathBuf,
-    /// The rows of the run: says how many of them have no record yet, and until when a run will take
+    /// Rows of the run: also shows how many have no record yet, and when a run in progress will end
     #[arg(long, value_name = "FILE")]
     rows: Option<PathBuf>,
-    /// The delimiter of the rows, if their header line does not show it: one character, or 'tab'
+    /// Delimiter of the rows, if it can't be detected from the header line: one character, or 'tab'
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter, requires = "rows")]
     delimiter: Option<u8>,
-    /// The encoding of the rows, by its WHATWG label
+    /// Encoding of the rows: a WHATWG label or a code page
     #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding, requires = "rows")]
     encoding: Option<&'static Encoding>,
-    /// The columns of the rows, by header name or by number: user=A,conv=B,type=C
+    /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
     #[arg(long, value_name = "MAP", requires = "rows")]
     columns: Option<Columns>,
-    /// More words for the types of the rows: single=0,room=2
+    /// Additional words for the types of the rows: single=0,room=2
     #[arg(long, value_name = "MAP", requires = "rows")]
     types: Option<Types>,
-    /// Write one self-contained page with charts, for a browser; replaces an earlier page
+    /// Write a self-contained HTML page with charts; replaces an earlier page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print one JSON object
@@ -57,7 +57,7 @@ pub struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Whether this file is read or written.
+    /// Whether the command would read or write this file.
     pub fn uses(&self, file: &Path) -> bool {
         let others = [&self.rows, &self.html].into_iter().flatten();
         std::iter::once(&self.report)
@@ -86,12 +86,12 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
     let mut status = ExitStatus::Success;
     if let Some((line, count)) = found.analysis.damaged {
         print_error(&format!(
-            "{}, line {line}: this is no record of a report{}, so it is left out above, and what became of its row is \
-             unknown; remove the line and resume the run: its row will be sent again",
+            "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
+             is unknown; remove the line and resume the run: its row will be sent again",
             harmless(&found.place),
             match count {
                 1 => String::new(),
-                more => format!(" ({} such lines or more in all)", grouped(more)),
+                more => format!(" ({} or more such lines in total)", grouped(more)),
             }
         ));
         status = ExitStatus::Input;
@@ -103,13 +103,13 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
     Ok(status.into())
 }
 
-/// Refuses to write a page over one of `others`, or over anything that is no page.
+/// Refuses to replace one of `others`, or any file that is not a page.
 pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
     Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
 }
 
-/// Writes the page of a run that has just ended, with `not_run` rows that have no record. The run's exit status tells how
-/// the run went, so a page that can't be written is only said.
+/// Writes the page of a run that has just ended, with `not_run` rows that have no record. If the page can't be written, an
+/// error is printed, but the exit status remains that of the run.
 pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Path) {
     let write = || -> Result<(), String> {
         let analysis = Analysis::from_file(report).map_err(|error| error.to_string())?;
@@ -119,7 +119,7 @@ pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Pat
     };
     if let Err(error) = write() {
         print_error(&format!(
-            "{}: the page can't be written: {error}. The report is not affected; to make its page: zim-batch report {} \
+            "{}: the page can't be written: {error}. The report is not affected. To write its page: zim-batch report {} \
              --html FILE",
             html.display(),
             quoted_path(report)
@@ -127,11 +127,11 @@ pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Pat
     }
 }
 
-/// All that there is to say about a report.
+/// Everything that is shown about a report.
 struct Found {
     place: String,
     analysis: Analysis,
-    /// Rows that have no record, if the rows are known.
+    /// The number of rows without a record, if the rows are known.
     not_run: Option<u64>,
     progress: Option<Progress>,
     next: Vec<NextStep>,
@@ -151,7 +151,7 @@ impl Found {
                 next: Vec::new(),
             });
         }
-        // Before reading: a run that ends meanwhile was under way when this was asked for.
+        // Checked before reading: a run that ends in the meantime still counts as running.
         let holder = zim_batch::report::holder(&args.report);
         let analysis = Analysis::from_file(&args.report)?;
         let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));

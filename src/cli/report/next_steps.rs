@@ -1,4 +1,4 @@
-//! What to do about the rows of a report that are not cleared, with the commands to type.
+//! What to do about the rows that were not cleared, with the commands to run.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -13,12 +13,12 @@ use zim_batch::row::Outcome;
 use super::Found;
 use crate::cli::shell::quoted;
 
-/// What can be done about the rows that are not cleared.
+/// What to do about the rows that were not cleared.
 pub fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<NextStep> {
     let analysis = &found.analysis;
     let mut steps = Vec::new();
     let mut step = |what: String, command: Option<String>| steps.push(NextStep { what, command });
-    // Rows of a rehearsal have not failed at ZIM.
+    // A simulated report can't be resumed at ZIM.
     let simulate = if analysis.simulated { " --simulate" } else { "" };
     let resume = || {
         rows.map(|rows| {
@@ -48,7 +48,7 @@ pub fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<Next
         match analysis.outcome(Outcome::Failed) {
             0 => {}
             failed => step(
-                format!("Send the {} once more", rows_of(failed, "failed ")),
+                format!("Send the {} again", rows_of(failed, "failed ")),
                 again(Outcome::Failed, "retry"),
             ),
         }
@@ -56,7 +56,7 @@ pub fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<Next
             0 => {}
             outside => step(
                 format!(
-                    "Send the {} once more, after ZEGO has raised the limit",
+                    "Send the {} again, after ZEGO has raised the limit",
                     rows_of(outside, "outside ")
                 ),
                 again(Outcome::Outside, "second"),
@@ -80,7 +80,7 @@ fn rows_of(count: u64, which: &str) -> String {
     }
 }
 
-/// A report's name that is not taken yet, nor its outside log's, beside `report`.
+/// A name beside `report` that no report and no outside log has yet.
 fn fresh(report: &Path, suffix: &str) -> Option<PathBuf> {
     let name = report.file_name()?.as_bytes();
     let stem = name.strip_suffix(b".csv").unwrap_or(name);
@@ -98,7 +98,7 @@ fn fresh(report: &Path, suffix: &str) -> Option<PathBuf> {
         .map(|ending| with(&format!("{ending}.csv")))
 }
 
-/// A path as an argument that a shell can be given: quoted, never an option, and with no control character.
+/// A path as a shell argument: quoted, without control characters, and never mistaken for an option.
 pub fn quoted_path(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let dot = if bytes.starts_with(b"-") { "./" } else { "" };
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_quoted_so_that_a_shell_takes_them_as_they_are() {
+    fn a_shell_restores_quoted_paths() {
         let quoted = |bytes: &[u8]| quoted_path(Path::new(OsStr::from_bytes(bytes)));
         assert_eq!(quoted(b"a/out.csv"), "a/out.csv");
         assert_eq!(quoted(b"my out.csv"), "'my out.csv'");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_type_next_never_names_a_file_that_exists() {
+    fn a_suggested_report_never_exists_already() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let report = path("out.csv");

@@ -1,4 +1,4 @@
-//! What a report says, as a table on stdout.
+//! The summary of a report, as a table on stdout.
 
 use std::fmt::{self, Write as _};
 
@@ -9,7 +9,7 @@ use zim_batch::row::Outcome;
 
 use super::Found;
 
-/// How many users, pauses and lines the table names; JSON has more of them.
+/// The maximum number of users, pauses and lines in the table; JSON has more.
 const SHOWN: usize = 10;
 
 /// The width of the table, in characters.
@@ -23,19 +23,19 @@ impl fmt::Display for Found {
             writeln!(f, "simulated      sent to the simulator, not to ZIM")?;
         }
         if analysis.is_torn {
-            writeln!(f, "torn           the last record was cut short and is left out")?;
+            writeln!(f, "torn           the last record is incomplete and not counted")?;
         }
         if let Some(progress) = &self.progress {
             write!(
                 f,
-                "under way      process {}: {:.1} rows/s in the last minute",
+                "running        process {}: {:.1} rows/s in the last minute",
                 progress.process, progress.rate
             )?;
             match (progress.rows_left, progress.until) {
                 (Some(left), Some(until)) => {
                     write!(
                         f,
-                        "\n               {} rows left, until {}",
+                        "\n               {} rows left, until about {}",
                         grouped(left),
                         local(until)
                     )?;
@@ -53,9 +53,9 @@ impl fmt::Display for Found {
         if !self.next.is_empty() {
             writeln!(
                 f,
-                "\nWhat to do{}",
+                "\nWhat to do next{}",
                 if self.progress.is_some() {
-                    ", when the run has ended"
+                    ", after the run has ended"
                 } else {
                     ""
                 }
@@ -129,7 +129,7 @@ impl Found {
         }
         writeln!(f)?;
         if let Some(rate) = analysis.rate() {
-            writeln!(f, "rate           {rate:>12.2}  rows/s, without the pauses")?;
+            writeln!(f, "rate           {rate:>12.2}  rows/s, excluding pauses")?;
         }
         if analysis.untimed > 0 {
             writeln!(f, "without time   {:>12}", grouped(analysis.untimed))?;
@@ -141,7 +141,7 @@ impl Found {
         let total: i64 = pauses.iter().map(|(from, to)| to - from).sum();
         writeln!(
             f,
-            "pauses         {:>12}  of more than {}, {} in all",
+            "pauses         {:>12}  of more than {}, {} in total",
             grouped(pauses.len() as u64),
             duration(analysis.min_pause()),
             duration(total)
@@ -203,7 +203,7 @@ impl Found {
             wrap(&mut text, 27, &why);
             text.push('\n');
             text.push_str(&" ".repeat(27));
-            // An invalid row has to be found in the input; a failed one is sent again by a command.
+            // Invalid rows must be found and corrected in the input; failed rows are sent again by a command.
             let most = match reason.outcome {
                 Outcome::Invalid => usize::MAX,
                 _ => SHOWN,
@@ -230,12 +230,12 @@ impl Found {
             )?;
         }
         if analysis.users.len() > SHOWN {
-            writeln!(f, "  and more; these have the most rows (see --json)")?;
+            writeln!(f, "  and more users with fewer such rows (see --json)")?;
         }
         if analysis.users_missed > 0 {
             writeln!(
                 f,
-                "  so many users have such rows that each may have up to {} more",
+                "  the counts are approximate: each user may have up to {} more",
                 grouped(analysis.users_missed)
             )?;
         }
@@ -243,7 +243,7 @@ impl Found {
     }
 }
 
-/// The lines of the input, at most so many of them.
+/// The lines of the input, at most `most` of them.
 fn lines(reason: &Reason, most: usize) -> String {
     let shown: Vec<String> = reason.lines.iter().take(most).map(u64::to_string).collect();
     let more = reason.rows - shown.len() as u64;
@@ -254,7 +254,7 @@ fn lines(reason: &Reason, most: usize) -> String {
     text
 }
 
-/// Adds `words` to `text`; lines after the first are indented.
+/// Appends `words` to `text`; all lines after the first are indented.
 fn wrap(text: &mut String, indent: usize, words: &str) {
     let mut column = indent;
     for (index, word) in words.split(' ').enumerate() {

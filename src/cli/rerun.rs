@@ -1,4 +1,4 @@
-//! What to type after a run: the command that shows more of it, and those that run its failed rows, and those outside, again.
+//! The commands to run after a run: to see its report, and to send its failed rows and those outside again.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,10 +11,10 @@ use super::settings::Output;
 use super::shell::quoted;
 use super::{APP, Cli, PACE};
 
-/// Lines to put below the table. A run that is to be resumed first leaves nothing else to do yet.
-pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
+/// The lines below the table. After a stop, the run must be resumed first, so no other command is suggested yet.
+pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
     let report = quoted(as_argument(&output.report));
-    let mut text = format!("\nto see more of it:\n  zim-batch report {report}");
+    let mut text = format!("\nto see the details:\n  zim-batch report {report}");
     if summary.stopped.is_some() {
         return text;
     }
@@ -31,16 +31,16 @@ pub fn what_next(summary: &Summary, output: &Output, typed: impl Iterator<Item =
     };
     if summary.all_failed > 0 {
         let only = ["--only", "failed"];
-        command("to run the failed rows again:", &output.report, &only, "retry");
+        command("to send the failed rows again:", &output.report, &only, "retry");
     }
     if summary.all_outside > 0 {
-        let why = "to run the rows outside again, once ZEGO has raised the limit:";
+        let why = "to send the rows outside again, after ZEGO has raised the limit:";
         command(why, &output.outside, &[], "second");
     }
     text
 }
 
-/// The flags that were typed and say which app it is and how fast to go.
+/// The flags of the command line that choose the app and the rate.
 fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
     let cli = Cli::command();
     let known: Vec<_> = cli
@@ -67,10 +67,10 @@ fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
     flags
 }
 
-/// A name beside the report that neither a report nor its outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
+/// A name beside the report that no report and no outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
 fn free(report: &Path, name: &str) -> PathBuf {
     let stem = report.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    // The report may be that of a retry itself.
+    // The report may itself be that of a retry.
     let of_first = match stem.rsplit_once(&format!(".{name}")) {
         Some((first, number)) if number.chars().all(|c| c.is_ascii_digit()) => first,
         _ => &stem,
@@ -87,7 +87,7 @@ fn free(report: &Path, name: &str) -> PathBuf {
     free.next().unwrap_or_else(|| named(10_000))
 }
 
-/// A path that is not taken for a flag, or for standard input.
+/// A path as an argument that can't be mistaken for a flag or for standard input.
 fn as_argument(path: &Path) -> String {
     match path.to_string_lossy() {
         name if name.starts_with('-') => format!("./{name}"),
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_which_app_and_how_fast_is_kept_and_the_rest_is_not() {
+    fn only_flags_of_the_app_and_the_rate_are_kept() {
         let typed = "zim-batch clear rows.csv --report out.csv -q --overwrite --only ok --region fra --rate=50 \
                      --secret-file --simulate --dedupe --timeout 5s -- --ca-cert";
         let flags = flags(typed.split_whitespace().map(OsString::from));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_proposed_that_is_taken() {
+    fn a_suggested_name_is_never_taken() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let report = path("out.csv");
