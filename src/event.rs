@@ -1,7 +1,7 @@
-//! What a run says to the world: the only contract between the run and what records or shows it.
+//! What happens in a run: the only contract between the run and whatever records or shows it.
 //!
-//! The run knows no file, terminal or JSON; the report knows no request. Whatever the report, the summary and the
-//! [`Observer`](crate::run::Observer)s of a run show, they know from these events.
+//! The run knows no terminal and no JSON; the report knows no request. Everything that the report, the summary and the
+//! [`Observer`](crate::run::Observer)s of a run show comes from these events.
 
 use std::time::Duration;
 
@@ -21,37 +21,37 @@ pub enum Event {
         /// Not the row's first.
         is_retry: bool,
     },
-    /// An attempt came to its end: a request was answered, or it is certain that it won't be, or none could be sent.
+    /// An attempt ended: with an answer, without one, or because no request could be sent.
     Answered {
         /// What the batch does about it.
         class: Class,
         /// ZIM's return code, if there was one.
         code: Option<i64>,
-        /// How long it took from when it was sent; `None` if it never was.
+        /// How long it took since its request was sent; `None` if none was.
         latency: Option<Duration>,
         /// How far this machine's clock is ahead of the server's, in seconds.
         clock_skew: Option<i64>,
-        /// What went wrong, if the service failed: no answer, or none that is about the row.
+        /// What went wrong, if the service failed: no answer, or one that is not about the row.
         trouble: Option<String>,
     },
     /// A row waits for its next attempt.
     Retrying,
     /// A row has waited, and its next attempt begins.
     Waited,
-    /// A row has got its outcome. Boxed, because it is much larger than the others.
+    /// A row got its outcome. Boxed, because it is much larger than the others.
     Settled(Box<Record>),
-    /// An earlier run has settled this many rows more.
+    /// This many more rows were done by an earlier run.
     AlreadyDone(u64),
-    /// A row was taken, and a stop came before it got an outcome.
+    /// A row was read, and the run stopped before it got an outcome.
     NotRun {
         /// It was waiting for its next attempt.
         was_retrying: bool,
     },
-    /// The service is not there; the run sends single probes until it is.
+    /// The run is on hold: the service is away, and single probes are sent until it is back.
     Held {
-        /// What the last attempts came to.
+        /// The error of the last attempt.
         why: String,
     },
-    /// The service is back.
+    /// The service is back, and the run continues.
     Released,
 }

@@ -1,26 +1,25 @@
-//! Bulk work on ZEGO's ZIM chat servers: clear the unread counts of a CSV full of conversations, without ever
-//! exceeding the API's limit, and say for every row what became of it.
+//! Bulk work on ZEGO's ZIM chat servers: clears the unread counts of a CSV file of conversations, never exceeds the API's
+//! limit, and records the outcome of every row.
 //!
 //! ZIM's server API has a call, ClearConversationUnread, that clears one user's unread count for one conversation. It
-//! takes 20 requests a second per app, and reaches only each user's newest 1000 conversations.
+//! takes 20 requests per second per app, and reaches only each user's newest 1000 conversations.
 //!
 //! # The flow
 //!
 //! ```text
 //!   rows  ──►  limiter  ──►  client  ──►  report
 //!    │            │             │            │
-//!    │            │             │            ├─ the report: one record a row, the journal of the run
-//!    │            │             │            ├─ the outside log: rows out of reach, ready to be run again
+//!    │            │             │            ├─ the report: one record per row, the journal of the run
+//!    │            │             │            ├─ the outside log: rows out of reach, valid input again
 //!    │            │             │            └─ statistics and summary; observers are told what happens
 //!    │            │             └─ one attempt: sign now, send, judge the answer
-//!    │            └─ one gate for first tries and retries alike: even, never more than the cap in any second
-//!    └─ a CSV, streamed; a row that can't be sent is reported, never sent
+//!    │            └─ one gate for first attempts and retries: evenly spaced, never more than the cap in any second
+//!    └─ a CSV, streamed; an invalid row is recorded, never sent
 //! ```
 //!
-//! A [`Job`] joins the four. What happens in a run is an [`Event`]; why a run stops early is a [`StopReason`]; what ends it with no summary is an
-//! [`Error`], which joins the errors of the stages: each is an enum to match on, and its text says what is
-//! wrong and where.
-//! The [`simulator`] is ZIM on 127.0.0.1, by its own reading of ZEGO's documents: it shares no code with the client.
+//! A [`Job`] joins the four. What happens in a run is an [`Event`]; why a run stops early is a [`StopReason`]; a run that
+//! ends without a summary is an [`Error`], which joins the errors of the stages. All of them are enums to match on.
+//! The `simulator` is ZIM on 127.0.0.1, from its own reading of ZEGO's documents: it shares no code with the client.
 //!
 //! # Embedding
 //!

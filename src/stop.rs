@@ -1,9 +1,8 @@
 //! Why and how a run stops before its last row.
 //!
-//! A stop has two strengths. *Draining* takes no more rows and sends nothing more; what is in flight is finished, which
-//! takes at most the time for one attempt. *At once* gives up what is in flight too. The first reason stays the
-//! run's reason, and a later one can only make the stop stronger; but for a report that can't be written, which matters
-//! more than any other.
+//! A stop has two strengths. *Draining* starts no more rows and no more requests, and finishes the requests in flight, which
+//! takes at most the time for one attempt. *Aborting* gives those up too. The first reason remains the run's reason, and a
+//! later one can only make the stop stronger. Exceptions are a bug and a report that can't be written: they replace it.
 
 use std::error::Error;
 use std::fmt;
@@ -92,7 +91,7 @@ impl fmt::Display for StopReason {
             }
             StopReason::GaveUp { after, why } => write!(
                 f,
-                "the service was unreachable, or took no request, for {}; last: {why}",
+                "the service was unreachable, or accepted no request, for {}; last: {why}",
                 humantime::format_duration(*after)
             ),
             StopReason::Untrusted { after, why } => {
@@ -163,16 +162,16 @@ impl PartialEq for Cause {
 
 impl Eq for Cause {}
 
-/// Asks a run to stop, and tells its parts that it was asked. Clones share one state.
+/// Stops a run, and lets its parts wait for that. Clones share one state.
 ///
 /// ```
 /// use zim_batch::stop::{StopReason, StopHandle};
 ///
-/// let stopper = StopHandle::new();
-/// assert_eq!(stopper.reason(), None);
-/// stopper.drain(StopReason::Signal(2));
-/// stopper.at_once(StopReason::Signal(15));
-/// assert_eq!(stopper.reason(), Some(StopReason::Signal(2)));
+/// let stop = StopHandle::new();
+/// assert_eq!(stop.reason(), None);
+/// stop.drain(StopReason::Signal(2));
+/// stop.abort(StopReason::Signal(15));
+/// assert_eq!(stop.reason(), Some(StopReason::Signal(2)));
 /// ```
 #[derive(Debug, Clone)]
 pub struct StopHandle {
@@ -182,18 +181,18 @@ pub struct StopHandle {
 #[derive(Debug, Clone, Default)]
 struct State {
     reason: Option<StopReason>,
-    at_once: bool,
+    aborts: bool,
 }
 
 impl StopHandle {
-    /// Nobody has asked yet.
+    /// A handle of a run that is not stopping.
     pub fn new() -> StopHandle {
         StopHandle {
             state: Arc::new(watch::Sender::new(State::default())),
         }
     }
 
-    /// Take no more rows, send nothing more, finish what is in flight. `true` if this is the first stop.
+    /// Starts no more rows and requests, and finishes those in flight. Returns whether this is the first stop.
     pub fn drain(&self, reason: StopReason) -> bool {
         self.state.send_if_modified(|state| {
             let first = state.reason.is_none();
@@ -202,25 +201,23 @@ impl StopHandle {
         })
     }
 
-    /// Give up what is in flight too.
-    pub fn at_once(&self, reason: StopReason) {
+    /// Gives up the requests in flight too.
+    pub fn abort(&self, reason: StopReason) {
         self.state.send_modify(|state| {
             state.reason.get_or_insert(reason);
-            state.at_once = true;
+            state.aborts = true;
         });
     }
 
-    /// Give up what is in flight too, for nothing that comes of it could be written down. Whatever the reason was, this
-    /// is the one that matters.
+    /// Gives up the requests in flight too, because their records could not be written. Replaces any other reason.
     pub fn report_failed(&self, error: impl Into<Cause>) {
         self.state.send_modify(|state| {
             state.reason = Some(StopReason::ReportFailed(error.into()));
-            state.at_once = true;
+            state.aborts = true;
         });
     }
 
-    /// Finish what is in flight, because a part of the program has failed. Whatever the reason was, this is the one that
-    /// matters, unless the report can't be written.
+    /// Drains because a part of the program has failed. Replaces any other reason but a report that can't be written.
     pub(crate) fn bug(&self, part: &str, how: &dyn fmt::Display) {
         self.state.send_modify(|state| {
             if !matches!(state.reason, Some(StopReason::ReportFailed(_))) {
@@ -229,24 +226,24 @@ impl StopHandle {
         });
     }
 
-    /// The reason: the first one given, unless the report has failed.
+    /// Why the run is stopping: the first reason, unless a bug or the report has replaced it.
     pub fn reason(&self) -> Option<StopReason> {
         self.state.borrow().reason.clone()
     }
 
-    /// Whether a stop was asked for.
-    pub fn is_asked(&self) -> bool {
+    /// Whether the run is stopping.
+    pub fn is_stopping(&self) -> bool {
         self.state.borrow().reason.is_some()
     }
 
-    /// Completes when a stop is asked for, of either strength.
-    pub async fn asked(&self) {
+    /// Completes when the run is stopping, with either strength.
+    pub async fn stopping(&self) {
         self.wait_for(|state| state.reason.is_some()).await;
     }
 
-    /// Completes when what is in flight is to be given up.
-    pub async fn asked_at_once(&self) {
-        self.wait_for(|state| state.at_once).await;
+    /// Completes when the requests in flight are to be given up.
+    pub async fn aborting(&self) {
+        self.wait_for(|state| state.aborts).await;
     }
 
     async fn wait_for(&self, condition: impl FnMut(&State) -> bool) {

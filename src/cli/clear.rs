@@ -169,7 +169,7 @@ async fn run(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<E
             stop.drain(StopReason::NoTurn(args.pace.give_up_after));
             None
         }
-        () = stop.asked() => None,
+        () = stop.stopping() => None,
         () = &mut signals => unreachable!("it never completes"),
     };
     has_started.set(true);

@@ -91,7 +91,7 @@ pub async fn watch(
             draining(&reason);
         } else {
             tracing::warn!("{reason}: stopping immediately");
-            stop.at_once(reason);
+            stop.abort(reason);
         }
     }
 }

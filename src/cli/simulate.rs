@@ -153,7 +153,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
     ));
     let stop = StopHandle::new();
     let stats = tokio::select! {
-        stats = simulator::serve(listener, world, options, events, stop.asked()) => stats,
+        stats = simulator::serve(listener, world, options, events, stop.stopping()) => stats,
         () = signals::watch(&stop, signals::StatusSignal::none(), |_| (), || ()) => unreachable!("it never completes"),
     };
     let stats = stats.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;

@@ -13,7 +13,7 @@
 //! next start waits for the 20 ms that the last second was too short.
 //!
 //! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly
-//! and at once.
+//! and immediately.
 
 mod adaptive_rate;
 mod spacing;
@@ -117,7 +117,7 @@ pub struct Permit {
 
 impl Permit {
     /// Waits until a request may be handed to its connection, which has to be open, and returns since when it may. That has
-    /// to be done at once; it counts as a start from then on. May be called again if the connection turns out to be closed.
+    /// to be done immediately; it counts as a start from then on. May be called again if the connection turns out to be closed.
     ///
     /// Dropping the future gives up the place in the queue and uses nothing.
     pub async fn start(&self) -> Instant {
@@ -128,7 +128,7 @@ impl Permit {
     }
 
     /// Records when a request was really handed to its connection, which was let through at `granted`: a process that was
-    /// not given the processor at once is late, and its next requests must not be the closer for it.
+    /// scheduled late sends late, and its next requests must not follow closer for that.
     pub fn started(&self, granted: Instant, at: Instant) {
         self.limiter.state().starts.move_to(granted, at);
     }

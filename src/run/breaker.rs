@@ -143,8 +143,8 @@ enum Wait {
 }
 
 impl CircuitBreaker {
-    /// Queues for an attempt. While the breaker is open, new rows go first: a row that has failed before may fail whatever the
-    /// state of the service.
+    /// Queues for an attempt. While the breaker is open, new rows go first, because a row that has failed before
+    /// may fail even if the service is back.
     pub fn queue(self: &Arc<Self>, is_new_row: bool) -> Queued {
         self.inner().new_rows += usize::from(is_new_row);
         Queued {

@@ -29,7 +29,7 @@ pub(super) struct Reader {
 /// What the reading thread has found.
 enum Read {
     Task(Task),
-    /// So many rows that are done already; they are only counted, if nobody has counted them before.
+    /// This many rows are done already. They are counted here if they have not been counted before the run.
     Done(u64),
     /// There is nothing more, or what there is can't be read.
     End(Result<(), PlanError>),
@@ -50,7 +50,7 @@ impl Reader {
         if !self.rows.is_closed() {
             tokio::select! {
                 biased;
-                () = stop.asked() => self.rows.close(),
+                () = stop.stopping() => self.rows.close(),
                 read = self.rows.recv() => return read,
             }
         }
@@ -58,7 +58,7 @@ impl Reader {
     }
 }
 
-/// Reads to the end, or until nobody listens. Each row is handed over immediately, for the next one may be slow to come.
+/// Reads to the end, or until the run has stopped. Each row is sent on immediately, because the next one may take long.
 fn read_ahead(tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>) {
     let mut done = 0;
     for task in tasks {
@@ -83,13 +83,13 @@ fn read_ahead(tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>) {
         }
         done = 0;
     }
-    // If nobody listens any more, the run has stopped.
+    // An error means that the run has stopped.
     let _ = out.blocking_send(Read::Done(done));
     let _ = out.blocking_send(Read::End(Ok(())));
 }
 
-/// Takes rows until the last, or until a stop. A row that is to be sent begins when it may try its first request; what is
-/// not to be sent is recorded.
+/// Takes rows until the last one, or until the run stops. A row starts when its first request may be tried; a row that is not
+/// sent is recorded.
 pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>) {
     while let Some(read) = reader.next(&run.stop).await {
         match read {
@@ -104,7 +104,7 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
         }
     }
     // There was no end: a stop, or else the thread is gone.
-    if !run.stop.is_asked()
+    if !run.stop.is_stopping()
         && let Err(panic) = reader.thread.join()
     {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
@@ -115,7 +115,7 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
 }
 
 async fn dispatch_one<S: Service>(task: Task, run: &Arc<Shared<S>>) {
-    if run.stop.is_asked() {
+    if run.stop.is_stopping() {
         // What was read ahead counts, though it is not run.
         return run.tell(NOT_RUN);
     }
@@ -123,7 +123,7 @@ async fn dispatch_one<S: Service>(task: Task, run: &Arc<Shared<S>>) {
         Task::Send(row) => tokio::select! {
             biased;
             begin = begin(row, run) => begin,
-            () = run.stop.asked() => Message::Event(NOT_RUN, None),
+            () = run.stop.stopping() => Message::Event(NOT_RUN, None),
         },
         other => Message::Event(Event::Settled(Box::new(unsent(other))), Some(run.in_flight().await)),
     };

@@ -26,7 +26,7 @@ const DEFAULT_RATE: f64 = 20.0;
 /// The bounds of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Requests open at once.
+    /// Maximum requests in flight.
     pub max_in_flight: NonZeroUsize,
     /// Attempts for each row; `limited` answers and probes don't count.
     pub max_attempts: NonZeroU32,
@@ -139,7 +139,7 @@ impl<S: Service> Job<S> {
         }
     }
 
-    /// At most so many requests in any second; see [`Limiter::new`].
+    /// Maximum requests in any second; see [`Limiter::new`].
     ///
     /// # Panics
     /// If `rate` is not a positive number.
@@ -190,8 +190,8 @@ impl<S: Service> Job<S> {
         Job { stop, ..self }
     }
 
-    /// Holds the turn to use the app's quota until the run has ended. Without one, the caller sees to it that nobody else uses
-    /// the quota.
+    /// Holds the turn to use the app's quota until the run has ended. Without one, the caller must ensure
+    /// that no other run uses the quota.
     pub fn turn(self, turn: Option<Turn>) -> Job<S> {
         Job { turn, ..self }
     }

@@ -4,7 +4,7 @@
 //! reader thread ──rows──► dispatch: waits for an in-flight permit, then at the gate ──► one task per row
 //!                                                                     attempt → verdict → retry state │
 //!                                                                                                     ▼ events
-//!                         the loop: owns report, policies and the quota's turn ◄──────────────────────┘
+//!                         the loop: owns report, statistics, policies, the quota's turn ◄─────────────┘
 //! ```
 //!
 //! The loop is the only owner of what is written: tasks only send it what happened. A row that got its outcome keeps its
@@ -19,7 +19,7 @@
 //! | whether it is the row or the service | `breaker.rs` |
 //! | another attempt, or the end | `retry.rs` |
 //! | to the report | `recorder.rs` |
-//! | whether the run goes on | `policy.rs` |
+//! | whether the run continues | `policy.rs` |
 
 mod breaker;
 mod dispatch;
@@ -174,7 +174,7 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     Ok(recorder.finish(job.total, &run).await)
 }
 
-/// The loop: begins rows, records what happens, and looks after time and tasks, until there is nothing left to do.
+/// The loop: starts rows, records events, and checks time and tasks, until all tasks have ended.
 async fn work<S: Service>(
     reader: Reader,
     received: &mut UnboundedReceiver<Message>,
@@ -194,7 +194,7 @@ async fn work<S: Service>(
                 recorder.record(&batch, run);
                 for message in batch.drain(..) {
                     if let Message::Begin(row, place, entry) = message {
-                        // Boxed, for a row's future is large, and would be moved several times.
+                        // Boxed, because the future of a row is large and would be moved several times.
                         tasks.spawn(Box::pin(row_task::run(row, place, entry, Arc::clone(run))));
                     }
                 }

@@ -1,4 +1,4 @@
-//! Who is told of a run while it goes on: a progress bar, metrics, or whatever an embedding program makes of the events.
+//! Observers of a run: a progress bar, metrics, or a callback of an embedding program.
 
 use std::fmt;
 

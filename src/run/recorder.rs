@@ -1,5 +1,5 @@
 //! What is written and shown: the report, what follows from it for the run, and when the last requests started, for the
-//! next run with the same quota. The run's loop owns it; nobody else writes.
+//! next run with the same quota. The run's loop is its only owner.
 
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ impl Recorder {
         if let Some(turn) = self.turn {
             tokio::select! {
                 biased;
-                () = run.stop.asked_at_once() => {}
+                () = run.stop.aborting() => {}
                 () = turn.end(&run.limiter) => {}
             }
         }

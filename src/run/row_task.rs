@@ -44,7 +44,7 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
             drop(entry);
             entry = tokio::select! {
                 biased;
-                () = run.stop.asked() => return NOT_RUN,
+                () = run.stop.stopping() => return NOT_RUN,
                 entry = run.enter(false) => entry,
             };
             continue;
@@ -81,14 +81,14 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
         } else if alone.is_none() {
             alone = Some(tokio::select! {
                 biased;
-                () = run.stop.asked() => return NOT_RUN,
+                () = run.stop.stopping() => return NOT_RUN,
                 alone = run.breaker.try_alone() => alone,
             });
         }
         run.tell(Event::Retrying);
         entry = tokio::select! {
             biased;
-            () = run.stop.asked() => return (Event::NotRun { was_retrying: true }, None),
+            () = run.stop.stopping() => return (Event::NotRun { was_retrying: true }, None),
             entry = async { sleep(pause).await; run.enter(false).await } => entry,
         };
         run.tell(Event::Waited);
@@ -156,9 +156,9 @@ impl<'a, S> Start<'a, S> {
         self.changed.notify_waiters();
     }
 
-    /// Completes when the attempt is to be given up: what has passed is finished, unless the stop is at once.
+    /// Completes when the attempt is to be given up. One that has passed is finished, unless the run is aborted.
     async fn given_up(&self) {
-        self.run.stop.asked().await;
+        self.run.stop.stopping().await;
         let not_passed = async {
             loop {
                 let changed = self.changed.notified();
@@ -169,7 +169,7 @@ impl<'a, S> Start<'a, S> {
             }
         };
         tokio::select! {
-            () = self.run.stop.asked_at_once() => {}
+            () = self.run.stop.aborting() => {}
             () = not_passed => {}
         }
     }
