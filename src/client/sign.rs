@@ -7,6 +7,7 @@
 //! it.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use md5::{Digest, Md5};
 
@@ -49,9 +50,11 @@ pub fn sign(app_id: u32, nonce: &str, server_secret: &str, timestamp: u64) -> Si
 
 /// A new `SignatureNonce`: 8 random bytes as 16 lower-case hex digits.
 ///
-/// The nonce only has to differ between requests, so a fast generator seeded by the system is enough.
+/// The nonce only has to differ between requests, also those of other processes. So it comes from the standard library's keys
+/// of hash maps, which the operating system seeds: a generator seeded by the clock returns the same in processes that start
+/// together.
 pub fn nonce() -> String {
-    hex(&fastrand::u64(..).to_be_bytes())
+    hex(&RandomState::new().build_hasher().finish().to_be_bytes())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -66,7 +69,20 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn nonces_differ_and_have_sixteen_hex_digits() {
+        let nonces: HashSet<String> = (0..10_000).map(|_| nonce()).collect();
+        assert_eq!(nonces.len(), 10_000);
+        assert!(
+            nonces
+                .iter()
+                .all(|nonce| nonce.len() == 16 && nonce.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        );
+    }
 
     #[test]
     fn the_published_example_and_the_edges_of_every_field_are_signed_correctly() {
