@@ -23,7 +23,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     });
     let (seen, records) = mpsc::channel();
     let job = Job::new(client.build()?, rows).on_record(move |record| seen.send(record.outcome).expect("it is open"));
-    assert!(job.run().await?.is_complete());
+    assert!(job.run().await?.is_success());
     assert_eq!(records.iter().next(), Some(Outcome::Ok));
     Ok(())
 }

@@ -93,7 +93,8 @@ impl FromStr for ConvType {
 /// One call to make: clear `user`'s unread count for `conv`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The 1-based line of the input on which the row begins.
+    /// The 1-based line of the input on which the row begins; for rows from elsewhere, any number of their own. A report
+    /// identifies rows by it.
     pub line: u64,
     /// `FromUserId`, 1 to 32 bytes.
     pub user: String,

@@ -19,7 +19,7 @@ pub enum StopReason {
     Signal(i32),
     /// The time that the run may take is over.
     MaxDuration(Duration),
-    /// The service was unreachable for as long as the run bears it.
+    /// The service was unreachable for [`Limits::give_up_after`](crate::run::Limits::give_up_after).
     GaveUp {
         /// The limit.
         after: Duration,
@@ -28,7 +28,7 @@ pub enum StopReason {
     },
     /// Another run used the app's quota for as long as this one waits for it.
     NoTurn(Duration),
-    /// So many rows have failed that the run is not worth going on with.
+    /// This many rows have failed, which is the limit.
     MaxFailures(u64),
     /// The first rows were all rejected with this answer.
     AllRejected {
@@ -44,7 +44,7 @@ pub enum StopReason {
         /// What was answered, and what to do.
         why: String,
     },
-    /// The server's certificate was trusted, and then was not for as long as the run bears it.
+    /// The server's certificate was trusted, and then was not for as long as `GaveUp`'s limit.
     Untrusted {
         /// The limit.
         after: Duration,

@@ -7,6 +7,8 @@
 mod bugs;
 #[path = "paused/connecting.rs"]
 mod connecting;
+#[path = "paused/embedding.rs"]
+mod embedding;
 #[path = "paused/holds.rs"]
 mod holds;
 #[path = "paused/observers.rs"]

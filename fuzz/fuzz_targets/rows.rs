@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
             }
             ParsedRow::Invalid(row) => {
                 rows_invalid += 1;
-                assert!(!row.problem.to_string().is_empty());
+                assert!(!row.error.to_string().is_empty());
             }
         }
     }

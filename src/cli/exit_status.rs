@@ -382,6 +382,7 @@ mod tests {
             (StopReason::ReportFailed(why().into()), 74),
             (StopReason::InputFailed(why().into()), 4),
             (StopReason::RowsLeft, 1),
+            (StopReason::Bug("a part failed".into()), 1),
         ] {
             assert_eq!(ExitStatus::from(&reason).code(), code, "{reason:?}");
         }

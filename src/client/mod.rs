@@ -155,7 +155,8 @@ impl Client {
         })
     }
 
-    /// Makes one attempt at ClearConversationUnread for `row`: signs, sends once, and classifies the answer.
+    /// Makes one attempt at ClearConversationUnread for `row`: signs, sends once, and classifies the answer. No limiter paces
+    /// it: for more than a few rows, run a [`Job`](crate::Job).
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
         loop {
             if let Some(attempt) = self.send(row, &NoGate).await {

@@ -9,8 +9,8 @@
 //!   ready at once, requests start evenly and never more than the cap in any second.
 //!
 //! Three parts bound a start: the spacing (`spacing.rs`), the window of the last starts, and the adaptive rate
-//! (`adaptive_rate.rs`), which stretches both when the server refuses requests: when it drops by 2 %, the very
-//! next start waits for the 20 ms that the last second was too short.
+//! (`adaptive_rate.rs`), which stretches both when the server refuses requests: if it drops by 2 %, the window
+//! becomes 20 ms longer, which already delays the next start.
 //!
 //! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly
 //! and immediately.
@@ -31,21 +31,20 @@ use spacing::Spacing;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// No more than the cap starts in a second and this: on the way to the server two requests may come closer together than
-/// they left.
+/// Added to the window of one second, because requests can arrive closer together than they were sent.
 const MARGIN: Duration = Duration::from_millis(4);
 
 /// A longer wait is looked at again after this: the rate may have risen.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// A permit is given at most this long before the next start: so a connection that is open waits for no longer.
+/// Permits are issued at most this long before the next possible start, which bounds how long an open connection waits.
 const MAX_AHEAD: Duration = Duration::from_secs(1);
 
-/// As many as start in this time may wait with a connection open before no more permits are given: connections that take
-/// differently long to open would cost some of the rate otherwise.
+/// No permits are issued while more requests wait with an open connection than start in this time. A few must wait, or slow
+/// connections would lower the rate.
 const MAX_WAITING: Duration = Duration::from_millis(300);
 
-/// So many starts are kept, if the cap is as high, however long ago they were.
+/// Up to this many of the newest starts are kept regardless of their age; fewer if the cap is lower.
 const MAX_KEPT: usize = 1000;
 
 /// Lets requests start. Clones share one state.

@@ -14,8 +14,8 @@ use super::SECOND;
 /// How late a start may be without moving those after it. At 20 per second two starts are never closer than 40 ms.
 const LATENESS: Duration = Duration::from_millis(10);
 
-/// As many starts as the cap take a second and this: a little more than the window's margin, so that the even spacing,
-/// not the window, sets the pace.
+/// `cap` starts are spread over one second plus this: a little more than the window's margin, so that the even spacing, not
+/// the window, sets the pace.
 const STRETCH: Duration = Duration::from_micros(4500);
 
 /// Spaces starts evenly at a rate, and forgives [`LATENESS`]: a timer that wakes late does not cost throughput, and after

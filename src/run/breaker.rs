@@ -52,11 +52,11 @@ impl From<&Verdict> for Signal {
     }
 }
 
-/// What a row remembers: the answers there had been when it failed for the first time.
+/// The value of `recoveries` when a row failed for the first time; `None` if it has not failed.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct FirstFailure(Option<u64>);
 
-/// What became of the breaker by an answer.
+/// How an answer changed the breaker's state.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Transition {
     /// The service is away.
@@ -197,10 +197,10 @@ impl CircuitBreaker {
         }
     }
 
-    /// Takes note of what an attempt came to. Returns whether it counts against the row, and what became of the breaker.
+    /// Records the result of an attempt. Returns whether it counts against the row, and how the breaker's state changed.
     ///
-    /// A row that has used up its attempts does not fail by an attempt that could not be for the row: it did not even reach
-    /// the service, and nothing has since the row's first failure.
+    /// A row's last attempt does not fail the row if it could not reach the service and no other request has been answered
+    /// since the row first failed; the breaker opens instead.
     pub fn record(
         &self,
         admission: &Admission,

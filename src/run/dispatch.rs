@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::{Message, NOT_RUN, Shared, permit_of};
 use crate::client::Service;
@@ -16,6 +17,9 @@ use crate::stop::{StopHandle, StopReason};
 
 /// Rows that are read ahead, at most.
 const READ_AHEAD: usize = 1024;
+
+/// Rows for which room is reserved at once.
+const PORTION: usize = 256;
 
 /// What is to be done about each row, in order.
 pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, PlanError>> + Send>;
@@ -29,8 +33,6 @@ pub(super) struct Reader {
 /// What the reading thread has found.
 enum Read {
     Task(Task),
-    /// This many rows are done already. They are counted here if they have not been counted before the run.
-    Done(u64),
     /// There is nothing more, or what there is can't be read.
     End(Result<(), PlanError>),
 }
@@ -39,13 +41,14 @@ impl Reader {
     /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before.
     pub fn start(tasks: Tasks, counts_done: bool) -> io::Result<Reader> {
         let (send, rows) = mpsc::channel(READ_AHEAD);
+        let runtime = Handle::current();
         let thread = std::thread::Builder::new()
             .name("rows".into())
-            .spawn(move || read_ahead(tasks, counts_done, &send))?;
+            .spawn(move || read_ahead(tasks, counts_done, &send, &runtime))?;
         Ok(Reader { rows, thread })
     }
 
-    /// What was read next; after a stop only what has been read already, and then `None`.
+    /// Returns the next item. After a stop, returns the items already in the channel, then `None`.
     async fn next(&mut self, stop: &StopHandle) -> Option<Read> {
         if !self.rows.is_closed() {
             tokio::select! {
@@ -58,34 +61,33 @@ impl Reader {
     }
 }
 
-/// Reads to the end, or until the run has stopped. Each row is sent on immediately, because the next one may take long.
-fn read_ahead(tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>) {
-    let mut done = 0;
-    for task in tasks {
-        let read = match task {
-            Ok(Task::AlreadyDone) if !counts_done => continue,
-            Ok(Task::AlreadyDone) => {
-                done += 1;
-                match out.try_send(Read::Done(done)) {
-                    Err(TrySendError::Closed(_)) => return,
-                    // Rows that are done are counted together while there is no room.
-                    Err(TrySendError::Full(_)) => {}
-                    Ok(()) => done = 0,
-                }
-                continue;
-            }
-            Ok(task) => Read::Task(task),
-            Err(error) => Read::End(Err(error)),
-        };
-        let is_end = matches!(read, Read::End(_));
-        if (done > 0 && out.blocking_send(Read::Done(done)).is_err()) || out.blocking_send(read).is_err() || is_end {
+/// Reads to the end, or until the run has stopped. Each row is sent on immediately, because the next one may take long; room
+/// for them is reserved in portions, so that a fast input costs few wake-ups.
+fn read_ahead(mut tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>, runtime: &Handle) {
+    loop {
+        // An error means that the run has stopped.
+        let Ok(room) = runtime.block_on(out.reserve_many(PORTION)) else {
             return;
+        };
+        for permit in room {
+            let task = loop {
+                match tasks.next() {
+                    Some(Ok(Task::AlreadyDone)) if !counts_done => {}
+                    task => break task,
+                }
+            };
+            let read = match task {
+                Some(Ok(task)) => Read::Task(task),
+                Some(Err(error)) => Read::End(Err(error)),
+                None => Read::End(Ok(())),
+            };
+            let is_end = matches!(read, Read::End(_));
+            permit.send(read);
+            if is_end {
+                return;
+            }
         }
-        done = 0;
     }
-    // An error means that the run has stopped.
-    let _ = out.blocking_send(Read::Done(done));
-    let _ = out.blocking_send(Read::End(Ok(())));
 }
 
 /// Takes rows until the last one, or until the run stops. A row starts when its first request may be tried; a row that is not
@@ -94,8 +96,6 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
     while let Some(read) = reader.next(&run.stop).await {
         match read {
             Read::Task(task) => dispatch_one(task, &run).await,
-            Read::Done(0) => {}
-            Read::Done(rows) => run.tell(Event::AlreadyDone(rows)),
             Read::End(Ok(())) => return,
             Read::End(Err(error)) => {
                 run.stop.drain(StopReason::InputFailed(error.into()));
@@ -115,11 +115,12 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
 }
 
 async fn dispatch_one<S: Service>(task: Task, run: &Arc<Shared<S>>) {
-    if run.stop.is_stopping() {
+    if run.stop.is_stopping() && task != Task::AlreadyDone {
         // What was read ahead counts, though it is not run.
         return run.tell(NOT_RUN);
     }
     let message = match task {
+        Task::AlreadyDone => Message::Event(Event::AlreadyDone(1), None),
         Task::Send(row) => tokio::select! {
             biased;
             begin = begin(row, run) => begin,

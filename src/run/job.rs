@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::dispatch::Tasks;
 use super::observer::Observer;
 use crate::client::Service;
+use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::Limiter;
@@ -17,7 +18,7 @@ use crate::quota::Turn;
 use crate::report::Report;
 use crate::report::summary::Summary;
 use crate::row::{Record, Row};
-use crate::rows::{Plan, Task};
+use crate::rows::{Plan, PlanError, Task};
 use crate::stop::{self, StopHandle};
 
 /// Requests per second, unless another rate is chosen: ZEGO's default for an app.
@@ -58,8 +59,8 @@ impl Default for Limits {
 /// use zim_batch::{Client, ConvType, Job, Row};
 ///
 /// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
-/// let rows = ["alice", "bob"].map(|user| Row {
-///     line: 1,
+/// let rows = ["alice", "bob"].into_iter().zip(1..).map(|(user, line)| Row {
+///     line,
 ///     user: user.into(),
 ///     conv: "#team".into(),
 ///     conv_type: ConvType::Group,
@@ -79,8 +80,8 @@ pub struct Job<S> {
     pub(super) tasks: Tasks,
     /// How many rows there are, if that is known.
     pub(super) total: Option<u64>,
-    /// Those of them that are done already, as far as that is known.
-    pub(super) already_done: u64,
+    /// How many rows are done already, if they have been counted before the run.
+    pub(super) already_done: Option<u64>,
     pub(super) limiter: Limiter,
     pub(super) report: Option<Report>,
     pub(super) observers: Vec<Box<dyn Observer>>,
@@ -114,21 +115,29 @@ impl<S: Service> Job<S> {
             (least, Some(most)) if least == most => u64::try_from(most).ok(),
             _ => None,
         };
-        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row)))), total, 0)
+        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row)))), total)
     }
 
     /// Works on the rows of an input as planned. `total`: how many rows the input has, if that is known.
     pub fn planned(service: S, plan: Plan, total: Option<u64>) -> Job<S> {
         let already_done = plan.rows_done();
-        Job::of_tasks(service, Box::new(plan), total, already_done)
+        let job = Job::of_tasks(service, Box::new(plan), total);
+        match total {
+            // All of them have been found in the input, however early the run stops.
+            Some(_) => Job {
+                already_done: Some(already_done),
+                ..job
+            },
+            None => job,
+        }
     }
 
-    fn of_tasks(service: S, tasks: Tasks, total: Option<u64>, already_done: u64) -> Job<S> {
+    fn of_tasks(service: S, tasks: Tasks, total: Option<u64>) -> Job<S> {
         Job {
             service,
             tasks,
             total,
-            already_done,
+            already_done: None,
             limiter: Limiter::new(DEFAULT_RATE),
             report: None,
             observers: Vec::new(),
@@ -152,10 +161,21 @@ impl<S: Service> Job<S> {
         Job { limiter, ..self }
     }
 
-    /// Writes each record to this report, which makes the run resumable.
-    pub fn report(self, report: Report) -> Job<S> {
+    /// Writes each record to this report. Rows that the report has already are not sent: so a run with a report that was
+    /// opened with [`IfExists::Resume`](crate::report::IfExists::Resume) resumes the earlier one. A row that differs from its
+    /// record stops the run. The rows' lines must be unique.
+    pub fn report(self, mut report: Report) -> Job<S> {
+        let done = report.take_done();
+        let tasks = match done.is_empty() {
+            true => self.tasks,
+            false => Box::new(
+                self.tasks
+                    .map(move |task| task.and_then(|task| unless_done(task, &done))),
+            ),
+        };
         Job {
             report: Some(report),
+            tasks,
             ..self
         }
     }
@@ -196,7 +216,7 @@ impl<S: Service> Job<S> {
         Job { turn, ..self }
     }
 
-    /// From when [`Limits::max_duration`] counts; from when the job was made, otherwise.
+    /// The start time for [`Limits::max_duration`]; default: when the job was created.
     pub fn started_at(self, started_at: Instant) -> Job<S> {
         Job { started_at, ..self }
     }
@@ -215,5 +235,18 @@ impl<S: Service> Job<S> {
             Some(Err(panic)) => Err(Error::Bug(stop::bug("the part that records results", &panic))),
             None => unreachable!("it was just spawned"),
         }
+    }
+}
+
+fn unless_done(task: Task, done: &Done) -> Result<Task, PlanError> {
+    match task {
+        Task::Send(row) if done.contains(row.line, &row.user, &row.conv, row.conv_type.as_str()) => {
+            Ok(Task::AlreadyDone)
+        }
+        Task::Send(row) if done.contains_line(row.line) => Err(PlanError::RowChanged {
+            place: "rows".into(),
+            line: row.line,
+        }),
+        other => Ok(other),
     }
 }

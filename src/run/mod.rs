@@ -51,8 +51,8 @@ pub use job::{Job, Limits};
 pub use observer::{Observer, Status};
 use recorder::Recorder;
 
-/// Rows that may wait for a retry, besides those in flight.
-const MAX_WAITING: usize = 4096;
+/// Maximum rows that wait for a retry, besides those in flight.
+const MAX_RETRYING: usize = 4096;
 
 /// Messages that are recorded with one `write`.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -153,22 +153,21 @@ async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 /// Runs a job to its end, or to the stop that comes first.
 async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let max_in_flight = job.limits.max_in_flight.get();
-    let reader = Reader::start(job.tasks, job.total.is_none()).map_err(Error::Thread)?;
+    let reader = Reader::start(job.tasks, job.already_done.is_none()).map_err(Error::Thread)?;
     let (messages, mut received) = mpsc::unbounded_channel();
     let run = Arc::new(Shared {
         service: job.service,
         limiter: job.limiter,
         breaker: Arc::default(),
         in_flight: Arc::new(Semaphore::new(max_in_flight)),
-        rows: Arc::new(Semaphore::new(max_in_flight + MAX_WAITING)),
+        rows: Arc::new(Semaphore::new(max_in_flight + MAX_RETRYING)),
         limits: job.limits,
         stop: job.stop,
         messages,
     });
     let mut recorder = Recorder::new(job.report, job.observers, job.turn, job.started_at, &run);
-    if job.total.is_some() {
-        // All of them have been found in the input, however early this run stops.
-        run.tell(Event::AlreadyDone(job.already_done));
+    if let Some(rows) = job.already_done {
+        run.tell(Event::AlreadyDone(rows));
     }
     work(reader, &mut received, &mut recorder, &run).await;
     Ok(recorder.finish(job.total, &run).await)

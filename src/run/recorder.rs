@@ -30,7 +30,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// What an earlier run with the same quota has started within the last second counts in the limiter.
+    /// Registers in the limiter what the previous run with the same quota has started within the last second.
     pub fn new<S>(
         report: Option<Report>,
         observers: Vec<Box<dyn Observer>>,
@@ -110,18 +110,10 @@ impl Recorder {
 
     /// Runs `fdatasync` about once per second on a blocking thread; an error stops the run.
     async fn sync<S>(&mut self, run: &Shared<S>) {
-        if let Some(syncing) = &mut self.syncing {
-            if !syncing.is_finished() {
-                return;
-            }
-            let synced = syncing.await;
-            self.syncing = None;
-            match synced {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => run.stop.report_failed(error),
-                Err(panic) => run.stop.bug("the thread that syncs the files", &panic),
-            }
+        if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return;
         }
+        self.synced(run).await;
         if let Some(report) = &self.report
             && self.synced_at.elapsed() >= SYNC_EVERY
         {
@@ -130,9 +122,21 @@ impl Recorder {
         }
     }
 
+    /// Waits for the sync that is under way.
+    async fn synced<S>(&mut self, run: &Shared<S>) {
+        let Some(syncing) = self.syncing.take() else { return };
+        match syncing.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => run.stop.report_failed(error),
+            Err(panic) => run.stop.bug("the thread that syncs the files", &panic),
+        }
+    }
+
     /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
     pub async fn finish<S>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
+        // It holds the files, and with them their locks.
+        self.synced(run).await;
         // Input that could not be read, with nothing sent before: such a run has not begun.
         let has_begun = !matches!(run.stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0;
         if let Some(report) = &mut self.report

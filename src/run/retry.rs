@@ -17,8 +17,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How often an answer of no known class is tried in all.
 const UNKNOWN_TRIES: u32 = 3;
 
-/// How often an answer of class `setup` is tried in all.
-const SETUP_TRIES: u32 = 4;
+/// Attempts for answers of class `app`, including the first.
+const APP_TRIES: u32 = 4;
 
 /// How often a refused signature is tried in all when ZIM has taken others in this run: for about a minute, in which a clock
 /// that has jumped may be put right.
@@ -32,7 +32,7 @@ pub(super) struct RetryState {
     /// Those of them that count against `max_attempts`.
     used: u32,
     unknown: u32,
-    setup: u32,
+    app: u32,
     resigned: u32,
     pauses: ExponentialBackoff,
 }
@@ -57,7 +57,7 @@ impl RetryState {
             sent: 0,
             used: 0,
             unknown: 0,
-            setup: 0,
+            app: 0,
             resigned: 0,
             pauses: ExponentialBuilder::new()
                 .with_min_delay(INITIAL_PAUSE)
@@ -106,9 +106,9 @@ impl RetryState {
                 }
             }
             Class::App => {
-                self.setup += 1;
-                match self.setup {
-                    SETUP_TRIES.. => RetryDecision::Abort,
+                self.app += 1;
+                match self.app {
+                    APP_TRIES.. => RetryDecision::Abort,
                     _ => RetryDecision::RetryAlone(self.pause(verdict)),
                 }
             }

@@ -60,7 +60,7 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
             &mut first_failure,
             state.is_last_attempt(),
         );
-        // What it was let through with is used up.
+        // The limiter's permit and the breaker's admission are released here; only the in-flight permit is kept.
         let in_flight = entry.in_flight;
         let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
             RetryDecision::Done(outcome) => {
@@ -95,7 +95,8 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
     }
 }
 
-/// What an attempt passes when its connection is open: breaker and limiter; and everybody learns that it has started.
+/// The gate of one attempt: waits for breaker and limiter when the connection is open, and reports the start to the limiter
+/// and the loop.
 struct Start<'a, S> {
     run: &'a Shared<S>,
     entry: &'a Entry,
