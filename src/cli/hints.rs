@@ -73,7 +73,7 @@ pub fn quota_error(error: &QuotaError) -> String {
     let hint = match error {
         QuotaError::Held { .. } => "; to wait for it, leave out --no-wait; or stop the other run",
         QuotaError::Unusable { .. } => {
-            ". Remove that file, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
+            ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
         }
         _ => "",
     };
@@ -166,7 +166,7 @@ fn report_error(error: &ReportError) -> String {
 fn write_error(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotFound => {
-            "; its directory does not exist; correct the path, then run it again (with --resume if the run had started)"
+            "; check that its directory exists and correct the path, then run it again (with --resume if the run had started)"
         }
         ErrorKind::IsADirectory => "; name a file in this directory",
         ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",

@@ -63,7 +63,7 @@ impl fmt::Display for Table<'_> {
         let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
         for (index, (&code, &answers)) in retried.enumerate() {
             if index == 0 {
-                writeln!(f, "answers that were retried:")?;
+                writeln!(f, "answers that decided no row:")?;
             }
             line(f, &code.to_string(), answers, &meaning(code))?;
         }
@@ -170,7 +170,7 @@ mod tests {
             retried: BTreeMap::from([(0, 1), (660000001, 2)]),
             ..Summary::default()
         });
-        let (rows, answers) = table.split_once("answers that were retried").unwrap();
+        let (rows, answers) = table.split_once("answers that decided no row").unwrap();
         assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
         assert!(
             answers.contains("660000001") && !answers.contains("660500002"),
