@@ -34,6 +34,11 @@ impl Window {
         }
     }
 
+    /// Changes the span.
+    pub(crate) fn set_span(&mut self, span: Duration) {
+        self.span = span;
+    }
+
     /// Adds a moment, which may be a little earlier than the last: they come from several tasks.
     pub fn insert(&mut self, moment: Instant) {
         let before = self.moments.iter().rposition(|earlier| *earlier <= moment);

@@ -81,8 +81,8 @@ struct Shared {
     /// Who waits to start, likewise.
     starting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    /// Wakes whoever waits for a permit because too many wait to start.
-    has_started: Notify,
+    /// Wakes those who wait, when one that waited to start has started, or the rate has dropped.
+    changed: Notify,
 }
 
 struct State {
@@ -150,7 +150,7 @@ impl Drop for Waiting<'_> {
         let has_room = state.waiting == state.max_waiting();
         drop(state);
         if has_room {
-            self.0.has_started.notify_waiters();
+            self.0.changed.notify_waiters();
         }
     }
 }
@@ -165,12 +165,15 @@ impl Shared {
     /// Waits until `attempt` succeeds.
     async fn wait_until<T>(&self, attempt: impl Fn(&mut State, Instant) -> Result<T, Wait>) -> T {
         loop {
-            let has_started = self.has_started.notified();
+            let changed = self.changed.notified();
             let attempted = attempt(&mut self.state(), Instant::now());
             match attempted {
                 Ok(granted) => return granted,
-                Err(Wait::Until(until)) => sleep_until(until).await,
-                Err(Wait::Start) => has_started.await,
+                Err(Wait::Until(until)) => tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = changed => {}
+                },
+                Err(Wait::Start) => changed.await,
             }
         }
     }
@@ -202,7 +205,7 @@ impl Limiter {
                 acquiring: tokio::sync::Mutex::new(()),
                 starting: tokio::sync::Mutex::new(()),
                 state: Mutex::new(state),
-                has_started: Notify::new(),
+                changed: Notify::new(),
             }),
         }
     }
@@ -238,6 +241,7 @@ impl Limiter {
         let has_contention_now = state.adaptive.limited(started_at, now);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
         drop(state);
+        self.shared.changed.notify_waiters();
         if has_contention_now {
             tracing::warn!(
                 "rate limited, although at most {} requests start in any second: other traffic of this app may share \
@@ -320,8 +324,9 @@ impl State {
         self.wait_for(self.not_before, now)?;
         let share = self.adaptive.share(now);
         let soon = now + MAX_WAIT;
-        let free = self.starts.newest(self.cap());
-        let free = free.map(|first| first + (SECOND + MARGIN).div_f64(share));
+        let span = (SECOND + MARGIN).div_f64(share);
+        self.starts.set_span(span);
+        let free = self.starts.newest(self.cap()).map(|first| first + span);
         self.wait_for(free.map(|free| free.min(soon)), now)?;
         let spaced = self.spacing.try_start(now);
         spaced.map_err(|free| Wait::Until(free.min(soon)))?;
