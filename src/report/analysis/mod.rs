@@ -22,9 +22,12 @@ use crate::csv_reader::{CsvReader, CsvRecord};
 pub use model::{Analysis, Kind};
 use reader::{Reader, UnreadableLines};
 pub use reasons::Reason;
+#[cfg(feature = "page")]
 pub(crate) use spans::Spans;
+#[cfg(feature = "page")]
 pub(crate) use timeline::Timeline;
 pub use users::UserRows;
+#[cfg(feature = "page")]
 pub(crate) use values::milliseconds;
 
 /// The columns of a report of `list`, in order.
