@@ -50,14 +50,12 @@ impl Reader {
 
     /// Returns the next item. After a stop, returns the items already in the channel, then `None`.
     async fn next(&mut self, stop: &StopHandle) -> Option<Read> {
-        if !self.rows.is_closed() {
-            tokio::select! {
-                biased;
-                () = stop.stopping() => self.rows.close(),
-                read = self.rows.recv() => return read,
-            }
+        tokio::select! {
+            biased;
+            // The channel itself ends only when the thread gives up the room that it has reserved, and it may read for ever.
+            () = stop.stopping() => self.rows.try_recv().ok(),
+            read = self.rows.recv() => read,
         }
-        self.rows.recv().await
     }
 }
 
