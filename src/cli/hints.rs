@@ -94,6 +94,7 @@ fn plan_error(error: &PlanError) -> String {
 
 fn input_error(error: &InputError) -> String {
     let hint = match error {
+        InputError::Open { source, .. } => unreadable(source.kind()),
         InputError::Changed { .. } => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
         InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
         InputError::CutOff { .. } => ": provide the complete input again and resume (--resume)",
@@ -155,11 +156,21 @@ fn report_error(error: &ReportError) -> String {
         }
         ReportError::IsReal { .. } => "; name another report (--report FILE), or leave out --simulate",
         ReportError::Write { source, .. } => write_error(source.kind()),
+        ReportError::Open { source, .. } => unreadable(source.kind()),
         ReportError::Held { .. } => "; wait for it to end, or stop it",
         ReportError::Replaced { .. } => "; run this again",
         _ => "",
     };
     format!("{error}{hint}")
+}
+
+/// What to do about a file that can't be opened.
+fn unreadable(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "; check the path and the current directory",
+        ErrorKind::PermissionDenied => "; let this user read it",
+        _ => "",
+    }
 }
 
 /// What to do about a file that can't be written.

@@ -61,7 +61,12 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
             state.is_last_attempt(),
         );
         // The limiter's permit and the breaker's admission are released here; only the in-flight permit is kept.
-        let in_flight = entry.in_flight;
+        let Entry {
+            in_flight,
+            admission,
+            permit,
+        } = entry;
+        drop((admission, permit));
         let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
             RetryDecision::Done(outcome) => {
                 let record = record(row, outcome, state.sent, attempt);
@@ -198,7 +203,7 @@ fn note<S>(
     match transition {
         Some(Transition::Opened) => {
             tracing::warn!(
-                "on hold, because the service can't be reached: {}; sending a probe now and then, no row uses up attempts \
+                "on hold, because the service is unavailable: {}; sending a probe now and then, no row uses up attempts \
                  (giving up after {})",
                 verdict.message,
                 humantime::format_duration(run.limits.give_up_after)
@@ -207,7 +212,7 @@ fn note<S>(
             run.tell(Event::Held { why });
         }
         Some(Transition::Closed) => {
-            tracing::warn!("the service answers again: going on");
+            tracing::warn!("the service answers again: the run continues");
             run.tell(Event::Released);
         }
         None => {}
