@@ -4,7 +4,7 @@
 //! written before its row counts as done.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -206,12 +206,11 @@ impl Appender {
     /// Fails if the file was removed, replaced or changed: writes to it would still succeed, but the records would be lost.
     pub fn check_in_place(&mut self) -> Result<(), ReportError> {
         self.checked_at = Some(Instant::now());
-        check_same_file(&self.opened.file, &self.opened.path)?;
+        let len = check_same_file(&self.opened.file, &self.opened.path)?.len();
         if !self.opened.is_regular {
             return Ok(());
         }
         let error = |source| self.opened.error(source);
-        let len = self.opened.file.metadata().map_err(error)?.len();
         match self.len {
             ours if len == ours => Ok(()),
             ours => Err(error(io::Error::other(format!(
@@ -247,14 +246,15 @@ impl Appender {
     }
 }
 
-/// Whether `path` still leads to `file`.
-fn check_same_file(file: &File, path: &Path) -> Result<(), ReportError> {
+/// The metadata of `file`; fails if `path` no longer leads to it.
+fn check_same_file(file: &File, path: &Path) -> Result<Metadata, ReportError> {
     let error = |source| ReportError::Write {
         path: path.to_owned(),
         source,
     };
-    match place::is_same(file, path) {
-        Ok(true) => Ok(()),
+    let metadata = file.metadata().map_err(error)?;
+    match place::leads_to(path, &metadata) {
+        Ok(true) => Ok(metadata),
         Ok(false) => Err(error(io::Error::other("another file has taken its place"))),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
             Err(error(io::Error::other("it was removed during the run")))

@@ -93,7 +93,7 @@ impl OpenFile {
 
     /// Whether its path still leads to this file.
     pub fn is_in_place(&self) -> io::Result<bool> {
-        is_same(&self.file, &self.path)
+        leads_to(&self.path, &self.file.metadata()?)
     }
 
     pub fn error(&self, source: io::Error) -> ReportError {
@@ -101,10 +101,10 @@ impl OpenFile {
     }
 }
 
-/// Whether `path` leads to `file`.
-pub(super) fn is_same(file: &File, path: &Path) -> io::Result<bool> {
-    let (ours, there) = (file.metadata()?, path.metadata()?);
-    Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+/// Whether `path` leads to the file with this metadata.
+pub(super) fn leads_to(path: &Path, file: &Metadata) -> io::Result<bool> {
+    let there = path.metadata()?;
+    Ok((file.dev(), file.ino()) == (there.dev(), there.ino()))
 }
 
 impl Drop for OpenFile {
