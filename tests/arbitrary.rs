@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use zim_batch::row::ConvType;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Columns, Format, ParsedRow, Plan, Rows, Selection, Task, Types, encoding};
+use zim_batch::rows::{Columns, Format, ParsedRow, Plan, Rows, Selection, Task, encoding};
 
 /// The elements of CSV, and the first bytes of other files.
 const TOKENS: &[&[u8]] = &[
@@ -92,8 +92,8 @@ fn formats() -> impl Strategy<Value = Format> {
     (label, delimiter, columns).prop_map(|(encoding, delimiter, columns)| Format {
         delimiter,
         columns: columns.parse().unwrap_or_else(|_| Columns::default()),
-        types: Types::default(),
         encoding,
+        ..Format::default()
     })
 }
 

@@ -95,6 +95,7 @@ pub fn format(args: &RowsArgs) -> Format {
         columns: args.columns.clone().unwrap_or_default(),
         types: args.types.clone().unwrap_or_default(),
         encoding: args.encoding,
+        ..Format::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::format::Reads;
 use super::layout_error::{LayoutClue, LayoutError};
 use super::parsed::RowError;
 
@@ -28,10 +29,12 @@ pub enum InputError {
         source: io::Error,
     },
     /// The input has only blank lines, not even a header.
-    #[error("{place}: the input is empty; expected a CSV with the columns user, conv and type")]
+    #[error("{place}: the input is empty; expected a CSV with {}", .reads.columns())]
     Empty {
         /// The file.
         place: String,
+        /// What was to be read.
+        reads: Reads,
     },
     /// The file is not a CSV.
     #[error("{place}: this is not a CSV but {kind}; {advice}")]

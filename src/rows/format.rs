@@ -4,9 +4,44 @@ use super::columns::Columns;
 use super::encoding::Encoding;
 use super::types::Types;
 
+/// What the records of an input are read as.
+///
+/// ```
+/// use zim_batch::rows::{Format, Reads, Rows};
+///
+/// let format = Format { reads: Reads::Users, ..Format::default() };
+/// let csv = "name,user_id\nAlice,alice\nBob,bob\n";
+/// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &format)?;
+/// let Some(row) = rows.next_raw()? else { panic!() };
+/// assert_eq!((row.line(), row.shown()), (2, ["alice".into(), "".into(), "".into()]));
+/// # Ok::<(), zim_batch::rows::InputError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Rows: a user, a conversation and its type.
+    #[default]
+    Rows,
+    /// Users: a user only, whatever other columns there are. So rows and reports can be read as users too. The
+    /// conversation of such a row is empty, and its type means nothing. The outcomes of a report don't matter unless rows
+    /// are [selected](super::Selection::only) by them.
+    Users,
+}
+
+impl Reads {
+    /// The columns that must be there, for messages.
+    pub(super) fn columns(self) -> &'static str {
+        match self {
+            Reads::Rows => "the columns user, conv and type",
+            Reads::Users => "a user column",
+        }
+    }
+}
+
 /// How an input is read, where its first line doesn't show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Format {
+    /// What the records are.
+    pub reads: Reads,
     /// The delimiter; detected from the first line if `None`.
     pub delimiter: Option<u8>,
     /// Which columns are the user, the conversation and the type.

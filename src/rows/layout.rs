@@ -4,16 +4,17 @@ use super::columns::ColumnRef;
 use super::encoding::{Encoding, guesses};
 use super::error::InputError;
 use super::file_kind::kind_of_file;
-use super::format::Format;
+use super::format::{Format, Reads};
 use super::layout_error::{LayoutClue, LayoutError, MissingColumn};
 use super::types::Types;
+use super::user_layout;
 use crate::csv_reader::{CsvReader, CsvRecord};
 
 /// The delimiters tried, in this order: a comma can't be part of an ID, the others can.
 pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
 
-const USER_NAMES: &[&str] = &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"];
-const CONV_NAMES: &[&str] = &[
+pub(super) const USER_NAMES: &[&str] = &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"];
+pub(super) const CONV_NAMES: &[&str] = &[
     "conv",
     "convid",
     "conv_id",
@@ -21,7 +22,7 @@ const CONV_NAMES: &[&str] = &[
     "conversation_id",
     "会话id",
 ];
-const TYPE_NAMES: &[&str] = &[
+pub(super) const TYPE_NAMES: &[&str] = &[
     "type",
     "convtype",
     "conv_type",
@@ -29,56 +30,96 @@ const TYPE_NAMES: &[&str] = &[
     "conversation_type",
     "会话类型",
 ];
-const OUTCOME_NAMES: &[&str] = &["outcome"];
+pub(super) const OUTCOME_NAMES: &[&str] = &["outcome"];
 
 /// How a file's records are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub delimiter: u8,
     pub user: usize,
-    pub conv: usize,
-    pub conv_type: usize,
+    /// The columns of the conversation and its type; `None` if users are read.
+    pub conversation: Option<(usize, usize)>,
     pub outcome: Option<usize>,
     /// The words for the types.
     pub types: Types,
-    /// The names of the user, conversation and type columns, if there is a header.
-    pub header: Option<[Vec<u8>; 3]>,
+    /// The names of all columns, if there is a header.
+    pub header: Option<Vec<Vec<u8>>>,
 }
 
 impl Layout {
-    /// Whether these fields are this header's, or those of a usual header: files may have been concatenated.
-    pub fn is_header(&self, fields: [Option<&[u8]>; 3]) -> bool {
-        let [Some(user), Some(conv), Some(conv_type)] = fields else {
-            return false;
-        };
-        // In concatenated files the second header may begin with a byte order mark.
-        let mark = "\u{feff}".as_bytes();
-        let fields = [user, conv, conv_type].map(|field| field.strip_prefix(mark).unwrap_or(field));
-        let is_ours = self.header.as_ref().is_some_and(|header| {
-            let is_alike = |(one, other): (&[u8], &Vec<u8>)| one.trim_ascii().eq_ignore_ascii_case(other.trim_ascii());
-            fields.into_iter().zip(header).all(is_alike)
-        });
-        is_ours
-            || [USER_NAMES, CONV_NAMES, TYPE_NAMES]
-                .into_iter()
-                .zip(fields)
-                .all(|(names, field)| is_one_of(names, field))
+    /// Whether the record is this header, or a usual one: files may have been concatenated.
+    pub fn is_header(&self, record: &CsvRecord) -> bool {
+        match self.conversation {
+            Some((conv, conv_type)) => {
+                let columns = [(self.user, USER_NAMES), (conv, CONV_NAMES), (conv_type, TYPE_NAMES)];
+                columns.iter().all(|&(index, _)| self.has_name(record, index))
+                    || columns.iter().all(|&(index, names)| is_name(record, index, names))
+            }
+            None => user_layout::is_header(self, record),
+        }
     }
+
+    /// `first` is the first record, and the header if `has_header`.
+    pub fn new(
+        first: &CsvRecord,
+        delimiter: u8,
+        format: &Format,
+        user: usize,
+        conversation: Option<(usize, usize)>,
+        has_header: bool,
+    ) -> Result<Layout, LayoutError> {
+        Ok(Layout {
+            delimiter,
+            user,
+            conversation,
+            outcome: match has_header {
+                true => find(first, None, OUTCOME_NAMES, "outcome")?,
+                false => None,
+            },
+            types: format.types.clone(),
+            header: has_header.then(|| first.iter().map(<[u8]>::to_vec).collect()),
+        })
+    }
+
+    /// Whether a field of the record is the name of its column.
+    pub fn has_name(&self, record: &CsvRecord, index: usize) -> bool {
+        let name = self.header.as_ref().and_then(|header| header.get(index));
+        match (name, record.get(index)) {
+            (Some(name), Some(field)) => without_mark(field).trim_ascii().eq_ignore_ascii_case(name.trim_ascii()),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a field of the record is one of the usual `names`.
+pub(super) fn is_name(record: &CsvRecord, index: usize, names: &[&str]) -> bool {
+    record
+        .get(index)
+        .is_some_and(|field| is_one_of(names, without_mark(field)))
+}
+
+/// In concatenated files the second header may begin with a byte order mark.
+fn without_mark(field: &[u8]) -> &[u8] {
+    field.strip_prefix("\u{feff}".as_bytes()).unwrap_or(field)
 }
 
 /// Finds the layout from the first bytes of the input, which contain its whole first record or are the whole input.
 /// `signature` is the first bytes before decoding.
 pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
     let (line, columns, error) = match try_delimiters(start, format) {
-        Ok(layout) => return Ok(layout),
+        Ok(layout) if layout.conversation.is_some() || !user_layout::is_doubtful(&layout, start, signature, format) => {
+            return Ok(layout);
+        }
+        Ok(layout) => user_layout::failure(start, layout.delimiter),
         Err(None) => {
             return Err(InputError::Empty {
                 place: place.to_owned(),
+                reads: format.reads,
             });
         }
         Err(Some(failure)) => failure,
     };
-    if let Some((kind, advice)) = kind_of_file(start, signature) {
+    if let Some((kind, advice)) = kind_of_file(start, signature, format.reads) {
         return Err(InputError::NotCsv {
             place: place.to_owned(),
             kind,
@@ -101,7 +142,11 @@ pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place
 /// Tries each delimiter on the first record. `Err(None)` if there is no record. Otherwise its line, its fields and the
 /// error for the delimiter that splits it into the most columns, which gives the most helpful message.
 fn try_delimiters(start: &[u8], format: &Format) -> Result<Layout, Option<(u64, String, LayoutError)>> {
-    let given = format.delimiter.map(|delimiter| [delimiter]);
+    let given = match format.reads {
+        Reads::Rows => format.delimiter,
+        Reads::Users => user_layout::delimiter(start, format),
+    };
+    let given = given.map(|delimiter| [delimiter]);
     let delimiters = given.as_ref().map_or(&DELIMITERS[..], |given| &given[..]);
     let mut best: Option<(usize, (u64, String, LayoutError))> = None;
     for &delimiter in delimiters {
@@ -130,7 +175,7 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'s
     if std::str::from_utf8(first_line).is_ok() || first_line.contains(&0) {
         return None;
     }
-    let has_columns = |text: &str| try_delimiters(text.as_bytes(), format).is_ok();
+    let has_columns = |text: &str| has_columns(text, format);
     let fields = |text: &str| match try_delimiters(text.as_bytes(), format) {
         Err(Some((_, found, _))) => found,
         Err(None) => String::new(),
@@ -141,13 +186,18 @@ fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'s
         }
     };
     let [gbk, big5] = guesses(first_line);
-    let has_columns = |guess: &Option<(String, _)>| guess.as_ref().is_some_and(|(text, _)| has_columns(text));
-    let likely = if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
+    let fits = |guess: &Option<(String, _)>| guess.as_ref().is_some_and(|(text, _)| has_columns(text));
+    let likely = if fits(&gbk) || (!fits(&big5) && is_paired(first_line)) {
         gbk
     } else {
-        big5.filter(|(text, _)| try_delimiters(text.as_bytes(), format).is_ok())
+        big5.filter(|(text, _)| has_columns(text))
     };
     Some(likely.map(|(text, encoding)| (fields(&text), encoding)).unzip())
+}
+
+/// Whether the first record of a decoded text shows its columns. As a user alone, any record could be read.
+pub(super) fn has_columns(text: &str, format: &Format) -> bool {
+    try_delimiters(text.as_bytes(), format).is_ok_and(|layout| layout.conversation.is_some() || layout.header.is_some())
 }
 
 /// Whether all bytes beyond ASCII come in pairs, as Chinese characters do in GBK.
@@ -181,6 +231,13 @@ pub(super) fn to_first_record(records: &mut CsvReader<&[u8]>) -> bool {
 }
 
 fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
+    match format.reads {
+        Reads::Rows => layout_of_rows(first, delimiter, format),
+        Reads::Users => user_layout::layout_of(first, delimiter, format),
+    }
+}
+
+fn layout_of_rows(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
     let columns = &format.columns;
     let wanted = [
         (&columns.user, USER_NAMES, "user"),
@@ -207,19 +264,7 @@ fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout
             let twice = if user == conv { user } else { conv_type };
             return Err(LayoutError::Same(twice + 1));
         }
-        let header = places.map(|index| first.get(index).unwrap_or_default().to_vec());
-        Ok(Layout {
-            delimiter,
-            user,
-            conv,
-            conv_type,
-            outcome: match has_header {
-                true => find(first, None, OUTCOME_NAMES, "outcome")?,
-                false => None,
-            },
-            types: format.types.clone(),
-            header: has_header.then_some(header),
-        })
+        Layout::new(first, delimiter, format, user, Some((conv, conv_type)), has_header)
     };
     if let [Some(user), Some(conv), Some(conv_type)] = found
         // Column numbers don't show whether there is a header; a type in its column does.
@@ -252,12 +297,12 @@ fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout
 }
 
 /// Whether a header's field is one of the usual `names`, ignoring case and surrounding blanks.
-fn is_one_of(names: &[&str], field: &[u8]) -> bool {
+pub(super) fn is_one_of(names: &[&str], field: &[u8]) -> bool {
     std::str::from_utf8(field).is_ok_and(|field| names.iter().any(|name| field.trim().eq_ignore_ascii_case(name)))
 }
 
 /// The index of the one column with the `mapped` name or one of the usual `names`, ignoring case and surrounding blanks.
-fn find(
+pub(super) fn find(
     first: &CsvRecord,
     mapped: Option<&str>,
     names: &[&str],
@@ -301,7 +346,7 @@ fn find(
 }
 
 /// The first record's fields, for a message.
-fn names(first: &CsvRecord) -> String {
+pub(super) fn names(first: &CsvRecord) -> String {
     const SHOWN: usize = 20;
     let mut names: Vec<String> = first
         .iter()

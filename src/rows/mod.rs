@@ -3,10 +3,13 @@
 //! Rows are streamed: one record is in memory at a time, however long the file. A row that can't be sent is data
 //! ([`InvalidRow`]), for the report; an [`InputError`] is for input that can't be read at all. IDs are kept byte for byte,
 //! never trimmed or normalised, and no character begins a comment: ZIM's group IDs begin with `#`.
+//!
+//! A list of users is read in the same way, as rows without a conversation: see [`Reads`].
 
 pub mod check;
 mod columns;
 mod compression;
+mod copy;
 mod encoding;
 mod error;
 mod file_kind;
@@ -22,12 +25,14 @@ mod selection;
 mod snapshot;
 mod suspect;
 mod types;
+mod user_layout;
 
 pub use crate::done::Done;
 pub use columns::{ColumnRef, Columns};
+pub use copy::{CopyError, copy_rows};
 pub use encoding::{Encoding, encoding};
 pub use error::{FileChange, InputError, PlanError};
-pub use format::Format;
+pub use format::{Format, Reads};
 pub use input::Source;
 pub use layout_error::{LayoutClue, LayoutError, MissingColumn};
 pub use parsed::{Column, InvalidRow, ParsedRow, RowError};

@@ -49,22 +49,22 @@ impl<'a> RawRow<'a> {
         self.record.get(self.layout.outcome?)
     }
 
-    /// Checks the row: returns its user, conversation and type, or the first error found.
+    /// Checks the row: returns its user, conversation and type, or the first error found. If
+    /// [users](super::Reads::Users) are read, the conversation is empty and the type is `Peer`.
     pub fn check(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
         match self.record.error {
             Some(RecordError::UnclosedQuote) => return Err(RowError::UnclosedQuote),
             Some(RecordError::TooLong) => return Err(RowError::RecordTooLong),
             None => {}
         }
+        let is_header = || self.layout.is_header(&self.record);
+        // As a user, the name of the column would be valid.
+        if self.layout.conversation.is_none() && is_header() {
+            return Err(RowError::HeaderAgain);
+        }
         self.check_fields().map_err(|error| {
-            let Layout {
-                user, conv, conv_type, ..
-            } = *self.layout;
             let lines = (self.line(), self.last_line());
-            if self
-                .layout
-                .is_header([user, conv, conv_type].map(|index| self.record.get(index)))
-            {
+            if is_header() {
                 RowError::HeaderAgain
             } else if lines.0 < lines.1 {
                 let error = Box::new(error);
@@ -77,11 +77,11 @@ impl<'a> RawRow<'a> {
 
     fn check_fields(&self) -> Result<(&'a str, &'a str, ConvType), RowError> {
         let user = self.id(self.layout.user, Column::User)?;
-        let conv = self.id(self.layout.conv, Column::Conv)?;
-        let field = self
-            .record
-            .get(self.layout.conv_type)
-            .ok_or(RowError::Missing(Column::Type))?;
+        let Some((conv, conv_type)) = self.layout.conversation else {
+            return Ok((user, "", ConvType::Peer));
+        };
+        let conv = self.id(conv, Column::Conv)?;
+        let field = self.record.get(conv_type).ok_or(RowError::Missing(Column::Type))?;
         let conv_type = self.layout.types.parse(field).ok_or_else(|| match field.trim_ascii() {
             b"" => RowError::Empty(Column::Type),
             other => RowError::BadType(
@@ -112,12 +112,27 @@ impl<'a> RawRow<'a> {
         Ok(text)
     }
 
-    /// The row as the report writes it: user, conversation, type.
+    /// Its user field, if that is text.
+    pub(super) fn user(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.record.get(self.layout.user)?).ok()
+    }
+
+    /// All its fields; `None` if it is not valid CSV.
+    pub(super) fn fields(&self) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
+        self.record.error.is_none().then(|| self.record.iter())
+    }
+
+    /// The row as the report writes it: user, conversation, type. The last two are empty if
+    /// [users](super::Reads::Users) are read.
     pub fn shown(&self) -> [Cow<'a, str>; 3] {
-        let conv_type = self.record.get(self.layout.conv_type);
+        let user = shown(self.record.get(self.layout.user));
+        let Some((conv, conv_type)) = self.layout.conversation else {
+            return [user, "".into(), "".into()];
+        };
+        let conv_type = self.record.get(conv_type);
         [
-            shown(self.record.get(self.layout.user)),
-            shown(self.record.get(self.layout.conv)),
+            user,
+            shown(self.record.get(conv)),
             match conv_type.and_then(|field| self.layout.types.parse(field)) {
                 Some(known) => Cow::Borrowed(known.as_str()),
                 None => shown(conv_type),

@@ -92,6 +92,16 @@ impl Rows {
         self.layout.outcome.is_some()
     }
 
+    /// Whether only the users of its records are read.
+    pub(super) fn are_users(&self) -> bool {
+        self.layout.conversation.is_none()
+    }
+
+    /// The delimiter, and the names of all columns if there is a header.
+    pub(super) fn dialect(&self) -> (u8, Option<&[Vec<u8>]>) {
+        (self.layout.delimiter, self.layout.header.as_deref())
+    }
+
     /// The file as it was when its rows were counted, if it was opened from a snapshot.
     pub(super) fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref()

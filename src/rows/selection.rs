@@ -20,9 +20,10 @@ pub enum Only {
 /// Which rows of the input are processed.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Which rows of an earlier report. If `None`, an input with `ok` rows is refused.
+    /// Which rows of an earlier report. If `None`, an input with `ok` rows is refused, unless
+    /// [users](super::Reads::Users) are read.
     pub only: Option<Only>,
-    /// Send a repeated (user, conversation, type) once.
+    /// Send a repeated (user, conversation, type) once, or a repeated user if [users](super::Reads::Users) are read.
     pub dedupe: bool,
     /// Send at most this many rows that are not done yet. The input ends with the last of them: later rows are neither
     /// sent, reported nor counted, except those already done.
@@ -53,9 +54,10 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether `ok` rows must be refused: the input is a report, and no rows were selected explicitly.
+    /// Whether `ok` rows must be refused: the input is a report, and no rows were selected explicitly. The outcome of a
+    /// row says nothing about its user.
     pub(super) fn must_refuse_ok_rows_of(&self, rows: &Rows) -> bool {
-        self.only.is_none() && rows.has_outcomes()
+        self.only.is_none() && rows.has_outcomes() && !rows.are_users()
     }
 }
 

@@ -235,6 +235,7 @@ fn count(rows: &Path, args: &ReportArgs) -> Result<u64, Error> {
         columns: args.columns.clone().unwrap_or_default(),
         encoding: args.encoding,
         types: args.types.clone().unwrap_or_default(),
+        ..Format::default()
     };
     let mut rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
     let mut count = 0;
