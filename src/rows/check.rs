@@ -366,3 +366,60 @@ fn kind_and_example(error: &RowError) -> (String, Option<String>) {
         other => (other.to_string(), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::Reads;
+    use super::super::selection::Only;
+    use super::*;
+    use crate::row::Outcome;
+
+    fn checked(csv: &str, reads: Reads, only: Option<Only>) -> (Findings, Vec<(u64, String)>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, csv).unwrap();
+        let format = Format {
+            reads,
+            ..Format::default()
+        };
+        let selection = Selection {
+            only,
+            ..Selection::default()
+        };
+        let (source, mut users) = (Source::File(file.path().to_owned()), Vec::new());
+        let keep = |line, user: &str| users.push((line, user.to_owned()));
+        let findings = check_with_users(&source, &format, &selection, keep).unwrap();
+        assert_eq!(findings, check(&source, &format, &selection).unwrap());
+        assert_eq!(findings.users, users.len() as u64);
+        (findings, users)
+    }
+
+    #[test]
+    fn each_user_who_can_be_sent_is_found_once_with_the_first_line() {
+        let csv =
+            "user,conv,type,outcome\nb,x,0,failed\n\na,,0,failed\nb,y,0,failed\n,x,0,failed\na,x,2,failed\nc,x,0,ok\n";
+        let failed = Only::Outcomes(vec![Outcome::Failed]);
+        for (only, expected) in [
+            (Only::All, &[(2, "b"), (7, "a"), (8, "c")][..]),
+            (failed, &[(2, "b"), (7, "a")]),
+        ] {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(line, user)| (*line, (*user).to_owned()))
+                .collect();
+            assert_eq!(checked(csv, Reads::Rows, Some(only)).1, expected);
+        }
+    }
+
+    #[test]
+    fn users_are_checked_as_rows_are() {
+        let (findings, users) = checked("a\nNULL\na\n\"\"\nb \n", Reads::Users, None);
+        assert_eq!(
+            users,
+            [(1, "a"), (2, "NULL"), (5, "b ")].map(|(line, user)| (line, user.to_owned()))
+        );
+        assert_eq!((findings.rows, findings.peer), (5, 4));
+        assert_eq!(findings.duplicates.first_lines, [3]);
+        assert_eq!(findings.invalid["user is empty"].first_lines, [4]);
+        assert_eq!(findings.warnings.len(), 2, "{:?}", findings.warnings);
+    }
+}

@@ -72,3 +72,144 @@ pub fn copy_rows(
     writer.flush()?;
     Ok(copied)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::Reads;
+    use super::super::selection::Only;
+    use super::*;
+    use crate::row::Outcome;
+
+    fn copied(bytes: &[u8], format: &Format, selection: &Selection, wanted: &[&str]) -> (u64, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let mut copy = Vec::new();
+        let source = Source::File(file.path().to_owned());
+        let rows = copy_rows(&source, format, selection, |user| wanted.contains(&user), &mut copy);
+        (
+            rows.unwrap_or_else(|error| panic!("{error}")),
+            String::from_utf8(copy).unwrap(),
+        )
+    }
+
+    #[test]
+    fn rows_are_copied_with_all_their_columns_whether_they_are_valid_or_not() {
+        let long = "x".repeat(33);
+        for (csv, reads, wanted, expected) in [
+            (
+                "user,conv,type\na,b,0\nc,d,0\n",
+                Reads::Rows,
+                &["c"][..],
+                "user,conv,type\nc,d,0\n".to_owned(),
+            ),
+            ("user,conv,type\na,b,0\n", Reads::Rows, &[], "user,conv,type\n".into()),
+            // Without a header, and with columns that are not needed.
+            (
+                "a,b,0,more\r\nc,d,0\r\na,\"x,\"\"y\"\"\nz\",2,",
+                Reads::Rows,
+                &["a"],
+                "a,b,0,more\na,\"x,\"\"y\"\"\nz\",2,\n".into(),
+            ),
+            (
+                "conv\tuser\ttype\n\"x\ty\"\ta,;\t0\n",
+                Reads::Rows,
+                &["a,;"],
+                "conv\tuser\ttype\n\"x\ty\"\ta,;\t0\n".into(),
+            ),
+            (
+                "user;\"no;te\"\ra;\"1;2\"\rb;\r",
+                Reads::Users,
+                &["a", "b"],
+                "user;\"no;te\"\na;\"1;2\"\nb;\n".into(),
+            ),
+            // Invalid rows, and IDs of any length.
+            (
+                "user,conv,type\na,,9\na\n,b,0\nuser,conv,type\n",
+                Reads::Rows,
+                &["a"],
+                "user,conv,type\na,,9\na\n".into(),
+            ),
+            (
+                &format!("{long}\n\"\"\n"),
+                Reads::Users,
+                &[&long, ""],
+                format!("{long}\n\"\"\n"),
+            ),
+            // A quote that is never closed can't be copied as it is.
+            (
+                "user,note\na,x\na,\"y\n",
+                Reads::Users,
+                &["a"],
+                "user,note\na,x\n".into(),
+            ),
+        ] {
+            let format = Format {
+                reads,
+                ..Format::default()
+            };
+            let (rows, copy) = copied(csv.as_bytes(), &format, &Selection::default(), wanted);
+            assert_eq!(copy, expected, "{csv:?}");
+            let (again, copy) = copied(copy.as_bytes(), &format, &Selection::default(), wanted);
+            assert_eq!((again, copy), (rows, expected), "{csv:?}");
+        }
+    }
+
+    #[test]
+    fn only_selected_rows_are_copied() {
+        let csv = "user,conv,type,outcome\na,b,0,ok\na,c,0,failed\n";
+        for (only, rows) in [
+            (None, 2),
+            (Some(Only::All), 2),
+            (Some(Only::Outcomes(vec![Outcome::Failed])), 1),
+        ] {
+            let selection = Selection {
+                only,
+                ..Selection::default()
+            };
+            assert_eq!(copied(csv.as_bytes(), &Format::default(), &selection, &["a"]).0, rows);
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "compression", feature = "encodings"))]
+    fn packed_and_encoded_rows_are_copied_as_plain_utf_8() {
+        let text = "\u{feff}用户ID\tx\r\né\t1\r\n";
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&utf16).unwrap();
+        let format = Format {
+            reads: Reads::Users,
+            ..Format::default()
+        };
+        let copy = copied(&packer.finish().unwrap(), &format, &Selection::default(), &["é"]);
+        assert_eq!(copy, (1, "用户ID\tx\né\t1\n".to_owned()));
+    }
+
+    #[test]
+    fn what_failed_is_distinguished() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "user\na\n").unwrap();
+        let source = Source::File(file.path().to_owned());
+        let copy = |format: &Format, selection: &Selection, mut out: &mut [u8]| {
+            copy_rows(&source, format, selection, |_| true, &mut out).unwrap_err()
+        };
+        let users = Format {
+            reads: Reads::Users,
+            ..Format::default()
+        };
+        let failed = Selection {
+            only: Some(Only::Outcomes(vec![Outcome::Failed])),
+            ..Selection::default()
+        };
+        let (rows, all) = (Format::default(), Selection::default());
+        assert!(matches!(copy(&users, &all, &mut [0; 3]), CopyError::Write(_)));
+        assert!(matches!(
+            copy(&users, &failed, &mut []),
+            CopyError::Input(PlanError::NoOutcomes { .. })
+        ));
+        assert!(matches!(
+            copy(&rows, &all, &mut []),
+            CopyError::Input(PlanError::Input(_))
+        ));
+    }
+}

@@ -84,6 +84,8 @@ pub enum InputError {
         line: u64,
         /// What is missing or doubled.
         error: LayoutError,
+        /// What was to be read.
+        reads: Reads,
         /// The first record's fields.
         found: String,
         /// What the text probably is, if that can be guessed.

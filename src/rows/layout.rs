@@ -134,6 +134,7 @@ pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place
         place: place.to_owned(),
         line,
         error,
+        reads: format.reads,
         found,
         clue,
     })

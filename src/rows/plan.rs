@@ -336,7 +336,10 @@ fn plan_error(place: &str, mismatch: Mismatch) -> PlanError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::Reads;
+    use super::super::selection::Only;
     use super::*;
+    use crate::done::Done;
 
     fn rows(csv: &str) -> Rows {
         let reader = Box::new(std::io::Cursor::new(csv.to_owned()));
@@ -365,6 +368,50 @@ mod tests {
                 "{dedupe} {limit}"
             );
         }
+    }
+
+    #[test]
+    fn repeated_users_are_skipped_and_recorded_ones_are_done() {
+        let csv = "line,user,conv,type,outcome\n2,a,x,0,ok\n3,b,x,0,failed\n4,a,y,2,ok\n5,,x,0,invalid\n6,c,x,0,ok\n";
+        let users = || {
+            let format = Format {
+                reads: Reads::Users,
+                ..Format::default()
+            };
+            let reader = Box::new(std::io::Cursor::new(csv));
+            Rows::from_reader(reader, "input", &format).expect("there is a user column")
+        };
+        let mut selection = Selection {
+            dedupe: true,
+            ..Selection::default()
+        };
+        let steps = |selection: &Selection| -> Vec<String> {
+            let plan = || Plan::new(users(), "input".into(), Arc::new(selection.clone()));
+            let survey = plan().unwrap().survey().unwrap();
+            let tasks: Vec<Task> = plan().unwrap().map(Result::unwrap).collect();
+            assert_eq!((survey.rows, survey.stale.len()), (tasks.len() as u64, 0));
+            let step = |task: Task| match task {
+                Task::Send(row) => format!("{} {}", row.line, row.user),
+                Task::Invalid(row) => format!("{} invalid", row.line),
+                Task::Skip { row, first } => format!("{} as {first}", row.line),
+                Task::AlreadyDone => "done".into(),
+            };
+            tasks.into_iter().map(step).collect()
+        };
+        assert_eq!(steps(&selection), ["2 a", "3 b", "4 as 2", "5 invalid", "6 c"]);
+
+        selection.done.insert(2, "a", "", "");
+        selection.done.insert_invalid(5, "", "", "");
+        selection.done.seal().unwrap();
+        assert_eq!(steps(&selection), ["done", "3 b", "4 as 2", "done", "6 c"]);
+
+        selection.done.insert(6, "another", "", "");
+        let changed = Plan::new(users(), "input".into(), Arc::new(selection.clone())).unwrap();
+        assert!(matches!(changed.survey(), Err(PlanError::RowChanged { line: 6, .. })));
+
+        selection.done = Done::default();
+        selection.only = Some(Only::Outcomes(vec![Outcome::Failed]));
+        assert_eq!(steps(&selection), ["3 b"]);
     }
 
     #[test]
