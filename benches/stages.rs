@@ -8,7 +8,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
 use zim_batch::limiter::Limiter;
-use zim_batch::report::{IfExists, Report};
+use zim_batch::report::{IfExists, Journal, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
 
@@ -95,6 +95,7 @@ fn writing_sixty_four_records_at_once(bencher: Bencher) {
         attempts: 1,
         latency: Some(Duration::from_millis(31)),
         finished_at: SystemTime::now(),
+        conversations: Vec::new(),
     };
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         for line in 0..RECORDS {

@@ -104,16 +104,73 @@ pub struct Row {
     pub conv_type: ConvType,
 }
 
-/// The result of a row: one line of the report.
+impl Item for Row {
+    fn line(&self) -> u64 {
+        self.line
+    }
+
+    fn key(&self) -> [&str; 3] {
+        [&self.user, &self.conv, self.conv_type.as_str()]
+    }
+}
+
+/// A user whose conversations are to be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// As [`Row::line`].
+    pub line: u64,
+    /// The user's ID, 1 to 32 bytes.
+    pub user: String,
+}
+
+/// The user of a row, whatever its conversation.
+impl From<Row> for User {
+    fn from(row: Row) -> User {
+        User {
+            line: row.line,
+            user: row.user,
+        }
+    }
+}
+
+/// A conversation of a user, as ZIM lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// `ConvId`.
+    pub conv: String,
+    /// `ConvType`.
+    pub conv_type: ConvType,
+    /// `UpdateTime`, in milliseconds; `None` if the answer had none.
+    pub updated_at: Option<SystemTime>,
+}
+
+/// What a run processes: a [`Row`], or a user whose conversations are listed.
+pub trait Item: Send + 'static {
+    /// The line that identifies it: see [`Row::line`].
+    fn line(&self) -> u64;
+
+    /// Its user, conversation and type, as a report writes them. What it does not have is empty.
+    fn key(&self) -> [&str; 3];
+
+    /// The conversations that were listed for it.
+    fn into_conversations(self) -> Vec<Conversation>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
+}
+
+/// The result of a row or a user: one line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The 1-based line of the input on which the row begins.
     pub line: u64,
     /// The user, as sent.
     pub user: String,
-    /// The conversation, as sent.
+    /// The conversation, as sent; empty for a user.
     pub conv: String,
-    /// `0` or `2`; for an invalid row, the field as read.
+    /// `0` or `2`; for an invalid row, the field as read; empty for a user.
     pub conv_type: Cow<'static, str>,
     /// The outcome.
     pub outcome: Outcome,
@@ -132,17 +189,19 @@ pub struct Record {
     pub latency: Option<Duration>,
     /// When the row got its outcome.
     pub finished_at: SystemTime,
+    /// The conversations that were listed for a user, each once.
+    pub conversations: Vec<Conversation>,
 }
 
 /// The outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Cleared.
+    /// Cleared, or listed.
     Ok,
     /// Not reachable: the conversation does not exist, or is not among the user's newest 1000.
     Outside,
-    /// Could not be cleared.
+    /// Could not be cleared or listed.
     Failed,
     /// Not sent, because it can't be: see the message.
     Invalid,

@@ -256,7 +256,7 @@ proptest! {
             match (task, parsed) {
                 (Task::Send(sent), ParsedRow::Row(row)) => prop_assert_eq!(sent, row),
                 (Task::Invalid(one), ParsedRow::Invalid(other)) => prop_assert_eq!(one, other),
-                (Task::Skip { row, first }, ParsedRow::Row(_)) => {
+                (Task::Skip { item: row, first }, ParsedRow::Row(_)) => {
                     skipped.insert(row.line, *first);
                 }
                 other => prop_assert!(false, "{other:?}"),

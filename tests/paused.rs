@@ -221,7 +221,9 @@ struct Scripted<F> {
 }
 
 impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
-    async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
         gate.pass().await;
         let sent_at = Instant::now();
         gate.started(sent_at);
@@ -237,6 +239,7 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
             started_at: Some(sent_at),
             latency,
             clock_skew: None,
+            has_more: false,
         })
     }
 }
@@ -266,12 +269,12 @@ where
 }
 
 /// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
-async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service) -> (Summary, HashMap<u64, String>) {
+async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service<Item = Row>) -> (Summary, HashMap<u64, String>) {
     run_observed(rows, rate, limits, service, |job, _| job).await
 }
 
 /// The same with a job to which observers are added; they are given the report's path.
-async fn run_observed<S: Service>(
+async fn run_observed<S: Service<Item = Row>>(
     rows: usize,
     rate: f64,
     limits: Limits,
@@ -293,7 +296,7 @@ async fn run_observed<S: Service>(
     (summary, outcomes(&path("out.csv")))
 }
 
-fn job<S: Service>(service: S, plan: Plan, total: Option<u64>, rate: f64, report: &Path) -> Job<S> {
+fn job<S: Service<Item = Row>>(service: S, plan: Plan, total: Option<u64>, rate: f64, report: &Path) -> Job<S> {
     let outside = report.with_file_name("outside.csv");
     let report = Report::open(report, &outside, IfExists::Refuse, false).unwrap();
     Job::planned(service, plan, total).rate(rate).report(report)

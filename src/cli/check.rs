@@ -1,44 +1,267 @@
-//! `zim-batch check`: read and validate everything, send nothing.
+//! `zim-batch check`: reads and validates everything, clears nothing; with `--online`, asks ZIM which users exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use zim_batch::User;
+use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
+use zim_batch::report::ReportError;
 use zim_batch::report::show::grouped;
-use zim_batch::rows::Only;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
+use zim_batch::rows::{self, CopyError, Only, copy_rows};
+use zim_batch::run::{Job, Limits};
 
+use super::batch::{self, Session};
 use super::error::Error;
-use super::shell::quoted;
-use super::{ExitStatus, RowsArgs, print, settings};
+use super::progress::{Progress, Terminal};
+use super::shell::{print_note, quoted};
+use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, derived, hints, print, settings};
 
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
+/// How many users who do not exist are shown.
+const MISSING_SHOWN: usize = 20;
+
+/// The default of `--give-up-after`: a check is to say soon that the service can't be reached.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    if args.online {
+        return online(&args, logging, terminal).await;
+    }
+    let AppArgs {
+        app_id,
+        secret_file,
+        region,
+        endpoint,
+        ca_cert,
+        simulate,
+    } = &args.app;
+    if app_id.is_some()
+        || [secret_file, ca_cert].iter().any(|path| path.is_some())
+        || region.is_some()
+        || endpoint.is_some()
+        || *simulate
+    {
+        return Err(Error::Usage(
+            "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
+        ));
+    }
+    let limit = args.pace.limit.map(NonZeroU64::get);
+    offline(&args.rows, args.pace.rate, limit, args.json, None)
+}
+
 /// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it
 /// is made from the arguments.
-pub fn check(
+pub fn offline(
     args: &RowsArgs,
     rate: f64,
     limit: Option<u64>,
     json: bool,
     to_run: Option<String>,
 ) -> Result<ExitCode, Error> {
-    args.say_if_typed();
+    batch::say_if_typed(&args.source(), "rows");
     let selection = args.selection();
-    let findings = zim_batch::rows::check::check(&args.source(), &settings::format(args), &selection)?;
+    let findings = rows::check::check(&args.source(), &settings::format(args), &selection)?;
+    show(&findings, None, args, rate, limit, json, to_run)?;
+    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !args.dialect.ignore_invalid).into())
+}
+
+/// Whether a check would read from this file or write to it.
+pub fn uses(args: &CheckArgs, file: &Path) -> bool {
+    let others = [&args.missing, &args.app.secret_file, &args.app.ca_cert];
+    let mut files = others.into_iter().flatten().chain([&args.rows.rows]);
+    files.any(|path| settings::same_file(path, file))
+}
+
+/// What ZIM said about the users.
+struct Online {
+    found: Found,
+    /// Users of the rows that can be sent.
+    users: u64,
+    /// Why not all users were looked up.
+    stopped: Option<String>,
+}
+
+impl Online {
+    fn unknown(&self) -> u64 {
+        self.users - self.found.existing - self.found.missing.len() as u64
+    }
+}
+
+async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    let (source, format, selection) = (args.rows.source(), settings::format(&args.rows), args.rows.selection());
+    if let Some(missing) = &args.missing {
+        let used = [
+            Some(&args.rows.rows),
+            args.app.secret_file.as_ref(),
+            args.app.ca_cert.as_ref(),
+        ];
+        let used: Vec<PathBuf> = used.into_iter().flatten().cloned().collect();
+        derived::check("--missing", missing, "", &used)?;
+        if !source.can_be_read_twice() {
+            return Err(Error::Usage(
+                "--missing reads the rows again when the users are known, so they must be in a file".into(),
+            ));
+        }
+    }
+    let mut session = Session::begin()?;
+    let app = session.connect(&args.app, &args.pace).await?;
+    let client = batch::build(&app, &args.app)?;
+    batch::say_if_typed(&source, "rows");
+    let mut users = Vec::new();
+    let keep = |line, user: &str| {
+        users.push(User {
+            line,
+            user: user.to_owned(),
+        });
+    };
+    let findings = rows::check::check_with_users(&source, &format, &selection, keep)?;
+    session.name = format!("check of {source}");
+    session.take_turn_now(&args.pace)?;
+    if !args.app.simulate {
+        settings::announce(&app, &args.app, args.pace.rate);
+    }
+    let lookup = UserLookup::new(client);
+    let found = lookup.found();
+    let number = users.len() as u64;
+    let lookups: Vec<Lookup> = users
+        .chunks(MAX_USERS)
+        .map(|users| Lookup::new(users.to_vec()))
+        .collect();
+    let style = batch::style(None, logging.quiet);
+    let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
+    let job = Job::new(lookup, lookups).rate(args.pace.rate).observer(progress);
+    let limits = Limits {
+        // With the first answer it is known whether credentials, clock and endpoint are right.
+        max_rejected_alike: NonZeroU64::MIN,
+        ..session.limits(&args.pace, GIVE_UP_AFTER)
+    };
+    let summary = session.drive(job, limits, &args.pace, &terminal, None).await?;
+    let mut online = Online {
+        found: found(),
+        users: number,
+        stopped: summary.stopped.as_ref().map(hints::stop_reason),
+    };
+    online.found.missing.sort_by_key(|user| user.line);
+    if let Some(stop) = &summary.stopped {
+        let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
+        batch::say_why_it_stopped(&summary, stop, &service);
+    }
+    if let Some(missing) = &args.missing {
+        write_missing(args, &online, missing)?;
+    }
+    let limit = args.pace.limit.map(NonZeroU64::get);
+    show(
+        &findings,
+        Some(&online),
+        &args.rows,
+        args.pace.rate,
+        limit,
+        args.json,
+        None,
+    )?;
+    let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
+    Ok(match &summary.stopped {
+        Some(stop) => ExitStatus::from(stop),
+        None => ExitStatus::of_rows(is_bad || online.found.existing < online.users),
+    }
+    .into())
+}
+
+/// Writes the rows of the users who do not exist.
+fn write_missing(args: &CheckArgs, online: &Online, path: &Path) -> Result<(), Error> {
+    if online.stopped.is_some() {
+        print_note(&format!(
+            "{}: not written, because not all users were looked up",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let missing: HashSet<&str> = online.found.missing.iter().map(|user| user.user.as_str()).collect();
+    let (source, format, selection) = (args.rows.source(), settings::format(&args.rows), args.rows.selection());
+    derived::write(path, |out| {
+        copy_rows(&source, &format, &selection, |user| missing.contains(user), out)
+    })
+    .map_err(|error| match error {
+        CopyError::Input(error) => error.into(),
+        error => Error::Library(
+            ReportError::Write {
+                path: path.to_owned(),
+                source: std::io::Error::other(error),
+            }
+            .into(),
+        ),
+    })?;
+    Ok(())
+}
+
+/// Prints what was found.
+fn show(
+    findings: &Findings,
+    online: Option<&Online>,
+    args: &RowsArgs,
+    rate: f64,
+    limit: Option<u64>,
+    json: bool,
+    to_run: Option<String>,
+) -> Result<(), Error> {
     let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
     let sent = limit.map_or(sent, |limit| limit.min(sent));
     let seconds = sent as f64 / rate;
     if json {
-        print(&format!("{}\n", as_json(&findings, sent, rate, seconds)))?;
+        let mut object = as_json(findings, sent, rate, seconds);
+        if let Some(online) = online {
+            let lines: Vec<u64> = online.found.missing.iter().map(|user| user.line).collect();
+            object["users_missing"] = lines.len().into();
+            object["missing_lines"] = lines.into();
+            object["users_unknown"] = online.unknown().into();
+            object["stopped"] = online.stopped.clone().into();
+        }
+        print(&format!("{object}\n"))?;
     } else {
         let to_run = to_run.unwrap_or_else(|| command(args, rate));
-        print(&as_text(&findings, sent, rate, seconds, args, &to_run))?;
+        let online = online.map(users_as_text).unwrap_or_default();
+        print(&as_text(findings, &online, sent, rate, seconds, args, &to_run))?;
     }
-    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !args.ignore_invalid).into())
+    Ok(())
+}
+
+/// The users who do not exist, by their first lines.
+fn users_as_text(online: &Online) -> String {
+    let missing = &online.found.missing;
+    let mut text = format!(
+        "users found    {:>12}  exist, according to ZIM\n",
+        grouped(online.found.existing)
+    );
+    if !missing.is_empty() {
+        text += &format!(
+            "users missing  {:>12}  do not exist; clears for them will fail\n",
+            grouped(missing.len() as u64)
+        );
+        for user in missing.iter().take(MISSING_SHOWN) {
+            text += &format!(
+                "  {:>25}  '{}'\n",
+                format!("line {}", user.line),
+                user.user.escape_debug()
+            );
+        }
+        if missing.len() > MISSING_SHOWN {
+            text += &format!("  {:>25}  more: see --json, or --missing FILE for their rows\n", "…");
+        }
+    }
+    if online.unknown() > 0 {
+        text += &format!(
+            "users unknown  {:>12}  could not be looked up\n",
+            grouped(online.unknown())
+        );
+    }
+    text
 }
 
 fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {
@@ -74,7 +297,15 @@ fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_jso
     })
 }
 
-fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsArgs, to_run: &str) -> String {
+fn as_text(
+    findings: &Findings,
+    online: &str,
+    sent: u64,
+    rate: f64,
+    seconds: f64,
+    args: &RowsArgs,
+    to_run: &str,
+) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = writeln!(
@@ -132,6 +363,7 @@ fn as_text(findings: &Findings, sent: u64, rate: f64, seconds: f64, args: &RowsA
             );
         }
     }
+    text += online;
     let time = Duration::from_secs(seconds.ceil() as u64);
     let _ = writeln!(
         text,
@@ -179,7 +411,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         name => name.into(),
     };
     let mut words = vec!["zim-batch".to_owned(), "clear".into(), quoted(&rows)];
-    if let Some(delimiter) = args.delimiter {
+    if let Some(delimiter) = args.dialect.delimiter {
         let name = if delimiter == b'\t' {
             "tab".to_owned()
         } else {
@@ -187,7 +419,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
         };
         words.extend(["--delimiter".into(), quoted(&name)]);
     }
-    if let Some(encoding) = args.encoding {
+    if let Some(encoding) = args.dialect.encoding {
         words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
     }
     if let Some(columns) = &args.columns {
@@ -196,7 +428,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
         words.extend(["--types".into(), quoted(types.to_string())]);
     }
-    match args.only() {
+    match args.dialect.only() {
         None => {}
         Some(Only::All) => words.extend(["--only".into(), "all".into()]),
         Some(Only::Outcomes(only)) => {
@@ -207,7 +439,7 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if args.dedupe {
         words.push("--dedupe".into());
     }
-    if args.ignore_invalid {
+    if args.dialect.ignore_invalid {
         words.push("--ignore-invalid".into());
     }
     if rate != 20.0 {

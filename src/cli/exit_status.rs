@@ -111,9 +111,13 @@ impl From<&ReportError> for ExitStatus {
             | ReportError::DanglingLink { .. }
             | ReportError::NotAnOutsideLog { .. }
             | ReportError::ForeignOutsideLog { .. }
+            | ReportError::NotARowsFile { .. }
             | ReportError::Page { .. } => ExitStatus::Usage,
             ReportError::NotAReport { .. }
             | ReportError::Damaged { .. }
+            | ReportError::ForeignRowsFile { .. }
+            | ReportError::RowsFileMissing { .. }
+            | ReportError::ListReportMissing { .. }
             | ReportError::OtherEncoding { .. }
             | ReportError::Twice { .. }
             | ReportError::IsSimulated { .. }

@@ -143,6 +143,14 @@ fn report_error(error: &ReportError) -> String {
         ReportError::ForeignOutsideLog { .. } => {
             "; name another one with --outside FILE, or move it away: the outside log is created again from the report"
         }
+        ReportError::NotARowsFile { .. } => "; name another one with --rows FILE",
+        ReportError::ForeignRowsFile { .. } => {
+            ". Restore the rows as they were written, name another file with --rows, or list again (--overwrite)"
+        }
+        ReportError::RowsFileMissing { .. } => "; restore it, or list again (--overwrite)",
+        ReportError::ListReportMissing { .. } => {
+            "; restore it, name another file with --rows, or list again (--overwrite)"
+        }
         ReportError::NotAReport { reason, .. } => match reason {
             NotAReport::OtherHeader => "; name another file with --report",
             NotAReport::Unreadable(_) => "; name the file that a run wrote (--report), or its outside log",
@@ -179,6 +187,7 @@ fn write_error(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => {
             "; check that its directory exists and correct the path, then run it again (with --resume if the run had started)"
         }
+        ErrorKind::BrokenPipe => "; the program that reads it has ended",
         ErrorKind::IsADirectory => "; name a file in this directory",
         ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
         ErrorKind::PermissionDenied => {
@@ -196,6 +205,8 @@ fn flag(role: Role) -> &'static str {
     match role {
         Role::Report => "--report",
         Role::Outside => "--outside",
+        Role::Rows => "--rows",
+        Role::ListReport => "--report",
     }
 }
 

@@ -1,11 +1,14 @@
 //! The arguments as typed. `settings.rs` turns them into settings; each command has a file of its name.
 
+mod batch;
 mod check;
 mod clear;
 mod codes;
+mod derived;
 mod error;
 mod exit_status;
 mod hints;
+mod list;
 pub mod logging;
 mod lossy;
 mod metrics;
@@ -20,15 +23,15 @@ mod signals;
 mod simulate;
 mod table;
 
-use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use zim_batch::report::IfExists;
+use zim_batch::row::ConvType;
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
 use error::Error;
@@ -88,9 +91,12 @@ enum Command {
     /// Clear the unread count of every row's conversation
     #[command(after_help = CLEAR_EXAMPLES)]
     Clear(Box<ClearArgs>),
-    /// Read and validate all rows, send nothing
+    /// List the conversations of users as rows for clear
+    #[command(after_help = LIST_EXAMPLES)]
+    List(Box<ListArgs>),
+    /// Read and validate all rows, clear nothing
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Summarize the report of a run, finished or still running
     #[command(after_help = report::EXAMPLES)]
     Report(report::ReportArgs),
@@ -143,6 +149,28 @@ machine can read command lines.
 
 Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints the progress.";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+
+Try it with a private simulator, without credentials:
+  zim-batch list users.csv --rows rows.csv --simulate
+
+From users to cleared conversations:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch list users.csv --rows rows.csv
+  zim-batch clear rows.csv --report out.csv
+
+The same, without a file between them:
+  zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
+
+Every night: only what was updated since the last night:
+  zim-batch list users.csv --rows rows.csv --since 26h --overwrite -q
+
+Why rows were outside: missing, or beyond the newest 1000:
+  zim-batch list out.outside.csv --explain why.csv
+
+One request lists up to 500 conversations of a user, so 100 000 users take about 84 minutes at 20 requests per second.";
+
 const CODES_HELP: &str = "\
 Each code belongs to a class, which decides what a run does:
   ok         the row is done
@@ -163,6 +191,7 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   zim-batch check rows.csv
   zim-batch check rows.csv --json
+  zim-batch check rows.csv --online --missing missing.csv
   zim-batch check export.txt --delimiter '|' \\
     --columns user=uid,conv=peer,type=kind";
 
@@ -181,12 +210,9 @@ With conversations of your own, errors and an outage:
   zim-batch simulate --conversations world.csv --error-rate 0.02 \\
     --outage 30s/15s";
 
-/// Where the rows are, and how to read them
+/// How to read the input
 #[derive(Debug, Clone, Args)]
-pub struct RowsArgs {
-    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
-    #[arg(value_name = "ROWS")]
-    rows: PathBuf,
+pub struct DialectArgs {
     /// Delimiter, if it can't be detected from the header line: one character, or 'tab'
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter)]
     delimiter: Option<u8>,
@@ -194,21 +220,39 @@ pub struct RowsArgs {
     /// order mark]
     #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding)]
     encoding: Option<&'static Encoding>,
+    /// If the input is an earlier report: take only what has these outcomes, such as failed or outside,failed; or all
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_only)]
+    only: Option<Vec<settings::OnlyWord>>,
+    /// Don't exit with status 3 because of invalid records
+    #[arg(long)]
+    ignore_invalid: bool,
+}
+
+impl DialectArgs {
+    fn only(&self) -> Option<Only> {
+        let words = self.only.as_ref()?;
+        let outcomes: Option<Vec<_>> = words.iter().map(|word| word.0).collect();
+        Some(outcomes.map_or(Only::All, Only::Outcomes))
+    }
+}
+
+/// Where the rows are, and how to read them
+#[derive(Debug, Clone, Args)]
+pub struct RowsArgs {
+    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
+    #[arg(value_name = "ROWS")]
+    rows: PathBuf,
+    #[command(flatten)]
+    dialect: DialectArgs,
     /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
     #[arg(long, value_name = "MAP")]
     columns: Option<Columns>,
     /// Additional words for the types: single=0,room=2
     #[arg(long, value_name = "MAP")]
     types: Option<Types>,
-    /// If ROWS is an earlier report: take only rows with these outcomes, such as failed or outside,failed; or all
-    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_only)]
-    only: Option<Vec<settings::OnlyWord>>,
     /// Send repeated rows (same user, conv and type) only once
     #[arg(long)]
     dedupe: bool,
-    /// Don't exit with status 3 because of invalid rows
-    #[arg(long)]
-    ignore_invalid: bool,
 }
 
 impl RowsArgs {
@@ -216,33 +260,11 @@ impl RowsArgs {
         Source::from(self.rows.clone())
     }
 
-    fn only(&self) -> Option<Only> {
-        let words = self.only.as_ref()?;
-        let outcomes: Option<Vec<_>> = words.iter().map(|word| word.0).collect();
-        Some(outcomes.map_or(Only::All, Only::Outcomes))
-    }
-
     fn selection(&self) -> Selection {
         Selection {
-            only: self.only(),
+            only: self.dialect.only(),
             dedupe: self.dedupe,
             ..Selection::default()
-        }
-    }
-
-    /// Tells a user at a terminal that the program waits for rows; otherwise it would seem to hang.
-    fn say_if_typed(&self) {
-        let is_typed = match self.source() {
-            Source::Stdin => io::stdin().is_terminal(),
-            // Only a character device may be opened here: opening and closing a pipe would end its writer.
-            Source::File(path) => {
-                path.metadata()
-                    .is_ok_and(|metadata| metadata.file_type().is_char_device())
-                    && File::open(path).is_ok_and(|file| file.is_terminal())
-            }
-        };
-        if is_typed {
-            print_error("reading rows from the terminal; press Ctrl-D on an empty line to finish");
         }
     }
 }
@@ -251,12 +273,71 @@ impl RowsArgs {
 struct CheckArgs {
     #[command(flatten)]
     rows: RowsArgs,
-    /// Rate for the estimate of the duration, in requests per second
-    #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
-    rate: f64,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Also ask ZIM which users exist, 100 per request; the cheapest way to try credentials and endpoint
+    #[arg(long)]
+    online: bool,
+    /// With --online: write the rows of users who do not exist to this CSV file
+    #[arg(long, value_name = "FILE", requires = "online")]
+    missing: Option<PathBuf>,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+/// Where the users are, and how to read them
+#[derive(Debug, Clone, Args)]
+pub struct UsersArgs {
+    /// CSV file with a user in each record, such as a list of users, rows, or a report; - for standard input
+    #[arg(value_name = "USERS")]
+    users: PathBuf,
+    #[command(flatten)]
+    dialect: DialectArgs,
+    /// Which column has the users, by header name or by number from 1: user=A or user=2 [default: the column with a usual
+    /// name, else the first]
+    #[arg(long, value_name = "MAP")]
+    columns: Option<Columns>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    users: UsersArgs,
+    #[command(flatten)]
+    output: ListOutputArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+/// Which conversations are listed, and where
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+struct ListOutputArgs {
+    /// Rows: a CSV file with one row per conversation, for clear; - for standard output [default: <USERS stem>.rows.csv
+    /// beside the users]
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
+    /// List report: a CSV file with one record per user [default: <rows stem>.list.csv; none with --rows -]
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// List only conversations updated since then: a duration back from now (24h, 7d) or a date (2026-11-25,
+    /// 2026-11-25T03:00:00Z)
+    #[arg(long, value_name = "WHEN", value_parser = settings::parse_since)]
+    since: Option<SystemTime>,
+    /// List only conversations of this type: peer or group
+    #[arg(long = "type", value_name = "TYPE")]
+    conv_type: Option<ConvType>,
+    /// If USERS is an outside log: say of each of its rows whether the conversation is listed, missing, or beyond the
+    /// newest 1000
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "conv_type"])]
+    explain: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +346,8 @@ struct ClearArgs {
     rows: RowsArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -281,15 +364,24 @@ struct OutputArgs {
     /// Outside log: a CSV file with the rows outside the newest 1000 [default: <report stem>.outside.csv]
     #[arg(long, value_name = "FILE")]
     outside: Option<PathBuf>,
-    /// Resume where an earlier run with this report ended; start a new run if there is no report yet
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// Replace an existing report
-    #[arg(long)]
-    overwrite: bool,
     /// Same as the check command: read everything, send nothing
     #[arg(long)]
     dry_run: bool,
+    /// At the end, write a self-contained HTML page with charts; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// How a run continues an earlier one, and how it is followed
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+struct RunArgs {
+    /// Resume where an earlier run with this report ended; start a new run if there is no report yet
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Replace existing results
+    #[arg(long)]
+    overwrite: bool,
     /// How to show progress on stderr [default: auto, or none with -q]
     #[arg(long, value_name = "STYLE")]
     progress: Option<ProgressStyle>,
@@ -299,9 +391,16 @@ struct OutputArgs {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
-    /// At the end, write a self-contained HTML page with charts; replaces an earlier page
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+}
+
+impl RunArgs {
+    fn existing(&self) -> IfExists {
+        match (self.resume, self.overwrite) {
+            (true, _) => IfExists::Resume,
+            (_, true) => IfExists::Overwrite,
+            _ => IfExists::Refuse,
+        }
+    }
 }
 
 /// The app, and where its requests are sent
@@ -346,9 +445,9 @@ struct PaceArgs {
     /// Maximum attempts per row
     #[arg(long, value_name = "N", default_value = "6", value_parser = settings::parse_attempts)]
     max_attempts: NonZeroU32,
-    /// Stop after the service has been unreachable for this long
-    #[arg(long, value_name = "DUR", default_value = "30m", value_parser = settings::parse_duration)]
-    give_up_after: Duration,
+    /// Stop after the service has been unreachable for this long [default: 30m; for check: 30s]
+    #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
+    give_up_after: Option<Duration>,
     /// Stop after this many failed rows
     #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
     max_failures: Option<NonZeroU64>,
@@ -419,7 +518,8 @@ impl Cli {
         };
         let is_used = match &self.command {
             Command::Clear(args) => clear::uses(args, file),
-            Command::Check(args) => settings::same_file(&args.rows.rows, file),
+            Command::List(args) => list::uses(args, file),
+            Command::Check(args) => check::uses(args, file),
             Command::Report(args) => args.uses(file),
             Command::Simulate(args) => args.uses(file),
             Command::Codes { .. } | Command::Completions { .. } | Command::Man => false,
@@ -437,7 +537,8 @@ impl Cli {
     pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
         match self.command {
             Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
-            Command::Check(args) => check::check(&args.rows, args.rate, None, args.json, None),
+            Command::Check(args) => check::check(*args, &self.logging, terminal).await,
+            Command::List(args) => list::list(*args, &self.logging, terminal).await,
             Command::Report(args) => report::report(&args),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),

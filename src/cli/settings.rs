@@ -6,19 +6,20 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use url::{Host, Url};
 use zim_batch::client::{Client, ClientBuilder};
 use zim_batch::quota::Quota;
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Encoding, Format, Source};
+use zim_batch::rows::{Columns, Encoding, Format, Source};
 use zim_batch::run::Limits;
 
 use super::error::Error;
-use super::{AppArgs, OutputArgs, PaceArgs, Region, RowsArgs, secret};
+use super::{AppArgs, DialectArgs, OutputArgs, PaceArgs, Region, RowsArgs, RunArgs, secret};
 
 /// The default endpoint.
 const ENDPOINT: &str = "https://zim-api.zego.im";
@@ -41,6 +42,22 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("it must be a number from 0.001 to 1000000".into()),
     }
+}
+
+/// Parses a duration back from now, or a date; without a time, midnight UTC.
+pub fn parse_since(text: &str) -> Result<SystemTime, String> {
+    let timestamp = |text: &str| {
+        text.parse::<Timestamp>()
+            .ok()
+            .and_then(|at| SystemTime::try_from(at).ok())
+    };
+    let time = match humantime::parse_duration(text) {
+        Ok(duration) => SystemTime::now().checked_sub(duration),
+        Err(_) => timestamp(text).or_else(|| timestamp(&format!("{text}T00:00:00Z"))),
+    };
+    time.ok_or_else(|| {
+        "it must be a duration back from now, like 24h or 7d, or a date, like 2026-11-25 or 2026-11-25T03:00:00Z".into()
+    })
 }
 
 /// Parses how many attempts a row gets.
@@ -91,16 +108,23 @@ pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
 /// How to read the rows.
 pub fn format(args: &RowsArgs) -> Format {
     Format {
-        delimiter: args.delimiter,
-        columns: args.columns.clone().unwrap_or_default(),
         types: args.types.clone().unwrap_or_default(),
+        ..dialect(&args.dialect, args.columns.as_ref())
+    }
+}
+
+/// How to read an input, except for what only rows have.
+pub fn dialect(args: &DialectArgs, columns: Option<&Columns>) -> Format {
+    Format {
+        delimiter: args.delimiter,
+        columns: columns.cloned().unwrap_or_default(),
         encoding: args.encoding,
         ..Format::default()
     }
 }
 
 /// The files that a run writes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Output {
     pub report: PathBuf,
     pub outside: PathBuf,
@@ -108,24 +132,17 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn new(args: &OutputArgs, rows: &Source) -> Result<Output, Error> {
+    pub fn new(args: &OutputArgs, run: &RunArgs, rows: &Source) -> Result<Output, Error> {
         let report = match (&args.report, rows) {
             (Some(report), _) => report.clone(),
-            (None, Source::File(path)) if rows.can_be_read_twice() => default_report(path),
+            (None, Source::File(path)) if rows.can_be_read_twice() => beside(path, "report.csv"),
             (None, _) => {
                 return Err(Error::Usage(
                     "rows from standard input or a pipe have no default report; name one with --report FILE".into(),
                 ));
             }
         };
-        for (path, flag) in [(Some(&report), "--report"), (args.outside.as_ref(), "--outside")] {
-            if path.is_some_and(|path| path.as_os_str() == "-") {
-                return Err(Error::Usage(format!(
-                    "{flag} -: this must be a file, not standard output, because a later run reads it; name a file, or \
-                     write ./- for a file of that name"
-                )));
-            }
-        }
+        refuse_standard_output([(Some(&report), "--report"), (args.outside.as_ref(), "--outside")])?;
         let outside = match &args.outside {
             Some(outside) => outside.clone(),
             None => default_outside(&report)?,
@@ -133,60 +150,74 @@ impl Output {
         let output = Output {
             report,
             outside,
-            existing: match (args.resume, args.overwrite) {
-                (true, _) => IfExists::Resume,
-                (_, true) => IfExists::Overwrite,
-                _ => IfExists::Refuse,
-            },
+            existing: run.existing(),
         };
-        output.check_distinct(rows)?;
-        if let (true, Source::File(path)) = (args.resume, rows)
-            && is_named_pipe(path)
-        {
+        let advice =
+            "name another one with --report (the outside log is named after the report, unless --outside is given)";
+        check_distinct(&[&output.report, &output.outside], rows, "rows", advice)?;
+        if same_file(&output.report, &output.outside) {
             return Err(Error::Usage(format!(
-                "{}: this is a named pipe (FIFO), but --resume reads the rows again from the first one; write them to a \
-                 file first, or pass them on standard input: zim-batch clear - < {0}",
-                path.display()
+                "{}: the report and the outside log can't be the same file; name another one with --outside FILE",
+                output.report.display()
             )));
+        }
+        if run.resume {
+            refuse_named_pipe(rows)?;
         }
         Ok(output)
     }
+}
 
-    /// Refuses outputs that would overwrite the rows, standard output or each other.
-    fn check_distinct(&self, rows: &Source) -> Result<(), Error> {
-        let same = same_file;
-        let rows = match rows {
-            Source::File(path) => path,
-            Source::Stdin => Path::new("/dev/stdin"),
-        };
-        for output in [&self.report, &self.outside] {
-            if same(rows, output) {
+/// Refuses `-` for files that a later run reads.
+pub fn refuse_standard_output<const N: usize>(outputs: [(Option<&PathBuf>, &str); N]) -> Result<(), Error> {
+    for (path, flag) in outputs {
+        if path.is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Error::Usage(format!(
+                "{flag} -: this must be a file, not standard output, because a later run reads it; name a file, or \
+                 write ./- for a file of that name"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses input for --resume that can't be read again.
+pub fn refuse_named_pipe(input: &Source) -> Result<(), Error> {
+    match input {
+        Source::File(path) if is_named_pipe(path) => Err(Error::Usage(format!(
+            "{}: this is a named pipe (FIFO), but --resume reads the input again from its beginning; write it to a file \
+             first, or pass it on standard input: - < {0}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses outputs that would overwrite the input, or mix with standard output or standard error.
+pub fn check_distinct(outputs: &[&Path], input: &Source, items: &str, advice: &str) -> Result<(), Error> {
+    let input = match input {
+        Source::File(path) => path,
+        Source::Stdin => Path::new("/dev/stdin"),
+    };
+    for output in outputs {
+        if same_file(input, output) {
+            return Err(Error::Usage(format!(
+                "{}: this file contains the {items} and can't be an output too; {advice}",
+                output.display()
+            )));
+        }
+    }
+    for (stream, name) in [("/dev/stdout", "standard output"), ("/dev/stderr", "standard error")] {
+        for output in outputs {
+            if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(output)) {
                 return Err(Error::Usage(format!(
-                    "{}: this file contains the rows and can't be an output too; name another one with --report (the \
-                     outside log is named after the report, unless --outside is given)",
+                    "{}: {name} is redirected to this file, so the two would mix; {advice}",
                     output.display()
                 )));
             }
         }
-        for (stream, name) in [("/dev/stdout", "standard output"), ("/dev/stderr", "standard error")] {
-            for output in [&self.report, &self.outside] {
-                if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(output)) {
-                    return Err(Error::Usage(format!(
-                        "{}: {name} is redirected to this file, so the two would mix; name another one with --report (the \
-                         outside log is named after the report, unless --outside is given)",
-                        output.display()
-                    )));
-                }
-            }
-        }
-        if same(&self.report, &self.outside) {
-            return Err(Error::Usage(format!(
-                "{}: the report and the outside log can't be the same file; name another one with --outside FILE",
-                self.report.display()
-            )));
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Whether two paths refer to the same file, even if it does not exist yet.
@@ -216,13 +247,13 @@ fn absolute(path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// `rows.csv` and `rows.csv.gz` → `rows.report.csv`.
-fn default_report(rows: &Path) -> PathBuf {
+/// `rows.csv` and `rows.csv.gz` → `rows.report.csv`, for the ending `report.csv`.
+pub fn beside(rows: &Path, ending: &str) -> PathBuf {
     let rows = match rows.extension() {
         Some(extension) if extension == "gz" || extension == "zst" => rows.with_extension(""),
         _ => rows.to_owned(),
     };
-    rows.with_extension("report.csv")
+    rows.with_extension(ending)
 }
 
 /// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: only `.csv` is removed, because another
@@ -232,17 +263,21 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
     let is_file = report
         .metadata()
         .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
-    let name = report.file_name().unwrap_or_default().as_bytes();
-    let stem = name.strip_suffix(b".csv").unwrap_or(name);
-    let outside = OsStr::from_bytes(&[stem, b".outside.csv"].concat()).to_owned();
     match is_file {
-        true => Ok(report.with_file_name(outside)),
+        true => Ok(named_after(report, ".outside.csv")),
         false => Err(Error::Usage(format!(
             "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; name one \
              with --report FILE",
             report.display()
         ))),
     }
+}
+
+/// `rows.csv` → `rows.list.csv`, for the ending `.list.csv`: as for an outside log, only `.csv` is removed.
+pub fn named_after(file: &Path, ending: &str) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().as_bytes();
+    let stem = name.strip_suffix(b".csv").unwrap_or(name);
+    file.with_file_name(OsStr::from_bytes(&[stem, ending.as_bytes()].concat()))
 }
 
 /// The app, from the arguments and the environment.
@@ -436,12 +471,13 @@ impl Region {
 }
 
 /// The limits of the run.
-pub fn limits(pace: &PaceArgs, max_in_flight: NonZeroUsize) -> Limits {
+pub fn limits(pace: &PaceArgs, max_in_flight: NonZeroUsize, give_up_after: Duration) -> Limits {
     Limits {
         max_in_flight,
         max_attempts: pace.max_attempts,
-        give_up_after: pace.give_up_after,
+        give_up_after: pace.give_up_after.unwrap_or(give_up_after),
         max_failures: pace.max_failures,
         max_duration: pace.max_duration,
+        ..Limits::default()
     }
 }

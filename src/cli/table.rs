@@ -19,10 +19,6 @@ pub struct Table<'a>(pub &'a Summary);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.0;
-        let line = |f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str| match number {
-            0 => Ok(()),
-            number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
-        };
         if summary.simulated {
             writeln!(
                 f,
@@ -32,61 +28,111 @@ impl fmt::Display for Table<'_> {
         writeln!(f, "rows           {:>12}", grouped(summary.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
         line(f, "outside", summary.outside, "out of reach; see the outside log")?;
-        line(f, "failed", summary.failed, "see the report's message column")?;
-        for (failure, rows) in &summary.failures {
-            match failure {
-                Failure::Code(code) => line(f, &format!("  {code}"), *rows, &meaning(*code))?,
-                Failure::Cause(cause) => line(f, "  no code", *rows, &shortened(cause))?,
-            }
-        }
-        line(
-            f,
-            "invalid",
-            summary.invalid,
-            "not sent; see the report's message column",
-        )?;
-        line(f, "skipped", summary.skipped, "repeated rows, not sent")?;
-        let earlier = match summary.already_failed {
-            0 => "by an earlier run".to_owned(),
-            bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
-        };
-        line(f, "already done", summary.already_done, &earlier)?;
-        line(
-            f,
-            "not run",
-            summary.not_run,
-            "not in the report; to send them, use --resume",
-        )?;
-        writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
-        line(f, "retries", summary.retries, "requests that were not a row's first")?;
-        line(f, "limited", summary.limited, &why_limited(summary))?;
-        let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
-        for (index, (&code, &answers)) in retried.enumerate() {
-            if index == 0 {
-                writeln!(f, "answers that decided no row:")?;
-            }
-            line(f, &code.to_string(), answers, &meaning(code))?;
-        }
-        let latency = summary.latency_ms;
-        if summary.requests > 0 {
-            let [p50, p90, p99, max] =
-                [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
-            writeln!(
-                f,
-                "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
-            )?;
-        }
-        let path = |path: &Option<String>| in_one_line(path.as_deref().unwrap_or("none"));
+        outcomes(f, summary, "repeated rows, not sent")?;
+        requests(f, summary, "row")?;
         writeln!(f, "report         {}", path(&summary.report))?;
         write!(f, "outside log    {}", path(&summary.outside_log))?;
-        if let Some(error) = &summary.last_error {
-            write!(f, "\nlast error     {error}")?;
-        }
-        if let Some(reason) = &summary.stopped {
-            write!(f, "\nstopped        {}", hints::stop_reason(reason))?;
-        }
-        Ok(())
+        ending(f, summary)
     }
+}
+
+/// Shows the summary of a list as a table.
+pub struct ListTable<'a>(pub &'a Summary);
+
+impl fmt::Display for ListTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = self.0;
+        if summary.simulated {
+            writeln!(f, "simulated      by --simulate: nothing was sent to ZIM")?;
+        }
+        writeln!(f, "users          {:>12}", grouped(summary.rows))?;
+        writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
+        outcomes(f, summary, "repeated users, not sent")?;
+        let conversations = grouped(summary.conversations.unwrap_or_default());
+        writeln!(f, "conversations  {conversations:>12}  rows written")?;
+        requests(f, summary, "page")?;
+        match summary.rows_file.as_deref() {
+            Some("-") | None => writeln!(f, "rows           standard output")?,
+            Some(_) => writeln!(f, "rows           {}", path(&summary.rows_file))?,
+        }
+        write!(f, "list report    {}", path(&summary.report))?;
+        ending(f, summary)
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt::Result {
+    match number {
+        0 => Ok(()),
+        number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
+    }
+}
+
+fn path(path: &Option<String>) -> String {
+    in_one_line(path.as_deref().unwrap_or("none"))
+}
+
+/// The outcomes other than `ok` and `outside`.
+fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str) -> fmt::Result {
+    line(f, "failed", summary.failed, "see the report's message column")?;
+    for (failure, rows) in &summary.failures {
+        match failure {
+            Failure::Code(code) => line(f, &format!("  {code}"), *rows, &meaning(*code))?,
+            Failure::Cause(cause) => line(f, "  no code", *rows, &shortened(cause))?,
+        }
+    }
+    line(
+        f,
+        "invalid",
+        summary.invalid,
+        "not sent; see the report's message column",
+    )?;
+    line(f, "skipped", summary.skipped, skipped)?;
+    let earlier = match summary.already_failed {
+        0 => "by an earlier run".to_owned(),
+        bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
+    };
+    line(f, "already done", summary.already_done, &earlier)?;
+    line(
+        f,
+        "not run",
+        summary.not_run,
+        "not in the report; to send them, use --resume",
+    )
+}
+
+/// The requests, and their answers. `item` is what each first request is for.
+fn requests(f: &mut fmt::Formatter<'_>, summary: &Summary, item: &str) -> fmt::Result {
+    writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
+    let retries = format!("requests that were not a {item}'s first");
+    line(f, "retries", summary.retries, &retries)?;
+    line(f, "limited", summary.limited, &why_limited(summary))?;
+    let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
+    for (index, (&code, &answers)) in retried.enumerate() {
+        if index == 0 {
+            writeln!(f, "answers that decided no row:")?;
+        }
+        line(f, &code.to_string(), answers, &meaning(code))?;
+    }
+    let latency = summary.latency_ms;
+    if summary.requests > 0 {
+        let [p50, p90, p99, max] =
+            [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
+        writeln!(
+            f,
+            "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
+        )?;
+    }
+    Ok(())
+}
+
+fn ending(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
+    if let Some(error) = &summary.last_error {
+        write!(f, "\nlast error     {error}")?;
+    }
+    if let Some(reason) = &summary.stopped {
+        write!(f, "\nstopped        {}", hints::stop_reason(reason))?;
+    }
+    Ok(())
 }
 
 /// The meaning of a return code, shortened for the table.

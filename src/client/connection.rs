@@ -7,7 +7,7 @@
 //!   future is not polled meanwhile, so none of its time-outs count the wait at the gate;
 //! - a `reqwest::Client` for each connection, used for one request at a time. With one client for all, a request that
 //!   waits for its own connection may take one that another request has just released, and so bypass the gate;
-//! - an empty body that reports when hyper polls it, which is when hyper writes the request's head.
+//! - a body that reports when hyper asks whether it is empty, which is when hyper writes the request's head.
 //!
 //! hyper-util sends a request again by itself if its connection was closed before any of it was written. The server has not
 //! seen the first request, and the second needs a new connection, so it passes the gate. There is no other re-send.
@@ -40,8 +40,8 @@ const MAX_CLOSED_IN_A_ROW: u32 = 3;
 /// finds its connection closed would have to start again.
 const NO_REUSE_FOR: Duration = Duration::from_secs(60);
 
-/// The maximum length of an answer that is read, in bytes. ZIM's are about a hundred.
-const MAX_BODY: usize = 64 * 1024;
+/// The maximum length of an answer that is read, in bytes. A page of 500 conversations has about 60 000.
+const MAX_BODY: usize = 1024 * 1024;
 
 /// Creates connections, and keeps idle ones for reuse.
 pub(super) struct Connections {
@@ -160,17 +160,21 @@ impl Connection {
         self.idle_since.is_some()
     }
 
-    /// Sends a request and reads its answer; returns the result and when the request started. If [`Connection::is_open`],
+    /// Sends a request with this body and reads its answer; returns the result and when the request started. If [`Connection::is_open`],
     /// the request must already have passed the gate. `time_limit` is the time-out, counted from the start.
     pub async fn exchange(
         &mut self,
         mut request: Request,
+        body: Bytes,
         gate: &impl Gate,
         time_limit: Duration,
     ) -> (Exchange, Option<Instant>) {
         self.was_open = self.idle_since.take().map(|_| true);
         let (on_start, mut start) = oneshot::channel();
-        *request.body_mut() = Some(reqwest::Body::wrap(StartSignal(Mutex::new(Some(on_start)))));
+        *request.body_mut() = Some(reqwest::Body::wrap(StartSignal {
+            on_start: Mutex::new(Some(on_start)),
+            body,
+        }));
         let status = OnceLock::new();
         let http = || status.get().map(StatusCode::as_u16);
         let mut started_at: Option<Instant> = None;
@@ -216,26 +220,31 @@ impl Connection {
     }
 }
 
-/// An empty body that reports when hyper checks whether there is one: when it writes the request's head.
-struct StartSignal(Mutex<Option<oneshot::Sender<Instant>>>);
+/// A body that reports when hyper checks whether it is empty: when it writes the request's head.
+struct StartSignal {
+    on_start: Mutex<Option<oneshot::Sender<Instant>>>,
+    /// What is still to be sent.
+    body: Bytes,
+}
 
 impl Body for StartSignal {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let body = std::mem::take(&mut self.body);
+        Poll::Ready((!body.is_empty()).then(|| Ok(Frame::data(body))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let on_start = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let on_start = self.on_start.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Without a receiver, the request has been cancelled.
         let _ = on_start.map(|on_start| on_start.send(Instant::now()));
-        true
+        self.body.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(0)
+        SizeHint::with_exact(self.body.len() as u64)
     }
 }
 

@@ -6,10 +6,13 @@
 //! is likely to close them. Every failure is a [`Verdict`], never an `Err`: the run decides whether a row has failed.
 
 mod builder;
+mod call;
 mod connection;
 mod error;
 mod failure;
 mod gate;
+mod list;
+mod lookup;
 mod proxy;
 pub mod sign;
 mod tls;
@@ -19,21 +22,23 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect;
-use reqwest::{Method, Proxy, Request};
+use reqwest::{Proxy, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
-use crate::row::Row;
+use crate::row::{Item, Row};
 pub use builder::ClientBuilder;
+use call::Call;
 use connection::{Connections, Exchange, MAX_IDLE};
 pub use error::BuildError;
 use failure::Failure;
 pub use failure::TRUST_ITS_CA;
 pub use gate::{Gate, NoGate};
+pub use list::{Lister, Listing};
+pub use lookup::{Found, Lookup, MAX_USERS, UserLookup};
 use proxy::{ProxyName, Route};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
@@ -49,9 +54,6 @@ const MAX_TEXT: usize = 300;
 const MAX_CONNECT: Duration = Duration::from_secs(8);
 
 const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
-
-/// Everything but RFC 3986's unreserved characters is encoded: `#` would end the query and `+` become a space.
-const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Sends signed requests. Share it in an `Arc`. Use it in one Tokio runtime only.
 pub struct Client {
@@ -80,20 +82,29 @@ pub struct Attempt {
     pub latency: Duration,
     /// How far this machine's clock is ahead of the answer's `Date` header, in seconds; negative if it is behind.
     pub clock_skew: Option<i64>,
+    /// If the answer is `ok`: the item needs another request.
+    pub has_more: bool,
 }
 
-/// What a run sends its rows with: [`Client`], or a replacement.
+/// What a run sends its items with: [`Client`] clears rows, [`Lister`] lists users; or a replacement.
 pub trait Service: Send + Sync + 'static {
-    /// Makes one attempt to clear the row's conversation: at most one request, which starts after it has passed `gate`.
+    /// What is sent.
+    type Item: Item;
+
+    /// Makes one attempt at the item's request, or at the next of its requests: at most one request, which starts after it
+    /// has passed `gate`. The item takes up what the answer says, so that the next attempt continues from there.
     ///
     /// Returns `None` if the wait at the gate was so long that the server may have closed the connection. Nothing was
     /// sent, and it does not count as an attempt; call it again.
-    fn attempt(&self, row: &Row, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send;
+    fn attempt(&self, item: &mut Self::Item, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send;
 }
 
 impl Service for Client {
-    fn attempt(&self, row: &Row, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send {
-        self.send(row, gate)
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
+        let (attempt, _) = self.call(&Call::clear(row), gate).await?;
+        Some(attempt)
     }
 }
 
@@ -159,33 +170,38 @@ impl Client {
     /// it: for more than a few rows, run a [`Job`](crate::Job).
     pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
         loop {
-            if let Some(attempt) = self.send(row, &NoGate).await {
+            if let Some((attempt, _)) = self.call(&Call::clear(row), &NoGate).await {
                 return attempt;
             }
         }
     }
 
-    async fn send(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+    /// Makes one attempt at a call. Returns the answer's body too, if there is an answer.
+    async fn call(&self, call: &Call, gate: &impl Gate) -> Option<(Attempt, Vec<u8>)> {
         let attempted_at = Instant::now();
         let mut connection = match self.connections.take() {
             Ok(connection) => connection,
             Err(error) => {
                 let message = format!("no connection can be set up: {error}");
-                return Some(Attempt {
+                let attempt = Attempt {
                     verdict: verdict::no_answer(TransportError::Unreachable, message, None),
                     started_at: None,
                     latency: attempted_at.elapsed(),
                     clock_skew: None,
-                });
+                    has_more: false,
+                };
+                return Some((attempt, Vec::new()));
             }
         };
         if connection.is_open() && timeout(MAX_IDLE, gate.pass()).await.is_err() {
             return None;
         }
-        let (request, signature) = self.request(row);
-        let (exchange, started_at) = connection.exchange(request, gate, self.settings.timeout).await;
+        let (request, signature) = self.request(call);
+        let body = call.body.clone().unwrap_or_default();
+        let exchange = connection.exchange(request, body, gate, self.settings.timeout);
+        let (exchange, started_at) = exchange.await;
         let latency = started_at.unwrap_or(attempted_at).elapsed();
-        let mut clock_skew = None;
+        let (mut clock_skew, mut body) = (None, Vec::new());
         let mut verdict = match exchange {
             Exchange::Answered(answer) => {
                 let now = SystemTime::now();
@@ -194,6 +210,7 @@ impl Client {
                 if let (None, Some(encoding)) = (verdict.code, content_encoding(&answer.headers)) {
                     verdict.message += &format!("; it is compressed ({encoding}), though that was not requested");
                 }
+                body = answer.body;
                 verdict
             }
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
@@ -205,12 +222,14 @@ impl Client {
         };
         self.connections.put(connection);
         self.redact(&mut verdict, &signature);
-        Some(Attempt {
+        let attempt = Attempt {
             verdict,
             started_at,
             latency,
             clock_skew,
-        })
+            has_more: false,
+        };
+        Some((attempt, body))
     }
 
     fn failure(&self, error: reqwest::Error, http: Option<u16>) -> Failure<'_> {
@@ -222,8 +241,8 @@ impl Client {
         }
     }
 
-    /// The request for `row`, signed now.
-    fn request(&self, row: &Row) -> (Request, Signature) {
+    /// The request for a call, signed now.
+    fn request(&self, call: &Call) -> (Request, Signature) {
         let nonce = sign::nonce();
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -232,15 +251,17 @@ impl Client {
         let signature = sign::sign(self.settings.app_id, &nonce, secret, timestamp);
         let mut url = self.settings.endpoint.clone();
         url.set_query(Some(&format!(
-            "Action=ClearConversationUnread&FromUserId={}&ConvId={}&ConvType={}\
-             &AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
-            utf8_percent_encode(&row.user, STRICT),
-            utf8_percent_encode(&row.conv, STRICT),
-            row.conv_type as u8,
+            "Action={}{}&AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
+            call.action,
+            call.parameters,
             self.settings.app_id,
             signature.expose(),
         )));
-        let mut request = Request::new(Method::GET, url);
+        let mut request = Request::new(call.method(), url);
+        if call.body.is_some() {
+            let json = HeaderValue::from_static("application/json");
+            request.headers_mut().insert(CONTENT_TYPE, json);
+        }
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         (request, signature)

@@ -55,6 +55,40 @@ pub enum ReportError {
         /// The report.
         report: PathBuf,
     },
+    /// The file in the rows file's place is something else.
+    #[error("{}: this file exists already and has no rows of a list, so it is left untouched", .path.display())]
+    NotARowsFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The rows file does not belong to the list report.
+    #[error(
+        "{}, line {line}: this is not the row that follows from {}; both are left untouched", .path.display(), .report.display()
+    )]
+    ForeignRowsFile {
+        /// The rows file.
+        path: PathBuf,
+        /// The line of the first such row.
+        line: u64,
+        /// The list report.
+        report: PathBuf,
+    },
+    /// A list report has users, but its rows file does not exist.
+    #[error("{}: this file does not exist, but {} has users whose rows were written to it", .path.display(), .report.display())]
+    RowsFileMissing {
+        /// The rows file.
+        path: PathBuf,
+        /// The list report.
+        report: PathBuf,
+    },
+    /// A rows file has rows, but its list report does not exist.
+    #[error("{}: this list report does not exist, but {} has rows", .path.display(), .rows.display())]
+    ListReportMissing {
+        /// The list report.
+        path: PathBuf,
+        /// The rows file.
+        rows: PathBuf,
+    },
     /// The file in the report's place is something else.
     #[error("{place}: {reason}")]
     NotAReport {
@@ -169,6 +203,10 @@ pub enum Role {
     Report,
     /// The log of the outside rows.
     Outside,
+    /// The rows of listed users.
+    Rows,
+    /// The report on listed users.
+    ListReport,
 }
 
 impl fmt::Display for Role {
@@ -176,6 +214,8 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Role::Report => "report",
             Role::Outside => "outside log",
+            Role::Rows => "rows file",
+            Role::ListReport => "list report",
         })
     }
 }

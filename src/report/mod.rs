@@ -1,13 +1,17 @@
 //! Stage 4, where results go: the report, the outside log, the statistics, the summary.
 //!
-//! Records are taken with [`Report::push`] and written by [`Report::commit`]; a row is done once its record is written.
+//! A run knows its files as a [`Journal`]: a [`Report`] with its outside log, or a [`ListReport`] with its rows file.
 //!
 //! Files are created with mode 0600, whatever the umask: they contain user IDs, and anyone who can read a file can lock
 //! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
 
 pub mod analysis;
+mod appender;
 mod error;
 mod holder;
+mod journal;
+mod list_record;
+mod list_report;
 mod lock;
 mod outcomes;
 mod outside;
@@ -16,6 +20,8 @@ pub mod page;
 mod place;
 mod remove_invalid;
 mod resume;
+mod rows_file;
+mod schema;
 pub mod show;
 pub mod stats;
 pub mod summary;
@@ -23,15 +29,23 @@ pub mod summary;
 use std::fmt;
 use std::path::Path;
 
+use appender::Appender;
+
 use crate::done::Done;
 use crate::row::{Outcome, Record};
 pub use error::{NotAReport, PageError, ReportError, Role};
 pub use holder::{Holder, holder};
+pub use journal::{Journal, Sync};
+pub use list_record::{LIST_COLUMNS, ROWS_COLUMNS};
+pub use list_report::{ListReport, check_list_paths};
 use lock::lock;
-use outcomes::Appender;
 pub use outcomes::COLUMNS;
+use outcomes::Line;
 pub use place::IfExists;
 use place::OpenFile;
+pub use rows_file::RowsTo;
+use schema::ROWS;
+use summary::Summary;
 
 /// The report and the outside log, opened and locked.
 ///
@@ -76,10 +90,10 @@ impl Report {
         lock(&report)?;
         // Read first, because nothing may be changed if this is not a report or a damaged one.
         let mut earlier = match existing {
-            IfExists::Resume => resume::read_back(&report.path, &report.file, is_simulated)?,
+            IfExists::Resume => resume::read_back(&report.path, &report.file, &ROWS, is_simulated)?,
             IfExists::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
             IfExists::Overwrite if report.is_regular => {
-                resume::read_for_overwriting(&report.file).map_err(|source| report.error(source))?
+                resume::read_for_overwriting(&report.file, &ROWS).map_err(|source| report.error(source))?
             }
             IfExists::Refuse | IfExists::Overwrite => resume::Earlier::default(),
         };
@@ -92,9 +106,9 @@ impl Report {
             outside.truncate(0)?;
         }
         report.truncate(earlier.len)?;
-        let outside = outside::complete(outside, &report, earlier.len, is_simulated)?;
+        let outside = outside::complete(outside, &report, earlier.len)?;
         let report_path = report.path.clone();
-        let mut outcomes = Appender::new(report, earlier.len, is_simulated)?;
+        let mut outcomes = Appender::new(report, earlier.len, ROWS.columns)?;
         if earlier.lacks_line_end {
             outcomes.end_line()?;
         }
@@ -114,48 +128,40 @@ impl Report {
         })
     }
 
-    /// Removes the `invalid` records of these lines, which must be ascending, from the report: their rows have changed and
-    /// are processed again. Atomic: whenever the process ends, the report has all of these records or none.
-    pub fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let report = self.outcomes.path();
-        let (file, len, removed) =
-            remove_invalid::remove_invalid(report, lines).map_err(|source| ReportError::Write {
-                path: report.to_owned(),
-                source,
-            })?;
-        self.outcomes.replace(file, len);
+    /// From now on the files stay, whatever becomes of the run.
+    fn keep(&mut self) {
+        self.outcomes.keep();
+        self.outside.keep();
+    }
+}
+
+impl Journal for Report {
+    fn take_done(&mut self) -> Done {
+        std::mem::take(&mut self.done)
+    }
+
+    fn earlier(&self) -> [u64; Outcome::ALL.len()] {
+        self.earlier
+    }
+
+    fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {
+        let removed = remove_invalid::forget(&mut self.outcomes, lines, &ROWS)?;
         let invalid = &mut self.earlier[Outcome::Invalid as usize];
         *invalid = invalid.saturating_sub(removed);
         Ok(())
     }
 
-    /// Takes the rows that the report already has.
-    pub fn take_done(&mut self) -> Done {
-        std::mem::take(&mut self.done)
-    }
-
-    /// How many records of each outcome the report already has.
-    pub(crate) fn earlier(&self) -> [u64; Outcome::ALL.len()] {
-        self.earlier
-    }
-
-    /// Takes a record. It is written by the next [`Report::commit`].
-    pub fn push(&mut self, record: &Record) {
+    fn push(&mut self, record: &Record) {
         if self.is_broken {
             return;
         }
-        self.outcomes.push(record);
+        self.outcomes.push(Line::new(record, self.is_simulated));
         if record.outcome == Outcome::Outside {
-            self.outside.push(record);
+            self.outside.push(Line::new(record, self.is_simulated));
         }
     }
 
-    /// Writes the records taken since the last time. Returns whether they are in the report now, which they may be even if
-    /// the outside log can't be written. After an error nothing more is written, and nothing more should be sent.
-    pub fn commit(&mut self) -> (bool, Result<(), ReportError>) {
+    fn commit(&mut self) -> (bool, Result<(), ReportError>) {
         if self.is_broken {
             // The outside log must not get rows that the report could not be given.
             return (false, Ok(()));
@@ -171,21 +177,12 @@ impl Report {
         (is_written, written)
     }
 
-    /// From now on the files stay, whatever becomes of the run.
-    fn keep(&mut self) {
-        self.outcomes.keep();
-        self.outside.keep();
-    }
-
-    /// What brings both files to the disk as they are now; it takes its time, so it is for another thread to call.
-    pub fn sync_later(&self) -> impl FnOnce() -> Result<(), ReportError> + Send + 'static {
+    fn sync_later(&self) -> Sync {
         let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
-        move || syncs.into_iter().try_for_each(|sync| sync())
+        Box::new(|| syncs.into_iter().try_for_each(|sync| sync()))
     }
 
-    /// Brings the files to the disk, and checks that they are still in their places. `has_begun`: something was sent, so
-    /// that the files stay even without a record.
-    pub(crate) fn finish(&mut self, has_begun: bool) -> Result<(), ReportError> {
+    fn finish(&mut self, has_begun: bool) -> Result<(), ReportError> {
         let was_broken = self.is_broken;
         let (_, written) = self.commit();
         let written = written
@@ -202,14 +199,11 @@ impl Report {
         }
     }
 
-    /// Whether the records are those of a simulated run.
-    pub(crate) fn is_simulated(&self) -> bool {
-        self.is_simulated
-    }
-
-    /// The paths of the report and the outside log.
-    pub(crate) fn paths(&self) -> [&Path; 2] {
-        [self.outcomes.path(), self.outside.path()]
+    fn describe(&self, summary: &mut Summary) {
+        let text = |path: &Path| Some(path.display().to_string());
+        summary.report = text(self.outcomes.path());
+        summary.outside_log = text(self.outside.path());
+        summary.simulated = self.is_simulated;
     }
 }
 
@@ -250,6 +244,7 @@ mod tests {
             attempts: 1,
             latency: None,
             finished_at: SystemTime::UNIX_EPOCH,
+            conversations: Vec::new(),
         }
     }
 

@@ -9,10 +9,11 @@ use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::appender::Appender;
 use super::error::ReportError;
-use super::outcomes::Appender;
 use super::place::OpenFile;
 use super::resume::{Earlier, complete_row, is_header, is_torn_header, len_without_zeros, past_line_end, records_of};
+use super::schema::ROWS;
 use crate::csv_reader::{CsvReader, RecordError};
 use crate::row::Outcome;
 
@@ -23,16 +24,16 @@ pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<
     let path = || log.path.clone();
     let len = len_without_zeros(&log.file).map_err(io_error)?;
     let mut records = records_of(&log.file, len).map_err(io_error)?;
-    if !records.advance().map_err(io_error)? || is_torn_header(&records.current()) {
+    if !records.advance().map_err(io_error)? || is_torn_header(&records.current(), ROWS.columns) {
         return Ok(());
     }
-    if !is_header(&records.current()) {
+    if !is_header(&records.current(), ROWS.columns) {
         return Err(ReportError::NotAnOutsideLog { path: path() });
     }
     let (mut rows, mut extra) = (0_u64, 0_u64);
     while records.advance().map_err(io_error)? {
         let record = records.current();
-        let is_ours = match complete_row(&record) {
+        let is_ours = match complete_row(&record, &ROWS) {
             Some(row) if row.outcome != Outcome::Outside => false,
             Some(row) if extra == 0 && earlier.outside.contains(row.line, row.user, row.conv, row.conv_type) => {
                 rows += 1;
@@ -58,15 +59,10 @@ pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<
 
 /// Completes a checked log from its report, which is `report_len` bytes long: keeps their common beginning, and writes the
 /// rest. If this is interrupted, the log still belongs to its report.
-pub(super) fn complete(
-    log: OpenFile,
-    report: &OpenFile,
-    report_len: u64,
-    is_simulated: bool,
-) -> Result<Appender, ReportError> {
+pub(super) fn complete(log: OpenFile, report: &OpenFile, report_len: u64) -> Result<Appender, ReportError> {
     if report_len == 0 {
         log.truncate(0)?;
-        return Appender::new(log, 0, is_simulated);
+        return Appender::new(log, 0, ROWS.columns);
     }
     let (file, path) = (Arc::clone(&log.file), log.path.clone());
     let log_error = |source| ReportError::Write {
@@ -78,7 +74,7 @@ pub(super) fn complete(
     let mut records = records_of(&report.file, report_len).map_err(report_error)?;
     let mut has_more = next_outside(&mut records).map_err(report_error)?;
     let mut kept = 0;
-    if logged.advance().map_err(log_error)? && is_header(&logged.current()) {
+    if logged.advance().map_err(log_error)? && is_header(&logged.current(), ROWS.columns) {
         kept = logged.offset();
         while has_more && logged.advance().map_err(log_error)? && are_equal(&records, &logged) {
             kept = logged.offset();
@@ -87,7 +83,7 @@ pub(super) fn complete(
     }
     let kept = past_line_end(&file, kept).map_err(log_error)?;
     log.truncate(kept)?;
-    let mut appender = Appender::new(log, kept, is_simulated)?;
+    let mut appender = Appender::new(log, kept, ROWS.columns)?;
     while has_more {
         appender.push_copy(records.current().iter());
         appender.commit_when_large()?;
@@ -100,7 +96,7 @@ pub(super) fn complete(
 /// Advances to the report's next outside record; returns `false` if there is none.
 fn next_outside(records: &mut CsvReader<impl BufRead>) -> io::Result<bool> {
     while records.advance()? {
-        if complete_row(&records.current()).is_some_and(|row| row.outcome == Outcome::Outside) {
+        if complete_row(&records.current(), &ROWS).is_some_and(|row| row.outcome == Outcome::Outside) {
             return Ok(true);
         }
     }

@@ -78,6 +78,11 @@ impl OpenFile {
         })
     }
 
+    /// Whether it did not exist before.
+    pub fn is_new(&self) -> bool {
+        self.on_drop == OnDrop::Remove
+    }
+
     /// Keeps the file when this is dropped: the run has begun.
     pub fn keep(&mut self) {
         self.on_drop = OnDrop::Keep;

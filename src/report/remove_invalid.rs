@@ -9,28 +9,44 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::outcomes::COLUMNS;
+use super::appender::Appender;
+use super::error::ReportError;
 use super::place;
+use super::schema::Schema;
 use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::row::Outcome;
 
 /// The size of a read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// Removes the `invalid` records of these lines, which must be ascending, from an open report. Returns how many there were.
+pub(super) fn forget(report: &mut Appender, lines: &[u64], schema: &Schema) -> Result<u64, ReportError> {
+    if lines.is_empty() {
+        return Ok(0);
+    }
+    let path = report.path();
+    let (file, len, removed) = remove_invalid(path, lines, schema).map_err(|source| ReportError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
+    report.replace(file, len);
+    Ok(removed)
+}
+
 /// Replaces the report by one without the `invalid` records of these lines, which must be ascending. Returns the new file,
 /// locked and open for appending, its length, and how many records were removed.
-pub(super) fn remove_invalid(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u64)> {
+fn remove_invalid(report: &Path, lines: &[u64], schema: &Schema) -> io::Result<(File, u64, u64)> {
     // A symbolic link is kept, and its target is replaced.
     let report = report.canonicalize()?;
     let beside = new_file_for(&report);
-    remove_left_over(&beside)?;
+    remove_left_over(&beside, schema)?;
     let file = OpenOptions::new()
         .read(true)
         .append(true)
         .create_new(true)
         .mode(0o600)
         .open(&beside)?;
-    let written = write_without(&report, lines, &file).and_then(|removed| {
+    let written = write_without(&report, lines, schema, &file).and_then(|removed| {
         // Locked before it gets the report's name. Some file systems don't support locks.
         let _ = file.try_lock();
         file.sync_all()?;
@@ -54,8 +70,8 @@ fn new_file_for(report: &Path) -> PathBuf {
 }
 
 /// Removes the unfinished file of a killed run; any other file of that name is an error.
-fn remove_left_over(beside: &Path) -> io::Result<()> {
-    let header = COLUMNS.join(",");
+fn remove_left_over(beside: &Path, schema: &Schema) -> io::Result<()> {
+    let header = schema.columns.join(",");
     let mut start = Vec::new();
     match beside.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -75,7 +91,7 @@ fn remove_left_over(beside: &Path) -> io::Result<()> {
     }
 }
 
-fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
+fn write_without(report: &Path, lines: &[u64], schema: &Schema, to: &File) -> io::Result<u64> {
     let mut from = File::open(report)?;
     let metadata = from.metadata()?;
     to.set_permissions(metadata.permissions())?;
@@ -87,7 +103,7 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     let mut record_start = 0;
     while records.advance()? {
         let ends = records.offset();
-        if is_removed(&records.current(), lines) {
+        if is_removed(&records.current(), lines, schema) {
             copy(&mut from, kept_from..record_start, &mut to)?;
             (kept_from, removed) = (ends, removed + 1);
         }
@@ -98,10 +114,10 @@ fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     Ok(removed)
 }
 
-fn is_removed(record: &CsvRecord, lines: &[u64]) -> bool {
+fn is_removed(record: &CsvRecord, lines: &[u64], schema: &Schema) -> bool {
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
     let line = text(0).and_then(|line| line.parse().ok());
-    record.get(4).and_then(Outcome::from_bytes) == Some(Outcome::Invalid)
+    record.get(schema.outcome).and_then(Outcome::from_bytes) == Some(Outcome::Invalid)
         && line.is_some_and(|line| lines.binary_search(&line).is_ok())
 }
 
@@ -119,6 +135,8 @@ fn keep_owner(file: &File, metadata: &fs::Metadata) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcomes::COLUMNS;
+    use super::super::schema::ROWS;
     use super::*;
 
     fn report(records: &[&str]) -> String {
@@ -148,7 +166,7 @@ mod tests {
         ] {
             fs::write(&path, report(&all)).unwrap();
             fs::write(new_file_for(&path), "line,user,co").unwrap(); // left by a killed run
-            let (mut file, len, removed) = remove_invalid(&path, lines).unwrap();
+            let (mut file, len, removed) = remove_invalid(&path, lines, &ROWS).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), report(left), "{lines:?}");
             assert_eq!(
                 (len, removed),
@@ -171,7 +189,7 @@ mod tests {
         let path = directory.path().join("out.csv");
         fs::write(&path, report(&["3,,b,0,invalid"])).unwrap();
         fs::write(new_file_for(&path), "precious").unwrap();
-        let error = remove_invalid(&path, &[3]).unwrap_err();
+        let error = remove_invalid(&path, &[3], &ROWS).unwrap_err();
         assert!(error.to_string().contains("out.csv.rewriting is in the way"), "{error}");
         assert_eq!(fs::read_to_string(new_file_for(&path)).unwrap(), "precious");
         assert_eq!(fs::read_to_string(&path).unwrap(), report(&["3,,b,0,invalid"]));

@@ -14,7 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::{NotAReport, ReportError};
-use super::outcomes::{COLUMNS, SIMULATED};
+use super::outcomes::SIMULATED;
+use super::schema::Schema;
 use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::done::Done;
 use crate::row::Outcome;
@@ -38,11 +39,13 @@ pub(super) struct Earlier {
     pub outcomes: [u64; Outcome::ALL.len()],
     /// The `outside` rows among them, which the outside log may have.
     pub outside: Done,
+    /// How many conversations were listed.
+    pub conversations: u64,
 }
 
 /// Reads the report of a simulated or a real run. A torn or damaged record at the end is excluded from `len`; one in the
 /// middle is an error, because the outcome of its row is unknown.
-pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<Earlier, ReportError> {
+pub(super) fn read_back(path: &Path, file: &File, schema: &Schema, is_simulated: bool) -> Result<Earlier, ReportError> {
     let io_error = |source| ReportError::Write {
         path: path.to_owned(),
         source,
@@ -58,14 +61,14 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     while records.advance().map_err(io_error)? {
         let record = records.current();
         if earlier.len == 0 {
-            if !is_header(&record) {
+            if !is_header(&record, schema.columns) {
                 // A torn header can be written again; anything else is not a report.
-                return match is_torn_header(&record) {
+                return match is_torn_header(&record, schema.columns) {
                     true => Ok(earlier),
-                    false => Err(not_a_report(path, &record)),
+                    false => Err(not_a_report(path, &record, schema)),
                 };
             }
-        } else if let Some(row) = complete_row(&record) {
+        } else if let Some(row) = complete_row(&record, schema) {
             if let Some(line) = damaged {
                 return Err(damaged_at(line));
             }
@@ -77,6 +80,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
                 });
             }
             earlier.outcomes[row.outcome as usize] += 1;
+            earlier.conversations += row.conversations;
             match row.outcome {
                 Outcome::Invalid => earlier.done.insert_invalid(row.line, row.user, row.conv, row.conv_type),
                 _ => earlier.done.insert(row.line, row.user, row.conv, row.conv_type),
@@ -85,7 +89,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
                 earlier.outside.insert(row.line, row.user, row.conv, row.conv_type);
             }
             earlier.lacks_line_end = record.at_end;
-        } else if is_in_another_encoding(&record) {
+        } else if is_in_another_encoding(&record, schema) {
             return Err(ReportError::OtherEncoding {
                 path: path.to_owned(),
                 line: record.line,
@@ -98,7 +102,7 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
     }
     if let Some(line) = damaged {
         let tail = size.saturating_sub(earlier.len);
-        if tail > MAX_TORN || has_complete_record(file, earlier.len..size).map_err(io_error)? {
+        if tail > MAX_TORN || has_complete_record(file, earlier.len..size, schema).map_err(io_error)? {
             return Err(damaged_at(line));
         }
         tracing::warn!(
@@ -117,12 +121,12 @@ pub(super) fn read_back(path: &Path, file: &File, is_simulated: bool) -> Result<
 }
 
 /// Reads a report that is about to be overwritten, as far as it can be read, to recognise its outside log.
-pub(super) fn read_for_overwriting(file: &File) -> io::Result<Earlier> {
+pub(super) fn read_for_overwriting(file: &File, schema: &Schema) -> io::Result<Earlier> {
     let mut earlier = Earlier::default();
     let mut records = records_of(file, len_without_zeros(file)?)?;
     while records.advance()? {
         let record = records.current();
-        if let Some(row) = complete_row(&record) {
+        if let Some(row) = complete_row(&record, schema) {
             earlier.done.insert(row.line, row.user, row.conv, row.conv_type);
             if row.outcome == Outcome::Outside {
                 earlier.outside.insert(row.line, row.user, row.conv, row.conv_type);
@@ -174,37 +178,48 @@ pub(super) struct Row<'a> {
     pub conv: &'a str,
     pub conv_type: &'a str,
     pub outcome: Outcome,
+    /// How many conversations were listed for a user.
+    pub conversations: u64,
     is_simulated: bool,
 }
 
 /// Parses a record; `None` if it is torn or damaged.
-pub(super) fn complete_row<'a>(record: &CsvRecord<'a>) -> Option<Row<'a>> {
-    if record.error.is_some() || record.len() != COLUMNS.len() {
+pub(super) fn complete_row<'a>(record: &CsvRecord<'a>, schema: &Schema) -> Option<Row<'a>> {
+    let columns = schema.columns.len();
+    if record.error.is_some() || record.len() != columns {
         return None;
     }
     let text = |index| std::str::from_utf8(record.get(index)?).ok();
-    if record.at_end && humantime::parse_rfc3339(text(COLUMNS.len() - 1)?).is_err() {
+    if record.at_end && humantime::parse_rfc3339(text(columns - 1)?).is_err() {
         return None;
     }
+    let (conv, conv_type) = match schema.conv {
+        Some([conv, conv_type]) => (text(conv)?, text(conv_type)?),
+        None => ("", ""),
+    };
     Some(Row {
         line: text(0)?.parse().ok()?,
         user: text(1)?,
-        conv: text(2)?,
-        conv_type: text(3)?,
-        outcome: text(4)?.parse().ok()?,
-        is_simulated: text(7)?.starts_with(SIMULATED),
+        conv,
+        conv_type,
+        outcome: text(schema.outcome)?.parse().ok()?,
+        conversations: match schema.conversations {
+            Some(index) => text(index)?.parse().ok()?,
+            None => 0,
+        },
+        is_simulated: text(schema.message)?.starts_with(SIMULATED),
     })
 }
 
 /// Whether a complete record begins on any line after the damaged first line of `tail`, perhaps hidden by an open quote.
 /// Then the tail is not a torn record.
-fn has_complete_record(file: &File, tail: std::ops::Range<u64>) -> io::Result<bool> {
+fn has_complete_record(file: &File, tail: std::ops::Range<u64>, schema: &Schema) -> io::Result<bool> {
     let mut bytes = vec![0; (tail.end - tail.start) as usize];
     file.read_exact_at(&mut bytes, tail.start)?;
     let line_starts = memchr::memchr_iter(b'\n', &bytes).map(|end| end + 1);
     for start in line_starts {
         let mut records = CsvReader::new(&bytes[start..], b',');
-        if records.advance()? && complete_row(&records.current()).is_some() {
+        if records.advance()? && complete_row(&records.current(), schema).is_some() {
             return Ok(true);
         }
     }
@@ -212,31 +227,31 @@ fn has_complete_record(file: &File, tail: std::ops::Range<u64>) -> io::Result<bo
 }
 
 /// Whether it is a complete record except that its bytes are not UTF-8, unlike a torn or damaged one.
-fn is_in_another_encoding(record: &CsvRecord) -> bool {
-    let is_record = record.error.is_none() && record.len() == COLUMNS.len();
+fn is_in_another_encoding(record: &CsvRecord, schema: &Schema) -> bool {
+    let is_record = record.error.is_none() && record.len() == schema.columns.len();
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     is_record && record.get(0).is_some_and(is_number) && record.iter().any(|field| std::str::from_utf8(field).is_err())
 }
 
 /// Whether it is the complete header.
-pub(super) fn is_header(record: &CsvRecord) -> bool {
-    !record.at_end && record.iter().eq(COLUMNS.iter().map(|column| column.as_bytes()))
+pub(super) fn is_header(record: &CsvRecord, columns: &[&str]) -> bool {
+    !record.at_end && record.iter().eq(columns.iter().map(|column| column.as_bytes()))
 }
 
 /// Whether it is the last record, and an incomplete header or a few zeros in place of one.
-pub(super) fn is_torn_header(record: &CsvRecord) -> bool {
+pub(super) fn is_torn_header(record: &CsvRecord, columns: &[&str]) -> bool {
     let torn = joined(record);
     let is_all_zeros = torn.len() as u64 <= MAX_TORN && torn.iter().all(|byte| *byte == 0);
-    record.at_end && record.error.is_none() && (is_all_zeros || COLUMNS.join(",").as_bytes().starts_with(&torn))
+    record.at_end && record.error.is_none() && (is_all_zeros || columns.join(",").as_bytes().starts_with(&torn))
 }
 
 fn joined(record: &CsvRecord) -> Vec<u8> {
     record.iter().collect::<Vec<_>>().join(&b","[..])
 }
 
-fn not_a_report(path: &Path, first: &CsvRecord) -> ReportError {
+fn not_a_report(path: &Path, first: &CsvRecord, schema: &Schema) -> ReportError {
     let (is_readable, first) = (first.error.is_none(), joined(first));
-    let has_delimiter = |delimiter: &str| first == COLUMNS.join(delimiter).as_bytes();
+    let has_delimiter = |delimiter: &str| first == schema.columns.join(delimiter).as_bytes();
     let reason = match &first[..] {
         _ if has_delimiter(";") => NotAReport::Semicolons,
         _ if has_delimiter("\t") => NotAReport::Tabs,

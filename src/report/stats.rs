@@ -1,7 +1,6 @@
 //! The stats of a run, in constant memory, and its summary.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -42,6 +41,7 @@ pub struct Stats {
     /// The codes of the rows' last answers.
     last_codes: BTreeMap<i64, u64>,
     failures: BTreeMap<Failure, u64>,
+    conversations: u64,
     /// The error of the last attempt, if the service failed.
     trouble: Option<String>,
     /// When the service last answered.
@@ -75,6 +75,7 @@ impl Stats {
             codes: BTreeMap::new(),
             last_codes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            conversations: 0,
             trouble: None,
             answered: None,
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
@@ -126,6 +127,7 @@ impl Stats {
 
     fn count_record(&mut self, record: &Record) {
         self.outcomes[record.outcome as usize] += 1;
+        self.conversations += record.conversations.len() as u64;
         if let Some(code) = record.code {
             *self.last_codes.entry(code).or_default() += 1;
         }
@@ -153,6 +155,11 @@ impl Stats {
     /// Rows with this outcome in this run.
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
+    }
+
+    /// Conversations that were listed in this run.
+    pub fn conversations(&self) -> u64 {
+        self.conversations
     }
 
     /// Rows that wait for their next attempt.
@@ -203,7 +210,6 @@ impl Stats {
         cap: usize,
         elapsed: Duration,
         stopped: Option<&StopReason>,
-        paths: Option<[&Path; 2]>,
     ) -> Summary {
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
@@ -252,17 +258,16 @@ impl Stats {
                 max: milliseconds(self.latencies.max()),
             },
             codes: self.codes.clone(),
-            report: paths.map(|[report, _]| shown(report)),
-            outside_log: paths.map(|[_, outside]| shown(outside)),
+            // The journal adds its files.
+            report: None,
+            outside_log: None,
+            rows_file: None,
+            conversations: None,
             last_error: self.trouble.clone(),
             stopped: stopped.cloned().or(left),
             simulated: false,
         }
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }
 
 fn rounded(number: f64) -> f64 {
@@ -287,6 +292,7 @@ mod tests {
             attempts: 1,
             latency: None,
             finished_at: std::time::SystemTime::UNIX_EPOCH,
+            conversations: Vec::new(),
         }))
     }
 
@@ -301,7 +307,7 @@ mod tests {
     }
 
     fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>) -> Summary {
-        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped, None)
+        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped)
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub struct Summary {
     pub report: Option<String>,
     /// The outside log's path; likewise.
     pub outside_log: Option<String>,
+    /// For a list: the path of the rows file, or `-` for standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_file: Option<String>,
+    /// For a list: the rows written by this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<u64>,
     /// The error of the last attempt, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
     /// Why the run stopped before its last row; `None` if it did not. Not in the JSON, because the caller words it in terms

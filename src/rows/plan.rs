@@ -22,22 +22,37 @@ use crate::row::{Outcome, Row};
 /// `ok` rows among them is refused before anything is sent.
 const LOOKAHEAD: usize = 100_000;
 
-/// What to do with a row.
+/// What to do with a row, or another item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
+pub enum Task<I = Row> {
     /// Send it.
-    Send(Row),
+    Send(I),
     /// Report it as invalid.
     Invalid(InvalidRow),
     /// Report it as skipped: the same as the row on the line `first`.
     Skip {
         /// The row.
-        row: Row,
+        item: I,
         /// The line of the first of its kind.
         first: u64,
     },
     /// Nothing: an earlier run has recorded it.
     AlreadyDone,
+}
+
+impl<I> Task<I> {
+    /// The same task for another kind of item.
+    pub fn map<J>(self, convert: impl FnOnce(I) -> J) -> Task<J> {
+        match self {
+            Task::Send(item) => Task::Send(convert(item)),
+            Task::Invalid(row) => Task::Invalid(row),
+            Task::Skip { item, first } => Task::Skip {
+                item: convert(item),
+                first,
+            },
+            Task::AlreadyDone => Task::AlreadyDone,
+        }
+    }
 }
 
 /// The selected rows of an input, in order, as [`Task`]s.
@@ -246,7 +261,7 @@ impl Plan {
         Ok(Some(match parsed {
             _ if is_done => Task::AlreadyDone,
             ParsedRow::Invalid(row) => Task::Invalid(row),
-            ParsedRow::Row(row) if first != row.line => Task::Skip { row, first },
+            ParsedRow::Row(row) if first != row.line => Task::Skip { item: row, first },
             ParsedRow::Row(row) => Task::Send(row),
         }))
     }
@@ -393,7 +408,7 @@ mod tests {
             let step = |task: Task| match task {
                 Task::Send(row) => format!("{} {}", row.line, row.user),
                 Task::Invalid(row) => format!("{} invalid", row.line),
-                Task::Skip { row, first } => format!("{} as {first}", row.line),
+                Task::Skip { item: row, first } => format!("{} as {first}", row.line),
                 Task::AlreadyDone => "done".into(),
             };
             tasks.into_iter().map(step).collect()

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{Message, NOT_RUN, Shared, permit_of};
 use crate::client::Service;
 use crate::event::Event;
-use crate::row::{Outcome, Record, Row};
+use crate::row::{Item, Outcome, Record};
 use crate::rows::{PlanError, Task};
 use crate::stop::{StopHandle, StopReason};
 
@@ -22,24 +22,24 @@ const READ_AHEAD: usize = 1024;
 const PORTION: usize = 256;
 
 /// What is to be done about each row, in order.
-pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, PlanError>> + Send>;
+pub(super) type Tasks<I> = Box<dyn Iterator<Item = Result<Task<I>, PlanError>> + Send>;
 
 /// The thread that reads rows ahead, for reading blocks.
-pub(super) struct Reader {
-    rows: mpsc::Receiver<Read>,
+pub(super) struct Reader<I> {
+    rows: mpsc::Receiver<Read<I>>,
     thread: JoinHandle<()>,
 }
 
 /// What the reading thread has found.
-enum Read {
-    Task(Task),
+enum Read<I> {
+    Task(Task<I>),
     /// There is nothing more, or what there is can't be read.
     End(Result<(), PlanError>),
 }
 
-impl Reader {
+impl<I: Item> Reader<I> {
     /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before.
-    pub fn start(tasks: Tasks, counts_done: bool) -> io::Result<Reader> {
+    pub fn start(tasks: Tasks<I>, counts_done: bool) -> io::Result<Reader<I>> {
         let (send, rows) = mpsc::channel(READ_AHEAD);
         let runtime = Handle::current();
         let thread = std::thread::Builder::new()
@@ -49,7 +49,7 @@ impl Reader {
     }
 
     /// Returns the next item. After a stop, returns the items already in the channel, then `None`.
-    async fn next(&mut self, stop: &StopHandle) -> Option<Read> {
+    async fn next(&mut self, stop: &StopHandle) -> Option<Read<I>> {
         tokio::select! {
             biased;
             // The channel itself ends only when the thread gives up the room that it has reserved, and it may read for ever.
@@ -61,7 +61,7 @@ impl Reader {
 
 /// Reads to the end, or until the run has stopped. Each row is sent on immediately, because the next one may take long; room
 /// for them is reserved in portions, so that a fast input costs few wake-ups.
-fn read_ahead(mut tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>, runtime: &Handle) {
+fn read_ahead<I>(mut tasks: Tasks<I>, counts_done: bool, out: &mpsc::Sender<Read<I>>, runtime: &Handle) {
     loop {
         // An error means that the run has stopped.
         let Ok(room) = runtime.block_on(out.reserve_many(PORTION)) else {
@@ -90,7 +90,7 @@ fn read_ahead(mut tasks: Tasks, counts_done: bool, out: &mpsc::Sender<Read>, run
 
 /// Takes rows until the last one, or until the run stops. A row starts when its first request may be tried; a row that is not
 /// sent is recorded.
-pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>) {
+pub(super) async fn dispatch<S: Service>(mut reader: Reader<S::Item>, run: Arc<Shared<S>>) {
     while let Some(read) = reader.next(&run.stop).await {
         match read {
             Read::Task(task) => dispatch_one(task, &run).await,
@@ -112,56 +112,51 @@ pub(super) async fn dispatch<S: Service>(mut reader: Reader, run: Arc<Shared<S>>
     }
 }
 
-async fn dispatch_one<S: Service>(task: Task, run: &Arc<Shared<S>>) {
-    if run.stop.is_stopping() && task != Task::AlreadyDone {
+async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
+    if run.stop.is_stopping() && !matches!(task, Task::AlreadyDone) {
         // What was read ahead counts, though it is not run.
         return run.tell(NOT_RUN);
     }
-    let message = match task {
-        Task::AlreadyDone => Message::Event(Event::AlreadyDone(1), None),
-        Task::Send(row) => tokio::select! {
-            biased;
-            begin = begin(row, run) => begin,
-            () = run.stop.stopping() => Message::Event(NOT_RUN, None),
-        },
-        other => Message::Event(Event::Settled(Box::new(unsent(other))), Some(run.in_flight().await)),
+    let (key, line, outcome, message) = match task {
+        Task::AlreadyDone => return run.tell(Event::AlreadyDone(1)),
+        Task::Send(item) => {
+            let message = tokio::select! {
+                biased;
+                begin = begin(item, run) => begin,
+                () = run.stop.stopping() => Message::Event(NOT_RUN, None),
+            };
+            return run.send(message);
+        }
+        Task::Invalid(row) => {
+            let message = row.error.to_string();
+            ([row.user, row.conv, row.conv_type], row.line, Outcome::Invalid, message)
+        }
+        Task::Skip { item, first } => {
+            let message = format!("the same as line {first}");
+            (item.key().map(str::to_owned), item.line(), Outcome::Skipped, message)
+        }
     };
-    run.send(message);
+    let record = unsent(key, line, outcome, message);
+    run.send(Message::Event(
+        Event::Settled(Box::new(record)),
+        Some(run.in_flight().await),
+    ));
 }
 
-async fn begin<S: Service>(row: Row, run: &Shared<S>) -> Message {
+async fn begin<S: Service>(item: S::Item, run: &Shared<S>) -> Message<S::Item> {
     run.breaker.admits_new_rows().await;
     let place = permit_of(&run.rows).await;
     let entry = run.enter(true).await;
-    Message::Begin(row, place, entry)
+    Message::Begin(item, place, entry)
 }
 
 /// The record of a row that is not sent.
-fn unsent(task: Task) -> Record {
-    let (line, user, conv, conv_type, outcome, message) = match task {
-        Task::Invalid(row) => {
-            let message = row.error.to_string();
-            (
-                row.line,
-                row.user,
-                row.conv,
-                row.conv_type.into(),
-                Outcome::Invalid,
-                message,
-            )
-        }
-        Task::Skip { row, first } => {
-            let message = format!("the same as line {first}");
-            let conv_type = row.conv_type.as_str().into();
-            (row.line, row.user, row.conv, conv_type, Outcome::Skipped, message)
-        }
-        Task::Send(_) | Task::AlreadyDone => unreachable!("these are not recorded unsent"),
-    };
+fn unsent([user, conv, conv_type]: [String; 3], line: u64, outcome: Outcome, message: String) -> Record {
     Record {
         line,
         user,
         conv,
-        conv_type,
+        conv_type: conv_type.into(),
         outcome,
         code: None,
         http: None,
@@ -170,5 +165,6 @@ fn unsent(task: Task) -> Record {
         attempts: 0,
         latency: None,
         finished_at: SystemTime::now(),
+        conversations: Vec::new(),
     }
 }

@@ -15,9 +15,9 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::Limiter;
 use crate::quota::Turn;
-use crate::report::Report;
+use crate::report::Journal;
 use crate::report::summary::Summary;
-use crate::row::{Record, Row};
+use crate::row::{Item, Record, Row};
 use crate::rows::{Plan, PlanError, Task};
 use crate::stop::{self, StopHandle};
 
@@ -37,6 +37,8 @@ pub struct Limits {
     pub max_failures: Option<NonZeroU64>,
     /// Take no more rows after this long.
     pub max_duration: Option<Duration>,
+    /// Stop when this many first rows have failed, all with the same answer: the others would fail too.
+    pub max_rejected_alike: NonZeroU64,
 }
 
 impl Default for Limits {
@@ -48,6 +50,7 @@ impl Default for Limits {
             give_up_after: Duration::from_secs(30 * 60),
             max_failures: None,
             max_duration: None,
+            max_rejected_alike: NonZeroU64::new(20).expect("it is not zero"),
         }
     }
 }
@@ -75,15 +78,15 @@ impl Default for Limits {
 /// # }
 /// ```
 #[must_use = "a job does nothing until it is run"]
-pub struct Job<S> {
+pub struct Job<S: Service> {
     pub(super) service: S,
-    pub(super) tasks: Tasks,
+    pub(super) tasks: Tasks<S::Item>,
     /// How many rows there are, if that is known.
     pub(super) total: Option<u64>,
     /// How many rows are done already, if they have been counted before the run.
     pub(super) already_done: Option<u64>,
     pub(super) limiter: Limiter,
-    pub(super) report: Option<Report>,
+    pub(super) report: Option<Box<dyn Journal>>,
     pub(super) observers: Vec<Box<dyn Observer>>,
     pub(super) limits: Limits,
     pub(super) stop: StopHandle,
@@ -91,7 +94,7 @@ pub struct Job<S> {
     pub(super) started_at: Instant,
 }
 
-impl<S> fmt::Debug for Job<S> {
+impl<S: Service> fmt::Debug for Job<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
             .field("total", &self.total)
@@ -107,7 +110,7 @@ impl<S: Service> Job<S> {
     /// of their own, which may block.
     pub fn new<R>(service: S, rows: R) -> Job<S>
     where
-        R: IntoIterator<Item = Row>,
+        R: IntoIterator<Item: Into<S::Item>>,
         R::IntoIter: Send + 'static,
     {
         let rows = rows.into_iter();
@@ -115,13 +118,17 @@ impl<S: Service> Job<S> {
             (least, Some(most)) if least == most => u64::try_from(most).ok(),
             _ => None,
         };
-        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row)))), total)
+        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row.into())))), total)
     }
 
     /// Works on the rows of an input as planned. `total`: how many rows the input has, if that is known.
-    pub fn planned(service: S, plan: Plan, total: Option<u64>) -> Job<S> {
+    pub fn planned(service: S, plan: Plan, total: Option<u64>) -> Job<S>
+    where
+        S::Item: From<Row>,
+    {
         let already_done = plan.rows_done();
-        let job = Job::of_tasks(service, Box::new(plan), total);
+        let tasks = plan.map(|task| task.map(|task| task.map(S::Item::from)));
+        let job = Job::of_tasks(service, Box::new(tasks), total);
         match total {
             // All of them have been found in the input, however early the run stops.
             Some(_) => Job {
@@ -132,7 +139,7 @@ impl<S: Service> Job<S> {
         }
     }
 
-    fn of_tasks(service: S, tasks: Tasks, total: Option<u64>) -> Job<S> {
+    fn of_tasks(service: S, tasks: Tasks<S::Item>, total: Option<u64>) -> Job<S> {
         Job {
             service,
             tasks,
@@ -164,7 +171,7 @@ impl<S: Service> Job<S> {
     /// Writes each record to this report. Rows that the report has already are not sent: so a run with a report that was
     /// opened with [`IfExists::Resume`](crate::report::IfExists::Resume) resumes the earlier one. A row that differs from its
     /// record stops the run. The rows' lines must be unique.
-    pub fn report(self, mut report: Report) -> Job<S> {
+    pub fn report(self, mut report: impl Journal + 'static) -> Job<S> {
         let done = report.take_done();
         let tasks = match done.is_empty() {
             true => self.tasks,
@@ -174,7 +181,7 @@ impl<S: Service> Job<S> {
             ),
         };
         Job {
-            report: Some(report),
+            report: Some(Box::new(report)),
             tasks,
             ..self
         }
@@ -238,15 +245,17 @@ impl<S: Service> Job<S> {
     }
 }
 
-fn unless_done(task: Task, done: &Done) -> Result<Task, PlanError> {
-    match task {
-        Task::Send(row) if done.contains(row.line, &row.user, &row.conv, row.conv_type.as_str()) => {
-            Ok(Task::AlreadyDone)
-        }
-        Task::Send(row) if done.contains_line(row.line) => Err(PlanError::RowChanged {
+fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, PlanError> {
+    let Task::Send(item) = task else { return Ok(task) };
+    let (line, [user, conv, conv_type]) = (item.line(), item.key());
+    if done.contains(line, user, conv, conv_type) {
+        return Ok(Task::AlreadyDone);
+    }
+    match done.contains_line(line) {
+        false => Ok(Task::Send(item)),
+        true => Err(PlanError::RowChanged {
             place: "rows".into(),
-            line: row.line,
+            line,
         }),
-        other => Ok(other),
     }
 }

@@ -43,7 +43,6 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::{Limiter, Permit};
 use crate::report::summary::Summary;
-use crate::row::Row;
 use crate::stop::StopHandle;
 use breaker::{Admission, CircuitBreaker};
 use dispatch::Reader;
@@ -61,7 +60,7 @@ const MESSAGES_AT_ONCE: usize = 256;
 const TICK: Duration = Duration::from_millis(125);
 
 /// What the tasks of a run share.
-struct Shared<S> {
+struct Shared<S: Service> {
     service: S,
     limiter: Limiter,
     breaker: Arc<CircuitBreaker>,
@@ -73,13 +72,13 @@ struct Shared<S> {
     rows: Arc<Semaphore>,
     /// Bounded by the in-flight permits, which are free again only when a row's record is written, and by what is read
     /// ahead.
-    messages: UnboundedSender<Message>,
+    messages: UnboundedSender<Message<S::Item>>,
 }
 
 /// What the tasks tell the loop.
-enum Message {
+enum Message<I> {
     /// A row may try its first request.
-    Begin(Row, RowPermit, Entry),
+    Begin(I, RowPermit, Entry),
     /// Something happened; the permit is free when it is recorded.
     Event(
         Event,
@@ -87,7 +86,7 @@ enum Message {
     ),
 }
 
-impl Message {
+impl<I> Message<I> {
     fn event(&self) -> Option<&Event> {
         match self {
             Message::Event(event, _) => Some(event),
@@ -112,7 +111,7 @@ struct Entry {
     permit: Permit,
 }
 
-impl<S> Shared<S> {
+impl<S: Service> Shared<S> {
     async fn in_flight(&self) -> InFlightPermit {
         permit_of(&self.in_flight).await
     }
@@ -135,7 +134,7 @@ impl<S> Shared<S> {
         }
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: Message<S::Item>) {
         // The loop receives until all tasks have ended.
         let _ = self.messages.send(message);
     }
@@ -175,8 +174,8 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
 
 /// The loop: starts rows, records events, and checks time and tasks, until all tasks have ended.
 async fn work<S: Service>(
-    reader: Reader,
-    received: &mut UnboundedReceiver<Message>,
+    reader: Reader<S::Item>,
+    received: &mut UnboundedReceiver<Message<S::Item>>,
     recorder: &mut Recorder,
     run: &Arc<Shared<S>>,
 ) {
@@ -185,12 +184,12 @@ async fn work<S: Service>(
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(MESSAGES_AT_ONCE);
-    while !tasks.is_empty() || !received.is_empty() {
+    while !tasks.is_empty() || !received.is_empty() || !batch.is_empty() {
         tokio::select! {
             biased;
             _ = tick.tick() => recorder.tick(run).await,
-            _ = received.recv_many(&mut batch, MESSAGES_AT_ONCE) => {
-                recorder.record(&batch, run);
+            () = recorder.handed_over(run), if !batch.is_empty() => {
+                recorder.commit(&batch, run);
                 for message in batch.drain(..) {
                     if let Message::Begin(row, place, entry) = message {
                         // Boxed, because the future of a row is large and would be moved several times.
@@ -198,6 +197,7 @@ async fn work<S: Service>(
                     }
                 }
             }
+            _ = received.recv_many(&mut batch, MESSAGES_AT_ONCE), if batch.is_empty() => recorder.push::<S>(&batch),
             Some(ended) = tasks.join_next() => {
                 if let Err(panic) = ended {
                     if panic.id() != dispatcher {

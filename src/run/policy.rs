@@ -9,9 +9,6 @@ use crate::row::{Outcome, Record};
 use crate::stop::{StopHandle, StopReason};
 use std::time::Duration;
 
-/// So many first rows that are all rejected alike mean that the rest would be too.
-const FIRST_ROWS: u64 = 20;
-
 /// A clock further off than this is worth a warning, in seconds. ZIM refuses signatures at ten minutes.
 const CLOCK_OFF: u64 = 60;
 
@@ -91,7 +88,7 @@ impl Policy {
         };
         let (code, http) = answer;
         self.first = FirstRows::Alike { rows, code, http };
-        if rows == FIRST_ROWS {
+        if rows == self.limits.max_rejected_alike.get() {
             let code = code.map(|code| format!("code {code}, ")).unwrap_or_default();
             let why = format!("{code}{}; check the rows' columns and the app", record.message);
             stop.drain(StopReason::AllRejected { rows, why });

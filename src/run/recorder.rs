@@ -8,18 +8,19 @@ use tokio::time::Instant;
 
 use super::policy::Policy;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
+use crate::client::Service;
 use crate::event::Event;
 use crate::quota::Turn;
 use crate::report::stats::Stats;
 use crate::report::summary::Summary;
-use crate::report::{Report, ReportError};
+use crate::report::{Journal, ReportError};
 use crate::stop::StopReason;
 
 /// How often what was written is synced to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Recorder {
-    report: Option<Report>,
+    report: Option<Box<dyn Journal>>,
     stats: Stats,
     observers: Vec<Box<dyn Observer>>,
     policy: Policy,
@@ -31,8 +32,8 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Registers in the limiter what the previous run with the same quota has started within the last second.
-    pub fn new<S>(
-        report: Option<Report>,
+    pub fn new<S: Service>(
+        report: Option<Box<dyn Journal>>,
         observers: Vec<Box<dyn Observer>>,
         mut turn: Option<Turn>,
         started_at: Instant,
@@ -43,7 +44,7 @@ impl Recorder {
             turn.write_down(&run.limiter.recent_starts());
         }
         Recorder {
-            stats: Stats::new(report.as_ref().map(Report::earlier).unwrap_or_default()),
+            stats: Stats::new(report.as_ref().map(|report| report.earlier()).unwrap_or_default()),
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
@@ -54,18 +55,31 @@ impl Recorder {
         }
     }
 
+    /// Takes the records of what happened; [`Recorder::commit`] must follow.
+    pub fn push<S: Service>(&mut self, happened: &[Message<S::Item>]) {
+        let Some(report) = &mut self.report else { return };
+        for event in happened.iter().filter_map(Message::event) {
+            if let Event::Settled(record) = event {
+                report.push(record);
+            }
+        }
+    }
+
+    /// Completes when what was pushed can be committed: a reader may be slow. An aborted run doesn't wait.
+    pub async fn handed_over<S: Service>(&mut self, run: &Shared<S>) {
+        let Some(report) = &mut self.report else { return };
+        tokio::select! {
+            biased;
+            () = report.handed_over() => {}
+            () = run.stop.aborting() => {}
+        }
+    }
+
     /// Records what happened, with one `write`. A row whose record can't be written is not run.
-    pub fn record<S>(&mut self, happened: &[Message], run: &Shared<S>) {
+    pub fn commit<S: Service>(&mut self, happened: &[Message<S::Item>], run: &Shared<S>) {
         let events = || happened.iter().filter_map(Message::event);
         let (are_written, written) = match &mut self.report {
-            Some(report) => {
-                events().for_each(|event| {
-                    if let Event::Settled(record) = event {
-                        report.push(record);
-                    }
-                });
-                report.commit()
-            }
+            Some(report) => report.commit(),
             None => (true, Ok(())),
         };
         for event in events() {
@@ -89,7 +103,7 @@ impl Recorder {
     }
 
     /// Shows how far the run is, and checks whether its time is over. To be called several times a second.
-    pub async fn tick<S>(&mut self, run: &Shared<S>) {
+    pub async fn tick<S: Service>(&mut self, run: &Shared<S>) {
         let next_probe = run
             .breaker
             .next_probe()
@@ -109,7 +123,7 @@ impl Recorder {
     }
 
     /// Runs `fdatasync` about once per second on a blocking thread; an error stops the run.
-    async fn sync<S>(&mut self, run: &Shared<S>) {
+    async fn sync<S: Service>(&mut self, run: &Shared<S>) {
         if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
             return;
         }
@@ -123,7 +137,7 @@ impl Recorder {
     }
 
     /// Waits for the sync that is under way.
-    async fn synced<S>(&mut self, run: &Shared<S>) {
+    async fn synced<S: Service>(&mut self, run: &Shared<S>) {
         let Some(syncing) = self.syncing.take() else { return };
         match syncing.await {
             Ok(Ok(())) => {}
@@ -133,7 +147,7 @@ impl Recorder {
     }
 
     /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
-    pub async fn finish<S>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
+    pub async fn finish<S: Service>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
         // It holds the files, and with them their locks.
         self.synced(run).await;
@@ -145,9 +159,11 @@ impl Recorder {
             run.stop.report_failed(error);
         }
         let (cap, stopped) = (run.limiter.cap(), run.stop.reason());
-        let paths = self.report.as_ref().map(Report::paths);
-        let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref(), paths);
-        summary.simulated = self.report.as_ref().is_some_and(Report::is_simulated);
+        let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref());
+        if let Some(report) = &self.report {
+            report.describe(&mut summary);
+            summary.conversations = summary.rows_file.is_some().then(|| self.stats.conversations());
+        }
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));
         if let Some(turn) = self.turn {
             tokio::select! {

@@ -14,30 +14,31 @@ use crate::client::verdict::Verdict;
 use crate::client::{Attempt, Gate, Service};
 use crate::code::{self, Class};
 use crate::event::Event;
-use crate::row::{Outcome, Record, Row};
+use crate::row::{Item, Outcome, Record};
 use crate::stop::StopReason;
 
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes). In seconds.
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
 /// Stays with the row until it has an outcome, or a stop comes first.
-pub(super) async fn run<S: Service>(row: Row, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
-    let (event, in_flight) = settle(row, entry, &run).await;
+pub(super) async fn run<S: Service>(item: S::Item, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
+    let (event, in_flight) = settle(item, entry, &run).await;
     run.send(Message::Event(event, in_flight));
 }
 
 /// Returns the row's last event, and with an outcome the in-flight permit of its last request.
-async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
+async fn settle<S: Service>(mut item: S::Item, mut entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
     const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
-    let mut state = RetryState::new(run.limits.max_attempts.get());
-    let mut first_failure = FirstFailure::default();
-    let mut alone = None;
+    let new_state = || RetryState::new(run.limits.max_attempts.get());
+    let (mut state, mut first_failure, mut alone) = (new_state(), FirstFailure::default(), None);
+    // Of all its requests, each of which has tries of its own.
+    let mut sent = 0;
     loop {
         let start = Start::new(run, &entry, state.sent > 0);
         let attempt = tokio::select! {
             biased;
             () = start.given_up() => return NOT_RUN,
-            attempt = run.service.attempt(&row, &start) => attempt,
+            attempt = run.service.attempt(&mut item, &start) => attempt,
         };
         let Some(mut attempt) = attempt else {
             // The old place is given up first: it may be the only one.
@@ -49,10 +50,11 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
             };
             continue;
         };
-        state.sent += u32::from(attempt.started_at.is_some());
+        let was_sent = u32::from(attempt.started_at.is_some());
+        (state.sent, sent) = (state.sent + was_sent, sent + was_sent);
         run.breaker.reclassify(&mut attempt.verdict);
         run.tell(answered(&attempt));
-        log(&row, state.sent, &attempt.verdict);
+        log(item.line(), state.sent, &attempt.verdict);
         let counts = note(
             run,
             &entry.admission,
@@ -68,13 +70,23 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
         } = entry;
         drop((admission, permit));
         let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
+            RetryDecision::Done(Outcome::Ok) if attempt.has_more => {
+                drop(in_flight);
+                (state, first_failure, alone) = (new_state(), FirstFailure::default(), None);
+                entry = tokio::select! {
+                    biased;
+                    () = run.stop.stopping() => return NOT_RUN,
+                    entry = run.enter(false) => entry,
+                };
+                continue;
+            }
             RetryDecision::Done(outcome) => {
-                let record = record(row, outcome, state.sent, attempt);
+                let record = record(item, outcome, sent, attempt);
                 return (Event::Settled(Box::new(record)), Some(in_flight));
             }
             RetryDecision::Abort => {
                 let why = why_no_row_can_succeed(&attempt);
-                run.stop.drain(StopReason::Fatal { line: row.line, why });
+                run.stop.drain(StopReason::Fatal { line: item.line(), why });
                 return NOT_RUN;
             }
             RetryDecision::Retry(pause) => (pause, false),
@@ -102,7 +114,7 @@ async fn settle<S: Service>(row: Row, mut entry: Entry, run: &Shared<S>) -> (Eve
 
 /// The gate of one attempt: waits for breaker and limiter when the connection is open, and reports the start to the limiter
 /// and the loop.
-struct Start<'a, S> {
+struct Start<'a, S: Service> {
     run: &'a Shared<S>,
     entry: &'a Entry,
     is_retry: bool,
@@ -120,7 +132,7 @@ enum Passage {
     Started,
 }
 
-impl<S: Send + Sync> Gate for Start<'_, S> {
+impl<S: Service> Gate for Start<'_, S> {
     async fn pass(&self) {
         self.set(Passage::Waiting);
         let granted = loop {
@@ -142,7 +154,7 @@ impl<S: Send + Sync> Gate for Start<'_, S> {
     }
 }
 
-impl<'a, S> Start<'a, S> {
+impl<'a, S: Service> Start<'a, S> {
     fn new(run: &'a Shared<S>, entry: &'a Entry, is_retry: bool) -> Start<'a, S> {
         Start {
             run,
@@ -183,7 +195,7 @@ impl<'a, S> Start<'a, S> {
 
 /// Tells the limiter and the breaker what an attempt came to, and the world when an outage begins or ends. `true` if the
 /// attempt counts against the row.
-fn note<S>(
+fn note<S: Service>(
     run: &Shared<S>,
     admission: &Admission,
     attempt: &Attempt,
@@ -230,12 +242,13 @@ fn answered(attempt: &Attempt) -> Event {
     }
 }
 
-fn record(row: Row, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
+fn record(item: impl Item, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
+    let [user, conv, conv_type] = item.key().map(str::to_owned);
     Record {
-        line: row.line,
-        user: row.user,
-        conv: row.conv,
-        conv_type: row.conv_type.as_str().into(),
+        line: item.line(),
+        user,
+        conv,
+        conv_type: conv_type.into(),
         outcome,
         code: attempt.verdict.code,
         http: attempt.verdict.http,
@@ -244,13 +257,17 @@ fn record(row: Row, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record
         attempts,
         latency: Some(attempt.latency),
         finished_at: SystemTime::now(),
+        conversations: match outcome {
+            Outcome::Ok => item.into_conversations(),
+            _ => Vec::new(),
+        },
     }
 }
 
-fn log(row: &Row, attempt: u32, verdict: &Verdict) {
+fn log(line: u64, attempt: u32, verdict: &Verdict) {
     if matches!(verdict.class, Class::Ok | Class::Outside) {
         tracing::debug!(
-            row = row.line,
+            row = line,
             attempt,
             class = %verdict.class,
             request_id = verdict.request_id,
@@ -258,7 +275,7 @@ fn log(row: &Row, attempt: u32, verdict: &Verdict) {
         );
     } else {
         tracing::info!(
-            row = row.line,
+            row = line,
             attempt,
             class = %verdict.class,
             code = verdict.code,

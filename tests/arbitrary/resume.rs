@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use zim_batch::report::{COLUMNS, IfExists, Report, ReportError};
+use zim_batch::report::{COLUMNS, IfExists, Journal, Report, ReportError};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::Done;
 use zim_batch::rows::PlanError;
@@ -113,6 +113,7 @@ fn record_of(parsed: ParsedRow, outcome: Outcome, message: String) -> Record {
         attempts: 1,
         latency: Some(Duration::from_millis(line)),
         finished_at: SystemTime::UNIX_EPOCH + millis,
+        conversations: Vec::new(),
     }
 }
 
@@ -323,7 +324,7 @@ fn a_quote_in_the_middle_of_a_report_does_not_drop_the_complete_records_after_it
 
 fn line_of(task: &Task) -> Option<u64> {
     match task {
-        Task::Send(row) | Task::Skip { row, .. } => Some(row.line),
+        Task::Send(row) | Task::Skip { item: row, .. } => Some(row.line),
         Task::Invalid(row) => Some(row.line),
         Task::AlreadyDone => None,
     }

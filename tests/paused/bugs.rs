@@ -11,7 +11,9 @@ use super::*;
 struct PanicsAt(u64);
 
 impl Service for PanicsAt {
-    async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
         gate.pass().await;
         let started_at = Instant::now();
         gate.started(started_at);
@@ -22,6 +24,7 @@ impl Service for PanicsAt {
             started_at: Some(started_at),
             latency: Duration::from_millis(30),
             clock_skew: None,
+            has_more: false,
         })
     }
 }

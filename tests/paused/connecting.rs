@@ -11,7 +11,9 @@ struct Connecting<F> {
 }
 
 impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Connecting<F> {
-    async fn attempt(&self, row: &Row, gate: &impl Gate) -> Option<Attempt> {
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
         sleep((self.opens_in)(row.line, self.started_at.elapsed())).await;
         if tokio::time::timeout(4 * SECOND, gate.pass()).await.is_err() {
             return None;
@@ -25,6 +27,7 @@ impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Conne
             started_at: Some(started_at),
             latency: Duration::from_millis(30),
             clock_skew: None,
+            has_more: false,
         })
     }
 }

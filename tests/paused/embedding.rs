@@ -13,7 +13,7 @@ fn rows(lines: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Row> + Sen
     })
 }
 
-fn ok() -> impl Service {
+fn ok() -> impl Service<Item = Row> {
     Scripted {
         answer: |_: &Row, _| (Duration::from_millis(30), code(0)),
         sent: Arc::default(),

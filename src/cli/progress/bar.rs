@@ -46,10 +46,12 @@ pub struct Bar {
     has_title: bool,
     title: Option<String>,
     template: &'static str,
+    /// What is counted: `rows` or `users`.
+    items: &'static str,
 }
 
 impl Bar {
-    pub fn new(output: LossyWriter, total: Option<u64>) -> Bar {
+    pub fn new(output: LossyWriter, total: Option<u64>, items: &'static str) -> Bar {
         let canvas = Canvas::default();
         // The high rate is harmless: only completed lines reach the terminal.
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(canvas.clone()), u8::MAX);
@@ -61,6 +63,7 @@ impl Bar {
             has_title: WITH_TITLE.iter().any(|name| term.starts_with(name)) || term == "st",
             title: None,
             template: "",
+            items,
         }
     }
 
@@ -80,7 +83,7 @@ impl Bar {
             (true, ..) => "zim-batch: on hold".to_owned(),
             (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rounded(left)),
             (_, Some(percent), None) => format!("zim-batch: {percent}%"),
-            (_, None, _) => format!("zim-batch: {} rows", grouped(done)),
+            (_, None, _) => format!("zim-batch: {} {}", grouped(done), self.items),
         };
         self.set_title(Some(title));
     }

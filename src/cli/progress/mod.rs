@@ -67,6 +67,8 @@ pub struct Progress {
     started_at: Instant,
     /// The number of rows, if known.
     total: Option<u64>,
+    /// What they are: `rows` or `users`.
+    items: &'static str,
     plain_lines: u32,
     hold: Option<Hold>,
     speed: Speed,
@@ -85,11 +87,11 @@ struct Hold {
 }
 
 impl Progress {
-    /// `total` is the number of rows; `None` for standard input.
-    pub fn new(style: Style, terminal: Terminal, total: Option<u64>) -> Progress {
+    /// `total` is the number of rows; `None` for standard input. `items` is what they are: `rows` or `users`.
+    pub fn new(style: Style, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
         let display = match (style, terminal.with_bar()) {
             (Style::None, _) => Display::None,
-            (Style::Auto | Style::Bar, Some(output)) => Display::Bar(Bar::new(output.clone(), total)),
+            (Style::Auto | Style::Bar, Some(output)) => Display::Bar(Bar::new(output.clone(), total, items)),
             (Style::Auto | Style::Bar | Style::Plain, _) => Display::Plain,
         };
         Progress {
@@ -97,6 +99,7 @@ impl Progress {
             display,
             started_at: Instant::now(),
             total,
+            items,
             plain_lines: 0,
             hold: None,
             speed: Speed::default(),
@@ -149,8 +152,8 @@ impl Progress {
         parts.push(Part(
             9,
             match self.total {
-                Some(total) => format!("{done}/{} rows", grouped(total)),
-                None => format!("{done} rows"),
+                Some(total) => format!("{done}/{} {}", grouped(total), self.items),
+                None => format!("{done} {}", self.items),
             },
         ));
         parts.push(Part(1, format!("ok {}", grouped(stats.outcome(Outcome::Ok)))));
@@ -159,6 +162,7 @@ impl Progress {
             (6, "failed", stats.outcome(Outcome::Failed)),
             (3, "invalid", stats.outcome(Outcome::Invalid)),
             (2, "retrying", stats.retrying()),
+            (4, "conversations", stats.conversations()),
         ] {
             if count > 0 {
                 parts.push(Part(weight, format!("{name} {}", grouped(count))));
@@ -336,7 +340,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_bar_there_are_a_few_plain_lines() {
         for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
-            let mut progress = Progress::new(style, Terminal::default(), Some(1201));
+            let mut progress = Progress::new(style, Terminal::default(), Some(1201), "rows");
             let log = pass(&mut progress, 16 * 60).await;
             assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
         }
@@ -345,7 +349,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_status_request_is_answered_once_in_any_style() {
         let terminal = Terminal::default();
-        let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201));
+        let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201), "rows");
         terminal.request_status();
         let log = pass(&mut progress, 2).await;
         assert_eq!(log.lines().count(), 1, "{log}");
@@ -354,7 +358,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_shows_its_start_its_reason_and_the_next_probe() {
-        let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201));
+        let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201), "rows");
         let why = "connection refused".to_owned();
         progress.event(&Event::Held { why });
         let next_probe = Instant::now() + Duration::from_secs(12);

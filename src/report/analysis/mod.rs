@@ -17,6 +17,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::error::{NotAReport, ReportError};
+use super::list_record::LIST_COLUMNS;
 use super::outcomes::COLUMNS;
 use crate::csv_reader::{CsvReader, CsvRecord};
 pub use model::{Analysis, Kind};
@@ -29,21 +30,6 @@ pub(crate) use timeline::Timeline;
 pub use users::UserRows;
 #[cfg(feature = "page")]
 pub(crate) use values::milliseconds;
-
-/// The columns of a report of `list`, in order.
-pub const LIST_COLUMNS: [&str; 11] = [
-    "line",
-    "user",
-    "outcome",
-    "conversations",
-    "code",
-    "http",
-    "message",
-    "request_id",
-    "attempts",
-    "latency_ms",
-    "finished_at",
-];
 
 /// The size of a read, in bytes.
 const CHUNK: usize = 256 * 1024;

@@ -1,5 +1,8 @@
 //! The rows of a run: counted, compared with the report, and watched for changes.
 
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,19 @@ pub(super) async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
         }
         // Checking a large file that keeps growing takes long; check it less often.
         sleep(CHECK_EVERY.max(started_at.elapsed() * 20)).await;
+    }
+}
+
+/// Whether a person types the input.
+pub(super) fn is_typed(source: &Source) -> bool {
+    match source {
+        Source::Stdin => io::stdin().is_terminal(),
+        // Only a character device may be opened here: opening and closing a pipe would end its writer.
+        Source::File(path) => {
+            path.metadata()
+                .is_ok_and(|metadata| metadata.file_type().is_char_device())
+                && File::open(path).is_ok_and(|file| file.is_terminal())
+        }
     }
 }
 

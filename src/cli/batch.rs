@@ -1,0 +1,523 @@
+//! What `clear`, `list` and `check --online` have in common: a run is prepared, runs, and says how it ended.
+
+mod input;
+
+use std::cell::Cell;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
+use zim_batch::client::{BuildError, Client, ClientBuilder, Service};
+use zim_batch::quota::{Quota, QuotaError, Turn};
+use zim_batch::report::summary::Summary;
+use zim_batch::report::{IfExists, Journal, ReportError};
+use zim_batch::row::Row;
+use zim_batch::rows::{Done, Format, Selection, Snapshot, Source};
+use zim_batch::run::{Job, Limits};
+use zim_batch::simulator::{self, World};
+use zim_batch::stop::{StopHandle, StopReason};
+
+use super::error::Error;
+use super::metrics::Metrics;
+use super::progress::{Progress, Style, Terminal};
+use super::shell::{
+    command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
+};
+use super::table::pace;
+use super::{AppArgs, ExitStatus, Logging, PaceArgs, ProgressStyle, RunArgs, hints, print, process, settings, signals};
+use input::{Input, Planned, watch_rows};
+
+/// The default of `--give-up-after`.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// A run of `clear` or `list`, as typed.
+pub struct Batch<'a> {
+    pub source: Source,
+    pub format: Format,
+    pub selection: Selection,
+    pub ignore_invalid: bool,
+    /// The report; `None` for a list without one.
+    pub report: Option<PathBuf>,
+    pub existing: IfExists,
+    pub run: &'a RunArgs,
+    pub app: &'a AppArgs,
+    pub pace: &'a PaceArgs,
+    pub logging: &'a Logging,
+    pub terminal: Terminal,
+    /// What the input has: `rows` or `users`.
+    pub items: &'static str,
+    /// Every file that it reads or writes.
+    pub files: Vec<PathBuf>,
+    /// The table goes to stderr, because stdout has the rows.
+    pub is_stdout_taken: bool,
+}
+
+/// How `clear` and `list` differ after their arguments.
+pub trait Command {
+    type Service: Service<Item: From<Row>>;
+    type Journal: Journal + 'static;
+
+    /// Checks the paths of its files, before anything is read.
+    fn check_paths(&self) -> Result<(), ReportError>;
+
+    fn service(&self, client: Client) -> Self::Service;
+
+    fn open(&self) -> Result<Self::Journal, ReportError>;
+
+    /// Does what is left to do after the run.
+    fn conclude(&self, summary: &Summary) {
+        let _ = summary;
+    }
+
+    /// The summary for people, with the commands to run next.
+    fn table(&self, summary: &Summary) -> String;
+}
+
+/// Runs a command. A run that could not start, or was ended by a bug, says so in the metrics too.
+pub async fn run(batch: Batch<'_>, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+    let metrics = batch.run.metrics.clone().filter(|_| batch.check_metrics().is_ok());
+    let ended = batch.run(command).await;
+    let Err(error) = ended else { return ended };
+    let exit = ExitStatus::from(&error);
+    // A run that could not start counts as failed, unless another run is active.
+    if let Some(metrics) = metrics.filter(|_| exit != ExitStatus::Held) {
+        Metrics::ended_early(&metrics, exit.code());
+    }
+    if !ended_in_midrun(&error) {
+        return Err(error);
+    }
+    let exit = fail(exit, &error.to_string());
+    print_how_to_resume();
+    Ok(exit)
+}
+
+/// Whether a run ended by this error after it had started, without a summary: its report can be resumed.
+fn ended_in_midrun(error: &Error) -> bool {
+    matches!(error, Error::Library(zim_batch::error::Error::Bug(_)))
+}
+
+/// Prints the command that resumes this run.
+fn print_how_to_resume() {
+    print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
+    if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
+        print_note(&note);
+    }
+}
+
+impl Batch<'_> {
+    async fn run(self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+        let mut session = Session::begin()?;
+        self.check_metrics()?;
+        let app = session.connect(self.app, self.pace).await?;
+        let client = build(&app, self.app)?;
+        command.check_paths()?;
+
+        say_if_typed(&self.source, self.items);
+        let mut input = Input::new(self.source.clone(), self.format.clone(), self.selection.clone());
+        // Nothing is written before the input is known to be readable, unless a report says what is already done.
+        input.open()?;
+        let report = self.report.as_deref();
+        let is_resumed = |report: &Path| report.metadata().is_ok_and(|file| file.len() > 0);
+        let planned = match self.existing == IfExists::Resume && report.is_some_and(is_resumed) {
+            true => None,
+            false => Some(input.plan(Done::default())?),
+        };
+        session.name = match report {
+            Some(report) => format!("report {}", report.display()),
+            None => format!("{} from {}", self.items, self.source),
+        };
+        // With --no-wait, before the report is created: a run that does not happen must leave nothing behind.
+        session.take_turn_now(self.pace)?;
+        let mut journal = command.open()?;
+        let done = journal.take_done();
+        let Planned { plan, total, snapshot } = match (planned, report) {
+            (Some(planned), _) if done.is_empty() => planned,
+            (Some(_), Some(report)) => {
+                return Err(Error::Held(format!(
+                    "{}: another run has just created this report; wait for it to end, or choose another report (--report FILE)",
+                    report.display()
+                )));
+            }
+            _ => input.plan(done)?,
+        };
+        journal.forget(plan.stale())?;
+        if !self.app.simulate {
+            settings::announce(&app, self.app, self.pace.rate);
+        }
+        let already_done = plan.rows_done();
+        if total.is_some_and(|rows| rows <= already_done) {
+            // If nothing is left to send, there is no reason to wait.
+            session.needs_turn = false;
+        }
+        let metrics = self.run.metrics.as_deref();
+        let metrics =
+            metrics.map(|path| Metrics::start(path, total, already_done, self.pace.rate, self.ignore_invalid));
+        let metrics = metrics.transpose()?;
+        let style = style(self.run.progress, self.logging.quiet);
+        let mut job = Job::planned(command.service(client), plan, total)
+            .rate(self.pace.rate)
+            .report(journal)
+            .observer(Progress::new(style, self.terminal.clone(), total, self.items));
+        if let Some(metrics) = metrics {
+            job = job.observer(metrics);
+        }
+        let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
+        let limits = session.limits(self.pace, GIVE_UP_AFTER);
+        let summary = session
+            .drive(job, limits, self.pace, &self.terminal, snapshot.clone())
+            .await?;
+        self.say_what_was_left_out(&summary, snapshot);
+        self.end(&summary, &service, command).await
+    }
+
+    /// Refuses a metrics file that is also used for something else.
+    fn check_metrics(&self) -> Result<(), Error> {
+        let Some(path) = &self.run.metrics else {
+            return Ok(());
+        };
+        let mut used = self.files.iter().chain(&self.logging.log_file);
+        if used.any(|used| settings::same_file(path, used)) {
+            return Err(Error::Usage(format!(
+                "--metrics {}: this command already uses the file for something else; name another one",
+                path.display()
+            )));
+        }
+        Metrics::check_target(path)
+    }
+
+    /// Notes what is not part of this run.
+    fn say_what_was_left_out(&self, summary: &Summary, snapshot: Option<Snapshot>) {
+        let items = self.items;
+        let taken = summary.ok + summary.outside + summary.failed;
+        if self.pace.limit.map(NonZeroU64::get) == Some(taken) && !self.logging.quiet {
+            print_note(&format!(
+                "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them. To send \
+                 the next {items}, use --resume"
+            ));
+        }
+        if let Some(snapshot) = snapshot
+            && snapshot.check_unchanged().is_ok()
+            && snapshot.has_grown()
+        {
+            tracing::warn!(
+                "{}: {items} were added after the run started; they are not part of this run. To send them, use --resume",
+                self.source
+            );
+        }
+    }
+
+    /// Says how the run ended. `service` names the app and the endpoint.
+    async fn end(
+        &self,
+        summary: &Summary,
+        service: &str,
+        command: impl Command + Clone + Send + 'static,
+    ) -> Result<ExitCode, Error> {
+        let exit = ExitStatus::of_run(summary, self.ignore_invalid);
+        tracing::info!(
+            exit = exit.code(),
+            ok = summary.ok,
+            outside = summary.outside,
+            failed = summary.failed,
+            invalid = summary.invalid,
+            skipped = summary.skipped,
+            not_run = summary.not_run,
+            requests = summary.requests,
+            "the run ends {}",
+            pace(summary)
+        );
+        if let Some(stop) = &summary.stopped {
+            say_why_it_stopped(summary, stop, service);
+            // If the input is wrong, the same command would fail in the same way.
+            if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
+                print_how_to_resume();
+            }
+        }
+        let text = self.result(summary, exit, &command)?;
+        // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
+        let (shown, concluded, is_stdout_taken) = (self.terminal.clone(), summary.clone(), self.is_stdout_taken);
+        let printed = signals::unless_signaled(move || {
+            command.conclude(&concluded);
+            shown.drain();
+            match is_stdout_taken {
+                true => {
+                    print_note(text.trim_end());
+                    Ok(ExitCode::SUCCESS)
+                }
+                false => print(&text),
+            }
+        });
+        match printed.await {
+            Ok(printed) => printed?,
+            Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
+        };
+        if !summary.is_consistent() {
+            // Not an `Err`: the summary must remain the only object on stdout.
+            print_error(
+                "the counts don't add up to the number of rows: a bug in zim-batch, please report it. The report is not affected",
+            );
+            return Ok(ExitStatus::Unexpected.into());
+        }
+        Ok(exit.into())
+    }
+
+    /// The summary as text.
+    fn result(&self, summary: &Summary, exit: ExitStatus, command: &impl Command) -> Result<String, Error> {
+        if self.run.json {
+            let json = Json {
+                summary,
+                stopped: summary.stopped.as_ref().map(hints::stop_reason),
+                exit: exit.code(),
+            };
+            let json = serde_json::to_string(&json).map_err(|error| Error::Unexpected(error.to_string()))?;
+            Ok(format!("{json}\n"))
+        } else if self.logging.quiet && exit == ExitStatus::Success {
+            Ok(String::new())
+        } else {
+            Ok(escape_controls(&format!("{}\n", command.table(summary))).into_owned())
+        }
+    }
+}
+
+/// What a run needs besides its rows: the app, and its quota.
+pub struct Session {
+    started_at: Instant,
+    status_signal: signals::StatusSignal,
+    /// What other runs with the same quota are told.
+    pub name: String,
+    quota: Option<Quota>,
+    /// Whether to wait for the quota.
+    needs_turn: bool,
+    turn: Option<Turn>,
+    max_in_flight: NonZeroUsize,
+}
+
+impl Session {
+    /// Call first: from here on, a signal is not lost.
+    pub fn begin() -> Result<Session, Error> {
+        let started_at = Instant::now();
+        process::start_threads()?;
+        signals::ignore_sigxfsz();
+        Ok(Session {
+            started_at,
+            status_signal: signals::StatusSignal::listen(),
+            name: String::new(),
+            quota: None,
+            needs_turn: true,
+            turn: None,
+            max_in_flight: NonZeroUsize::MIN,
+        })
+    }
+
+    /// Finds out where requests are sent, and with which quota: ZIM, or a simulator in this process.
+    pub async fn connect(&mut self, app: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
+        let client = match app.simulate {
+            true => simulated(pace).await?,
+            false => settings::app(app, pace)?,
+        };
+        self.quota = match app.simulate {
+            true => None,
+            false => Some(settings::quota(&client, pace)?),
+        };
+        // With --simulate, this process also holds the server's end of each connection.
+        let files_each = if app.simulate { 2 } else { 1 };
+        self.max_in_flight = process::usable_in_flight(pace.max_in_flight, files_each)?;
+        Ok(client)
+    }
+
+    /// The bounds of the run.
+    pub fn limits(&self, pace: &PaceArgs, give_up_after: Duration) -> Limits {
+        settings::limits(pace, self.max_in_flight, give_up_after)
+    }
+
+    fn holder(&self) -> String {
+        format!("zim-batch (process {}, {})", std::process::id(), self.name)
+    }
+
+    /// With --no-wait: fails if another run uses the quota.
+    pub fn take_turn_now(&mut self, pace: &PaceArgs) -> Result<(), Error> {
+        if let Some(quota) = self.quota.take_if(|_| pace.no_wait) {
+            self.turn = usable(quota.take_turn_now(&self.holder()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the quota, then runs to the end, or to the stop that comes first.
+    pub async fn drive<S: Service>(
+        self,
+        job: Job<S>,
+        limits: Limits,
+        pace: &PaceArgs,
+        terminal: &Terminal,
+        snapshot: Option<Snapshot>,
+    ) -> Result<Summary, Error> {
+        let stop = StopHandle::new();
+        let draining = |stop: &StopReason| {
+            tracing::warn!(
+                "{stop}: starting no more rows, finishing the requests in flight (at most {}); a second signal stops immediately",
+                humantime::format_duration(pace.timeout)
+            );
+        };
+        let has_started = Cell::new(false);
+        let tell_status = || match has_started.get() {
+            true => terminal.request_status(),
+            false => print_note("0 rows so far: waiting for another run that uses the app's quota"),
+        };
+        let holder = self.holder();
+        let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, tell_status));
+        let quota = self.quota.filter(|_| self.needs_turn);
+        let (max_duration, give_up_after) = (limits.max_duration, limits.give_up_after);
+        let turn = tokio::select! {
+            turn = take_turn(quota, self.turn, &holder) => turn?,
+            () = until(self.started_at, max_duration) => {
+                stop.drain(StopReason::MaxDuration(max_duration.unwrap_or_default()));
+                None
+            }
+            () = until(Instant::now(), Some(give_up_after)) => {
+                stop.drain(StopReason::NoTurn(give_up_after));
+                None
+            }
+            () = stop.stopping() => None,
+            () = &mut signals => unreachable!("it never completes"),
+        };
+        has_started.set(true);
+        tracing::info!("the run begins: {}, at most {}/s", self.name, pace.rate);
+        let job = job
+            .limits(limits)
+            .stop_handle(stop.clone())
+            .turn(turn)
+            .started_at(self.started_at);
+        let ended = tokio::select! {
+            ended = job.run() => ended,
+            () = &mut signals => unreachable!("it never completes"),
+            () = watch_rows(snapshot, &stop) => unreachable!("it never completes"),
+        };
+        Ok(ended?)
+    }
+}
+
+/// The client of an app.
+pub fn build(app: &ClientBuilder, args: &AppArgs) -> Result<Client, Error> {
+    app.clone().build().map_err(|error| match (&args.ca_cert, error) {
+        (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
+        (_, error) => error.into(),
+    })
+}
+
+/// Says why a run stopped. `service` names the app and the endpoint.
+pub fn say_why_it_stopped(summary: &Summary, stop: &StopReason, service: &str) {
+    print_error(&format!("stopped: {}", hints::stop_reason(stop)));
+    if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&summary.last_error, stop) {
+        print_error(&format!("the service did not answer: {error}"));
+    }
+    if matches!(
+        stop,
+        StopReason::GaveUp { .. }
+            | StopReason::Fatal { .. }
+            | StopReason::Untrusted { .. }
+            | StopReason::AllRejected { .. }
+    ) {
+        print_error(service);
+    }
+}
+
+/// Tells a user at a terminal that the program waits for rows; otherwise it would seem to hang.
+pub fn say_if_typed(source: &Source, items: &str) {
+    if input::is_typed(source) {
+        print_error(&format!(
+            "reading {items} from the terminal; press Ctrl-D on an empty line to finish"
+        ));
+    }
+}
+
+/// With `-q`, progress is shown only if `--progress` was given.
+pub fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
+    match typed {
+        Some(style) => style.into(),
+        None if quiet => Style::None,
+        None => Style::Auto,
+    }
+}
+
+/// Waits for the turn to use the app's quota, unless there is no shared quota or the turn was already taken.
+async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
+    let Some(quota) = quota else { return Ok(taken) };
+    let waits_for = |other: &str| {
+        tracing::warn!("waiting for {other}, which uses the same app's quota (to exit instead, use --no-wait)");
+    };
+    usable(quota.take_turn(holder, waits_for).await)
+}
+
+/// If the lock file can't be used, the run continues without it, with a warning.
+fn usable(turn: Result<Turn, QuotaError>) -> Result<Option<Turn>, Error> {
+    match turn {
+        Err(error @ QuotaError::Unusable { .. }) => {
+            tracing::warn!("{}", hints::quota_error(&error));
+            Ok(None)
+        }
+        turn => Ok(Some(turn?)),
+    }
+}
+
+/// Completes when `limit` has passed since `started_at`; never if there is no limit.
+async fn until(started_at: Instant, limit: Option<Duration>) {
+    match limit.and_then(|limit| started_at.checked_add(limit)) {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The summary, as the only JSON object on stdout.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Why the run stopped before its last row; `null` if it didn't.
+    stopped: Option<String>,
+    exit: u8,
+}
+
+/// A simulator in this process.
+async fn simulated(pace: &PaceArgs) -> Result<ClientBuilder, Error> {
+    let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
+    let address = listener.local_addr().map_err(unexpected)?;
+    let options = super::simulate::demonstration(pace.rate);
+    let app = settings::simulated_app(options.app_id, options.server_secret.clone(), address, pace);
+    tokio::spawn(simulator::serve(
+        listener,
+        World::sample(),
+        options,
+        None,
+        std::future::pending(),
+    ));
+    app
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_a_bug_ended_can_be_resumed_and_one_that_never_started_is_not() {
+        use zim_batch::error::Error as LibraryError;
+        assert!(ended_in_midrun(&LibraryError::Bug("a task failed".into()).into()));
+        let no_thread = LibraryError::Thread(std::io::ErrorKind::WouldBlock.into());
+        assert!(!ended_in_midrun(&no_thread.into()));
+        assert!(!ended_in_midrun(&Error::Unexpected(
+            "the runtime could not be started".into()
+        )));
+    }
+
+    #[test]
+    fn quiet_shows_no_progress_unless_it_was_asked_for() {
+        assert_eq!(style(None, true), Style::None);
+        assert_eq!(style(None, false), Style::Auto);
+        assert_eq!(style(Some(ProgressStyle::Plain), true), Style::Plain);
+    }
+}

@@ -1,0 +1,407 @@
+//! QueryConversationList: all conversations of a user, page by page.
+//!
+//! ZEGO documents the shapes of the answers, but not what may be missing. So a page without a list is empty, a conversation
+//! without a type is one-to-one, and numbers may be strings. `Next` is opaque: all its digits are kept, and a list that
+//! doesn't end is an error.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::call::Call;
+use super::gate::Gate;
+use super::{Attempt, Client, Service};
+use crate::code::Class;
+use crate::row::{ConvType, Conversation, Item, Row, User};
+
+/// Conversations on a page. ZEGO takes more for 500.
+const PAGE: u32 = 500;
+
+/// ZIM lists a user's newest 1000 conversations (ZEGO, "QueryConversationList").
+const NEWEST: usize = 1000;
+
+/// Pages without a conversation that was not listed before, at most: ZEGO does not document whether there can be any.
+const MAX_FRUITLESS: u32 = 20;
+
+/// The last moment that RFC 3339 can express, in milliseconds since the epoch.
+const MAX_TIME: u64 = 253_402_300_799_999;
+
+/// Lists the conversations of users: what a [`Job`](crate::Job) sends [`User`]s with.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use zim_batch::{Client, Job, Lister, User};
+///
+/// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
+/// let users = [User { line: 1, user: "alice".into() }];
+/// let job = Job::new(Lister::new(client), users).on_record(|record| {
+///     println!("{}: {} conversations", record.user, record.conversations.len());
+/// });
+/// job.run().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Lister {
+    client: Client,
+    since: Option<SystemTime>,
+    conv_type: Option<ConvType>,
+}
+
+impl Lister {
+    /// Lists all conversations.
+    pub fn new(client: Client) -> Lister {
+        Lister {
+            client,
+            since: None,
+            conv_type: None,
+        }
+    }
+
+    /// Lists only conversations that were updated at this time or later, or whose time is not known.
+    pub fn since(self, since: Option<SystemTime>) -> Lister {
+        Lister { since, ..self }
+    }
+
+    /// Lists only conversations of this type.
+    pub fn conv_type(self, conv_type: Option<ConvType>) -> Lister {
+        Lister { conv_type, ..self }
+    }
+
+    fn includes(&self, conversation: &Conversation) -> bool {
+        let is_old = |since: SystemTime| conversation.updated_at.is_some_and(|at| at < since);
+        let is_type = |conv_type| conversation.conv_type == conv_type;
+        !self.since.is_some_and(is_old) && self.conv_type.is_none_or(is_type)
+    }
+}
+
+impl Service for Lister {
+    type Item = Listing;
+
+    async fn attempt(&self, listing: &mut Listing, gate: &impl Gate) -> Option<Attempt> {
+        let call = Call::list(&listing.user.user, PAGE, &listing.next);
+        let (mut attempt, body) = self.client.call(&call, gate).await?;
+        let verdict = &mut attempt.verdict;
+        match verdict.class {
+            Class::Ok => match listing.take_page(&body) {
+                Ok(has_more) => attempt.has_more = has_more,
+                Err(error) => {
+                    (verdict.class, verdict.message) = (error.class(), error.to_string());
+                }
+            },
+            // The code of a clear: this call does not document it.
+            Class::Outside => verdict.class = Class::Rejected,
+            _ => {}
+        }
+        if verdict.class == Class::Ok && !attempt.has_more {
+            listing.conversations.retain(|conversation| self.includes(conversation));
+            if listing.left_out > 0 {
+                verdict.message += &format!("; left out, without an ID or of another type: {}", listing.left_out);
+            }
+        }
+        Some(attempt)
+    }
+}
+
+/// A user, and the conversations that were listed so far.
+#[derive(Debug)]
+pub struct Listing {
+    user: User,
+    /// Where the next page begins.
+    next: Box<RawValue>,
+    /// Where pages began.
+    begun: HashSet<String>,
+    fruitless: u32,
+    /// Each once; if it came twice, because it was updated meanwhile, with the later time.
+    conversations: Vec<Conversation>,
+    places: HashMap<(String, ConvType), usize>,
+    /// Conversations that can't be cleared.
+    left_out: u64,
+}
+
+/// Why a page can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum PageError {
+    #[error("the list can't be read: it is not as ZEGO documents it")]
+    Unreadable,
+    #[error("the list does not end: the next page is one that was listed before")]
+    Repeats,
+    #[error("the list does not end: there are more pages than {NEWEST} conversations can fill")]
+    Endless,
+}
+
+impl PageError {
+    fn class(self) -> Class {
+        match self {
+            // Another attempt may get a better answer.
+            PageError::Unreadable => Class::Unknown,
+            PageError::Repeats | PageError::Endless => Class::Rejected,
+        }
+    }
+}
+
+impl From<User> for Listing {
+    fn from(user: User) -> Listing {
+        Listing {
+            user,
+            next: raw("0"),
+            begun: HashSet::from(["0".to_owned()]),
+            fruitless: 0,
+            conversations: Vec::new(),
+            places: HashMap::new(),
+            left_out: 0,
+        }
+    }
+}
+
+/// The user of a row, whatever its conversation.
+impl From<Row> for Listing {
+    fn from(row: Row) -> Listing {
+        User::from(row).into()
+    }
+}
+
+impl Item for Listing {
+    fn line(&self) -> u64 {
+        self.user.line
+    }
+
+    fn key(&self) -> [&str; 3] {
+        [&self.user.user, "", ""]
+    }
+
+    fn into_conversations(self) -> Vec<Conversation> {
+        self.conversations
+    }
+}
+
+/// The fields of an answer; others are ignored.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(rename = "Next", borrow)]
+    next: Option<&'a RawValue>,
+    #[serde(rename = "List", borrow)]
+    list: Option<Vec<Entry<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(rename = "ConvId", borrow)]
+    conv: Option<&'a RawValue>,
+    #[serde(rename = "ConvType", borrow)]
+    conv_type: Option<&'a RawValue>,
+    #[serde(rename = "UpdateTime", borrow)]
+    updated_at: Option<&'a RawValue>,
+}
+
+impl Listing {
+    /// Takes up a page. Returns whether there are more.
+    fn take_page(&mut self, body: &[u8]) -> Result<bool, PageError> {
+        let body = String::from_utf8_lossy(body);
+        let body = body.trim_start_matches('\u{feff}');
+        let page: Page = serde_json::from_str(body).map_err(|_| PageError::Unreadable)?;
+        let before = self.conversations.len();
+        for entry in page.list.unwrap_or_default() {
+            match entry.conversation() {
+                Some(conversation) => self.add(conversation),
+                None => self.left_out += 1,
+            }
+        }
+        self.fruitless += u32::from(self.conversations.len() == before);
+        let Some(next) = page.next.and_then(next) else {
+            return Ok(false);
+        };
+        if !self.begun.insert(next.get().to_owned()) {
+            return Err(PageError::Repeats);
+        }
+        if self.conversations.len() > NEWEST || self.fruitless > MAX_FRUITLESS {
+            return Err(PageError::Endless);
+        }
+        self.next = next;
+        Ok(true)
+    }
+
+    fn add(&mut self, conversation: Conversation) {
+        let key = (conversation.conv.clone(), conversation.conv_type);
+        match self.places.get(&key) {
+            Some(&place) => {
+                let known = &mut self.conversations[place];
+                known.updated_at = known.updated_at.max(conversation.updated_at);
+            }
+            None => {
+                self.places.insert(key, self.conversations.len());
+                self.conversations.push(conversation);
+            }
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// `None` if it can't be cleared.
+    fn conversation(&self) -> Option<Conversation> {
+        let updated_at = self.updated_at.and_then(|raw| text(raw).trim().parse().ok());
+        let updated_at = updated_at.filter(|milliseconds| *milliseconds <= MAX_TIME);
+        Some(Conversation {
+            conv: self.conv.map(text).filter(|conv| !conv.is_empty() && conv != "null")?,
+            conv_type: match self.conv_type.map(text).as_deref().map(str::trim) {
+                None | Some("" | "null" | "0") => ConvType::Peer,
+                Some("2") => ConvType::Group,
+                Some(_) => return None,
+            },
+            updated_at: updated_at.map(|milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds)),
+        })
+    }
+}
+
+/// A string's content; of any other value, its JSON.
+fn text(value: &RawValue) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+}
+
+/// Where the next page begins; `None` if there is none. A numeric string becomes the number that ZEGO documents.
+fn next(value: &RawValue) -> Option<Box<RawValue>> {
+    let text = text(value);
+    let text = text.trim();
+    let is_end = matches!(text, "" | "null") || text.parse::<f64>() == Ok(0.0);
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    (!is_end).then(|| match RawValue::from_string(text.to_owned()) {
+        Ok(number) if is_number => number,
+        _ => value.to_owned(),
+    })
+}
+
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).expect("it is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        User {
+            line: 2,
+            user: "alice".into(),
+        }
+        .into()
+    }
+
+    fn names(listing: &Listing) -> Vec<&str> {
+        listing
+            .conversations
+            .iter()
+            .map(|conversation| conversation.conv.as_str())
+            .collect()
+    }
+
+    fn at(milliseconds: u64) -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn an_entry_has_a_type_and_a_time_if_they_can_be_read() {
+        let mut listing = listing();
+        let page = r##"{"Code":0,"List":[
+            {"ConvId":"a","UpdateTime":1615186943007,"More":{"x":1}}, {"ConvId":"#b","ConvType":2,"UpdateTime":"7"},
+            {"ConvId":"c","ConvType":"0","UpdateTime":-1}, {"ConvId":"d","ConvType":null,"UpdateTime":9e99},
+            {"ConvId":12345678901234567890123,"ConvType":"2"}, {"ConvId":"f","UpdateTime":253402300800000},
+            {"ConvId":"x","ConvType":1}, {"ConvId":""}, {"ConvId":null}, {}]}"##;
+        assert_eq!(listing.take_page(page.as_bytes()), Ok(false));
+        let found: Vec<_> = listing
+            .conversations
+            .iter()
+            .map(|found| (found.conv.as_str(), found.conv_type, found.updated_at))
+            .collect();
+        let (peer, group) = (ConvType::Peer, ConvType::Group);
+        assert_eq!(
+            found,
+            [
+                ("a", peer, at(1_615_186_943_007)),
+                ("#b", group, at(7)),
+                ("c", peer, None),
+                ("d", peer, None),
+                ("12345678901234567890123", group, None),
+                ("f", peer, None),
+            ]
+        );
+        assert_eq!(listing.left_out, 4);
+    }
+
+    #[test]
+    fn the_next_page_begins_where_the_answer_said_with_all_digits() {
+        for (next, sent) in [
+            ("18446744073709551617", Some("18446744073709551617")),
+            ("\"9007199254740993\"", Some("9007199254740993")),
+            ("1.50", Some("1.50")),
+            ("-3", Some("-3")),
+            ("\"a b\"", Some("\"a b\"")),
+            ("\"007\"", Some("\"007\"")),
+            ("0", None),
+            ("\"0\"", None),
+            ("0.0", None),
+            ("null", None),
+            ("\"\"", None),
+        ] {
+            let mut listing = listing();
+            let more = listing.take_page(format!(r#"{{"Next":{next}}}"#).as_bytes());
+            assert_eq!(more, Ok(sent.is_some()), "{next}");
+            assert_eq!(listing.next.get(), sent.unwrap_or("0"), "{next}");
+        }
+        assert_eq!(listing().take_page(b"\xef\xbb\xbf{\"List\":null}"), Ok(false));
+    }
+
+    #[test]
+    fn a_conversation_that_comes_twice_is_listed_once_with_its_later_time() {
+        let mut listing = listing();
+        let page = r#"{"Next":5,"List":[{"ConvId":"a","UpdateTime":1},{"ConvId":"b"},{"ConvId":"a","ConvType":2}]}"#;
+        assert_eq!(listing.take_page(page.as_bytes()), Ok(true));
+        let page = br#"{"List":[{"ConvId":"c"},{"ConvId":"a","UpdateTime":9}]}"#;
+        assert_eq!(listing.take_page(page), Ok(false));
+        assert_eq!(names(&listing), ["a", "b", "a", "c"]);
+        assert_eq!(listing.conversations[0].updated_at, at(9));
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_an_error() {
+        let page = |next: u32, from: u32, to: u32| {
+            let list: Vec<String> = (from..to).map(|conv| format!(r#"{{"ConvId":"{conv}"}}"#)).collect();
+            format!(r#"{{"Next":{next},"List":[{}]}}"#, list.join(",")).into_bytes()
+        };
+        let mut repeats = listing();
+        assert_eq!(repeats.take_page(&page(1, 0, 1)), Ok(true));
+        assert_eq!(repeats.take_page(&page(1, 1, 2)), Err(PageError::Repeats));
+
+        let mut barren = listing();
+        let last = (1..).find(|next| barren.take_page(&page(*next, 0, 1)).is_err());
+        assert_eq!(last, Some(MAX_FRUITLESS + 2));
+
+        let mut endless = listing();
+        let last = (1..).find(|next| endless.take_page(&page(*next, next * 500, next * 500 + 500)).is_err());
+        assert_eq!(last, Some(3));
+        // More than 1000 are not an error in themselves: conversations may begin while one pages.
+        let mut long = listing();
+        assert_eq!(long.take_page(&page(1, 0, 900)), Ok(true));
+        assert_eq!(long.take_page(&page(0, 900, 1100)), Ok(false));
+        assert_eq!(long.conversations.len(), 1100);
+    }
+
+    #[test]
+    fn what_is_not_a_list_can_t_be_read() {
+        for body in [
+            "",
+            "[]",
+            r#"{"List":7}"#,
+            r#"{"List":[7]}"#,
+            r#"{"List":{}}"#,
+            r#"{"List":["#,
+        ] {
+            assert_eq!(
+                listing().take_page(body.as_bytes()),
+                Err(PageError::Unreadable),
+                "{body}"
+            );
+        }
+    }
+}

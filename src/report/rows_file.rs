@@ -1,0 +1,200 @@
+//! Where a list writes its rows: a file, or standard output.
+//!
+//! The rows of a user are written before the user's record, so after any end the file has the rows of every user with a
+//! record, in the order of the records, and then perhaps rows of users without one. Resuming removes the latter. A power cut
+//! can also take rows of the last users with a record: these users are listed again.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::appender::{Appender, writer};
+use super::error::ReportError;
+use super::list_record::{ROWS_COLUMNS, RowLine};
+use super::place::OpenFile;
+use super::resume::{complete_row, is_header, is_torn_header, len_without_zeros, records_of};
+use super::schema::USERS;
+use crate::csv_reader::{CsvRecord, RecordError};
+use crate::row::Record;
+
+/// Where the listed conversations are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowsTo {
+    /// To this file.
+    File(PathBuf),
+    /// To standard output, whose reader may be slow.
+    Stdout,
+}
+
+/// The rows of listed users: whole users only.
+pub(super) enum RowsFile {
+    File(Appender),
+    Stdout(Stream),
+}
+
+impl RowsFile {
+    pub fn push(&mut self, record: &Record) {
+        for conversation in &record.conversations {
+            let row = RowLine::new(&record.user, conversation);
+            match self {
+                RowsFile::File(file) => file.push(row),
+                RowsFile::Stdout(stream) => stream.push(row),
+            }
+        }
+    }
+
+    /// Whether a slow reader has not taken everything yet.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, RowsFile::Stdout(stream) if stream.is_unfinished())
+    }
+
+    pub fn commit(&mut self) -> Result<(), ReportError> {
+        match self {
+            RowsFile::File(file) => file.commit(),
+            RowsFile::Stdout(stream) => stream.commit(),
+        }
+    }
+}
+
+/// Standard output. It is written by another thread, because its reader may be slow.
+pub(super) struct Stream {
+    /// Rows that are not written yet.
+    pending: csv::Writer<Vec<u8>>,
+    /// Whether `pending` is not empty.
+    is_pending: bool,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    error: Option<io::Error>,
+}
+
+impl Stream {
+    pub fn new() -> Stream {
+        let mut pending = writer(Vec::new());
+        pending.write_record(ROWS_COLUMNS).expect("memory takes any row");
+        Stream {
+            pending,
+            is_pending: true,
+            writing: None,
+            error: None,
+        }
+    }
+
+    fn push(&mut self, row: RowLine) {
+        self.pending.serialize(row).expect("memory takes any row");
+        self.is_pending = true;
+    }
+
+    /// Whether something was pushed that is not written yet.
+    pub fn is_unfinished(&self) -> bool {
+        self.is_pending || self.writing.is_some()
+    }
+
+    /// Writes what is pending. May be dropped and called again.
+    pub async fn write(&mut self) {
+        if self.is_pending && self.writing.is_none() {
+            let bytes = self.take_pending();
+            self.writing = Some(spawn_blocking(move || write(&bytes)));
+        }
+        if let Some(writing) = &mut self.writing {
+            let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+            (self.writing, self.error) = (None, written.err());
+        }
+    }
+
+    /// Writes what is pending, on this thread.
+    pub fn finish(&mut self) -> Result<(), ReportError> {
+        if self.is_pending && self.writing.is_none() {
+            self.error = write(&self.take_pending()).err();
+        }
+        self.commit()
+    }
+
+    fn take_pending(&mut self) -> Vec<u8> {
+        self.is_pending = false;
+        let pending = std::mem::replace(&mut self.pending, writer(Vec::new()));
+        pending.into_inner().expect("memory takes any row")
+    }
+
+    /// Fails if writing has failed.
+    fn commit(&mut self) -> Result<(), ReportError> {
+        match self.error.take() {
+            None => Ok(()),
+            Some(source) => Err(ReportError::Write {
+                path: "standard output".into(),
+                source,
+            }),
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// How much of a rows file and its list report is kept.
+pub(super) struct Kept {
+    /// The length of the rows file, in bytes.
+    pub rows: u64,
+    /// The length of the list report, in bytes, if some of its last users have lost rows.
+    pub report: Option<u64>,
+}
+
+/// Compares a rows file with its list report, which is `report_len` bytes long. Changes nothing.
+pub(super) fn compare(rows: &OpenFile, report: &OpenFile, report_len: u64) -> Result<Kept, ReportError> {
+    let (rows_error, report_error) = (|source| rows.error(source), |source| report.error(source));
+    let len = len_without_zeros(&rows.file).map_err(rows_error)?;
+    let mut written = records_of(&rows.file, len).map_err(rows_error)?;
+    let mut records = records_of(&report.file, report_len).map_err(report_error)?;
+    let mut kept = Kept { rows: 0, report: None };
+    if written.advance().map_err(rows_error)? {
+        let first = written.current();
+        if is_header(&first, &ROWS_COLUMNS) {
+            kept.rows = written.offset();
+        } else if !is_torn_header(&first, &ROWS_COLUMNS) {
+            return Err(ReportError::NotARowsFile {
+                path: rows.path.clone(),
+            });
+        }
+    }
+    let mut report_kept = 0;
+    while records.advance().map_err(report_error)? {
+        let record = records.current();
+        if let Some(user) = complete_row(&record, &USERS) {
+            for _ in 0..user.conversations {
+                let is_there = kept.rows > 0 && written.advance().map_err(rows_error)?;
+                let row = written.current();
+                if !is_there || is_torn(&row) {
+                    kept.report = Some(report_kept);
+                    return Ok(kept);
+                }
+                if row.error.is_some() || row.len() != ROWS_COLUMNS.len() || row.get(0) != Some(user.user.as_bytes()) {
+                    return Err(ReportError::ForeignRowsFile {
+                        path: rows.path.clone(),
+                        line: row.line,
+                        report: report.path.clone(),
+                    });
+                }
+            }
+            if user.conversations > 0 {
+                kept.rows = written.offset();
+            }
+        }
+        report_kept = records.offset();
+    }
+    Ok(kept)
+}
+
+/// Whether it is the last record, and may be incomplete.
+fn is_torn(row: &CsvRecord) -> bool {
+    row.at_end || row.error == Some(RecordError::UnclosedQuote)
+}
+
+/// Checks, without opening it, that rows can be written there.
+pub(super) fn path(to: &RowsTo) -> Option<&Path> {
+    match to {
+        RowsTo::File(path) => Some(path),
+        RowsTo::Stdout => None,
+    }
+}
