@@ -190,8 +190,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "user\na\n").unwrap();
         let source = Source::File(file.path().to_owned());
-        let copy = |format: &Format, selection: &Selection, mut out: &mut [u8]| {
-            copy_rows(&source, format, selection, |_| true, &mut out).unwrap_err()
+        let copy = |format: &Format, selection: &Selection, out: &mut [u8]| {
+            copy_rows(&source, format, selection, |_| true, out).unwrap_err()
         };
         let users = Format {
             reads: Reads::Users,
