@@ -279,6 +279,7 @@ fn every_dialect_can_be_compressed_and_read_byte_by_byte() {
             encoding: flag("--encoding").and_then(|label| zim_batch::rows::encoding(label)),
             columns: flag("--columns").map(|map| map.parse().unwrap()).unwrap_or_default(),
             types: flag("--types").map(|map| map.parse().unwrap()).unwrap_or_default(),
+            ..Format::default()
         };
         // Compressed inputs are not compressed again.
         let count = if dialect.name.contains("gzip") || dialect.name.contains("zstd") {
