@@ -15,8 +15,8 @@ use crate::csv_reader::{CsvReader, CsvRecord};
 const OTHER_NAMES: [&[&str]; 4] = [CONV_NAMES, TYPE_NAMES, OUTCOME_NAMES, &["line"]];
 
 /// The delimiter: the given one, or one with which the first record has several columns and is a header or a row. Otherwise
-/// the first record is a user, who may have semicolons in the ID, and it is the comma; or it is `None` if the user's column
-/// shows it.
+/// a comma, because a user's ID may have semicolons in it. `None` if only the user's column, by its name or number, can show
+/// it.
 pub(super) fn delimiter(start: &[u8], format: &Format) -> Option<u8> {
     let user = &format.columns.user;
     if format.delimiter.is_some() || matches!(user, Some(ColumnRef::Name(_))) {
