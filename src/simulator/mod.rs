@@ -49,9 +49,11 @@
 //! cap  clock  codes  conversation  options  stats    (import none of the others)
 //! ```
 
+mod body;
 mod cap;
 mod clock;
 mod codes;
+mod content;
 mod conversation;
 mod events;
 mod faults;

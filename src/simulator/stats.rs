@@ -38,6 +38,9 @@ pub struct Stats {
     /// The most correctly signed requests that arrived within any one second, whether they were within the cap or not;
     /// competing traffic and requests during an outage are not counted.
     pub peak_1s: u32,
+    /// How many correctly signed requests each Action had, whether they were within the cap or not; requests during an
+    /// outage are not counted.
+    pub actions: BTreeMap<&'static str, u64>,
     /// How often each return code was sent.
     pub codes: BTreeMap<u32, u64>,
 }
