@@ -23,7 +23,8 @@ impl Reply {
 
 pub(super) const SUCCESS: Reply = Reply::new(0, "success");
 
-// Errors of the query string or the body as a whole, and of the one common parameter whose format has no documented code.
+// Errors of the query string or the body as a whole, and of the one common parameter whose format has no documented
+// code.
 pub(super) const BAD_ENCODING: Reply = Reply::new(2, "the query string has a broken percent escape");
 pub(super) const REPEATED: Reply = Reply::new(2, "a parameter is given twice");
 pub(super) const NOT_AN_OBJECT: Reply = Reply::new(2, "the body is not a JSON object");

@@ -67,9 +67,8 @@ impl ListedConversation {
     }
 }
 
-/// Makes the `Next` after a user's first `position` conversations: from high to low, the bit 62, 30 bits of position and
-/// 32 of a checksum. So it is larger than 2^53, and it has a changed digit or another user only with a wrong checksum.
-/// It is odd, which no number of this size is once it has been through a double.
+/// Makes the `Next` after a user's first `position` conversations: bit 62, then 30 bits of position and 32 bits of a
+/// checksum over user and position. It is odd: no number of this size is, once it has been through a double.
 fn next(user: &str, position: usize) -> u64 {
     let digest = Md5::digest(format!("{position} {user}"));
     let checksum = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1;

@@ -320,8 +320,8 @@ impl Service {
     }
 }
 
-/// Looks up each user. Which of the two codes a user that does not exist gets depends on its ID alone, so that it is the
-/// same in every answer.
+/// Looks up each user. Which of the two codes a user that does not exist gets depends on its ID alone, so that it is
+/// the same in every answer.
 fn query_user_infos(world: &World, body: &Object, faults: &mut UserFaults) -> Result<Content, Reply> {
     let mut infos = UserInfos::default();
     for user in rules::queried_users(body)? {

@@ -20,12 +20,12 @@ pub struct Stats {
     pub limited: u64,
     /// Requests within the cap.
     pub accepted: u64,
-    /// Accepted and answered 0.
+    /// Accepted and answered 0, whatever the `SubCode`s in the answer.
     pub ok: u64,
     /// Accepted and answered 660800002.
     pub outside: u64,
-    /// Accepted and answered with another code that is due to the row: a business parameter that is not valid, a user
-    /// that is not registered.
+    /// Accepted and answered with another code that is due to the request: a body or business parameter that is not
+    /// valid, a user that is not registered.
     pub rejected: u64,
     /// Accepted and answered with an injected code.
     pub faults: u64,

@@ -102,12 +102,14 @@ impl World {
     /// | `conv` | the conversation's ID, likewise |
     /// | `type` | `0` or `peer`, `2` or `group` |
     /// | `unread` | optional: unread messages, 0 to 4294967295; 1 if it is left out or empty |
-    /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file. It is the `UpdateTime` in lists, in milliseconds since the epoch; 0 if it is negative |
+    /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file |
     ///
-    /// Without `last_active` the rows of each user are newest first, and their `UpdateTime`s are made up: the newest is
-    /// of 2026-01-01T00:00:00Z, each older one of a minute before. Header names are also accepted as in ZIM's
-    /// parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`, `conv_id`, `ConvType`, `conv_type`), in any case,
-    /// so a file of rows to clear can be used as a world.
+    /// `last_active` is also the `UpdateTime` in lists of conversations, as it is: so it should be in milliseconds
+    /// since the epoch. Negative numbers become 0. Without it the rows of each user are newest first, and their times
+    /// are made up: 2026-01-01T00:00:00Z for the newest, and a minute earlier for each older one.
+    ///
+    /// Header names are also accepted as in ZIM's parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`,
+    /// `conv_id`, `ConvType`, `conv_type`), in any case, so a file of rows to clear can be used as a world.
     ///
     /// ```
     /// use zim_batch::simulator::World;
