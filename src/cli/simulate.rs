@@ -27,9 +27,9 @@ pub struct SimulateArgs {
     /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, value_name = "N", default_value = "0")]
     port: u16,
-    /// Users and conversations: a CSV file with the columns user, conv, type, and optionally unread and last_active.
-    /// Without last_active, the rows of each user are ordered newest first [default: a built-in sample, in which every
-    /// other user exists too, except for those whose ID begins with "nobody"]
+    /// Users and conversations: a CSV file with the columns user, conv, type, and optionally unread and last_active
+    /// (milliseconds since 1970). Without last_active, the rows of each user are ordered newest first [default: a
+    /// built-in sample, in which every other user exists too, except for those whose ID begins with "nobody"]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     conversations: Option<PathBuf>,
     /// Append the events that clients would receive (conversationChanged) to this file, as JSON lines; - for stdout
