@@ -27,8 +27,9 @@ pub struct SimulateArgs {
     /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, value_name = "N", default_value = "0")]
     port: u16,
-    /// Users and conversations: a CSV file with the columns user, conv, type, and optionally unread and last_active.
-    /// Without last_active, the rows of each user are ordered newest first [default: a built-in sample]
+    /// Users and conversations: a CSV file with the columns user, conv, type, and optionally unread and last_active
+    /// (milliseconds since 1970). Without last_active, the rows of each user are ordered newest first [default: a
+    /// built-in sample, in which every other user exists too, except for those whose ID begins with "nobody"]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     conversations: Option<PathBuf>,
     /// Append the events that clients would receive (conversationChanged) to this file, as JSON lines; - for stdout
@@ -40,7 +41,7 @@ pub struct SimulateArgs {
     /// File that contains the app's secret [default: the secret of ZEGO's documented example]
     #[arg(long, help_heading = WORLD, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Maximum requests in any one second; 0 means no limit
+    /// Maximum requests in any one second, of all Actions together; 0 means no limit
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "20")]
     cap: u32,
     /// Number of each user's newest conversations that are reachable
@@ -58,7 +59,7 @@ pub struct SimulateArgs {
     /// Other traffic of the same app, in requests per second
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "0", value_parser = parse_competing)]
     competing: f64,
-    /// Share of requests answered with a "try again later" code, 0 to 1
+    /// Share of requests answered with a "try again later" code, and of users that QueryUserInfos can't look up, 0 to 1
     #[arg(long, help_heading = FAULTS, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     error_rate: f64,
     /// Share of requests within the cap that are answered "too many requests", 0 to 1
@@ -136,7 +137,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
         world.users(),
         world.conversations(),
         if world.is_open() {
-            "; any other user exists too"
+            "; any other user exists too, unless its ID begins with `nobody`"
         } else {
             ""
         }

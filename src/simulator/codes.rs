@@ -23,13 +23,16 @@ impl Reply {
 
 pub(super) const SUCCESS: Reply = Reply::new(0, "success");
 
-// Errors of the query string as a whole, and of the one common parameter whose format has no documented code.
+// Errors of the query string or the body as a whole, and of the one common parameter whose format has no documented
+// code.
 pub(super) const BAD_ENCODING: Reply = Reply::new(2, "the query string has a broken percent escape");
 pub(super) const REPEATED: Reply = Reply::new(2, "a parameter is given twice");
+pub(super) const NOT_AN_OBJECT: Reply = Reply::new(2, "the body is not a JSON object");
+pub(super) const BODY_REPEATED: Reply = Reply::new(2, "a field of the body is given twice");
 pub(super) const NONCE_FORMAT: Reply = Reply::new(2, "SignatureNonce is not 16 lower-case hex digits");
 
 pub(super) const WRONG_PATH: Reply = Reply::new(100_000_000, "wrong address: the path is /");
-pub(super) const WRONG_METHOD: Reply = Reply::new(100_000_000, "wrong method: this API takes GET");
+pub(super) const WRONG_METHOD: Reply = Reply::new(100_000_000, "wrong method for this Action: see Allow");
 pub(super) const APP_ID_FORMAT: Reply = Reply::new(100_000_001, "AppId is missing or not a decimal uint32");
 pub(super) const TIMESTAMP_EMPTY: Reply = Reply::new(100_000_002, "Timestamp is empty");
 pub(super) const TIMESTAMP_FORMAT: Reply = Reply::new(100_000_003, "Timestamp is not decimal Unix seconds");
@@ -39,6 +42,7 @@ pub(super) const ACTION_EMPTY: Reply = Reply::new(100_000_006, "Action is empty"
 pub(super) const ACTION_UNSUPPORTED: Reply = Reply::new(100_000_007, "unsupported Action");
 pub(super) const NONCE_EMPTY: Reply = Reply::new(100_000_008, "SignatureNonce is empty");
 pub(super) const SIGNATURE_EMPTY: Reply = Reply::new(100_000_009, "Signature is empty");
+pub(super) const BODY_UNREADABLE: Reply = Reply::new(100_000_012, "the HTTP body could not be read");
 pub(super) const NO_SUCH_APP: Reply = Reply::new(100_000_011, "no configuration for this AppId");
 pub(super) const VERSION_EMPTY: Reply = Reply::new(100_000_013, "SignatureVersion is empty");
 pub(super) const VERSION_UNSUPPORTED: Reply = Reply::new(100_000_014, "unsupported SignatureVersion: it must be 2.0");
@@ -50,6 +54,18 @@ pub(super) const CONV_EMPTY: Reply = Reply::parameter("ConvId is missing or empt
 pub(super) const CONV_NOT_UTF8: Reply = Reply::parameter("ConvId is not UTF-8");
 pub(super) const CONV_TOO_LONG: Reply = Reply::parameter("ConvId is longer than 32 bytes");
 pub(super) const TYPE_INVALID: Reply = Reply::parameter("ConvType is not 0 or 2");
+
+pub(super) const NOT_JSON_TYPE: Reply = Reply::parameter("Content-Type is not application/json");
+pub(super) const USER_NOT_TEXT: Reply = Reply::parameter("FromUserId is not a string");
+pub(super) const LIMIT_INVALID: Reply = Reply::parameter("Limit is not a whole number of at least 1");
+pub(super) const NEXT_INVALID: Reply = Reply::parameter("Next is not a whole number");
+pub(super) const NEXT_UNKNOWN: Reply = Reply::parameter("Next is not one that this list was answered with");
+pub(super) const USERS_INVALID: Reply = Reply::parameter("UserIds is not a list of 1 to 100 strings of 1 to 64 bytes");
+
+/// The `SubCode`s of a user that does not exist. The documents name two and give no rule for which of them it is.
+pub(super) const NO_SUCH_USER: [u32; 2] = [660_700_015, 660_000_002];
+/// The `SubCode` of a user that could not be looked up just now.
+pub(super) const USER_UNAVAILABLE: u32 = 660_700_008;
 
 pub(super) const NOT_REGISTERED: Reply = Reply::new(660_500_002, "FromUserId is not registered");
 pub(super) const OUTSIDE: Reply = Reply::new(
@@ -64,7 +80,7 @@ pub(super) const APP_LIMITED: Reply = Reply::new(660_300_005, "AppID-level call 
 pub(super) const BUSY: [Reply; 11] = [
     Reply::new(1, "server busy"),
     Reply::new(105_001, "database request failed"),
-    Reply::new(100_000_012, "the HTTP body could not be read"),
+    BODY_UNREADABLE,
     Reply::new(100_000_015, "internal error of the API gateway"),
     Reply::new(660_000_001, "general error"),
     Reply::new(660_000_003, "logic error"),

@@ -1,7 +1,8 @@
 //! Random faults and delays.
 //!
 //! Each request within the cap draws the same random numbers, whatever the rates are. So with the same seed, changing
-//! one rate does not move the faults of another kind.
+//! one rate does not move the faults of another kind. The faults of single users have a generator of their own for each
+//! request, so it does not matter either how many users a request asks for.
 
 use super::codes::{APP_LIMITED, BUSY, Reply};
 use super::options::Options;
@@ -13,15 +14,26 @@ pub(super) struct FaultInjector {
     faults: Rng,
     /// Separate from the faults, because refused requests have delays too.
     delays: Rng,
+    /// Separate from the faults, so that the requests' faults are the same whether or not users are queried.
+    users: Rng,
 }
 
 /// What goes wrong with one request within the cap.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Fault {
     /// The request changes nothing and is answered with this.
     pub(super) reply: Option<Reply>,
     /// The connection is reset.
     pub(super) reset: Option<Reset>,
+    /// What goes wrong with the users that the request asks for.
+    pub(super) users: UserFaults,
+}
+
+/// Draws which users of one request can't be looked up.
+#[derive(Debug, PartialEq)]
+pub(super) struct UserFaults {
+    rng: Rng,
+    rate: f64,
 }
 
 /// What is lost with a connection.
@@ -35,7 +47,8 @@ impl FaultInjector {
     pub(super) fn new(seed: u64) -> Self {
         let mut faults = Rng::with_seed(seed);
         let delays = faults.fork();
-        Self { faults, delays }
+        let users = delays.clone().fork();
+        Self { faults, delays, users }
     }
 
     pub(super) fn draw(&mut self, options: &Options) -> Fault {
@@ -56,6 +69,10 @@ impl FaultInjector {
                 busy.then_some(busy_reply)
             },
             reset: reset.then_some(kind),
+            users: UserFaults {
+                rng: self.users.fork(),
+                rate: options.error_rate,
+            },
         }
     }
 
@@ -66,6 +83,13 @@ impl FaultInjector {
         } else {
             max.mul_f64(self.delays.f64())
         }
+    }
+}
+
+impl UserFaults {
+    /// Whether the next user can't be looked up.
+    pub(super) fn draw(&mut self) -> bool {
+        self.rng.f64() < self.rate
     }
 }
 
@@ -113,6 +137,28 @@ mod tests {
         };
         assert_eq!(both(0.0, 0.2).1, both(0.9, 0.2).1);
         assert_eq!(both(0.2, 0.0).0, both(0.2, 0.9).0);
+    }
+
+    #[test]
+    fn users_fail_independently_of_each_other_and_of_other_requests() {
+        let options = |error_rate| Options {
+            error_rate,
+            ..Options::default()
+        };
+        let users = |rate: f64, count: usize| {
+            let faults = draw(&options(rate), 100).into_iter();
+            let drawn = faults.map(|mut fault| (0..count).map(|_| fault.users.draw()).collect::<Vec<_>>());
+            drawn.collect::<Vec<_>>()
+        };
+        let failed = users(0.1, 100).concat().into_iter().filter(|&failed| failed).count();
+        assert!((900..1100).contains(&failed), "{failed}");
+        assert!(
+            users(0.5, 10)
+                .iter()
+                .zip(users(0.5, 20))
+                .all(|(few, many)| *few == many[..10])
+        );
+        assert!(!users(0.0, 10).concat().contains(&true) && !users(1.0, 10).concat().contains(&false));
     }
 
     #[test]

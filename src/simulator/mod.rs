@@ -1,8 +1,33 @@
-//! A server on 127.0.0.1 that follows the documented rules of ZIM's `ClearConversationUnread`.
+//! A server on 127.0.0.1 that follows the documented rules of three calls of ZIM's API.
 //!
 //! The tests, the examples, the benches and simulated runs use it, and you can point other programs at it. It shares no
-//! code with the client, so that it detects the client's mistakes: it decodes the query, computes the signature and
-//! counts requests by its own reading of ZEGO's documents.
+//! code with the client, so that it detects the client's mistakes: it decodes the query and the body, computes the
+//! signature and counts requests by its own reading of ZEGO's documents.
+//!
+//! # The calls
+//! All have the path `/`, and `Action` and the signed common parameters in the query string. The business parameters of
+//! a GET are there too; those of a POST are the fields of a JSON object in the body, of the type `application/json`.
+//!
+//! | Action | method | business parameters | what it does |
+//! |---|---|---|---|
+//! | `ClearConversationUnread` | GET | `FromUserId`, `ConvId`, `ConvType` | sets an unread count to 0 |
+//! | `QueryConversationList` | POST | `FromUserId`; optional: `Limit`, `Next` | lists a user's conversations |
+//! | `QueryUserInfos` | POST | `UserIds` | tells which of these users exist |
+//!
+//! Successful answers are:
+//!
+//! ```json
+//! {"Code":0,"Message":"success","RequestId":"343649807833778783"}
+//! {"Code":0,"Message":"success","RequestId":"343649807833778784","TotalCount":4,"Next":4611686027812755587,"List":[
+//!   {"ConvId":"#1+1=2 ?","ConvType":2,"UpdateTime":1767225420000},{"ConvId":"carol","UpdateTime":1767225480000}]}
+//! {"Code":0,"Message":"success","RequestId":"343649807833778785","Result":[{"UserId":"alice","UserName":"alice"}],
+//!  "ErrorList":[{"UserId":"nobody","SubCode":660700015}]}
+//! ```
+//!
+//! A list has the user's newest conversations, ascending by the time of their last update. `Limit` is the size of a
+//! page: at least 1, 100 if it is left out; more than 500 counts as 500. `Next` is 0 for the first page, then what the
+//! last answer said, until that is 0. `UserIds` are 1 to 100 strings of 1 to 64 bytes. `SubCode` 660700008 is a user
+//! that could not be looked up just now; see [`Options::error_rate`].
 //!
 //! # How a request is handled
 //! 1. It is delayed by up to [`Options::arrival_jitter`].
@@ -11,26 +36,39 @@
 //!    correctly signed, and for an Action that exists. Each violation has its documented code.
 //! 4. The [cap](Options::cap) admits it, or it is answered with code 7.
 //! 5. It may meet a fault: [`Options::reset_rate`], [`Options::limited_rate`], [`Options::error_rate`].
-//! 6. The business parameters are checked, and the request is carried out in the [`World`]. A clear sets the unread
-//!    count to 0.
+//! 6. The body and the business parameters are checked, and the request is carried out in the [`World`].
 //! 7. The answer is sent after [`Options::latency`] and up to [`Options::jitter`] more.
 //!
-//! Every answer with a code is JSON, `{"Code":0,"Message":"success","RequestId":"343649807833778783"}`, with HTTP status
-//! 200 except for a wrong path or method.
+//! Every answer with a code is JSON, with HTTP status 200 except for a wrong path or method.
 //!
 //! # Where ZEGO's documents are silent
 //! There, the simulator's behaviour is a choice, not a promise of ZEGO's:
 //! - *Order of the checks:* as above. Codes for empty or malformed parameters come before codes for wrong ones, and a
 //!   wrong time comes before a wrong signature.
 //! - *What counts against the cap:* requests that are correctly signed and admitted, whatever their result. Refused and
-//!   badly signed requests do not count: its quota should not be usable without the app's secret.
+//!   badly signed requests do not count: its quota should not be usable without the app's secret. There is one cap: the
+//!   calls of all Actions count against it together. Outages, faults and delays are the same for all, too.
 //! - *How a second is counted:* in the strictest way; see [`Options::cap`].
-//! - *Code 2* (input parameter error) answers a query string that can't be decoded, a repeated parameter, and a
-//!   `SignatureNonce` that is not 16 lower-case hex digits. Unknown parameters are ignored. A nonce may be used again.
+//! - *Code 2* (input parameter error) answers a query string that can't be decoded, a body that is not one JSON object,
+//!   a repeated parameter in either, and a `SignatureNonce` that is not 16 lower-case hex digits. Unknown parameters
+//!   are ignored, and so are business parameters in the wrong one of the two. A nonce may be used again.
 //! - *A missing parameter* counts as empty. A missing `AppId` has a wrong format, 100000001.
 //! - *Numbers* are decimal, without sign or leading zeros. `Timestamp` is compared in whole seconds: 600 off is accepted,
 //!   601 is not.
-//! - *A path other than `/`* is HTTP 404, *a method other than GET* HTTP 405, both with code 100000000.
+//! - *A path other than `/`* is HTTP 404, *a method other than the Action's* HTTP 405 with `Allow`, both with code
+//!   100000000. Without a known Action, GET and POST get as far as the check of the Action.
+//! - *A body* over 64 KiB, or one that breaks off, is 100000012 (the HTTP body could not be read). *A `Content-Type`*
+//!   other than `application/json` is 660000002; it may have parameters.
+//! - *In a body*, numbers are written without fraction, exponent, sign or quotes, and strings as strings; anything
+//!   else, `null` included, is 660000002.
+//! - *`Next`* has 19 digits and fits an `i64`, but not a double. One that this user's list was not answered with is
+//!   660000002: with another digit, rounded to a double, or of another user. It may be used again.
+//! - *`ConvType`* of every other one-to-one conversation is absent, of the others 0: the documents allow both.
+//! - *`UpdateTime`* is described at [`World::from_csv`]. It never changes, so no conversation moves while one pages.
+//! - *`TotalCount`* is the number of conversations in all pages together, so at most [`Options::newest`].
+//! - *A list without conversations* has no `List`; `Result` and `ErrorList` are always there.
+//! - *Users that don't exist* have one of the two documented `SubCode`s: 660700015 if their ID has an even number of
+//!   bytes, else 660000002. A user that is asked for twice is answered once. The peer of a conversation need not exist.
 //! - *A `ConvId` over 32 bytes* is 660000002 (only user IDs have a code of their own, 660000012). IDs must be UTF-8;
 //!   their characters are not checked.
 //! - *An unknown peer or group* is answered 660800002, like any conversation that does not exist.
@@ -43,15 +81,18 @@
 //! ```text
 //! mod           accepts connections, stops
 //! service       handles one request; carries out each Action
+//! content       what answers say beside their code
 //! rules         checks of parameters      world      who has which conversation
-//! query         decodes the query string  world_csv  reads a world from a file
+//! query  body   decode the parameters     world_csv  reads a world from a file
 //! events        writes events             faults     random faults and delays
 //! cap  clock  codes  conversation  options  stats    (import none of the others)
 //! ```
 
+mod body;
 mod cap;
 mod clock;
 mod codes;
+mod content;
 mod conversation;
 mod events;
 mod faults;

@@ -22,10 +22,10 @@ pub struct Options {
     /// The app's server secret; `Debug` does not show it. Default: that of the documents' signature example.
     pub server_secret: SecretString,
     /// Maximum requests admitted in any one second (a sliding window). Requests beyond it are answered with code 7 and
-    /// do not count. 0: no cap. Default: 20, ZEGO's default for this API.
+    /// do not count. The calls of all Actions count together. 0: no cap. Default: 20, ZEGO's default for this API.
     pub cap: u32,
-    /// How many of a user's newest conversations are reachable; others are answered 660800002. ZEGO can raise it for an
-    /// app. Default: 1000.
+    /// How many of a user's newest conversations are reachable; others are answered 660800002 and are in no list. ZEGO
+    /// can raise it for an app. Default: 1000.
     pub newest: usize,
     /// How long an answer takes at least. Default: 30 ms.
     pub latency: Duration,
@@ -38,7 +38,8 @@ pub struct Options {
     /// the cap and are never refused, so they reduce what is left. No effect without a cap. Default: 0.
     pub competing: f64,
     /// The share, 0 to 1, of requests within the cap that are answered with a random one of the documented "try
-    /// again later" codes and change nothing. Default: 0.
+    /// again later" codes and change nothing. Also the share of the users of a `QueryUserInfos` that can't be looked up
+    /// (`SubCode` 660700008), each independently. Default: 0.
     pub error_rate: f64,
     /// The share, 0 to 1, of requests within the cap that are answered 660300005 (AppID-level call frequency exceeded)
     /// and change nothing. Default: 0.

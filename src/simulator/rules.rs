@@ -7,33 +7,76 @@
 //! the app exists, the time is right, the signature is right, and the [`Action`] exists. The business parameters of an
 //! action are checked later, after the cap: a request with a bad conversation ID uses quota too.
 
+use super::body::Object;
 use super::codes::*;
 use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use super::query::Query;
 use md5::{Digest, Md5};
+use serde_json::Value;
+use std::collections::HashSet;
 
 /// How far a request's `Timestamp` may be from the server's clock, either way, in whole seconds. 600 is still accepted.
 const TIMESTAMP_WINDOW_SECS: u64 = 600;
+
+/// How many conversations a page has: by default, and at most.
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 500;
+
+/// How many users one `QueryUserInfos` can ask for, and the longest of their IDs, in bytes.
+const MAX_USERS: usize = 100;
+const MAX_QUERIED_ID_BYTES: usize = 64;
 
 /// The calls that the simulator serves. The service carries them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     ClearConversationUnread,
+    QueryConversationList,
+    QueryUserInfos,
 }
 
 impl Action {
-    fn parse(name: &[u8]) -> Option<Self> {
-        match name {
-            b"ClearConversationUnread" => Some(Self::ClearConversationUnread),
-            _ => None,
+    const ALL: [Self; 3] = [
+        Self::ClearConversationUnread,
+        Self::QueryConversationList,
+        Self::QueryUserInfos,
+    ];
+
+    /// The Action of a query, if it exists.
+    pub(super) fn of(query: &Query<'_>) -> Option<Self> {
+        let name = query.get("Action");
+        Self::ALL.into_iter().find(|action| action.name().as_bytes() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ClearConversationUnread => "ClearConversationUnread",
+            Self::QueryConversationList => "QueryConversationList",
+            Self::QueryUserInfos => "QueryUserInfos",
         }
     }
+
+    /// The HTTP method of the call, as in an `Allow` header.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::ClearConversationUnread => "GET",
+            Self::QueryConversationList | Self::QueryUserInfos => "POST",
+        }
+    }
+}
+
+/// What a `QueryConversationList` asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ListRequest<'a> {
+    pub(super) user: &'a str,
+    pub(super) limit: usize,
+    /// 0: from the start.
+    pub(super) next: u64,
 }
 
 /// Checks the common parameters of a request to the app `app_id`, signed with `secret`, at the time `now` (Unix
 /// seconds). Returns what the request asks for.
 pub(super) fn authorize(query: &Query<'_>, app_id: u32, secret: &str, now: u64) -> Result<Action, Reply> {
-    let action = present(query, "Action", ACTION_EMPTY)?;
+    present(query, "Action", ACTION_EMPTY)?;
     let app = query.get("AppId");
     let requested_app = decimal(app)
         .and_then(|app| u32::try_from(app).ok())
@@ -58,14 +101,14 @@ pub(super) fn authorize(query: &Query<'_>, app_id: u32, secret: &str, now: u64) 
     if signature != expected_signature(&[app, nonce, secret.as_bytes(), timestamp]) {
         return Err(WRONG_SIGNATURE);
     }
-    Action::parse(action).ok_or(ACTION_UNSUPPORTED)
+    Action::of(query).ok_or(ACTION_UNSUPPORTED)
 }
 
 /// Checks the business parameters of `ClearConversationUnread`. The characters of an ID are not checked: ZEGO's own
 /// pages disagree on which are allowed.
 pub(super) fn clear_parameters<'a>(query: &'a Query<'_>) -> Result<ConversationKey<'a>, Reply> {
-    let user = id(query, "FromUserId", USER_EMPTY, USER_TOO_LONG, USER_NOT_UTF8)?;
-    let conv = id(query, "ConvId", CONV_EMPTY, CONV_TOO_LONG, CONV_NOT_UTF8)?;
+    let user = id(query.get("FromUserId"), USER_EMPTY, USER_TOO_LONG, USER_NOT_UTF8)?;
+    let conv = id(query.get("ConvId"), CONV_EMPTY, CONV_TOO_LONG, CONV_NOT_UTF8)?;
     let conv_type = match query.get("ConvType") {
         b"0" => ConvType::Peer,
         b"2" => ConvType::Group,
@@ -74,16 +117,54 @@ pub(super) fn clear_parameters<'a>(query: &'a Query<'_>) -> Result<ConversationK
     Ok(ConversationKey { user, conv, conv_type })
 }
 
+/// Checks the business parameters of `QueryConversationList`, except for where its `Next` comes from.
+pub(super) fn list_parameters(body: &Object) -> Result<ListRequest<'_>, Reply> {
+    let user = match body.get("FromUserId") {
+        None => "",
+        Some(user) => user.as_str().ok_or(USER_NOT_TEXT)?,
+    };
+    let user = id(user.as_bytes(), USER_EMPTY, USER_TOO_LONG, USER_NOT_UTF8)?;
+    let limit = whole_number(body, "Limit", DEFAULT_LIMIT).filter(|&limit| limit > 0);
+    let limit = limit.ok_or(LIMIT_INVALID)?.min(MAX_LIMIT) as usize;
+    let next = whole_number(body, "Next", 0).ok_or(NEXT_INVALID)?;
+    Ok(ListRequest { user, limit, next })
+}
+
+/// Checks the business parameters of `QueryUserInfos`. Returns each user once.
+pub(super) fn queried_users(body: &Object) -> Result<Vec<&str>, Reply> {
+    let listed = body.get("UserIds").and_then(Value::as_array).ok_or(USERS_INVALID)?;
+    if !(1..=MAX_USERS).contains(&listed.len()) {
+        return Err(USERS_INVALID);
+    }
+    let mut users = Vec::with_capacity(listed.len());
+    let mut seen = HashSet::new();
+    for user in listed {
+        let user = user.as_str().ok_or(USERS_INVALID)?;
+        if !(1..=MAX_QUERIED_ID_BYTES).contains(&user.len()) {
+            return Err(USERS_INVALID);
+        }
+        if seen.insert(user) {
+            users.push(user);
+        }
+    }
+    Ok(users)
+}
+
+/// Returns a field that is a number without fraction, exponent or sign; `missing` if there is no such field.
+fn whole_number(body: &Object, name: &str, missing: u64) -> Option<u64> {
+    body.get(name).map_or(Some(missing), Value::as_u64)
+}
+
 fn present<'a>(query: &'a Query<'_>, name: &str, empty: Reply) -> Result<&'a [u8], Reply> {
     Some(query.get(name)).filter(|value| !value.is_empty()).ok_or(empty)
 }
 
-fn id<'a>(query: &'a Query<'_>, name: &str, empty: Reply, long: Reply, encoding: Reply) -> Result<&'a str, Reply> {
-    let value = present(query, name, empty)?;
-    if value.len() > MAX_ID_BYTES {
-        return Err(long);
+fn id(value: &[u8], empty: Reply, long: Reply, encoding: Reply) -> Result<&str, Reply> {
+    match value.len() {
+        0 => Err(empty),
+        1..=MAX_ID_BYTES => str::from_utf8(value).map_err(|_| encoding),
+        _ => Err(long),
     }
-    str::from_utf8(value).map_err(|_| encoding)
 }
 
 /// Parses a decimal number: only digits, no sign, no leading zero.
@@ -110,6 +191,7 @@ fn expected_signature(parts: &[&[u8]]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::body::tests::json;
     use super::*;
 
     const SECRET: &str = "9193cc662a4c0ec135ec71fb57194b38";
@@ -242,6 +324,81 @@ mod tests {
                 assert_eq!(code_of(&[(name, None)]), code, "{name} left out");
             }
         }
+    }
+
+    fn list_code(text: &str) -> u32 {
+        let object = json(text).object();
+        let checked = object.and_then(|object| list_parameters(&object).map(|_| ()));
+        checked.err().map_or(0, |reply| reply.code)
+    }
+
+    #[test]
+    fn each_violation_in_a_list_request_has_its_code() {
+        let (longest, long) = ("x".repeat(32), "x".repeat(33));
+        for (field, value, code) in [
+            ("FromUserId", format!(r#""{longest}""#), 0),
+            ("FromUserId", format!(r#""{long}""#), 660_000_012),
+            ("FromUserId", r#""""#.into(), 660_000_002),
+            ("FromUserId", "1".into(), 660_000_002),
+            ("FromUserId", "null".into(), 660_000_002),
+            ("Limit", "500".into(), 0),
+            ("Limit", "501".into(), 0),
+            ("Limit", "18446744073709551615".into(), 0),
+            ("Limit", "0".into(), 660_000_002),
+            ("Limit", "-1".into(), 660_000_002),
+            ("Limit", "1.5".into(), 660_000_002),
+            ("Limit", r#""100""#.into(), 660_000_002),
+            ("Limit", "null".into(), 660_000_002),
+            ("Next", "0".into(), 0),
+            ("Next", "0.0".into(), 660_000_002),
+            ("Next", "4.611686018427388e18".into(), 660_000_002),
+            ("Next", "18446744073709551616".into(), 660_000_002),
+            ("Next", r#""0""#.into(), 660_000_002),
+            ("Next", "null".into(), 660_000_002),
+        ] {
+            let user = if field == "FromUserId" { "x" } else { "FromUserId" };
+            let text = format!(r#"{{"{user}":"alice","{field}":{value},"Other":[]}}"#);
+            assert_eq!(list_code(&text), code, "{text}");
+        }
+        for (text, code) in [("{}", 660_000_002), ("[]", 2), (r#"{"Next":0,"Next":0}"#, 2)] {
+            assert_eq!(list_code(text), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_request_has_a_default_limit_and_a_largest_one() {
+        for (limit, expected) in [("", 100), (r#","Limit":7"#, 7), (r#","Limit":4000"#, 500)] {
+            let object = json(&format!(r#"{{"FromUserId":"a","Next":9007199254740993{limit}}}"#));
+            let object = object.object().unwrap();
+            let request = ListRequest {
+                user: "a",
+                limit: expected,
+                next: (1 << 53) + 1,
+            };
+            assert_eq!(list_parameters(&object), Ok(request));
+        }
+    }
+
+    #[test]
+    fn one_to_100_users_are_queried_and_each_is_answered_once() {
+        let users = |ids: &Value| {
+            let object = json(&format!(r#"{{"UserIds":{ids}}}"#)).object().unwrap();
+            queried_users(&object).map(|users| users.join(" "))
+        };
+        assert_eq!(users(&vec!["b", "a", "b", "c", "a"].into()).unwrap(), "b a c");
+        assert!(users(&vec!["x".repeat(64); 100].into()).is_ok());
+        for wrong in [
+            vec!["a"; 101].into(),
+            Vec::<Value>::new().into(),
+            vec![String::new()].into(),
+            vec!["x".repeat(65)].into(),
+            vec![Value::from("a"), Value::from(1)].into(),
+            "a".into(),
+            Value::Null,
+        ] {
+            assert_eq!(users(&wrong), Err(USERS_INVALID), "{wrong}");
+        }
+        assert_eq!(queried_users(&json("{}").object().unwrap()), Err(USERS_INVALID));
     }
 
     #[test]

@@ -20,12 +20,12 @@ pub struct Stats {
     pub limited: u64,
     /// Requests within the cap.
     pub accepted: u64,
-    /// Accepted and answered 0.
+    /// Accepted and answered 0, whatever the `SubCode`s in the answer.
     pub ok: u64,
     /// Accepted and answered 660800002.
     pub outside: u64,
-    /// Accepted and answered with another code that is due to the row: a business parameter that is not valid, a user
-    /// that is not registered.
+    /// Accepted and answered with another code that is due to the request: a body or business parameter that is not
+    /// valid, a user that is not registered.
     pub rejected: u64,
     /// Accepted and answered with an injected code.
     pub faults: u64,
@@ -38,6 +38,9 @@ pub struct Stats {
     /// The most correctly signed requests that arrived within any one second, whether they were within the cap or not;
     /// competing traffic and requests during an outage are not counted.
     pub peak_1s: u32,
+    /// How many correctly signed requests each Action had, whether they were within the cap or not; requests during an
+    /// outage are not counted.
+    pub actions: BTreeMap<&'static str, u64>,
     /// How often each return code was sent.
     pub codes: BTreeMap<u32, u64>,
 }

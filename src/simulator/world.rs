@@ -1,20 +1,30 @@
 //! Users and their conversations: the data that requests act on.
 //!
 //! Whether the API reaches a conversation depends on its rank among the user's conversations. Clearing does not change
-//! the rank, so it is computed once, when the world is built.
+//! the rank, so the conversations are ordered once, when the world is built.
 
 use super::codes::{NOT_REGISTERED, OUTSIDE, Reply};
-use super::conversation::{ConvType, ConversationKey};
+use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use super::world_csv::{self, WorldError};
 use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How the IDs begin that no user of an open world has.
+const UNREGISTERED_PREFIX: &str = "nobody";
+
+/// When the newest conversation of a user was updated, if the world does not say it: 2026-01-01T00:00:00Z, in
+/// milliseconds. Each older one was updated a minute earlier.
+const NEWEST_UPDATE_MS: u64 = 1_767_225_600_000;
+const UPDATE_INTERVAL_MS: u64 = 60_000;
 
 /// The users of the simulated app, their conversations from newest to oldest, and the unread count of each.
 ///
 /// A world is *closed* or *open*. In a closed world ([`World::from_csv`]) an unlisted user is not registered (code
 /// 660500002). In an open world ([`World::sample`]) every unlisted user is registered, and each of their conversations
 /// exists, is reachable and has 1 unread message on every call, because nothing is stored about them. So you can try
-/// your own rows without describing a world first. A conversation that a listed user does not have is answered
-/// 660800002 in both.
+/// your own rows without describing a world first. Their list of conversations is empty. Exceptions are users whose ID
+/// begins with `nobody` or is longer than 32 bytes: they are not registered. A conversation that a listed user does not
+/// have is answered 660800002 in both.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     users: HashMap<String, User>,
@@ -23,19 +33,26 @@ pub struct World {
 
 #[derive(Clone, Debug, Default)]
 struct User {
-    peers: HashMap<String, Conversation>,
-    groups: HashMap<String, Conversation>,
+    /// From newest to oldest.
+    conversations: Vec<Conversation>,
+    /// For each ID, where the conversation of this type is.
+    peers: HashMap<Arc<str>, usize>,
+    groups: HashMap<Arc<str>, usize>,
 }
 
+/// A conversation of one user.
 #[derive(Clone, Debug)]
-struct Conversation {
-    /// 0 for the user's newest, counted over both types.
-    rank: usize,
+pub(super) struct Conversation {
+    pub(super) id: Arc<str>,
+    pub(super) conv_type: ConvType,
     unread: u32,
+    /// In milliseconds since the epoch.
+    pub(super) update_time: u64,
 }
 
 impl World {
-    /// The built-in world, which is open (see [`World`]). It lists:
+    /// The built-in world. It is open (see [`World`]): a user that is not listed exists too, except for those whose ID
+    /// begins with `nobody`, such as `nobody7`. It lists:
     ///
     /// | user | conversations, newest first (unread messages) |
     /// |---|---|
@@ -67,10 +84,10 @@ impl World {
             ("q&a+x=y", "mary ann", Peer, 2),
             ("q&a+x=y", "#100%", Group, 1),
         ] {
-            world.push_older(user, conv, conv_type, unread);
+            world.push_older(user, conv, conv_type, unread, None);
         }
         for number in 1..=1200 {
-            world.push_older("archivist", &format!("c{number:04}"), Peer, 1);
+            world.push_older("archivist", &format!("c{number:04}"), Peer, 1, None);
         }
         world
     }
@@ -87,9 +104,12 @@ impl World {
     /// | `unread` | optional: unread messages, 0 to 4294967295; 1 if it is left out or empty |
     /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file |
     ///
-    /// Without `last_active` the rows of each user are newest first. Header names are also accepted as in ZIM's
-    /// parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`, `conv_id`, `ConvType`, `conv_type`), in any case,
-    /// so a file of rows to clear can be used as a world.
+    /// `last_active` is also the `UpdateTime` in lists of conversations, as it is: so it should be in milliseconds
+    /// since the epoch. Negative numbers become 0. Without it the rows of each user are newest first, and their times
+    /// are made up: 2026-01-01T00:00:00Z for the newest, and a minute earlier for each older one.
+    ///
+    /// Header names are also accepted as in ZIM's parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`,
+    /// `conv_id`, `ConvType`, `conv_type`), in any case, so a file of rows to clear can be used as a world.
     ///
     /// ```
     /// use zim_batch::simulator::World;
@@ -106,7 +126,7 @@ impl World {
     pub fn from_csv(reader: impl std::io::Read) -> Result<Self, WorldError> {
         let mut world = Self::default();
         for row in world_csv::read(reader)? {
-            world.push_older(&row.user, &row.conv, row.conv_type, row.unread);
+            world.push_older(&row.user, &row.conv, row.conv_type, row.unread, row.last_active);
         }
         Ok(world)
     }
@@ -120,43 +140,64 @@ impl World {
     /// The number of listed conversations, of all users.
     #[must_use]
     pub fn conversations(&self) -> usize {
-        self.users.values().map(User::len).sum()
+        self.users.values().map(|user| user.conversations.len()).sum()
     }
 
-    /// Whether unlisted users count as registered; see [`World`].
+    /// Whether unlisted users count as registered, with the exceptions in [`World`].
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open
     }
 
     /// Adds a conversation that is older than all others of the user.
-    fn push_older(&mut self, user: &str, conv: &str, conv_type: ConvType, unread: u32) {
+    fn push_older(&mut self, user: &str, conv: &str, conv_type: ConvType, unread: u32, last_active: Option<i64>) {
         let user = self.users.entry(user.to_owned()).or_default();
-        let rank = user.len();
-        user.conversations_of(conv_type)
-            .insert(conv.to_owned(), Conversation { rank, unread });
+        let id: Arc<str> = conv.into();
+        let rank = user.conversations.len();
+        let made_up = || NEWEST_UPDATE_MS.saturating_sub(rank as u64 * UPDATE_INTERVAL_MS);
+        user.conversations.push(Conversation {
+            id: Arc::clone(&id),
+            conv_type,
+            unread,
+            update_time: last_active.map_or_else(made_up, |at| at.max(0).unsigned_abs()),
+        });
+        user.ranks_mut(conv_type).insert(id, rank);
+    }
+
+    /// Whether a user exists.
+    pub(super) fn is_registered(&self, user: &str) -> bool {
+        let may_exist = || user.len() <= MAX_ID_BYTES && !user.starts_with(UNREGISTERED_PREFIX);
+        self.users.contains_key(user) || (self.open && may_exist())
+    }
+
+    /// Returns a user's `newest` conversations, from newest to oldest.
+    pub(super) fn newest(&self, user: &str, newest: usize) -> Result<&[Conversation], Reply> {
+        match self.users.get(user) {
+            Some(User { conversations, .. }) => Ok(&conversations[..newest.min(conversations.len())]),
+            None if self.is_registered(user) => Ok(&[]),
+            None => Err(NOT_REGISTERED),
+        }
     }
 
     /// Sets a conversation's unread count to 0 and returns the previous count, if the conversation is among the user's
     /// `newest`.
     pub(super) fn clear(&mut self, key: &ConversationKey<'_>, newest: usize) -> Result<u32, Reply> {
-        match self.users.get_mut(key.user) {
-            Some(user) => match user.conversations_of(key.conv_type).get_mut(key.conv) {
-                Some(conversation) if conversation.rank < newest => Ok(std::mem::take(&mut conversation.unread)),
-                _ => Err(OUTSIDE),
-            },
-            None if self.open => Ok(1),
-            None => Err(NOT_REGISTERED),
+        let Some(user) = self.users.get_mut(key.user) else {
+            return if self.is_registered(key.user) {
+                Ok(1)
+            } else {
+                Err(NOT_REGISTERED)
+            };
+        };
+        match user.ranks_mut(key.conv_type).get(key.conv) {
+            Some(&rank) if rank < newest => Ok(std::mem::take(&mut user.conversations[rank].unread)),
+            _ => Err(OUTSIDE),
         }
     }
 }
 
 impl User {
-    fn len(&self) -> usize {
-        self.peers.len() + self.groups.len()
-    }
-
-    fn conversations_of(&mut self, conv_type: ConvType) -> &mut HashMap<String, Conversation> {
+    fn ranks_mut(&mut self, conv_type: ConvType) -> &mut HashMap<Arc<str>, usize> {
         match conv_type {
             ConvType::Peer => &mut self.peers,
             ConvType::Group => &mut self.groups,
@@ -211,6 +252,57 @@ mod tests {
         assert_eq!(clear(&mut open, "alice", "x", ConvType::Peer, 1000), Err(660_800_002));
         let mut closed = World::from_csv("user,conv,type\na,b,0\n".as_bytes()).unwrap();
         assert_eq!(clear(&mut closed, "b", "a", ConvType::Peer, 1000), Err(660_500_002));
+    }
+
+    #[test]
+    fn no_user_of_the_open_world_begins_with_nobody_or_has_a_long_id() {
+        let mut open = World::sample();
+        for user in ["nobody", "nobody7", &"x".repeat(33)] {
+            assert_eq!(
+                clear(&mut open, user, "x", ConvType::Peer, 1000),
+                Err(660_500_002),
+                "{user}"
+            );
+            assert_eq!(open.newest(user, 1000).unwrap_err(), NOT_REGISTERED, "{user}");
+            assert!(!open.is_registered(user), "{user}");
+        }
+        for user in ["alice", "Nobody", "a nobody", &"x".repeat(32)] {
+            assert!(open.is_registered(user) && open.newest(user, 1000).is_ok(), "{user}");
+        }
+        let listed = World::from_csv("user,conv,type\nnobody,b,0\n".as_bytes()).unwrap();
+        assert!(listed.is_registered("nobody") && !listed.is_registered("b"));
+    }
+
+    fn listed(world: &World, user: &str, newest: usize) -> Vec<(String, u64)> {
+        let conversations = world.newest(user, newest).unwrap().iter();
+        conversations
+            .map(|conv| (conv.id.to_string(), conv.update_time))
+            .collect()
+    }
+
+    #[test]
+    fn a_list_has_the_newest_conversations_and_a_clear_does_not_change_it() {
+        let mut world = World::sample();
+        let before = listed(&world, "alice", 3);
+        let times = [1_767_225_600_000, 1_767_225_540_000, 1_767_225_480_000];
+        let expected: Vec<_> = ["bob", "#team", "carol"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(times)
+            .collect();
+        assert_eq!(before, expected);
+        assert_eq!(clear(&mut world, "alice", "carol", ConvType::Peer, 1000), Ok(1));
+        assert_eq!(listed(&world, "alice", 3), before);
+        assert_eq!(listed(&world, "archivist", 1000).len(), 1000);
+        assert_eq!(listed(&world, "somebody", 1000), []);
+    }
+
+    #[test]
+    fn last_active_is_the_time_of_the_update() {
+        let csv = "user,conv,type,last_active\na,x,0,-5\na,y,2,1700000000123\na,z,0,0\n";
+        let world = World::from_csv(csv.as_bytes()).unwrap();
+        let expected = [("y", 1_700_000_000_123), ("z", 0), ("x", 0)].map(|(id, at)| (id.to_owned(), at));
+        assert_eq!(listed(&world, "a", 1000), expected);
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub(super) struct Row {
     pub(super) conv_type: ConvType,
     #[serde(default = "one", deserialize_with = "unread")]
     pub(super) unread: u32,
+    /// `None` if the file has no such column.
     #[serde(default, deserialize_with = "last_active")]
-    last_active: i64,
+    pub(super) last_active: Option<i64>,
 }
 
 impl Row {
@@ -194,9 +195,10 @@ fn unread<'de, D: Deserializer<'de>>(field: D) -> Result<u32, D::Error> {
     }
 }
 
-fn last_active<'de, D: Deserializer<'de>>(field: D) -> Result<i64, D::Error> {
+fn last_active<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i64>, D::Error> {
     let text = <&str>::deserialize(field)?.trim();
     text.parse()
+        .map(Some)
         .map_err(|_| D::Error::custom(format!("last_active is `{text}`; expected an integer")))
 }
 

@@ -103,6 +103,20 @@ impl Simulator {
         self.try_get(target).await.expect("the simulator answers")
     }
 
+    /// Sends a POST with a body of type `application/json`.
+    pub async fn post(&self, target: &str, body: &str) -> Answer {
+        self.post_as("Content-Type: application/json\r\n", target, body).await
+    }
+
+    /// Sends a POST with these headers.
+    pub async fn post_as(&self, headers: &str, target: &str, body: &str) -> Answer {
+        let length = body.len();
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        );
+        parse(&self.raw(request.as_bytes()).await.expect("the simulator answers"))
+    }
+
     pub async fn clear(&self, user: &str, conv: &str, kind: &str) -> u64 {
         self.get(&signed(user, conv, kind)).await.code()
     }
@@ -180,6 +194,16 @@ pub fn target_with(changes: &[(&str, Option<&str>)]) -> String {
         Some(format!("{name}={}", encode(value.as_bytes())))
     });
     format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// A correctly signed target of a call whose business parameters are in its body.
+pub fn query(action: &str) -> String {
+    target_with(&[
+        ("Action", Some(action)),
+        ("FromUserId", None),
+        ("ConvId", None),
+        ("ConvType", None),
+    ])
 }
 
 pub fn signed(user: &str, conv: &str, kind: &str) -> String {
