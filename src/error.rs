@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::client::BuildError;
-use crate::quota::QuotaError;
+use crate::limiter::quota::QuotaError;
 use crate::report::ReportError;
 use crate::rows::{InputError, PlanError};
 

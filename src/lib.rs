@@ -58,7 +58,6 @@ pub mod event;
 pub mod explain;
 mod fingerprint;
 pub mod limiter;
-pub mod quota;
 pub mod report;
 pub mod row;
 pub mod rows;

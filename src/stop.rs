@@ -26,8 +26,13 @@ pub enum StopReason {
         /// What the last attempt came to.
         why: String,
     },
-    /// Another run used the app's quota for as long as this one waits for it.
-    NoTurn(Duration),
+    /// The quota that runs share could not be used for so long.
+    NoQuota {
+        /// The limit.
+        after: Duration,
+        /// Why not.
+        why: String,
+    },
     /// This many rows have failed, which is the limit.
     MaxFailures(u64),
     /// The first rows were all rejected with this answer.
@@ -68,7 +73,7 @@ impl StopReason {
         matches!(
             self,
             StopReason::MaxDuration(_)
-                | StopReason::NoTurn(_)
+                | StopReason::NoQuota { .. }
                 | StopReason::MaxFailures(_)
                 | StopReason::AllRejected { .. }
         )
@@ -97,10 +102,10 @@ impl fmt::Display for StopReason {
             StopReason::Untrusted { after, why } => {
                 write!(f, "for {} {why}", humantime::format_duration(*after))
             }
-            StopReason::NoTurn(limit) => write!(
+            StopReason::NoQuota { after, why } => write!(
                 f,
-                "other runs have used the app's quota for {}",
-                humantime::format_duration(*limit)
+                "the app's quota could not be used for {}: {why}",
+                humantime::format_duration(*after)
             ),
             StopReason::MaxFailures(1) => f.write_str("1 row has failed"),
             StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed"),

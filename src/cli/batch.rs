@@ -2,18 +2,19 @@
 
 mod input;
 
-use std::cell::Cell;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use zim_batch::client::{BuildError, Client, ClientBuilder, Service};
-use zim_batch::quota::{Quota, QuotaError, Turn};
+use zim_batch::limiter::Limiter;
+use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{IfExists, Journal, ReportError};
 use zim_batch::row::Row;
@@ -131,8 +132,8 @@ impl Batch<'_> {
             Some(report) => format!("report {}", report.display()),
             None => format!("{} from {}", self.items, self.source),
         };
-        // With --no-wait, before the report is created: a run that does not happen must leave nothing behind.
-        session.take_turn_now(self.pace)?;
+        // Before the report is created: a run that does not happen must leave nothing behind.
+        session.join(self.pace).await?;
         let mut journal = command.open()?;
         let done = journal.take_done();
         let Planned { plan, total, snapshot } = match (planned, report) {
@@ -150,17 +151,13 @@ impl Batch<'_> {
             settings::announce(&app, self.app, self.pace.rate);
         }
         let already_done = plan.rows_done();
-        if total.is_some_and(|rows| rows <= already_done) {
-            // If nothing is left to send, there is no reason to wait.
-            session.needs_turn = false;
-        }
         let metrics = self.run.metrics.as_deref();
         let metrics =
             metrics.map(|path| Metrics::start(path, total, already_done, self.pace.rate, self.ignore_invalid));
         let metrics = metrics.transpose()?;
         let style = style(self.run.progress, self.logging.quiet);
         let mut job = Job::planned(command.service(client), plan, total)
-            .rate(self.pace.rate)
+            .limiter(session.limiter(self.pace.rate))
             .report(journal)
             .observer(Progress::new(style, self.terminal.clone(), total, self.items));
         if let Some(metrics) = metrics {
@@ -290,10 +287,9 @@ pub struct Session {
     status_signal: signals::StatusSignal,
     /// What other runs with the same quota are told.
     pub name: String,
-    quota: Option<Quota>,
-    /// Whether to wait for the quota.
-    needs_turn: bool,
-    turn: Option<Turn>,
+    /// Where to share the quota.
+    place: Option<Place>,
+    quota: Option<Arc<MachineQuota>>,
     max_in_flight: NonZeroUsize,
 }
 
@@ -307,9 +303,8 @@ impl Session {
             started_at,
             status_signal: signals::StatusSignal::listen(),
             name: String::new(),
+            place: None,
             quota: None,
-            needs_turn: true,
-            turn: None,
             max_in_flight: NonZeroUsize::MIN,
         })
     }
@@ -320,7 +315,7 @@ impl Session {
             true => simulated(pace).await?,
             false => settings::app(app, pace)?,
         };
-        self.quota = match app.simulate {
+        self.place = match app.simulate {
             true => None,
             false => Some(settings::quota(&client, pace)?),
         };
@@ -335,19 +330,27 @@ impl Session {
         settings::limits(pace, self.max_in_flight, give_up_after)
     }
 
-    fn holder(&self) -> String {
-        format!("zim-batch (process {}, {})", std::process::id(), self.name)
-    }
-
-    /// With --no-wait: fails if another run uses the quota.
-    pub fn take_turn_now(&mut self, pace: &PaceArgs) -> Result<(), Error> {
-        if let Some(quota) = self.quota.take_if(|_| pace.no_wait) {
-            self.turn = usable(quota.take_turn_now(&self.holder()))?;
+    /// Joins the runs that share the quota; with --no-wait, fails if there are any. If that is not possible because of the
+    /// files for it, the run continues without, with a warning.
+    pub async fn join(&mut self, pace: &PaceArgs) -> Result<(), Error> {
+        let Some(place) = self.place.take() else { return Ok(()) };
+        let name = format!("zim-batch (process {}, {})", std::process::id(), self.name);
+        match MachineQuota::join(place, &name, pace.no_wait).await {
+            Err(error @ QuotaError::Unusable { .. }) => tracing::warn!("{}", hints::quota_error(&error)),
+            joined => self.quota = Some(Arc::new(joined?)),
         }
         Ok(())
     }
 
-    /// Waits for the quota, then runs to the end, or to the stop that comes first.
+    /// The limiter of a run at this rate.
+    pub fn limiter(&self, rate: f64) -> Limiter {
+        match &self.quota {
+            Some(quota) => Limiter::sharing(rate, Arc::clone(quota) as _),
+            None => Limiter::new(rate),
+        }
+    }
+
+    /// Runs to the end, or to the stop that comes first.
     pub async fn drive<S: Service>(
         self,
         job: Job<S>,
@@ -363,40 +366,22 @@ impl Session {
                 humantime::format_duration(pace.timeout)
             );
         };
-        let has_started = Cell::new(false);
-        let tell_status = || match has_started.get() {
-            true => terminal.request_status(),
-            false => print_note("0 rows so far: waiting for another run that uses the app's quota"),
-        };
-        let holder = self.holder();
-        let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, tell_status));
-        let quota = self.quota.filter(|_| self.needs_turn);
-        let (max_duration, give_up_after) = (limits.max_duration, limits.give_up_after);
-        let turn = tokio::select! {
-            turn = take_turn(quota, self.turn, &holder) => turn?,
-            () = until(self.started_at, max_duration) => {
-                stop.drain(StopReason::MaxDuration(max_duration.unwrap_or_default()));
-                None
-            }
-            () = until(Instant::now(), Some(give_up_after)) => {
-                stop.drain(StopReason::NoTurn(give_up_after));
-                None
-            }
-            () = stop.stopping() => None,
-            () = &mut signals => unreachable!("it never completes"),
-        };
-        has_started.set(true);
+        let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, || terminal.request_status()));
         tracing::info!("the run begins: {}, at most {}/s", self.name, pace.rate);
-        let job = job
-            .limits(limits)
-            .stop_handle(stop.clone())
-            .turn(turn)
-            .started_at(self.started_at);
+        let job = job.limits(limits).stop_handle(stop.clone()).started_at(self.started_at);
         let ended = tokio::select! {
             ended = job.run() => ended,
             () = &mut signals => unreachable!("it never completes"),
             () = watch_rows(snapshot, &stop) => unreachable!("it never completes"),
         };
+        // Only this run's limiter has held it, and that is gone.
+        if let Some(quota) = self.quota.and_then(Arc::into_inner) {
+            tokio::select! {
+                biased;
+                () = stop.aborting() => {}
+                () = quota.leave() => {}
+            }
+        }
         Ok(ended?)
     }
 }
@@ -441,34 +426,6 @@ pub fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
         Some(style) => style.into(),
         None if quiet => Style::None,
         None => Style::Auto,
-    }
-}
-
-/// Waits for the turn to use the app's quota, unless there is no shared quota or the turn was already taken.
-async fn take_turn(quota: Option<Quota>, taken: Option<Turn>, holder: &str) -> Result<Option<Turn>, Error> {
-    let Some(quota) = quota else { return Ok(taken) };
-    let waits_for = |other: &str| {
-        tracing::warn!("waiting for {other}, which uses the same app's quota (to exit instead, use --no-wait)");
-    };
-    usable(quota.take_turn(holder, waits_for).await)
-}
-
-/// If the lock file can't be used, the run continues without it, with a warning.
-fn usable(turn: Result<Turn, QuotaError>) -> Result<Option<Turn>, Error> {
-    match turn {
-        Err(error @ QuotaError::Unusable { .. }) => {
-            tracing::warn!("{}", hints::quota_error(&error));
-            Ok(None)
-        }
-        turn => Ok(Some(turn?)),
-    }
-}
-
-/// Completes when `limit` has passed since `started_at`; never if there is no limit.
-async fn until(started_at: Instant, limit: Option<Duration>) {
-    match limit.and_then(|limit| started_at.checked_add(limit)) {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
     }
 }
 

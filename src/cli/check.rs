@@ -123,7 +123,7 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
     };
     let findings = rows::check::check_with_users(&source, &format, &selection, keep)?;
     session.name = format!("check of {source}");
-    session.take_turn_now(&args.pace)?;
+    session.join(&args.pace).await?;
     if !args.app.simulate {
         settings::announce(&app, &args.app, args.pace.rate);
     }
@@ -136,7 +136,9 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
         .collect();
     let style = batch::style(None, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
-    let job = Job::new(lookup, lookups).rate(args.pace.rate).observer(progress);
+    let job = Job::new(lookup, lookups)
+        .limiter(session.limiter(args.pace.rate))
+        .observer(progress);
     let limits = Limits {
         // With the first answer it is known whether credentials, clock and endpoint are right.
         max_rejected_alike: NonZeroU64::MIN,

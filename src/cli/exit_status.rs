@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use zim_batch::quota::QuotaError;
+use zim_batch::limiter::quota::QuotaError;
 use zim_batch::report::ReportError;
 use zim_batch::report::summary::Summary;
 use zim_batch::rows::PlanError;
@@ -135,7 +135,7 @@ impl From<&StopReason> for ExitStatus {
     fn from(reason: &StopReason) -> ExitStatus {
         match reason {
             StopReason::GaveUp { .. }
-            | StopReason::NoTurn(_)
+            | StopReason::NoQuota { .. }
             | StopReason::MaxFailures(_)
             | StopReason::AllRejected { .. } => ExitStatus::Policy,
             StopReason::Fatal { .. } | StopReason::Untrusted { .. } => ExitStatus::Rejected,
@@ -378,7 +378,7 @@ mod tests {
             (StopReason::Signal(1), 129),
             (StopReason::MaxDuration(after), 7),
             (StopReason::GaveUp { after, why: why() }, 5),
-            (StopReason::NoTurn(after), 5),
+            (StopReason::NoQuota { after, why: why() }, 5),
             (StopReason::MaxFailures(3), 5),
             (StopReason::AllRejected { rows: 20, why: why() }, 5),
             (StopReason::Fatal { line: 2, why: why() }, 6),

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use humantime::format_duration;
 use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
-use zim_batch::quota::QuotaError;
+use zim_batch::limiter::quota::QuotaError;
 use zim_batch::report::{NotAReport, ReportError, Role};
 use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError};
 use zim_batch::stop::{Cause, StopReason};
@@ -38,7 +38,7 @@ pub fn stop_reason(reason: &StopReason) -> String {
             format!("for {} (--give-up-after) {why}{hint}", format_duration(*after))
         }
         StopReason::Fatal { why, .. } => format!("{reason}{}", certificate(why)),
-        StopReason::NoTurn(_) => format!("{reason} (--give-up-after)"),
+        StopReason::NoQuota { .. } => format!("{reason} (--give-up-after)"),
         StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
         StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
         StopReason::Bug(_) | StopReason::RowsLeft => {
@@ -71,7 +71,7 @@ fn cause(cause: &Cause) -> String {
 /// An error of the app's quota, and what to do about it.
 pub fn quota_error(error: &QuotaError) -> String {
     let hint = match error {
-        QuotaError::Held { .. } => "; to wait for it, leave out --no-wait; or stop the other run",
+        QuotaError::Held { .. } => "; to share it, leave out --no-wait; or stop the other run",
         QuotaError::Unusable { .. } => {
             ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
         }

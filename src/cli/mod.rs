@@ -457,10 +457,10 @@ struct PaceArgs {
     /// Send at most this many rows that are not done yet, then end normally
     #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
     limit: Option<NonZeroU64>,
-    /// Exit with status 75 instead of waiting for another run on this machine that uses the same app's quota
+    /// Exit with status 75 instead of sharing the quota, if another run on this machine uses the same app
     #[arg(long)]
     no_wait: bool,
-    /// Directory of the lock file through which runs on this machine share an app's quota; must be the same for all runs
+    /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, value_name = "DIR")]
     lock_dir: Option<PathBuf>,

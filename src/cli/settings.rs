@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use url::{Host, Url};
 use zim_batch::client::{Client, ClientBuilder};
-use zim_batch::quota::Quota;
+use zim_batch::limiter::quota::Place;
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Source};
@@ -324,16 +324,16 @@ pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
     }
 }
 
-/// The quota that all runs of the app on this machine share.
-pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Quota, Error> {
-    let quota = Quota::new(app.app_id(), app.endpoint_url());
+/// Where all runs of the app on this machine share its quota.
+pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Place, Error> {
+    let place = Place::new(app.app_id(), app.endpoint_url());
     let chosen = pace
         .lock_dir
         .clone()
         .or_else(|| variable("ZIM_LOCK_DIR").map(PathBuf::from));
     match chosen {
-        None => Ok(quota),
-        Some(directory) if directory.is_dir() => Ok(quota.in_directory(&directory)),
+        None => Ok(place),
+        Some(directory) if directory.is_dir() => Ok(place.in_directory(&directory)),
         Some(directory) => Err(Error::Usage(format!(
             "{} (--lock-dir or ZIM_LOCK_DIR): there is no such directory; create it, or name another one",
             directory.display()

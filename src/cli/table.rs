@@ -103,6 +103,13 @@ fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str) -> fmt
 /// The requests, and their answers. `item` is what each first request is for.
 fn requests(f: &mut fmt::Formatter<'_>, summary: &Summary, item: &str) -> fmt::Result {
     writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
+    if summary.runs > 1 {
+        writeln!(
+            f,
+            "  shared with  {:>12}  other runs of this app, at most at a time",
+            grouped(summary.runs as u64 - 1)
+        )?;
+    }
     let retries = format!("requests that were not a {item}'s first");
     line(f, "retries", summary.retries, &retries)?;
     line(f, "limited", summary.limited, &why_limited(summary))?;

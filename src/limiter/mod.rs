@@ -16,6 +16,7 @@
 //! and immediately.
 
 mod adaptive_rate;
+pub mod quota;
 mod spacing;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::window::Window;
 use adaptive_rate::AdaptiveRate;
+use quota::{Pace, Previous, Quota, Reserved, Slot};
 use spacing::Spacing;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +45,12 @@ const MAX_AHEAD: Duration = Duration::from_secs(1);
 /// No permits are issued while more requests wait with an open connection than start in this time. A few must wait, or slow
 /// connections would lower the rate.
 const MAX_WAITING: Duration = Duration::from_millis(300);
+
+/// How late a start may be in a quota that runs share: less than the margin of its window.
+const LATENESS: Duration = Duration::from_millis(3);
+
+/// How soon a quota that can't be used is tried again.
+const RETRY_QUOTA: Duration = Duration::from_millis(250);
 
 /// Up to this many of the newest starts are kept regardless of their age; fewer if the cap is lower.
 const MAX_KEPT: usize = 1000;
@@ -83,6 +91,8 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes those who wait, when one that waited to start has started, or the rate has dropped.
     changed: Notify,
+    /// The quota that this run shares with others.
+    quota: Option<Arc<dyn Quota>>,
 }
 
 struct State {
@@ -98,6 +108,21 @@ struct State {
     waiting: usize,
     /// No start before this: the server's `Retry-After`.
     not_before: Option<Instant>,
+    shared: SharedStart,
+}
+
+/// What is reserved in a quota that runs share.
+#[derive(Default)]
+struct SharedStart {
+    slot: Option<Slot>,
+    /// How many of its starts are left.
+    left: u32,
+    /// When its request started, if there is only one.
+    started_at: Option<Instant>,
+    /// Since when the quota can't be used, and why.
+    unavailable: Option<(Instant, String)>,
+    /// The most runs that shared the quota at a time.
+    runs: usize,
 }
 
 /// What somebody who can't go on yet waits for.
@@ -118,18 +143,24 @@ impl Permit {
     /// Waits until a request may be handed to its connection, which has to be open, and returns since when it may. That has
     /// to be done immediately; it counts as a start from then on. May be called again if the connection turns out to be closed.
     ///
-    /// Dropping the future gives up the place in the queue and uses nothing.
+    /// Dropping the future gives up the place in the queue and uses at most one start.
     pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
         let _waiting = Waiting::new(shared);
         let _next = shared.starting.lock().await;
-        shared.wait_until(State::try_start).await
+        let granted = shared.wait_until(State::try_start).await;
+        match &shared.quota {
+            Some(quota) => shared.start_in_turn(&**quota, granted).await,
+            None => granted,
+        }
     }
 
     /// Records when a request was really handed to its connection, which was let through at `granted`: a process that was
     /// scheduled late sends late, and its next requests must not follow closer for that.
     pub fn started(&self, granted: Instant, at: Instant) {
-        self.limiter.state().starts.move_to(granted, at);
+        let mut state = self.limiter.state();
+        state.starts.move_to(granted, at);
+        state.shared.started_at = Some(at);
     }
 }
 
@@ -179,6 +210,109 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits for a start in the quota that runs share, in addition to the one that this run's own limits have `granted`.
+    async fn start_in_turn(&self, quota: &dyn Quota, granted: Instant) -> Instant {
+        loop {
+            sleep_until(self.reserve(quota).await).await;
+            let until = {
+                let mut state = self.state();
+                let now = Instant::now();
+                match state.wait_for(state.not_before, now) {
+                    Ok(()) if state.shared.try_use(now) => {
+                        state.starts.move_to(granted, now);
+                        return now;
+                    }
+                    Err(Wait::Until(until)) => until,
+                    _ => now,
+                }
+            };
+            sleep_until(until).await;
+        }
+    }
+
+    /// Returns when the run's next start in the shared quota is.
+    async fn reserve(&self, quota: &dyn Quota) -> Instant {
+        loop {
+            let (pace, previous) = {
+                let state = self.state();
+                let now = Instant::now();
+                if state.shared.has_start(now) {
+                    return now;
+                }
+                let pace = Pace {
+                    rate: state.rate,
+                    share: state.adaptive.share(now),
+                };
+                (pace, state.shared.previous())
+            };
+            let reserved = quota.reserve(pace, previous).await;
+            let until = self.state().shared.note(reserved);
+            match until {
+                Ok(at) => return at,
+                Err(at) => sleep_until(at.min(Instant::now() + MAX_WAIT)).await,
+            }
+        }
+    }
+}
+
+impl SharedStart {
+    /// Whether a start is reserved that may be used now, of several.
+    fn has_start(&self, now: Instant) -> bool {
+        self.left > 0 && self.slot.is_some_and(|slot| slot.starts > 1 && now <= slot.until)
+    }
+
+    /// Uses a start, unless it is too late: then others may be in its place.
+    fn try_use(&mut self, now: Instant) -> bool {
+        let Some(slot) = self.slot else { return false };
+        let is_late = match slot.starts {
+            1 => now > slot.at + LATENESS,
+            _ => now > slot.until,
+        };
+        if is_late || self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        // Until it is known better.
+        self.started_at = Some(now);
+        true
+    }
+
+    /// What became of the slot.
+    fn previous(&self) -> Option<Previous> {
+        let slot = self.slot?;
+        match (self.started_at, slot.starts) {
+            (None, _) => Some(Previous::Unused(slot)),
+            (Some(at), 1) => Some(Previous::Started(slot, at)),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Notes what came of a reservation: its time, or when to try again.
+    fn note(&mut self, reserved: Result<Reserved, quota::Unavailable>) -> Result<Instant, Instant> {
+        let now = Instant::now();
+        match reserved {
+            Err(error) => {
+                self.unavailable.get_or_insert((now, error.to_string())).1 = error.to_string();
+                Err(now + RETRY_QUOTA)
+            }
+            Ok(reserved) => {
+                (self.unavailable, self.started_at, self.left) = (None, None, 0);
+                match reserved {
+                    Reserved::NotBefore(at) => {
+                        self.slot = None;
+                        Err(at)
+                    }
+                    Reserved::Slot(slot) => {
+                        (self.slot, self.left, self.runs) = (Some(slot), slot.starts, self.runs.max(slot.runs));
+                        Ok(slot.at)
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Limiter {
     /// At most `rate` requests within any second. Below 1, one request every `1 / rate` seconds; a fraction above 1,
     /// say 2.5, is spaced likewise, so that five start in any two seconds.
@@ -186,6 +320,18 @@ impl Limiter {
     /// # Panics
     /// If `rate` is not a positive number; the command line takes 0.001 to 1 000 000.
     pub fn new(rate: f64) -> Limiter {
+        Limiter::with_quota(rate, None)
+    }
+
+    /// As [`Limiter::new`], and shares a quota with other runs: their starts count too.
+    ///
+    /// # Panics
+    /// If `rate` is not a positive number.
+    pub fn sharing(rate: f64, quota: Arc<dyn Quota>) -> Limiter {
+        Limiter::with_quota(rate, Some(quota))
+    }
+
+    fn with_quota(rate: f64, quota: Option<Arc<dyn Quota>>) -> Limiter {
         assert!(
             rate.is_finite() && rate > 0.0,
             "a rate is a positive number, not {rate}"
@@ -199,6 +345,7 @@ impl Limiter {
             permits: Spacing::new(rate, now),
             waiting: 0,
             not_before: None,
+            shared: SharedStart::default(),
         };
         Limiter {
             shared: Arc::new(Shared {
@@ -206,6 +353,7 @@ impl Limiter {
                 starting: tokio::sync::Mutex::new(()),
                 state: Mutex::new(state),
                 changed: Notify::new(),
+                quota,
             }),
         }
     }
@@ -252,30 +400,25 @@ impl Limiter {
         }
     }
 
-    /// Nothing starts before `until`.
-    pub fn pause_until(&self, until: Instant) {
-        let mut state = self.state();
-        state.not_before = state.not_before.max(Some(until));
-    }
-
     /// Until when nothing starts, if the server has asked for that.
     pub fn paused_until(&self) -> Option<Instant> {
         self.state().not_before
-    }
-
-    /// The last starts, oldest first, as many as may share a second; none if the cap is so high (above 1000 per second)
-    /// that a few requests more or less don't matter.
-    pub fn recent_starts(&self) -> Vec<Instant> {
-        match self.cap() {
-            cap @ ..=MAX_KEPT => self.state().starts.latest(cap).collect(),
-            _ => Vec::new(),
-        }
     }
 
     /// Counts starts of another run with the same quota: they fill the second too.
     pub fn record_external(&self, starts: &[Instant]) {
         let mut state = self.state();
         starts.iter().for_each(|start| state.starts.insert(*start));
+    }
+
+    /// Since when the quota that runs share can't be used, and why; `None` if it can.
+    pub fn unavailable(&self) -> Option<(Instant, String)> {
+        self.state().shared.unavailable.clone()
+    }
+
+    /// The most runs that shared the quota at a time, including this one; 0 if it is not shared.
+    pub fn runs(&self) -> usize {
+        self.state().shared.runs
     }
 
     /// The rate aimed at now, in requests per second; below the cap after `limited` answers.

@@ -251,6 +251,8 @@ impl Stats {
             rate: self.rate(elapsed),
             peak_1s: self.starts.peak() as u64,
             cap: cap as u64,
+            // The recorder adds it.
+            runs: 0,
             latency_ms: Latencies {
                 p50: quantile(0.5),
                 p90: quantile(0.9),

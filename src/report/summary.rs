@@ -59,6 +59,8 @@ pub struct Summary {
     /// The maximum allowed in any one second. If `peak_1s` is within it, this run did not cause the `limited` answers.
     #[serde(skip)]
     pub cap: u64,
+    /// The most runs that shared the app's quota at a time, including this one; 0 if it was not shared.
+    pub runs: usize,
     /// The latencies of attempts, in milliseconds.
     pub latency_ms: Latencies,
     /// ZIM's return codes, with the number of answers for each.

@@ -14,7 +14,6 @@ use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::Limiter;
-use crate::quota::Turn;
 use crate::report::Journal;
 use crate::report::summary::Summary;
 use crate::row::{Item, Record, Row};
@@ -90,7 +89,6 @@ pub struct Job<S: Service> {
     pub(super) observers: Vec<Box<dyn Observer>>,
     pub(super) limits: Limits,
     pub(super) stop: StopHandle,
-    pub(super) turn: Option<Turn>,
     pub(super) started_at: Instant,
 }
 
@@ -150,7 +148,6 @@ impl<S: Service> Job<S> {
             observers: Vec::new(),
             limits: Limits::default(),
             stop: StopHandle::new(),
-            turn: None,
             started_at: Instant::now(),
         }
     }
@@ -163,7 +160,7 @@ impl<S: Service> Job<S> {
         self.limiter(Limiter::new(rate))
     }
 
-    /// Shares this limiter with others.
+    /// Uses this limiter, for instance one that [shares a quota](Limiter::sharing).
     pub fn limiter(self, limiter: Limiter) -> Job<S> {
         Job { limiter, ..self }
     }
@@ -215,12 +212,6 @@ impl<S: Service> Job<S> {
     /// Lets this handle stop the run; it also tells why the run stopped.
     pub fn stop_handle(self, stop: StopHandle) -> Job<S> {
         Job { stop, ..self }
-    }
-
-    /// Holds the turn to use the app's quota until the run has ended. Without one, the caller must ensure
-    /// that no other run uses the quota.
-    pub fn turn(self, turn: Option<Turn>) -> Job<S> {
-        Job { turn, ..self }
     }
 
     /// The start time for [`Limits::max_duration`]; default: when the job was created.

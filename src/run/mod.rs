@@ -4,7 +4,7 @@
 //! reader thread ──rows──► dispatch: waits for an in-flight permit, then at the gate ──► one task per row
 //!                                                                     attempt → verdict → retry state │
 //!                                                                                                     ▼ events
-//!                         the loop: owns report, statistics, policies, the quota's turn ◄─────────────┘
+//!                         the loop: owns report, statistics, policies ◄───────────────────────────────┘
 //! ```
 //!
 //! The loop is the only owner of what is written: tasks only send it what happened. A row that got its outcome keeps its
@@ -164,7 +164,7 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         stop: job.stop,
         messages,
     });
-    let mut recorder = Recorder::new(job.report, job.observers, job.turn, job.started_at, &run);
+    let mut recorder = Recorder::new(job.report, job.observers, job.started_at, &run);
     if let Some(rows) = job.already_done {
         run.tell(Event::AlreadyDone(rows));
     }

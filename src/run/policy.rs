@@ -105,17 +105,29 @@ impl Policy {
         }
     }
 
-    /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was.
-    pub fn check_time(&self, failing: Option<(Duration, Verdict)>, stop: &StopHandle) {
+    /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was. `quota_away`:
+    /// since when the quota that runs share can't be used, and why.
+    pub fn check_time(
+        &self,
+        failing: Option<(Duration, Verdict)>,
+        quota_away: Option<(Instant, String)>,
+        stop: &StopHandle,
+    ) {
+        let after = self.limits.give_up_after;
+        if let Some((since, why)) = quota_away
+            && since.elapsed() >= after
+        {
+            stop.drain(StopReason::NoQuota { after, why });
+        }
         if let Some(limit) = self.limits.max_duration
             && self.started_at.elapsed() >= limit
         {
             stop.drain(StopReason::MaxDuration(limit));
         }
         if let Some((time, latest)) = failing
-            && time >= self.limits.give_up_after
+            && time >= after
         {
-            let (after, why) = (self.limits.give_up_after, latest.message.clone());
+            let why = latest.message.clone();
             stop.drain(match latest.transport {
                 Some(TransportError::Untrusted) => StopReason::Untrusted { after, why },
                 _ => StopReason::GaveUp { after, why },

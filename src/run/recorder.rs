@@ -1,5 +1,4 @@
-//! What is written and shown: the report, what follows from it for the run, and when the last requests started, for the
-//! next run with the same quota. The run's loop is its only owner.
+//! What is written and shown: the report, and what follows from it for the run. The run's loop is its only owner.
 
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use super::policy::Policy;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
 use crate::client::Service;
 use crate::event::Event;
-use crate::quota::Turn;
 use crate::report::stats::Stats;
 use crate::report::summary::Summary;
 use crate::report::{Journal, ReportError};
@@ -24,31 +22,26 @@ pub(super) struct Recorder {
     stats: Stats,
     observers: Vec<Box<dyn Observer>>,
     policy: Policy,
-    turn: Option<Turn>,
+    /// The quota that runs share can't be used.
+    is_quota_away: bool,
     started_at: Instant,
     synced_at: Instant,
     syncing: Option<JoinHandle<Result<(), ReportError>>>,
 }
 
 impl Recorder {
-    /// Registers in the limiter what the previous run with the same quota has started within the last second.
     pub fn new<S: Service>(
         report: Option<Box<dyn Journal>>,
         observers: Vec<Box<dyn Observer>>,
-        mut turn: Option<Turn>,
         started_at: Instant,
         run: &Shared<S>,
     ) -> Recorder {
-        if let Some(turn) = &mut turn {
-            run.limiter.record_external(&turn.earlier_starts());
-            turn.write_down(&run.limiter.recent_starts());
-        }
         Recorder {
             stats: Stats::new(report.as_ref().map(|report| report.earlier()).unwrap_or_default()),
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
-            turn,
+            is_quota_away: false,
             started_at,
             synced_at: started_at,
             syncing: None,
@@ -94,12 +87,6 @@ impl Recorder {
             Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
             Err(error) => run.stop.report_failed(error),
         }
-        if let Some(turn) = &mut self.turn
-            && events().any(|event| matches!(event, Event::Sent { .. }))
-        {
-            // Immediately, not at the next tick: the process may be killed, and the next one begin, at any moment.
-            turn.write_down(&run.limiter.recent_starts());
-        }
     }
 
     /// Shows how far the run is, and checks whether its time is over. To be called several times a second.
@@ -114,12 +101,34 @@ impl Recorder {
             next_probe,
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
-        self.policy
-            .check_time(run.breaker.failing_for(Instant::now()), &run.stop);
-        if let Some(turn) = &mut self.turn {
-            turn.keep(&run.limiter);
-        }
+        self.note_quota(run);
+        self.policy.check_time(
+            run.breaker.failing_for(Instant::now()),
+            run.limiter.unavailable(),
+            &run.stop,
+        );
         self.sync(run).await;
+    }
+
+    /// Tells when the quota that runs share can't be used, and when it can again.
+    fn note_quota<S: Service>(&mut self, run: &Shared<S>) {
+        let unavailable = run.limiter.unavailable();
+        let is_away = unavailable.is_some();
+        if std::mem::replace(&mut self.is_quota_away, is_away) == is_away {
+            return;
+        }
+        match unavailable {
+            Some((_, why)) => {
+                tracing::warn!(
+                    "on hold, because the quota that runs share can't be used: {why}; nothing is sent meanwhile"
+                );
+                run.tell(Event::Held { why });
+            }
+            None => {
+                tracing::warn!("the quota that runs share can be used again: the run continues");
+                run.tell(Event::Released);
+            }
+        }
     }
 
     /// Runs `fdatasync` about once per second on a blocking thread; an error stops the run.
@@ -164,14 +173,8 @@ impl Recorder {
             report.describe(&mut summary);
             summary.conversations = summary.rows_file.is_some().then(|| self.stats.conversations());
         }
+        summary.runs = run.limiter.runs();
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));
-        if let Some(turn) = self.turn {
-            tokio::select! {
-                biased;
-                () = run.stop.aborting() => {}
-                () = turn.end(&run.limiter) => {}
-            }
-        }
         summary
     }
 }

@@ -4,12 +4,12 @@
 //! used, and only a limited length of it is read. Only the permissions of a file created here are changed.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The maximum length that is read and written, in bytes.
-pub(super) const MAX_TEXT: usize = 4096;
+const MAX_TEXT: usize = 60 * 1024;
 
 /// A larger file is not a lock file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 64 * 1024;
 /// How often to retry if the file is removed or replaced while it is being locked.
 const TRIES: u32 = 10;
 
-/// The file, open and locked. The lock is released when the value is dropped or the process ends.
+/// The file, open. A lock is released when the value is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
@@ -25,57 +25,57 @@ pub(super) struct LockFile {
     id: (u64, u64),
 }
 
-/// The result of trying to lock the file.
-#[derive(Debug)]
-pub(super) enum Locking {
-    /// Locked by this run.
-    Locked(LockFile),
-    /// Locked by another run; the text of the file, not sanitised.
-    Held(String),
-}
-
 impl LockFile {
-    /// Opens the file, creating it if necessary, and locks it. Never blocks.
+    /// Opens the file, creating it if necessary. Never blocks.
     ///
     /// # Errors
-    /// If the file can't be created, opened or locked, or is not a small regular file with one name.
-    pub fn try_lock(path: &Path) -> io::Result<Locking> {
+    /// If the file can't be created or opened, or is not a small regular file with one name.
+    pub fn open(path: &Path) -> io::Result<LockFile> {
         for _ in 0..TRIES {
             let Some(file) = open(path)? else { continue };
             let metadata = file.metadata()?;
-            let locked = LockFile {
+            return Ok(LockFile {
                 file,
                 path: path.to_owned(),
                 id: (metadata.dev(), metadata.ino()),
-            };
-            match locked.file.try_lock() {
-                Ok(()) if locked.is_in_place() => return Ok(Locking::Locked(locked)),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Locking::Held(locked.read())),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
+            });
         }
         Err(io::Error::other("it is being replaced repeatedly"))
     }
 
-    /// Its text; empty if it can't be read.
-    pub fn read(&self) -> String {
-        let mut bytes = Vec::new();
-        let mut file = &self.file;
-        // An unreadable or incomplete text counts as empty.
-        let _ = file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| file.take(MAX_TEXT as u64).read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
+    /// Locks the file for this process alone. `false` if another process has locked it. Never blocks.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        is_locked(self.file.try_lock())
     }
 
-    /// Replaces its text. Does nothing if the file is another user's and read-only.
-    pub fn write(&self, text: &str) {
-        let mut file = &self.file;
-        let written = file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(text.as_bytes()));
-        let _ = written.and_then(|()| file.set_len(text.len() as u64));
+    /// Locks the file together with others that do the same, instead of an earlier lock. `false` if another process has locked
+    /// it alone.
+    pub fn try_lock_shared(&self) -> io::Result<bool> {
+        is_locked(self.file.try_lock_shared())
+    }
+
+    /// Releases the lock.
+    pub fn unlock(&self) {
+        // If this fails, the file is locked until it is closed.
+        let _ = self.file.unlock();
+    }
+
+    /// Its text; empty if it can't be read.
+    pub fn read(&self) -> String {
+        let mut bytes = vec![0; MAX_TEXT];
+        // An unreadable text counts as empty.
+        let len = self.file.read_at(&mut bytes, 0).unwrap_or_default();
+        bytes.truncate(len);
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Replaces its text.
+    ///
+    /// # Errors
+    /// If it can't be written, for instance because it is another user's and read-only.
+    pub fn write(&self, text: &str) -> io::Result<()> {
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
     }
 
     /// Whether the path still leads to this file, so that other runs find its lock.
@@ -90,6 +90,14 @@ impl LockFile {
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+fn is_locked(locked: Result<(), TryLockError>) -> io::Result<bool> {
+    match locked {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -167,15 +175,14 @@ mod tests {
 
     #[track_caller]
     fn locked(path: &Path) -> LockFile {
-        match LockFile::try_lock(path).unwrap() {
-            Locking::Locked(file) => file,
-            Locking::Held(by) => panic!("held by {by}"),
-        }
+        let file = LockFile::open(path).unwrap();
+        assert!(file.try_lock().unwrap());
+        file
     }
 
     #[track_caller]
     fn refused(path: &Path) -> String {
-        LockFile::try_lock(path).unwrap_err().to_string()
+        LockFile::open(path).unwrap_err().to_string()
     }
 
     #[test]
@@ -226,13 +233,22 @@ mod tests {
         let file = File::create(&path).unwrap();
         file.set_len(1_500_000_000).unwrap();
         assert!(refused(&path).contains("large"));
-        file.set_len(60_000).unwrap();
-        let holder = locked(&path);
-        assert_eq!(holder.read().len(), MAX_TEXT);
-        let Locking::Held(text) = LockFile::try_lock(&path).unwrap() else {
-            panic!("it was locked twice")
-        };
-        assert_eq!(text.len(), MAX_TEXT);
+        file.set_len(MAX_FILE).unwrap();
+        assert_eq!(locked(&path).read().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn a_file_is_locked_by_one_alone_or_by_several_together() {
+        let (_directory, path) = directory();
+        let (one, other) = (LockFile::open(&path).unwrap(), LockFile::open(&path).unwrap());
+        assert!(one.try_lock().unwrap() && !other.try_lock().unwrap() && !other.try_lock_shared().unwrap());
+        assert!(one.try_lock_shared().unwrap() && other.try_lock_shared().unwrap());
+        assert!(!one.try_lock().unwrap());
+        one.unlock();
+        assert!(other.try_lock().unwrap());
+        other.write("longer").unwrap();
+        other.write("text").unwrap();
+        assert_eq!(one.read(), "text");
     }
 
     #[test]

@@ -1,0 +1,625 @@
+//! The quota of all runs of an app on one machine.
+//!
+//! A small file has the starts of the last seconds. For each reservation a run locks it, reads it, adds its own start and
+//! unlocks it: some microseconds. Another file is locked by every run as long as it lasts, so that the last one can remove
+//! both, and a run that does not want to share can see the others.
+//!
+//! # Location
+//! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
+//! must share the files. All runs of an app must use the same directory ([`Place::in_directory`]). Other users' files there
+//! can cause a warning and nothing else: see the module `lock_file`.
+//!
+//! # Name
+//! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all
+//! lead to the same app and share one limit. So the files are named after the app alone. A server on a loopback address is
+//! not ZEGO but a stand-in: there is one quota per port, whatever the spelling of the address.
+//!
+//! # Clock
+//! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
+//! file names the start of the machine, so that a file that has survived it is not read.
+//!
+//! # A file that is removed
+//! A run notices at its next reservation, and adds its own last starts to the new file. Whoever creates the file while other
+//! runs are there lets a second pass first.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, sleep};
+use url::{Host, Url};
+
+use super::lock_file::LockFile;
+use super::schedule::{Schedule, Start};
+use super::{Pace, Previous, Quota, Reserved, Reserving, Slot, Unavailable};
+
+/// The default directory of the files.
+const DIRECTORY: &str = "/tmp";
+
+/// The first pause before the file is tried again while another run uses it, and the longest.
+const INITIAL_PAUSE: Duration = Duration::from_micros(200);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// A run that has used the file for so long is not at work: it was suspended, or is another program.
+const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
+
+/// How long to try to join the other runs.
+const JOIN_FOR: Duration = Duration::from_secs(1);
+
+/// Own starts that are added to a new file, in microseconds back, and how long whoever creates one waits.
+const SECOND: u64 = 1_010_000;
+
+/// The maximum length of a run's name that is written or shown, in characters.
+const MAX_NAME: usize = 300;
+
+/// Why a run can't use the app's quota as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// Another run is using it.
+    #[error("{by} uses the same app's quota")]
+    Held {
+        /// The description of that run.
+        by: String,
+    },
+    /// No file can be locked, so other runs are not detected.
+    #[error(
+        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not detected; together \
+         with one of them this run may exceed the app's limit", .path.display()
+    )]
+    Unusable {
+        /// The lock file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Where the runs of one app on this machine meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Locked by every run.
+    runs: PathBuf,
+    /// Has the starts.
+    starts: PathBuf,
+}
+
+impl Place {
+    /// The place of an app. A stand-in on a loopback `endpoint` has its own.
+    pub fn new(app_id: u32, endpoint: &Url) -> Place {
+        let name = match loopback_port(endpoint) {
+            Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
+            None => format!("zim-batch-{app_id}"),
+        };
+        let path = |ending: &str| Path::new(DIRECTORY).join(format!("{name}.{ending}"));
+        Place {
+            runs: path("lock"),
+            starts: path("starts"),
+        }
+    }
+
+    /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
+    #[must_use]
+    pub fn in_directory(self, directory: &Path) -> Place {
+        let inside = |path: PathBuf| directory.join(path.file_name().unwrap_or_default());
+        Place {
+            runs: inside(self.runs),
+            starts: inside(self.starts),
+        }
+    }
+}
+
+/// The quota that all runs of one app on this machine share.
+pub struct MachineQuota {
+    place: Place,
+    run: u32,
+    clock: Clock,
+    /// Names the start of the machine.
+    boot: String,
+    state: Mutex<State>,
+}
+
+/// The time since the machine was started.
+type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+struct State {
+    /// The file that every run locks, shared.
+    presence: LockFile,
+    /// Others were here when this run joined.
+    has_joined_others: bool,
+    /// The file with the starts, once it was used.
+    starts: Option<LockFile>,
+    /// Own starts of the last second, for a new file.
+    recent: VecDeque<Start>,
+    has_warned: bool,
+}
+
+impl fmt::Debug for MachineQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineQuota")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MachineQuota {
+    /// Joins the runs that share the quota. `name` describes this run to others. `is_alone`: fail if there are others.
+    ///
+    /// # Errors
+    /// [`QuotaError::Held`] if this run is to be alone and is not, [`QuotaError::Unusable`] if no file can be locked.
+    pub async fn join(place: Place, name: &str, is_alone: bool) -> Result<MachineQuota, QuotaError> {
+        MachineQuota::join_with(place, name, is_alone, Box::new(since_boot)).await
+    }
+
+    async fn join_with(place: Place, name: &str, is_alone: bool, clock: Clock) -> Result<MachineQuota, QuotaError> {
+        let unusable = |source| QuotaError::Unusable {
+            path: place.runs.clone(),
+            source,
+        };
+        let tries_from = Instant::now();
+        let (presence, has_others) = loop {
+            let presence = LockFile::open(&place.runs).map_err(unusable)?;
+            let has_others = !presence.try_lock().map_err(unusable)?;
+            if has_others && is_alone {
+                let by = cleaned(presence.read().lines().next().unwrap_or_default());
+                let by = if by.is_empty() { "another run".into() } else { by };
+                return Err(QuotaError::Held { by });
+            }
+            if presence.try_lock_shared().map_err(unusable)? && presence.is_in_place() {
+                break (presence, has_others);
+            }
+            if tries_from.elapsed() > JOIN_FOR {
+                return Err(unusable(io::Error::other("another program has locked it")));
+            }
+            sleep(MAX_PAUSE).await;
+        };
+        // Best effort: another user's file may be read-only.
+        let _ = presence.write(&format!("{}\n", cleaned(name)));
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = boot.trim_end().to_owned();
+        // A file that can't be used is to be known before anything is sent.
+        if let Err(source) = begin_file(&place.starts, &boot, has_others) {
+            if presence.try_lock().unwrap_or(false) {
+                presence.remove();
+            }
+            return Err(self::unusable(&place.starts, source));
+        }
+        Ok(MachineQuota {
+            run: fastrand::u32(1..),
+            boot,
+            clock,
+            state: Mutex::new(State {
+                presence,
+                has_joined_others: has_others,
+                starts: None,
+                recent: VecDeque::new(),
+                has_warned: false,
+            }),
+            place,
+        })
+    }
+
+    /// Leaves the other runs. The last one waits until the next start would be free, at most a second, and removes the files.
+    pub async fn leave(self) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Locked by nobody else: this was the last run.
+        if !state.presence.try_lock().unwrap_or(false) {
+            return;
+        }
+        if let Some(last) = state.recent.back() {
+            let spacing = (SECOND as f64 / last.rate.max(1.0)) as u64;
+            sleep(Duration::from_micros(
+                (last.until + spacing).saturating_sub(now(&self.clock)),
+            ))
+            .await;
+        }
+        if let Ok(starts) = LockFile::open(&self.place.starts)
+            && starts.try_lock().unwrap_or(false)
+        {
+            starts.remove();
+        }
+        state.presence.remove();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if another run is just using the file.
+    fn try_reserve(&self, pace: Pace, previous: Option<Previous>) -> Option<Reserved> {
+        let state = &mut *self.state();
+        match self.reserve_in_file(state, pace, previous) {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                if !std::mem::replace(&mut state.has_warned, true) {
+                    tracing::warn!("{}", unusable(&self.place.starts, error));
+                }
+                // Where no file can be made, nobody can be met: only the own starts count.
+                state.starts = None;
+                let mut schedule = Schedule::default();
+                state.recent.iter().for_each(|start| schedule.insert(*start));
+                Some(self.reserve_in(&mut schedule, state, pace, previous))
+            }
+        }
+    }
+
+    fn reserve_in_file(
+        &self,
+        state: &mut State,
+        pace: Pace,
+        previous: Option<Previous>,
+    ) -> io::Result<Option<Reserved>> {
+        let is_first = state.starts.is_none();
+        let mut was_replaced = false;
+        let file = loop {
+            let file = match state.starts.take() {
+                Some(file) => file,
+                None => LockFile::open(&self.place.starts)?,
+            };
+            if !file.try_lock()? {
+                state.starts = Some(file);
+                return Ok(None);
+            }
+            if file.is_in_place() {
+                break file;
+            }
+            // It was removed, or the last run has just removed it.
+            was_replaced = true;
+        };
+        let text = file.read();
+        let mut schedule = match text.split_once('\n') {
+            Some((boot, starts)) if boot == self.boot => Schedule::from(starts),
+            _ => Schedule::default(),
+        };
+        if was_replaced && !is_first {
+            state.recent.iter().for_each(|start| schedule.insert(*start));
+            tracing::warn!(
+                "{}: this file, through which runs share the quota, was removed or replaced during the run; it was created \
+                 again",
+                self.place.starts.display()
+            );
+        }
+        if text.is_empty() && ((was_replaced && !is_first) || (is_first && state.has_joined_others)) {
+            // Others may not have added their last starts yet.
+            schedule.hold_until(now(&self.clock) + SECOND);
+        }
+        let reserved = self.reserve_in(&mut schedule, state, pace, previous);
+        file.write(&format!("{}\n{schedule}", self.boot))?;
+        file.unlock();
+        state.starts = Some(file);
+        Ok(Some(reserved))
+    }
+
+    fn reserve_in(
+        &self,
+        schedule: &mut Schedule,
+        state: &mut State,
+        pace: Pace,
+        previous: Option<Previous>,
+    ) -> Reserved {
+        let clocks = Clocks::read(&self.clock);
+        if let Some(previous) = previous {
+            let (Previous::Started(slot, _) | Previous::Unused(slot)) = previous;
+            state.recent.retain(|start| start.at != slot.id);
+            if let (Some(start), Previous::Started(_, started_at)) = (schedule.remove(self.run, slot.id), previous) {
+                let started_at = clocks.time_of(started_at).max(start.at);
+                let moved = Start {
+                    at: started_at,
+                    until: start.until.max(started_at),
+                    ..start
+                };
+                schedule.insert(moved);
+                state.recent.push_back(moved);
+            }
+        }
+        match schedule.reserve(self.run, clocks.now, pace) {
+            Err(at) => Reserved::NotBefore(clocks.instant_of(at)),
+            Ok(start) => {
+                state.recent.retain(|start| start.until + SECOND > clocks.now);
+                state.recent.push_back(start);
+                Reserved::Slot(Slot {
+                    id: start.at,
+                    at: clocks.instant_of(start.at),
+                    starts: start.count,
+                    until: clocks.instant_of(start.until),
+                    runs: schedule.runs(),
+                })
+            }
+        }
+    }
+}
+
+impl Quota for MachineQuota {
+    fn reserve<'a>(&'a self, pace: Pace, previous: Option<Previous>) -> Reserving<'a> {
+        Box::pin(async move {
+            let (tries_from, mut pause) = (Instant::now(), INITIAL_PAUSE);
+            loop {
+                if let Some(reserved) = self.try_reserve(pace, previous) {
+                    return Ok(reserved);
+                }
+                if tries_from.elapsed() > LOCKED_TOO_LONG {
+                    return Err(Unavailable(format!(
+                        "{}: another process has locked this file, through which runs share the quota, for more than {} s",
+                        self.place.starts.display(),
+                        LOCKED_TOO_LONG.as_secs()
+                    )));
+                }
+                sleep(pause).await;
+                pause = MAX_PAUSE.min(pause * 2);
+            }
+        })
+    }
+}
+
+/// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
+/// another one.
+fn begin_file(path: &Path, boot: &str, has_others: bool) -> io::Result<()> {
+    let file = LockFile::open(path)?;
+    if !has_others && file.try_lock()? && file.read().is_empty() {
+        file.write(&format!("{boot}\n"))?;
+    }
+    Ok(())
+}
+
+fn unusable(path: &Path, source: io::Error) -> QuotaError {
+    QuotaError::Unusable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// One moment on the shared clock and on this process's.
+struct Clocks {
+    now: u64,
+    instant: Instant,
+}
+
+impl Clocks {
+    fn read(clock: &Clock) -> Clocks {
+        let read = || {
+            let (before, now) = (Instant::now(), now(clock));
+            (before.elapsed(), Clocks { now, instant: before })
+        };
+        // Unless this thread was interrupted between the two.
+        let mut reads = std::iter::repeat_with(read).take(3);
+        let is_exact = |(took, _): &(Duration, Clocks)| *took < Duration::from_micros(100);
+        reads.find(is_exact).unwrap_or_else(read).1
+    }
+
+    fn instant_of(&self, time: u64) -> Instant {
+        match time.checked_sub(self.now) {
+            Some(later) => self.instant + Duration::from_micros(later),
+            None => {
+                let earlier = Duration::from_micros(self.now - time);
+                self.instant.checked_sub(earlier).unwrap_or(self.instant)
+            }
+        }
+    }
+
+    fn time_of(&self, instant: Instant) -> u64 {
+        let earlier = micros(self.instant.saturating_duration_since(instant));
+        let later = micros(instant.saturating_duration_since(self.instant));
+        (self.now + later).saturating_sub(earlier)
+    }
+}
+
+fn now(clock: &Clock) -> u64 {
+    micros(clock())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
+}
+
+/// The time since the machine was started, including the time in which it slept, where the system can tell.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(CLOCK);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+}
+
+/// The port, if the endpoint is on a loopback address in any spelling.
+fn loopback_port(endpoint: &Url) -> Option<u16> {
+    let is_loopback = match endpoint.host()? {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => {
+            address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+    };
+    is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
+}
+
+/// Makes untrusted text safe to show on a terminal: one line, without control or hidden characters.
+fn cleaned(text: &str) -> String {
+    let shown = |c: char| {
+        let is_hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if c.is_control() || is_hidden { '\u{fffd}' } else { c }
+    };
+    text.trim().chars().take(MAX_NAME).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const APP: u32 = 12345;
+
+    fn place(directory: &Path) -> Place {
+        let endpoint = "https://zim-api.zego.im".parse().unwrap();
+        Place::new(APP, &endpoint).in_directory(directory)
+    }
+
+    /// A quota whose clock is Tokio's, which is paused.
+    async fn joined(directory: &Path, zero: Instant) -> MachineQuota {
+        let clock = Box::new(move || zero.elapsed() + Duration::from_secs(1000));
+        MachineQuota::join_with(place(directory), "test", false, clock)
+            .await
+            .unwrap()
+    }
+
+    fn pace(rate: f64) -> Pace {
+        Pace { rate, share: 1.0 }
+    }
+
+    fn most_in_a_second(mut starts: Vec<Instant>) -> usize {
+        starts.sort();
+        let within = |first: &Instant| {
+            let end = *first + Duration::from_secs(1);
+            starts.iter().filter(|start| *start >= first && **start < end).count()
+        };
+        starts.iter().map(within).max().unwrap_or(0)
+    }
+
+    /// Starts requests until `until`, each `late` after its slot; returns when.
+    async fn run(quota: Arc<MachineQuota>, rate: f64, late: Duration, until: Instant) -> Vec<Instant> {
+        let (mut starts, mut previous) = (Vec::new(), None);
+        while Instant::now() < until {
+            match quota.reserve(pace(rate), previous.take()).await.unwrap() {
+                Reserved::NotBefore(at) => tokio::time::sleep_until(at).await,
+                Reserved::Slot(slot) => {
+                    tokio::time::sleep_until(slot.at + late).await;
+                    starts.push(Instant::now());
+                    previous = Some(Previous::Started(slot, Instant::now()));
+                }
+            }
+        }
+        starts
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn runs_on_one_machine_never_exceed_the_largest_rate_together_and_get_equal_shares(
+            rates in proptest::collection::vec(prop_oneof![Just(20.0), Just(6.0)], 1..5),
+            late in 0_u64..3,
+            removed_after in 0_u64..4000,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let directory = tempfile::tempdir().unwrap();
+                let zero = Instant::now();
+                let until = zero + Duration::from_secs(6);
+                let mut runs = tokio::task::JoinSet::new();
+                for (index, rate) in rates.iter().copied().enumerate() {
+                    let quota = Arc::new(joined(directory.path(), zero).await);
+                    runs.spawn(async move { (index, run(quota, rate, Duration::from_millis(late), until).await) });
+                }
+                tokio::time::sleep(Duration::from_millis(removed_after)).await;
+                std::fs::remove_file(place(directory.path()).starts).unwrap();
+                let starts = runs.join_all().await;
+                let all: Vec<Instant> = starts.iter().flat_map(|(_, starts)| starts.clone()).collect();
+                let largest = rates.iter().copied().fold(0.0, f64::max);
+                let most = most_in_a_second(all.clone());
+                assert!(most <= largest as usize, "{most} of {largest}");
+                // The whole rate, less the second after the file was removed.
+                assert!(all.len() as f64 > largest * 4.4, "{} starts", all.len());
+                let (least, most) = starts.iter().map(|(_, starts)| starts.len()).fold((9999, 0), |(least, most), len| {
+                    (least.min(len), most.max(len))
+                });
+                assert!(most - least <= 4, "{least} and {most}");
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_killed_run_costs_one_start_and_the_last_run_removes_the_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let zero = Instant::now();
+        let (killed, other) = (
+            joined(directory.path(), zero).await,
+            joined(directory.path(), zero).await,
+        );
+        let slot = |reserved| match reserved {
+            Reserved::Slot(slot) => slot,
+            Reserved::NotBefore(at) => panic!("not before {at:?}"),
+        };
+        slot(killed.reserve(pace(20.0), None).await.unwrap());
+        drop(killed);
+        let next = slot(other.reserve(pace(20.0), None).await.unwrap());
+        assert_eq!((next.at - zero).as_millis(), 50);
+        let given_up = Previous::Unused(next);
+        let again = slot(other.reserve(pace(20.0), Some(given_up)).await.unwrap());
+        assert_eq!((again.at, again.runs), (next.at, 2));
+        other.leave().await;
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_locked_for_long_makes_the_quota_unavailable() {
+        let directory = tempfile::tempdir().unwrap();
+        let quota = joined(directory.path(), Instant::now()).await;
+        let stuck = LockFile::open(&place(directory.path()).starts).unwrap();
+        assert!(stuck.try_lock().unwrap());
+        let error = quota.reserve(pace(20.0), None).await.unwrap_err();
+        assert!(error.to_string().contains("another process has locked"), "{error}");
+        stuck.unlock();
+        assert!(quota.reserve(pace(20.0), None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_to_be_alone_sees_another_and_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let join = |name: &'static str, is_alone| MachineQuota::join(place(directory.path()), name, is_alone);
+        let first = join("the first\u{1b}[2J", true).await.unwrap();
+        let error = join("the second", true).await.unwrap_err();
+        assert_eq!(error.to_string(), "the first\u{fffd}[2J uses the same app's quota");
+        let third = join("the third", false).await.unwrap();
+        first.leave().await;
+        assert!(join("the fourth", true).await.is_err());
+        third.leave().await;
+        assert!(join("the fourth", true).await.is_ok());
+    }
+
+    #[test]
+    fn starts_from_before_the_machine_was_started_do_not_count() {
+        let text = "another start\nhold 5\n1 1 1 20 a\nend\n";
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            std::fs::write(place(directory.path()).starts, text).unwrap();
+            let quota = MachineQuota::join(place(directory.path()), "test", false)
+                .await
+                .unwrap();
+            let Reserved::Slot(slot) = quota.reserve(pace(20.0), None).await.unwrap() else {
+                panic!()
+            };
+            assert_eq!(slot.runs, 1);
+        });
+    }
+
+    #[test]
+    fn an_app_has_one_place_whatever_the_host_and_one_per_port_of_this_machine() {
+        let name = |endpoint: &str| Place::new(APP, &endpoint.parse().unwrap()).runs;
+        assert_eq!(name("https://zim-api.zego.im"), Path::new("/tmp/zim-batch-12345.lock"));
+        assert_eq!(name("https://zim-api-fra.zego.im"), name("https://zim-api.zego.im"));
+        let local = Path::new("/tmp/zim-batch-12345-loopback-8080.lock");
+        for host in [
+            "127.0.0.1",
+            "127.1.2.3",
+            "localhost",
+            "LOCALHOST.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(name(&format!("http://{host}:8080")), local, "{host}");
+        }
+    }
+}
