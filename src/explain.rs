@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::client::Entries;
 use crate::csv_reader::CsvReader;
 use crate::fingerprint::fingerprint;
 use crate::report::{LIST_COLUMNS, ROWS_COLUMNS, ReportError};
@@ -30,7 +31,7 @@ pub struct Explained {
     pub missing: u64,
     /// It may be beyond the user's newest 1000.
     pub beyond: u64,
-    /// Unknown, because the user could not be listed.
+    /// Unknown, because the user could not be listed, or not all of the user's conversations were selected.
     pub unknown: u64,
 }
 
@@ -74,17 +75,28 @@ pub fn explain(
     out: impl Write,
 ) -> Result<Explained, ExplainError> {
     let listed = listed_conversations(outside, format, rows)?;
-    let counts = conversations_of_users(report)?;
+    let entries = entries_of_users(report)?;
     let mut out = csv::Writer::from_writer(out);
     let mut explained = Explained::default();
     for_each_outside(outside, format, |line, [user, conv, conv_type]| {
         let counted = match (
             listed.get(&fingerprint(user, conv, conv_type)),
-            counts.get(&of_user(user)),
+            entries.get(&of_user(user)),
         ) {
             (Some(true), _) => ("listed", &mut explained.listed),
             (_, None) => ("", &mut explained.unknown),
-            (_, Some(..MAX_REACHABLE)) => ("missing", &mut explained.missing),
+            (
+                _,
+                Some(Entries {
+                    has_unselected: true, ..
+                }),
+            ) => ("", &mut explained.unknown),
+            (
+                _,
+                Some(Entries {
+                    all: ..MAX_REACHABLE, ..
+                }),
+            ) => ("missing", &mut explained.missing),
             (_, Some(_)) => ("beyond", &mut explained.beyond),
         };
         let (found, count) = counted;
@@ -120,17 +132,25 @@ fn listed_conversations(outside: &Source, format: &Format, rows: &Path) -> Resul
     Ok(listed)
 }
 
-/// How many conversations were listed for each user who could be listed, by the user's fingerprint.
-fn conversations_of_users(report: &Path) -> Result<HashMap<u64, u64>, ExplainError> {
-    let mut counts = HashMap::new();
-    for_each_record(report, &LIST_COLUMNS, |[_, user, outcome, conversations, ..]| {
-        if outcome == Outcome::Ok.as_str()
-            && let Ok(conversations) = conversations.parse()
-        {
-            counts.insert(of_user(user), conversations);
-        }
-    })?;
-    Ok(counts)
+/// How many conversations ZIM has listed for each user who could be listed, by the user's fingerprint.
+fn entries_of_users(report: &Path) -> Result<HashMap<u64, Entries>, ExplainError> {
+    let mut entries = HashMap::new();
+    for_each_record(
+        report,
+        &LIST_COLUMNS,
+        |[_, user, outcome, conversations, _, _, message, ..]| {
+            if outcome == Outcome::Ok.as_str()
+                && let Ok(all) = conversations.parse()
+            {
+                let each_is_a_row = Entries {
+                    all,
+                    has_unselected: false,
+                };
+                entries.insert(of_user(user), Entries::of_message(message).unwrap_or(each_is_a_row));
+            }
+        },
+    )?;
+    Ok(entries)
 }
 
 fn of_user(user: &str) -> u64 {
@@ -203,11 +223,16 @@ mod tests {
             path
         };
         let outside = "line,user,conv,type,outcome\n7,a,\"x,1\",0,outside\n8,a,x,2,outside\n9,b,y,0,outside\n10,c,z,0,outside\n\
-                       11,d,y,0,outside\n12,d,y,0,ok\n13,,y,0,outside\n";
+                       11,d,y,0,outside\n12,d,y,0,ok\n13,,y,0,outside\n14,e,y,0,outside\n15,f,y,0,outside\n";
         let outside = Source::File(write("outside.csv", outside));
         let rows = write("rows.csv", "user,conv,type,updated_at\na,\"x,1\",0,\na,x,0,\n");
         let record = |line: u32, user: &str, outcome: &str, conversations: u32| {
-            format!("{line},{user},{outcome},{conversations},0,200,success,,1,1,2026-11-25T03:00:00.000Z\n")
+            let (conversations, message) = match conversations {
+                1001 => (999, "success; of 1000 entries, listed again: 1"),
+                1002 => (1, "success; of 2 entries, not selected: 1"),
+                other => (other, "success"),
+            };
+            format!("{line},{user},{outcome},{conversations},0,200,\"{message}\",,1,1,2026-11-25T03:00:00.000Z\n")
         };
         let report = LIST_COLUMNS.join(",")
             + "\n"
@@ -215,19 +240,22 @@ mod tests {
             + &record(3, "b", "ok", 1000)
             + &record(4, "c", "ok", 999)
             + &record(5, "d", "failed", 0)
-            + &record(6, "a", "skipped", 0);
+            + &record(6, "a", "skipped", 0)
+            + &record(7, "e", "ok", 1001)
+            + &record(8, "f", "ok", 1002);
         let report = write("list.csv", &report);
         let mut out = Vec::new();
         let explained = explain(&outside, &Format::default(), &rows, &report, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "line,user,conv,type,found\n2,a,\"x,1\",0,listed\n3,a,x,2,missing\n4,b,y,0,beyond\n5,c,z,0,missing\n6,d,y,0,\n"
+            "line,user,conv,type,found\n2,a,\"x,1\",0,listed\n3,a,x,2,missing\n4,b,y,0,beyond\n5,c,z,0,missing\n6,d,y,0,\n\
+             9,e,y,0,beyond\n10,f,y,0,\n"
         );
         let expected = Explained {
             listed: 1,
             missing: 2,
-            beyond: 1,
-            unknown: 1,
+            beyond: 2,
+            unknown: 2,
         };
         assert_eq!(explained, expected);
     }

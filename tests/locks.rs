@@ -354,7 +354,8 @@ fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged
     let victim = desk.write("victim", "precious");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
-    let cases: [(&str, &dyn Fn(&Path)); 6] = [
+    type Put<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Put); 6] = [
         ("FIFO", &|path| {
             let made = std::process::Command::new("mkfifo").arg(path).status();
             assert!(made.unwrap().success());

@@ -70,9 +70,10 @@ pub trait Command {
 
     fn open(&self) -> Result<Self::Journal, ReportError>;
 
-    /// Does what is left to do after the run.
-    fn conclude(&self, summary: &Summary) {
+    /// Does what is left to do after the run. Returns `false`, with the error said, if something could not be written.
+    fn conclude(&self, summary: &Summary) -> bool {
         let _ = summary;
+        true
     }
 
     /// The summary for people, with the commands to run next.
@@ -239,18 +240,20 @@ impl Batch<'_> {
         // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
         let (shown, concluded, is_stdout_taken) = (self.terminal.clone(), summary.clone(), self.is_stdout_taken);
         let printed = signals::unless_signaled(move || {
-            command.conclude(&concluded);
+            let is_written = command.conclude(&concluded);
             shown.drain();
             match is_stdout_taken {
-                true => {
-                    print_note(text.trim_end());
-                    Ok(ExitCode::SUCCESS)
-                }
-                false => print(&text),
+                true if text.is_empty() => {}
+                true => print_note(&format!("summary:\n{}", text.trim_end())),
+                false => _ = print(&text)?,
             }
+            Ok::<bool, Error>(is_written)
         });
-        match printed.await {
-            Ok(printed) => printed?,
+        let exit = match printed.await {
+            Ok(is_written) => match is_written? {
+                false if summary.stopped.is_none() => ExitStatus::Report,
+                _ => exit,
+            },
             Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
         };
         if !summary.is_consistent() {

@@ -5,20 +5,21 @@ use std::fmt::Write as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use zim_batch::User;
 use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
 use zim_batch::report::ReportError;
 use zim_batch::report::show::grouped;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
-use zim_batch::rows::{self, CopyError, Only, copy_rows};
+use zim_batch::rows::{self, CopyError, Format, InputError, Only, Reads, Rows, copy_rows};
 use zim_batch::run::{Job, Limits};
+use zim_batch::{Outcome, Record, User};
 
 use super::batch::{self, Session};
 use super::error::Error;
 use super::progress::{Progress, Terminal};
-use super::shell::{print_note, quoted};
+use super::shell::{print_error, print_note, quoted};
 use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, derived, hints, print, settings};
 
 /// How many busy users are shown.
@@ -86,16 +87,23 @@ struct Online {
     users: u64,
     /// Why not all users were looked up.
     stopped: Option<String>,
+    /// The input is a list of users, not of rows.
+    are_users: bool,
 }
 
 impl Online {
+    /// Whether there were users, and nothing is known of any.
+    fn has_failed(&self) -> bool {
+        self.users > 0 && self.unknown() == self.users
+    }
+
     fn unknown(&self) -> u64 {
         self.users - self.found.existing - self.found.missing.len() as u64
     }
 }
 
 async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
-    let (source, format, selection) = (args.rows.source(), settings::format(&args.rows), args.rows.selection());
+    let (source, format, selection) = (args.rows.source(), rows_or_users(&args.rows), args.rows.selection());
     if let Some(missing) = &args.missing {
         let used = [
             Some(&args.rows.rows),
@@ -136,7 +144,15 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
         .collect();
     let style = batch::style(None, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
+    let (failed, failures) = mpsc::channel();
+    let keep_why = move |record: &Record| {
+        if record.outcome == Outcome::Failed {
+            // The receiver is there until the run has ended.
+            let _ = failed.send(record.message.clone());
+        }
+    };
     let job = Job::new(lookup, lookups)
+        .on_record(keep_why)
         .limiter(session.limiter(args.pace.rate))
         .observer(progress);
     let limits = Limits {
@@ -149,14 +165,21 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
         found: found(),
         users: number,
         stopped: summary.stopped.as_ref().map(hints::stop_reason),
+        are_users: format.reads == Reads::Users,
     };
     online.found.missing.sort_by_key(|user| user.line);
     if let Some(stop) = &summary.stopped {
         let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
         batch::say_why_it_stopped(&summary, stop, &service);
     }
+    if let (true, Some(why)) = (summary.stopped.is_none(), failures.try_iter().last()) {
+        print_error(&format!(
+            "users that could not be looked up: {}; {why}",
+            online.unknown()
+        ));
+    }
     if let Some(missing) = &args.missing {
-        write_missing(args, &online, missing)?;
+        write_missing(args, &format, &online, missing)?;
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
     show(
@@ -171,13 +194,29 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
     let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
     Ok(match &summary.stopped {
         Some(stop) => ExitStatus::from(stop),
+        // All requests failed alike: this is not ZIM, or not the app.
+        None if online.has_failed() => ExitStatus::Policy,
         None => ExitStatus::of_rows(is_bad || online.found.existing < online.users),
     }
     .into())
 }
 
+/// How to read the rows; users, if the columns show that the file is a list of users.
+fn rows_or_users(args: &RowsArgs) -> Format {
+    let (source, format) = (args.source(), settings::format(args));
+    let users = Format {
+        reads: Reads::Users,
+        ..format.clone()
+    };
+    let is_unclear = |error: &InputError| matches!(error, InputError::Layout { .. });
+    let are_users = source.can_be_read_twice()
+        && Rows::open(&source, &format).is_err_and(|error| is_unclear(&error))
+        && Rows::open(&source, &users).is_ok();
+    if are_users { users } else { format }
+}
+
 /// Writes the rows of the users who do not exist.
-fn write_missing(args: &CheckArgs, online: &Online, path: &Path) -> Result<(), Error> {
+fn write_missing(args: &CheckArgs, format: &Format, online: &Online, path: &Path) -> Result<(), Error> {
     if online.stopped.is_some() {
         print_note(&format!(
             "{}: not written, because not all users were looked up",
@@ -186,19 +225,25 @@ fn write_missing(args: &CheckArgs, online: &Online, path: &Path) -> Result<(), E
         return Ok(());
     }
     let missing: HashSet<&str> = online.found.missing.iter().map(|user| user.user.as_str()).collect();
-    let (source, format, selection) = (args.rows.source(), settings::format(&args.rows), args.rows.selection());
+    let (source, selection) = (args.rows.source(), args.rows.selection());
     derived::write(path, |out| {
-        copy_rows(&source, &format, &selection, |user| missing.contains(user), out)
+        copy_rows(&source, format, &selection, |user| missing.contains(user), out)
     })
     .map_err(|error| match error {
         CopyError::Input(error) => error.into(),
-        error => Error::Library(
-            ReportError::Write {
-                path: path.to_owned(),
-                source: std::io::Error::other(error),
-            }
-            .into(),
-        ),
+        error => {
+            let source = match error {
+                CopyError::Write(source) => source,
+                other => std::io::Error::other(other),
+            };
+            Error::Library(
+                ReportError::Write {
+                    path: path.to_owned(),
+                    source,
+                }
+                .into(),
+            )
+        }
     })?;
     Ok(())
 }
@@ -228,8 +273,7 @@ fn show(
         print(&format!("{object}\n"))?;
     } else {
         let to_run = to_run.unwrap_or_else(|| command(args, rate));
-        let online = online.map(users_as_text).unwrap_or_default();
-        print(&as_text(findings, &online, sent, rate, seconds, args, &to_run))?;
+        print(&as_text(findings, online, sent, rate, seconds, args, &to_run))?;
     }
     Ok(())
 }
@@ -301,7 +345,7 @@ fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_jso
 
 fn as_text(
     findings: &Findings,
-    online: &str,
+    online: Option<&Online>,
     sent: u64,
     rate: f64,
     seconds: f64,
@@ -309,15 +353,24 @@ fn as_text(
     to_run: &str,
 ) -> String {
     let mut text = String::new();
+    let are_users = online.is_some_and(|online| online.are_users);
     // Writing to a String does not fail.
-    let _ = writeln!(
-        text,
-        "rows           {:>12}  {} to peers, {} to groups, of {} users",
-        grouped(findings.rows),
-        grouped(findings.peer),
-        grouped(findings.group),
-        grouped(findings.users)
-    );
+    let _ = match are_users {
+        true => writeln!(
+            text,
+            "users          {:>12}  {} of them different",
+            grouped(findings.rows),
+            grouped(findings.users)
+        ),
+        false => writeln!(
+            text,
+            "rows           {:>12}  {} to peers, {} to groups, of {} users",
+            grouped(findings.rows),
+            grouped(findings.peer),
+            grouped(findings.group),
+            grouped(findings.users)
+        ),
+    };
     section(
         &mut text,
         "invalid",
@@ -327,7 +380,7 @@ fn as_text(
     );
     if findings.duplicates.rows > 0 {
         let lines = lines(&findings.duplicates);
-        let note = if args.dedupe {
+        let note = if args.dedupe || are_users {
             "sent once"
         } else {
             "each is sent, unless --dedupe is given"
@@ -365,7 +418,12 @@ fn as_text(
             );
         }
     }
-    text += online;
+    text += &online.map(users_as_text).unwrap_or_default();
+    let is_stopped = online.is_some_and(|online| online.stopped.is_some() || online.has_failed());
+    if are_users || is_stopped {
+        // Nothing can be said of a run to clear these.
+        return text;
+    }
     let time = Duration::from_secs(seconds.ceil() as u64);
     let _ = writeln!(
         text,

@@ -90,10 +90,12 @@ impl Command for Clear {
         Report::open(report, outside, *existing, self.is_simulated)
     }
 
-    fn conclude(&self, summary: &Summary) {
+    fn conclude(&self, summary: &Summary) -> bool {
         if let Some(page) = &self.page {
+            // If that fails, the exit status remains that of the run.
             super::report::write_page_after_run(&self.output.report, &self.rows, summary.not_run, page);
         }
+        true
     }
 
     fn table(&self, summary: &Summary) -> String {

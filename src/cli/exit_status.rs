@@ -244,7 +244,7 @@ mod tests {
         };
         let role = Role::Report;
         let reports = [
-            (ReportError::Exists { path: path() }, 2),
+            (ReportError::Exists { path: path(), role }, 2),
             (
                 ReportError::NotAFile {
                     path: path(),

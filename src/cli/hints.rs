@@ -129,6 +129,9 @@ fn layout(error: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
 fn report_error(error: &ReportError) -> String {
     let hint = match error {
         ReportError::Page { .. } => return format!("--html {error}"),
+        ReportError::Exists { role: Role::Rows, .. } => {
+            "; resume its list (--resume), replace it (--overwrite), or choose another file (--rows FILE)"
+        }
         ReportError::Exists { .. } => {
             "; resume its run (--resume), replace it (--overwrite), or choose another report (--report FILE)"
         }
@@ -261,7 +264,10 @@ mod tests {
 
     #[test]
     fn an_error_says_what_is_wrong_then_what_to_do() {
-        let exists = ReportError::Exists { path: "out.csv".into() };
+        let exists = ReportError::Exists {
+            path: "out.csv".into(),
+            role: Role::Report,
+        };
         assert_eq!(
             super::error(&exists.into()),
             "out.csv: this file exists already; resume its run (--resume), replace it (--overwrite), or choose another \

@@ -3,9 +3,11 @@
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zim_batch::client::{Client, Lister};
 use zim_batch::explain::{EXPLANATION_COLUMNS, Explained, explain};
+use zim_batch::report::analysis::Analysis;
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{self, IfExists, ListReport, ReportError, RowsTo};
 use zim_batch::rows::{Format, Reads, Rows, Selection, Source};
@@ -13,9 +15,10 @@ use zim_batch::rows::{Format, Reads, Rows, Selection, Source};
 use super::batch::{self, Batch, Command};
 use super::error::Error;
 use super::progress::Terminal;
+use super::settings::Since;
 use super::shell::{print_error, print_note, quoted};
 use super::table::ListTable;
-use super::{ListArgs, Logging, derived, settings};
+use super::{ListArgs, Logging, derived, rerun, settings};
 
 pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let output = Output::new(&args)?;
@@ -52,9 +55,9 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
         is_stdout_taken: output.rows == RowsTo::Stdout,
     };
     let command = List {
+        since: since(&args, &output),
         output,
         is_simulated: args.app.simulate,
-        since: args.output.since,
         conv_type: args.output.conv_type,
         outside: (
             args.users.source(),
@@ -191,7 +194,7 @@ fn said(explained: &Explained) -> String {
 struct List {
     output: Output,
     is_simulated: bool,
-    since: Option<std::time::SystemTime>,
+    since: Option<SystemTime>,
     conv_type: Option<zim_batch::ConvType>,
     /// The input, to be read as rows.
     outside: (Source, Format),
@@ -216,36 +219,56 @@ impl Command for List {
         ListReport::open(rows, report.as_deref(), *existing, self.is_simulated)
     }
 
-    fn conclude(&self, summary: &Summary) {
+    fn conclude(&self, summary: &Summary) -> bool {
         let (Some(explanation), RowsTo::File(rows), Some(report)) =
             (&self.explanation, &self.output.rows, &self.output.report)
         else {
-            return;
+            return true;
         };
         if summary.stopped.is_some() {
             print_note(&format!(
                 "{}: not written, because not all users were listed",
                 explanation.display()
             ));
-            return;
+            return true;
         }
         let (source, format) = &self.outside;
-        match derived::write(explanation, |out| explain(source, format, rows, report, out)) {
+        let explained = derived::write(explanation, |out| explain(source, format, rows, report, out));
+        match &explained {
             Ok(_) if self.is_quiet => {}
-            Ok(explained) => print_note(&said(&explained)),
+            Ok(explained) => print_note(&said(explained)),
             Err(error) => print_error(&format!("--explain {}: {error}", explanation.display())),
         }
+        explained.is_ok()
     }
 
     fn table(&self, summary: &Summary) -> String {
         let mut text = ListTable(summary).to_string();
         if let (None, RowsTo::File(rows), Some(1..)) = (&summary.stopped, &self.output.rows, summary.conversations) {
-            text += &format!(
-                "\nto clear these conversations:\n  zim-batch clear {} --report out.csv",
-                quoted(rows)
-            );
+            let flags = rerun::flags(std::env::args_os())
+                .iter()
+                .map(quoted)
+                .collect::<Vec<_>>()
+                .join(" ");
+            let rows = quoted(rerun::as_argument(rows));
+            let command = format!("zim-batch clear {rows} --report out.csv {flags}");
+            text += &format!("\nto clear these conversations:\n  {}", command.trim_end());
         }
         text
+    }
+}
+
+/// From when on conversations are listed. A duration counts back from when the list began, so that a list that is resumed
+/// has no gap.
+fn since(args: &ListArgs, output: &Output) -> Option<SystemTime> {
+    match args.output.since? {
+        Since::At(time) => Some(time),
+        Since::Back(duration) => {
+            let resumed = output.report.as_ref().filter(|_| output.existing == IfExists::Resume);
+            let first = resumed.and_then(|report| Analysis::from_file(report).ok()?.first);
+            let began = first.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis.try_into().ok()?)));
+            began.unwrap_or_else(SystemTime::now).checked_sub(duration)
+        }
     }
 }
 

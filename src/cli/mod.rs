@@ -27,7 +27,7 @@ use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use zim_batch::report::IfExists;
@@ -330,7 +330,7 @@ struct ListOutputArgs {
     /// List only conversations updated since then: a duration back from now (24h, 7d) or a date (2026-11-25,
     /// 2026-11-25T03:00:00Z)
     #[arg(long, value_name = "WHEN", value_parser = settings::parse_since)]
-    since: Option<SystemTime>,
+    since: Option<settings::Since>,
     /// List only conversations of this type: peer or group
     #[arg(long = "type", value_name = "TYPE")]
     conv_type: Option<ConvType>,
@@ -442,13 +442,13 @@ struct PaceArgs {
     /// Time limit for one attempt
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = settings::parse_duration)]
     timeout: Duration,
-    /// Maximum attempts per row
+    /// Maximum attempts per row; for list, per page of a user
     #[arg(long, value_name = "N", default_value = "6", value_parser = settings::parse_attempts)]
     max_attempts: NonZeroU32,
     /// Stop after the service has been unreachable for this long [default: 30m; for check: 30s]
     #[arg(long, value_name = "DUR", value_parser = settings::parse_duration)]
     give_up_after: Option<Duration>,
-    /// Stop after this many failed rows
+    /// Stop after this many failed rows (for list: users)
     #[arg(long, value_name = "N", value_parser = settings::parse_rows)]
     max_failures: Option<NonZeroU64>,
     /// After this long, start no more rows and finish the requests in flight

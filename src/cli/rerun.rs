@@ -41,7 +41,7 @@ pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<It
 }
 
 /// The flags of the command line that choose the app and the rate.
-fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
+pub fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
     let cli = Cli::command();
     let known: Vec<_> = cli
         .find_subcommand("clear")
@@ -88,7 +88,7 @@ fn free(report: &Path, name: &str) -> PathBuf {
 }
 
 /// A path as an argument that can't be mistaken for a flag or for standard input.
-fn as_argument(path: &Path) -> String {
+pub fn as_argument(path: &Path) -> String {
     match path.to_string_lossy() {
         name if name.starts_with('-') => format!("./{name}"),
         name => name.into_owned(),

@@ -44,16 +44,26 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// From when on conversations are listed.
+#[derive(Debug, Clone, Copy)]
+pub enum Since {
+    /// This long before the list began.
+    Back(Duration),
+    At(SystemTime),
+}
+
 /// Parses a duration back from now, or a date; without a time, midnight UTC.
-pub fn parse_since(text: &str) -> Result<SystemTime, String> {
+pub fn parse_since(text: &str) -> Result<Since, String> {
     let timestamp = |text: &str| {
         text.parse::<Timestamp>()
             .ok()
             .and_then(|at| SystemTime::try_from(at).ok())
     };
     let time = match humantime::parse_duration(text) {
-        Ok(duration) => SystemTime::now().checked_sub(duration),
-        Err(_) => timestamp(text).or_else(|| timestamp(&format!("{text}T00:00:00Z"))),
+        Ok(duration) => Some(Since::Back(duration)),
+        Err(_) => timestamp(text)
+            .or_else(|| timestamp(&format!("{text}T00:00:00Z")))
+            .map(Since::At),
     };
     time.ok_or_else(|| {
         "it must be a duration back from now, like 24h or 7d, or a date, like 2026-11-25 or 2026-11-25T03:00:00Z".into()

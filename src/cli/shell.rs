@@ -133,8 +133,11 @@ pub fn inputs_to_provide_again(arguments: impl Iterator<Item = OsString>) -> Opt
                 .iter()
                 .any(|place| text.contains(place))
     };
+    let mut before = OsString::new();
     let streams: Vec<String> = arguments
         .skip(1)
+        // `--rows -` is an output.
+        .filter(|argument| std::mem::replace(&mut before, argument.clone()) != "--rows")
         .filter(is_stream)
         .map(|stream| quoted(&stream))
         .collect();
@@ -250,5 +253,6 @@ mod tests {
         let said = told(&["zim-batch", "clear", "/dev/fd/63", "--secret-file=/proc/self/fd/3"]).unwrap();
         assert!(said.contains("/dev/fd/63 and --secret-file=/proc/self/fd/3"), "{said}");
         assert!(told(&["zim-batch", "clear", "-"]).is_some());
+        assert!(told(&["zim-batch", "list", "users.csv", "--rows", "-"]).is_none());
     }
 }

@@ -28,7 +28,12 @@ impl fmt::Display for Table<'_> {
         writeln!(f, "rows           {:>12}", grouped(summary.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
         line(f, "outside", summary.outside, "out of reach; see the outside log")?;
-        outcomes(f, summary, "repeated rows, not sent")?;
+        outcomes(
+            f,
+            summary,
+            "repeated rows, not sent",
+            "not in the report; to send them, use --resume",
+        )?;
         requests(f, summary, "row")?;
         writeln!(f, "report         {}", path(&summary.report))?;
         write!(f, "outside log    {}", path(&summary.outside_log))?;
@@ -47,7 +52,11 @@ impl fmt::Display for ListTable<'_> {
         }
         writeln!(f, "users          {:>12}", grouped(summary.rows))?;
         writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
-        outcomes(f, summary, "repeated users, not sent")?;
+        let not_run = match summary.report {
+            Some(_) => "not in the list report; to list them, use --resume",
+            None => "not listed",
+        };
+        outcomes(f, summary, "repeated users, not sent", not_run)?;
         let conversations = grouped(summary.conversations.unwrap_or_default());
         writeln!(f, "conversations  {conversations:>12}  rows written")?;
         requests(f, summary, "page")?;
@@ -72,7 +81,7 @@ fn path(path: &Option<String>) -> String {
 }
 
 /// The outcomes other than `ok` and `outside`.
-fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str) -> fmt::Result {
+fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str, not_run: &str) -> fmt::Result {
     line(f, "failed", summary.failed, "see the report's message column")?;
     for (failure, rows) in &summary.failures {
         match failure {
@@ -92,12 +101,7 @@ fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str) -> fmt
         bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
     };
     line(f, "already done", summary.already_done, &earlier)?;
-    line(
-        f,
-        "not run",
-        summary.not_run,
-        "not in the report; to send them, use --resume",
-    )
+    line(f, "not run", summary.not_run, not_run)
 }
 
 /// The requests, and their answers. `item` is what each first request is for.

@@ -96,10 +96,9 @@ impl Service for Lister {
             _ => {}
         }
         if verdict.class == Class::Ok && !attempt.has_more {
+            let listed = listing.conversations.len();
             listing.conversations.retain(|conversation| self.includes(conversation));
-            if listing.left_out > 0 {
-                verdict.message += &format!("; left out, without an ID or of another type: {}", listing.left_out);
-            }
+            verdict.message += &listing.note(listed - listing.conversations.len()).unwrap_or_default();
         }
         Some(attempt)
     }
@@ -117,8 +116,34 @@ pub struct Listing {
     /// Each once; if it came twice, because it was updated meanwhile, with the later time.
     conversations: Vec<Conversation>,
     places: HashMap<(String, ConvType), usize>,
-    /// Conversations that can't be cleared.
+    /// All entries of the pages.
+    entries: u64,
+    /// Entries that can't be cleared: without an ID, or of another type.
     left_out: u64,
+}
+
+/// What the message of a listed user says of its entries, if not each of them became a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entries {
+    /// How many there were.
+    pub all: u64,
+    /// Whether some were not selected: by time, or by type.
+    pub has_unselected: bool,
+}
+
+impl Entries {
+    const BEGINS: &'static str = "; of ";
+    const UNSELECTED: &'static str = "not selected: ";
+
+    /// Reads the note at the end of a message, if there is one.
+    pub fn of_message(message: &str) -> Option<Entries> {
+        let (_, note) = message.rsplit_once(Entries::BEGINS)?;
+        let (all, rest) = note.split_once(" entries, ")?;
+        Some(Entries {
+            all: all.parse().ok()?,
+            has_unselected: rest.contains(Entries::UNSELECTED),
+        })
+    }
 }
 
 /// Why a page can't be used.
@@ -151,6 +176,7 @@ impl From<User> for Listing {
             fruitless: 0,
             conversations: Vec::new(),
             places: HashMap::new(),
+            entries: 0,
             left_out: 0,
         }
     }
@@ -204,6 +230,7 @@ impl Listing {
         let page: Page = serde_json::from_str(body).map_err(|_| PageError::Unreadable)?;
         let before = self.conversations.len();
         for entry in page.list.unwrap_or_default() {
+            self.entries += 1;
             match entry.conversation() {
                 Some(conversation) => self.add(conversation),
                 None => self.left_out += 1,
@@ -221,6 +248,20 @@ impl Listing {
         }
         self.next = next;
         Ok(true)
+    }
+
+    /// What the message says if not each entry becomes a row. `unselected` conversations don't.
+    fn note(&self, unselected: usize) -> Option<String> {
+        let repeated = self.entries - self.left_out - (self.conversations.len() + unselected) as u64;
+        let counts = [
+            (Entries::UNSELECTED, unselected as u64),
+            ("without an ID or of another type: ", self.left_out),
+            ("listed again: ", repeated),
+        ];
+        let counts = counts.iter().filter(|(_, count)| *count > 0);
+        let counts: Vec<String> = counts.map(|(what, count)| format!("{what}{count}")).collect();
+        let note = format!("{}{} entries, {}", Entries::BEGINS, self.entries, counts.join(", "));
+        (!counts.is_empty()).then_some(note)
     }
 
     fn add(&mut self, conversation: Conversation) {
@@ -244,7 +285,11 @@ impl Entry<'_> {
         let updated_at = self.updated_at.and_then(|raw| text(raw).trim().parse().ok());
         let updated_at = updated_at.filter(|milliseconds| *milliseconds <= MAX_TIME);
         Some(Conversation {
-            conv: self.conv.map(text).filter(|conv| !conv.is_empty() && conv != "null")?,
+            conv: self
+                .conv
+                .filter(|raw| raw.get() != "null")
+                .map(text)
+                .filter(|conv| !conv.is_empty())?,
             conv_type: match self.conv_type.map(text).as_deref().map(str::trim) {
                 None | Some("" | "null" | "0") => ConvType::Peer,
                 Some("2") => ConvType::Group,
@@ -260,16 +305,12 @@ fn text(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
-/// Where the next page begins; `None` if there is none. A numeric string becomes the number that ZEGO documents.
+/// Where the next page begins, as it came; `None` if there is none.
 fn next(value: &RawValue) -> Option<Box<RawValue>> {
     let text = text(value);
     let text = text.trim();
-    let is_end = matches!(text, "" | "null") || text.parse::<f64>() == Ok(0.0);
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    (!is_end).then(|| match RawValue::from_string(text.to_owned()) {
-        Ok(number) if is_number => number,
-        _ => value.to_owned(),
-    })
+    let is_end = matches!(text, "" | "null" | "false") || text.parse::<f64>() == Ok(0.0);
+    (!is_end).then(|| value.to_owned())
 }
 
 fn raw(json: &str) -> Box<RawValue> {
@@ -307,7 +348,7 @@ mod tests {
             {"ConvId":"a","UpdateTime":1615186943007,"More":{"x":1}}, {"ConvId":"#b","ConvType":2,"UpdateTime":"7"},
             {"ConvId":"c","ConvType":"0","UpdateTime":-1}, {"ConvId":"d","ConvType":null,"UpdateTime":9e99},
             {"ConvId":12345678901234567890123,"ConvType":"2"}, {"ConvId":"f","UpdateTime":253402300800000},
-            {"ConvId":"x","ConvType":1}, {"ConvId":""}, {"ConvId":null}, {}]}"##;
+            {"ConvId":"null"}, {"ConvId":"x","ConvType":1}, {"ConvId":""}, {"ConvId":null}, {}]}"##;
         assert_eq!(listing.take_page(page.as_bytes()), Ok(false));
         let found: Vec<_> = listing
             .conversations
@@ -324,16 +365,20 @@ mod tests {
                 ("d", peer, None),
                 ("12345678901234567890123", group, None),
                 ("f", peer, None),
+                ("null", peer, None),
             ]
         );
         assert_eq!(listing.left_out, 4);
+        let note = "; of 11 entries, not selected: 3, without an ID or of another type: 4";
+        listing.conversations.truncate(4);
+        assert_eq!(listing.note(3).unwrap(), note);
     }
 
     #[test]
     fn the_next_page_begins_where_the_answer_said_with_all_digits() {
         for (next, sent) in [
             ("18446744073709551617", Some("18446744073709551617")),
-            ("\"9007199254740993\"", Some("9007199254740993")),
+            ("\"9007199254740993\"", Some("\"9007199254740993\"")),
             ("1.50", Some("1.50")),
             ("-3", Some("-3")),
             ("\"a b\"", Some("\"a b\"")),
@@ -342,6 +387,7 @@ mod tests {
             ("\"0\"", None),
             ("0.0", None),
             ("null", None),
+            ("false", None),
             ("\"\"", None),
         ] {
             let mut listing = listing();
@@ -361,6 +407,15 @@ mod tests {
         assert_eq!(listing.take_page(page), Ok(false));
         assert_eq!(names(&listing), ["a", "b", "a", "c"]);
         assert_eq!(listing.conversations[0].updated_at, at(9));
+        let note = listing.note(0).unwrap();
+        assert_eq!(note, "; of 5 entries, listed again: 1");
+        let entries = |message: &str| Entries::of_message(message).map(|entries| (entries.all, entries.has_unselected));
+        assert_eq!(entries(&format!("success{note}")), Some((5, false)));
+        assert_eq!(
+            entries("success; of 9 entries, not selected: 2, listed again: 1"),
+            Some((9, true))
+        );
+        assert_eq!(entries("success; of course"), None);
     }
 
     #[test]

@@ -14,10 +14,8 @@ use crate::row::{Item, User};
 /// The most users of one request (ZEGO, "QueryUserInfos").
 pub const MAX_USERS: usize = 100;
 
-/// The sub-code of a user who could not be looked up just now.
-const NOT_NOW: i64 = 660_700_008;
-
-/// The sub-codes of users who do not exist: never registered, or removed.
+/// The sub-codes of users who do not exist: never registered, or removed. With any other sub-code, such as 660700008 (not
+/// known just now), a user is looked up again.
 const NO_SUCH_USER: [i64; 5] = [51_102, 660_000_002, 660_200_001, 660_700_012, 660_700_015];
 
 /// Looks users up: what a [`Job`](crate::Job) sends [`Lookup`]s with.
@@ -65,7 +63,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// At most [`MAX_USERS`] users, each once.
+    /// At most [`MAX_USERS`] users, each once: ZIM refuses more.
     pub fn new(users: Vec<User>) -> Lookup {
         Lookup {
             line: users.first().map_or(0, |user| user.line),
@@ -148,8 +146,8 @@ impl Service for UserLookup {
                 verdict.message = "the answer can't be read: it is not as ZEGO documents it".into();
             } else if !lookup.users.is_empty() {
                 // The service works, so this is not an outage; a few more attempts may find them.
-                (verdict.class, verdict.code) = (Class::Unknown, Some(NOT_NOW));
-                verdict.message = format!("users that could not be looked up: {}", lookup.users.len());
+                verdict.class = Class::Unknown;
+                verdict.message = format!("ZIM did not say of {} users whether they exist", lookup.users.len());
             }
         }
         Some(attempt)

@@ -10,11 +10,13 @@ use super::holder::Holder;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// The report already exists, and it is to be neither resumed nor overwritten.
+    /// The report or the rows file already exists, and it is to be neither resumed nor overwritten.
     #[error("{}: this file exists already", .path.display())]
     Exists {
-        /// The report.
+        /// The file.
         path: PathBuf,
+        /// What it is.
+        role: Role,
     },
     /// The place is not a regular file.
     #[error("{}: this is {kind}, but the {role} must be a file that a later run can read", .path.display())]

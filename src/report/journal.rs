@@ -9,7 +9,7 @@ use crate::done::Done;
 use crate::row::{Outcome, Record};
 
 /// Syncs files to the disk; to be called on a thread that may block.
-pub type Sync = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
+pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
 
 /// Where a run's records go: [`Report`](super::Report) for cleared rows, [`ListReport`](super::ListReport) for listed users.
 ///
@@ -42,7 +42,7 @@ pub trait Journal: fmt::Debug + Send {
     fn commit(&mut self) -> (bool, Result<(), ReportError>);
 
     /// Returns a function that syncs the files to the disk.
-    fn sync_later(&self) -> Sync;
+    fn sync_later(&self) -> SyncFiles;
 
     /// Syncs the files, and checks that they are still in place. `has_begun`: something was sent, so the files stay even
     /// without a record.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use super::appender::Appender;
 use super::error::{ReportError, Role};
-use super::journal::{Journal, Sync};
+use super::journal::{Journal, SyncFiles};
 use super::list_record::{LIST_COLUMNS, ROWS_COLUMNS, UserLine};
 use super::lock::lock;
 use super::place::{self, IfExists, OpenFile};
@@ -66,7 +66,7 @@ impl ListReport {
         let report = report.transpose()?;
         if let Some(report) = &report {
             lock(report)?;
-            refuse_existing(report, existing)?;
+            refuse_existing(report, Role::ListReport, existing)?;
             if existing == IfExists::Resume {
                 earlier = resume::read_back(&report.path, &report.file, &USERS, is_simulated)?;
             }
@@ -76,7 +76,7 @@ impl ListReport {
             RowsTo::File(path) => {
                 let rows = OpenFile::open(path, Role::Rows, existing)?;
                 lock(&rows)?;
-                refuse_existing(&rows, existing)?;
+                refuse_existing(&rows, Role::Rows, existing)?;
                 let len = match (&report, existing) {
                     (Some(report), IfExists::Resume) => resumed_len(&rows, report, &mut earlier, is_simulated)?,
                     _ => 0,
@@ -169,7 +169,7 @@ impl Journal for ListReport {
         (written.is_ok(), written)
     }
 
-    fn sync_later(&self) -> Sync {
+    fn sync_later(&self) -> SyncFiles {
         let rows = match &self.rows {
             RowsFile::File(rows) => Some(rows.sync_later()),
             RowsFile::Stdout(_) => None,
@@ -253,9 +253,9 @@ fn open_for_appending(report: OpenFile, earlier: &Earlier) -> Result<Appender, R
     Ok(users)
 }
 
-fn refuse_existing(file: &OpenFile, existing: IfExists) -> Result<(), ReportError> {
+fn refuse_existing(file: &OpenFile, role: Role, existing: IfExists) -> Result<(), ReportError> {
     match existing {
-        IfExists::Refuse if file.len > 0 => Err(exists_already(&file.path)),
+        IfExists::Refuse if file.len > 0 => Err(exists_already(&file.path, role)),
         _ => Ok(()),
     }
 }
@@ -269,7 +269,7 @@ pub fn check_list_paths(rows: &RowsTo, report: Option<&Path>, existing: IfExists
         let Some(path) = path else { continue };
         let is_there = place::check_path(path, role, existing)?.is_some_and(|metadata| metadata.len() > 0);
         if is_there && existing == IfExists::Refuse {
-            return Err(exists_already(path));
+            return Err(exists_already(path, role));
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ use crate::done::Done;
 use crate::row::{Outcome, Record};
 pub use error::{NotAReport, PageError, ReportError, Role};
 pub use holder::{Holder, holder};
-pub use journal::{Journal, Sync};
+pub use journal::{Journal, SyncFiles};
 pub use list_record::{LIST_COLUMNS, ROWS_COLUMNS};
 pub use list_report::{ListReport, check_list_paths};
 use lock::lock;
@@ -91,7 +91,7 @@ impl Report {
         // Read first, because nothing may be changed if this is not a report or a damaged one.
         let mut earlier = match existing {
             IfExists::Resume => resume::read_back(&report.path, &report.file, &ROWS, is_simulated)?,
-            IfExists::Refuse if report.len > 0 => return Err(exists_already(&report.path)),
+            IfExists::Refuse if report.len > 0 => return Err(exists_already(&report.path, Role::Report)),
             IfExists::Overwrite if report.is_regular => {
                 resume::read_for_overwriting(&report.file, &ROWS).map_err(|source| report.error(source))?
             }
@@ -177,7 +177,7 @@ impl Journal for Report {
         (is_written, written)
     }
 
-    fn sync_later(&self) -> Sync {
+    fn sync_later(&self) -> SyncFiles {
         let syncs = [self.outcomes.sync_later(), self.outside.sync_later()];
         Box::new(|| syncs.into_iter().try_for_each(|sync| sync()))
     }
@@ -214,14 +214,15 @@ impl Journal for Report {
 pub fn check_paths(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
     let is_there = place::check_path(report, Role::Report, existing)?.is_some_and(|metadata| metadata.len() > 0);
     if is_there && existing == IfExists::Refuse {
-        return Err(exists_already(report));
+        return Err(exists_already(report, Role::Report));
     }
     place::check_path(outside, Role::Outside, existing)?;
     Ok(())
 }
 
-fn exists_already(path: &Path) -> ReportError {
-    ReportError::Exists { path: path.to_owned() }
+fn exists_already(path: &Path, role: Role) -> ReportError {
+    let path = path.to_owned();
+    ReportError::Exists { path, role }
 }
 
 #[cfg(test)]

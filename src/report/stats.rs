@@ -133,8 +133,9 @@ impl Stats {
         }
         if record.outcome == Outcome::Failed {
             let failure = match record.code {
-                Some(code) => Failure::Code(code),
-                None => Failure::Cause(record.message.clone()),
+                Some(code) if code != 0 => Failure::Code(code),
+                // With code 0 the answer had something else wrong with it.
+                _ => Failure::Cause(record.message.clone()),
             };
             let failure = match failure {
                 Failure::Cause(_) if self.failures.len() >= MAX_CAUSES && !self.failures.contains_key(&failure) => {

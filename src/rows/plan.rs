@@ -89,6 +89,8 @@ pub struct Survey {
     pub rows: u64,
     /// The fingerprints of repeated rows, for [`Selection::repeated`]; only with `dedupe`.
     pub repeated: HashSet<u64>,
+    /// Those of them of which one is done already, and its line, for [`Selection::repeated_done`].
+    pub repeated_done: HashMap<u64, u64>,
     /// Lines whose record in the report is `invalid` and whose row has changed since or no longer exists. Such a row is
     /// not done: remove its record from the report and the line from [`Selection::done`].
     pub stale: Vec<u64>,
@@ -143,8 +145,8 @@ impl Plan {
                 cursor: Cursor::default(),
                 place,
             },
+            seen: selection.repeated_done.clone(),
             selection,
-            seen: HashMap::new(),
             buffered_done: 0,
             buffered_tasks: VecDeque::new(),
             expected: None,
@@ -192,7 +194,7 @@ impl Plan {
         };
         let refuse_ok = self.selection.must_refuse_ok_rows_of(&self.rows.rows);
         let mut outcomes = OutcomeCounts::default();
-        let mut fingerprints = Vec::new();
+        let (mut fingerprints, mut done) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut sent = 0;
         while let Some((row, is_done)) = self.rows.next()? {
@@ -206,6 +208,9 @@ impl Plan {
             };
             let fingerprint = dedupe.then(|| fingerprint(user, conv, conv_type.as_str()));
             fingerprints.extend(fingerprint);
+            if is_done {
+                done.extend(fingerprint.map(|fingerprint| (fingerprint, row.line())));
+            }
             if limit.is_some() {
                 let is_repeated = fingerprint.is_some_and(|fingerprint| !seen.insert(fingerprint));
                 sent += u64::from(!is_done && !is_repeated);
@@ -217,6 +222,12 @@ impl Plan {
             .chunk_by(|one, other| one == other)
             .filter(|group| group.len() > 1);
         survey.repeated = repeated.map(|group| group[0]).collect();
+        // The first line of each comes last, and stays.
+        let done = done
+            .into_iter()
+            .rev()
+            .filter(|(fingerprint, _)| survey.repeated.contains(fingerprint));
+        survey.repeated_done = done.collect();
         survey.stale = self.rows.cursor.stale().to_vec();
         Ok(survey)
     }

@@ -1,6 +1,6 @@
 //! Which rows of an input are worked on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::error::PlanError;
 use super::raw_row::RawRow;
@@ -33,6 +33,9 @@ pub struct Selection {
     /// With `dedupe`: the fingerprints of repeated rows, if [`Plan::survey`](super::Plan::survey) has found them; then
     /// only these rows are kept in memory.
     pub repeated: Option<HashSet<u64>>,
+    /// The repeated rows of which one is done already, as the survey has found them: all others are skipped, also earlier
+    /// ones.
+    pub repeated_done: HashMap<u64, u64>,
 }
 
 impl Selection {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::policy::Policy;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
@@ -13,6 +13,9 @@ use crate::report::stats::Stats;
 use crate::report::summary::Summary;
 use crate::report::{Journal, ReportError};
 use crate::stop::StopReason;
+
+/// How long a slow reader may take for what is left when a run is stopping.
+const READER_MAY_TAKE: Duration = Duration::from_secs(10);
 
 /// How often what was written is synced to the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -24,6 +27,7 @@ pub(super) struct Recorder {
     policy: Policy,
     /// The quota that runs share can't be used.
     is_quota_away: bool,
+    stopping_since: Option<Instant>,
     started_at: Instant,
     synced_at: Instant,
     syncing: Option<JoinHandle<Result<(), ReportError>>>,
@@ -42,6 +46,7 @@ impl Recorder {
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
             is_quota_away: false,
+            stopping_since: None,
             started_at,
             synced_at: started_at,
             syncing: None,
@@ -58,13 +63,15 @@ impl Recorder {
         }
     }
 
-    /// Completes when what was pushed can be committed: a reader may be slow. An aborted run doesn't wait.
+    /// Completes when what was pushed can be committed: a reader may be slow. A run that is stopping waits only
+    /// [`READER_MAY_TAKE`], and one that is aborted not at all.
     pub async fn handed_over<S: Service>(&mut self, run: &Shared<S>) {
         let Some(report) = &mut self.report else { return };
         tokio::select! {
             biased;
             () = report.handed_over() => {}
             () = run.stop.aborting() => {}
+            () = sleep_until(self.stopping_since.unwrap_or_else(Instant::now) + READER_MAY_TAKE), if self.stopping_since.is_some() => {}
         }
     }
 
@@ -102,6 +109,9 @@ impl Recorder {
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
         self.note_quota(run);
+        if run.stop.is_stopping() {
+            self.stopping_since.get_or_insert_with(Instant::now);
+        }
         self.policy.check_time(
             run.breaker.failing_for(Instant::now()),
             run.limiter.unavailable(),

@@ -100,6 +100,7 @@ impl Input {
         let mut selection = Arc::unwrap_or_clone(selection);
         selection.done.remove(&survey.stale);
         selection.repeated = Some(survey.repeated.clone());
+        selection.repeated_done.clone_from(&survey.repeated_done);
         Ok(Planned {
             plan: Plan::open_again(&survey, &self.source, &self.format, Arc::new(selection))?,
             total: Some(survey.rows),
