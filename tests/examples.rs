@@ -4,6 +4,8 @@
 mod check_rows;
 #[path = "../examples/embed.rs"]
 mod embed;
+#[path = "../examples/list_user.rs"]
+mod list_user;
 #[path = "../examples/one_call.rs"]
 mod one_call;
 
@@ -20,4 +22,9 @@ fn one_call_works_as_shown() {
 #[test]
 fn checking_rows_works_as_shown() {
     check_rows::main().unwrap();
+}
+
+#[test]
+fn listing_and_clearing_a_user_works_as_shown() {
+    list_user::main().unwrap();
 }

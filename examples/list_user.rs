@@ -1,0 +1,42 @@
+//! Lists the conversations of one user, then clears them, at one rate: `cargo run --example list_user`.
+
+use std::{error::Error, future::pending, sync::mpsc};
+
+use tokio::net::TcpListener;
+use zim_batch::simulator::{Options, World, serve};
+use zim_batch::{Client, Job, Limiter, Lister, Row, User};
+
+/// The whole program.
+#[tokio::main]
+pub async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?).parse()?; // ZIM itself is the default.
+    let app = Options::default();
+    let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
+    tokio::spawn(serve(listener, World::sample(), app, None, pending()));
+
+    let (limiter, user) = (Limiter::new(20.0), "alice".to_owned());
+    let users = [User {
+        line: 1,
+        user: user.clone(),
+    }];
+    let (found, records) = mpsc::channel();
+    let list = Job::new(Lister::new(client.clone().build()?), users)
+        .limiter(limiter.clone())
+        .on_record(move |record| found.send(record.conversations.clone()).expect("it is open"));
+    assert!(list.run().await?.is_success());
+
+    let rows = records
+        .into_iter()
+        .flatten()
+        .zip(1..)
+        .map(move |(conversation, line)| Row {
+            line,
+            user: user.clone(),
+            conv: conversation.conv,
+            conv_type: conversation.conv_type,
+        });
+    let summary = Job::new(client.build()?, rows).limiter(limiter).run().await?;
+    assert_eq!((summary.ok, summary.is_success()), (4, true));
+    Ok(())
+}
