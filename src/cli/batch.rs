@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use zim_batch::client::{BuildError, Client, ClientBuilder, Service};
 use zim_batch::limiter::Limiter;
-use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError};
+use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError, RedisQuota};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{IfExists, Journal, ReportError};
 use zim_batch::row::Row;
@@ -28,6 +29,7 @@ use super::metrics::Metrics;
 use super::progress::{Progress, Style, Terminal};
 use super::shell::{
     command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
+    quota_to_provide_again,
 };
 use super::table::pace;
 use super::{AppArgs, ExitStatus, Logging, PaceArgs, ProgressStyle, RunArgs, hints, print, process, settings, signals};
@@ -108,6 +110,9 @@ fn print_how_to_resume() {
     print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
     if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
         print_note(&note);
+    }
+    if let Some(note) = quota_to_provide_again(std::env::args_os()) {
+        print_note(note);
     }
 }
 
@@ -284,6 +289,14 @@ impl Batch<'_> {
     }
 }
 
+/// The quota that this run shares.
+enum SharedQuota {
+    /// With the runs on this machine.
+    Machine(Arc<MachineQuota>),
+    /// With runs on many machines.
+    Redis(Arc<RedisQuota>),
+}
+
 /// What a run needs besides its rows: the app, and its quota.
 pub struct Session {
     started_at: Instant,
@@ -292,7 +305,7 @@ pub struct Session {
     pub name: String,
     /// Where to share the quota.
     place: Option<Place>,
-    quota: Option<Arc<MachineQuota>>,
+    quota: Option<SharedQuota>,
     max_in_flight: NonZeroUsize,
 }
 
@@ -337,10 +350,15 @@ impl Session {
     /// files for it, the run continues without, with a warning.
     pub async fn join(&mut self, pace: &PaceArgs) -> Result<(), Error> {
         let Some(place) = self.place.take() else { return Ok(()) };
+        if let Some(url) = settings::quota_url(pace)? {
+            let quota = RedisQuota::join(url.expose_secret(), &place, pace.no_wait).await?;
+            self.quota = Some(SharedQuota::Redis(Arc::new(quota)));
+            return Ok(());
+        }
         let name = format!("zim-batch (process {}, {})", std::process::id(), self.name);
         match MachineQuota::join(place, &name, pace.no_wait).await {
             Err(error @ QuotaError::Unusable { .. }) => tracing::warn!("{}", hints::quota_error(&error)),
-            joined => self.quota = Some(Arc::new(joined?)),
+            joined => self.quota = Some(SharedQuota::Machine(Arc::new(joined?))),
         }
         Ok(())
     }
@@ -348,7 +366,8 @@ impl Session {
     /// The limiter of a run at this rate.
     pub fn limiter(&self, rate: f64) -> Limiter {
         match &self.quota {
-            Some(quota) => Limiter::sharing(rate, Arc::clone(quota) as _),
+            Some(SharedQuota::Machine(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
+            Some(SharedQuota::Redis(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
             None => Limiter::new(rate),
         }
     }
@@ -378,7 +397,9 @@ impl Session {
             () = watch_rows(snapshot, &stop) => unreachable!("it never completes"),
         };
         // Only this run's limiter has held it, and that is gone.
-        if let Some(quota) = self.quota.and_then(Arc::into_inner) {
+        if let Some(SharedQuota::Machine(quota)) = self.quota
+            && let Some(quota) = Arc::into_inner(quota)
+        {
             tokio::select! {
                 biased;
                 () = stop.aborting() => {}

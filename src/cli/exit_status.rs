@@ -98,6 +98,7 @@ impl From<&zim_batch::error::Error> for ExitStatus {
             Error::Rows(_) => ExitStatus::Input,
             Error::Report(error) => error.into(),
             Error::Quota(QuotaError::Held { .. }) => ExitStatus::Held,
+            Error::Quota(QuotaError::Url(_) | QuotaError::Refused { .. }) => ExitStatus::Usage,
             _ => ExitStatus::Unexpected,
         }
     }

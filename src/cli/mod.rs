@@ -460,6 +460,10 @@ struct PaceArgs {
     /// Exit with status 75 instead of sharing the quota, if another run on this machine uses the same app
     #[arg(long)]
     no_wait: bool,
+    /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
+    /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
+    #[arg(long, value_name = "URL")]
+    quota: Option<String>,
     /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, value_name = "DIR")]

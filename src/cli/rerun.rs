@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use zim_batch::report::summary::Summary;
 
 use super::settings::Output;
-use super::shell::quoted;
+use super::shell::{quoted, without_secrets};
 use super::{APP, Cli, PACE};
 
 /// The lines below the table. After a stop, the run must be resumed first, so no other command is suggested yet.
@@ -48,7 +48,7 @@ pub fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
         .into_iter()
         .flat_map(|clear| clear.get_arguments())
         .collect();
-    let mut typed = typed.map(|word| word.to_string_lossy().into_owned());
+    let mut typed = without_secrets(typed).map(|word| word.to_string_lossy().into_owned());
     let mut flags = Vec::new();
     while let Some(word) = typed.next().filter(|word| word != "--") {
         let name = word

@@ -334,6 +334,15 @@ pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
     }
 }
 
+/// The URL of the server through which runs on many machines share the quota.
+pub fn quota_url(pace: &PaceArgs) -> Result<Option<SecretString>, Error> {
+    let url = match &pace.quota {
+        Some(url) => Some(url.clone()),
+        None => text_variable("ZIM_QUOTA")?,
+    };
+    Ok(url.map(SecretString::from))
+}
+
 /// Where all runs of the app on this machine share its quota.
 pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Place, Error> {
     let place = Place::new(app.app_id(), app.endpoint_url());

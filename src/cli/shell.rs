@@ -110,7 +110,7 @@ fn print_error_object(exit: u8, why: &str) {
 
 /// The command line as given, without some flags and with another one: the command to run next.
 pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
-    let mut words: Vec<OsString> = arguments
+    let mut words: Vec<OsString> = without_secrets(arguments)
         .filter(|argument| !without.iter().any(|flag| argument == flag))
         .collect();
     if let Some(with) = with
@@ -121,6 +121,35 @@ pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str],
         words.insert(end, with.into());
     }
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a quota URL may have a password in it.
+fn has_secret(url: &OsStr) -> bool {
+    url.as_bytes().iter().any(|byte| matches!(byte, b'@' | b'?'))
+}
+
+/// The arguments without `--quota`, if its URL may have a password in it.
+pub fn without_secrets(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut arguments = arguments.peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let argument = arguments.next()?;
+            let value = argument.as_bytes().strip_prefix(b"--quota=").map(OsStr::from_bytes);
+            if argument == "--quota" && arguments.peek().is_some_and(|url| has_secret(url)) {
+                arguments.next();
+            } else if !value.is_some_and(has_secret) {
+                return Some(argument);
+            }
+        }
+    })
+}
+
+/// A note for a command that is to be run again: that the quota URL, which may have a password in it, was left out.
+pub fn quota_to_provide_again(arguments: impl Iterator<Item = OsString>) -> Option<&'static str> {
+    let all: Vec<OsString> = arguments.collect();
+    let shown = without_secrets(all.iter().cloned()).count();
+    (shown < all.len())
+        .then_some("set ZIM_QUOTA to the quota URL first; it is not shown, because it may have a password in it")
 }
 
 /// A note for a command that is to be run again: which arguments are pipes or open files of this process, so that the
@@ -244,6 +273,20 @@ mod tests {
     fn control_characters_in_an_error_are_escaped() {
         assert_eq!(escape_controls("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
         assert_eq!(escape_controls("ü's"), "ü's");
+    }
+
+    #[test]
+    fn a_quota_url_with_a_password_is_not_shown() {
+        let line = |typed: &[&str]| command_line(typed.iter().map(OsString::from), &[], None);
+        let note = |typed: &[&str]| quota_to_provide_again(typed.iter().map(OsString::from)).is_some();
+        for typed in [
+            &["zim-batch", "--quota", "redis://:pw@host", "-q"][..],
+            &["zim-batch", "--quota=redis+unix:///x?pass=pw", "-q"],
+        ] {
+            assert_eq!((line(typed).as_str(), note(typed)), ("zim-batch -q", true));
+        }
+        let plain = ["zim-batch", "--quota", "redis://host", "-q"];
+        assert_eq!((line(&plain), note(&plain)), (plain.join(" "), false));
     }
 
     #[test]

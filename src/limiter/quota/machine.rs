@@ -4,16 +4,6 @@
 //! unlocks it: some microseconds. Another file is locked by every run as long as it lasts, so that the last one can remove
 //! both, and a run that does not want to share can see the others.
 //!
-//! # Location
-//! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
-//! must share the files. All runs of an app must use the same directory ([`Place::in_directory`]). Other users' files there
-//! can cause a warning and nothing else: see the module `lock_file`.
-//!
-//! # Name
-//! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all
-//! lead to the same app and share one limit. So the files are named after the app alone. A server on a loopback address is
-//! not ZEGO but a stand-in: there is one quota per port, whatever the spelling of the address.
-//!
 //! # Clock
 //! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
 //! file names the start of the machine, so that a file that has survived it is not read.
@@ -25,21 +15,18 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::Ipv6Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
-use url::{Host, Url};
 
+use super::error::QuotaError;
 use super::lock_file::LockFile;
+use super::place::Place;
 use super::schedule::{Schedule, Start};
 use super::{Pace, Previous, Quota, Reserved, Reserving, Slot, Unavailable};
-
-/// The default directory of the files.
-const DIRECTORY: &str = "/tmp";
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
 const INITIAL_PAUSE: Duration = Duration::from_micros(200);
@@ -56,63 +43,6 @@ const SECOND: u64 = 1_010_000;
 
 /// The maximum length of a run's name that is written or shown, in characters.
 const MAX_NAME: usize = 300;
-
-/// Why a run can't use the app's quota as it should.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum QuotaError {
-    /// Another run is using it.
-    #[error("{by} uses the same app's quota")]
-    Held {
-        /// The description of that run.
-        by: String,
-    },
-    /// No file can be locked, so other runs are not detected.
-    #[error(
-        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not detected; together \
-         with one of them this run may exceed the app's limit", .path.display()
-    )]
-    Unusable {
-        /// The lock file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-/// Where the runs of one app on this machine meet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Locked by every run.
-    runs: PathBuf,
-    /// Has the starts.
-    starts: PathBuf,
-}
-
-impl Place {
-    /// The place of an app. A stand-in on a loopback `endpoint` has its own.
-    pub fn new(app_id: u32, endpoint: &Url) -> Place {
-        let name = match loopback_port(endpoint) {
-            Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
-            None => format!("zim-batch-{app_id}"),
-        };
-        let path = |ending: &str| Path::new(DIRECTORY).join(format!("{name}.{ending}"));
-        Place {
-            runs: path("lock"),
-            starts: path("starts"),
-        }
-    }
-
-    /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
-    #[must_use]
-    pub fn in_directory(self, directory: &Path) -> Place {
-        let inside = |path: PathBuf| directory.join(path.file_name().unwrap_or_default());
-        Place {
-            runs: inside(self.runs),
-            starts: inside(self.starts),
-        }
-    }
-}
 
 /// The quota that all runs of one app on this machine share.
 pub struct MachineQuota {
@@ -427,18 +357,6 @@ fn since_boot() -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
-/// The port, if the endpoint is on a loopback address in any spelling.
-fn loopback_port(endpoint: &Url) -> Option<u16> {
-    let is_loopback = match endpoint.host()? {
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => {
-            address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
-        }
-        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-    };
-    is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
-}
-
 /// Makes untrusted text safe to show on a terminal: one line, without control or hidden characters.
 fn cleaned(text: &str) -> String {
     let shown = |c: char| {
@@ -603,23 +521,5 @@ mod tests {
             };
             assert_eq!(slot.runs, 1);
         });
-    }
-
-    #[test]
-    fn an_app_has_one_place_whatever_the_host_and_one_per_port_of_this_machine() {
-        let name = |endpoint: &str| Place::new(APP, &endpoint.parse().unwrap()).runs;
-        assert_eq!(name("https://zim-api.zego.im"), Path::new("/tmp/zim-batch-12345.lock"));
-        assert_eq!(name("https://zim-api-fra.zego.im"), name("https://zim-api.zego.im"));
-        let local = Path::new("/tmp/zim-batch-12345-loopback-8080.lock");
-        for host in [
-            "127.0.0.1",
-            "127.1.2.3",
-            "localhost",
-            "LOCALHOST.",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-        ] {
-            assert_eq!(name(&format!("http://{host}:8080")), local, "{host}");
-        }
     }
 }

@@ -3,11 +3,15 @@
 //! A run reserves each start: in turn, by the same law as its own limiter's, but for the starts of all runs. First come, first
 //! served; a run has one reservation at a time, so the shares are fair, and a killed run costs one start.
 //!
-//! [`MachineQuota`] is the quota of all runs on one machine. A program that embeds this can bring a [`Quota`] of its own. A
-//! limiter without one has the quota to itself.
+//! [`MachineQuota`] is the quota of all runs on one machine, `RedisQuota` (feature `redis`) that of runs on many. A program
+//! that embeds this can bring a [`Quota`] of its own. A limiter without one has the quota to itself.
 
+mod error;
 mod lock_file;
 mod machine;
+mod place;
+#[cfg(feature = "redis")]
+mod redis;
 mod schedule;
 
 use std::fmt;
@@ -15,7 +19,11 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-pub use machine::{MachineQuota, Place, QuotaError};
+pub use error::QuotaError;
+pub use machine::MachineQuota;
+pub use place::Place;
+#[cfg(feature = "redis")]
+pub use redis::RedisQuota;
 
 /// A number of requests per second that several runs share.
 ///

@@ -4,29 +4,29 @@
 
 use super::Pace;
 
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 /// How much longer than a second the window is: a start may be late by nearly this much.
-const MARGIN: u64 = 4_000;
+pub(super) const MARGIN: u64 = 4_000;
 
 /// `rate` starts are spread over one second plus this: a little more than the window's margin, so that the even spacing, not
 /// the window, sets the pace.
-const STRETCH: u64 = 4_500;
+pub(super) const STRETCH: u64 = 4_500;
 
 /// The window is stretched to at most twice its length. A run that is to be slower yet is so by its own limiter.
-const MIN_SHARE: f64 = 0.5;
+pub(super) const MIN_SHARE: f64 = 0.5;
 
 /// Starts further back don't matter, except the last one at a low rate.
-const KEPT: u64 = 2 * (SECOND + MARGIN) + 100_000;
+pub(super) const KEPT: u64 = 2 * (SECOND + MARGIN) + 100_000;
 
 /// The furthest that a start is reserved ahead.
-const MAX_AHEAD: u64 = SECOND;
+pub(super) const MAX_AHEAD: u64 = SECOND;
 
 /// The most reservations per second. Above this rate, each is for several starts.
-const MAX_RESERVATIONS: f64 = 200.0;
+pub(super) const MAX_RESERVATIONS: f64 = 200.0;
 
 /// How long the last of several starts may be late.
-const PORTION_LASTS: u64 = 5_000;
+pub(super) const PORTION_LASTS: u64 = 5_000;
 
 /// The starts of the last seconds, in order, and those that are reserved.
 #[derive(Debug, Clone, Default, PartialEq)]

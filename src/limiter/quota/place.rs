@@ -1,0 +1,93 @@
+//! Where the runs of an app meet.
+//!
+//! # Location
+//! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
+//! must share the files. All runs of an app must use the same directory ([`Place::in_directory`]). Other users' files there
+//! can cause a warning and nothing else: see the module `lock_file`.
+//!
+//! # Name
+//! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all
+//! lead to the same app and share one limit. So the files are named after the app alone. A server on a loopback address is
+//! not ZEGO but a stand-in: there is one quota per port, whatever the spelling of the address.
+
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+
+use url::{Host, Url};
+
+/// The default directory of the files.
+const DIRECTORY: &str = "/tmp";
+
+/// Where the runs of one app on this machine meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Names the quota.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a server has no files"))]
+    pub(super) name: String,
+    /// Locked by every run.
+    pub(super) runs: PathBuf,
+    /// Has the starts.
+    pub(super) starts: PathBuf,
+}
+
+impl Place {
+    /// The place of an app. A stand-in on a loopback `endpoint` has its own.
+    pub fn new(app_id: u32, endpoint: &Url) -> Place {
+        let name = match loopback_port(endpoint) {
+            Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
+            None => format!("zim-batch-{app_id}"),
+        };
+        let path = |ending: &str| Path::new(DIRECTORY).join(format!("{name}.{ending}"));
+        Place {
+            runs: path("lock"),
+            starts: path("starts"),
+            name,
+        }
+    }
+
+    /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
+    #[must_use]
+    pub fn in_directory(self, directory: &Path) -> Place {
+        let inside = |path: PathBuf| directory.join(path.file_name().unwrap_or_default());
+        Place {
+            runs: inside(self.runs),
+            starts: inside(self.starts),
+            name: self.name,
+        }
+    }
+}
+
+/// The port, if the endpoint is on a loopback address in any spelling.
+fn loopback_port(endpoint: &Url) -> Option<u16> {
+    let is_loopback = match endpoint.host()? {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => {
+            address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+    };
+    is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_has_one_place_whatever_the_host_and_one_per_port_of_this_machine() {
+        let name = |endpoint: &str| Place::new(12345, &endpoint.parse().unwrap()).runs;
+        assert_eq!(name("https://zim-api.zego.im"), Path::new("/tmp/zim-batch-12345.lock"));
+        assert_eq!(name("https://zim-api-fra.zego.im"), name("https://zim-api.zego.im"));
+        let local = Path::new("/tmp/zim-batch-12345-loopback-8080.lock");
+        for host in [
+            "127.0.0.1",
+            "127.1.2.3",
+            "localhost",
+            "LOCALHOST.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(name(&format!("http://{host}:8080")), local, "{host}");
+        }
+    }
+}
