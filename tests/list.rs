@@ -1,6 +1,24 @@
 //! `zim-batch list`, which writes the conversations of users as rows for `clear`, and `check --online`, which asks which
 //! users exist: whole runs of the program against a server with users of its own.
 
+#[path = "list/explain.rs"]
+mod explain;
+#[path = "list/files.rs"]
+mod files;
+#[path = "list/kills.rs"]
+mod kills;
+#[path = "list/leaks.rs"]
+mod leaks;
+#[path = "list/oddities.rs"]
+mod oddities;
+#[path = "list/online.rs"]
+mod online;
+#[path = "list/policies.rs"]
+mod policies;
+#[path = "support/say.rs"]
+mod say;
+#[path = "list/stdout.rs"]
+mod stdout;
 mod support;
 #[path = "list/whole.rs"]
 mod whole;
