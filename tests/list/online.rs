@@ -114,7 +114,11 @@ fn a_check_soon_says_what_is_wrong_with_app_or_endpoint() {
     let rows: String = (0..1000).map(|number| format!("u{number},c,0\n")).collect();
     let (desk, server) = (Desk::new(), World::default().serve());
     let wrong = check(&desk, &server.url(), &rows).env("ZIM_SERVER_SECRET", "0123456789abcdef0123456789abcdef");
-    wrong.run().assert_status(6).assert_tells(&["100000005"]);
+    wrong
+        .flag("--rate", "5")
+        .run()
+        .assert_status(6)
+        .assert_tells(&["100000005"]);
     assert!(server.requests().len() <= 2, "{} requests", server.requests().len());
 
     let web = Server::start(|_, _| html(404));

@@ -151,8 +151,8 @@ fn max_failures_stops_the_list() {
 }
 
 #[test]
-fn max_duration_and_the_first_signal_finish_the_users_in_flight() {
-    // Two pages for each user: those who have begun get both.
+fn max_duration_and_the_first_signal_leave_whole_users_only() {
+    // Two pages for each user. What is in flight is finished; a user with another page to come is listed again.
     let world = World::of((0..60).map(|number| (format!("u{number:02}"), 501)));
     for (flag, signal, status) in [("2s", None, 7), ("1h", Some("TERM"), 143)] {
         let served = world.clone();
@@ -175,7 +175,8 @@ fn max_duration_and_the_first_signal_finish_the_users_in_flight() {
         let summary = outcome.summary();
         let (ok, not_run) = (summary.count("ok"), summary.count("not_run"));
         assert!(ok > 0 && not_run > 0 && ok + not_run == 60, "{summary:?}");
-        assert_eq!(server.requests().len() as u64, 2 * ok, "a user was left half listed");
+        let begun = server.requests().len() as u64;
+        assert!((2 * ok..=2 * ok + 4).contains(&begun), "{begun} requests: {summary:?}");
         assert_eq!((records(&desk).len() as u64, rows(&desk).len() as u64), (ok, ok * 501));
         call()
             .flag("--max-in-flight", "64")
