@@ -62,7 +62,7 @@ fn every_conversation_is_listed_once_however_often_a_list_is_killed() {
     }
     crate::say::figures(&format!(
         "{kills} kills of {lists} lists, {} requests, seed {seed}",
-        server.requests().len()
+        server.count()
     ));
     server.assert_well_formed();
 }
@@ -71,7 +71,7 @@ fn every_conversation_is_listed_once_however_often_a_list_is_killed() {
 fn until_it_ends(desk: &Desk, server: &Server, users: &str, rng: &mut Rng, seed: u64) -> usize {
     for kills in 0.. {
         let done = users_on_record(desk);
-        let before = server.requests().len();
+        let before = server.count();
         let mut running = list(desk, server, format!("user\n{users}"))
             .flag("--rate", "1000000")
             .flag("--max-in-flight", "8")
@@ -85,7 +85,7 @@ fn until_it_ends(desk: &Desk, server: &Server, users: &str, rng: &mut Rng, seed:
             running.signal("KILL");
         }
         let outcome = running.wait();
-        for request in &server.requests()[before..] {
+        for request in server.requests_after(before) {
             let user = request.user();
             assert!(
                 !done.contains(&user),

@@ -39,7 +39,7 @@ fn missing_users_are_named_by_their_first_lines() {
         (&json!(2), &json!([3, 8]))
     );
     assert_eq!((&summary["rows"], &summary["invalid"]), (&json!(7), &json!(1)));
-    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.count(), 2);
     server.assert_well_formed();
 }
 
@@ -106,7 +106,7 @@ fn users_that_can_t_be_found_out_are_asked_for_again_then_unknown() {
     outcome.assert_status(3);
     assert_eq!(json_of(&outcome)["users_missing"], json!(0));
     assert_eq!(json_of(&outcome)["users_unknown"], json!(1));
-    assert!((2..=10).contains(&server.requests().len()));
+    assert!((2..=10).contains(&server.count()));
 }
 
 #[test]
@@ -119,14 +119,17 @@ fn a_check_soon_says_what_is_wrong_with_app_or_endpoint() {
         .run()
         .assert_status(6)
         .assert_tells(&["100000005"]);
-    assert!(server.requests().len() <= 2, "{} requests", server.requests().len());
+    // The next hundred may be on the way already.
+    assert!(server.count() <= 3, "{} requests", server.count());
 
     let web = Server::start(|_, _| html(404));
-    check(&desk, &web.url(), &rows)
+    let many: String = (0..5000).map(|number| format!("u{number},c,0\n")).collect();
+    check(&desk, &web.url(), &many)
+        .flag("--give-up-after", "3s")
         .run()
         .assert_status(5)
         .assert_tells(&["404"]);
-    assert!(web.requests().len() <= 12, "{} requests", web.requests().len());
+    assert!(web.count() <= 25, "{} requests", web.count());
 
     let gone = kind_server().url();
     let refused = check(&desk, &gone, &rows).flag("--give-up-after", "1s").run();
@@ -159,11 +162,11 @@ fn the_rows_of_missing_users_are_written_as_they_are() {
     assert_eq!(records, expected, "{written}");
 
     desk.write("missing.csv", "precious\n");
-    let sent = server.requests().len();
+    let sent = server.count();
     let outcome = check(&desk, &server.url(), rows).flag("--missing", "missing.csv").run();
     outcome.assert_status(2).assert_says(&["missing.csv"]);
     assert_eq!(
-        (desk.read("missing.csv").as_str(), server.requests().len()),
+        (desk.read("missing.csv").as_str(), server.count()),
         ("precious\n", sent)
     );
 }

@@ -1,6 +1,7 @@
 //! Retries, outages, limits and signals: as for `clear`, page by page.
 
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Answer, Desk, LIST_HEADER, Options, ROWS_HEADER, Server};
@@ -35,7 +36,7 @@ fn an_outage_is_waited_out() {
 
     outcome.assert_status(0).assert_says(&["on hold", "answers again"]);
     assert_eq!(sorted(rows(&desk)), world.all_rows());
-    assert!(server.requests().len() < 200, "{} requests", server.requests().len());
+    assert!(server.count() < 200, "{} requests", server.count());
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn max_failures_stops_the_list() {
 fn max_duration_and_the_first_signal_leave_whole_users_only() {
     // Two pages for each user. What is in flight is finished; a user with another page to come is listed again.
     let world = World::of((0..60).map(|number| (format!("u{number:02}"), 501)));
-    for (flag, signal, status) in [("2s", None, 7), ("1h", Some("TERM"), 143)] {
+    let stop = |flag: &str, signal: Option<&str>, status: i32| {
         let served = world.clone();
         let server = Server::start(move |request, _| {
             Answer::After(Duration::from_millis(300), Box::new(served.answer(request)))
@@ -167,7 +168,7 @@ fn max_duration_and_the_first_signal_leave_whole_users_only() {
         };
         let mut running = call().flag("--max-duration", flag).spawn();
         if let Some(signal) = signal {
-            running.wait_until("pages are in flight", || server.requests().len() >= 10);
+            running.wait_until("pages are in flight", || server.count() >= 10);
             running.signal(signal);
         }
         let outcome = running.wait();
@@ -175,7 +176,7 @@ fn max_duration_and_the_first_signal_leave_whole_users_only() {
         let summary = outcome.summary();
         let (ok, not_run) = (summary.count("ok"), summary.count("not_run"));
         assert!(ok > 0 && not_run > 0 && ok + not_run == 60, "{summary:?}");
-        let begun = server.requests().len() as u64;
+        let begun = server.count() as u64;
         assert!((2 * ok..=2 * ok + 4).contains(&begun), "{begun} requests: {summary:?}");
         assert_eq!((records(&desk).len() as u64, rows(&desk).len() as u64), (ok, ok * 501));
         call()
@@ -184,5 +185,9 @@ fn max_duration_and_the_first_signal_leave_whole_users_only() {
             .run()
             .assert_status(0);
         assert_eq!(sorted(rows(&desk)), world.all_rows());
-    }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| stop("2s", None, 7));
+        scope.spawn(|| stop("1h", Some("TERM"), 143));
+    });
 }

@@ -119,7 +119,7 @@ fn failed_users_of_a_list_report_can_be_listed_again() {
         .summary()
         .assert_counts(&[("rows", 1), ("ok", 1), ("conversations", 5)]);
     assert_eq!(crate::support::read_rows(&desk.read("second.csv")), world.rows("ben"));
-    assert_eq!(server.requests().len(), 1);
+    assert_eq!(server.count(), 1);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn odd_ids_survive_the_body_the_rows_and_the_clear() {
     let asked: BTreeSet<_> = server.requests().iter().map(|request| request.user()).collect();
     assert_eq!(asked, ids.map(str::to_owned).into());
     assert_eq!(sorted(rows(&desk)), world.all_rows());
-    let listed = server.requests().len();
+    let listed = server.count();
     let clear = desk.clear(&server, desk.read("rows.csv")).flag("--rate", "1000").run();
     clear
         .assert_status(0)

@@ -123,6 +123,26 @@ impl Server {
             .clone()
     }
 
+    /// How many requests there were so far.
+    pub fn count(&self) -> usize {
+        self.shared
+            .log
+            .lock()
+            .expect("no test panics while it holds the log")
+            .requests
+            .len()
+    }
+
+    /// The requests after the first `count`.
+    pub fn requests_after(&self, count: usize) -> Vec<Request> {
+        self.shared
+            .log
+            .lock()
+            .expect("no test panics while it holds the log")
+            .requests[count..]
+            .to_vec()
+    }
+
     pub fn requests_of(&self, user: &str) -> Vec<Request> {
         self.requests()
             .into_iter()
