@@ -31,7 +31,10 @@ fn echo(request: &Request, n: usize) -> Answer {
 fn assert_keeps_quiet(desk: &Desk, server: &Server, call: Call) {
     let outcome = call.arg("-vv").flag("--log-file", "log.txt").run();
     let mut texts = vec![outcome.stdout.clone(), outcome.stderr.clone()];
-    let files = fs::read_dir(desk.path("")).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(desk.path(""))
+        .expect("it is there")
+        .flatten()
+        .map(|file| file.path());
     texts.extend(
         files
             .filter_map(|file| fs::read(file).ok())

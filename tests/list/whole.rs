@@ -195,7 +195,8 @@ fn odd_ids_survive_the_body_the_rows_and_the_clear() {
 
 /// A user with a conversation for each age, in seconds, and one whose age is not known.
 fn world_of_ages(ages: &[u64]) -> Server {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    let now = now.as_millis() as u64;
     let mut entries: Vec<_> = ages
         .iter()
         .map(|age| serde_json::json!({"ConvId": format!("{age}s"), "UpdateTime": now - age * 1000, "ConvType": 2}))

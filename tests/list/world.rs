@@ -142,7 +142,7 @@ impl World {
 /// An entry of a list. A one-to-one conversation has the type 0 or none.
 fn entry(conv: &Conv) -> Value {
     let mut entry = json!({"ConvId": conv.id, "UpdateTime": conv.at});
-    if conv.kind != 0 || conv.at % 2 == 0 {
+    if conv.kind != 0 || conv.at.is_multiple_of(2) {
         entry["ConvType"] = conv.kind.into();
     }
     entry

@@ -180,7 +180,8 @@ pub fn parse(head: &[u8], body: &[u8], connection: usize) -> Request {
 /// The value of a header, if there is exactly one of this name.
 pub fn header(head: &str, name: &str) -> Option<String> {
     let pairs = head.lines().filter_map(|line| line.split_once(':'));
-    let mut values = pairs.filter_map(|(key, value)| key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned()));
+    let named = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    let mut values = named.map(|(_, value)| value.trim().to_owned());
     values.next().filter(|_| values.next().is_none())
 }
 
