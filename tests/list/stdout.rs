@@ -115,7 +115,7 @@ fn a_slow_reader_loses_nothing() {
 fn a_signal_is_obeyed_while_nobody_reads() {
     let world = large();
     let (desk, server) = (Desk::new(), world.serve());
-    let (reader, writer) = io::pipe().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
     let mut running = to_stdout(&desk, &server, world.users_csv())
         .stdout(writer)
         .flag("--report", "list.csv")
@@ -133,8 +133,15 @@ fn a_signal_is_obeyed_while_nobody_reads() {
     let outcome = running.wait();
     assert!(signalled.elapsed() < Duration::from_secs(15), "{outcome:?}");
     outcome.assert_status(143);
-    drop(reader);
-    // Users whose rows were not taken have no record.
+    // Users with a record have all their rows in the pipe; the others are listed again.
+    let mut taken = Vec::new();
+    reader.read_to_end(&mut taken).unwrap();
+    let taken = String::from_utf8(taken).unwrap();
+    for record in read_list(&desk.path("list.csv")) {
+        let begin = format!("{},", record.user);
+        let rows = taken.lines().filter(|line| line.starts_with(&begin)).count();
+        assert_eq!((record.conversations, rows), (200, 200), "{record:?}");
+    }
     let resumed = to_stdout(&desk, &server, world.users_csv())
         .flag("--report", "list.csv")
         .arg("--resume")
