@@ -21,7 +21,9 @@ use tempfile::TempDir;
 
 pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
 pub use process::{Call, Outcome, Running};
-pub use report::{REPORT_HEADER, Record, Summary, read_report};
+pub use report::{
+    LIST_HEADER, ListRecord, REPORT_HEADER, ROWS_HEADER, Record, Summary, read_list, read_report, read_rows,
+};
 pub use request::{APP_ID, Request, SECRET};
 pub use server::{Answer, Options, Server, code_body};
 

@@ -19,6 +19,7 @@ pub struct Call {
     command: Command,
     args: Vec<OsString>,
     stdin: Option<Vec<u8>>,
+    stdin_from: Option<Stdio>,
     is_more_to_come: bool,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
@@ -42,6 +43,7 @@ impl Call {
             command,
             args,
             stdin: None,
+            stdin_from: None,
             is_more_to_come: false,
             stdout: None,
             stderr: None,
@@ -101,6 +103,12 @@ impl Call {
         self.stdin(bytes)
     }
 
+    /// Redirects stdin: from another program, say.
+    pub fn stdin_from(mut self, from: impl Into<Stdio>) -> Self {
+        self.stdin_from = Some(from.into());
+        self
+    }
+
     /// Redirects stdout, instead of capturing it.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.stdout = Some(to.into());
@@ -123,7 +131,7 @@ impl Call {
         let stdin = if self.stdin.is_some() {
             Stdio::piped()
         } else {
-            Stdio::null()
+            self.stdin_from.take().unwrap_or_else(Stdio::null)
         };
         if let Some(words) = &self.shell {
             let mut shell = Command::new("sh");

@@ -76,6 +76,79 @@ impl Record {
     }
 }
 
+pub const LIST_HEADER: &str =
+    "line,user,outcome,conversations,code,http,message,request_id,attempts,latency_ms,finished_at";
+pub const ROWS_HEADER: &str = "user,conv,type,updated_at";
+
+/// One record of a list report.
+#[derive(Clone, Debug)]
+pub struct ListRecord {
+    pub line: u64,
+    pub user: String,
+    pub outcome: String,
+    pub conversations: usize,
+    pub code: String,
+    pub http: String,
+    pub message: String,
+    pub request_id: String,
+    pub attempts: usize,
+    pub latency_ms: String,
+    pub finished_at: String,
+}
+
+/// Reads a list report.
+#[track_caller]
+pub fn read_list(path: &Path) -> Vec<ListRecord> {
+    let read = |record: [String; 11]| {
+        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is no number"));
+        let [
+            line,
+            user,
+            outcome,
+            conversations,
+            code,
+            http,
+            message,
+            request_id,
+            attempts,
+            ..,
+        ] = &record;
+        ListRecord {
+            line: number(line) as u64,
+            user: user.clone(),
+            outcome: outcome.clone(),
+            conversations: number(conversations),
+            code: code.clone(),
+            http: http.clone(),
+            message: message.clone(),
+            request_id: request_id.clone(),
+            attempts: number(attempts),
+            latency_ms: record[9].clone(),
+            finished_at: record[10].clone(),
+        }
+    };
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    fields(&text, LIST_HEADER).into_iter().map(read).collect()
+}
+
+/// Reads what a list wrote as rows: user, conversation, type, time.
+#[track_caller]
+pub fn read_rows(text: &str) -> Vec<[String; 4]> {
+    fields(text, ROWS_HEADER)
+}
+
+/// The records of a CSV with this header.
+#[track_caller]
+fn fields<const N: usize>(text: &str, header: &str) -> Vec<[String; N]> {
+    assert_eq!(text.lines().next(), Some(header), "the header");
+    assert!(text.ends_with('\n'), "the last line has no end");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let records = reader.records().map(|record| record.expect("it is well-formed CSV"));
+    records
+        .map(|record| std::array::from_fn(|index| record[index].to_owned()))
+        .collect()
+}
+
 /// Reads a report or an outside log; its header must be the one of the contract.
 #[track_caller]
 pub fn read_report(path: &Path) -> Vec<Record> {

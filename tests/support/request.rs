@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use md5::{Digest, Md5};
+use serde_json::value::RawValue;
 
 /// The app ID that `clear()` gives to the program and the server expects.
 pub const APP_ID: u32 = 2_718_281_828;
@@ -20,10 +21,12 @@ pub struct Request {
     pub target: String,
     /// Decoded; a parameter given twice is a fault.
     pub params: BTreeMap<String, Vec<u8>>,
+    /// The members of a JSON body, each as it was sent.
+    pub members: BTreeMap<String, Box<RawValue>>,
     pub at: Instant,
     /// Which connection brought it, counted from 1.
     pub connection: usize,
-    /// How many requests for this row there were so far, this one included.
+    /// How many requests for this row, page or set of users there were so far, this one included.
     pub n: usize,
     /// Accepted under the cap (always, when there is none).
     pub is_accepted: bool,
@@ -41,17 +44,54 @@ impl Request {
             .unwrap_or_default()
     }
 
-    pub fn user(&self) -> String {
-        self.text("FromUserId")
+    pub fn action(&self) -> String {
+        self.text("Action")
     }
 
-    /// User, conversation and type, byte for byte.
+    pub fn is_list(&self) -> bool {
+        self.action() == LIST
+    }
+
+    pub fn user(&self) -> String {
+        if self.is_list() {
+            self.member("FromUserId")
+        } else {
+            self.text("FromUserId")
+        }
+    }
+
+    /// A member of the body: a string's content, or the JSON of anything else; empty when it is missing.
+    pub fn member(&self, name: &str) -> String {
+        let json = self.members.get(name).map(|value| value.get()).unwrap_or_default();
+        serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
+    }
+
+    /// The users that are looked up.
+    pub fn users(&self) -> Vec<String> {
+        let json = self.members.get("UserIds").map(|value| value.get());
+        json.and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default()
+    }
+
+    /// User, conversation and type, byte for byte; of a call with a body, what it asks for.
     pub fn row(&self) -> [Vec<u8>; 3] {
+        if !self.members.is_empty() {
+            let asked = [
+                self.user(),
+                self.member("Next") + &self.users().join("\n"),
+                self.action(),
+            ];
+            return asked.map(String::into_bytes);
+        }
         ["FromUserId", "ConvId", "ConvType"].map(|name| self.params.get(name).cloned().unwrap_or_default())
     }
 }
 
-pub fn parse(head: &[u8], connection: usize) -> Request {
+const CLEAR: &str = "ClearConversationUnread";
+const LIST: &str = "QueryConversationList";
+const LOOKUP: &str = "QueryUserInfos";
+
+pub fn parse(head: &[u8], body: &[u8], connection: usize) -> Request {
     let head = String::from_utf8_lossy(head);
     let mut words = head.lines().next().unwrap_or_default().split(' ');
     let [method, target, version] = [(); 3].map(|()| words.next().unwrap_or_default().to_owned());
@@ -79,11 +119,10 @@ pub fn parse(head: &[u8], connection: usize) -> Request {
         .expect("it is past 1970")
         .as_secs_f64()
         - seconds.parse::<f64>().unwrap_or_default();
-    expect(method == "GET" && version == "HTTP/1.1", "not a GET of HTTP/1.1");
+    expect(version == "HTTP/1.1", "not HTTP/1.1");
     expect(words.next().is_none(), "a blank in the target");
     expect(path == "/", "the path is not /");
     expect(!target.contains('#'), "a fragment in the target");
-    expect(text("Action") == "ClearConversationUnread", "the Action is another");
     expect(app == APP_ID.to_string(), "the AppId is another");
     expect(
         nonce.len() == 16 && nonce.bytes().all(|b| b"0123456789abcdef".contains(&b)),
@@ -94,11 +133,33 @@ pub fn parse(head: &[u8], connection: usize) -> Request {
         "the Timestamp is not now",
     );
     expect(text("SignatureVersion") == "2.0", "the SignatureVersion is not 2.0");
-    expect(
-        ["0", "2"].contains(&text("ConvType").as_str()),
-        "the ConvType is neither 0 nor 2",
-    );
-    expect(params.len() == 9, "not the nine documented parameters");
+    let mut members = BTreeMap::new();
+    let action = text("Action");
+    if action == CLEAR {
+        expect(method == "GET" && body.is_empty(), "a clear is a GET without a body");
+        expect(
+            ["0", "2"].contains(&text("ConvType").as_str()),
+            "the ConvType is neither 0 nor 2",
+        );
+        expect(params.len() == 9, "not the nine documented parameters");
+    } else {
+        expect(method == "POST", "a query is a POST");
+        expect(params.len() == 6, "not the Action and the five common parameters");
+        expect(
+            header(&head, "content-type").is_some_and(|kind| kind == "application/json"),
+            "the Content-Type is not application/json",
+        );
+        expect(
+            header(&head, "content-length") == Some(body.len().to_string()),
+            "no Content-Length, or a wrong one",
+        );
+        let json = serde_json::from_slice(body);
+        expect(json.is_ok(), "the body is no JSON object");
+        members = json.unwrap_or_default();
+        for fault in body_faults(&action, &members) {
+            expect(false, &fault);
+        }
+    }
     let has_right_signature = text("Signature") == signature;
     let (path, at) = (path.to_owned(), Instant::now());
     Request {
@@ -106,6 +167,7 @@ pub fn parse(head: &[u8], connection: usize) -> Request {
         path,
         target,
         params,
+        members,
         at,
         connection,
         faults,
@@ -113,6 +175,49 @@ pub fn parse(head: &[u8], connection: usize) -> Request {
         n: 0,
         is_accepted: true,
     }
+}
+
+/// The value of a header, if there is exactly one of this name.
+pub fn header(head: &str, name: &str) -> Option<String> {
+    let pairs = head.lines().filter_map(|line| line.split_once(':'));
+    let named = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    let mut values = named.map(|(_, value)| value.trim().to_owned());
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// What ZIM's documents do not allow in the body of this call.
+fn body_faults(action: &str, members: &BTreeMap<String, Box<RawValue>>) -> Vec<String> {
+    let json = |name: &str| members.get(name).map(|value| value.get()).unwrap_or_default();
+    let id = |text: &str, most: usize| (1..=most).contains(&text.len());
+    let is = match action {
+        LIST => vec![
+            (
+                "FromUserId",
+                serde_json::from_str(json("FromUserId")).is_ok_and(|user: String| id(&user, 32)),
+            ),
+            (
+                "Limit",
+                serde_json::from_str(json("Limit")).is_ok_and(|limit: u64| (1..=500).contains(&limit)),
+            ),
+            (
+                "Next",
+                !json("Next").is_empty() && json("Next").bytes().all(|byte| byte.is_ascii_digit()),
+            ),
+        ],
+        LOOKUP => vec![(
+            "UserIds",
+            serde_json::from_str(json("UserIds")).is_ok_and(|users: Vec<String>| {
+                (1..=100).contains(&users.len()) && users.iter().all(|user| id(user, 64))
+            }),
+        )],
+        _ => return vec!["the Action is another".into()],
+    };
+    let unknown = members.keys().filter(|name| is.iter().all(|(known, _)| known != name));
+    let unknown = unknown.map(|name| format!("{name} is not documented"));
+    let wrong = is.iter().filter(|(_, is_right)| !is_right);
+    unknown
+        .chain(wrong.map(|(name, _)| format!("{name} is missing or wrong")))
+        .collect()
 }
 
 /// Strict percent-decoding of one value, `+` being a space; `None` for a byte that should have been encoded.

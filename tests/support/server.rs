@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::request::{Request, parse};
+use super::request::{Request, header, parse};
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
@@ -123,6 +123,26 @@ impl Server {
             .clone()
     }
 
+    /// How many requests there were so far.
+    pub fn count(&self) -> usize {
+        self.shared
+            .log
+            .lock()
+            .expect("no test panics while it holds the log")
+            .requests
+            .len()
+    }
+
+    /// The requests after the first `count`.
+    pub fn requests_after(&self, count: usize) -> Vec<Request> {
+        self.shared
+            .log
+            .lock()
+            .expect("no test panics while it holds the log")
+            .requests[count..]
+            .to_vec()
+    }
+
     pub fn requests_of(&self, user: &str) -> Vec<Request> {
         self.requests()
             .into_iter()
@@ -177,8 +197,8 @@ fn serve(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answered = 0;
-    while let Some(head) = peek_head(&stream)? {
-        let request = shared.take(parse(&head, connection), options);
+    while let Some((head, body)) = peek_request(&stream)? {
+        let request = shared.take(parse(&head, &body, connection), options);
         let answer = if !request.is_accepted {
             Answer::Code(7, "more requests per second than allowed")
         } else if !request.has_right_signature && !options.takes_any_signature {
@@ -195,7 +215,7 @@ fn serve(
             shared.open.fetch_sub(1, SeqCst);
             return Ok(()); // closing a socket with bytes unread makes the kernel send RST
         }
-        stream.read_exact(&mut vec![0; head.len()])?;
+        stream.read_exact(&mut vec![0; head.len() + body.len()])?;
         answered += 1;
         let stays = send(&mut stream, answer, shared)?;
         if !stays || options.answers_per_connection == Some(answered) {
@@ -205,8 +225,8 @@ fn serve(
     Ok(())
 }
 
-/// The next request's head, still unread; `None` once the client has closed.
-fn peek_head(stream: &TcpStream) -> io::Result<Option<Vec<u8>>> {
+/// The next request's head and body, still unread; `None` once the client has closed.
+fn peek_request(stream: &TcpStream) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = stream.peek(&mut buffer)?;
@@ -214,8 +234,12 @@ fn peek_head(stream: &TcpStream) -> io::Result<Option<Vec<u8>>> {
             return Ok(None);
         }
         if let Some(end) = buffer[..length].windows(4).position(|window| window == b"\r\n\r\n") {
-            buffer.truncate(end + 4);
-            return Ok(Some(buffer));
+            let (head, rest) = buffer[..length].split_at(end + 4);
+            let body = header(&String::from_utf8_lossy(head), "content-length");
+            let body = body.and_then(|length| length.parse().ok()).unwrap_or(0);
+            if rest.len() >= body {
+                return Ok(Some((head.to_vec(), rest[..body].to_vec())));
+            }
         }
         thread::sleep(Duration::from_millis(1));
     }
