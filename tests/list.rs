@@ -20,6 +20,8 @@ mod say;
 #[path = "list/stdout.rs"]
 mod stdout;
 mod support;
+#[path = "list/together.rs"]
+mod together;
 #[path = "list/whole.rs"]
 mod whole;
 #[path = "list/world.rs"]

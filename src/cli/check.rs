@@ -145,12 +145,21 @@ async fn online(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Resu
     let style = batch::style(None, logging.quiet);
     let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
     let (failed, failures) = mpsc::channel();
+    let (answered, first_answer) = mpsc::channel();
     let keep_why = move |record: &Record| {
+        // The receivers are there until they are no longer needed.
+        let _ = answered.send(());
         if record.outcome == Outcome::Failed {
-            // The receiver is there until the run has ended.
             let _ = failed.send(record.message.clone());
         }
     };
+    let lookups = lookups.into_iter().enumerate().map(move |(index, lookup)| {
+        if index == 1 {
+            // The first answer shows whether credentials and endpoint are right. A run that stops drops the sender.
+            let _ = first_answer.recv();
+        }
+        lookup
+    });
     let job = Job::new(lookup, lookups)
         .on_record(keep_why)
         .limiter(session.limiter(args.pace.rate))

@@ -1,4 +1,4 @@
-//! Expectations that the program does not meet. Not a module of the tests yet.
+//! Together: a check that finds out at once, and `list` with `clear` in a pipe.
 
 use std::io;
 
