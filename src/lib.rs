@@ -48,6 +48,7 @@
 //! | `compression` | rows that are packed with gzip or zstd |
 //! | `encodings` | rows in other encodings than UTF-8 |
 //! | `page` | `report::page`: a report as an HTML page |
+//! | `redis` | `limiter::quota::RedisQuota`: a quota that runs on many machines share |
 
 pub mod client;
 pub mod code;
