@@ -212,7 +212,7 @@ fn list_into_clear() -> usize {
         ..Options::default()
     };
     let (desk, server) = (Desk::new(), world.serve_with(options));
-    let (reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = io::pipe().expect("there are pipes");
     let list = to_stdout(&desk, &server, world.users_csv())
         .flag("--rate", "20")
         .stdout(writer)
