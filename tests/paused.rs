@@ -269,7 +269,12 @@ where
 }
 
 /// Runs `rows` rows against the service; gives the summary, and the report's lines with their outcomes.
-async fn run_with(rows: usize, rate: f64, limits: Limits, service: impl Service<Item = Row>) -> (Summary, HashMap<u64, String>) {
+async fn run_with(
+    rows: usize,
+    rate: f64,
+    limits: Limits,
+    service: impl Service<Item = Row>,
+) -> (Summary, HashMap<u64, String>) {
     run_observed(rows, rate, limits, service, |job, _| job).await
 }
 

@@ -46,8 +46,8 @@ const MAX_AHEAD: Duration = Duration::from_secs(1);
 /// connections would lower the rate.
 const MAX_WAITING: Duration = Duration::from_millis(300);
 
-/// How late a start may be in a quota that runs share: less than the margin of its window.
-const LATENESS: Duration = Duration::from_millis(3);
+/// How late a start may be in a quota that runs share. The next reservation says how late it was, so that it counts for longer.
+const LATENESS: Duration = Duration::from_millis(10);
 
 /// How soon a quota that can't be used is tried again.
 const RETRY_QUOTA: Duration = Duration::from_millis(250);
@@ -214,7 +214,11 @@ impl Shared {
     /// Waits for a start in the quota that runs share, in addition to the one that this run's own limits have `granted`.
     async fn start_in_turn(&self, quota: &dyn Quota, granted: Instant) -> Instant {
         loop {
-            sleep_until(self.reserve(quota).await).await;
+            let at = self.reserve(quota).await;
+            if at > Instant::now() {
+                // A timer takes a millisecond even if it is due.
+                sleep_until(at).await;
+            }
             let until = {
                 let mut state = self.state();
                 let now = Instant::now();
@@ -237,8 +241,8 @@ impl Shared {
             let (pace, previous) = {
                 let state = self.state();
                 let now = Instant::now();
-                if state.shared.has_start(now) {
-                    return now;
+                if let Some(at) = state.shared.start(now) {
+                    return at;
                 }
                 let pace = Pace {
                     rate: state.rate,
@@ -257,25 +261,26 @@ impl Shared {
 }
 
 impl SharedStart {
-    /// Whether a start is reserved that may be used now, of several.
-    fn has_start(&self, now: Instant) -> bool {
-        self.left > 0 && self.slot.is_some_and(|slot| slot.starts > 1 && now <= slot.until)
-    }
-
-    /// Uses a start, unless it is too late: then others may be in its place.
-    fn try_use(&mut self, now: Instant) -> bool {
-        let Some(slot) = self.slot else { return false };
+    /// When a start is reserved that is not too late at `now`: then others may be in its place. A request that has given up
+    /// leaves its start to the next.
+    fn start(&self, now: Instant) -> Option<Instant> {
+        let slot = self.slot.filter(|_| self.left > 0)?;
         let is_late = match slot.starts {
             1 => now > slot.at + LATENESS,
             _ => now > slot.until,
         };
-        if is_late || self.left == 0 {
-            return false;
+        (!is_late).then(|| slot.at.max(now))
+    }
+
+    /// Uses the start that is reserved.
+    fn try_use(&mut self, now: Instant) -> bool {
+        let has_start = self.start(now).is_some();
+        if has_start {
+            self.left -= 1;
+            // Until it is known better.
+            self.started_at = Some(now);
         }
-        self.left -= 1;
-        // Until it is known better.
-        self.started_at = Some(now);
-        true
+        has_start
     }
 
     /// What became of the slot.

@@ -100,6 +100,7 @@ impl Found {
         }
         let retries = match analysis.retries {
             0 => String::new(),
+            more if analysis.kind == Kind::List => format!("  {} of them for further pages, or retries", grouped(more)),
             retries => format!("  {} of them retries", grouped(retries)),
         };
         writeln!(f, "requests       {:>12}{retries}", grouped(analysis.requests))?;

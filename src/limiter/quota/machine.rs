@@ -8,9 +8,9 @@
 //! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
 //! file names the start of the machine, so that a file that has survived it is not read.
 //!
-//! # A file that is removed
-//! A run notices at its next reservation, and adds its own last starts to the new file. Whoever creates the file while other
-//! runs are there lets a second pass first.
+//! # A file that is removed or changed
+//! A run notices at its next reservation, and adds its own last starts again. Whoever finds no starts while other runs are there
+//! lets a second pass first. If the file can't be used any longer while other runs are there, nothing is sent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
 
 /// How long to try to join the other runs.
-const JOIN_FOR: Duration = Duration::from_secs(1);
+const JOIN_FOR: Duration = Duration::from_secs(3);
 
 /// Own starts that are added to a new file, in microseconds back, and how long whoever creates one waits.
 const SECOND: u64 = 1_010_000;
@@ -64,6 +64,7 @@ struct State {
     has_joined_others: bool,
     /// The file with the starts, once it was used.
     starts: Option<LockFile>,
+    has_used_file: bool,
     /// Own starts of the last second, for a new file.
     recent: VecDeque<Start>,
     has_warned: bool,
@@ -127,6 +128,7 @@ impl MachineQuota {
                 presence,
                 has_joined_others: has_others,
                 starts: None,
+                has_used_file: false,
                 recent: VecDeque::new(),
                 has_warned: false,
             }),
@@ -141,16 +143,17 @@ impl MachineQuota {
         if !state.presence.try_lock().unwrap_or(false) {
             return;
         }
-        if let Some(last) = state.recent.back() {
-            let spacing = (SECOND as f64 / last.rate.max(1.0)) as u64;
-            sleep(Duration::from_micros(
-                (last.until + spacing).saturating_sub(now(&self.clock)),
-            ))
-            .await;
-        }
         if let Ok(starts) = LockFile::open(&self.place.starts)
             && starts.try_lock().unwrap_or(false)
         {
+            let now = now(&self.clock);
+            let schedule = schedule_in(&starts, &self.boot)
+                .unwrap_or_default()
+                .without_nonsense(now);
+            if let Some(last) = schedule.last() {
+                let spacing = (SECOND as f64 / last.rate.max(1.0)) as u64;
+                sleep(Duration::from_micros((last.until + spacing).saturating_sub(now))).await;
+            }
             starts.remove();
         }
         state.presence.remove();
@@ -161,21 +164,26 @@ impl MachineQuota {
     }
 
     /// `None` if another run is just using the file.
-    fn try_reserve(&self, pace: Pace, previous: Option<Previous>) -> Option<Reserved> {
+    fn try_reserve(&self, pace: Pace, previous: Option<Previous>) -> Result<Option<Reserved>, Unavailable> {
         let state = &mut *self.state();
-        match self.reserve_in_file(state, pace, previous) {
-            Ok(reserved) => reserved,
-            Err(error) => {
-                if !std::mem::replace(&mut state.has_warned, true) {
-                    tracing::warn!("{}", unusable(&self.place.starts, error));
-                }
-                // Where no file can be made, nobody can be met: only the own starts count.
-                state.starts = None;
-                let mut schedule = Schedule::default();
-                state.recent.iter().for_each(|start| schedule.insert(*start));
-                Some(self.reserve_in(&mut schedule, state, pace, previous))
-            }
+        let error = match self.reserve_in_file(state, pace, previous) {
+            Ok(reserved) => return Ok(reserved),
+            Err(error) => unusable(&self.place.starts, error),
+        };
+        state.starts = None;
+        let is_alone = state.presence.try_lock().unwrap_or(true);
+        // Shared again. If others are there, they don't see this run for a moment, which is harmless.
+        let _ = state.presence.try_lock_shared();
+        if !is_alone {
+            return Err(Unavailable(error.to_string()));
         }
+        if !std::mem::replace(&mut state.has_warned, true) {
+            tracing::warn!("{error}");
+        }
+        // Where no file can be made, nobody can be met: only the own starts count.
+        let mut schedule = Schedule::default();
+        state.recent.iter().for_each(|start| schedule.insert(*start));
+        Ok(Some(self.reserve_in(&mut schedule, state, pace, previous)))
     }
 
     fn reserve_in_file(
@@ -184,8 +192,6 @@ impl MachineQuota {
         pace: Pace,
         previous: Option<Previous>,
     ) -> io::Result<Option<Reserved>> {
-        let is_first = state.starts.is_none();
-        let mut was_replaced = false;
         let file = loop {
             let file = match state.starts.take() {
                 Some(file) => file,
@@ -195,34 +201,43 @@ impl MachineQuota {
                 state.starts = Some(file);
                 return Ok(None);
             }
+            // It was removed, or the last run has just removed it.
             if file.is_in_place() {
                 break file;
             }
-            // It was removed, or the last run has just removed it.
-            was_replaced = true;
         };
-        let text = file.read();
-        let mut schedule = match text.split_once('\n') {
-            Some((boot, starts)) if boot == self.boot => Schedule::from(starts),
-            _ => Schedule::default(),
-        };
-        if was_replaced && !is_first {
-            state.recent.iter().for_each(|start| schedule.insert(*start));
-            tracing::warn!(
-                "{}: this file, through which runs share the quota, was removed or replaced during the run; it was created \
-                 again",
-                self.place.starts.display()
-            );
+        let schedule = schedule_in(&file, &self.boot);
+        let is_lost = schedule.is_none() && (state.has_used_file || state.has_joined_others);
+        let mut schedule = schedule.unwrap_or_default().without_nonsense(now(&self.clock));
+        // The file may be another one than before: own starts that it does not have are added.
+        for start in &state.recent {
+            if schedule.remove(self.run, start.at).is_none() && !is_lost && state.has_used_file {
+                self.warn_of_loss(state.has_warned);
+                state.has_warned = true;
+            }
+            schedule.insert(*start);
         }
-        if text.is_empty() && ((was_replaced && !is_first) || (is_first && state.has_joined_others)) {
+        if is_lost {
+            self.warn_of_loss(state.has_warned);
+            state.has_warned = true;
             // Others may not have added their last starts yet.
             schedule.hold_until(now(&self.clock) + SECOND);
         }
         let reserved = self.reserve_in(&mut schedule, state, pace, previous);
         file.write(&format!("{}\n{schedule}", self.boot))?;
         file.unlock();
-        state.starts = Some(file);
+        (state.starts, state.has_used_file) = (Some(file), true);
         Ok(Some(reserved))
+    }
+
+    fn warn_of_loss(&self, has_warned: bool) {
+        if !has_warned {
+            tracing::warn!(
+                "{}: this file, through which runs share the quota, was removed, replaced or changed during the run; it is \
+                 written again",
+                self.place.starts.display()
+            );
+        }
     }
 
     fn reserve_in(
@@ -234,17 +249,18 @@ impl MachineQuota {
     ) -> Reserved {
         let clocks = Clocks::read(&self.clock);
         if let Some(previous) = previous {
-            let (Previous::Started(slot, _) | Previous::Unused(slot)) = previous;
-            state.recent.retain(|start| start.at != slot.id);
-            if let (Some(start), Previous::Started(_, started_at)) = (schedule.remove(self.run, slot.id), previous) {
-                let started_at = clocks.time_of(started_at).max(start.at);
-                let moved = Start {
-                    at: started_at,
-                    until: start.until.max(started_at),
-                    ..start
-                };
-                schedule.insert(moved);
-                state.recent.push_back(moved);
+            match previous {
+                Previous::Unused(slot) => {
+                    schedule.remove(self.run, slot.id);
+                    state.recent.retain(|start| start.at != slot.id);
+                }
+                Previous::Started(slot, started_at) => {
+                    let started_at = clocks.time_of(started_at);
+                    schedule.note_started(self.run, slot.id, started_at);
+                    if let Some(start) = state.recent.iter_mut().find(|start| start.at == slot.id) {
+                        start.until = start.until.max(started_at);
+                    }
+                }
             }
         }
         match schedule.reserve(self.run, clocks.now, pace) {
@@ -269,7 +285,7 @@ impl Quota for MachineQuota {
         Box::pin(async move {
             let (tries_from, mut pause) = (Instant::now(), INITIAL_PAUSE);
             loop {
-                if let Some(reserved) = self.try_reserve(pace, previous) {
+                if let Some(reserved) = self.try_reserve(pace, previous)? {
                     return Ok(reserved);
                 }
                 if tries_from.elapsed() > LOCKED_TOO_LONG {
@@ -286,12 +302,19 @@ impl Quota for MachineQuota {
     }
 }
 
+/// What the file has; `None` if it is not whole, or from before the machine was started.
+fn schedule_in(file: &LockFile, boot: &str) -> Option<Schedule> {
+    let text = file.read();
+    let (of_boot, starts) = text.split_once('\n')?;
+    (of_boot == boot).then(|| Schedule::parse(starts))?
+}
+
 /// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
 /// another one.
 fn begin_file(path: &Path, boot: &str, has_others: bool) -> io::Result<()> {
     let file = LockFile::open(path)?;
     if !has_others && file.try_lock()? && file.read().is_empty() {
-        file.write(&format!("{boot}\n"))?;
+        file.write(&format!("{boot}\n{}", Schedule::default()))?;
     }
     Ok(())
 }

