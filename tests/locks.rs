@@ -471,6 +471,6 @@ fn removing_the_files_during_a_run_never_lets_two_runs_exceed_the_cap_together()
 
     first.signal("TERM");
     let first = first.wait();
-    first.assert_status(143).assert_says(&["removed or replaced"]);
+    first.assert_status(143).assert_says(&["removed, replaced or changed"]);
     assert_within_cap(&server.requests());
 }
