@@ -8,6 +8,7 @@ Needs redis-server. Everything stays on 127.0.0.1. ZIM_BATCH=FILE measures that 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -60,7 +61,8 @@ async def delayed(port, seconds):
     async def connected(reader, writer):
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         there, back = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pipe(reader, back), pipe(there, writer), return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(pipe(reader, back), pipe(there, writer), return_exceptions=True)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     return server, server.sockets[0].getsockname()[1]
