@@ -231,6 +231,7 @@ impl Batch<'_> {
             skipped = summary.skipped,
             not_run = summary.not_run,
             requests = summary.requests,
+            runs = summary.runs,
             "the run ends {}",
             pace(summary)
         );

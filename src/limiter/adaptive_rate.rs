@@ -96,9 +96,9 @@ impl AdaptiveRate {
         self.accepted_since_refusal += 1;
     }
 
-    /// The server refused a request, started at `started_at`, because there were too many. `true` if that shows that
-    /// others use the quota, and nothing did before.
-    pub fn limited(&mut self, started_at: Instant, now: Instant) -> bool {
+    /// The server refused a request, started at `started_at`, because there were too many. `runs` share the quota, so that what
+    /// was accepted of this one is only its part. `true` if that shows that others use the quota, and nothing did before.
+    pub fn limited(&mut self, started_at: Instant, now: Instant, runs: usize) -> bool {
         let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
         self.refused.insert(now);
         if started_at < self.since {
@@ -127,7 +127,8 @@ impl AdaptiveRate {
         } else {
             MIN_AFTER_SINGLE.min(share)
         };
-        let measured = self.accepted.count(now) as f64 / self.full * (1.0 - DECREASE);
+        let accepted = self.accepted.count(now) * runs;
+        let measured = accepted as f64 / self.full * (1.0 - DECREASE);
         self.floor = measured.max(lowest).min(highest).max(least);
         self.since = now;
 
@@ -151,14 +152,14 @@ mod tests {
         let mut rate = AdaptiveRate::new(20.0, now);
         for seconds in [30, 60, 120, 240, 300, 300] {
             now += Duration::from_secs(5);
-            rate.limited(now, now);
+            rate.limited(now, now, 1);
             assert_eq!(rate.hold.as_secs(), seconds);
             assert_eq!(rate.share(now + rate.hold), 1.0 - DECREASE);
             now += rate.hold;
         }
         now += CLIMB_LASTS;
         assert_eq!(rate.share(now), 1.0);
-        rate.limited(now, now);
+        rate.limited(now, now, 1);
         assert_eq!((rate.hold, rate.floor), (INITIAL_HOLD, 1.0 - DECREASE));
     }
 
@@ -166,8 +167,8 @@ mod tests {
     fn a_refusal_of_what_was_sent_before_the_last_decrease_changes_nothing() {
         let zero = Instant::now();
         let mut rate = AdaptiveRate::new(20.0, zero);
-        rate.limited(zero, zero + SECOND);
-        rate.limited(zero + SECOND / 2, zero + SECOND * 3);
+        rate.limited(zero, zero + SECOND, 1);
+        rate.limited(zero + SECOND / 2, zero + SECOND * 3, 1);
         assert_eq!((rate.floor, rate.since), (1.0 - DECREASE, zero + SECOND));
     }
 
@@ -178,7 +179,7 @@ mod tests {
         let mut refuse_after = |accepted| {
             now += Duration::from_secs(10);
             (0..accepted).for_each(|_| rate.accepted(now - SECOND / 2));
-            rate.limited(now, now);
+            rate.limited(now, now, 1);
             rate.floor
         };
         assert_eq!(refuse_after(ISOLATED_AFTER), 1.0);
@@ -192,11 +193,23 @@ mod tests {
     fn others_on_the_quota_are_news_once_until_the_cap_has_been_held_for_a_while() {
         let mut now = Instant::now();
         let mut rate = AdaptiveRate::new(20.0, now);
-        let mut refuse_two = |now: Instant| rate.limited(now, now) | rate.limited(now, now);
+        let mut refuse_two = |now: Instant| rate.limited(now, now, 1) | rate.limited(now, now, 1);
         assert!(refuse_two(now));
         now += Duration::from_secs(20);
         assert!(!refuse_two(now), "once is enough");
         now += Duration::from_secs(600);
         assert!(refuse_two(now), "after ten clean minutes it is news");
+    }
+
+    #[test]
+    fn what_other_runs_were_accepted_is_not_taken_for_a_small_quota() {
+        for (runs, floor) in [(1, 0.49), (3, 18.0 / 20.0 * (1.0 - DECREASE))] {
+            let now = Instant::now();
+            let mut rate = AdaptiveRate::new(20.0, now);
+            (0..6).for_each(|_| rate.accepted(now));
+            rate.limited(now, now, runs);
+            rate.limited(now, now, runs);
+            assert_eq!(rate.floor, floor, "{runs} runs");
+        }
     }
 }

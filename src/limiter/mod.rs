@@ -391,7 +391,8 @@ impl Limiter {
     pub fn limited(&self, started_at: Instant, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
-        let has_contention_now = state.adaptive.limited(started_at, now);
+        let runs = state.shared.slot.map_or(1, |slot| slot.runs.max(1));
+        let has_contention_now = state.adaptive.limited(started_at, now, runs);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
         drop(state);
         self.shared.changed.notify_waiters();
