@@ -22,7 +22,6 @@ const DIRECTORY: &str = "/tmp";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Names the quota.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a server has no files"))]
     pub(super) name: String,
     /// Locked by every run.
     pub(super) runs: PathBuf,
