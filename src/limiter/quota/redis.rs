@@ -69,7 +69,7 @@ end
 local all = rate
 for _, start in ipairs(kept) do all = math.max(all, start.rate) end
 share = math.min(1, math.max(MIN_SHARE, share))
-local count = math.max(1, math.ceil(all / MAX_RESERVATIONS))
+local count = math.max(1, math.ceil(rate / MAX_RESERVATIONS))
 local interval = (SECOND + STRETCH) / (all * share)
 local at = now
 for _, start in ipairs(kept) do at = math.max(at, start.at + math.floor(interval * start.count)) end
@@ -346,17 +346,16 @@ mod tests {
     async fn the_script_is_the_law_of_the_schedule() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("redis.sock");
+        let settings = directory.path().join("redis.conf");
+        std::fs::write(&settings, format!("port 0\nsave ''\nunixsocket {}\n", socket.display())).unwrap();
         let server = std::process::Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket"])
-            .arg(&socket)
+            .arg(&settings)
             .stdout(std::process::Stdio::null())
             .spawn();
         let Ok(mut server) = server else {
-            let requires_all = std::env::var_os("ZIM_TEST_REQUIRE_ALL").is_some_and(|value| !value.is_empty());
-            assert!(
-                !requires_all,
-                "there is no redis-server, and ZIM_TEST_REQUIRE_ALL is set"
-            );
+            let requires_all =
+                std::env::var_os(concat!("ZIM", "_TEST_REQUIRE_ALL")).is_some_and(|value| !value.is_empty());
+            assert!(!requires_all, "there is no redis-server");
             return;
         };
         while !socket.exists() {
@@ -368,7 +367,7 @@ mod tests {
             .unwrap();
         let mut connection = quota.connect().await.unwrap();
         let mut random = fastrand::Rng::with_seed(7);
-        for rates in [&[20.0, 5.0, 7.5][..], &[0.5, 0.25]] {
+        for rates in [&[20.0, 5.0, 7.5][..], &[0.5, 0.25], &[2000.0, 20.0]] {
             let (mut schedule, mut now) = (Schedule::default(), 1_700_000_000_000_000);
             ::redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
             let mut last = None;

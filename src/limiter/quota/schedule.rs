@@ -57,7 +57,7 @@ impl Schedule {
         self.forget_before(now);
         let rate = self.starts.iter().map(|start| start.rate).fold(pace.rate, f64::max);
         let share = pace.share.clamp(MIN_SHARE, 1.0);
-        let count = (rate / MAX_RESERVATIONS).ceil().max(1.0) as u32;
+        let count = (pace.rate / MAX_RESERVATIONS).ceil().max(1.0) as u32;
         let interval = (SECOND + STRETCH) as f64 / (rate * share);
         let at = now.max(self.hold).max(self.spaced(interval));
         let at = self.windowed(
