@@ -85,7 +85,7 @@ impl LockFile {
     }
 
     /// Removes the file, if this user may. A run that has opened it meanwhile notices when it locks it.
-    pub fn remove(self) {
+    pub fn remove(&self) {
         // Under the lock, so no other run can have replaced the file meanwhile.
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);

@@ -138,25 +138,37 @@ impl MachineQuota {
 
     /// Leaves the other runs. The last one waits until the next start would be free, at most a second, and removes the files.
     pub async fn leave(self) {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Locked by nobody else: this was the last run.
-        if !state.presence.try_lock().unwrap_or(false) {
-            return;
+        if self.is_last() {
+            // Until the files are removed, no other run can join.
+            sleep(self.until_next_start()).await;
+            self.remove_files();
         }
+    }
+
+    /// Whether no other run is there. If so, none can join from now on.
+    fn is_last(&self) -> bool {
+        self.state().presence.try_lock().unwrap_or(false)
+    }
+
+    /// How long it takes until the next start would be free, at most about a second.
+    fn until_next_start(&self) -> Duration {
+        let now = now(&self.clock);
+        let starts = LockFile::open(&self.place.starts).ok();
+        let schedule = starts.and_then(|starts| schedule_in(&starts, &self.boot));
+        let schedule = schedule.unwrap_or_default().without_nonsense(now);
+        let next = schedule
+            .last()
+            .map(|last| last.until + (SECOND as f64 / last.rate.max(1.0)) as u64);
+        Duration::from_micros(next.unwrap_or(now).saturating_sub(now))
+    }
+
+    fn remove_files(&self) {
         if let Ok(starts) = LockFile::open(&self.place.starts)
             && starts.try_lock().unwrap_or(false)
         {
-            let now = now(&self.clock);
-            let schedule = schedule_in(&starts, &self.boot)
-                .unwrap_or_default()
-                .without_nonsense(now);
-            if let Some(last) = schedule.last() {
-                let spacing = (SECOND as f64 / last.rate.max(1.0)) as u64;
-                sleep(Duration::from_micros((last.until + spacing).saturating_sub(now))).await;
-            }
             starts.remove();
         }
-        state.presence.remove();
+        self.state().presence.remove();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -276,6 +288,16 @@ impl MachineQuota {
                     runs: schedule.runs(),
                 })
             }
+        }
+    }
+}
+
+/// A run that ends before its first start leaves no files either.
+impl Drop for MachineQuota {
+    fn drop(&mut self) {
+        let has_started = !self.state().recent.is_empty();
+        if !has_started && self.is_last() {
+            self.remove_files();
         }
     }
 }
