@@ -1,5 +1,5 @@
-//! Bulk work on ZEGO's ZIM chat servers: clears the unread counts of a CSV file of conversations, never exceeds the API's
-//! limit, and records the outcome of every row.
+//! Bulk work on ZEGO's ZIM chat servers: lists the conversations of users, and clears the unread counts of conversations,
+//! from CSV files; never exceeds the API's limit, and records the outcome of every row.
 //!
 //! ZIM's server API has a call, ClearConversationUnread, that clears one user's unread count for one conversation. It
 //! takes 20 requests per second per app, and reaches only each user's newest 1000 conversations.

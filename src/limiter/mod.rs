@@ -12,6 +12,8 @@
 //! (`adaptive_rate.rs`), which stretches both when the server refuses requests: if it drops by 2 %, the window
 //! becomes 20 ms longer, which already delays the next start.
 //!
+//! With a quota that runs share (`quota/`), a start that these three let through is then reserved among those of all runs.
+//!
 //! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly
 //! and immediately.
 
