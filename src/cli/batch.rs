@@ -2,38 +2,32 @@
 
 mod input;
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::time::Instant;
-use zim_batch::client::{BuildError, Client, ClientBuilder, Service};
-use zim_batch::limiter::Limiter;
-use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError, RedisQuota};
+use zim_batch::client::{Client, Service};
 use zim_batch::report::summary::Summary;
 use zim_batch::report::{IfExists, Journal, ReportError};
 use zim_batch::row::Row;
 use zim_batch::rows::{Done, Format, Selection, Snapshot, Source};
-use zim_batch::run::{Job, Limits};
-use zim_batch::simulator::{self, World};
-use zim_batch::stop::{StopHandle, StopReason};
+use zim_batch::run::Job;
+use zim_batch::stop::StopReason;
 
 use super::error::Error;
 use super::metrics::Metrics;
 use super::progress::{Progress, Style, Terminal};
+use super::session::{self, Session};
 use super::shell::{
     command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
     quota_to_provide_again,
 };
 use super::table::pace;
-use super::{AppArgs, ExitStatus, Logging, PaceArgs, ProgressStyle, RunArgs, hints, print, process, settings, signals};
-use input::{Input, Planned, watch_rows};
+use super::{AppArgs, ExitStatus, Logging, PaceArgs, ProgressStyle, RunArgs, hints, print, settings, signals};
+pub use input::watch_rows;
+use input::{Input, Planned};
 
 /// The default of `--give-up-after`.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30 * 60);
@@ -121,7 +115,7 @@ impl Batch<'_> {
         let mut session = Session::begin()?;
         self.check_metrics()?;
         let app = session.connect(self.app, self.pace).await?;
-        let client = build(&app, self.app)?;
+        let client = session::build(&app, self.app)?;
         command.check_paths()?;
 
         say_if_typed(&self.source, self.items);
@@ -290,135 +284,6 @@ impl Batch<'_> {
     }
 }
 
-/// The quota that this run shares.
-enum SharedQuota {
-    /// With the runs on this machine.
-    Machine(Arc<MachineQuota>),
-    /// With runs on many machines.
-    Redis(Arc<RedisQuota>),
-}
-
-/// What a run needs besides its rows: the app, and its quota.
-pub struct Session {
-    started_at: Instant,
-    status_signal: signals::StatusSignal,
-    /// What other runs with the same quota are told.
-    pub name: String,
-    /// Where to share the quota.
-    place: Option<Place>,
-    quota: Option<SharedQuota>,
-    max_in_flight: NonZeroUsize,
-}
-
-impl Session {
-    /// Call first: from here on, a signal is not lost.
-    pub fn begin() -> Result<Session, Error> {
-        let started_at = Instant::now();
-        process::start_threads()?;
-        signals::ignore_sigxfsz();
-        Ok(Session {
-            started_at,
-            status_signal: signals::StatusSignal::listen(),
-            name: String::new(),
-            place: None,
-            quota: None,
-            max_in_flight: NonZeroUsize::MIN,
-        })
-    }
-
-    /// Finds out where requests are sent, and with which quota: ZIM, or a simulator in this process.
-    pub async fn connect(&mut self, app: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
-        let client = match app.simulate {
-            true => simulated(pace).await?,
-            false => settings::app(app, pace)?,
-        };
-        self.place = match app.simulate {
-            true => None,
-            false => Some(settings::quota(&client, pace)?),
-        };
-        // With --simulate, this process also holds the server's end of each connection.
-        let files_each = if app.simulate { 2 } else { 1 };
-        self.max_in_flight = process::usable_in_flight(pace.max_in_flight, files_each)?;
-        Ok(client)
-    }
-
-    /// The bounds of the run.
-    pub fn limits(&self, pace: &PaceArgs, give_up_after: Duration) -> Limits {
-        settings::limits(pace, self.max_in_flight, give_up_after)
-    }
-
-    /// Joins the runs that share the quota; with --no-wait, fails if there are any. If that is not possible because of the
-    /// files for it, the run continues without, with a warning.
-    pub async fn join(&mut self, pace: &PaceArgs) -> Result<(), Error> {
-        let Some(place) = self.place.take() else { return Ok(()) };
-        if let Some(url) = settings::quota_url(pace)? {
-            let quota = RedisQuota::join(url.expose_secret(), &place, pace.no_wait).await?;
-            self.quota = Some(SharedQuota::Redis(Arc::new(quota)));
-            return Ok(());
-        }
-        let name = format!("zim-batch (process {}, {})", std::process::id(), self.name);
-        match MachineQuota::join(place, &name, pace.no_wait).await {
-            Err(error @ QuotaError::Unusable { .. }) => tracing::warn!("{}", hints::quota_error(&error)),
-            joined => self.quota = Some(SharedQuota::Machine(Arc::new(joined?))),
-        }
-        Ok(())
-    }
-
-    /// The limiter of a run at this rate.
-    pub fn limiter(&self, rate: f64) -> Limiter {
-        match &self.quota {
-            Some(SharedQuota::Machine(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
-            Some(SharedQuota::Redis(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
-            None => Limiter::new(rate),
-        }
-    }
-
-    /// Runs to the end, or to the stop that comes first.
-    pub async fn drive<S: Service>(
-        self,
-        job: Job<S>,
-        limits: Limits,
-        pace: &PaceArgs,
-        terminal: &Terminal,
-        snapshot: Option<Snapshot>,
-    ) -> Result<Summary, Error> {
-        let stop = StopHandle::new();
-        let draining = |stop: &StopReason| {
-            tracing::warn!(
-                "{stop}: starting no more rows, finishing the requests in flight (at most {}); a second signal stops immediately",
-                humantime::format_duration(pace.timeout)
-            );
-        };
-        let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, || terminal.request_status()));
-        tracing::info!("the run begins: {}, at most {}/s", self.name, pace.rate);
-        let job = job.limits(limits).stop_handle(stop.clone()).started_at(self.started_at);
-        let ended = tokio::select! {
-            ended = job.run() => ended,
-            () = &mut signals => unreachable!("it never completes"),
-            () = watch_rows(snapshot, &stop) => unreachable!("it never completes"),
-        };
-        // Only this run's limiter has held it, and that is gone.
-        if let Some(SharedQuota::Machine(quota)) = self.quota
-            && let Some(quota) = Arc::into_inner(quota)
-        {
-            tokio::select! {
-                biased;
-                () = stop.aborting() => {}
-                () = quota.leave() => {}
-            }
-        }
-        Ok(ended?)
-    }
-}
-
-/// The client of an app.
-pub fn build(app: &ClientBuilder, args: &AppArgs) -> Result<Client, Error> {
-    app.clone().build().map_err(|error| match (&args.ca_cert, error) {
-        (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
-        (_, error) => error.into(),
-    })
-}
-
 /// Says why a run stopped. `service` names the app and the endpoint.
 pub fn say_why_it_stopped(summary: &Summary, stop: &StopReason, service: &str) {
     print_error(&format!("stopped: {}", hints::stop_reason(stop)));
@@ -462,23 +327,6 @@ struct Json<'a> {
     /// Why the run stopped before its last row; `null` if it didn't.
     stopped: Option<String>,
     exit: u8,
-}
-
-/// A simulator in this process.
-async fn simulated(pace: &PaceArgs) -> Result<ClientBuilder, Error> {
-    let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
-    let address = listener.local_addr().map_err(unexpected)?;
-    let options = super::simulate::demonstration(pace.rate);
-    let app = settings::simulated_app(options.app_id, options.server_secret.clone(), address, pace);
-    tokio::spawn(simulator::serve(
-        listener,
-        World::sample(),
-        options,
-        None,
-        std::future::pending(),
-    ));
-    app
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
 use zim_batch::limiter::quota::QuotaError;
 use zim_batch::report::{NotAReport, ReportError, Role};
-use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError};
+use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError, Reads};
 use zim_batch::stop::{Cause, StopReason};
 
 /// Follows a bug that ended a run.
@@ -100,14 +100,14 @@ fn input_error(error: &InputError) -> String {
         InputError::Changed { .. } => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
         InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
         InputError::CutOff { .. } => ": provide the complete input again and resume (--resume)",
-        InputError::Layout { error, clue, .. } => layout(error, *clue),
+        InputError::Layout { error, clue, reads, .. } => layout(error, *clue, *reads),
         _ => "",
     };
     format!("{error}{hint}")
 }
 
 /// What to do about a layout that can't be detected, depending on the clue if there is one.
-fn layout(error: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
+fn layout(error: &LayoutError, clue: Option<LayoutClue>, reads: Reads) -> &'static str {
     match (clue, error) {
         (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
         (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
@@ -118,6 +118,16 @@ fn layout(error: &LayoutError, clue: Option<LayoutClue>) -> &'static str {
         (Some(LayoutClue::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
         (Some(LayoutClue::Pipes), _) => {
             "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C"
+        }
+        (_, LayoutError::Twice(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
+        _ if reads == Reads::Users => {
+            ". Name the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
+        }
+        (_, LayoutError::Missing(missing))
+            if !missing.iter().any(|column| column.column == "user") && missing.len() == 2 =>
+        {
+            ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, name the columns \
+             with --columns user=A,conv=B,type=C (by name, or by number from 1)"
         }
         (_, LayoutError::Twice(..)) => ". Choose one with --columns user=A,conv=B,type=C",
         (_, LayoutError::Same(..)) => ". Name all three with --columns user=1,conv=2,type=3",
@@ -221,7 +231,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use zim_batch::rows::FileChange;
+    use zim_batch::rows::{FileChange, MissingColumn};
 
     use super::*;
 
@@ -261,6 +271,38 @@ mod tests {
             let said = stop_reason(&reason);
             assert!(said.contains(says), "{said}");
             assert!(!reason.to_string().contains("--"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn advice_for_columns_is_for_what_is_read() {
+        let missing = |columns: &[&'static str]| {
+            let missing = columns.iter().map(|column| MissingColumn {
+                column,
+                given: None,
+                columns: 1,
+            });
+            LayoutError::Missing(missing.collect())
+        };
+        let twice = LayoutError::Twice("user", Vec::new());
+        for (error, reads, says, never_says) in [
+            (missing(&["user"]), Reads::Users, "--columns user=A", "conv=B"),
+            (twice, Reads::Users, "--columns user=A", "conv=B"),
+            (
+                missing(&["conv", "type"]),
+                Reads::Rows,
+                "zim-batch list",
+                "remove the header",
+            ),
+            (
+                missing(&["user", "type"]),
+                Reads::Rows,
+                "user=A,conv=B,type=C",
+                "zim-batch list",
+            ),
+        ] {
+            let said = layout(&error, None, reads);
+            assert!(said.contains(says) && !said.contains(never_says), "{error}: {said}");
         }
     }
 

@@ -185,7 +185,7 @@ fn said(explained: &Explained) -> String {
          1000 (inferred from the lists, not an answer of ZIM's)"
     );
     if *unknown > 0 {
-        text += &format!("; {unknown} are of users who could not be listed");
+        text += &format!("; {unknown} are not known, because their users could not be listed or not all was selected");
     }
     text
 }

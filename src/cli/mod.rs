@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod rerun;
 mod secret;
+mod session;
 mod settings;
 mod shell;
 mod signals;
@@ -425,7 +426,7 @@ struct AppArgs {
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
     /// Use a private simulator: needs no credentials, sends nothing over the network
-    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert"])]
+    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
     simulate: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::cli::error::Error;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Stops the run if the rows file changes, even after all rows have been read ahead. Never completes.
-pub(super) async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
+pub async fn watch_rows(snapshot: Option<Snapshot>, stop: &StopHandle) {
     let Some(snapshot) = snapshot else {
         return std::future::pending().await;
     };
