@@ -82,10 +82,7 @@ fn after_list_and_clear_every_unread_count_that_can_be_reached_is_zero() {
             list.run().assert_status(0);
             let clear = desk.clear_with(&url, "users.rows.csv").flag("--rate", "5000");
             let outcome = clear.flag("--report", &format!("out{round}.csv")).arg("--json").run();
-            outcome
-                .assert_status(0)
-                .summary()
-                .assert_counts(&[("ok", NEWEST + 4)]);
+            outcome.assert_status(0).summary().assert_counts(&[("ok", NEWEST + 4)]);
         }
         stop.send(()).unwrap();
         cleared.push(runtime.block_on(serving).unwrap().unwrap().cleared);
