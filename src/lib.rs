@@ -36,8 +36,14 @@
 //! ```
 //!
 //! A [`Report`] makes a run resumable; rows of a CSV come from a [`rows::Plan`]; a [`StopHandle`] stops a run; errors and
-//! [`StopReason`]s can be matched on. Two whole programs are in the repository's `examples/`. Everything is on Tokio's
+//! [`StopReason`]s can be matched on. Whole programs are in the repository's `examples/`. Everything is on Tokio's
 //! clock, so that tests of programs that embed this can pause time.
+//!
+//! # Versions
+//!
+//! Semantic versioning: until 1.0, a change that breaks code comes with a new minor version. Settings such as [`Limits`]
+//! may get fields in any version: fill in the others with `..Limits::default()`. The formats of the report and of the
+//! `--json` summary get no changes that break a reader; the summary may get fields.
 //!
 //! # Features
 //!

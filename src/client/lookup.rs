@@ -27,6 +27,7 @@ pub struct UserLookup {
 
 /// What the answers said so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// How many users exist.
     pub existing: u64,

@@ -32,6 +32,7 @@ pub struct Verdict {
 
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TransportError {
     /// No connection: the name doesn't resolve, the connection is refused, or there is no route.
     Unreachable,

@@ -27,6 +27,7 @@ const DOCUMENTED: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
 
 /// A kind of finding: how many rows, and the first lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// How many rows have it.
     pub rows: u64,
@@ -50,6 +51,7 @@ impl Finding {
 
 /// A user with more conversations than the API reaches.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct BusyUser {
     /// The user; empty if the input could be read only once.
     pub user: String,
@@ -61,6 +63,7 @@ pub struct BusyUser {
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Findings {
     /// All rows.
     pub rows: u64,

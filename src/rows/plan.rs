@@ -84,6 +84,7 @@ struct ComparedRows {
 
 /// What the first pass over the input found.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Survey {
     /// How many rows are selected, including those already done.
     pub rows: u64,

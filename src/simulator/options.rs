@@ -76,6 +76,7 @@ pub struct Outage {
 
 /// What happens to a request during an [`Outage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OutageKind {
     /// An HTTP 503 without JSON, after the usual latency.
     Unavailable,

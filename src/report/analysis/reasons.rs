@@ -18,6 +18,7 @@ const MAX_MESSAGE: usize = 300;
 
 /// Rows that failed, or could not be sent, for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Reason {
     /// `failed` or `invalid`.
     pub outcome: Outcome,

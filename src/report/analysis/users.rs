@@ -19,6 +19,7 @@ const MAX_USER: usize = 128;
 
 /// A user, with the rows that were not cleared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct UserRows {
     /// The user, exactly as in the report.
     pub user: String,
