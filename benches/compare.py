@@ -11,7 +11,8 @@ RUNS is 3 by default. Without a PART, all parts are run:
             of a loop around reqwest
   row       a run of one row, compared with a call of curl, by http and https
   memory    peak resident memory, and memory per row
-  cost      processor time per row, compared with oha's per request, and bytes per row at a modest rate
+  cost      processor time per row, compared with that of a request of oha and of a loop around reqwest, and bytes per row,
+            at modest rates
 
 Each figure is the median of RUNS alternating runs. Programs that are not installed are left out. Everything stays on 127.0.0.1.
 ROWS=N uses N rows instead of 400 000 in uncapped. ZIM_BATCH=FILE measures that program instead of the one built here, for
@@ -439,7 +440,7 @@ def memory(work, runs):
 def cost(work, runs):
     if not shutil.which("nginx"):
         return print("\ncost: left out, it needs nginx")
-    print(f"\ncost of a row\n{'':28}{'per s':>10}{'CPU µs':>8}{'oha':>8}{'sent':>6}{'received':>10}{'report':>8}  bytes")
+    print(f"\ncost of a row\n{'':28}{'per s':>10}{'CPU µs':>8}{'oha':>8}{'reqwest':>9}{'sent':>6}{'received':>10}{'report':>8}  bytes")
     for count, rate in ((200, 20), (2000, 200)):
         rows, found = write_rows(work / "cost.csv", count), []
         for _ in range(runs):
@@ -450,13 +451,17 @@ def cost(work, runs):
                 sent, received = zip(*(map(int, line.split()[:2]) for line in open(log)))
                 bare = ["oha", "-n", str(count), "-c", "10", "-q", str(rate), "--no-tui", signed_url(port)]
                 oha_cpu = run(bare)[1] if shutil.which("oha") else math.nan
+                bare_cpu = run([BUILT / "examples/bare_reqwest", signed_url(port), str(count), "1", str(rate)])[1]
             if len(sent) != count or summary["ok"] != count:
                 sys.exit(f"not all were answered: {summary}")
-            wholes = (1e6 * cpu, 1e6 * oha_cpu, sum(sent), sum(received), (work / "out.csv").stat().st_size)
+            wholes = (1e6 * cpu, 1e6 * oha_cpu, 1e6 * bare_cpu, sum(sent), sum(received), (work / "out.csv").stat().st_size)
             a_row = [whole / count for whole in wholes]
             found.append((summary["rate"], *a_row))
-        a_second, cpu, oha_cpu, sent, received, report = map(statistics.median, zip(*found))
-        print(f"{f'{count} rows at {rate}/s':28}{a_second:10.2f}{cpu:8.0f}{oha_cpu:8.0f}{sent:6.0f}{received:10.0f}{report:8.0f}")
+        a_second, cpu, oha_cpu, bare_cpu, sent, received, report = map(statistics.median, zip(*found))
+        print(
+            f"{f'{count} rows at {rate}/s':28}{a_second:10.2f}{cpu:8.0f}{oha_cpu:8.0f}{bare_cpu:9.0f}{sent:6.0f}{received:10.0f}"
+            f"{report:8.0f}"
+        )
 
 
 PARTS = {part.__name__: part for part in (cap, judge, slow, uncapped, row, memory, cost)}
