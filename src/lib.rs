@@ -56,6 +56,12 @@
 //! | `page` | `report::page`: a report as an HTML page |
 //! | `redis` | `limiter::quota::RedisQuota`: a quota that runs on many machines share |
 
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!(
+    "zim-batch runs on Linux and macOS: it relies on their file locks, signals and clocks. On Windows, build and run it \
+     in WSL 2, the Windows Subsystem for Linux."
+);
+
 pub mod client;
 pub mod code;
 mod csv_reader;

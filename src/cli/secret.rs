@@ -39,12 +39,19 @@ pub fn warn_if_others_can_read(path: &Path) {
     if let Ok(metadata) = path.metadata()
         && metadata.is_file()
         && metadata.mode() & OTHERS_READ != 0
+        && !is_credential(path)
     {
         let place = place(path);
         tracing::warn!(
             "{place}: other users of this machine can read this file, which contains the secret; run: chmod 600 {place}"
         );
     }
+}
+
+/// Whether systemd made the file for this service alone (`LoadCredential=`). Its access list looks like a group that may read.
+fn is_credential(path: &Path) -> bool {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+    directory.is_some_and(|directory| !directory.is_empty() && path.starts_with(directory))
 }
 
 /// The name of the file, unless it may be the secret itself, given by mistake.

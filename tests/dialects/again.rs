@@ -78,7 +78,7 @@ fn only_takes_exactly_the_rows_with_these_outcomes_from_a_report_in_any_dialect(
 }
 
 #[test]
-fn the_outside_log_and_a_retrys_report_run_as_they_are() {
+fn the_outside_log_and_the_report_of_a_retry_run_as_they_are() {
     let desk = desk_with_report();
     let server = sorting_server();
     let run = |rows: &str, report: &str| desk.clear_with(&server.url(), rows).flag("--report", report).run();
