@@ -43,7 +43,8 @@ def clear(row):
         except requests.RequestException:
             pass
         time.sleep(1)
-    print(f"{row['user']},{row['conv']},{outcome}", flush=True)
+    sys.stdout.write(f"{row['user']},{row['conv']},{outcome}\n")
+    sys.stdout.flush()
 
 
 with open(sys.argv[1], newline="") as file, ThreadPoolExecutor(20) as pool:
