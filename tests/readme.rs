@@ -1,0 +1,295 @@
+//! README and the documents: what they print to be typed works as printed.
+//!
+//! Blocks marked `sh` are run, all of a document in one shell, against `zim-batch simulate`. Blocks that can't be run here
+//! have another mark (`sh no-run`, `crontab`, `ini`); their commands, and those within the text, have only flags that exist.
+//! The Chinese documents have the same blocks as the English ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_zim-batch");
+const SUBCOMMANDS: [&str; 8] = [
+    "clear", "list", "check", "report", "simulate", "codes", "completions", "man",
+];
+
+/// A fenced block: the words after its fence, the line it begins on, and its text.
+#[derive(Debug)]
+struct Block {
+    marks: Vec<String>,
+    line: usize,
+    text: String,
+}
+
+impl Block {
+    fn is_run(&self) -> bool {
+        self.marks == ["sh"]
+    }
+
+    /// The text without comments and empty lines.
+    fn code(&self) -> String {
+        let code = self.text.lines().map(|line| {
+            let end = ["# ", "// "]
+                .iter()
+                .filter_map(|sign| line.find(sign))
+                .filter(|&at| line[..at].ends_with(' ') || at == 0)
+                .min();
+            line[..end.unwrap_or(line.len())].trim_end()
+        });
+        code.filter(|line| !line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+}
+
+fn read(document: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"))
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let text = read(document);
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (line, number) in text.lines().zip(1..) {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(marks), None) => {
+                open = Some(Block {
+                    marks: marks.split_whitespace().map(str::to_owned).collect(),
+                    line: number,
+                    text: String::new(),
+                });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{document}: a block without an end");
+    blocks
+}
+
+/// The text without its blocks.
+fn prose(document: &str) -> String {
+    let mut is_inside = false;
+    let text = read(document);
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// README and what is in docs, without the Chinese documents.
+fn english() -> Vec<String> {
+    let docs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
+    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut documents: Vec<_> = names
+        .filter(|name| name.ends_with(".md") && !name.contains("zh-CN"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    documents.push("README.md".into());
+    documents
+}
+
+/// `zim-batch simulate`, killed when dropped.
+struct Simulator {
+    child: Child,
+    endpoint: String,
+}
+
+impl Simulator {
+    fn start(directory: &Path) -> Simulator {
+        let mut child = Command::new(PROGRAM)
+            .args(["simulate", "--app-id", "1234567890", "--secret-file", ".zim-secret"])
+            .args(["--conversations", "world.csv"])
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let address = said
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("http://127.0.0.1:"));
+        let port = address.unwrap_or_else(|| panic!("no address: {said}")).trim_end_matches('/');
+        Simulator {
+            child,
+            endpoint: format!("http://127.0.0.1:{port}"),
+        }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs the `sh` blocks of a document one after another; any command that fails ends this.
+fn run(document: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let users = ["alice", "bob", "carol"];
+    let conversations = users
+        .iter()
+        .flat_map(|user| (1..=9).map(move |number| format!("{user},friend{number},0\n{user},#team{number},2\n")));
+    fs::write(path("world.csv"), "user,conv,type\n".to_owned() + &conversations.collect::<String>()).unwrap();
+    fs::write(path("users.csv"), "user\n".to_owned() + &users.join("\n")).unwrap();
+    fs::write(path(".zim-secret"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::set_permissions(path(".zim-secret"), Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(path("bin")).unwrap();
+    symlink(PROGRAM, path("bin/zim-batch")).unwrap();
+    let simulator = Simulator::start(directory.path());
+
+    let blocks = blocks(document);
+    let runs: Vec<_> = blocks.iter().filter(|block| block.is_run()).collect();
+    assert!(!runs.is_empty(), "{document} has no block to run");
+    let script: String = runs
+        .iter()
+        .map(|block| format!("echo \"== {document}, line {}\" >&2\n{}", block.line, block.text))
+        .collect();
+    let found = std::env::var("PATH").unwrap();
+    let output = Command::new("sh")
+        .args(["-eu", "-c", &script])
+        .env_clear()
+        .env("PATH", format!("{}:{found}", path("bin").display()))
+        .env("HOME", directory.path())
+        .env("ZIM_LOCK_DIR", directory.path())
+        .env("ZIM_ENDPOINT", &simulator.endpoint)
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{document}: {}\n{said}", output.status);
+    assert!(!said.contains("WARN"), "{document}: a warning\n{said}");
+    directory
+}
+
+/// Every row of a report is `ok`.
+fn assert_all_cleared(directory: &TempDir, report: &str) {
+    let text = fs::read_to_string(directory.path().join(report)).unwrap();
+    let cleared = text.lines().filter(|line| line.contains(",ok,0,200,")).count();
+    assert_eq!((cleared, text.lines().count()), (54, 55), "{text}");
+}
+
+#[test]
+fn what_the_readme_says_to_type_works() {
+    let directory = run("README.md");
+    assert_all_cleared(&directory, "out.csv");
+    assert!(directory.path().join("out.html").exists());
+}
+
+#[test]
+fn what_the_guide_says_to_type_works() {
+    let directory = run("docs/guide.md");
+    assert_all_cleared(&directory, "out.csv");
+    assert_all_cleared(&directory, "piped.csv");
+    for file in ["out.html", "retry.csv", "second.csv", "why.csv"] {
+        assert!(directory.path().join(file).exists(), "{file}");
+    }
+}
+
+/// The long flags of each subcommand.
+fn flags() -> BTreeMap<&'static str, BTreeSet<String>> {
+    let of = |subcommand| {
+        let output = Command::new(PROGRAM).args([subcommand, "--help"]).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        lines.flat_map(long_flags).collect()
+    };
+    SUBCOMMANDS.map(|subcommand| (subcommand, of(subcommand))).into()
+}
+
+/// The words that are long flags, without their values.
+fn long_flags(text: &str) -> Vec<String> {
+    text.split(|c: char| c.is_whitespace() || "=,:;()[]`".contains(c))
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The calls of the program in a text, each with its subcommand and the rest of it, up to the next command or a comment.
+fn calls(text: &str) -> Vec<(&str, &str)> {
+    let text = text.split_inclusive('\n').flat_map(|line| line.split(" -- ").map(str::trim_start));
+    let mut calls = Vec::new();
+    for line in text {
+        let starts = line.match_indices("zim-batch ").map(|(at, name)| &line[at + name.len()..]);
+        for call in starts.chain([line]) {
+            let call = call.split(" | ").next().unwrap().split(" # ").next().unwrap();
+            let call = call.split(" && ").next().unwrap().split(" || ").next().unwrap();
+            let subcommand = call.split_whitespace().next().unwrap_or_default();
+            if let Some(known) = SUBCOMMANDS.iter().find(|known| **known == subcommand) {
+                calls.push((*known, call));
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_flag_in_the_documents_exists() {
+    let flags = flags();
+    let every: BTreeSet<_> = flags.values().flatten().collect();
+    let mut seen = 0;
+    for document in english() {
+        let check = |text: &str, line: &dyn std::fmt::Display| {
+            for (subcommand, call) in calls(text) {
+                for flag in long_flags(call) {
+                    assert!(flags[subcommand].contains(&flag), "{document}, {line}: {subcommand} has no {flag}");
+                }
+            }
+        };
+        for block in blocks(&document) {
+            check(&block.text.replace("\\\n", " "), &format_args!("line {}", block.line));
+            seen += calls(&block.text).len();
+        }
+        for code in prose(&document).split('`').skip(1).step_by(2) {
+            let is_of_another = ["cargo", "redis-server", "curl", "oha", "parallel", "GNU"].iter().any(|other| code.starts_with(other));
+            check(code, &code);
+            let known = |flag: &String| every.contains(flag) || flag == "--version";
+            let unknown: Vec<_> = long_flags(code).into_iter().filter(|flag| !known(flag)).collect();
+            let is_alone = code.starts_with("--") || code.starts_with("zim-batch ");
+            assert!(is_of_another || !is_alone || unknown.is_empty(), "{document}: `{code}` has {unknown:?}");
+        }
+    }
+    assert!(seen > 20, "only {seen} calls were found");
+}
+
+#[test]
+fn the_chinese_documents_have_the_same_code() {
+    for (english, chinese) in [
+        ("README.md", "README.zh-CN.md"),
+        ("docs/guide.md", "docs/guide.zh-CN.md"),
+    ] {
+        let (ours, theirs) = (blocks(english), blocks(chinese));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            let place = format!("{english}, line {}; {chinese}, line {}", ours.line, theirs.line);
+            assert_eq!(ours.marks, theirs.marks, "{place}");
+            assert_eq!(ours.code(), theirs.code(), "{place}");
+        }
+        assert_eq!(ours.len(), theirs.len(), "{english} and {chinese}: blocks");
+        assert_eq!(statuses(english), statuses(chinese), "{english} and {chinese}");
+    }
+}
+
+/// The first cells of tables that are numbers.
+fn statuses(document: &str) -> Vec<String> {
+    let text = prose(document);
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    cells
+        .map(|(first, _)| first.to_owned())
+        .filter(|first| first.chars().all(|c| c.is_ascii_digit() || ", ".contains(c)))
+        .collect()
+}
