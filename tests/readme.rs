@@ -1,7 +1,7 @@
 //! README and the documents: what they print to be typed works as printed.
 //!
 //! Blocks marked `sh` are run, all of a document in one shell, against `zim-batch simulate`. Blocks that can't be run here
-//! have another mark (`sh no-run`, `crontab`, `ini`); their commands, and those within the text, have only flags that exist.
+//! have another mark (`sh by-hand`, `crontab`, `ini`); their commands, and those within the text, have only flags that exist.
 //! The Chinese documents have the same blocks as the English ones.
 
 use std::collections::{BTreeMap, BTreeSet};
