@@ -95,8 +95,8 @@ fn prose(document: &str) -> String {
 
 /// README and what is in docs, without the Chinese documents.
 fn english() -> Vec<String> {
-    let docs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
-    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let docs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("the directory");
+    let names = docs.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut documents: Vec<_> = names
         .filter(|name| name.ends_with(".md") && !name.contains("zh-CN"))
         .map(|name| format!("docs/{name}"))
@@ -120,11 +120,10 @@ impl Simulator {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .expect("the program starts");
         let mut said = String::new();
-        BufReader::new(child.stderr.as_mut().unwrap())
-            .read_line(&mut said)
-            .unwrap();
+        let stderr = child.stderr.as_mut().expect("it is a pipe");
+        BufReader::new(stderr).read_line(&mut said).expect("it is UTF-8");
         let address = said
             .split_whitespace()
             .find_map(|word| word.strip_prefix("http://127.0.0.1:"));
@@ -145,45 +144,55 @@ impl Drop for Simulator {
     }
 }
 
-/// Runs the `sh` blocks of a document one after another; any command that fails ends this.
-fn run(document: &str) -> TempDir {
-    let directory = TempDir::new().unwrap();
-    let path = |name: &str| directory.path().join(name);
+/// A directory with the program, the secret and a list of users, as the documents expect; and what the simulator knows.
+fn desk() -> TempDir {
+    let directory = TempDir::new().expect("a directory");
     let users = ["alice", "bob", "carol"];
     let conversations = users
         .iter()
         .flat_map(|user| (1..=9).map(move |number| format!("{user},friend{number},0\n{user},#team{number},2\n")));
-    fs::write(
-        path("world.csv"),
-        "user,conv,type\n".to_owned() + &conversations.collect::<String>(),
-    )
-    .unwrap();
-    fs::write(path("users.csv"), "user\n".to_owned() + &users.join("\n")).unwrap();
-    fs::write(path(".zim-secret"), "0123456789abcdef0123456789abcdef\n").unwrap();
-    fs::set_permissions(path(".zim-secret"), Permissions::from_mode(0o600)).unwrap();
-    fs::create_dir(path("bin")).unwrap();
-    symlink(PROGRAM, path("bin/zim-batch")).unwrap();
-    let simulator = Simulator::start(directory.path());
+    let files = [
+        (
+            "world.csv",
+            format!("user,conv,type\n{}", conversations.collect::<String>()),
+        ),
+        ("users.csv", format!("user\n{}\n", users.join("\n"))),
+        (".zim-secret", "0123456789abcdef0123456789abcdef\n".to_owned()),
+    ];
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("the file is written");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the file is ours");
+    }
+    let bin = directory.path().join("bin");
+    fs::create_dir(&bin).expect("a directory");
+    symlink(PROGRAM, bin.join("zim-batch")).expect("a link");
+    directory
+}
 
+/// Runs the `sh` blocks of a document one after another; a command that fails or warns ends the test.
+fn run(document: &str) -> TempDir {
+    let directory = desk();
+    let simulator = Simulator::start(directory.path());
     let blocks = blocks(document);
-    let runs: Vec<_> = blocks.iter().filter(|block| block.is_run()).collect();
-    assert!(!runs.is_empty(), "{document} has no block to run");
-    let script: String = runs
+    let script: String = blocks
         .iter()
+        .filter(|block| block.is_run())
         .map(|block| format!("echo \"== {document}, line {}\" >&2\n{}", block.line, block.text))
         .collect();
-    let found = std::env::var("PATH").unwrap();
+    assert!(!script.is_empty(), "{document} has no block to run");
+    let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
         .args(["-eu", "-c", &script])
         .env_clear()
-        .env("PATH", format!("{}:{found}", path("bin").display()))
+        .env("PATH", format!("{}/bin:{path}", directory.path().display()))
         .env("HOME", directory.path())
         .env("ZIM_LOCK_DIR", directory.path())
         .env("ZIM_ENDPOINT", &simulator.endpoint)
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .expect("sh starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{document}: {}\n{said}", output.status);
     assert!(!said.contains("WARN"), "{document}: a warning\n{said}");
@@ -192,7 +201,7 @@ fn run(document: &str) -> TempDir {
 
 /// Every row of a report is `ok`.
 fn assert_all_cleared(directory: &TempDir, report: &str) {
-    let text = fs::read_to_string(directory.path().join(report)).unwrap();
+    let text = fs::read_to_string(directory.path().join(report)).expect("the report");
     let cleared = text.lines().filter(|line| line.contains(",ok,0,200,")).count();
     assert_eq!((cleared, text.lines().count()), (54, 55), "{text}");
 }
@@ -217,8 +226,11 @@ fn what_the_guide_says_to_type_works() {
 /// The long flags of each subcommand.
 fn flags() -> BTreeMap<&'static str, BTreeSet<String>> {
     let of = |subcommand| {
-        let output = Command::new(PROGRAM).args([subcommand, "--help"]).output().unwrap();
-        let help = String::from_utf8(output.stdout).unwrap();
+        let output = Command::new(PROGRAM)
+            .args([subcommand, "--help"])
+            .output()
+            .expect("the program starts");
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
         let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
         lines.flat_map(long_flags).collect()
     };
@@ -244,8 +256,8 @@ fn calls(text: &str) -> Vec<(&str, &str)> {
             .match_indices("zim-batch ")
             .map(|(at, name)| &line[at + name.len()..]);
         for call in starts.chain([line]) {
-            let call = call.split(" | ").next().unwrap().split(" # ").next().unwrap();
-            let call = call.split(" && ").next().unwrap().split(" || ").next().unwrap();
+            let ends = [" | ", " # ", " && ", " || "].iter().filter_map(|end| call.find(end));
+            let call = &call[..ends.min().unwrap_or(call.len())];
             let subcommand = call.split_whitespace().next().unwrap_or_default();
             if let Some(known) = SUBCOMMANDS.iter().find(|known| **known == subcommand) {
                 calls.push((*known, call));
