@@ -11,4 +11,4 @@ clear_unread() {
 }
 export -f clear_unread
 tail -n +2 "$1" |
-  parallel -j20 --delay 0.05 --retries 3 --joblog "$2" --resume-failed --colsep , clear_unread {1} {2} {3}
+  parallel -j20 --delay 0.05 --retries 3 --joblog "$2" --resume-failed --colsep , clear_unread '{1}' '{2}' '{3}'
