@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draws docs/pacing.svg: the old control law and the new one (or any two).
+"""Draws two control laws of the limiter beside each other, for comparison of a change with what was before.
 
     cargo bench --bench pacing -- /tmp/new.csv       # in this tree
     cargo bench --bench pacing -- /tmp/old.csv       # in one with another src/limiter
-    python3 benches/pacing.py before=/tmp/old.csv now=/tmp/new.csv docs/pacing.svg
+    python3 benches/pacing.py before=/tmp/old.csv now=/tmp/new.csv /tmp/pacing.svg
 
 Needs matplotlib. The same data give the same bytes.
 """
