@@ -90,3 +90,8 @@ pub use report::{ListReport, Report};
 pub use row::{ConvType, Conversation, Outcome, Record, Row, User};
 pub use run::{Job, Limits, Observer};
 pub use stop::{StopHandle, StopReason};
+
+/// README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
