@@ -1,9 +1,12 @@
 //! The arguments as typed. `settings.rs` turns them into settings; each command has a file of its name.
 
+mod app;
 mod batch;
 mod check;
 mod clear;
 mod codes;
+mod completions;
+mod config;
 mod derived;
 mod error;
 mod exit_status;
@@ -12,7 +15,9 @@ mod list;
 pub mod logging;
 mod lossy;
 mod metrics;
+mod origin;
 pub mod process;
+mod profile;
 mod progress;
 mod report;
 mod rerun;
@@ -114,6 +119,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show which settings are in force, and where each comes from
+    #[command(after_help = config::EXAMPLES)]
+    Config(Box<config::ConfigArgs>),
     /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  zim-batch completions bash \\\n    \
                       > ~/.local/share/bash-completion/completions/zim-batch")]
@@ -404,11 +412,15 @@ impl RunArgs {
     }
 }
 
-/// The app, and where its requests are sent
+/// The app, where its requests are sent, and how many per second
 #[derive(Debug, Args)]
 #[command(next_help_heading = APP)]
 struct AppArgs {
-    // Variables are read in settings.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
+    // Variables are read in app.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
+    /// Profile in the configuration file: provides the settings below that are neither given here nor in the environment;
+    /// see zim-batch config --help [env: ZIM_PROFILE] [default: the profile named default, if there is one]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// AppId [env: ZIM_APP_ID]
     #[arg(long, value_name = "N")]
     app_id: Option<String>,
@@ -428,15 +440,24 @@ struct AppArgs {
     /// Use a private simulator: needs no credentials, sends nothing over the network
     #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
     simulate: bool,
+    /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
+    /// [default: 20]
+    #[arg(long, help_heading = PACE, value_name = "N", value_parser = settings::parse_rate)]
+    rate: Option<f64>,
+    /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
+    /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
+    #[arg(long, help_heading = PACE, value_name = "URL")]
+    quota: Option<String>,
+    /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
+    /// [env: ZIM_LOCK_DIR] [default: /tmp]
+    #[arg(long, help_heading = PACE, value_name = "DIR")]
+    lock_dir: Option<PathBuf>,
 }
 
-/// Rate, retries and limits
+/// Retries and limits
 #[derive(Debug, Args)]
 #[command(next_help_heading = PACE)]
 struct PaceArgs {
-    /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
-    #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
-    rate: f64,
     /// Maximum requests in flight
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_in_flight: u32,
@@ -461,14 +482,6 @@ struct PaceArgs {
     /// Exit with status 75 instead of sharing the quota, if another run on this machine uses the same app
     #[arg(long)]
     no_wait: bool,
-    /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
-    /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
-    #[arg(long, value_name = "URL")]
-    quota: Option<String>,
-    /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
-    /// [env: ZIM_LOCK_DIR] [default: /tmp]
-    #[arg(long, value_name = "DIR")]
-    lock_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -527,6 +540,7 @@ impl Cli {
             Command::Check(args) => check::uses(args, file),
             Command::Report(args) => args.uses(file),
             Command::Simulate(args) => args.uses(file),
+            Command::Config(args) => args.uses(file),
             Command::Codes { .. } | Command::Completions { .. } | Command::Man => false,
         };
         match is_used {
@@ -547,13 +561,8 @@ impl Cli {
             Command::Report(args) => report::report(&args),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "zim-batch", &mut script);
-                // clap_complete 4.6 uses two different names for a bash state when the program's name has a hyphen; without
-                // this replacement, no option is completed.
-                print(&String::from_utf8_lossy(&script).replace("zim__subcmd__batch__", "zim__batch__"))
-            }
+            Command::Config(args) => config::config(&args),
+            Command::Completions { shell } => completions::completions(shell),
             Command::Man => {
                 let mut page = Vec::new();
                 man(&mut page).map_err(|error| Error::Unexpected(error.to_string()))?;
