@@ -17,6 +17,9 @@ use super::profile::{self, ConfigFile};
 use super::shell::escape_controls;
 use super::{AppArgs, print, secret, settings};
 
+/// The value of credentials that are missing.
+const NOT_SET: &str = "not set";
+
 pub const EXAMPLES: &str = "\
 Examples:
   zim-batch config
@@ -109,14 +112,16 @@ fn settings(app: &App) -> Result<Vec<Setting>, Error> {
             RedisQuota::server(url.expose_secret()).map_err(|error| Error::Usage(format!("{error} ({origin})")))
         })
     });
-    let app_id = "not set: use --app-id, ZIM_APP_ID, or app_id in a profile";
     Ok(vec![
-        Setting::new("app_id", app.app_id.clone(), |app_id| json!(app_id), app_id),
+        Setting::new("app_id", app.app_id.clone(), |app_id| json!(app_id), NOT_SET),
         secret(app),
         Setting::new("endpoint", Some(app.endpoint.clone()), |url| url.as_str().into(), ""),
         proxy(app),
         Setting::new("ca_cert", app.ca_cert.clone(), path, "none"),
-        Setting::new("rate", Some(app.rate.clone()), |rate| json!(rate), ""),
+        Setting {
+            shown: app.rate.value.to_string(),
+            ..Setting::new("rate", Some(app.rate.clone()), |rate| json!(rate), "")
+        },
         Setting::new(
             "quota",
             quota.transpose()?,
@@ -129,7 +134,6 @@ fn settings(app: &App) -> Result<Vec<Setting>, Error> {
 
 /// Whether there is a secret; never the secret.
 fn secret(app: &App) -> Setting {
-    let not_set = "not set: use --secret-file, ZIM_SERVER_SECRET_FILE, ZIM_SERVER_SECRET, or secret_file in a profile";
     let found = app.secret();
     let file = app.secret_file.as_ref().map(|file| secret::place(&file.value));
     let mut setting = match found {
@@ -141,7 +145,7 @@ fn secret(app: &App) -> Setting {
                 let length = secret.expose_secret().len();
                 format!("set, {length} characters{place}").into()
             };
-            Setting::new("secret", secret, show, not_set)
+            Setting::new("secret", secret, show, NOT_SET)
         }
         Err(error) => {
             let origin = app.secret_file.as_ref().map(|file| file.origin.clone());
@@ -181,7 +185,7 @@ fn as_json(settings: &[Setting], names: &[String], file: Option<&ConfigFile>) ->
             let mut members = json!({
                 "value": setting.value,
                 "source": origin.map_or("default", Origin::kind),
-                "from": origin.map(Origin::to_string),
+                "from": origin.filter(|origin| **origin != Origin::Default).map(Origin::to_string),
             });
             if setting.value.is_null() && setting.name == "secret" {
                 members["error"] = json!(setting.shown);
@@ -199,7 +203,10 @@ fn as_text(settings: &[Setting], names: &[String], file: Option<&ConfigFile>) ->
     let source = |setting: &Setting| match &setting.origin {
         Some(Origin::Profile { name, line, .. }) => format!("profile {name}, line {line}"),
         Some(origin) => origin.to_string(),
-        None if setting.shown.starts_with("not set") => String::new(),
+        None if setting.shown == NOT_SET && setting.name == "secret" => {
+            "use --secret-file, ZIM_SERVER_SECRET_FILE, ZIM_SERVER_SECRET, or secret_file in a profile".into()
+        }
+        None if setting.shown == NOT_SET => "use --app-id, ZIM_APP_ID, or app_id in a profile".into(),
         None => "default".into(),
     };
     let mut lines: Vec<[String; 3]> = vec![["setting".into(), "value".into(), "source".into()]];

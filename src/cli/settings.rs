@@ -175,6 +175,18 @@ pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
 #[derive(Debug, Clone, Copy)]
 pub struct OnlyWord(pub Option<Outcome>);
 
+/// The encodings that completions offer.
+pub const COMMON_ENCODINGS: [&str; 8] = [
+    "utf-8",
+    "utf-16le",
+    "utf-16be",
+    "gbk",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "windows-1252",
+];
+
 /// Parses the label of an encoding.
 pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
     zim_batch::rows::encoding(text)
