@@ -32,7 +32,7 @@ pub fn completions(shell: Shell) -> Result<ExitCode, Error> {
     print(&match shell {
         Shell::Bash => bash(&script),
         Shell::Zsh => zsh(&script),
-        Shell::Fish => fish(&script),
+        Shell::Fish => fish(&script) + &fish_positionals(&command),
         _ => script.into_owned(),
     })
 }
@@ -108,6 +108,28 @@ fn fish(script: &str) -> String {
     let profiles = profiles(directory).replace('\\', r"\\").replace('\'', r"\'");
     let is_of_profile = |line: &str| line.contains(" -l profile -d ");
     each_line(&script, is_of_profile, |line| format!("{line} -a '({profiles})'"))
+}
+
+/// Completes arguments that are not options: clap_complete 4.6 does that for bash and zsh only.
+fn fish_positionals(command: &Command) -> String {
+    let mut lines = String::new();
+    for command in command.get_subcommands() {
+        let values = command.get_positionals().flat_map(Arg::get_possible_values);
+        let values: Vec<String> = values.map(|value| fish_value(&value)).collect();
+        if !values.is_empty() {
+            let condition = format!("__fish_zim_batch_using_subcommand {}", command.get_name());
+            lines += &format!(
+                "complete -c zim-batch -n \"{condition}\" -f -a \"{}\"\n",
+                values.join("\n")
+            );
+        }
+    }
+    lines
+}
+
+fn fish_value(value: &PossibleValue) -> String {
+    let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+    format!("{}\\t'{}'", value.get_name(), help.replace(['\'', '"', '$', '\\'], ""))
 }
 
 /// Changes some lines of a script.

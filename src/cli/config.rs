@@ -38,11 +38,11 @@ profile.";
 
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    #[command(flatten)]
-    app: AppArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    app: AppArgs,
 }
 
 impl ConfigArgs {

@@ -12,7 +12,7 @@ Try it with a private simulator, without credentials, and look at the report:
   zim-batch clear rows.csv --report trial.csv --simulate
   zim-batch report trial.csv
 
-With your app, whose AppId and ServerSecret are in the ZEGO console: which users exist, then the job itself:
+With your app (AppId and ServerSecret are in the ZEGO console), check which users exist, then run the job:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
   zim-batch check rows.csv --online
   zim-batch clear rows.csv --report out.csv

@@ -332,8 +332,8 @@ impl RunArgs {
 #[command(next_help_heading = APP)]
 struct AppArgs {
     // Variables are read in app.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
-    /// Profile in the configuration file: provides the settings below that are neither given here nor in the environment;
-    /// see zim-batch config --help [env: ZIM_PROFILE] [default: the profile named default, if there is one]
+    /// Profile in the configuration file: provides what is neither given here nor in the environment; see zim-batch config
+    /// --help [env: ZIM_PROFILE] [default: the profile named default, if there is one]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// AppId [env: ZIM_APP_ID]

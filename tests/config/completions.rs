@@ -41,7 +41,7 @@ fn lines(desk: &Desk, shell: &str, code: &str, words: &[&str]) -> Vec<String> {
 }
 
 /// Words whose last one is completed, and what is offered for it.
-const COMPLETED: [(&[&str], &[&str]); 8] = [
+const COMPLETED: [(&[&str], &[&str]); 9] = [
     (&["clear", "x", "--only", "f"], &["failed"]),
     (&["clear", "x", "--only", "failed,o"], &["failed,ok", "failed,outside"]),
     (&["list", "x", "--region", "f"], &["fra"]),
@@ -49,6 +49,7 @@ const COMPLETED: [(&[&str], &[&str]); 8] = [
     (&["config", "--profile", ""], &["day", "night"]),
     (&["check", "x", "--encoding", "gb"], &["gb18030", "gbk"]),
     (&["codes", "66000000"], &["660000001", "660000002", "660000003"]),
+    (&["completions", "fi"], &["fish"]),
     (&["con"], &["config"]),
 ];
 
