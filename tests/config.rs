@@ -17,8 +17,7 @@ const CONFIG: &str = ".config/zim-batch/config.toml";
 
 /// Writes the configuration file, and a file with the secret beside it.
 fn write_config(desk: &Desk, text: impl AsRef<[u8]>) {
-    std::fs::create_dir_all(desk.path(".config/zim-batch")).unwrap();
-    desk.write(".config/zim-batch/secret", SECRET);
+    std::fs::create_dir_all(desk.path(".config/zim-batch")).expect("the desk can be written to");
     for file in [".config/zim-batch/secret", CONFIG] {
         desk.write(
             file,
@@ -28,8 +27,13 @@ fn write_config(desk: &Desk, text: impl AsRef<[u8]>) {
                 SECRET.as_bytes()
             },
         );
-        std::fs::set_permissions(desk.path(file), std::fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(desk, file, 0o600);
     }
+}
+
+fn set_mode(desk: &Desk, name: &str, mode: u32) {
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(desk.path(name), permissions).expect("it is our file");
 }
 
 /// A table for a server that works, with a name.
@@ -378,8 +382,7 @@ fn a_file_of_another_user_is_reported() {
     let desk = Desk::new();
     write_config(&desk, "[profiles.default]\n");
     for directory in ["", ".config", ".config/zim-batch"] {
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(desk.path(directory), open).unwrap();
+        set_mode(&desk, directory, 0o755);
     }
     let may_change_user = std::process::Command::new("setpriv")
         .args(["--reuid=54321", "--clear-groups", "true"])
@@ -427,7 +430,7 @@ fn a_password_that_others_can_read_and_settings_of_two_apps_are_warned_about() {
         ("redis://127.0.0.1:1", 0o644, false),
     ] {
         write_config(&desk, format!("[profiles.default]\nquota = \"{quota}\"\n"));
-        std::fs::set_permissions(desk.path(CONFIG), std::fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&desk, CONFIG, mode);
         let stderr = warns(config(&desk, &[]));
         assert_eq!(stderr.contains("chmod 600"), is_warned, "{quota} {mode:o}: {stderr}");
     }

@@ -48,10 +48,7 @@ impl App {
         let path = |flag, typed: &Option<PathBuf>| typed.clone().map(|path| Sourced::flag(flag, path));
         let path_variable = |name| variable(name).map(|path| Sourced::variable(name, PathBuf::from(path)));
         let secret_file = path("--secret-file", &args.secret_file).or_else(|| path_variable("ZIM_SERVER_SECRET_FILE"));
-        let quota = text("--quota", &args.quota, "ZIM_QUOTA")?.map(|quota| Sourced {
-            value: SecretString::from(quota.value),
-            origin: quota.origin,
-        });
+        let quota = text("--quota", &args.quota, "ZIM_QUOTA")?.map(|quota| quota.map(SecretString::from));
         Ok(App {
             app_id: app_id(args)?.or_else(|| of_profile?.app_id.clone()),
             secret_file: secret_file.or_else(|| of_profile?.secret_file.clone()),
@@ -66,54 +63,34 @@ impl App {
 
     /// The secret, from a file or from the environment.
     pub fn secret(&self) -> Result<Option<Sourced<SecretString>>, Error> {
-        let in_variable = || {
-            let value = variable("ZIM_SERVER_SECRET").map(|value| Sourced::variable("ZIM_SERVER_SECRET", value));
-            value
-                .map(|value| value.try_map(|value, origin| secret::from_variable(origin, value.as_bytes())))
-                .transpose()
+        Ok(self.secret_text()?.map(|secret| secret.map(SecretString::from)))
+    }
+
+    fn secret_text(&self) -> Result<Option<Sourced<String>>, Error> {
+        let Some(file) = &self.secret_file else {
+            return secret_in_variable();
         };
-        let in_file = |file: &Sourced<PathBuf>| file.clone().try_map(|path, origin| secret::from_file(&path, origin));
-        let secret = match &self.secret_file {
-            None => in_variable()?,
-            Some(
-                file @ Sourced {
-                    origin: Origin::Flag(_),
-                    ..
-                },
-            ) => {
-                let secret = in_file(file)?;
-                // The flag takes precedence, but the user may not know that the variable is set.
-                if in_variable().is_ok_and(|other| other.is_some_and(|other| other.value != secret.value)) {
-                    tracing::warn!(
-                        "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
-                    );
-                }
-                Some(secret)
+        if matches!(file.origin, Origin::Profile { .. })
+            && let Some(secret) = secret_in_variable()?
+        {
+            return Ok(Some(secret));
+        }
+        let secret = file.clone().try_map(|path, origin| secret::from_file(&path, origin))?;
+        let differs = |other: Option<Sourced<String>>| other.is_some_and(|other| other.value != secret.value);
+        match file.origin {
+            // The flag takes precedence, but the user may not know that the variable is set.
+            Origin::Flag(_) if secret_in_variable().is_ok_and(differs) => tracing::warn!(
+                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
+            ),
+            Origin::Variable(_) if differs(secret_in_variable()?) => {
+                return Err(Error::Usage(
+                    "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them"
+                        .into(),
+                ));
             }
-            Some(
-                file @ Sourced {
-                    origin: Origin::Variable(_),
-                    ..
-                },
-            ) => {
-                let secret = in_file(file)?;
-                if in_variable()?.is_some_and(|other| other.value != secret.value) {
-                    return Err(Error::Usage(
-                        "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them"
-                            .into(),
-                    ));
-                }
-                Some(secret)
-            }
-            Some(file) => match in_variable()? {
-                Some(secret) => Some(secret),
-                None => Some(in_file(file)?),
-            },
-        };
-        Ok(secret.map(|secret| Sourced {
-            value: secret.value.into(),
-            origin: secret.origin,
-        }))
+            _ => {}
+        }
+        Ok(Some(secret))
     }
 
     /// What the client is built from.
@@ -226,6 +203,12 @@ impl App {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn secret_in_variable() -> Result<Option<Sourced<String>>, Error> {
+    const NAME: &str = "ZIM_SERVER_SECRET";
+    let value = variable(NAME).map(|value| secret::from_variable(NAME, value.as_bytes()));
+    Ok(value.transpose()?.map(|secret| Sourced::variable(NAME, secret)))
 }
 
 /// The simulator's app, at `address`.

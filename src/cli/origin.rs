@@ -42,6 +42,14 @@ impl<T> Sourced<T> {
     }
 
     /// Converts the value.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Sourced<U> {
+        Sourced {
+            value: convert(self.value),
+            origin: self.origin,
+        }
+    }
+
+    /// Converts the value, which may fail; the error can name the origin.
     pub fn try_map<U, E>(self, convert: impl FnOnce(T, &Origin) -> Result<U, E>) -> Result<Sourced<U>, E> {
         let value = convert(self.value, &self.origin)?;
         Ok(Sourced {

@@ -29,7 +29,7 @@ pub fn from_file(path: &Path, origin: impl Display) -> Result<String, Error> {
 }
 
 /// Reads the secret from the value of this environment variable.
-pub fn from_variable(name: impl Display, value: &[u8]) -> Result<String, Error> {
+pub fn from_variable(name: &str, value: &[u8]) -> Result<String, Error> {
     checked(value).map_err(|why| Error::Usage(format!("{name}: {why}")))
 }
 

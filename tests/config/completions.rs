@@ -17,7 +17,7 @@ fn desk_for(shell: &str) -> Option<Desk> {
     for name in ["rows.csv", "rows 2.csv", "notes.txt"] {
         desk.write(name, "");
     }
-    std::fs::create_dir(desk.path("rows.d")).unwrap();
+    std::fs::create_dir(desk.path("rows.d")).expect("the desk can be written to");
     let script = desk.zim_batch(["completions", shell]).run();
     script.assert_status(0);
     desk.write("script", script.stdout);
