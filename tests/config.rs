@@ -243,15 +243,16 @@ fn what_is_wrong_in_the_file_is_named_by_file_line_and_key() {
         (
             key("zzz = 1"),
             3,
-            "the keys of a profile are app_id, secret_file, region, endpoint, ca_cert, rate, quota",
+            "unknown key. the keys of a profile are app_id, secret_file, region, endpoint, ca_cert, rate, quota",
         ),
         (key("\nserver_secret = \"s3cret\""), 4, "as secret_file"),
         (key("secret = \"s3cret\""), 3, "as secret_file"),
         (key("ZIM_SERVER_SECRET = \"s3cret\""), 3, "as secret_file"),
         (key(&format!("{SECRET} = 1")), 3, "(not shown)"),
-        (key(SECRET), 3, "key with no value"),
-        (key(&format!("secret_file = {SECRET}")), 3, ""),
+        (key(SECRET), 3, "not valid TOML: key with no value"),
+        (key(&format!("secret_file = {SECRET}")), 3, "not valid TOML"),
         (key(&format!("secret_file = \"{SECRET}\"")), 3, "path of a file"),
+        (key(&format!("secret_file = \"~/{SECRET}\"")), 3, "path of a file"),
         (key(&format!("app_id = \"{SECRET}\"")), 3, "AppId"),
         (key(&format!("region = \"{SECRET}\"")), 3, "one of"),
         (key(&format!("endpoint = \"{SECRET}\"")), 3, "(not shown)"),
@@ -261,8 +262,9 @@ fn what_is_wrong_in_the_file_is_named_by_file_line_and_key() {
         ("secret = \"s3cret\"\n".into(), 1, "as secret_file"),
         ("[night]\napp_id = 1\n".into(), 1, "[profiles.night]"),
         ("[profiles]\nnight = 1\n".into(), 2, "a profile is a table"),
-        ("\n[profiles.x\n".into(), 2, ""),
-        ("<xml/>\n".into(), 1, ""),
+        (format!("[{SECRET}]\n"), 1, "(not shown)"),
+        ("\n[profiles.x\n".into(), 2, "not valid TOML"),
+        ("<xml/>\n".into(), 1, "not valid TOML"),
     ] {
         write_config(&desk, &text);
         for outcome in [config(&desk, &[]).run(), clear(&desk).run()] {

@@ -20,6 +20,9 @@ use super::{AppArgs, print, secret, settings};
 /// The value of credentials that are missing.
 const NOT_SET: &str = "not set";
 
+/// The maximum width of the column of values, for values that are not longer than that.
+const MAX_WIDTH: usize = 80;
+
 pub const EXAMPLES: &str = "\
 Examples:
   zim-batch config
@@ -134,29 +137,29 @@ fn settings(app: &App) -> Result<Vec<Setting>, Error> {
 
 /// Whether there is a secret; never the secret.
 fn secret(app: &App) -> Setting {
-    let found = app.secret();
-    let file = app.secret_file.as_ref().map(|file| secret::place(&file.value));
-    let mut setting = match found {
-        Ok(secret) => {
-            let is_in_file = |origin: &Origin| *origin != Origin::Variable("ZIM_SERVER_SECRET");
-            let place = file.filter(|_| secret.as_ref().is_some_and(|secret| is_in_file(&secret.origin)));
-            let place = place.map(|place| format!(", in {place}")).unwrap_or_default();
-            let show = |secret: &secrecy::SecretString| {
-                let length = secret.expose_secret().len();
-                format!("set, {length} characters{place}").into()
-            };
-            Setting::new("secret", secret, show, NOT_SET)
+    let file = app.secret_file.as_ref();
+    let (shown, value, origin) = match app.secret() {
+        Ok(None) => (NOT_SET.to_owned(), Value::Null, None),
+        Ok(Some(Sourced { value, origin })) => {
+            let length = value.expose_secret().len();
+            // A variable may have the secret itself.
+            let file = file.filter(|file| file.origin == origin);
+            let place = file.map(|file| format!(", in {}", secret::place(&file.value)));
+            let shown = format!("set, {length} characters{}", place.unwrap_or_default());
+            (shown, "(hidden)".into(), Some(origin))
         }
         Err(error) => {
-            let origin = app.secret_file.as_ref().map(|file| file.origin.clone());
-            let none = Setting::new("secret", None::<Sourced<()>>, |()| Value::Null, &error.to_string());
-            Setting { origin, ..none }
+            let origin = file.map_or(Origin::Variable("ZIM_SERVER_SECRET"), |file| file.origin.clone());
+            (error.to_string(), Value::Null, Some(origin))
         }
     };
-    if setting.value.is_string() {
-        setting.value = "(hidden)".into();
+    let name = "secret";
+    Setting {
+        name,
+        value,
+        shown,
+        origin,
     }
-    setting
 }
 
 /// The proxy that requests go through.
@@ -172,8 +175,11 @@ fn proxy(app: &App) -> Setting {
 
 /// The profile in force.
 fn chosen_profile(app: &App, args: &AppArgs) -> Result<Setting, Error> {
-    let name = profile::chosen(args)?;
-    let name = name.or_else(|| Some(Sourced::default(app.profile.as_ref()?.name.to_string())));
+    let chosen = profile::chosen(args)?;
+    let name = app.profile.as_ref().map(|profile| Sourced {
+        value: profile.name.to_string(),
+        origin: chosen.map_or(Origin::Default, |chosen| chosen.origin),
+    });
     Ok(Setting::new("profile", name, |name| json!(name), "none"))
 }
 
@@ -207,6 +213,7 @@ fn as_text(settings: &[Setting], names: &[String], file: Option<&ConfigFile>) ->
             "use --secret-file, ZIM_SERVER_SECRET_FILE, ZIM_SERVER_SECRET, or secret_file in a profile".into()
         }
         None if setting.shown == NOT_SET => "use --app-id, ZIM_APP_ID, or app_id in a profile".into(),
+        None if setting.name == "proxy" => String::new(),
         None => "default".into(),
     };
     let mut lines: Vec<[String; 3]> = vec![["setting".into(), "value".into(), "source".into()]];
@@ -227,17 +234,13 @@ fn as_text(settings: &[Setting], names: &[String], file: Option<&ConfigFile>) ->
         None => ("none, because neither HOME nor XDG_CONFIG_HOME is set".into(), ""),
     };
     lines.push(["config file".into(), path, exists.into()]);
-    let widths = [0, 1].map(|column| {
-        lines
-            .iter()
-            .map(|line| console::measure_text_width(&line[column]))
-            .max()
-            .unwrap_or(0)
-    });
+    let widths = lines.iter().map(|[_, value, _]| console::measure_text_width(value));
+    // The message about a secret that can't be read may be longer.
+    let width = widths.filter(|width| *width <= MAX_WIDTH).max().unwrap_or_default();
     let mut text = String::new();
     for [name, value, source] in &lines {
-        let value = console::pad_str(value, widths[1], console::Alignment::Left, None);
-        let line = format!("{name:<0$}  {value}  {source}", widths[0]);
+        let value = console::pad_str(value, width, console::Alignment::Left, None);
+        let line = format!("{name:<11}  {value}  {source}");
         // Writing to a String does not fail.
         let _ = writeln!(text, "{}", escape_controls(line.trim_end()));
     }

@@ -157,7 +157,11 @@ impl ConfigFile {
     /// The tables below `profiles`, each with its name.
     fn profiles(&self) -> Result<Vec<(String, DeTable<'_>)>, Error> {
         let text = self.text.as_deref().unwrap_or_default();
-        let root = DeTable::parse(text).map_err(|error| self.error(error.span(), error.message()))?;
+        let invalid = |error: toml::de::Error| {
+            let why = format!("this is not valid TOML: {}", error.message());
+            self.error(error.span(), &why)
+        };
+        let root = DeTable::parse(text).map_err(invalid)?;
         let mut profiles = Vec::new();
         for (key, value) in root.into_inner() {
             let span = Some(key.span());
@@ -195,7 +199,7 @@ impl ConfigFile {
     /// The settings in the table of a profile.
     fn settings(&self, name: &str, table: DeTable<'_>) -> Result<Profile, Error> {
         let mut profile = Profile {
-            name: name.into(),
+            name: shown(name).into(),
             app_id: None,
             secret_file: None,
             endpoint: None,
@@ -249,7 +253,7 @@ impl ConfigFile {
             (Some(_), None) => return Err("~ has no meaning here, because HOME is not set".into()),
             (None, _) => self.path.parent().unwrap_or(Path::new("")).join(text),
         };
-        if secret::may_be_secret(text) && !path.exists() {
+        if text.rsplit('/').next().is_some_and(secret::may_be_secret) && !path.exists() {
             return Err(
                 "there is no such file. If this is the secret itself: write the path of a file that contains it".into(),
             );
@@ -300,9 +304,7 @@ fn known(key: &str) -> Result<(), String> {
         .iter()
         .max_by_key(similarity)
         .filter(|known| similarity(known) > 80);
-    let hint = nearest
-        .map(|known| format!("; did you mean {known}?"))
-        .unwrap_or_default();
+    let hint = nearest.map_or(".".to_owned(), |known| format!("; did you mean {known}?"));
     Err(format!(
         "unknown key{hint} The keys of a profile are {}",
         KEYS.join(", ")
@@ -343,7 +345,9 @@ fn parse_region(text: &str) -> Result<Region, String> {
 
 /// A name in the file, unless it may be the secret, written there by mistake.
 fn shown(name: &str) -> &str {
-    if secret::may_be_secret(name) {
+    // Names are words; a secret has digits.
+    let has_digits = name.chars().filter(char::is_ascii_digit).count() >= 4;
+    if has_digits && secret::may_be_secret(name) {
         "(not shown)"
     } else {
         name

@@ -85,7 +85,9 @@ fn bash_completes_values_and_leaves_files_to_itself() {
 fn fish_completes_values_and_files() {
     let Some(desk) = desk_for("fish") else { return };
     let complete = |words: &[&str]| {
-        let code = format!("source ./script; complete -C 'zim-batch {}'", words.join(" "));
+        // Without the path, no script of an installed zim-batch is used.
+        let words = words.join(" ");
+        let code = format!("set fish_complete_path; source ./script; complete -C 'zim-batch {words}'");
         let lines = lines(&desk, "fish", &code, &[]);
         let words = lines
             .iter()
