@@ -380,12 +380,9 @@ fn a_simulator_takes_only_the_rate_from_a_named_profile() {
 }
 
 #[test]
-fn a_file_of_another_user_is_reported() {
+fn a_file_of_another_user_is_reported_and_a_home_that_is_closed_has_none() {
     let desk = Desk::new();
     write_config(&desk, "[profiles.default]\n");
-    for directory in ["", ".config", ".config/zim-batch"] {
-        set_mode(&desk, directory, 0o755);
-    }
     let may_change_user = std::process::Command::new("setpriv")
         .args(["--reuid=54321", "--clear-groups", "true"])
         .status();
@@ -393,8 +390,19 @@ fn a_file_of_another_user_is_reported() {
         passed_over("no unreadable file without the right to become another user");
         return;
     }
-    let call = config(&desk, &[]).started_by("exec setpriv --reuid=54321 --clear-groups");
-    call.run()
+    let as_another = |flags: &[&str]| {
+        let call = config(&desk, flags).started_by("exec setpriv --reuid=54321 --clear-groups");
+        call.run()
+    };
+    set_mode(&desk, ".config", 0o700);
+    as_another(&[]).assert_status(0);
+    as_another(&["--profile", "default"])
+        .assert_status(2)
+        .assert_says(&[CONFIG, "can't be reached"]);
+    for directory in ["", ".config", ".config/zim-batch"] {
+        set_mode(&desk, directory, 0o755);
+    }
+    as_another(&[])
         .assert_status(2)
         .assert_says(&[CONFIG, "can't be read", "denied"]);
 }

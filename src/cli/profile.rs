@@ -46,7 +46,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct ConfigFile {
     pub path: Arc<Path>,
-    /// The content; `None` if there is no such file.
+    /// The content; `None` if there is no such file, or none that can be reached.
     text: Option<String>,
 }
 
@@ -109,6 +109,8 @@ impl ConfigFile {
         let text = match content(&path) {
             Ok(bytes) => Some(text(&path, bytes)?),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+            // A service whose home is closed to it, as with systemd's ProtectHome, has no such file.
+            Err(_) if path.symlink_metadata().is_err() => None,
             Err(error) => {
                 let why = format!("{}: the configuration file can't be read: {error}", path.display());
                 return Err(Error::Usage(why));
@@ -118,7 +120,7 @@ impl ConfigFile {
         Ok(Some(ConfigFile { path, text }))
     }
 
-    /// Whether the file exists.
+    /// Whether the file exists and can be reached.
     pub fn exists(&self) -> bool {
         self.text.is_some()
     }
@@ -140,7 +142,10 @@ impl ConfigFile {
             (None, Some(name)) => {
                 let names: Vec<&str> = profiles.iter().map(|(name, _)| shown(name)).collect();
                 let advice = match (self.exists(), &names[..]) {
-                    (false, _) => "this file does not exist; create it, with a table [profiles.NAME]".to_owned(),
+                    (false, _) => {
+                        "this file does not exist, or can't be reached; create it, with a table [profiles.NAME]"
+                            .to_owned()
+                    }
                     (true, []) => "it has no profiles; add a table [profiles.NAME]".to_owned(),
                     (true, names) => format!("its profiles are {}", names.join(", ")),
                 };
