@@ -1,6 +1,7 @@
 //! The examples of the help that need no credentials work as they stand.
 
 use super::support::Desk;
+use super::write_config;
 
 #[test]
 fn every_example_with_a_simulator_runs_as_it_stands() {
@@ -23,5 +24,29 @@ fn every_example_with_a_simulator_runs_as_it_stands() {
             // The next of the first steps.
             desk.zim_batch(["report", "trial.csv"]).run().assert_status(0);
         }
+    }
+}
+
+#[test]
+fn the_profile_in_the_help_of_config_works_as_it_stands() {
+    let desk = Desk::new();
+    let help = desk.zim_batch(["config", "--help"]).run().stdout;
+    let table: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "  [profiles.night]")
+        .take_while(|line| !line.is_empty())
+        .collect();
+    write_config(&desk, table.join("\n"));
+    let outcome = desk.zim_batch(["config", "--profile", "night"]).run();
+    outcome.assert_status(0);
+    for (value, line) in [
+        ("1234567890", 2),
+        (".secrets/zim", 3),
+        ("https://zim-api-fra.zego.im/", 4),
+        ("20", 5),
+    ] {
+        let source = format!("profile night, line {line}");
+        let is_shown = |row: &str| row.contains(value) && row.contains(&source);
+        assert!(outcome.stdout.lines().any(is_shown), "{value}: {}", outcome.stdout);
     }
 }
