@@ -1,6 +1,6 @@
 //! `zim-batch completions`: the completion scripts for shells.
 //!
-//! clap_complete generates them from the arguments. Three things are added here: what can't be a file is not completed as
+//! clap_complete generates them from the arguments. Some things are added here: what can't be a file is not completed as
 //! one, outcomes are completed after a comma too, and profiles by their names in the configuration file.
 
 use std::ffi::OsStr;
