@@ -36,7 +36,7 @@ Run the job:
 Every night: resume where the last night ended, print nothing if all rows succeeded:
   zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
 
-With app, secret file and region from a profile (see zim-batch config --help):
+With app, secret file and region from a profile (the help of config says how):
   zim-batch clear rows.csv --report out.csv --profile night
 
 Send the failed rows again:
