@@ -210,7 +210,8 @@ fn a_refused_password_and_a_wrong_url_are_said_before_anything_begins_and_shown_
                 _ => call,
             };
             let outcome = call.run();
-            outcome.assert_status(2).assert_says(&[says, "ZIM_QUOTA"]);
+            let origin = if how == "flag" { "--quota" } else { "ZIM_QUOTA" };
+            outcome.assert_status(2).assert_says(&[says, origin]);
             assert!(
                 !format!("{}{}", outcome.stdout, outcome.stderr).contains("wr0ng"),
                 "{outcome:?}"

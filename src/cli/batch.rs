@@ -19,7 +19,7 @@ use zim_batch::stop::StopReason;
 use super::error::Error;
 use super::metrics::Metrics;
 use super::progress::{Progress, Style, Terminal};
-use super::session::{self, Session};
+use super::session::Session;
 use super::shell::{
     command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
     quota_to_provide_again,
@@ -115,7 +115,7 @@ impl Batch<'_> {
         let mut session = Session::begin()?;
         self.check_metrics()?;
         let app = session.connect(self.app, self.pace).await?;
-        let client = session::build(&app, self.app)?;
+        let client = session.build(&app)?;
         command.check_paths()?;
 
         say_if_typed(&self.source, self.items);
@@ -147,17 +147,14 @@ impl Batch<'_> {
             _ => input.plan(done)?,
         };
         journal.forget(plan.stale())?;
-        if !self.app.simulate {
-            settings::announce(&app, self.app, self.pace.rate);
-        }
+        session.announce(&app);
         let already_done = plan.rows_done();
         let metrics = self.run.metrics.as_deref();
-        let metrics =
-            metrics.map(|path| Metrics::start(path, total, already_done, self.pace.rate, self.ignore_invalid));
+        let metrics = metrics.map(|path| Metrics::start(path, total, already_done, session.rate, self.ignore_invalid));
         let metrics = metrics.transpose()?;
         let style = style(self.run.progress, self.logging.quiet);
         let mut job = Job::planned(command.service(client), plan, total)
-            .limiter(session.limiter(self.pace.rate))
+            .limiter(session.limiter())
             .report(journal)
             .observer(Progress::new(style, self.terminal.clone(), total, self.items));
         if let Some(metrics) = metrics {

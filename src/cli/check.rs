@@ -16,7 +16,7 @@ use zim_batch::rows::{self, Only};
 use super::error::Error;
 use super::progress::Terminal;
 use super::shell::quoted;
-use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, batch, print, settings};
+use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, app, batch, print, settings};
 use online::{Online, users_as_text};
 
 /// How many busy users are shown.
@@ -27,14 +27,18 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         return online::check(&args, logging, terminal).await;
     }
     let AppArgs {
+        profile,
         app_id,
         secret_file,
         region,
         endpoint,
         ca_cert,
         simulate,
+        rate: _,
+        quota: _,
+        lock_dir: _,
     } = &args.app;
-    if app_id.is_some()
+    if [profile, app_id].iter().any(|text| text.is_some())
         || [secret_file, ca_cert].iter().any(|path| path.is_some())
         || region.is_some()
         || endpoint.is_some()
@@ -45,7 +49,7 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         ));
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    offline(&args.rows, args.pace.rate, limit, args.json, None)
+    offline(&args.rows, app::rate(&args.app, None).value, limit, args.json, None)
 }
 
 /// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it

@@ -224,7 +224,10 @@ mod tests {
     #[test]
     fn the_help_names_every_exit_status() {
         let help = super::super::Cli::command().get_after_help().unwrap().to_string();
-        let help = help.split("\n\n").next().unwrap();
+        let help = help
+            .split("\n\n")
+            .find(|part| part.starts_with("Exit status:"))
+            .unwrap();
         let numbers: Vec<u8> = help
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|number| number.parse().ok())

@@ -72,8 +72,6 @@ fn cause(cause: &Cause) -> String {
 pub fn quota_error(error: &QuotaError) -> String {
     let hint = match error {
         QuotaError::Held { .. } => "; to share it, leave out --no-wait; or stop the other run",
-        QuotaError::Url(_) => " (--quota or ZIM_QUOTA)",
-        QuotaError::Refused { .. } => "; correct them in --quota or ZIM_QUOTA",
         QuotaError::Unusable { .. } => {
             ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
         }

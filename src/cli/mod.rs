@@ -1,18 +1,24 @@
 //! The arguments as typed. `settings.rs` turns them into settings; each command has a file of its name.
 
+mod app;
 mod batch;
 mod check;
 mod clear;
 mod codes;
+mod completions;
+mod config;
 mod derived;
 mod error;
+mod examples;
 mod exit_status;
 mod hints;
 mod list;
 pub mod logging;
 mod lossy;
 mod metrics;
+mod origin;
 pub mod process;
+mod profile;
 mod progress;
 mod report;
 mod rerun;
@@ -30,11 +36,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use zim_batch::report::IfExists;
 use zim_batch::row::ConvType;
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
 
+use completions::offering;
 use error::Error;
 pub use exit_status::ExitStatus;
 use progress::{Style, Terminal};
@@ -43,12 +50,7 @@ pub use shell::{fail, fail_early, print, print_error, usage_error};
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable
 #[derive(Debug, Parser)]
 #[command(name = "zim-batch", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(
-    after_help = "Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 \
-                        input; 5 stopped by a policy; 6 ZIM rejects the app or the signature; 7 --max-duration \
-                        reached; 74 report can't be written; 75 another run is active; 130, 143 stopped by a \
-                        signal.\n\nStart with: zim-batch clear --help"
-)]
+#[command(after_help = examples::FIRST_STEPS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -90,33 +92,36 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Clear the unread count of every row's conversation
-    #[command(after_help = CLEAR_EXAMPLES)]
+    #[command(after_help = examples::CLEAR)]
     Clear(Box<ClearArgs>),
     /// List the conversations of users as rows for clear
-    #[command(after_help = LIST_EXAMPLES)]
+    #[command(after_help = examples::LIST)]
     List(Box<ListArgs>),
     /// Read and validate all rows, clear nothing
-    #[command(after_help = CHECK_EXAMPLES)]
+    #[command(after_help = examples::CHECK)]
     Check(Box<CheckArgs>),
     /// Summarize the report of a run, finished or still running
     #[command(after_help = report::EXAMPLES)]
     Report(report::ReportArgs),
     /// Run a local ZIM server that enforces the documented rules, until stopped
-    #[command(after_help = SIMULATE_EXAMPLES)]
+    #[command(after_help = examples::SIMULATE)]
     Simulate(Box<simulate::SimulateArgs>),
     /// Explain ZIM's return codes, offline
-    #[command(after_help = CODES_HELP)]
+    #[command(after_help = examples::CODES)]
     Codes {
         /// The codes to explain; without any, list all
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, hide_possible_values = true)]
+        #[arg(value_parser = offering(clap::value_parser!(i64), completions::codes()))]
         codes: Vec<i64>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Show which settings are in force, and where each comes from
+    #[command(after_help = config::EXAMPLES)]
+    Config(Box<config::ConfigArgs>),
     /// Print the completion script for a shell
-    #[command(after_help = "Examples:\n  zim-batch completions bash \\\n    \
-                      > ~/.local/share/bash-completion/completions/zim-batch")]
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -126,91 +131,6 @@ enum Command {
     Man,
 }
 
-const CLEAR_EXAMPLES: &str = "\
-Examples:
-
-Try it with a private simulator, without credentials:
-  zim-batch clear rows.csv --report out.csv --simulate
-
-Run the job:
-  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
-  zim-batch clear rows.csv --report out.csv --region fra
-
-Every night: resume where the last night ended, print nothing if all rows succeeded:
-  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
-
-Send the failed rows again:
-  zim-batch clear out.csv --only failed --report retry.csv
-
-Send the rows outside the newest 1000 again, after ZEGO has raised the limit:
-  zim-batch clear out.outside.csv --report second.csv
-
-The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
-machine can read command lines.
-
-Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints the progress.";
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-
-Try it with a private simulator, without credentials:
-  zim-batch list users.csv --rows rows.csv --simulate
-
-From users to cleared conversations:
-  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
-  zim-batch list users.csv --rows rows.csv
-  zim-batch clear rows.csv --report out.csv
-
-The same, without a file between them:
-  zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
-
-Every night: only what was updated since the last night:
-  zim-batch list users.csv --rows rows.csv --since 26h --overwrite -q
-
-Why rows were outside: missing, or beyond the newest 1000:
-  zim-batch list out.outside.csv --explain why.csv
-
-One request lists up to 500 conversations of a user, so 100 000 users take about 84 minutes at 20 requests per second.";
-
-const CODES_HELP: &str = "\
-Each code belongs to a class, which decides what a run does:
-  ok         the row is done
-  outside    the conversation is out of reach: written to the outside log
-  transient  the row is retried with increasing delays
-  limited    the whole run slows down, then the row is retried
-  signature  signed again and retried; if it is refused again, the run stops
-  app        retried a few times; if it is refused again, the run stops
-  rejected   the row fails immediately
-  fatal      the run stops immediately
-  unknown    retried at most twice, then the row fails
-
-Examples:
-  zim-batch codes
-  zim-batch codes 660800002 7";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  zim-batch check rows.csv
-  zim-batch check rows.csv --json
-  zim-batch check rows.csv --online --missing missing.csv
-  zim-batch check export.txt --delimiter '|' \\
-    --columns user=uid,conv=peer,type=kind";
-
-const SIMULATE_EXAMPLES: &str = "\
-Examples:
-
-Run the simulator, and print the events that clients would receive:
-  zim-batch simulate --port 8080 --events -
-
-Use it from another terminal:
-  export ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345
-  export ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38
-  zim-batch clear rows.csv --report out.csv
-
-With conversations of your own, errors and an outage:
-  zim-batch simulate --conversations world.csv --error-rate 0.02 \\
-    --outage 30s/15s";
-
 /// How to read the input
 #[derive(Debug, Clone, Args)]
 pub struct DialectArgs {
@@ -219,10 +139,12 @@ pub struct DialectArgs {
     delimiter: Option<u8>,
     /// Encoding: a WHATWG label or a code page, such as gbk, cp936 or windows-1252 [default: UTF-8, or UTF-16 with a byte
     /// order mark]
-    #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding)]
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
+    #[arg(value_parser = offering(settings::parse_encoding, settings::COMMON_ENCODINGS))]
     encoding: Option<&'static Encoding>,
-    /// If the input is an earlier report: take only what has these outcomes, such as failed or outside,failed; or all
-    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = settings::parse_only)]
+    /// If the input is an earlier report: take only what has these outcomes, separated by commas
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
+    #[arg(value_parser = offering(settings::parse_only, completions::outcomes()))]
     only: Option<Vec<settings::OnlyWord>>,
     /// Don't exit with status 3 because of invalid records
     #[arg(long)]
@@ -333,7 +255,8 @@ struct ListOutputArgs {
     #[arg(long, value_name = "WHEN", value_parser = settings::parse_since)]
     since: Option<settings::Since>,
     /// List only conversations of this type: peer or group
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
+    #[arg(value_parser = offering(str::parse::<ConvType>, ["peer", "group"]))]
     conv_type: Option<ConvType>,
     /// If USERS is an outside log: say of each of its rows whether the conversation is listed, missing, or beyond the
     /// newest 1000
@@ -404,11 +327,15 @@ impl RunArgs {
     }
 }
 
-/// The app, and where its requests are sent
+/// The app, where its requests are sent, and how many per second
 #[derive(Debug, Args)]
 #[command(next_help_heading = APP)]
 struct AppArgs {
-    // Variables are read in settings.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
+    // Variables are read in app.rs, not by clap: an empty one counts as not set, one that is not UTF-8 is refused.
+    /// Profile in the configuration file: provides what is neither given here nor in the environment; see zim-batch config
+    /// --help [env: ZIM_PROFILE] [default: the profile named default, if there is one]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// AppId [env: ZIM_APP_ID]
     #[arg(long, value_name = "N")]
     app_id: Option<String>,
@@ -428,15 +355,24 @@ struct AppArgs {
     /// Use a private simulator: needs no credentials, sends nothing over the network
     #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
     simulate: bool,
+    /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
+    /// [default: 20]
+    #[arg(long, help_heading = PACE, value_name = "N", value_parser = settings::parse_rate)]
+    rate: Option<f64>,
+    /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
+    /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
+    #[arg(long, help_heading = PACE, value_name = "URL")]
+    quota: Option<String>,
+    /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
+    /// [env: ZIM_LOCK_DIR] [default: /tmp]
+    #[arg(long, help_heading = PACE, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    lock_dir: Option<PathBuf>,
 }
 
-/// Rate, retries and limits
+/// Retries and limits
 #[derive(Debug, Args)]
 #[command(next_help_heading = PACE)]
 struct PaceArgs {
-    /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
-    #[arg(long, value_name = "N", default_value = "20", value_parser = settings::parse_rate)]
-    rate: f64,
     /// Maximum requests in flight
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_in_flight: u32,
@@ -461,14 +397,6 @@ struct PaceArgs {
     /// Exit with status 75 instead of sharing the quota, if another run on this machine uses the same app
     #[arg(long)]
     no_wait: bool,
-    /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
-    /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
-    #[arg(long, value_name = "URL")]
-    quota: Option<String>,
-    /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
-    /// [env: ZIM_LOCK_DIR] [default: /tmp]
-    #[arg(long, value_name = "DIR")]
-    lock_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -527,6 +455,7 @@ impl Cli {
             Command::Check(args) => check::uses(args, file),
             Command::Report(args) => args.uses(file),
             Command::Simulate(args) => args.uses(file),
+            Command::Config(args) => args.uses(file),
             Command::Codes { .. } | Command::Completions { .. } | Command::Man => false,
         };
         match is_used {
@@ -547,13 +476,8 @@ impl Cli {
             Command::Report(args) => report::report(&args),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "zim-batch", &mut script);
-                // clap_complete 4.6 uses two different names for a bash state when the program's name has a hyphen; without
-                // this replacement, no option is completed.
-                print(&String::from_utf8_lossy(&script).replace("zim__subcmd__batch__", "zim__batch__"))
-            }
+            Command::Config(args) => config::config(&args),
+            Command::Completions { shell } => completions::completions(shell),
             Command::Man => {
                 let mut page = Vec::new();
                 man(&mut page).map_err(|error| Error::Unexpected(error.to_string()))?;

@@ -3,6 +3,7 @@
 //! No message shows the secret or a part of it. The format of a secret is not documented (32 hex digits in ZEGO's
 //! examples), so only text that can't be a secret is refused.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -16,17 +17,15 @@ const MAX_SECRET: usize = 4096;
 /// The mode bits that let the group or everyone read a file.
 const OTHERS_READ: u32 = 0o044;
 
-const SOURCE: &str = "--secret-file or ZIM_SERVER_SECRET_FILE";
-
-/// Reads the secret from a file.
-pub fn from_file(path: &Path) -> Result<String, Error> {
+/// Reads the secret from a file. `origin` says where its path comes from.
+pub fn from_file(path: &Path, origin: impl Display) -> Result<String, Error> {
     let place = place(path);
     let bytes = read(path).map_err(|error| {
         Error::Usage(format!(
-            "{place} ({SOURCE}): the file with the secret can't be read: {error}"
+            "{place} ({origin}): the file with the secret can't be read: {error}"
         ))
     })?;
-    checked(&bytes).map_err(|why| Error::Usage(format!("{place} ({SOURCE}): {why}")))
+    checked(&bytes).map_err(|why| Error::Usage(format!("{place} ({origin}): {why}")))
 }
 
 /// Reads the secret from the value of this environment variable.
@@ -34,8 +33,8 @@ pub fn from_variable(name: &str, value: &[u8]) -> Result<String, Error> {
     checked(value).map_err(|why| Error::Usage(format!("{name}: {why}")))
 }
 
-/// Warns if other users of this machine can read the file.
-pub fn warn_if_others_can_read(path: &Path) {
+/// Warns if other users of this machine can read the file. `what`: the secret that it contains.
+pub fn warn_if_others_can_read(path: &Path, what: &str) {
     if let Ok(metadata) = path.metadata()
         && metadata.is_file()
         && metadata.mode() & OTHERS_READ != 0
@@ -43,7 +42,7 @@ pub fn warn_if_others_can_read(path: &Path) {
     {
         let place = place(path);
         tracing::warn!(
-            "{place}: other users of this machine can read this file, which contains the secret; run: chmod 600 {place}"
+            "{place}: other users of this machine can read this file, which contains {what}; run: chmod 600 {place}"
         );
     }
 }
@@ -55,14 +54,17 @@ fn is_credential(path: &Path) -> bool {
 }
 
 /// The name of the file, unless it may be the secret itself, given by mistake.
-fn place(path: &Path) -> String {
-    let name = path.to_string_lossy();
-    // A secret has no dot and no slash, and is at least this long.
-    if name.len() >= 16 && name.chars().all(|c| c.is_ascii_alphanumeric()) {
-        "the file with the secret".to_owned()
-    } else {
-        name.into_owned()
+pub fn place(path: &Path) -> String {
+    match path.to_string_lossy() {
+        name if may_be_secret(&name) => "the file with the secret".to_owned(),
+        name => name.into_owned(),
     }
+}
+
+/// Whether a text may be the secret, given by mistake where something else belongs.
+pub fn may_be_secret(text: &str) -> bool {
+    // A secret has no dot and no slash, and is at least this long.
+    text.len() >= 16 && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 /// Reads the start of the file, more than a secret can have. It may be a pipe, as in `<(pass show zim)`.

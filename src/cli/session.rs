@@ -5,10 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use zim_batch::client::{BuildError, Client, ClientBuilder, Service};
+use zim_batch::client::{Client, ClientBuilder, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError, RedisQuota};
 use zim_batch::report::summary::Summary;
@@ -17,8 +16,10 @@ use zim_batch::run::{Job, Limits};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
 
+use super::app::{self, App};
 use super::batch::watch_rows;
 use super::error::Error;
+use super::profile;
 use super::progress::Terminal;
 use super::{AppArgs, PaceArgs, hints, process, settings, signals};
 
@@ -36,6 +37,10 @@ pub struct Session {
     status_signal: signals::StatusSignal,
     /// What other runs with the same quota are told.
     pub name: String,
+    /// Maximum requests in any second.
+    pub rate: f64,
+    /// The app, unless it is simulated.
+    app: Option<App>,
     /// Where to share the quota.
     place: Option<Place>,
     quota: Option<SharedQuota>,
@@ -52,6 +57,8 @@ impl Session {
             started_at,
             status_signal: signals::StatusSignal::listen(),
             name: String::new(),
+            rate: 0.0,
+            app: None,
             place: None,
             quota: None,
             max_in_flight: NonZeroUsize::MIN,
@@ -59,19 +66,39 @@ impl Session {
     }
 
     /// Finds out where requests are sent, and with which quota: ZIM, or a simulator in this process.
-    pub async fn connect(&mut self, app: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
-        let client = match app.simulate {
-            true => simulated(pace).await?,
-            false => settings::app(app, pace)?,
-        };
-        self.place = match app.simulate {
-            true => None,
-            false => Some(settings::quota(&client, pace)?),
-        };
+    pub async fn connect(&mut self, args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
+        let profile = profile::read(args)?;
+        self.rate = app::rate(args, profile.as_ref()).value;
         // With --simulate, this process also holds the server's end of each connection.
-        let files_each = if app.simulate { 2 } else { 1 };
+        let files_each = if args.simulate { 2 } else { 1 };
+        let client = match args.simulate {
+            true => simulated(self.rate, pace.timeout).await?,
+            false => self.join_app(App::new(args, profile)?, pace.timeout)?,
+        };
         self.max_in_flight = process::usable_in_flight(pace.max_in_flight, files_each)?;
         Ok(client)
+    }
+
+    fn join_app(&mut self, app: App, timeout: Duration) -> Result<ClientBuilder, Error> {
+        let client = app.client(timeout)?;
+        self.place = Some(app.place(&client)?);
+        self.app = Some(app);
+        Ok(client)
+    }
+
+    /// Builds the client.
+    pub fn build(&self, client: &ClientBuilder) -> Result<Client, Error> {
+        match &self.app {
+            Some(app) => app.build(client),
+            None => Ok(client.clone().build()?),
+        }
+    }
+
+    /// Logs where requests will be sent, and warns about risky settings.
+    pub fn announce(&self, client: &ClientBuilder) {
+        if let Some(app) = &self.app {
+            app.announce(client);
+        }
     }
 
     /// The bounds of the run.
@@ -83,8 +110,9 @@ impl Session {
     /// files for it, the run continues without, with a warning.
     pub async fn join(&mut self, pace: &PaceArgs) -> Result<(), Error> {
         let Some(place) = self.place.take() else { return Ok(()) };
-        if let Some(url) = settings::quota_url(pace)? {
-            let quota = RedisQuota::join(url.expose_secret(), &place, pace.no_wait).await?;
+        if let Some(app) = &self.app
+            && let Some(quota) = app.join_quota(&place, pace.no_wait).await?
+        {
             self.quota = Some(SharedQuota::Redis(Arc::new(quota)));
             return Ok(());
         }
@@ -96,8 +124,9 @@ impl Session {
         Ok(())
     }
 
-    /// The limiter of a run at this rate.
-    pub fn limiter(&self, rate: f64) -> Limiter {
+    /// The limiter of the run.
+    pub fn limiter(&self) -> Limiter {
+        let rate = self.rate;
         match &self.quota {
             Some(SharedQuota::Machine(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
             Some(SharedQuota::Redis(quota)) => Limiter::sharing(rate, Arc::clone(quota) as _),
@@ -122,7 +151,7 @@ impl Session {
             );
         };
         let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, || terminal.request_status()));
-        tracing::info!("the run begins: {}, at most {}/s", self.name, pace.rate);
+        tracing::info!("the run begins: {}, at most {}/s", self.name, self.rate);
         let job = job.limits(limits).stop_handle(stop.clone()).started_at(self.started_at);
         let ended = tokio::select! {
             ended = job.run() => ended,
@@ -143,21 +172,13 @@ impl Session {
     }
 }
 
-/// The client of an app.
-pub fn build(app: &ClientBuilder, args: &AppArgs) -> Result<Client, Error> {
-    app.clone().build().map_err(|error| match (&args.ca_cert, error) {
-        (Some(path), error @ BuildError::CaCert) => Error::Usage(format!("--ca-cert {}: {error}", path.display())),
-        (_, error) => error.into(),
-    })
-}
-
 /// A simulator in this process.
-async fn simulated(pace: &PaceArgs) -> Result<ClientBuilder, Error> {
+async fn simulated(rate: f64, timeout: Duration) -> Result<ClientBuilder, Error> {
     let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
     let address = listener.local_addr().map_err(unexpected)?;
-    let options = super::simulate::demonstration(pace.rate);
-    let app = settings::simulated_app(options.app_id, options.server_secret.clone(), address, pace);
+    let options = super::simulate::demonstration(rate);
+    let client = app::simulated(options.app_id, options.server_secret.clone(), address, timeout);
     tokio::spawn(simulator::serve(
         listener,
         World::sample(),
@@ -165,5 +186,5 @@ async fn simulated(pace: &PaceArgs) -> Result<ClientBuilder, Error> {
         None,
         std::future::pending(),
     ));
-    app
+    client
 }

@@ -1,7 +1,6 @@
-//! Settings: arguments, environment and files, checked and converted to the library's types.
+//! Settings: arguments, checked and converted to the library's types. `app.rs` has those of the app.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -9,23 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 use url::{Host, Url};
-use zim_batch::client::{Client, ClientBuilder};
-use zim_batch::limiter::quota::Place;
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Source};
 use zim_batch::run::Limits;
 
 use super::error::Error;
-use super::{AppArgs, DialectArgs, OutputArgs, PaceArgs, Region, RowsArgs, RunArgs, secret};
+use super::{DialectArgs, OutputArgs, PaceArgs, Region, RowsArgs, RunArgs, secret};
 
 /// The default endpoint.
 const ENDPOINT: &str = "https://zim-api.zego.im";
-
-/// ZEGO's default limit per app, in requests per second.
-const DEFAULT_LIMIT: f64 = 20.0;
 
 /// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -70,6 +63,79 @@ pub fn parse_since(text: &str) -> Result<Since, String> {
     })
 }
 
+/// Parses an AppId. The error does not show the text, which may be the secret by mistake.
+pub fn parse_app_id(text: &str) -> Result<u32, String> {
+    let app_id = text.trim().parse();
+    app_id.map_err(|_| "the AppId must be a number from 0 to 4294967295".into())
+}
+
+/// Parses the base URL of ZIM's server API.
+pub fn parse_endpoint(text: &str) -> Result<Url, String> {
+    // The user name, the query and the fragment may be secret.
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let shown = match shown.contains('@') {
+        true => "(with a user name)",
+        false if secret::may_be_secret(shown) => "(not shown)",
+        false => shown,
+    };
+    let refuse = |why: &str| Err(format!("endpoint '{shown}': {why}"));
+    let url: Url = match text.parse() {
+        Ok(url) => url,
+        Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the endpoint must not contain a user name or a password; remove them".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("it must not contain '?' or '#'");
+    }
+    if url.host().is_none() {
+        return refuse(&format!("it has no host; write it like {ENDPOINT}"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => refuse(
+            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
+        ),
+        _ => refuse("it must start with https://"),
+    }
+}
+
+/// The endpoint of ZIM.
+pub fn default_endpoint() -> Url {
+    ENDPOINT.parse().expect("it is a URL")
+}
+
+impl Region {
+    pub fn name(self) -> &'static str {
+        match self {
+            Region::Sha => "sha",
+            Region::Hkg => "hkg",
+            Region::Fra => "fra",
+            Region::Lax => "lax",
+            Region::Bom => "bom",
+            Region::Sgp => "sgp",
+        }
+    }
+
+    /// The endpoint in this region.
+    pub fn endpoint(self) -> Url {
+        let url = format!("https://zim-api-{}.zego.im", self.name());
+        url.parse().expect("it is a URL")
+    }
+}
+
+/// Whether the endpoint is on this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 /// Parses how many attempts a row gets.
 pub fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
     match text.parse::<NonZeroU32>() {
@@ -108,6 +174,18 @@ pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
 /// One word of `--only`; `None` is `all`.
 #[derive(Debug, Clone, Copy)]
 pub struct OnlyWord(pub Option<Outcome>);
+
+/// The encodings that completions offer.
+pub const COMMON_ENCODINGS: [&str; 8] = [
+    "utf-8",
+    "utf-16le",
+    "utf-16be",
+    "gbk",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "windows-1252",
+];
 
 /// Parses the label of an encoding.
 pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
@@ -290,203 +368,19 @@ pub fn named_after(file: &Path, ending: &str) -> PathBuf {
     file.with_file_name(OsStr::from_bytes(&[stem, ending.as_bytes()].concat()))
 }
 
-/// The app, from the arguments and the environment.
-pub fn app(args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
-    let secret = secret(args)?;
-    // Parsed here, not by clap: clap's error would show the value, which may be the secret by mistake.
-    let app_id = match &args.app_id {
-        Some(given) => Some(given.clone()),
-        None => text_variable("ZIM_APP_ID")?,
-    };
-    let app_id = app_id.as_deref().map(str::trim).filter(|text| !text.is_empty());
-    let app_id = app_id
-        .map(str::parse::<u32>)
-        .transpose()
-        .map_err(|_| Error::Usage("the AppId (ZIM_APP_ID or --app-id) must be a number from 0 to 4294967295".into()))?;
-    let (Some(app_id), Some(server_secret)) = (app_id, secret) else {
-        return Err(Error::Usage(
-            "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
-             ZIM_SERVER_SECRET_FILE (or --secret-file); both are in the ZEGO console. To try it without credentials, use --simulate"
-                .into(),
-        ));
-    };
-    let mut client = Client::builder(app_id, server_secret).timeout(pace.timeout);
-    if let Some(path) = &args.ca_cert {
-        client = client.ca_cert(read(path)?);
-    }
-    Ok(client.endpoint(endpoint(args)?))
-}
-
-/// Logs where requests will be sent, and warns about risky settings.
-pub fn announce(app: &ClientBuilder, args: &AppArgs, rate: f64) {
-    // This target is shown unless -q is given: see `logging::layer`.
-    tracing::info!(target: "zim_batch::start", "requests go to {} for app {}", app.endpoint_url(), app.app_id());
-    if rate > DEFAULT_LIMIT && !is_loopback(app.endpoint_url()) {
-        tracing::warn!(
-            "--rate {rate}: ZEGO's default limit is {DEFAULT_LIMIT} requests per second; a higher rate works only if \
-             ZEGO has raised the limit of app {}",
-            app.app_id()
-        );
-    }
-    let from_environment = || variable("ZIM_SERVER_SECRET_FILE").map(PathBuf::from);
-    if let Some(path) = args.secret_file.clone().or_else(from_environment) {
-        secret::warn_if_others_can_read(&path);
-    }
-}
-
-/// The URL of the server through which runs on many machines share the quota.
-pub fn quota_url(pace: &PaceArgs) -> Result<Option<SecretString>, Error> {
-    let url = match &pace.quota {
-        Some(url) => Some(url.clone()),
-        None => text_variable("ZIM_QUOTA")?,
-    };
-    Ok(url.map(SecretString::from))
-}
-
-/// Where all runs of the app on this machine share its quota.
-pub fn quota(app: &ClientBuilder, pace: &PaceArgs) -> Result<Place, Error> {
-    let place = Place::new(app.app_id(), app.endpoint_url());
-    let chosen = pace
-        .lock_dir
-        .clone()
-        .or_else(|| variable("ZIM_LOCK_DIR").map(PathBuf::from));
-    match chosen {
-        None => Ok(place),
-        Some(directory) if directory.is_dir() => Ok(place.in_directory(&directory)),
-        Some(directory) => Err(Error::Usage(format!(
-            "{} (--lock-dir or ZIM_LOCK_DIR): there is no such directory; create it, or name another one",
-            directory.display()
-        ))),
-    }
-}
-
-/// The simulator's app, at `address`.
-pub fn simulated_app(
-    app_id: u32,
-    server_secret: SecretString,
-    address: SocketAddr,
-    pace: &PaceArgs,
-) -> Result<ClientBuilder, Error> {
-    let endpoint = format!("http://{address}/");
-    let endpoint = endpoint
-        .parse()
-        .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?;
-    let client = Client::builder(app_id, server_secret);
-    Ok(client.endpoint(endpoint).timeout(pace.timeout))
-}
-
-/// The secret, from the flag's file or from the environment.
-fn secret(args: &AppArgs) -> Result<Option<SecretString>, Error> {
-    let in_variable = || match variable("ZIM_SERVER_SECRET") {
-        Some(value) => secret::from_variable("ZIM_SERVER_SECRET", value.as_bytes()).map(Some),
-        None => Ok(None),
-    };
-    if let Some(path) = &args.secret_file {
-        let secret = secret::from_file(path)?;
-        // The flag takes precedence, but the user may not know that the variable is set.
-        if in_variable().is_ok_and(|other| other.is_some_and(|other| other != secret)) {
-            tracing::warn!(
-                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
-            );
-        }
-        return Ok(Some(secret.into()));
-    }
-    let in_file = match variable("ZIM_SERVER_SECRET_FILE") {
-        Some(path) => Some(secret::from_file(Path::new(&path))?),
-        None => None,
-    };
-    match (in_file, in_variable()?) {
-        (Some(one), Some(other)) if one != other => Err(Error::Usage(
-            "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them".into(),
-        )),
-        (one, other) => Ok(one.or(other).map(SecretString::from)),
-    }
-}
-
 /// An environment variable. An empty one counts as not set.
-fn variable(name: &str) -> Option<OsString> {
+pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// An environment variable that must be UTF-8 text.
-fn text_variable(name: &str) -> Result<Option<String>, Error> {
+pub fn text_variable(name: &str) -> Result<Option<String>, Error> {
     let text = variable(name).map(OsString::into_string).transpose();
     text.map_err(|_| {
         Error::Usage(format!(
             "{name}: the value of this environment variable is not UTF-8 text"
         ))
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::Usage(format!("{}: can't be read: {error}", path.display())))
-}
-
-fn endpoint(args: &AppArgs) -> Result<Url, Error> {
-    let text = match (&args.endpoint, args.region, text_variable("ZIM_ENDPOINT")?) {
-        (Some(given), ..) => given.clone(),
-        (None, Some(_), Some(_)) => {
-            return Err(Error::Usage(
-                "--region and ZIM_ENDPOINT both set the endpoint; leave out --region, or unset ZIM_ENDPOINT".into(),
-            ));
-        }
-        (None, Some(region), None) => format!("https://zim-api-{}.zego.im", region.name()),
-        (None, None, from_environment) => from_environment.unwrap_or_else(|| ENDPOINT.into()),
-    };
-    // The user name, the query and the fragment may be secret.
-    let shown = text.split(['?', '#']).next().unwrap_or_default();
-    let shown = if shown.contains('@') {
-        "(with a user name)"
-    } else {
-        shown
-    };
-    let refuse = |why: &str| Err(Error::Usage(format!("endpoint '{shown}': {why}")));
-    let url: Url = match text.parse() {
-        Ok(url) => url,
-        Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::Usage(
-            "the endpoint must not contain a user name or a password; remove them".into(),
-        ));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return refuse("it must not contain '?' or '#'");
-    }
-    if url.host().is_none() {
-        return refuse(&format!("it has no host; write it like {ENDPOINT}"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse(
-            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
-        ),
-        _ => refuse("it must start with https://"),
-    }
-}
-
-/// Whether the endpoint is on this machine.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-impl Region {
-    fn name(self) -> &'static str {
-        match self {
-            Region::Sha => "sha",
-            Region::Hkg => "hkg",
-            Region::Fra => "fra",
-            Region::Lax => "lax",
-            Region::Bom => "bom",
-            Region::Sgp => "sgp",
-        }
-    }
 }
 
 /// The limits of the run.

@@ -124,7 +124,7 @@ pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str],
 }
 
 /// Whether a quota URL may have a password in it.
-fn has_secret(url: &OsStr) -> bool {
+pub fn has_secret(url: &OsStr) -> bool {
     url.as_bytes().iter().any(|byte| matches!(byte, b'@' | b'?'))
 }
 

@@ -173,7 +173,7 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
 fn options(args: &SimulateArgs) -> Result<Options, Error> {
     let documented = Options::default();
     let server_secret = match &args.secret_file {
-        Some(path) => secret::from_file(path)?.into(),
+        Some(path) => secret::from_file(path, "--secret-file")?.into(),
         None => documented.server_secret,
     };
     Ok(Options {

@@ -40,6 +40,7 @@ pub use gate::{Gate, NoGate};
 pub(crate) use list::Entries;
 pub use list::{Lister, Listing};
 pub use lookup::{Found, Lookup, MAX_USERS, UserLookup};
+pub use proxy::proxy_for;
 use proxy::{ProxyName, Route};
 use sign::Signature;
 use verdict::{TransportError, Verdict};

@@ -44,6 +44,21 @@ impl fmt::Display for ProxyName {
     }
 }
 
+/// The proxy through which requests to this endpoint go, because the environment names it: its URL, without user and
+/// password, and the variable.
+///
+/// # Errors
+/// The variable can't be used.
+pub fn proxy_for(endpoint: &Url) -> Result<Option<(String, &'static str)>, BuildError> {
+    match endpoint.scheme() == "https" {
+        true => Ok(match route(endpoint)? {
+            Route::Through { name, .. } => Some((name.url, name.variable)),
+            Route::Direct | Route::NoProxy => None,
+        }),
+        false => Ok(None),
+    }
+}
+
 /// How an `https` endpoint is reached.
 pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
     let set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());

@@ -16,7 +16,7 @@ use zim_batch::{Outcome, Record, User};
 
 use crate::cli::error::Error;
 use crate::cli::progress::{Progress, Terminal};
-use crate::cli::session::{self, Session};
+use crate::cli::session::Session;
 use crate::cli::shell::{print_error, print_note};
 use crate::cli::{CheckArgs, ExitStatus, Logging, RowsArgs, batch, derived, hints, settings};
 
@@ -67,7 +67,7 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
     }
     let mut session = Session::begin()?;
     let app = session.connect(&args.app, &args.pace).await?;
-    let client = session::build(&app, &args.app)?;
+    let client = session.build(&app)?;
     batch::say_if_typed(&source, "rows");
     let mut users = Vec::new();
     let keep = |line, user: &str| {
@@ -79,11 +79,9 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
     let findings = rows::check::check_with_users(&source, &format, &selection, keep)?;
     session.name = format!("check of {source}");
     session.join(&args.pace).await?;
-    if !args.app.simulate {
-        settings::announce(&app, &args.app, args.pace.rate);
-    }
+    session.announce(&app);
     let lookup = UserLookup::new(client);
-    let found = lookup.found();
+    let (found, rate) = (lookup.found(), session.rate);
     let number = users.len() as u64;
     let lookups: Vec<Lookup> = users
         .chunks(MAX_USERS)
@@ -109,7 +107,7 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
     });
     let job = Job::new(lookup, lookups)
         .on_record(keep_why)
-        .limiter(session.limiter(args.pace.rate))
+        .limiter(session.limiter())
         .observer(progress);
     let limits = Limits {
         // With the first answer it is known whether credentials, clock and endpoint are right.
@@ -138,15 +136,7 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
         write_missing(args, &format, &online, missing)?;
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    super::show(
-        &findings,
-        Some(&online),
-        &args.rows,
-        args.pace.rate,
-        limit,
-        args.json,
-        None,
-    )?;
+    super::show(&findings, Some(&online), &args.rows, rate, limit, args.json, None)?;
     let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
     Ok(match &summary.stopped {
         Some(stop) => ExitStatus::from(stop),

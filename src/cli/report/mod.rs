@@ -17,6 +17,7 @@ use zim_batch::report::summary::Latencies;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 
+use super::completions::offering;
 use super::error::Error;
 use super::{ExitStatus, print, print_error, settings};
 use next_steps::{next_steps, quoted_path};
@@ -40,7 +41,8 @@ pub struct ReportArgs {
     #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter, requires = "rows")]
     delimiter: Option<u8>,
     /// Encoding of the rows: a WHATWG label or a code page
-    #[arg(long, value_name = "NAME", value_parser = settings::parse_encoding, requires = "rows")]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, requires = "rows")]
+    #[arg(value_parser = offering(settings::parse_encoding, settings::COMMON_ENCODINGS))]
     encoding: Option<&'static Encoding>,
     /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
     #[arg(long, value_name = "MAP", requires = "rows")]

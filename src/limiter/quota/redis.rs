@@ -175,6 +175,14 @@ impl RedisQuota {
         }
     }
 
+    /// The server that a URL names, without user and password.
+    ///
+    /// # Errors
+    /// [`QuotaError::Url`].
+    pub fn server(url: &str) -> Result<String, QuotaError> {
+        shown(url)
+    }
+
     /// `previous`: the previous start, and how late it was in microseconds, or -1 if it was not used.
     async fn call(&self, pace: Pace, previous: Option<(u64, i64)>, what: &str) -> Result<Answer, RedisError> {
         let mut connection = self.connection.lock().await;
