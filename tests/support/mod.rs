@@ -6,11 +6,18 @@
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 
+pub mod below;
 mod codes;
+pub mod list;
 mod process;
+pub mod proxy;
 mod report;
 mod request;
+mod say;
 mod server;
+pub mod signals;
+pub mod tls;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +32,7 @@ pub use report::{
     LIST_HEADER, ListRecord, REPORT_HEADER, ROWS_HEADER, Record, Summary, read_list, read_report, read_rows,
 };
 pub use request::{APP_ID, Request, SECRET};
+pub use say::{figures, passed_over};
 pub use server::{Answer, Options, Server, code_body};
 
 /// `count` rows `u1,c1,0`, `u2,c2,0`, … under a header.

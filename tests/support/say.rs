@@ -1,7 +1,5 @@
 //! Messages of tests: that a test was passed over, and measured figures.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
-
 use std::io::{self, Write};
 
 /// On stderr itself, where it is seen even if the test passes. With `ZIM_TEST_REQUIRE_ALL` set, as in CI, it fails.

@@ -13,8 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::say::passed_over;
-use super::support::code_body;
+use super::code_body;
+use super::passed_over;
 
 /// The service; its certificate is `cert.pem` in the given directory.
 pub struct Tls {

@@ -1,0 +1,21 @@
+//! What the program does and writes: its commands, files, messages and exit statuses.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod arbitrary;
+mod check;
+mod clear;
+mod connections;
+mod dialects;
+mod examples;
+mod harness;
+mod list;
+mod metrics;
+mod report;
+mod resume;
+mod retries;
+mod rows;
+mod secrets;
+mod usage;

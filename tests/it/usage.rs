@@ -1,0 +1,504 @@
+//! Help, version, usage errors, `check` and `codes`: everything that sends nothing, and its exit status.
+
+mod places;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::support::passed_over;
+use crate::support::{APP_ID, Answer, Desk, Server, kind_server, rows};
+
+const COMMANDS: [&str; 7] = ["clear", "check", "report", "simulate", "codes", "completions", "man"];
+
+#[test]
+fn the_version_is_the_name_and_a_number() {
+    let outcome = Desk::new().zim_batch(["--version"]).run();
+    assert_eq!(
+        (outcome.status, outcome.stdout),
+        (0, format!("zim-batch {}\n", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn every_command_has_a_help_with_examples() {
+    let desk = Desk::new();
+    let overview = desk.zim_batch(["--help"]).run();
+    overview.assert_status(0);
+    for command in COMMANDS {
+        assert!(overview.stdout.contains(command), "`--help` lacks {command}");
+        let help = desk.zim_batch([command, "--help"]).run();
+        help.assert_status(0);
+        let (_, examples) = help
+            .stdout
+            .split_once("xamples")
+            .unwrap_or_else(|| panic!("{command}: {}", help.stdout));
+        assert!(
+            examples.contains(&format!("zim-batch {command}")),
+            "{command}: no call among the examples: {examples}"
+        );
+    }
+}
+
+#[test]
+fn the_help_of_clear_names_every_flag_of_the_contract() {
+    let help = Desk::new().zim_batch(["clear", "--help"]).run().stdout;
+    let flags = "--app-id --secret-file --region --endpoint --ca-cert --simulate --rate --max-in-flight --timeout --max-attempts \
+        --give-up-after --max-failures --max-duration --limit --resume --overwrite --dedupe --no-wait --lock-dir --dry-run \
+        --progress --json --metrics --log-file --log-format --report --html --outside --only --columns --types \
+        --ignore-invalid --encoding --delimiter -q -v \
+        ZIM_APP_ID ZIM_SERVER_SECRET ZIM_SERVER_SECRET_FILE ZIM_ENDPOINT ZIM_LOCK_DIR";
+    for flag in flags.split_whitespace() {
+        assert!(help.contains(flag), "`clear --help` lacks {flag}");
+    }
+}
+
+#[test]
+fn unknown_commands_and_flags_are_usage_errors() {
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(1));
+    for args in [
+        &[][..],
+        &["nonsense"],
+        &["clear"],
+        &["clear", "rows.csv", "--nonsense"],
+        &["clear", "rows.csv", "--timeout", "10"],
+        &["clear", "rows.csv", "--timeout", "soon"],
+        &["clear", "rows.csv", "--timeout", "0s"],
+        &["clear", "rows.csv", "--max-attempts", "0"],
+        &["clear", "rows.csv", "--max-in-flight", "0"],
+        &["clear", "rows.csv", "--region", "moon"],
+        &["clear", "rows.csv", "--only", "everything"],
+        &[
+            "clear",
+            "rows.csv",
+            "--region",
+            "fra",
+            "--endpoint",
+            "https://zim-api.zego.im",
+        ],
+        &["clear", "rows.csv", "--resume", "--overwrite"],
+        &["clear", "rows.csv", "--columns", "name=a"],
+        &["clear", "rows.csv", "--encoding", "no-such-encoding"],
+        &["codes", "many"],
+        &["completions", "no-such-shell"],
+    ] {
+        let outcome = desk
+            .zim_batch(args)
+            .env("ZIM_APP_ID", "1")
+            .env("ZIM_SERVER_SECRET", "unused")
+            .run();
+        assert_eq!(outcome.status, 2, "{args:?}: {outcome:?}");
+        assert!(
+            !outcome.stderr.is_empty() && outcome.stdout.is_empty(),
+            "{args:?}: {outcome:?}"
+        );
+    }
+    assert!(!desk.has("rows.report.csv"));
+}
+
+#[test]
+fn plain_http_is_refused_except_to_loopback() {
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(1));
+    for endpoint in [
+        "http://zim-api.zego.im",
+        "http://10.0.0.1:80",
+        "http://127.0.0.1.example.com",
+        "ftp://127.0.0.1",
+        "nonsense",
+        "https://",
+    ] {
+        let outcome = desk.clear_with(endpoint, "rows.csv").run();
+        outcome.assert_status(2);
+        let by_env = desk
+            .clear_with(endpoint, "rows.csv")
+            .without("--endpoint")
+            .env("ZIM_ENDPOINT", endpoint)
+            .run();
+        by_env.assert_status(2);
+        assert!(!desk.has("rows.report.csv"));
+    }
+    desk.clear_with("http://zim-api.zego.im", "rows.csv")
+        .run()
+        .assert_says(&["https", "loopback"]);
+}
+
+#[test]
+fn the_endpoint_can_come_from_the_environment() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = desk
+        .clear(&server, rows(2))
+        .without("--endpoint")
+        .env("ZIM_ENDPOINT", &server.url());
+    call.run().assert_status(0);
+    server.assert_well_formed();
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_its_name() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for name in [
+        "ZIM_APP_ID",
+        "ZIM_SERVER_SECRET",
+        "ZIM_ENDPOINT",
+        "ZIM_SERVER_SECRET_FILE",
+    ] {
+        let value = OsStr::from_bytes(b"http://127.0.0.1\xff");
+        let call = desk
+            .clear(&server, rows(2))
+            .without("--endpoint")
+            .flag("--timeout", "1s");
+        let outcome = call.env_os(name, value).flag("--give-up-after", "1s").run();
+        outcome.assert_status(2).assert_says(&[name]);
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+}
+
+#[test]
+fn a_region_beside_an_endpoint_in_the_environment_is_refused() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = desk.clear(&server, rows(2)).without("--endpoint");
+    let call = call.flag("--region", "fra").env("ZIM_ENDPOINT", &server.url());
+    let outcome = call.flag("--give-up-after", "1s").run();
+    outcome.assert_status(2).assert_says(&["--region", "ZIM_ENDPOINT"]);
+    assert!(!desk.has("out.csv"));
+}
+
+#[test]
+fn app_and_endpoint_are_printed_at_the_start_unless_quiet() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = || desk.clear(&server, rows(2)).arg("--overwrite");
+    let app = APP_ID.to_string();
+
+    let outcome = call().run();
+    outcome.assert_status(0).assert_says(&[&server.url(), &app]);
+    assert_eq!(call().arg("-q").run().stderr, "");
+    let logged = call().flag("--log-format", "json").run().stderr;
+    let says_it = |line: &str| {
+        let object: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
+        let message = object["message"].as_str().unwrap_or_default();
+        message.contains(&server.url()) && message.contains(&app)
+    };
+    assert!(logged.lines().any(says_it), "{logged}");
+}
+
+#[test]
+fn a_rate_above_zego_s_default_is_warned_about_except_on_loopback() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("rows.csv", rows(1));
+    let says_so = |endpoint: &str, rate: &str, more: &str| {
+        let call = desk
+            .clear_with(endpoint, "rows.csv")
+            .flag("--rate", rate)
+            .arg("--overwrite");
+        let call = call
+            .flag("--report", "out.csv")
+            .flag("--give-up-after", "300ms")
+            .arg(more);
+        call.run().stderr.contains("ZEGO's default limit is 20")
+    };
+    let elsewhere = "https://zim.invalid";
+    assert!(says_so(elsewhere, "20.5", "-v"));
+    assert!(!says_so(elsewhere, "20", "-v"));
+    assert!(!says_so(elsewhere, "40", "-q"));
+    assert!(!says_so(&server.url(), "200", "-v"));
+    let simulated = desk
+        .zim_batch(["clear", "rows.csv", "--simulate", "--rate", "200"])
+        .run();
+    assert!(!simulated.stderr.contains("limit"), "{simulated:?}");
+}
+
+#[test]
+fn with_json_an_error_is_one_object_on_stdout_too() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("rows.csv", rows(1));
+    desk.write("bad.csv", "a,b\n1,2\n");
+    for (args, status, says) in [
+        (&["clear", "no-such-file.csv", "--json"][..], 4, "no-such-file.csv"),
+        (&["clear", "bad.csv", "--json", "--report", "out.csv"], 4, "--columns"),
+        (&["clear", "rows.csv", "--json", "--region", "fra"], 2, "ZIM_ENDPOINT"),
+        (&["clear", "--json"], 2, "<ROWS>"),
+        (&["clear", "rows.csv", "--json", "--nonsense"], 2, "--nonsense"),
+        (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "fast"),
+        (&["check", "no-such-file.csv", "--json"], 4, "no-such-file.csv"),
+        (&["check", "--json", "rows.csv", "--rate", "-1"], 2, "-1"),
+        (&["codes", "--json", "many"], 2, "many"),
+    ] {
+        let call = desk.zim_batch(args).env("ZIM_APP_ID", "1");
+        let call = call
+            .env("ZIM_SERVER_SECRET", "unused")
+            .env("ZIM_ENDPOINT", &server.url());
+        let outcome = call.run();
+        outcome.assert_status(status).assert_says(&[says]);
+        let object: serde_json::Value =
+            serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {outcome:?}"));
+        assert_eq!(object["exit"], status, "{args:?}");
+        let error = object["error"].as_str().unwrap_or_default();
+        assert!(error.contains(says) && !error.contains("Usage:"), "{args:?}: {object}");
+    }
+    let help = desk.zim_batch(["clear", "--json", "--help"]).run();
+    assert!(help.status == 0 && help.stdout.contains("Usage:"), "{help:?}");
+    let a_file = desk.zim_batch(["clear", "--endpoint", &server.url(), "--", "--json"]);
+    let after_the_options = a_file.env("ZIM_APP_ID", "1").env("ZIM_SERVER_SECRET", "unused").run();
+    assert_eq!((after_the_options.status, after_the_options.stdout.as_str()), (4, ""));
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_low_limit_of_open_files_limits_requests_in_flight_and_costs_no_row() {
+    let desk = Desk::new();
+    let server = Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "success"))));
+    let outcome = desk.clear(&server, rows(12)).started_by("ulimit -n 24; exec").run();
+    outcome
+        .assert_status(0)
+        .assert_says(&["ulimit -n"])
+        .summary()
+        .assert_counts(&[("ok", 12), ("requests", 12)]);
+
+    let too_few = desk.clear(&server, rows(1)).flag("--report", "other.csv");
+    let too_few = too_few.started_by("ulimit -n 16; exec").run();
+    too_few.assert_status(2).assert_says(&["ulimit -n"]);
+    assert!(!desk.has("other.csv"));
+
+    let raised = desk.clear(&server, rows(12)).arg("--overwrite");
+    let raised = raised.started_by("ulimit -S -n 24; exec").run();
+    raised.assert_status(0);
+    assert!(!raised.stderr.contains("ulimit"), "{raised:?}");
+}
+
+#[test]
+fn a_run_that_can_t_start_threads_says_so_and_sends_nothing() {
+    let (desk, server) = (Desk::new(), kind_server());
+    std::fs::set_permissions(desk.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
+    // The limit does not apply to root, and counts all of the user's processes.
+    let may_change_user = std::process::Command::new("setpriv")
+        .args(["--reuid=54321", "--clear-groups", "true"])
+        .status();
+    if !may_change_user.is_ok_and(|status| status.success()) {
+        passed_over("no limit on threads without the right to become another user");
+        return;
+    }
+    for threads in 1..=3 {
+        let outcome = desk
+            .clear(&server, rows(2))
+            .started_by(&format!(
+                "exec prlimit --nproc={threads} setpriv --reuid=54321 --clear-groups"
+            ))
+            .run();
+        outcome.assert_status(1).assert_says(&["thread", "ulimit -u"]);
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+    }
+    assert!(!desk.has("out.csv") && server.requests().is_empty());
+}
+
+/// Exit 4 with a message that contains all of `says`; nothing is sent, and no report is created.
+#[track_caller]
+fn assert_unreadable(desk: &Desk, server: &Server, file: &str, more: &[&str], says: &[&str]) {
+    for command in ["clear", "check"] {
+        let call = desk.clear_with(&server.url(), file);
+        let call = if command == "check" {
+            desk.zim_batch(["check", file])
+        } else {
+            call.flag("--report", "out.csv")
+        };
+        let outcome = more.iter().fold(call, |call, arg| call.arg(arg)).run();
+        outcome.assert_status(4).assert_says(says);
+    }
+    assert!(server.requests().is_empty() && !desk.has("out.csv"));
+}
+
+#[test]
+fn input_that_cannot_be_read_is_exit_4() {
+    let (desk, server) = (Desk::new(), kind_server());
+    assert_unreadable(&desk, &server, "no-such-file.csv", &[], &["no-such-file.csv"]);
+    std::fs::create_dir(desk.path("directory.csv")).unwrap();
+    assert_unreadable(&desk, &server, "directory.csv", &[], &["directory.csv"]);
+    desk.write("rows.csv", "id,chat,sort\nu1,c1,0\n");
+    assert_unreadable(&desk, &server, "rows.csv", &[], &["id", "chat", "sort", "--columns"]);
+    assert_unreadable(
+        &desk,
+        &server,
+        "rows.csv",
+        &["--columns", "user=id,conv=chat,type=kind"],
+        &["kind", "chat"],
+    );
+    desk.write("rows.csv", "user,conv\nu1,c1\n");
+    assert_unreadable(&desk, &server, "rows.csv", &[], &["type", "--columns"]);
+}
+
+#[test]
+fn check_sends_nothing_and_names_what_is_wrong_by_line() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write(
+        "rows.csv",
+        "user,conv,type\nu2,c2,0\n,c3,0\nu4,c4,7\nu2,c2,peer\n\nü7,c7,2\n",
+    );
+    for args in [&["check", "rows.csv"][..], &["clear", "rows.csv", "--dry-run"]] {
+        let outcome = desk.zim_batch(args).env("ZIM_ENDPOINT", &server.url()).run();
+        assert_eq!(outcome.status, 3, "{args:?}: {outcome:?}");
+        let said = outcome.stdout.to_lowercase() + &outcome.stderr.to_lowercase();
+        for part in ["line 3", "line 4", "line 7", "user is empty", "duplicate"] {
+            assert!(said.contains(part), "{args:?} lacks `{part}`: {said}");
+        }
+        assert!(!desk.has("rows.report.csv") && server.connections() == 0);
+    }
+    desk.write("rows.csv", rows(6000));
+    let outcome = desk.zim_batch(["check", "rows.csv"]).run();
+    outcome.assert_status(0);
+    assert!(outcome.stdout.contains("6000") || outcome.stdout.contains("6 000") || outcome.stdout.contains("6,000"));
+    assert!(
+        ["5m", "5 m", "00:05:00", "300"]
+            .iter()
+            .any(|time| outcome.stdout.contains(time)),
+        "6000 rows at 20/s: {outcome:?}"
+    );
+}
+
+#[test]
+fn codes_explains_return_codes_offline() {
+    let desk = Desk::new();
+    let all = desk.zim_batch(["codes"]).run();
+    all.assert_status(0);
+    let tables = [
+        crate::support::FATAL_CODES,
+        crate::support::LIMITED_CODES,
+        crate::support::SIGNATURE_CODES,
+        crate::support::APP_CODES,
+    ]
+    .concat();
+    let documented = crate::support::ROW_CODES
+        .iter()
+        .filter(|(_, class)| *class != "unknown")
+        .map(|(code, _)| *code);
+    for code in tables.into_iter().chain(documented) {
+        let is_there = all
+            .stdout
+            .lines()
+            .any(|line| line.split_whitespace().any(|word| word == code.to_string()));
+        assert!(is_there, "`codes` lacks {code}");
+    }
+    let two = desk.zim_batch(["codes", "660800002", "7"]).run();
+    two.assert_status(0);
+    assert!(
+        two.stdout.contains("660800002") && two.stdout.contains("1000") && two.stdout.contains("slow down"),
+        "{two:?}"
+    );
+    assert!(!two.stdout.contains("660500002"), "{two:?}");
+}
+
+#[test]
+fn completions_and_man_page_are_printed() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let outcome = desk.zim_batch(["completions", shell]).run();
+        outcome.assert_status(0);
+        assert!(
+            outcome.stdout.contains("zim-batch") && outcome.stdout.contains("max-in-flight"),
+            "{shell}"
+        );
+    }
+    let man = desk.zim_batch(["man"]).run();
+    man.assert_status(0);
+    assert!(
+        man.stdout.contains(".TH") && man.stdout.contains("zim"),
+        "{}",
+        man.stdout
+    );
+}
+
+#[test]
+fn simulate_needs_no_credentials() {
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(5));
+
+    let outcome = desk
+        .zim_batch(["clear", "rows.csv", "--simulate", "--json", "--report", "out.csv"])
+        .run();
+
+    assert!([0, 3].contains(&outcome.status), "{outcome:?}");
+    outcome
+        .summary()
+        .assert_counts(&[("rows", 5), ("not_run", 0), ("invalid", 0)]);
+    assert_eq!(desk.report().len(), 5);
+}
+
+#[test]
+fn the_json_summary_has_every_key_and_stdout_nothing_else() {
+    let (desk, server) = (Desk::new(), kind_server());
+
+    let outcome = desk.clear(&server, rows(10)).arg("-vv").run();
+
+    outcome.assert_status(0);
+    let summary = outcome.summary();
+    let keys: std::collections::BTreeSet<_> = summary.0.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = "rows ok outside failed invalid skipped already_done not_run requests retries limited elapsed_s rate peak_1s \
+        latency_ms codes report outside_log stopped exit";
+    for key in expected.split_whitespace() {
+        assert!(keys.contains(key), "no `{key}` in {summary:?}");
+    }
+    summary.assert_counts(&[
+        ("rows", 10),
+        ("ok", 10),
+        ("requests", 10),
+        ("retries", 0),
+        ("peak_1s", 10),
+        ("exit", 0),
+    ]);
+    assert!(summary.0["stopped"].is_null() && summary.0["elapsed_s"].is_number() && summary.0["rate"].is_number());
+    assert_eq!(summary.0["codes"], serde_json::json!({"0": 10}));
+    for key in ["p50", "p90", "p99", "max"] {
+        assert!(
+            summary.0["latency_ms"][key]
+                .as_f64()
+                .is_some_and(|latency| latency >= 0.0),
+            "{summary:?}"
+        );
+    }
+}
+
+#[test]
+fn results_go_to_stdout_and_everything_else_to_stderr() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let call = || desk.clear(&server, rows(3)).arg("--overwrite").without("--rate");
+
+    let loud = call().arg("-vv").flag("--log-format", "json").run();
+    let logged = loud.stderr.lines().filter(|line| line.starts_with('{'));
+    let objects = logged.map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a log line is JSON"));
+    assert!(objects.count() >= 3, "{}", loud.stderr);
+
+    let quiet = call().arg("-q").run();
+    assert_eq!((quiet.status, quiet.stderr.as_str()), (0, ""));
+
+    let mut for_people = desk
+        .clear_with(&server.url(), "rows.csv")
+        .flag("--report", "out.csv")
+        .arg("--overwrite")
+        .run();
+    for_people.stdout.make_ascii_lowercase();
+    assert!(
+        for_people.stdout.contains("ok") && for_people.stdout.contains('3'),
+        "{for_people:?}"
+    );
+    assert!(
+        !for_people.stderr.contains('\r'),
+        "no bar without a terminal: {for_people:?}"
+    );
+}
+
+#[test]
+fn bash_completes_the_options_of_a_command() {
+    let script = r#"source <("$0" completions bash)
+        COMP_WORDS=(zim-batch clear --reg); COMP_CWORD=2
+        _zim__batch zim-batch --reg clear
+        echo "${COMPREPLY[@]}""#;
+    let bash = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_zim-batch")])
+        .output();
+    let Ok(output) = bash else {
+        return; // There is no bash here.
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--region", "{output:?}");
+}
