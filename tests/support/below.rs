@@ -25,7 +25,7 @@ impl Below {
         static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).clone();
         if library.is_none() {
-            passed_over("no faults below the program without Linux and `cc`");
+            passed_over("no faults below the program without Linux and a C compiler");
         }
         let directory = tempfile::tempdir().expect("a temporary directory can be created");
         library.map(|library| Self { library, directory })

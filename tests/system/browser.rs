@@ -80,7 +80,7 @@ fn reports() -> Vec<(&'static str, String)> {
         })
         .collect();
     vec![
-        ("big", two_nights(200_000)),
+        ("big", two_nights(50_000)),
         ("pause", two_nights(8000)),
         ("hostile", hostile()),
         (

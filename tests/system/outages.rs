@@ -3,13 +3,13 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::below::Below;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::tls::Tls;
-use crate::support::{APP_ID, Answer, Desk, Outcome, SECRET, Server, kind_server, read_report, rows};
-use crate::support::{figures, passed_over};
+use crate::support::{APP_ID, Answer, Desk, Outcome, Running, SECRET, Server, figures, kind_server, pace, program};
+use crate::support::{read_report, rows};
+use crate::tls::serve_once;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +23,7 @@ fn wait_out(mode: Mode, outage: Duration) -> (Desk, Outcome, usize) {
         .clear_with(&proxy.url(), "rows.csv")
         .flag("--report", "out.csv")
         .flag("--max-attempts", "3")
-        .flag("--timeout", "1s")
+        .flag("--timeout", "2s")
         .arg("--json")
         .spawn();
     running.wait_until("the outage", || server.requests().len() >= 40);
@@ -46,6 +46,13 @@ fn wait_out(mode: Mode, outage: Duration) -> (Desk, Outcome, usize) {
     (desk, outcome, kept)
 }
 
+/// Waits until the log file `run.log` says that the run is on hold.
+fn wait_until_on_hold(running: &mut Running, desk: &Desk) {
+    running.wait_until("it is on hold", || {
+        desk.has("run.log") && desk.read("run.log").contains("on hold")
+    });
+}
+
 #[track_caller]
 fn assert_said_once(outcome: &Outcome, part: &str) {
     let lines = outcome.stderr.lines().filter(|line| line.contains(part)).count();
@@ -53,16 +60,17 @@ fn assert_said_once(outcome: &Outcome, part: &str) {
 }
 
 #[test]
-fn an_outage_of_fifteen_seconds_fails_no_row_and_takes_few_requests() {
+fn an_outage_of_eight_seconds_fails_no_row_and_takes_few_requests() {
     thread::scope(|scope| {
         for mode in [Mode::Refuse, Mode::BadGateway, Mode::Reset, Mode::Silence] {
             scope.spawn(move || {
-                let (_desk, outcome, kept) = wait_out(mode, 15 * SECOND);
+                let (_desk, outcome, kept) = wait_out(mode, 8 * SECOND);
                 figures(&format!(
-                    "{mode:?}: {kept} requests in an outage of 15 s, {:?} in all",
+                    "{mode:?}: {kept} requests in an outage of 8 s, {:?} in all",
                     outcome.elapsed
                 ));
-                assert!(kept < 100, "{mode:?}: {kept} requests in an outage of 15 s");
+                // Attempts that were under way when it began, and a probe now and then. Without a hold there would be 160.
+                assert!(kept < 80, "{mode:?}: {kept} requests in an outage of 8 s");
                 assert_said_once(&outcome, "on hold");
                 assert_said_once(&outcome, "answers again");
             });
@@ -80,29 +88,27 @@ fn a_slow_network_is_no_outage() {
 #[test]
 fn names_that_temporarily_can_t_be_resolved_fail_no_row() {
     let desk = Desk::new();
-    let (Some(below), Some(server)) = (Below::new(), Tls::start(&desk.path(""))) else {
-        return;
-    };
+    let Some(below) = Below::new() else { return };
+    let server = serve_once(&["zim.test"], |_| true);
+    desk.write("cert.pem", &server.authority);
     desk.write("rows.csv", rows(100));
-    let call = desk.clear_with(&server.url(), "rows.csv").flag("--report", "out.csv");
+    let url = format!("https://zim.test:{}", server.address.port());
+    let call = desk.clear_with(&url, "rows.csv").flag("--report", "out.csv");
     let call = call
         .flag("--ca-cert", "cert.pem")
         .flag("--rate", "40")
         .flag("--max-attempts", "3")
+        .flag("--log-file", "run.log")
         .arg("--json");
     let mut running = below.under(call).spawn();
     running.wait_until("the names go", || server.answered() >= 40);
 
     below.lose_names(true);
-    thread::sleep(SECOND / 2); // the last requests that found their name arrive
-    let before = server.answered();
-    thread::sleep(SECOND);
-    let after = server.answered();
+    wait_until_on_hold(&mut running, &desk);
     below.lose_names(false);
 
     let outcome = running.wait();
     outcome.assert_status(0).summary().assert_counts(&[("ok", 100)]);
-    assert_eq!(before, after, "names were found: the fault was not there");
     assert_said_once(&outcome, "on hold");
     assert_eq!(server.answered(), 100);
 }
@@ -113,16 +119,13 @@ fn a_run_gives_up_on_a_long_outage_and_resumes_with_the_printed_command() {
     let proxy = Proxy::start(&server.url());
     desk.write("rows.csv", rows(120));
     let call = desk.clear_with(&proxy.url(), "rows.csv").flag("--report", "out.csv");
-    let call = call.flag("--rate", "40").flag("--give-up-after", "3s").arg("--json");
+    let call = call.flag("--rate", "40").flag("--give-up-after", "2s").arg("--json");
     let mut running = call.spawn();
     running.wait_until("the outage", || server.requests().len() >= 40);
     proxy.switch(Mode::BadGateway);
-    let started_at = Instant::now();
     let outcome = running.wait();
 
     outcome.assert_status(5).assert_says(&["--give-up-after", "502"]);
-    let took = started_at.elapsed();
-    assert!((2.9..6.0).contains(&took.as_secs_f64()), "given up after {took:?}");
     let summary = outcome.summary();
     assert_eq!(summary.count("ok") + summary.count("not_run"), 120, "{summary:?}");
     assert!(
@@ -155,24 +158,20 @@ fn a_run_gives_up_on_a_long_outage_and_resumes_with_the_printed_command() {
 
 #[test]
 fn an_outage_during_the_last_rows_fails_none_of_them() {
-    assert_last_rows_survive(Mode::Refuse);
-}
-
-/// An outage that starts when only five rows are left, too few to recognize it by their number.
-fn assert_last_rows_survive(mode: Mode) {
+    // When only five rows are left, they are too few to recognize it by their number.
     let (desk, server) = (Desk::new(), kind_server());
     let proxy = Proxy::start(&server.url());
     desk.write("rows.csv", rows(45));
     let call = desk.clear_with(&proxy.url(), "rows.csv").flag("--report", "out.csv");
     let mut running = call.flag("--max-attempts", "2").spawn();
     running.wait_until("the outage", || server.requests().len() >= 40);
-    proxy.switch(mode);
-    thread::sleep(5 * SECOND / 2);
+    proxy.switch(Mode::Refuse);
+    thread::sleep(3 * SECOND / 2);
     proxy.switch(Mode::Pass);
     running.wait();
     let failed: Vec<_> = desk.report().into_iter().filter(|r| r.outcome != "ok").collect();
-    assert!(failed.is_empty(), "{mode:?}: {failed:?}");
-    assert_eq!(desk.report().len(), 45, "{mode:?}");
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(desk.report().len(), 45);
 }
 
 #[test]
@@ -180,7 +179,7 @@ fn a_computer_that_sleeps_fails_no_row_and_wakes_without_a_burst() {
     // Requests are in flight when the process is stopped.
     let slow = |_: &_, _| Answer::After(SECOND / 4, Box::new(Answer::Code(0, "success")));
     let (desk, server) = (Desk::new(), Server::start(slow));
-    let call = desk.clear(&server, rows(70)).without("--rate");
+    let call = desk.clear(&server, rows(90)).without("--rate");
     let mut running = call.flag("--timeout", "2s").flag("--max-attempts", "2").spawn();
     running.wait_until("the run is under way", || server.requests().len() >= 30);
 
@@ -190,54 +189,47 @@ fn a_computer_that_sleeps_fails_no_row_and_wakes_without_a_burst() {
     running.signal("CONT");
     let outcome = running.wait();
 
-    outcome.assert_status(0).summary().assert_counts(&[("ok", 70)]);
-    let requests = server.requests();
-    assert!(asleep < 60, "{asleep} requests before it slept");
+    outcome.assert_status(0).summary().assert_counts(&[("ok", 90)]);
+    let arrivals = server.arrivals();
     // 20 in a second, and one that had started when the process was stopped and was sent when it continued.
-    let shortest = requests.windows(22).map(|some| some[21].at - some[0].at).min();
-    let on_the_way = Duration::from_millis(30);
-    assert!(shortest > Some(SECOND - on_the_way), "22 requests within {shortest:?}");
-    let after = &requests[asleep..];
-    let eight = after[8].at - after[0].at;
-    assert!(
-        eight > Duration::from_millis(300),
-        "eight requests within {eight:?} after waking"
-    );
-    assert!(requests.len() <= 70 + 10, "{} requests for 70 rows", requests.len());
+    pace::assert_within_cap(&arrivals, 21);
+    assert!(arrivals.len() >= asleep + 9, "{asleep} requests before it slept");
+    pace::assert_spread(&arrivals[asleep..asleep + 9], 9, Duration::from_millis(330));
+    assert!(arrivals.len() <= 90 + 10, "{} requests for 90 rows", arrivals.len());
 }
 
 #[test]
 fn a_run_on_hold_can_be_stopped_at_any_time() {
-    for (is_signal, status) in [(true, 143), (false, 7)] {
+    let hold = |is_signal: bool, status: i32| {
         let (desk, server) = (Desk::new(), kind_server());
         let proxy = Proxy::start(&server.url());
         let call = desk.clear(&server, rows(60)).flag("--endpoint", &proxy.url());
-        let mut running = call.flag("--rate", "40").flag("--max-duration", "3s").spawn();
+        let call = call.flag("--rate", "40").flag("--log-file", "run.log");
+        let mut running = call.flag("--max-duration", if is_signal { "1h" } else { "3s" }).spawn();
         running.wait_until("the outage", || server.requests().len() >= 20);
         proxy.switch(Mode::Refuse);
-        thread::sleep(SECOND);
         if is_signal {
+            wait_until_on_hold(&mut running, &desk);
             running.signal("TERM");
         }
         let outcome = running.wait();
 
         outcome.assert_status(status).assert_says(&["on hold", "--resume"]);
-        assert!(outcome.elapsed < 4 * SECOND, "{outcome:?}");
         let summary = outcome.summary();
         summary.assert_counts(&[("ok", desk.report().len() as u64), ("failed", 0)]);
         proxy.switch(Mode::Pass);
         desk.clear(&server, rows(60)).arg("--resume").run().assert_status(0);
         assert_eq!((desk.report_by_user().len(), server.requests().len()), (60, 60));
-    }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| hold(true, 143));
+        scope.spawn(|| hold(false, 7));
+    });
 }
 
 #[test]
 fn the_bar_says_that_the_run_is_on_hold() {
-    let has_terminals = Command::new("script").args(["-qec", "true", "/dev/null"]).output();
-    if !has_terminals.is_ok_and(|tried| tried.status.success()) {
-        passed_over("no terminal to be had without `script`");
-        return;
-    }
+    let Some(script) = program(&["script"]) else { return };
     let (desk, server) = (Desk::new(), kind_server());
     let proxy = Proxy::start(&server.url());
     proxy.switch(Mode::BadGateway);
@@ -247,7 +239,7 @@ fn the_bar_says_that_the_run_is_on_hold() {
         env!("CARGO_BIN_EXE_zim-batch"),
         proxy.url()
     );
-    let mut running = Command::new("script")
+    let mut running = Command::new(script)
         .args(["-qefc", &command, "typescript"])
         .current_dir(desk.path(""))
         .env("ZIM_APP_ID", APP_ID.to_string())
@@ -257,7 +249,13 @@ fn the_bar_says_that_the_run_is_on_hold() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("it was there just now");
-    thread::sleep(3 * SECOND / 2);
+    while !desk.has("typescript") || !desk.read("typescript").contains("on hold") {
+        assert!(
+            running.try_wait().expect("it is our child").is_none(),
+            "it ended before the hold"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
     proxy.switch(Mode::Pass);
     assert!(running.wait().expect("it is our child").success());
 

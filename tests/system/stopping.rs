@@ -1,113 +1,33 @@
-//! Outages that a run waits out, and policies that stop it.
+//! Policies that stop a run, and what does not.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Answer, Desk, Options, Server, kind_server, named_rows, rows};
-
-#[test]
-fn a_run_waits_out_an_outage_with_occasional_probes() {
-    const OUTAGE: Duration = Duration::from_secs(6);
-    let sit_out = |kind: &'static str| {
-        let started_at = Mutex::new(None::<Instant>);
-        let server = Server::start(move |request, _| {
-            let mut started_at = started_at.lock().unwrap();
-            if request.user() == "u50" && started_at.is_none() {
-                *started_at = Some(request.at);
-            }
-            match (started_at.is_some_and(|started_at| started_at.elapsed() < OUTAGE), kind) {
-                (false, _) => Answer::Code(0, "success"),
-                (true, "reset") => Answer::Reset,
-                (true, "busy") => Answer::Code(660_000_001, "general error"),
-                (true, _) => Answer::Raw {
-                    status: 503,
-                    headers: vec![],
-                    body: String::new(),
-                },
-            }
-        });
-        let desk = Desk::new();
-
-        let outcome = desk
-            .clear(&server, rows(200))
-            .flag("--rate", "100")
-            .flag("--max-attempts", "3")
-            .run();
-
-        assert_eq!(outcome.status, 0, "{kind}: {}", outcome.stderr);
-        outcome.summary().assert_counts(&[("rows", 200), ("ok", 200)]);
-        assert_eq!(desk.report_by_user().len(), 200);
-        let requests = server.requests();
-        let started_at = server.requests_of("u50")[0].at;
-        let seen = |from: u64, to: u64| {
-            let [from, to] = [from, to].map(Duration::from_secs);
-            requests
-                .iter()
-                .filter(|r| r.at >= started_at + from && r.at < started_at + to)
-                .count()
-        };
-        assert!(
-            seen(3, 6) <= 15,
-            "{kind}: {} requests in the last 3 of 6 seconds of an outage",
-            seen(3, 6)
-        );
-        assert!(
-            seen(0, 6) <= 150,
-            "{kind}: {} requests in an outage of 6 seconds",
-            seen(0, 6)
-        );
-    };
-    std::thread::scope(|scope| {
-        for kind in ["503", "reset", "busy"] {
-            scope.spawn(move || sit_out(kind));
-        }
-    });
-}
-
-#[test]
-fn a_run_gives_up_on_a_long_outage_and_can_be_resumed() {
-    let gone = kind_server().url(); // nobody listens there any more
-    let desk = Desk::new();
-    desk.write("rows.csv", rows(100));
-    let call = desk
-        .clear_with(&gone, "rows.csv")
-        .flag("--report", "out.csv")
-        .arg("--json")
-        .flag("--rate", "200");
-
-    let outcome = call.flag("--give-up-after", "2s").run();
-
-    outcome.assert_status(5).assert_says(&["--resume"]);
-    assert!(outcome.elapsed < Duration::from_secs(20), "{:?}", outcome.elapsed);
-    assert!(outcome.elapsed > Duration::from_millis(1900), "{:?}", outcome.elapsed);
-    let summary = outcome.summary();
-    summary.assert_counts(&[("rows", 100), ("ok", 0)]);
-    assert!(
-        summary.count("not_run") >= 80,
-        "an outage is no row's fault: {summary:?}"
-    );
-
-    let server = kind_server();
-    let outcome = desk.clear(&server, rows(100)).arg("--resume").run();
-    assert!([0, 3].contains(&outcome.status), "{outcome:?}");
-    assert_eq!(desk.report_by_user().len(), 100);
-}
+use crate::support::{Answer, Desk, Options, Server, named_rows, rows};
 
 #[test]
 fn the_first_twenty_rows_all_rejected_alike_stop_the_run() {
     let server = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
     let desk = Desk::new();
 
-    let outcome = desk.clear(&server, rows(500)).flag("--rate", "50").run();
+    let call = desk.clear(&server, rows(60)).flag("--rate", "50");
+    let outcome = call.flag("--max-in-flight", "4").run();
 
-    outcome.assert_status(5).assert_tells(&["660500002"]);
+    outcome
+        .assert_status(5)
+        .assert_says(&["660500002", "first 20 rows", "--resume"]);
     let sent = server.requests().len();
-    assert!((20..=30).contains(&sent), "{sent} requests");
+    assert!((20..=24).contains(&sent), "{sent} requests");
     assert_eq!(desk.report().len(), sent, "what was answered is on record");
     let failed = sent as u64;
     outcome
         .summary()
-        .assert_counts(&[("rows", 500), ("failed", failed), ("not_run", 500 - failed)]);
+        .assert_counts(&[("rows", 60), ("failed", failed), ("not_run", 60 - failed)]);
+    let stopped = outcome.summary().stopped();
+    assert!(stopped.contains("first 20 rows"), "{stopped}");
+
+    // Rows that were rejected before count when it is resumed: the first twenty were not all.
+    desk.clear(&server, rows(60)).arg("--resume").run().assert_status(3);
+    assert_eq!((desk.report_by_user().len(), server.count()), (60, 60));
 }
 
 #[test]
@@ -151,11 +71,13 @@ fn max_failures_stops_the_run() {
         .clear(&server, named_rows(&users))
         .flag("--rate", "50")
         .flag("--max-failures", "5")
+        .flag("--max-in-flight", "2")
         .run();
 
-    outcome.assert_status(5);
+    outcome.assert_status(5).assert_says(&["--max-failures", "--resume"]);
     let summary = outcome.summary();
-    assert!((5..=8).contains(&summary.count("failed")), "{summary:?}");
+    assert!(summary.stopped().contains("--max-failures"), "{summary:?}");
+    assert!((5..=7).contains(&summary.count("failed")), "{summary:?}");
     assert!(
         summary.count("not_run") > 150 && summary.0["stopped"].is_string(),
         "{summary:?}"
@@ -174,13 +96,12 @@ fn max_duration_starts_no_more_rows_and_finishes_those_in_flight() {
     let outcome = desk
         .clear(&server, rows(500))
         .flag("--rate", "20")
-        .flag("--max-duration", "2s")
+        .flag("--max-duration", "1s")
         .run();
 
     outcome.assert_status(7);
-    assert!(outcome.elapsed < Duration::from_secs(10), "{:?}", outcome.elapsed);
     let summary = outcome.summary();
-    assert!((10..=45).contains(&summary.count("ok")), "{summary:?}");
+    assert!((1..=21).contains(&summary.count("ok")), "{summary:?}");
     assert_eq!(
         (server.requests().len(), desk.report().len()),
         (summary.count("ok") as usize, summary.count("ok") as usize)
@@ -192,16 +113,15 @@ fn max_duration_starts_no_more_rows_and_finishes_those_in_flight() {
 fn a_timeout_applies_to_one_attempt() {
     let server = Server::start(|request, n| match (request.user().as_str(), n) {
         ("slow", 1) => Answer::Hang(Duration::from_secs(30)),
-        ("steady", _) => Answer::After(Duration::from_millis(600), Box::new(Answer::Code(0, "success"))),
+        ("steady", _) => Answer::After(Duration::from_millis(300), Box::new(Answer::Code(0, "success"))),
         _ => Answer::Code(0, "success"),
     });
     let desk = Desk::new();
     let call = desk.clear(&server, named_rows(["slow", "steady", "b"]));
 
-    let outcome = call.flag("--timeout", "1500ms").flag("--max-attempts", "1").run();
+    let outcome = call.flag("--timeout", "2s").flag("--max-attempts", "1").run();
 
     outcome.assert_status(3);
-    assert!(outcome.elapsed < Duration::from_secs(8), "{:?}", outcome.elapsed);
     let records = desk.report_by_user();
     let slow = &records["slow"];
     assert_eq!(
@@ -213,15 +133,10 @@ fn a_timeout_applies_to_one_attempt() {
         ),
         ("failed", 1, "", "")
     );
-    assert!(
-        slow.message.contains("timed out after 1500ms")
-            || slow.message.contains("timed out after 1.5s")
-            || slow.message.contains("timed out after 1s 500ms"),
-        "{slow:?}"
-    );
+    assert!(slow.message.contains("timed out after 2s"), "{slow:?}");
     assert_eq!(records["steady"].outcome, "ok");
     let latency: f64 = slow.latency_ms.parse().unwrap();
-    assert!((1400.0..4000.0).contains(&latency), "{slow:?}");
+    assert!(latency >= 2000.0, "{slow:?}");
 }
 
 #[test]
@@ -234,17 +149,18 @@ fn a_cap_that_is_lower_than_the_rate_costs_time_but_no_row() {
     let desk = Desk::new();
 
     let outcome = desk
-        .clear(&server, rows(60))
+        .clear(&server, rows(40))
         .flag("--rate", "20")
         .flag("--max-attempts", "1")
         .run();
 
     outcome.assert_status(0);
     let refused = server.requests().iter().filter(|request| !request.is_accepted).count() as u64;
-    assert!((1..60).contains(&refused), "{refused} refused of 60 accepted");
+    // If refusals did not slow the run, there would be as many as accepted ones.
+    assert!((1..20).contains(&refused), "{refused} refused of 40 accepted");
     outcome
         .summary()
-        .assert_counts(&[("ok", 60), ("limited", refused), ("requests", 60 + refused)]);
+        .assert_counts(&[("ok", 40), ("limited", refused), ("requests", 40 + refused)]);
 }
 
 #[test]
@@ -261,8 +177,8 @@ fn a_stop_does_not_wait_for_more_input() {
 
     let outcome = call.open_stdin(rows(3)).run();
 
+    // Its pipe is open until it has ended.
     outcome.assert_status(6);
-    assert!(outcome.elapsed < Duration::from_secs(10), "{:?}", outcome.elapsed);
     assert_eq!(desk.report().len(), 2);
 }
 

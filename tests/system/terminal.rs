@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::support::{Answer, Call, Desk, Running, Server, kind_server, named_rows, rows};
+use crate::support::{APP_ID, Answer, Call, Desk, Latch, Running, SECRET, Server, kind_server, named_rows, rows};
 use console::{measure_text_width, strip_ansi_codes};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -101,7 +101,7 @@ fn a_time_limit_is_kept_if_nobody_reads_the_output() {
     let (server, desk) = (kind_server(), Desk::new());
     let (_pipe, stderr) = full_pipe();
     let call = desk.clear(&server, rows(50_000)).flag("--rate", "1000").arg("-vv");
-    let outcome = call.flag("--max-duration", "2s").stderr(stderr).run();
+    let outcome = call.flag("--max-duration", "1s").stderr(stderr).run();
     outcome.assert_status(7);
 }
 
@@ -130,9 +130,13 @@ fn signals_end_a_program_whose_summary_nobody_reads() {
 #[test]
 fn a_reader_that_continues_is_told_how_much_is_missing() {
     const ROWS: usize = 6000;
-    let server = Server::start(|request, _| match request.user().as_str() {
-        "u6000" => Answer::After(Duration::from_secs(3), Box::new(Answer::Code(0, "success"))),
-        _ => Answer::Code(0, "success"),
+    let latch = Latch::default();
+    let is_read = latch.clone();
+    let server = Server::start(move |request, _| {
+        if request.user() == "u6000" {
+            is_read.wait();
+        }
+        Answer::Code(0, "success")
     });
     let desk = Desk::new();
     let (pipe, stderr) = full_pipe();
@@ -142,6 +146,7 @@ fn a_reader_that_continues_is_told_how_much_is_missing() {
         desk.has("out.csv") && desk.read("out.csv").lines().count() == ROWS
     });
     let read = read_all(pipe);
+    latch.open();
     running.wait().assert_status(0);
     let lines = json_lines(read.join().unwrap().trim_start());
     let missing = lines.iter().filter_map(|line| {
@@ -309,10 +314,7 @@ fn a_log_file_collects_the_logs_of_all_runs_with_timestamps_and_is_private() {
         .strip_prefix(&first)
         .expect("the first run's lines are still there");
     assert_eq!(json_lines(second).len(), 3);
-    assert!(
-        second.contains("127.0.0.1") && !second.contains(crate::support::SECRET),
-        "{second}"
-    );
+    assert!(second.contains("127.0.0.1") && !second.contains(SECRET), "{second}");
 }
 
 #[test]
@@ -344,9 +346,13 @@ fn a_full_disk_costs_only_the_log_and_is_reported_once() {
 
 #[test]
 fn sigusr1_prints_the_progress_and_changes_nothing() {
-    let server = Server::start(|request, _| match request.user().as_str() {
-        "last" => Answer::After(Duration::from_secs(2), Box::new(Answer::Code(0, "success"))),
-        _ => Answer::Code(0, "success"),
+    let latch = Latch::default();
+    let is_asked = latch.clone();
+    let server = Server::start(move |request, _| {
+        if request.user() == "last" {
+            is_asked.wait();
+        }
+        Answer::Code(0, "success")
     });
     let desk = Desk::new();
     let call = desk.clear(&server, named_rows(["a", "b", "last"])).arg("-q");
@@ -357,6 +363,7 @@ fn sigusr1_prints_the_progress_and_changes_nothing() {
     });
     running.signal("USR1");
     running.wait_until("the answer", || desk.read("run.log").ends_with('\n'));
+    latch.open();
     let outcome = running.wait();
     outcome.assert_status(0).summary().assert_counts(&[("ok", 3)]);
     let lines = json_lines(&outcome.stderr);
@@ -403,8 +410,8 @@ fn the_printed_commands_send_failed_and_outside_rows_again() {
     args.extend(["--endpoint", &url]);
     desk.write("rows.csv", named_rows(["a", "bad", "b", "far"]));
     let with_app = |call: Call| {
-        call.env("ZIM_APP_ID", &crate::support::APP_ID.to_string())
-            .env("ZIM_SERVER_SECRET", crate::support::SECRET)
+        call.env("ZIM_APP_ID", &APP_ID.to_string())
+            .env("ZIM_SERVER_SECRET", SECRET)
     };
     let outcome = with_app(desk.zim_batch(args)).run();
     outcome.assert_status(3);

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Desk, Outcome, code_body, rows};
+pub use changing::serve_once;
+
+use crate::support::{Desk, Outcome, code_body, pace, rows};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -50,6 +52,7 @@ impl TlsServer {
     }
 
     fn with_delays(certificate: CertificateDer<'static>, key: &KeyPair, delays: Delays) -> Self {
+        pace::watch();
         let config = Arc::new(server_config(certificate, key));
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -260,30 +263,4 @@ fn a_ca_cert_that_is_missing_or_no_certificate_is_a_configuration_error() {
     let call = desk.clear_with(&endpoint, "rows.csv").flag("--ca-cert", "no-such.pem");
     call.run().assert_status(2).assert_says(&["no-such.pem"]);
     assert!(!desk.has("out.csv") && server.connections.load(SeqCst) == 0);
-}
-
-/// A new connection takes 300 ms, an answer 100 ms: the first requests must not reach the server late, together with those
-/// that follow on open connections.
-#[test]
-fn with_a_high_network_latency_no_second_has_more_than_the_cap() {
-    let key = new_key();
-    let certificate = named(&["127.0.0.1"]).self_signed(&key).expect("it can sign itself");
-    let delays = Delays {
-        handshake: Duration::from_millis(300),
-        answer: Duration::from_millis(100),
-        ..Delays::default()
-    };
-    let server = TlsServer::with_delays(certificate.der().clone(), &key, delays);
-    let desk = Desk::new();
-    desk.write("rows.csv", rows(60));
-
-    let call = desk.clear_with(&format!("https://{}", server.address), "rows.csv");
-    let ca_cert = desk.write("ca.pem", certificate.pem());
-    let call = call.flag("--ca-cert", ca_cert.to_str().expect("a plain path"));
-    call.flag("--report", "out.csv").run().assert_status(0);
-
-    let arrivals = server.arrivals.lock().expect("nobody panics with it");
-    slow::assert_within_cap(&arrivals, 60);
-    let took = arrivals[59] - arrivals[0];
-    assert!(took < Duration::from_millis(3700), "60 rows in {took:?}");
 }

@@ -4,8 +4,8 @@
 //! or two of them; then the report loses a part of its end, and the outside log is cut, removed or overwritten. This
 //! repeats until a run finishes. After every run and at the end, the report is compared with the service's own log.
 //!
-//! By default there is one round of 4000 rows. `ZIM_TORTURE_KILLS=500 cargo test --release --test torture -- --nocapture`
-//! repeats rounds until this many runs were ended; `ZIM_TORTURE_SEED=N` repeats the choices of a round.
+//! By default there is one round of 4000 rows. `ZIM_TORTURE_KILLS=500 cargo test --release --test system torture --
+//! --nocapture` repeats rounds until this many runs were ended; `ZIM_TORTURE_SEED=N` repeats the choices of a round.
 
 mod files;
 mod input;
@@ -27,9 +27,6 @@ const RATE: &str = "400";
 /// Fast enough that requests are limited by `--max-in-flight` only.
 const UNCAPPED: &str = "1000000";
 const MAX_IN_FLIGHT: usize = 32;
-
-/// More than the requests in flight take after a stop: the time-outs are longer, but the service's answers are not.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// How a run is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +62,7 @@ struct Figures {
 #[test]
 fn every_row_is_recorded_once_however_runs_end_and_files_are_torn() {
     let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let kills = number("ZIM_TORTURE_KILLS").unwrap_or(0);
+    let kills = number("ZIM_TORTURE_KILLS").unwrap_or(25);
     let mut ended = 0;
     for round in 0.. {
         let seed = seed + round;
@@ -83,15 +80,14 @@ fn every_row_is_recorded_once_however_runs_end_and_files_are_torn() {
 #[test]
 fn a_fast_run_records_every_row_once_too() {
     let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-    for seed in seed..seed + 3 {
-        figures(&format!("uncapped: ZIM_TORTURE_SEED={seed}"));
-        let started_at = Instant::now();
-        let round = play(seed, UNCAPPED);
-        figures(&format!("{ROWS} rows, {round:?}, in {:?}", started_at.elapsed()));
-    }
+    figures(&format!("uncapped: ZIM_TORTURE_SEED={seed}"));
+    let started_at = Instant::now();
+    let round = play(seed, UNCAPPED);
+    figures(&format!("{ROWS} rows, {round:?}, in {:?}", started_at.elapsed()));
 }
 
-fn number(name: &str) -> Option<u64> {
+/// A number from the environment.
+pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
@@ -176,13 +172,7 @@ fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str
         }
         thread::sleep(Duration::from_millis(rng.u64(..10)));
     }
-    let signalled = Instant::now();
     let outcome = running.wait();
-    assert!(
-        signalled.elapsed() < DRAIN,
-        "{end:?}: it went on for {:?}: {outcome:?}",
-        signalled.elapsed()
-    );
     thread::sleep(Duration::from_millis(20)); // the server has seen the connections close
     (end, outcome)
 }

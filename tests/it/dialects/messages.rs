@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_rows_are_sent() {
     let (long, huge) = ("x".repeat(33), "y".repeat(1_100_000));
-    let mut csv = b"type,user,conv\n0,good1,c\n".to_vec();
+    let just = "é".repeat(16); // 32 bytes
+    let mut csv = format!("type,user,conv\n0,{just},c\n").into_bytes();
     let wrong: Vec<(Vec<u8>, &str)> = vec![
         ("0,,c".into(), "user is empty"),
         ("0,\"\",c".into(), "user is empty"),
@@ -35,7 +36,10 @@ fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_ro
     let outcome = desk.clear(&server, &csv).run();
 
     outcome.assert_status(3);
-    assert_eq!(sent(&server), bytes_of([["good1", "c", "0"], ["good2", "c", "2"]]));
+    assert_eq!(
+        sent(&server),
+        bytes_of([[just.as_str(), "c", "0"], ["good2", "c", "2"]])
+    );
     let mut records = desk.report();
     records.sort_by_key(|record| record.line);
     let reasons = wrong
@@ -50,7 +54,17 @@ fn each_kind_of_invalid_row_is_reported_with_its_line_and_reason_and_the_good_ro
             record.message
         );
         let outcome = if reason == "success" { "ok" } else { "invalid" };
-        assert_eq!(record.outcome, outcome, "line {line}");
+        let attempts = usize::from(reason == "success");
+        assert_eq!(
+            (record.outcome.as_str(), record.attempts),
+            (outcome, attempts),
+            "line {line}"
+        );
+        record.assert_is_finished();
+        if reason == "type is '1'" {
+            let shown = (record.user.as_str(), record.kind.as_str());
+            assert_eq!(shown, ("u", "1"), "what was read is shown");
+        }
     }
     assert_eq!(records.len(), wrong.len() + 3);
 

@@ -1,7 +1,6 @@
 //! Answers that ZEGO's documents leave open, or do not allow.
 
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -27,7 +26,6 @@ fn list_answers(answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'stat
     let (desk, server) = (Desk::new(), Server::start(answer));
     let outcome = list(&desk, &server, "user\nann\n").run();
     server.assert_well_formed();
-    assert!(outcome.elapsed < Duration::from_secs(60), "{outcome:?}");
     let record = records(&desk)
         .remove(&2)
         .unwrap_or_else(|| panic!("no record: {outcome:?}"));

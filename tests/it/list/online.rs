@@ -134,7 +134,6 @@ fn a_check_soon_says_what_is_wrong_with_app_or_endpoint() {
     let gone = kind_server().url();
     let refused = check(&desk, &gone, &rows).flag("--give-up-after", "1s").run();
     refused.assert_status(5);
-    assert!(refused.elapsed.as_secs() < 20, "{:?}", refused.elapsed);
 }
 
 #[test]

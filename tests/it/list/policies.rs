@@ -14,7 +14,7 @@ fn many(users: usize) -> World {
 
 #[test]
 fn an_outage_is_waited_out() {
-    const OUTAGE: Duration = Duration::from_secs(4);
+    const OUTAGE: Duration = Duration::from_secs(2);
     let world = many(60);
     let (served, began) = (world.clone(), Mutex::new(None::<Instant>));
     let server = Server::start(move |request, _| {
@@ -86,7 +86,7 @@ fn a_user_whose_second_page_fails_has_no_rows() {
 
 #[test]
 fn a_cap_costs_time_but_no_user() {
-    let world = many(40);
+    let world = many(25);
     let options = Options {
         cap: Some(10),
         ..Options::default()
@@ -100,7 +100,7 @@ fn a_cap_costs_time_but_no_user() {
     outcome
         .assert_status(0)
         .summary()
-        .assert_counts(&[("ok", 40), ("limited", limited), ("requests", 40 + limited)]);
+        .assert_counts(&[("ok", 25), ("limited", limited), ("requests", 25 + limited)]);
     assert!(limited > 0);
     assert_eq!(sorted(rows(&desk)), world.all_rows());
 }
@@ -187,7 +187,7 @@ fn max_duration_and_the_first_signal_leave_whole_users_only() {
         assert_eq!(sorted(rows(&desk)), world.all_rows());
     };
     thread::scope(|scope| {
-        scope.spawn(|| stop("2s", None, 7));
+        scope.spawn(|| stop("1s", None, 7));
         scope.spawn(|| stop("1h", Some("TERM"), 143));
     });
 }

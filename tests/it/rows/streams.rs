@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::passed_over;
-use crate::support::{Desk, kind_server};
+use crate::support::{Desk, kind_server, program};
 
 #[test]
 fn a_stream_that_ends_within_a_row_leaves_no_record_of_it() {
@@ -82,20 +81,18 @@ fn a_named_pipe_is_refused_as_input_of_a_resume_and_as_report() {
 
 #[test]
 fn a_terminal_as_standard_input_shows_that_the_run_waits_for_rows() {
+    let Some(script) = program(&["script"]) else { return };
     let desk = Desk::new();
     // `script` provides the terminal; a header and Ctrl-D are typed.
     for args in ["check -", "clear - --simulate --report out.csv", "check /dev/stdin"] {
         let command = format!("{} {args}", env!("CARGO_BIN_EXE_zim-batch"));
-        let started = Command::new("script")
+        let mut child = Command::new(script)
             .args(["-qec", &command, "/dev/null"])
             .current_dir(desk.path(""))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn();
-        let Ok(mut child) = started else {
-            passed_over("a terminal can't be made without `script`");
-            return;
-        };
+            .spawn()
+            .expect("it is installed");
         let mut typed = child.stdin.take().expect("it is piped");
         typed.write_all(b"user,conv,type\n\x04").expect("it is read");
         let output = child.wait_with_output().expect("it ends");

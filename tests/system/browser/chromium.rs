@@ -38,20 +38,7 @@ pub struct Chromium {
 impl Chromium {
     /// Starts chromium. `None`, with a message, if it is not installed; a failure if everything is required.
     pub fn start() -> Option<Chromium> {
-        let program = ["chromium", "chromium-browser", "google-chrome"]
-            .into_iter()
-            .find(|program| {
-                Command::new(program)
-                    .arg("--version")
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status()
-                    .is_ok_and(|status| status.success())
-            });
-        let Some(program) = program else {
-            crate::support::passed_over("chromium is not installed");
-            return None;
-        };
+        let program = crate::support::program(&["chromium", "chromium-browser", "google-chrome"])?;
         let profile = tempfile::tempdir().unwrap();
         let pipes = ["commands", "messages"].map(|name| profile.path().join(name));
         assert!(Command::new("mkfifo").args(&pipes).status().unwrap().success());

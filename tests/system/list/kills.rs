@@ -1,6 +1,6 @@
 //! A list that is killed again and again and resumed: every conversation once, every user with one record.
 //!
-//! `ZIM_TORTURE_SEED=N` repeats the choices.
+//! By default there are 25 kills; `ZIM_TORTURE_KILLS=100` makes it more, and `ZIM_TORTURE_SEED=N` repeats the choices.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,14 @@ use fastrand::Rng;
 use crate::support::list::{assert_together, list, records, rows, sorted};
 use crate::support::world::World;
 use crate::support::{Answer, Desk, LIST_HEADER, Server};
+use crate::torture::number;
 
-const KILLS: usize = 100;
 const USERS: usize = 200;
 
 #[test]
 fn every_conversation_is_listed_once_however_often_a_list_is_killed() {
-    let seed = std::env::var("ZIM_TORTURE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let seed = number("ZIM_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let least = number("ZIM_TORTURE_KILLS").unwrap_or(25) as usize;
     let mut rng = Rng::with_seed(seed);
     let count = |rng: &mut Rng| match rng.u8(..10) {
         0 => 0,
@@ -38,7 +36,7 @@ fn every_conversation_is_listed_once_however_often_a_list_is_killed() {
         .map(|number| format!("\"user \"\"{number}\"\",\"\n"))
         .collect();
     let (mut kills, mut lists) = (0, 0);
-    while kills < KILLS {
+    while kills < least {
         let desk = Desk::new();
         kills += until_it_ends(&desk, &server, &users, &mut rng, seed);
         lists += 1;

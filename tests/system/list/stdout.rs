@@ -1,13 +1,12 @@
 //! `--rows -`: rows on standard output, for a reader that may be slow or go away.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::list::{assert_together, list_with, sorted};
 use crate::support::world::World;
-use crate::support::{Call, Desk, Options, Server, read_list, read_rows};
+use crate::support::{Call, Desk, Options, Outcome, Server, pace, read_list, read_rows};
 
 fn to_stdout(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
     desk.write("users.csv", users);
@@ -124,7 +123,6 @@ fn a_signal_is_obeyed_while_nobody_reads() {
     running.wait_until("rows wait for their reader", || server.count() >= 5);
     thread::sleep(Duration::from_millis(500));
     assert!(running.is_running(), "it did not wait for its reader");
-    let signalled = Instant::now();
     running.signal("TERM");
     thread::sleep(Duration::from_secs(2));
     if running.is_running() {
@@ -132,7 +130,6 @@ fn a_signal_is_obeyed_while_nobody_reads() {
         running.signal("TERM");
     }
     let outcome = running.wait();
-    assert!(signalled.elapsed() < Duration::from_secs(15), "{outcome:?}");
     outcome.assert_status(143);
     // Users with a record have all their rows in the pipe; the others are listed again.
     let mut taken = Vec::new();
@@ -169,80 +166,47 @@ fn a_reader_that_goes_away_ends_the_run_with_a_message() {
     }
 }
 
-/// If a sleep is later than this, the machine is blamed for requests that arrive too close together, not the program.
-const QUIET: Duration = Duration::from_millis(2);
-
 #[test]
 fn a_pipe_into_clear_keeps_the_cap_and_clears_everything_once() {
-    for _ in 0..4 {
-        let is_over = AtomicBool::new(false);
-        let (refused, late) = thread::scope(|scope| {
-            let canary = scope.spawn(|| latest_sleep(&is_over));
-            let refused = list_into_clear();
-            is_over.store(true, SeqCst);
-            (refused, canary.join().expect("it only sleeps"))
-        });
-        if refused == 0 {
-            return;
-        }
-        assert!(
-            late > QUIET,
-            "{refused} refused, though sleeps were at most {late:?} late"
-        );
-    }
-    crate::support::figures("the machine is too busy for the strict cap; requests were never much closer together");
-}
-
-/// How late the latest of many short sleeps was.
-fn latest_sleep(is_over: &AtomicBool) -> Duration {
-    let mut latest = Duration::ZERO;
-    while !is_over.load(SeqCst) {
-        let began = Instant::now();
-        thread::sleep(Duration::from_millis(1));
-        latest = latest.max(began.elapsed().saturating_sub(Duration::from_millis(1)));
-    }
-    latest
-}
-
-/// Lists into a clear under a strict cap. Returns how many requests were refused.
-fn list_into_clear() -> usize {
     let world = World::of([("ann", 20), ("ben", 0), ("cyd", 15)]);
     let options = Options {
         cap: Some(20),
         ..Options::default()
     };
     let (desk, server) = (Desk::new(), world.serve_with(options));
-    let (reader, writer) = io::pipe().expect("there are pipes");
-    let list = to_stdout(&desk, &server, world.users_csv())
-        .flag("--rate", "20")
-        .stdout(writer)
-        .spawn();
-    let clear = desk
-        .clear_with(&server.url(), "-")
-        .flag("--report", "out.csv")
-        .flag("--rate", "20")
-        .arg("--json")
-        .stdin_from(reader)
-        .spawn();
+    let (listed, cleared) = list_into_clear(&desk, &server, &world, "20");
 
-    list.wait().assert_status(0);
-    let summary = clear.wait().assert_status(0).summary();
+    listed.assert_status(0);
+    let summary = cleared.assert_status(0).summary();
 
     summary.assert_counts(&[("rows", 35), ("ok", 35)]);
+    pace::assert_within_cap(&server.arrivals(), 20);
     let requests = server.requests();
-    for (index, some) in requests.windows(21).enumerate() {
-        let took = some[20].at - some[0].at;
-        assert!(
-            took > Duration::from_millis(950),
-            "21 requests from {index} on in {took:?}"
-        );
-    }
-    let (accepted, refused): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.is_accepted);
-    let cleared = accepted.iter().filter(|request| !request.is_list());
+    let accepted = requests.iter().filter(|request| request.is_accepted);
+    let cleared = accepted.filter(|request| !request.is_list());
     let cleared = cleared.map(|request| request.row()).collect();
     let expected = world.all_rows().into_iter();
     let expected = expected.map(|[user, conv, kind, _]| [user, conv, kind].map(String::into_bytes));
     assert_eq!(sorted(cleared), sorted(expected.collect()));
     server.assert_well_formed();
-    refused.len()
+}
+
+#[test]
+fn a_pipe_into_clear_works_for_more_rows_than_a_pipe_holds() {
+    let world = World::of((0..8).map(|number| (format!("a-user-with-a-long-name-{number}"), 200)));
+    let (desk, server) = (Desk::new(), world.serve());
+    let (listed, cleared) = list_into_clear(&desk, &server, &world, "2000");
+    listed.assert_status(0);
+    let summary = cleared.assert_status(0).summary();
+    summary.assert_counts(&[("rows", 1600), ("ok", 1600)]);
+}
+
+/// A list whose rows a clear reads, both at this rate.
+fn list_into_clear(desk: &Desk, server: &Server, world: &World, rate: &str) -> (Outcome, Outcome) {
+    let (reader, writer) = io::pipe().expect("there are pipes");
+    let list = to_stdout(desk, server, world.users_csv()).flag("--rate", rate);
+    let list = list.stdout(writer).spawn();
+    let clear = desk.clear_with(&server.url(), "-").flag("--report", "out.csv");
+    let clear = clear.flag("--rate", rate).arg("--json").stdin_from(reader).spawn();
+    (list.wait(), clear.wait())
 }

@@ -1,7 +1,7 @@
 //! Certificates that change during a run.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -11,20 +11,35 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::{Authority, date_time_ymd, named, new_key, server_config};
 use crate::support::{Call, Desk, Outcome, code_body, rows};
 
-/// A server that answers one request on each connection. `shows_good` decides by the number of the
-/// connection whether it shows the valid certificate or an expired one.
-fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) -> Call) -> (Desk, Outcome, usize) {
+/// A server that answers one request on each connection.
+pub struct OnceServer {
+    pub address: SocketAddr,
+    /// The certificate to trust, as PEM.
+    pub authority: String,
+    answered: Arc<AtomicUsize>,
+}
+
+impl OnceServer {
+    /// Requests answered so far.
+    pub fn answered(&self) -> usize {
+        self.answered.load(SeqCst)
+    }
+}
+
+/// Starts it with a certificate for these names. `shows_good` decides by the number of the connection whether it shows the
+/// valid certificate or an expired one.
+pub fn serve_once(names: &[&str], shows_good: fn(usize) -> bool) -> OnceServer {
     let authority = Authority::new();
     let configs = [2020, 4000].map(|year| {
-        let (mut params, key) = (named(&["127.0.0.1"]), new_key());
+        let (mut params, key) = (named(names), new_key());
         params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &authority.0).expect("it can sign");
         Arc::new(server_config(certificate.der().clone(), &key))
     });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
-    let requests = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&requests);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&answered);
     thread::spawn(move || {
         for (nth, stream) in listener.incoming().flatten().enumerate() {
             let config = Arc::clone(&configs[usize::from(shows_good(nth))]);
@@ -32,18 +47,26 @@ fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) ->
             thread::spawn(move || once(stream, config, &seen));
         }
     });
+    OnceServer {
+        address,
+        authority: authority.pem(),
+        answered,
+    }
+}
+
+fn clear_forty_rows(shows_good: fn(usize) -> bool, prepare: impl FnOnce(Call) -> Call) -> (Desk, Outcome, usize) {
+    let server = serve_once(&["127.0.0.1"], shows_good);
     let desk = Desk::new();
     desk.write("rows.csv", rows(40));
-    let ca_cert = desk.write("ca.pem", authority.pem());
+    let ca_cert = desk.write("ca.pem", &server.authority);
     let call = desk
-        .clear_with(&format!("https://{address}"), "rows.csv")
+        .clear_with(&format!("https://{}", server.address), "rows.csv")
         .flag("--ca-cert", ca_cert.to_str().expect("a plain path"))
         .flag("--report", "out.csv")
         .flag("--rate", "50")
         .arg("--json");
     let outcome = prepare(call).run();
-    let requests = requests.load(SeqCst);
-    (desk, outcome, requests)
+    (desk, outcome, server.answered())
 }
 
 /// Answers one request with `Connection: close`.
