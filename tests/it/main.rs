@@ -17,4 +17,5 @@ mod resume;
 mod retries;
 mod rows;
 mod secrets;
+mod snapshots;
 mod usage;

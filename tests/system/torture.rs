@@ -155,8 +155,17 @@ fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str
     if end == End::None {
         return (end, running.wait());
     }
+    // After some time, perhaps while it starts; or after some requests, however long they take.
     let until = Instant::now() + Duration::from_millis(rng.u64(5..800));
-    while Instant::now() < until && running.is_running() {
+    let (is_by_time, sent) = (rng.u8(..4) == 0, world.sent() + rng.usize(1..500));
+    let is_due = || {
+        if is_by_time {
+            Instant::now() >= until
+        } else {
+            world.sent() >= sent
+        }
+    };
+    while !is_due() && running.is_running() {
         thread::sleep(Duration::from_millis(1));
     }
     let signals: &[&str] = match end {

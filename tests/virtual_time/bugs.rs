@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use zim_batch::error::Error;
 use zim_batch::event::Event;
+use zim_batch::stop::StopReason;
 
 use super::*;
 

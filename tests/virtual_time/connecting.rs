@@ -1,6 +1,8 @@
 //! Connections of any slowness, and the cap. The service opens a connection for each request, as a client does that has none
 //! to spare, and only then passes the gate.
 
+use zim_batch::limiter::Limiter;
+
 use super::*;
 
 /// Opens connections in as long as the function says, from the row's line and the time since the beginning.

@@ -1,6 +1,7 @@
 //! Runs of rows from memory, as embedding programs start them.
 
 use zim_batch::row::ConvType;
+use zim_batch::stop::StopReason;
 
 use super::*;
 

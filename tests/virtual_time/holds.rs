@@ -1,5 +1,9 @@
 //! When a run goes on hold, which requests find out whether the service is back, and when.
 
+use std::num::NonZeroUsize;
+
+use zim_batch::event::Event;
+
 use super::*;
 
 /// Answers as the function says, by row and by the time since the beginning.

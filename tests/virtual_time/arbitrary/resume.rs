@@ -152,7 +152,7 @@ fn assert_refused_untouched(desk: &Desk, bytes: &[u8], error: &ReportError) -> R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn a_report_cut_anywhere_keeps_its_whole_records_and_can_be_completed(records in records(0..5)) {
@@ -181,8 +181,6 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
     #[test]
     fn bytes_after_a_report_cost_no_complete_record(records in records(0..5), more in soup(30)) {
         let desk = Desk::new(records);
