@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::list::with_app;
 use crate::support::{Answer, Desk, REPORT_HEADER, Server, kind_server, named_rows, read_report, rows};
 
 #[test]
@@ -289,4 +290,67 @@ fn a_limit_on_a_stream_still_compares_what_is_done() {
         }
     }
     assert_eq!(server.requests().len(), sent + 2);
+}
+
+#[test]
+fn the_printed_commands_send_failed_and_outside_rows_again() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "bad" => Answer::Code(660_500_002, "not registered"),
+        "far" => Answer::Code(660_800_002, "no such conversation"),
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    desk.write("my.retry.csv", "somebody's");
+    let mut args = vec!["clear", "rows.csv", "--report", "my.csv", "--rate", "50"];
+    let url = server.url();
+    args.extend(["--endpoint", &url]);
+    desk.write("rows.csv", named_rows(["a", "bad", "b", "far"]));
+    let outcome = with_app(desk.zim_batch(args)).run();
+    outcome.assert_status(3);
+    let commands: Vec<&str> = outcome
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("  zim-batch "))
+        .collect();
+    let [report, again @ ..] = &commands[..] else {
+        panic!("{}", outcome.stdout);
+    };
+    let shown = desk.zim_batch(report.split(' ')).run();
+    assert!(shown.assert_status(0).stdout.contains("660500002"), "{shown:?}");
+    assert_eq!(again.len(), 2, "{}", outcome.stdout);
+    for (command, user) in again.iter().zip(["bad", "far"]) {
+        let before = server.requests().len();
+        with_app(desk.zim_batch(command.split(' '))).run();
+        let sent: Vec<String> = server.requests()[before..]
+            .iter()
+            .map(|request| request.user())
+            .collect();
+        assert_eq!(sent, [user], "{command}");
+    }
+    assert_eq!(desk.read("my.retry.csv"), "somebody's");
+    let failed = outcome.stdout.lines().find(|line| line.contains("660500002")).unwrap();
+    assert!(
+        failed.starts_with("    660500002"),
+        "below the failed rows: {}",
+        outcome.stdout
+    );
+}
+
+#[test]
+fn invalid_rows_can_be_left_out_of_the_exit_status() {
+    let (server, desk) = (kind_server(), Desk::new());
+    let csv = "user,conv,type\nu1,c1,0\ntotal,,\n";
+    desk.clear(&server, csv).run().assert_status(3);
+    let call = desk.clear_with(&server.url(), "rows.csv").flag("--report", "out.csv");
+    let outcome = call.arg("--overwrite").arg("--ignore-invalid").arg("-q").run();
+    outcome.assert_status(0);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+    let resumed = desk.clear(&server, csv).arg("--resume").arg("--ignore-invalid");
+    resumed
+        .run()
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("already_done", 2), ("invalid", 0)]);
+    let check = desk.zim_batch(["check", "rows.csv", "--ignore-invalid"]);
+    check.run().assert_status(0);
 }

@@ -404,3 +404,40 @@ fn bash_completes_the_options_of_a_command() {
         .expect("it is installed");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--region", "{output:?}");
 }
+
+#[test]
+fn help_fits_in_80_columns_and_its_examples_are_not_wrapped() {
+    let desk = Desk::new();
+    for command in [
+        "clear",
+        "list",
+        "check",
+        "report",
+        "simulate",
+        "codes",
+        "completions",
+        "man",
+    ] {
+        let help = desk.zim_batch([command, "--help"]).env("COLUMNS", "80").run().stdout;
+        let (_, examples) = help.split_once("xamples").unwrap();
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+            assert!(
+                line.starts_with(' ') || !line.contains("--") || line.contains('.'),
+                "{command}: a broken example: {line}"
+            );
+        }
+    }
+    let simulate = desk.zim_batch(["simulate", "--help"]).run().stdout;
+    let heading_of = |flag: &str| {
+        let before = &simulate[..simulate.find(flag).unwrap()];
+        before
+            .lines()
+            .rfind(|line| line.ends_with(':') && !line.starts_with(' '))
+            .unwrap()
+            .to_owned()
+    };
+    assert_ne!(heading_of("--quiet"), heading_of("--port"));
+    assert_ne!(heading_of("--error-rate"), heading_of("--port"));
+    assert_eq!(heading_of("--quiet"), heading_of("--log-file"));
+}

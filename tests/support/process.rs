@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::report::Summary;
 
 /// Longer than any test's run: a run that hangs is killed, and the test fails with its output.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A call that is being built.
 pub struct Call {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::support::{APP_ID, Answer, Call, Desk, Latch, Running, SECRET, Server, kind_server, named_rows, rows};
+use crate::support::{Answer, Call, Desk, Latch, Running, SECRET, Server, kind_server, named_rows, rows};
 use console::{measure_text_width, strip_ansi_codes};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -394,99 +394,4 @@ fn a_run_without_a_server_says_why_from_the_first_failure_on() {
     outcome.assert_status(130).assert_says(&["did not answer", "refused"]);
     let last = outcome.stdout.lines().find(|line| line.starts_with("last error"));
     assert!(last.is_some_and(|line| line.contains("refused")), "{outcome:?}");
-}
-
-#[test]
-fn the_printed_commands_send_failed_and_outside_rows_again() {
-    let server = Server::start(|request, _| match request.user().as_str() {
-        "bad" => Answer::Code(660_500_002, "not registered"),
-        "far" => Answer::Code(660_800_002, "no such conversation"),
-        _ => Answer::Code(0, "success"),
-    });
-    let desk = Desk::new();
-    desk.write("my.retry.csv", "somebody's");
-    let mut args = vec!["clear", "rows.csv", "--report", "my.csv", "--rate", "50"];
-    let url = server.url();
-    args.extend(["--endpoint", &url]);
-    desk.write("rows.csv", named_rows(["a", "bad", "b", "far"]));
-    let with_app = |call: Call| {
-        call.env("ZIM_APP_ID", &APP_ID.to_string())
-            .env("ZIM_SERVER_SECRET", SECRET)
-    };
-    let outcome = with_app(desk.zim_batch(args)).run();
-    outcome.assert_status(3);
-    let commands: Vec<&str> = outcome
-        .stdout
-        .lines()
-        .filter_map(|line| line.strip_prefix("  zim-batch "))
-        .collect();
-    let [report, again @ ..] = &commands[..] else {
-        panic!("{}", outcome.stdout);
-    };
-    let shown = desk.zim_batch(report.split(' ')).run();
-    assert!(shown.assert_status(0).stdout.contains("660500002"), "{shown:?}");
-    assert_eq!(again.len(), 2, "{}", outcome.stdout);
-    for (command, user) in again.iter().zip(["bad", "far"]) {
-        let before = server.requests().len();
-        with_app(desk.zim_batch(command.split(' '))).run();
-        let sent: Vec<String> = server.requests()[before..]
-            .iter()
-            .map(|request| request.user())
-            .collect();
-        assert_eq!(sent, [user], "{command}");
-    }
-    assert_eq!(desk.read("my.retry.csv"), "somebody's");
-    let failed = outcome.stdout.lines().find(|line| line.contains("660500002")).unwrap();
-    assert!(
-        failed.starts_with("    660500002"),
-        "below the failed rows: {}",
-        outcome.stdout
-    );
-}
-
-#[test]
-fn invalid_rows_can_be_left_out_of_the_exit_status() {
-    let (server, desk) = (kind_server(), Desk::new());
-    let csv = "user,conv,type\nu1,c1,0\ntotal,,\n";
-    desk.clear(&server, csv).run().assert_status(3);
-    let call = desk.clear_with(&server.url(), "rows.csv").flag("--report", "out.csv");
-    let outcome = call.arg("--overwrite").arg("--ignore-invalid").arg("-q").run();
-    outcome.assert_status(0);
-    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
-    let resumed = desk.clear(&server, csv).arg("--resume").arg("--ignore-invalid");
-    resumed
-        .run()
-        .assert_status(0)
-        .summary()
-        .assert_counts(&[("already_done", 2), ("invalid", 0)]);
-    let check = desk.zim_batch(["check", "rows.csv", "--ignore-invalid"]);
-    check.run().assert_status(0);
-}
-
-#[test]
-fn help_fits_in_80_columns_and_its_examples_are_not_wrapped() {
-    let desk = Desk::new();
-    for command in ["clear", "check", "simulate", "codes", "completions", "man"] {
-        let help = desk.zim_batch([command, "--help"]).env("COLUMNS", "80").run().stdout;
-        let (_, examples) = help.split_once("xamples").unwrap();
-        for line in examples.lines() {
-            assert!(line.chars().count() <= 80, "{command}: {line}");
-            assert!(
-                line.starts_with(' ') || !line.contains("--") || line.contains('.'),
-                "{command}: a broken example: {line}"
-            );
-        }
-    }
-    let simulate = desk.zim_batch(["simulate", "--help"]).run().stdout;
-    let heading_of = |flag: &str| {
-        let before = &simulate[..simulate.find(flag).unwrap()];
-        before
-            .lines()
-            .rfind(|line| line.ends_with(':') && !line.starts_with(' '))
-            .unwrap()
-            .to_owned()
-    };
-    assert_ne!(heading_of("--quiet"), heading_of("--port"));
-    assert_ne!(heading_of("--error-rate"), heading_of("--port"));
-    assert_eq!(heading_of("--quiet"), heading_of("--log-file"));
 }

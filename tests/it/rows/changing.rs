@@ -8,7 +8,7 @@ use crate::support::{Desk, Running, Server, kind_server, named_rows, rows};
 
 /// More rows than a run reads ahead, with IDs that begin with `letter`.
 fn many(letter: char) -> String {
-    named_rows((0..5000).map(|number| format!("{letter}{number:015}")))
+    named_rows((0..4000).map(|number| format!("{letter}{number:015}")))
 }
 
 /// Starts a run, and waits until it has sent `sent` rows.
@@ -78,7 +78,7 @@ fn a_file_that_changes_while_it_is_read_stops_the_run_before_any_row_of_the_chan
     for (what, change) in changes {
         let (desk, server) = (Desk::new(), kind_server());
         let path = desk.write("rows.csv", many('a'));
-        let running = start(&desk, &server, "rows.csv", "2500", 200);
+        let running = start(&desk, &server, "rows.csv", "1000", 200);
         change(&path);
         let outcome = running.wait();
 
@@ -92,7 +92,7 @@ fn a_file_that_changes_while_it_is_read_stops_the_run_before_any_row_of_the_chan
 fn after_a_change_a_run_resumes_with_the_original_file() {
     let (desk, server) = (Desk::new(), kind_server());
     let path = desk.write("rows.csv", many('a'));
-    let running = start(&desk, &server, "rows.csv", "2500", 200);
+    let running = start(&desk, &server, "rows.csv", "1000", 200);
     write_over(&path, many('b').as_bytes());
     running.wait().assert_status(4);
 
@@ -102,7 +102,7 @@ fn after_a_change_a_run_resumes_with_the_original_file() {
         .flag("--rate", "5000")
         .run();
     outcome.assert_status(0);
-    assert_eq!((desk.report_by_user().len(), server.requests().len()), (5000, 5000));
+    assert_eq!((desk.report_by_user().len(), server.requests().len()), (4000, 4000));
     assert_all_are_of_the_first_file(&desk, &server, "resumed");
 }
 

@@ -152,7 +152,7 @@ fn assert_refused_untouched(desk: &Desk, bytes: &[u8], error: &ReportError) -> R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn a_report_cut_anywhere_keeps_its_whole_records_and_can_be_completed(records in records(0..5)) {
