@@ -4,7 +4,7 @@
 //! or two of them; then the report loses a part of its end, and the outside log is cut, removed or overwritten. This
 //! repeats until a run finishes. After every run and at the end, the report is compared with the service's own log.
 //!
-//! By default there is one round of 4000 rows. `ZIM_TORTURE_KILLS=500 cargo test --release --test system torture --
+//! By default there is one round of 3000 rows. `ZIM_TORTURE_KILLS=500 cargo test --release --test system torture --
 //! --nocapture` repeats rounds until this many runs were ended; `ZIM_TORTURE_SEED=N` repeats the choices of a round.
 
 mod files;
@@ -21,7 +21,7 @@ use fastrand::Rng;
 use input::Input;
 use world::World;
 
-const ROWS: usize = 4000;
+const ROWS: usize = 3000;
 /// Slow enough that a run is ended many times before it finishes.
 const RATE: &str = "400";
 /// Fast enough that requests are limited by `--max-in-flight` only.
@@ -157,7 +157,7 @@ fn run_once(desk: &Desk, world: &World, input: &Input, (run, rate): (usize, &str
     }
     // After some time, perhaps while it starts; or after some requests, however long they take.
     let until = Instant::now() + Duration::from_millis(rng.u64(5..800));
-    let (is_by_time, sent) = (rng.u8(..4) == 0, world.sent() + rng.usize(1..500));
+    let (is_by_time, sent) = (rng.u8(..4) == 0, world.sent() + rng.usize(1..200));
     let is_due = || {
         if is_by_time {
             Instant::now() >= until

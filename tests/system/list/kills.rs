@@ -75,8 +75,17 @@ fn until_it_ends(desk: &Desk, server: &Server, users: &str, rng: &mut Rng, seed:
             .flag("--max-in-flight", "8")
             .arg("--resume")
             .spawn();
+        // After some time, perhaps while it starts; or after some requests, however long they take.
         let until = Instant::now() + Duration::from_millis(rng.u64(5..180));
-        while Instant::now() < until && running.is_running() {
+        let (is_by_time, count) = (rng.u8(..4) == 0, before + rng.usize(1..80));
+        let is_due = || {
+            if is_by_time {
+                Instant::now() >= until
+            } else {
+                server.count() >= count
+            }
+        };
+        while !is_due() && running.is_running() {
             thread::sleep(Duration::from_millis(1));
         }
         if running.is_running() {
