@@ -129,11 +129,11 @@ fn signals_end_a_program_whose_summary_nobody_reads() {
 
 #[test]
 fn a_reader_that_continues_is_told_how_much_is_missing() {
-    const ROWS: usize = 6000;
+    const ROWS: usize = 3000;
     let latch = Latch::default();
     let is_read = latch.clone();
     let server = Server::start(move |request, _| {
-        if request.user() == "u6000" {
+        if request.user() == "u3000" {
             is_read.wait();
         }
         Answer::Code(0, "success")
