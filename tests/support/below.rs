@@ -3,8 +3,6 @@
 //! `below.c`, compiled with the system's `cc` and loaded into the real program with `LD_PRELOAD`, stands between it and
 //! the C library. It needs Linux and a C compiler; where they are missing, a test says so on stderr and is passed over.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,8 +10,8 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::say::passed_over;
-use super::support::Call;
+use super::Call;
+use super::passed_over;
 
 /// The system below one run, with faults that can be switched on and off during the run.
 pub struct Below {
@@ -27,7 +25,7 @@ impl Below {
         static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).clone();
         if library.is_none() {
-            passed_over("no faults below the program without Linux and `cc`");
+            passed_over("no faults below the program without Linux and a C compiler");
         }
         let directory = tempfile::tempdir().expect("a temporary directory can be created");
         library.map(|library| Self { library, directory })

@@ -6,11 +6,19 @@
 
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 
+pub mod below;
 mod codes;
+mod latch;
+pub mod list;
+pub mod pace;
 mod process;
+pub mod proxy;
 mod report;
 mod request;
+mod say;
 mod server;
+pub mod signals;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,11 +28,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
+pub use latch::Latch;
 pub use process::{Call, Outcome, Running};
 pub use report::{
     LIST_HEADER, ListRecord, REPORT_HEADER, ROWS_HEADER, Record, Summary, read_list, read_report, read_rows,
 };
 pub use request::{APP_ID, Request, SECRET};
+pub use say::{figures, passed_over, program};
 pub use server::{Answer, Options, Server, code_body};
 
 /// `count` rows `u1,c1,0`, `u2,c2,0`, … under a header.

@@ -9,10 +9,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::report::Summary;
 
 /// Longer than any test's run: a run that hangs is killed, and the test fails with its output.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A call that is being built.
 pub struct Call {
@@ -186,14 +188,20 @@ pub struct Running {
 }
 
 impl Running {
-    /// Sends a signal by its name: `INT`, `TERM`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by its name: `INT`, `TERM`, `KILL` and so on.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status()
-            .expect("`kill` starts");
-        assert!(status.success(), "no process {pid} to send {name} to");
+        let signal = match name {
+            "CONT" => Signal::CONT,
+            "HUP" => Signal::HUP,
+            "INT" => Signal::INT,
+            "KILL" => Signal::KILL,
+            "QUIT" => Signal::QUIT,
+            "STOP" => Signal::STOP,
+            "TERM" => Signal::TERM,
+            "USR1" => Signal::USR1,
+            _ => panic!("no such signal: {name}"),
+        };
+        kill_process(Pid::from_child(&self.child), signal).expect("the process has not been waited for");
     }
 
     /// The process's number.

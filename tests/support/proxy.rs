@@ -3,8 +3,6 @@
 //! It passes requests on, or refuses connections (its listener is gone, and comes back on the same port), resets them,
 //! answers 502 by itself, or takes requests and never answers. The server behind it sees only what was passed on.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
-
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::pace;
 use super::request::{Request, header, parse};
 
 /// What the server does with a request.
@@ -87,6 +88,7 @@ impl Server {
     }
 
     pub fn with(options: Options, answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
+        pace::watch();
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared::default());
@@ -141,6 +143,11 @@ impl Server {
             .expect("no test panics while it holds the log")
             .requests[count..]
             .to_vec()
+    }
+
+    /// When each of them arrived.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.requests().iter().map(|request| request.at).collect()
     }
 
     pub fn requests_of(&self, user: &str) -> Vec<Request> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Once;
 
-use super::say::passed_over;
+use super::passed_over;
 
 /// Whether this signal (`INT`, `HUP`; others never) will be ignored; then says so on stderr.
 pub fn is_ignored(name: &str) -> bool {

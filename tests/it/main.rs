@@ -1,0 +1,23 @@
+//! What the program does and writes: its commands, files, messages and exit statuses.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod check;
+mod clear;
+mod config;
+mod connections;
+mod dialects;
+mod examples;
+mod harness;
+mod list;
+mod metrics;
+mod readme;
+mod report;
+mod resume;
+mod retries;
+mod rows;
+mod secrets;
+mod snapshots;
+mod usage;

@@ -1,0 +1,184 @@
+//! The page of `zim-batch report --html` in a real browser. Without chromium these tests are skipped with a
+//! message; with `ZIM_TEST_REQUIRE_ALL` set they fail. `ZIM_TEST_PICTURES=DIRECTORY` saves pictures of the pages.
+
+mod chromium;
+
+use std::fmt::Write as _;
+use std::fs;
+
+use crate::support::{Desk, REPORT_HEADER};
+use chromium::Chromium;
+
+/// Twenty records per second, some of them not ok, in two runs with a pause of nine hours between them.
+fn two_nights(rows: u64) -> String {
+    let mut report = format!("{REPORT_HEADER}\n");
+    for row in 0..rows {
+        let after = row * 50 + if row > rows / 2 { 9 * 3_600_000 } else { 0 };
+        let (outcome, code, http, message) = match row % 1000 {
+            0..10 => ("outside", "660800002", "200", "no such conversation"),
+            10..13 => ("failed", "", "503", "HTTP 503"),
+            13 => ("invalid", "", "", "user is empty"),
+            14 => ("skipped", "", "", "the same as line 2"),
+            _ => ("ok", "0", "200", "success"),
+        };
+        let latency = 30 + row * 7919 % 40 + if row % 97 == 0 { 2000 } else { 0 };
+        let user = row * 31 % 5000;
+        let _ = writeln!(
+            report,
+            "{},u{user},c{row},0,{outcome},{code},{http},{message},1,1,{latency},{}",
+            row + 2,
+            at(after)
+        );
+    }
+    report
+}
+
+fn at(after: u64) -> String {
+    let (hour, minute) = (after / 3_600_000, after / 60_000 % 60);
+    format!(
+        "2026-11-{:02}T{:02}:{minute:02}:{:02}.{:03}Z",
+        24 + hour / 24,
+        hour % 24,
+        after / 1000 % 60,
+        after % 1000
+    )
+}
+
+fn hostile() -> String {
+    let ids = [
+        "<script>alert(1)</script>",
+        "</title><script>alert(2)</script>",
+        "\"\" onload=alert(3) x=\"\"",
+        "<img src=http://127.0.0.1:9/x>",
+        "=cmd|' /C calc'!A0",
+        "\u{1b}[31mred\u{7}",
+        "\u{202e}gnp.exe",
+        "<!--",
+        "]]>",
+        "{{ nonce }}",
+        "用户\u{200b}甲",
+        "</svg></style></script>",
+    ];
+    let mut report = format!("{REPORT_HEADER}\n");
+    for (index, id) in ids.iter().enumerate() {
+        let _ = writeln!(
+            report,
+            "{index},\"{id}\",\"{id}\",0,failed,,,\"{id}\",\"{id}\",1,1,{}",
+            at(index as u64)
+        );
+    }
+    report
+}
+
+fn reports() -> Vec<(&'static str, String)> {
+    let failed: String = (0..500)
+        .map(|row| {
+            format!(
+                "{row},u{row},c,0,failed,51102,200,no such user,1,1,40,{}\n",
+                at(row * 50)
+            )
+        })
+        .collect();
+    vec![
+        ("big", two_nights(50_000)),
+        ("pause", two_nights(8000)),
+        ("hostile", hostile()),
+        (
+            "one",
+            format!("{REPORT_HEADER}\n2,u,c,0,ok,0,200,success,1,1,40,{}\n", at(0)),
+        ),
+        ("none", format!("{REPORT_HEADER}\n")),
+        ("failed", format!("{REPORT_HEADER}\n{failed}")),
+        (
+            "untimed",
+            format!("{REPORT_HEADER}\n2,u,c,0,invalid,,,user is empty,,0,,\n"),
+        ),
+    ]
+}
+
+/// The visible charts: how many, and whether each has a size and content.
+const CHARTS: &str = "[...document.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0)
+    .map(svg => [svg.getBoundingClientRect().width, svg.querySelectorAll('rect, polyline, circle').length,
+        svg.getAttribute('aria-label').length])";
+
+#[test]
+fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in_light_and_dark() {
+    let Some(mut chromium) = Chromium::start() else { return };
+    let desk = Desk::new();
+    for (name, report) in reports() {
+        desk.write("out.csv", report);
+        let page = format!("{name}.html");
+        desk.zim_batch(["report", "out.csv", "--html", &page])
+            .run()
+            .assert_status(0);
+        let path = desk.path(&page);
+        assert!(fs::metadata(&path).unwrap().len() < 1_000_000);
+        let mut backgrounds = Vec::new();
+        for (width, is_dark) in [(1200, false), (1200, true), (400, false), (400, true)] {
+            let incidents = chromium.open(&path, width, is_dark);
+            assert!(incidents.is_empty(), "{name}: {incidents:#?}");
+            let page_width = chromium.evaluate("document.documentElement.scrollWidth");
+            assert!(
+                page_width.as_u64().unwrap() <= width.into(),
+                "{name}: {page_width} on {width}"
+            );
+            let charts = chromium.evaluate(CHARTS);
+            let charts = charts.as_array().unwrap();
+            let expected = match name {
+                "none" | "untimed" => 0,
+                "one" => 4,
+                _ => 5,
+            };
+            assert_eq!(charts.len(), expected, "{name}: {charts:?}");
+            for chart in charts {
+                assert!(
+                    chart[0].as_f64().unwrap() > 300.0 && chart[1].as_u64().unwrap() > 1,
+                    "{name}: {charts:?}"
+                );
+                assert!(chart[2].as_u64().unwrap() > 20, "{name}: a chart says nothing in words");
+            }
+            backgrounds.push(chromium.evaluate("getComputedStyle(document.body).backgroundColor"));
+            let picture = format!("{name}-{width}-{}", if is_dark { "dark" } else { "light" });
+            chromium.picture(&picture);
+        }
+        assert_ne!(backgrounds[0], backgrounds[1], "{name}: light and dark look alike");
+        let scripts = chromium.evaluate("document.scripts.length");
+        assert_eq!(scripts, 1, "{name}: a script of the report's");
+    }
+}
+
+#[test]
+fn tooltips_of_charts_work_with_and_without_scripts() {
+    let Some(mut chromium) = Chromium::start() else { return };
+    let desk = Desk::new();
+    desk.write("out.csv", two_nights(8000));
+    desk.zim_batch(["report", "out.csv", "--html", "out.html"])
+        .run()
+        .assert_status(0);
+    assert!(chromium.open(&desk.path("out.html"), 1200, false).is_empty());
+    let titles = chromium.evaluate("document.querySelectorAll('.wide .h title').length");
+    assert!(titles.as_u64().unwrap() > 100, "{titles}");
+    let place = chromium.evaluate(
+        "(async () => { const part = document.querySelector('.wide .h'); part.scrollIntoView({block: 'center'});
+            // The scroll event is sent with the next frame.
+            for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+            const box = part.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()",
+    );
+    chromium.point_at(place[0].as_f64().unwrap(), place[1].as_f64().unwrap());
+    let tip =
+        chromium.evaluate("document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent");
+    let tip = tip.as_str().unwrap();
+    assert!(tip.contains("pause of") || tip.contains(" rows, "), "{tip:?}");
+}
+
+#[test]
+fn a_message_or_a_request_of_a_page_would_be_detected() {
+    let Some(mut chromium) = Chromium::start() else { return };
+    let desk = Desk::new();
+    desk.write("page.html", "<!doctype html><script>console.log('hello')</script>");
+    assert_eq!(chromium.open(&desk.path("page.html"), 1200, false).len(), 1);
+    desk.write("page.html", "<!doctype html><img src='http://127.0.0.1:9/x'>");
+    assert!(!chromium.open(&desk.path("page.html"), 1200, false).is_empty());
+    desk.write("page.html", "<!doctype html><link rel=stylesheet href='other.css'>");
+    assert!(!chromium.open(&desk.path("page.html"), 1200, false).is_empty());
+}

@@ -1,0 +1,4 @@
+//! `zim-batch list`, killed and resumed, and in pipes.
+
+mod kills;
+mod stdout;

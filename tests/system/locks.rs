@@ -1,0 +1,464 @@
+//! Concurrent runs: one per report, and a quota that runs of an app share.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, program,
+    read_report, rows,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const CAP: usize = 20;
+
+/// A run of `count` rows of this user, at the default rate, with its own report.
+fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
+    let csv = named_rows((0..count).map(|number| format!("{user}-{number}")));
+    let file = format!("{user}.csv");
+    desk.write(&file, csv);
+    let report = format!("{user}.report.csv");
+    desk.clear_with(&server.url(), &file)
+        .flag("--report", &report)
+        .arg("--json")
+}
+
+fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
+    running.wait_until("it is under way", || server.requests().len() >= count);
+}
+
+/// How many of these requests are of this user's run.
+fn count_of(requests: &[Request], user: &str) -> usize {
+    let name = format!("{user}-");
+    requests
+        .iter()
+        .filter(|request| request.user().starts_with(&name))
+        .count()
+}
+
+#[test]
+fn a_second_run_on_the_same_report_ends_immediately_whatever_its_path() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 5);
+    std::os::unix::fs::symlink(desk.path("a.report.csv"), desk.path("link.csv")).unwrap();
+    fs::hard_link(desk.path("a.report.csv"), desk.path("hard.csv")).unwrap();
+    let before = fs::metadata(desk.path("a.report.outside.csv")).unwrap().len();
+
+    let whole = desk.path("a.report.csv");
+    for name in [
+        "a.report.csv",
+        "./a.report.csv",
+        whole.to_str().unwrap(),
+        "link.csv",
+        "hard.csv",
+    ] {
+        for how in ["--resume", "--overwrite"] {
+            let call = run_of(&desk, &server, "b", 5).flag("--report", name).arg(how);
+            let outcome = call.run();
+            outcome.assert_status(75).assert_says(&[name, "another run"]);
+            if locks_are_listed() {
+                outcome.assert_says(&[&format!("process {}", first.id())]);
+            }
+            assert!(first.is_running(), "{name}: it waited");
+        }
+    }
+
+    assert_eq!(fs::metadata(desk.path("a.report.outside.csv")).unwrap().len(), before);
+    first.signal("TERM");
+    let sent = first.wait().assert_status(143).summary().count("ok");
+    assert_eq!(read_report(&desk.path("a.report.csv")).len() as u64, sent);
+    assert!(server.requests().iter().all(|request| request.user().starts_with("a-")));
+}
+
+/// Whether the kernel lists locks on files of the temporary directory by their inode numbers.
+fn locks_are_listed() -> bool {
+    let file = tempfile::tempfile().expect("a temporary file can be made");
+    file.try_lock().expect("nobody else knows it");
+    let inode = format!(":{} ", file.metadata().expect("it is open").ino());
+    fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.contains(&inode))
+}
+
+#[test]
+fn a_report_that_another_program_has_locked_is_refused_with_the_name_of_the_program() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.clear(&server, rows(2)).run().assert_status(0);
+    let before = desk.read("out.csv");
+    let Some(flock) = program(&["flock"]) else { return };
+    let mut other = Command::new(flock)
+        .args(["out.csv", "sh", "-c", "echo locked; cat"])
+        .current_dir(desk.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("there is flock");
+    let mut ready = [0; 7];
+    other.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+
+    let outcome = desk.clear(&server, rows(3)).arg("--resume").run();
+    outcome
+        .assert_status(75)
+        .assert_says(&["out.csv", "any user who can read"]);
+    if locks_are_listed() {
+        outcome.assert_says(&[&format!("process {} (flock)", other.id())]);
+    }
+    assert_eq!(desk.read("out.csv"), before);
+
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    desk.clear(&server, rows(3)).arg("--resume").run().assert_status(0);
+}
+
+#[test]
+fn a_lock_dies_with_its_process() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 40).spawn();
+    wait_for_requests(&mut first, &server, 10);
+    first.signal("KILL");
+    first.wait();
+
+    // The locks of the report and of the quota: even a run that does not wait succeeds.
+    let outcome = run_of(&desk, &server, "a", 40).arg("--resume").arg("--no-wait").run();
+    outcome.assert_status(0);
+    assert_eq!(read_report(&desk.path("a.report.csv")).len(), 40);
+    pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn three_runs_at_once_share_the_quota_and_one_that_is_killed_leaves_its_share_to_the_others() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut runs = ["a", "b", "c"].map(|user| run_of(&desk, &server, user, 400).spawn());
+    for (run, user) in runs.iter_mut().zip(["a", "b", "c"]) {
+        run.wait_until("all are under way", || count_of(&server.requests(), user) > 0);
+    }
+    let before = server.requests().len();
+    runs[0].wait_until("all have had their share", || server.requests().len() >= before + 90);
+    let together = server.requests().split_off(before);
+    for user in ["a", "b", "c"] {
+        let share = count_of(&together, user) as f64 / together.len() as f64;
+        assert!(share >= 0.15, "{user} has a share of {share:.2}");
+    }
+
+    let [killed, mut second, mut third] = runs;
+    killed.signal("KILL");
+    let left = server.requests().len();
+    second.wait_until("the others go on", || server.requests().len() >= left + 60);
+    let others = server.requests().split_off(left);
+    let took = others[59].at - others[0].at;
+    let delay = pace::delay(others[0].at, others[59].at);
+    assert!(
+        took < 4 * SECOND + 60 * delay,
+        "60 requests of the others took {took:?}; delays of the machine: {delay:?}"
+    );
+    second.signal("TERM");
+    third.signal("TERM");
+    third.wait_until("it ends", || true);
+    for run in [second, third] {
+        let outcome = run.wait();
+        outcome.assert_status(143);
+        assert!(outcome.stdout.contains("\"runs\":3,"), "{outcome:?}");
+    }
+    pace::assert_within_cap(&server.arrivals(), CAP);
+    figures(&format!(
+        "three runs at once: {} requests, none beyond {CAP} in any second",
+        server.requests().len()
+    ));
+}
+
+#[test]
+fn a_short_run_beside_long_ones_gets_its_share_at_once() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut long = ["a", "b"].map(|user| run_of(&desk, &server, user, 1000).spawn());
+    for run in &mut long {
+        wait_for_requests(run, &server, 10);
+    }
+    let short = run_of(&desk, &server, "c", 25).run();
+    short.assert_status(0).summary().assert_counts(&[("ok", 25)]);
+    let requests = server.requests();
+    let is_short = |request: &Request| request.user().starts_with("c-");
+    let first = requests.iter().position(is_short).expect("it has sent");
+    let last = requests.iter().rposition(is_short).expect("it has sent");
+    assert!(last - first < 150, "25 of {} requests", last - first + 1);
+    for run in long {
+        run.signal("TERM");
+        run.wait().assert_status(143);
+    }
+    pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn runs_with_different_rates_never_exceed_the_largest_together_nor_each_its_own() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut slow = run_of(&desk, &server, "slow", 1000).flag("--rate", "5").spawn();
+    let mut quick = run_of(&desk, &server, "quick", 1000).spawn();
+    quick.wait_until("both are under way", || {
+        count_of(&server.requests(), "quick") >= 60 && count_of(&server.requests(), "slow") >= 10
+    });
+    slow.wait_until("it has sent", || true);
+    for run in [slow, quick] {
+        run.signal("TERM");
+        run.wait().assert_status(143);
+    }
+    pace::assert_within_cap(&server.arrivals(), CAP);
+    let requests = server.requests();
+    let of_slow = requests.iter().filter(|request| request.user().starts_with("slow-"));
+    let of_slow: Vec<Instant> = of_slow.map(|request| request.at).collect();
+    pace::assert_within_cap(&of_slow, 5);
+}
+
+#[test]
+fn many_runs_that_start_together_share() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let runs: Vec<_> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|user| run_of(&desk, &server, user, 12).spawn())
+        .collect();
+    for run in runs {
+        run.wait().assert_status(0).summary().assert_counts(&[("ok", 12)]);
+    }
+    assert_eq!(server.requests().len(), 60);
+    pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn a_run_that_is_to_be_alone_names_another_and_ends() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 5);
+
+    for _ in 0..2 {
+        // Twice: the first time must leave nothing that blocks the second.
+        let outcome = run_of(&desk, &server, "b", 5).arg("--no-wait").run();
+        outcome
+            .assert_status(75)
+            .assert_says(&["a.report.csv", &first.id().to_string()]);
+        assert!(first.is_running(), "it waited");
+    }
+    first.signal("TERM");
+    first.wait().assert_status(143);
+    assert!(server.requests().iter().all(|request| request.user().starts_with("a-")));
+    run_of(&desk, &server, "b", 5).arg("--no-wait").run().assert_status(0);
+}
+
+#[test]
+fn other_apps_other_endpoints_and_simulations_are_alone() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let options = Options {
+        takes_any_signature: true,
+        ..Options::default()
+    };
+    let elsewhere = Server::with(options, |_, _| Answer::Code(0, "success"));
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 5);
+
+    run_of(&desk, &elsewhere, "b", 3)
+        .arg("--no-wait")
+        .run()
+        .assert_status(0);
+    let mut second = run_of(&desk, &elsewhere, "c", 4000).spawn();
+    wait_for_requests(&mut second, &elsewhere, 8);
+    let other_app = run_of(&desk, &elsewhere, "d", 3).env("ZIM_APP_ID", "17");
+    other_app.arg("--no-wait").run().assert_status(0);
+    desk.write("e.csv", rows(3));
+    let simulated = desk.zim_batch(["clear", "e.csv", "--simulate", "--no-wait"]);
+    simulated.run().assert_status(0);
+    assert!(
+        first.is_running() && second.is_running(),
+        "they ended too early to be waited for"
+    );
+}
+
+/// The names of the lock files in this directory.
+fn lock_files(desk: &Desk) -> Vec<String> {
+    let names = fs::read_dir(desk.path("")).expect("the desk can be read").flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.ends_with(".lock") || name.ends_with(".starts"))
+        .collect()
+}
+
+/// The paths of the files through which runs of this server's app share its quota: the one that each run locks, and the one
+/// with the starts. They exist while a run sends.
+fn quota_files(desk: &Desk, server: &Server) -> [PathBuf; 2] {
+    let mut running = run_of(desk, server, "finder", 100).spawn();
+    wait_for_requests(&mut running, server, server.requests().len() + 1);
+    let mut found = lock_files(desk);
+    running.signal("TERM");
+    running.wait();
+    assert_eq!((found.len(), lock_files(desk).len()), (2, 0));
+    found.sort();
+    [&found[0], &found[1]].map(|name| desk.path(name))
+}
+
+#[test]
+fn no_lock_file_is_left_after_a_run_and_none_is_created_for_a_simulation() {
+    let (desk, server) = (Desk::new(), kind_server());
+    run_of(&desk, &server, "a", 3).run().assert_status(0);
+    assert!(lock_files(&desk).is_empty());
+    desk.write("rows.csv", rows(20));
+    let mut simulated = desk.zim_batch(["clear", "rows.csv", "--simulate"]).spawn();
+    simulated.wait_until("it is under way", || {
+        assert!(lock_files(&desk).is_empty());
+        desk.has("rows.report.csv")
+    });
+    simulated.wait().assert_status(0);
+    assert!(lock_files(&desk).is_empty());
+}
+
+#[test]
+fn consecutive_runs_keep_the_cap_although_no_file_is_left_between_them() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for number in 0..22 {
+        let name = format!("r{number}");
+        run_of(&desk, &server, &name, 1).run().assert_status(0);
+        assert!(lock_files(&desk).is_empty());
+    }
+    assert_eq!(server.requests().len(), 22);
+    pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn localhost_and_127_0_0_1_share_one_quota() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 5);
+    let url = server.url().replace("127.0.0.1", "LocalHost");
+    let outcome = run_of(&desk, &server, "b", 5)
+        .flag("--endpoint", &url)
+        .arg("--no-wait")
+        .run();
+    outcome.assert_status(75).assert_says(&["a.report.csv"]);
+    first.signal("TERM");
+    first.wait();
+}
+
+#[test]
+fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let paths = quota_files(&desk, &server);
+    let victim = desk.write("victim", "precious");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+    type Put<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Put); 6] = [
+        ("FIFO", &|path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        }),
+        ("directory", &|path| fs::create_dir(path).unwrap()),
+        ("symbolic link", &|path| {
+            std::os::unix::fs::symlink(&victim, path).unwrap();
+        }),
+        ("hard link", &|path| fs::hard_link(&victim, path).unwrap()),
+        ("too large", &|path| {
+            fs::File::create(path).unwrap().set_len(1_500_000_000).unwrap();
+        }),
+        ("socket", &|path| {
+            std::os::unix::net::UnixListener::bind(path).unwrap();
+        }),
+    ];
+    for (index, (what, put)) in cases.into_iter().enumerate() {
+        let path = &paths[index % 2];
+        put(path);
+        for (number, flag) in ["-v", "--no-wait"].into_iter().enumerate() {
+            let name = format!("run{index}{number}");
+            let outcome = run_of(&desk, &server, &name, 2).arg(flag).run();
+            outcome.assert_status(0).assert_says(&[what, "ZIM_LOCK_DIR"]);
+            assert_eq!(
+                outcome.stderr.matches("can't be used as a lock file").count(),
+                1,
+                "{outcome:?}"
+            );
+        }
+        assert!(path.symlink_metadata().is_ok(), "{what} was removed");
+        assert_eq!(
+            (desk.read("victim").as_str(), mode(&victim)),
+            ("precious", 0o600),
+            "{what}"
+        );
+        fs::remove_file(path).or_else(|_| fs::remove_dir(path)).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_can_create_no_lock_file_warns_and_continues() {
+    let (desk, server) = (Desk::new(), kind_server());
+    // Not even root can create a file there.
+    let outcome = run_of(&desk, &server, "a", 2).env("ZIM_LOCK_DIR", "/sys").run();
+    outcome.assert_status(0).assert_says(&["/sys/zim-batch", "exceed"]);
+
+    let outcome = run_of(&desk, &server, "b", 2)
+        .flag("--lock-dir", "no-such-directory")
+        .run();
+    outcome
+        .assert_status(2)
+        .assert_says(&["no-such-directory", "--lock-dir"]);
+    assert!(!desk.has("b.report.csv") && server.requests().len() == 2);
+}
+
+#[test]
+fn a_file_that_another_program_keeps_locked_holds_a_run_no_longer_than_its_limits() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let [_, starts] = quota_files(&desk, &server);
+    let before = server.requests().len();
+    let holder = fs::File::create(&starts).unwrap();
+    holder.lock().unwrap();
+
+    let outcome = run_of(&desk, &server, "a", 2).flag("--give-up-after", "1s").run();
+    outcome
+        .assert_status(5)
+        .assert_says(&["on hold", "has locked this file", "--give-up-after", "--resume"])
+        .summary()
+        .assert_counts(&[("rows", 2), ("not_run", 2), ("requests", 0)]);
+    assert_eq!(server.requests().len(), before);
+    drop(holder);
+    run_of(&desk, &server, "a", 2).arg("--resume").run().assert_status(0);
+}
+
+#[test]
+fn a_name_that_another_program_has_written_is_shown_without_control_characters() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let [lock, _] = quota_files(&desk, &server);
+    let holder = fs::File::create(&lock).unwrap();
+    holder.lock().unwrap();
+    fs::write(&lock, "\u{1b}]0;owned\u{7}\u{1b}[2J evil \u{9b}31m\n").unwrap();
+
+    let refused = run_of(&desk, &server, "b", 2).arg("--no-wait").run();
+    refused.assert_status(75).assert_says(&["evil"]);
+    assert!(
+        !refused.stderr.chars().any(|c| c.is_control() && c != '\n'),
+        "{refused:?}"
+    );
+    // Without the flag it warns, and sends.
+    let outcome = run_of(&desk, &server, "c", 2).run();
+    outcome.assert_status(0).assert_says(&["another program has locked it"]);
+}
+
+#[test]
+fn removing_the_files_during_a_run_never_lets_two_runs_exceed_the_cap_together() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 30);
+    let files: Vec<PathBuf> = lock_files(&desk).iter().map(|name| desk.path(name)).collect();
+    let starts = files
+        .iter()
+        .find(|path| path.extension().is_some_and(|ending| ending == "starts"))
+        .unwrap();
+
+    // It is created again, and a second run finds the starts of the first in it.
+    fs::remove_file(starts).unwrap();
+    first.wait_until("the file is created again", || starts.exists());
+    run_of(&desk, &server, "b", 2).arg("--no-wait").run().assert_status(75);
+    run_of(&desk, &server, "b", 10).run().assert_status(0);
+    // A second run creates it before the first has noticed.
+    fs::remove_file(starts).unwrap();
+    run_of(&desk, &server, "c", 30).run().assert_status(0);
+
+    first.signal("TERM");
+    let first = first.wait();
+    first.assert_status(143).assert_says(&["removed, replaced or changed"]);
+    pace::assert_within_cap(&server.arrivals(), CAP);
+}

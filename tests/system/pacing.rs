@@ -1,0 +1,127 @@
+//! When requests are sent: evenly, never more than the rate in any one second, including retries.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Desk, Latch, Options, Request, Server, figures, kind_server, named_rows, pace, rows};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Requests per second from the first of these to the last.
+fn rate(requests: &[Request]) -> f64 {
+    let [first, .., last] = requests else {
+        panic!("too few requests for a rate")
+    };
+    (requests.len() - 1) as f64 / (last.at - first.at).as_secs_f64()
+}
+
+/// With delays of the machine below this, a strict server has no reason to refuse a request.
+const QUIET: Duration = Duration::from_millis(2);
+
+#[test]
+fn two_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
+    let options = Options {
+        cap: Some(20),
+        ..Options::default()
+    };
+    let server = Server::with(options, |_, _| Answer::Code(0, "success"));
+    let desk = Desk::new();
+
+    let started_at = Instant::now();
+    let outcome = desk.clear(&server, rows(200)).without("--rate").run();
+    let delay = pace::delay(started_at, Instant::now());
+
+    let summary = outcome.assert_status(0).summary();
+    summary.assert_counts(&[("ok", 200)]);
+    assert!(summary.count("peak_1s") <= 20, "{summary:?}");
+    server.assert_well_formed();
+    let requests = server.requests();
+    pace::assert_within_cap(&server.arrivals(), 20);
+    pace::assert_spread(&server.arrivals(), 10, Duration::from_millis(380));
+    figures(&format!(
+        "{} per second; delays of the machine: {delay:?}",
+        rate(&requests)
+    ));
+    if delay <= QUIET {
+        assert!(rate(&requests) >= 19.0, "{} requests per second", rate(&requests));
+        summary.assert_counts(&[("requests", 200), ("limited", 0), ("retries", 0)]);
+        assert!(requests.iter().all(|request| request.is_accepted));
+    }
+}
+
+#[test]
+fn retries_pass_the_same_gate() {
+    let server = Server::start(|request, n| match (request.user().starts_with("busy"), n) {
+        (true, 1) => Answer::Code(1, "server busy"),
+        _ => Answer::Code(0, "success"),
+    });
+    let users = (0..75).map(|n| {
+        if n % 3 == 1 {
+            format!("busy{n}")
+        } else {
+            format!("u{n}")
+        }
+    });
+    let desk = Desk::new();
+
+    let outcome = desk.clear(&server, named_rows(users)).flag("--rate", "40").run();
+
+    outcome
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("requests", 100), ("retries", 25), ("ok", 75)]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 100);
+    pace::assert_within_cap(&server.arrivals(), 40);
+    let first_tries: Vec<_> = requests.iter().filter(|request| request.n == 1).cloned().collect();
+    assert!(
+        rate(&first_tries) < 38.0,
+        "retries were sent beside the rows, not among them"
+    );
+}
+
+#[test]
+fn a_rate_may_be_a_fraction() {
+    thread::scope(|scope| {
+        for (fraction, count) in [("2.5", 6), ("0.5", 2)] {
+            scope.spawn(move || {
+                let (desk, server) = (Desk::new(), kind_server());
+                let call = desk.clear(&server, rows(count)).flag("--rate", fraction);
+                call.run().assert_status(0);
+                assert_eq!(server.count(), count);
+                pace::assert_spread(&server.arrivals(), count, 2 * SECOND);
+            });
+        }
+    });
+}
+
+#[test]
+fn max_in_flight_limits_the_requests_in_flight() {
+    let server = Server::start(|_, _| Answer::After(Duration::from_millis(200), Box::new(Answer::Code(0, "success"))));
+    let desk = Desk::new();
+
+    desk.clear(&server, rows(30))
+        .flag("--max-in-flight", "3")
+        .run()
+        .assert_status(0);
+
+    assert_eq!(server.most_open(), 3);
+    assert_eq!(server.requests().len(), 30);
+}
+
+#[test]
+fn a_slow_service_does_not_slow_the_start_of_requests() {
+    // Each answer is kept back until ten requests wait for one.
+    let (latch, waiting) = (Latch::default(), AtomicUsize::new(0));
+    let server = Server::start(move |_, _| {
+        if waiting.fetch_add(1, SeqCst) == 9 {
+            latch.open();
+        }
+        latch.wait();
+        Answer::Code(0, "success")
+    });
+    let desk = Desk::new();
+    desk.clear(&server, rows(20)).run().assert_status(0);
+    assert!(server.most_open() >= 10, "{} open", server.most_open());
+}

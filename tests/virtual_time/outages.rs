@@ -1,0 +1,200 @@
+//! Whole runs while the service does not work, or refuses everything: what is waited out, and what ends them.
+
+use std::num::NonZeroU32;
+
+use zim_batch::client::verdict::{TransportError, no_answer};
+use zim_batch::stop::StopReason;
+
+use super::*;
+
+#[test]
+fn an_outage_of_an_hour_costs_no_row_and_few_requests() {
+    wait_out(3600, || judge(StatusCode::BAD_GATEWAY, b"", None));
+}
+
+#[test]
+fn an_outage_of_other_kinds_costs_no_row_either() {
+    wait_out(300, || code(660_000_001)); // busy
+    wait_out(300, || {
+        no_answer(TransportError::Broken, "connection reset".into(), None)
+    });
+}
+
+/// An outage of so many seconds, in which each attempt ends like this.
+fn wait_out(seconds: u64, failure: impl Fn() -> Verdict + Send + Sync + 'static) {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let is_down = move || (20..20 + seconds).contains(&started_at.elapsed().as_secs());
+        let limits = Limits {
+            max_attempts: NonZeroU32::new(3).unwrap(),
+            give_up_after: Duration::from_secs(7200),
+            ..Limits::default()
+        };
+        let (summary, sent, outcomes) = run_all(1000, limits, move |_, _| match is_down() {
+            true => (Duration::from_millis(5), failure()),
+            false => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.is_success()), (1000, true));
+        assert!(outcomes.values().all(|outcome| outcome == "ok"));
+        let in_outage = sent
+            .iter()
+            .filter(|(_, at)| (20..20 + seconds).contains(&(*at - started_at).as_secs()))
+            .count();
+        assert!(in_outage < 180, "{in_outage} requests in {seconds} s without service");
+    });
+}
+
+#[test]
+fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let limits = Limits {
+            give_up_after: Duration::from_secs(600),
+            ..Limits::default()
+        };
+        let (summary, sent, outcomes) = run_all(1000, limits, |_, _| {
+            let refused = no_answer(TransportError::Unreachable, "connection refused".into(), None);
+            (Duration::from_millis(1), refused)
+        })
+        .await;
+        assert_eq!((summary.not_run, outcomes.len()), (1000, 0));
+        assert!(
+            (600..605).contains(&started_at.elapsed().as_secs()),
+            "{:?}",
+            started_at.elapsed()
+        );
+        assert!(sent.len() < 60, "{} requests", sent.len());
+        assert!(
+            matches!(&summary.stopped, Some(StopReason::GaveUp { why, .. }) if why.contains("connection refused")),
+            "{summary:?}"
+        );
+    });
+}
+
+#[test]
+fn a_few_rows_that_reach_nobody_are_not_failed_either() {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let limits = Limits {
+            max_attempts: NonZeroU32::new(2).unwrap(),
+            ..Limits::default()
+        };
+        let (summary, _, _) = run_all(3, limits, move |_, _| match started_at.elapsed().as_secs() {
+            0..300 => {
+                let refused = no_answer(TransportError::Unreachable, "connection refused".into(), None);
+                (Duration::from_millis(1), refused)
+            }
+            _ => (Duration::from_millis(30), code(0)),
+        })
+        .await;
+        assert_eq!((summary.ok, summary.is_success()), (3, true), "{summary:?}");
+    });
+}
+
+#[test]
+fn a_wrong_secret_or_app_costs_a_handful_of_requests_however_slow_the_answers() {
+    in_paused_time(async {
+        for (refusal, latency) in [100_000_005, 100_000_010]
+            .into_iter()
+            .flat_map(|code| [30, 300, 900].map(|ms| (code, ms)))
+        {
+            let (summary, sent, outcomes) = run_all(500, Limits::default(), move |_, _| {
+                (Duration::from_millis(latency), code(refusal))
+            })
+            .await;
+            assert!(matches!(summary.stopped, Some(StopReason::Fatal { .. })), "{summary:?}");
+            assert_eq!((summary.not_run, outcomes.len()), (500, 0));
+            // Those that are under way when the first answer comes can't be helped.
+            let under_way = latency as usize / 50 + 2;
+            let more = if refusal == 100_000_005 { 1 } else { 6 };
+            assert!(
+                sent.len() <= under_way + more,
+                "{refusal}: {} requests at {latency} ms",
+                sent.len()
+            );
+        }
+    });
+}
+
+#[test]
+fn pages_that_are_not_zim_s_are_an_outage_and_fail_no_row() {
+    for (status, body) in [(200, "<html>please log in</html>"), (403, "no"), (404, ""), (302, "")] {
+        in_paused_time(async move {
+            let started_at = Instant::now();
+            let (summary, sent, outcomes) = run_all(300, Limits::default(), move |_, _| {
+                let page = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), None);
+                match started_at.elapsed().as_secs() {
+                    2..600 => (Duration::from_millis(5), page),
+                    _ => (Duration::from_millis(30), code(0)),
+                }
+            })
+            .await;
+            assert_eq!(
+                (summary.ok, summary.is_success(), outcomes.len()),
+                (300, true, 300),
+                "{summary:?}"
+            );
+            let meanwhile = sent
+                .iter()
+                .filter(|(_, at)| (2..600).contains(&(*at - started_at).as_secs()));
+            assert!(meanwhile.count() < 60, "single probes");
+        });
+    }
+}
+
+#[test]
+fn a_page_that_answers_a_probe_does_not_end_the_hold() {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let (summary, _, _) = run_all(200, Limits::default(), move |_, _| {
+            match started_at.elapsed().as_secs() {
+                2..60 => (Duration::from_millis(5), judge(StatusCode::BAD_GATEWAY, b"", None)),
+                60..120 => (Duration::from_millis(5), judge(StatusCode::NOT_FOUND, b"", None)),
+                _ => (Duration::from_millis(30), code(0)),
+            }
+        })
+        .await;
+        assert_eq!((summary.ok, summary.is_success()), (200, true), "{summary:?}");
+    });
+}
+
+#[test]
+fn signatures_that_are_refused_for_a_few_seconds_in_mid_run_end_nothing() {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let (summary, sent, _) = run_all(200, Limits::default(), move |_, _| {
+            match started_at.elapsed().as_secs() {
+                2..12 => (Duration::from_millis(30), code(100_000_004)),
+                _ => (Duration::from_millis(30), code(0)),
+            }
+        })
+        .await;
+        assert_eq!((summary.ok, summary.is_success()), (200, true), "{summary:?}");
+        let meanwhile = sent
+            .iter()
+            .filter(|(_, at)| (2..12).contains(&(*at - started_at).as_secs()));
+        assert!(meanwhile.count() < 20);
+    });
+}
+
+#[test]
+fn signatures_that_stay_refused_end_the_run_within_minutes() {
+    in_paused_time(async {
+        let started_at = Instant::now();
+        let (summary, _, outcomes) = run_all(200, Limits::default(), move |row, _| {
+            (
+                Duration::from_millis(30),
+                code(if row.line < 50 { 0 } else { 100_000_005 }),
+            )
+        })
+        .await;
+        assert!(matches!(summary.stopped, Some(StopReason::Fatal { .. })), "{summary:?}");
+        assert_eq!(summary.not_run + outcomes.len() as u64, 200);
+        assert!(
+            started_at.elapsed() < Duration::from_secs(200),
+            "{:?}",
+            started_at.elapsed()
+        );
+    });
+}
