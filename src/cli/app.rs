@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +13,7 @@ use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
 
 use super::error::Error;
 use super::origin::{Origin, Sourced};
-use super::profile::Profile;
+use super::profile::{self, Profile};
 use super::settings::{self, text_variable, variable};
 use super::{AppArgs, secret, shell};
 
@@ -40,6 +40,34 @@ pub fn rate(args: &AppArgs, profile: Option<&Profile>) -> Sourced<f64> {
     let typed = args.rate.map(|rate| Sourced::flag("--rate", rate));
     let rate = typed.or_else(|| profile?.rate.clone());
     rate.unwrap_or(Sourced::default(DEFAULT_LIMIT))
+}
+
+/// The files that settings come from.
+pub fn files(args: &AppArgs) -> Vec<PathBuf> {
+    // Errors in a profile are reported later.
+    let profile = profile::read(args).ok().flatten();
+    let of_profile = profile.map(|profile| [profile.secret_file, profile.ca_cert]);
+    let of_profile = of_profile.into_iter().flatten().flatten().map(|file| file.value);
+    let others = [
+        args.secret_file.clone(),
+        args.ca_cert.clone(),
+        variable("ZIM_SERVER_SECRET_FILE").map(PathBuf::from),
+        profile::path(),
+    ];
+    of_profile.chain(others.into_iter().flatten()).collect()
+}
+
+/// Refuses files that settings come from: an output would overwrite them, and a message about an input would show them.
+pub fn check_files<'a>(args: &AppArgs, used: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
+    let files = files(args);
+    let is_setting = |used: &Path| files.iter().any(|file| settings::same_file(file, used));
+    match used.into_iter().find(|used| is_setting(used)) {
+        Some(used) => Err(Error::Usage(format!(
+            "{}: this file contains the secret or other settings; it can't be an input or an output; name another file",
+            secret::place(used)
+        ))),
+        None => Ok(()),
+    }
 }
 
 impl App {
@@ -184,7 +212,7 @@ impl App {
             Some(directory) if directory.value.is_dir() => Ok(place.in_directory(&directory.value)),
             Some(directory) => Err(Error::Usage(format!(
                 "{} ({}): there is no such directory; create it, or name another one",
-                directory.value.display(),
+                secret::shown(&directory.value),
                 directory.origin
             ))),
         }
@@ -264,5 +292,6 @@ fn endpoint(args: &AppArgs, profile: Option<&Profile>) -> Result<Sourced<Url>, E
 
 fn read(file: &Sourced<PathBuf>) -> Result<Vec<u8>, Error> {
     let Sourced { value: path, origin } = file;
-    std::fs::read(path).map_err(|error| Error::Usage(format!("{} ({origin}): can't be read: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| Error::Usage(format!("{} ({origin}): can't be read: {error}", secret::shown(path))))
 }

@@ -5,7 +5,7 @@ mod online;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use online::{Online, users_as_text};
 const BUSY_SHOWN: usize = 10;
 
 pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    let used = [&args.rows.rows].into_iter().chain(&args.missing);
+    app::check_files(&args.app, used.map(PathBuf::as_path))?;
     if args.online {
         return online::check(&args, logging, terminal).await;
     }
@@ -70,9 +72,8 @@ pub fn offline(
 
 /// Whether a check would read from this file or write to it.
 pub fn uses(args: &CheckArgs, file: &Path) -> bool {
-    let others = [&args.missing, &args.app.secret_file, &args.app.ca_cert];
-    let mut files = others.into_iter().flatten().chain([&args.rows.rows]);
-    files.any(|path| settings::same_file(path, file))
+    let mut files = args.missing.iter().chain([&args.rows.rows]);
+    files.any(|path| settings::same_file(path, file)) || app::check_files(&args.app, [file]).is_err()
 }
 
 /// Prints what was found.

@@ -30,6 +30,11 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     }
     let source = args.rows.source();
     let output = Output::new(&args.output, &args.run, &source)?;
+    let used = [&args.rows.rows, &output.report, &output.outside];
+    app::check_files(
+        &args.app,
+        used.into_iter().chain(&args.output.html).map(PathBuf::as_path),
+    )?;
     if let Some(html) = &args.output.html {
         super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
     }
@@ -114,10 +119,10 @@ pub fn files(args: &ClearArgs) -> Vec<PathBuf> {
         Source::File(path) => Some(path),
         Source::Stdin => None,
     };
-    let others = [&args.app.secret_file, &args.app.ca_cert, &args.output.html];
     written
         .chain(read)
-        .chain(others.into_iter().flatten().cloned())
+        .chain(args.output.html.clone())
+        .chain(app::files(&args.app))
         .collect()
 }
 

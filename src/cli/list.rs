@@ -18,10 +18,12 @@ use super::progress::Terminal;
 use super::settings::Since;
 use super::shell::{print_error, print_note, quoted};
 use super::table::ListTable;
-use super::{ListArgs, Logging, derived, rerun, settings};
+use super::{ListArgs, Logging, app, derived, rerun, settings};
 
 pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let output = Output::new(&args)?;
+    let used = [&args.users.users].into_iter().chain(&args.output.explain);
+    app::check_files(&args.app, output.files().chain(used.map(PathBuf::as_path)))?;
     let format = Format {
         reads: Reads::Users,
         ..settings::dialect(&args.users.dialect, args.users.columns.as_ref())
@@ -283,10 +285,10 @@ fn files(args: &ListArgs) -> Vec<PathBuf> {
         Source::File(path) => Some(path),
         Source::Stdin => None,
     };
-    let others = [&args.app.secret_file, &args.app.ca_cert, &args.output.explain];
     written
         .chain(read)
-        .chain(others.into_iter().flatten().cloned())
+        .chain(args.output.explain.clone())
+        .chain(app::files(&args.app))
         .collect()
 }
 

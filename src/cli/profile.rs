@@ -91,7 +91,7 @@ pub fn read(args: &AppArgs) -> Result<Option<Profile>, Error> {
 
 /// Where the configuration file belongs, whether or not it exists. A relative `XDG_CONFIG_HOME` is ignored, as the XDG
 /// specification says.
-fn path() -> Option<PathBuf> {
+pub fn path() -> Option<PathBuf> {
     let named = settings::variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let directory = named.filter(|directory| directory.is_absolute());
     let directory = directory.or_else(|| Some(home()?.join(".config")))?;
@@ -258,7 +258,10 @@ impl ConfigFile {
             (Some(_), None) => return Err("~ has no meaning here, because HOME is not set".into()),
             (None, _) => self.path.parent().unwrap_or(Path::new("")).join(text),
         };
-        if text.rsplit('/').next().is_some_and(secret::may_be_secret) && !path.exists() {
+        let may_be_secret = [text.rsplit('/').next().unwrap_or_default(), text]
+            .iter()
+            .any(|text| secret::may_be_secret(text));
+        if may_be_secret && !path.exists() {
             return Err(
                 "there is no such file. If this is the secret itself: write the path of a file that contains it".into(),
             );

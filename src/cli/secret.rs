@@ -61,10 +61,20 @@ pub fn place(path: &Path) -> String {
     }
 }
 
+/// Another path, unless it may be the secret.
+pub fn shown(path: &Path) -> String {
+    match path.to_string_lossy() {
+        name if may_be_secret(&name) => "(not shown)".to_owned(),
+        name => name.into_owned(),
+    }
+}
+
 /// Whether a text may be the secret, given by mistake where something else belongs.
 pub fn may_be_secret(text: &str) -> bool {
-    // A secret has no dot and no slash, and is at least this long.
-    text.len() >= 16 && text.chars().all(|c| c.is_ascii_alphanumeric())
+    let text = text.trim();
+    let consists_of = |others: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c));
+    // A secret has no dot, a slash only in Base64, and is at least this long.
+    text.len() >= 16 && (consists_of("") || text.contains(['+', '=']) && consists_of("+/="))
 }
 
 /// Reads the start of the file, more than a secret can have. It may be a pipe, as in `<(pass show zim)`.
@@ -163,6 +173,28 @@ mod tests {
         // The format of secrets is not documented.
         for secret in ["short", "QUJDREVGRw==", "a+b/c=", "abc-DEF_123.~!$%&"] {
             assert_eq!(checked(secret.as_bytes()).unwrap(), secret);
+        }
+    }
+
+    #[test]
+    fn what_may_be_the_secret_is_recognized() {
+        for text in [
+            SECRET,
+            " 9193cc662a4c0ec1\n",
+            "QUJD+EVGRw/9193cc66QUJD==",
+            "QUJDREVGRw9193cc==",
+        ] {
+            assert!(may_be_secret(text), "{text:?}");
+        }
+        for text in [
+            "",
+            "night",
+            "/run/credentials/zim",
+            "/run/secrets/zim2026",
+            "10.0.0.1",
+            "https://zim-api.zego.im",
+        ] {
+            assert!(!may_be_secret(text), "{text:?}");
         }
     }
 

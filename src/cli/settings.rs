@@ -71,11 +71,14 @@ pub fn parse_app_id(text: &str) -> Result<u32, String> {
 
 /// Parses the base URL of ZIM's server API.
 pub fn parse_endpoint(text: &str) -> Result<Url, String> {
-    // The user name, the query and the fragment may be secret.
+    // A password with a slash would seem to be a path.
+    if text.contains('@') {
+        return Err("the endpoint must not contain a user name or a password; remove them".into());
+    }
+    // The query and the fragment may be secret.
     let shown = text.split(['?', '#']).next().unwrap_or_default();
-    let shown = match shown.contains('@') {
-        true => "(with a user name)",
-        false if secret::may_be_secret(shown) => "(not shown)",
+    let shown = match secret::may_be_secret(shown) {
+        true => "(not shown)",
         false => shown,
     };
     let refuse = |why: &str| Err(format!("endpoint '{shown}': {why}"));
@@ -83,9 +86,6 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
         Ok(url) => url,
         Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("the endpoint must not contain a user name or a password; remove them".into());
-    }
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("it must not contain '?' or '#'");
     }

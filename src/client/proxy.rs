@@ -76,8 +76,12 @@ pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
 fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, BuildError> {
     let endpoint = endpoint.as_str().parse().map_err(|_| BuildError::Endpoint)?;
     let unusable = || BuildError::Proxy(variable);
-    // A `#` would end the URL early, and the rest would be taken for the proxy.
-    let intercept = match value.contains('#') {
+    // Such a character in a password would end the URL's authority early, and the user would be taken for the proxy.
+    let authority = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let ends_early = authority
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(['/', '?', '\\']));
+    let intercept = match ends_early || value.contains('#') {
         true => return Err(unusable()),
         false => Matcher::builder()
             .all(value)
@@ -143,6 +147,10 @@ mod tests {
             "http://us:p@pw@proxy:1",
             "socks5://us:p@pw@proxy:1",
             "http://us#pw@proxy:1",
+            "http://us:1/pw@proxy:1",
+            "http://us:1?pw@proxy:1",
+            "http://us:/pw@proxy",
+            "us:1\\pw@proxy:1",
         ] {
             let error = route_through(value, "").unwrap_err();
             assert!(matches!(error, BuildError::Proxy("HTTPS_PROXY")), "{value}: {error:?}");

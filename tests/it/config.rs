@@ -444,3 +444,18 @@ fn a_password_that_others_can_read_and_settings_of_two_apps_are_warned_about() {
     let typed = clear(&desk).flag("--profile", "night").flag("--app-id", "5");
     assert!(!warns(typed).contains("different places"));
 }
+
+#[test]
+fn an_endpoint_with_a_user_is_refused_wherever_its_slash_is() {
+    for url in [
+        "https://user:1/s3cretpw@host.example",
+        "https://user:s3cretpw@host.example",
+    ] {
+        let outcome = Desk::new().zim_batch(["config"]).env("ZIM_ENDPOINT", url).run();
+        outcome.assert_status(2).assert_says(&["user name or a password"]);
+        assert!(
+            !format!("{}{}", outcome.stdout, outcome.stderr).contains("s3cret"),
+            "{outcome:?}"
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! The secret: where it is read from, what happens if it is wrong, and that it is never shown.
 
+mod files;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;

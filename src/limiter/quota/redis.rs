@@ -18,7 +18,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use url::Url;
+use url::{Position, Url};
 
 use super::error::QuotaError;
 use super::place::Place;
@@ -240,6 +240,7 @@ impl RedisQuota {
             Some(why) => format!("it refuses the user or the password ({why})"),
             None if error.is_timeout() => format!("no answer within {} s", TIMEOUT.as_secs()),
             None if error.is_connection_refusal() => "connection refused".into(),
+            None if error.kind() == ErrorKind::Parse => "its answer is not Redis's: is it another server?".into(),
             None => match std::error::Error::source(error) {
                 Some(cause) => cause.to_string(),
                 None => error.code().unwrap_or("it can't be reached").to_owned(),
@@ -293,6 +294,16 @@ fn refusal(error: &RedisError) -> Option<String> {
 /// The server in a URL, without user and password, and whether the URL can be used.
 fn shown(url: &str) -> Result<String, QuotaError> {
     let url = Url::parse(url).map_err(|_| QuotaError::Url("it is not a URL"))?;
+    // Such a password would end the URL's host early, and the rest of it would be shown.
+    let rest = match url.scheme() {
+        "redis+unix" => url.path(),
+        _ => &url[Position::BeforePath..],
+    };
+    if rest.contains('@') {
+        return Err(QuotaError::Url(
+            "there is an '@' after the host: in a password, write / as %2F, ? as %3F, # as %23 and @ as %40",
+        ));
+    }
     match url.scheme() {
         "redis" | "rediss" if url.host_str().is_none_or(str::is_empty) => Err(QuotaError::Url("it has no host")),
         scheme @ ("redis" | "rediss") => {
@@ -323,6 +334,11 @@ mod tests {
                 "redis+unix:///run/redis.sock?pass=s3cret",
                 Some("redis+unix:///run/redis.sock"),
             ),
+            ("redis://u:/s3cret@host", None),
+            ("redis://u:1/s3cret@host", None),
+            ("redis://u:1?s3cret@host", None),
+            ("redis://u:1#s3cret@host", None),
+            ("redis+unix:/u:s3cret@host", None),
             ("http://host", None),
             ("host:6379", None),
             ("s3cret", None),
