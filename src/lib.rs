@@ -43,7 +43,7 @@
 //!
 //! Semantic versioning: until 1.0, a change that breaks code comes with a new minor version. Settings such as [`Limits`]
 //! may get fields in any version: fill in the others with `..Limits::default()`. The formats of the report and of the
-//! `--json` summary get no changes that break a reader; the summary may get fields.
+//! summary as JSON get no changes that break a reader; the summary may get fields.
 //!
 //! # Features
 //!
