@@ -88,6 +88,7 @@ struct Output {
 impl Output {
     fn new(args: &ListArgs) -> Result<Output, Error> {
         let users = args.users.source();
+        settings::refuse_directory(&users)?;
         let rows = match (&args.output.rows, &users) {
             (Some(path), _) if path.as_os_str() == "-" => RowsTo::Stdout,
             (Some(path), _) => RowsTo::File(path.clone()),

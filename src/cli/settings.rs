@@ -1,6 +1,7 @@
 //! Settings: arguments, checked and converted to the library's types. `app.rs` has those of the app.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use url::{Host, Url};
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Columns, Encoding, Format, Source};
+use zim_batch::rows::{Columns, Encoding, Format, InputError, Source};
 use zim_batch::run::Limits;
 
 use super::error::Error;
@@ -221,6 +222,7 @@ pub struct Output {
 
 impl Output {
     pub fn new(args: &OutputArgs, run: &RunArgs, rows: &Source) -> Result<Output, Error> {
+        refuse_directory(rows)?;
         let report = match (&args.report, rows) {
             (Some(report), _) => report.clone(),
             (None, Source::File(path)) if rows.can_be_read_twice() => beside(path, "report.csv"),
@@ -267,6 +269,18 @@ pub fn refuse_standard_output<const N: usize>(outputs: [(Option<&PathBuf>, &str)
         }
     }
     Ok(())
+}
+
+/// Refuses a directory as input, before outputs are named after it.
+pub fn refuse_directory(input: &Source) -> Result<(), Error> {
+    match input {
+        Source::File(path) if path.is_dir() => Err(zim_batch::Error::from(InputError::Open {
+            place: path.display().to_string(),
+            source: ErrorKind::IsADirectory.into(),
+        })
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses input for --resume that can't be read again.

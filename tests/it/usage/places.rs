@@ -200,3 +200,15 @@ fn an_outside_log_of_others(desk: &Desk) -> String {
     desk.write("others.csv", &log);
     log
 }
+
+#[test]
+fn a_directory_is_no_input_whatever_would_be_named_after_it() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("users")).unwrap();
+    for command in ["clear", "list", "check"] {
+        for directory in [".", "users"] {
+            let outcome = desk.zim_batch([command, directory]).run();
+            outcome.assert_status(4).assert_says(&["is a directory"]);
+        }
+    }
+}
