@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::{APP_ID, Answer, Options, SECRET, Server};
+use crate::support::{APP_ID, Answer, Options, SECRET, Server, pace};
 use md5::{Digest, Md5};
 
 /// Sends this target on a connection of its own and reads what comes until it is closed.
@@ -107,7 +107,7 @@ fn the_cap_counts_what_was_accepted_in_any_second() {
         } else {
             refused += 1;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     // The fourth was accepted before its answer, the first after it was sent.
     let second = accepted[3].1 - accepted[0].0;
@@ -130,4 +130,18 @@ fn misbehaviour_is_what_it_says() {
     assert_eq!(answer("reset").unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(answer("close").unwrap(), "");
     assert!(answer("truncate").unwrap().contains("Content-Length: 500"));
+}
+
+#[test]
+fn a_burst_is_noticed_unless_delays_of_the_machine_explain_it() {
+    // In an hour, for which no delay has been noted.
+    let begin = Instant::now() + Duration::from_secs(3600);
+    let every = |gap: Duration| -> Vec<Instant> { (0..40).map(|number| begin + number * gap).collect() };
+    let is_refused = |arrivals: &[Instant]| std::panic::catch_unwind(|| pace::assert_within_cap(arrivals, 20)).is_err();
+    assert!(!is_refused(&every(Duration::from_millis(50))));
+    assert!(!is_refused(&every(Duration::from_millis(49))));
+    assert!(is_refused(&every(Duration::from_millis(48))));
+    let mut one_more = every(Duration::from_millis(50));
+    one_more.insert(20, one_more[20]);
+    assert!(is_refused(&one_more));
 }

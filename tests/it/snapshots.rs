@@ -266,7 +266,7 @@ fn messages_of_runs_that_stop() {
         stop("code3", &[]),
         stop("code660500002", &[]),
         stop("code660500002", &["--max-failures", "2"]),
-        stop("http502", &["--give-up-after", "200ms"]),
+        stop("http502", &["--give-up-after", "2s"]),
     ];
     assert_stable("stops", &all.join("\n"));
 }

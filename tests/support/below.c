@@ -69,8 +69,8 @@ ssize_t write(int fd, const void *bytes, size_t count) {
     static int calls;
     long error = told("write");
     if (error && is_ours(fd)) {
-        /* Half of it first, as a disk does that fills up. */
-        if (calls++ == 0 && count > 1) return syscall(SYS_write, fd, bytes, count / 2);
+        /* A part of it first, as a disk does that fills up: the last record is torn, however many there are. */
+        if (calls++ == 0 && count > 5) return syscall(SYS_write, fd, bytes, count - 5);
         errno = (int)error;
         return -1;
     }

@@ -57,7 +57,7 @@ impl Below {
         self.tell("address", 1);
     }
 
-    /// Cuts the next write to a CSV file in half, and fails later ones with this error number; 0 means no fault.
+    /// Cuts the end off the next write to a CSV file, and fails later ones with this error number; 0 means no fault.
     pub fn fail_writes(&self, errno: i64) {
         self.tell("write", errno);
     }

@@ -46,7 +46,9 @@ fn the_first_twenty_rows_not_all_rejected_alike_stop_nothing() {
         _ => Answer::Code(2, "input parameter error"),
     });
     for server in [one_ok, two_codes, later] {
-        let outcome = Desk::new().clear(&server, rows(60)).run();
+        // One after the other: in the order of the rows.
+        let desk = Desk::new();
+        let outcome = desk.clear(&server, rows(60)).flag("--max-in-flight", "1").run();
         outcome
             .assert_status(3)
             .summary()
