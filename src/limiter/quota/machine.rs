@@ -472,6 +472,7 @@ mod tests {
             late in 0_u64..3,
             removed_after in 0_u64..4000,
         ) {
+            let _alone = super::super::STARTING_A_PROCESS.blocking_lock();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
                 let directory = tempfile::tempdir().unwrap();
@@ -501,6 +502,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_killed_run_costs_one_start_and_the_last_run_removes_the_files() {
+        let _alone = super::super::STARTING_A_PROCESS.lock().await;
         let directory = tempfile::tempdir().unwrap();
         let zero = Instant::now();
         let (killed, other) = (
@@ -524,6 +526,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_locked_for_long_makes_the_quota_unavailable() {
+        let _alone = super::super::STARTING_A_PROCESS.lock().await;
         let directory = tempfile::tempdir().unwrap();
         let quota = joined(directory.path(), Instant::now()).await;
         let stuck = LockFile::open(&place(directory.path()).starts).unwrap();

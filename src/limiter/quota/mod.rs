@@ -86,3 +86,8 @@ pub enum Previous {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
+
+/// A process that a test starts has, for a moment, all files that other tests have locked; in paused time this moment can
+/// last for seconds.
+#[cfg(test)]
+static STARTING_A_PROCESS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -372,10 +372,13 @@ mod tests {
         let socket = directory.path().join("redis.sock");
         let settings = directory.path().join("redis.conf");
         std::fs::write(&settings, format!("port 0\nsave ''\nunixsocket {}\n", socket.display())).unwrap();
-        let server = std::process::Command::new("redis-server")
-            .arg(&settings)
-            .stdout(std::process::Stdio::null())
-            .spawn();
+        let server = {
+            let _alone = super::super::STARTING_A_PROCESS.lock().await;
+            std::process::Command::new("redis-server")
+                .arg(&settings)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+        };
         let Ok(mut server) = server else {
             let requires_all =
                 std::env::var_os(concat!("ZIM", "_TEST_REQUIRE_ALL")).is_some_and(|value| !value.is_empty());

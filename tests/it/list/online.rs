@@ -189,7 +189,7 @@ fn flags_of_an_app_need_online() {
     for flags in [
         ["--app-id", "7"],
         ["--region", "fra"],
-        ["--secret-file", "rows.csv"],
+        ["--secret-file", "secret.txt"],
         ["--missing", "m.csv"],
     ] {
         let outcome = check().flag(flags[0], flags[1]).run();
