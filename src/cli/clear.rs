@@ -15,14 +15,14 @@ use super::progress::Terminal;
 use super::settings::{self, Output};
 use super::shell::command_line;
 use super::table::Table;
-use super::{ClearArgs, Logging, app, check, rerun};
+use super::{ClearArgs, Logging, check, rerun};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     if args.output.dry_run {
         let command = command_line(std::env::args_os(), &["--dry-run"], None);
         return check::offline(
             &args.rows,
-            app::rate(&args.app, None).value,
+            check::rate(&args.app)?,
             args.pace.limit.map(NonZeroU64::get),
             args.run.json,
             Some(command),

@@ -16,7 +16,7 @@ use super::batch::{self, Batch, Command};
 use super::error::Error;
 use super::progress::Terminal;
 use super::settings::Since;
-use super::shell::{print_error, print_note, quoted};
+use super::shell::{print_error, print_note};
 use super::table::ListTable;
 use super::{ListArgs, Logging, derived, rerun, settings};
 
@@ -245,14 +245,8 @@ impl Command for List {
     fn table(&self, summary: &Summary) -> String {
         let mut text = ListTable(summary).to_string();
         if let (None, RowsTo::File(rows), Some(1..)) = (&summary.stopped, &self.output.rows, summary.conversations) {
-            let flags = rerun::flags(std::env::args_os())
-                .iter()
-                .map(quoted)
-                .collect::<Vec<_>>()
-                .join(" ");
-            let rows = quoted(rerun::as_argument(rows));
-            let command = format!("zim-batch clear {rows} --report out.csv {flags}");
-            text += &format!("\nto clear these conversations:\n  {}", command.trim_end());
+            let command = rerun::clear(rows, &[], std::env::args_os());
+            text += &format!("\nto clear these conversations:\n  {command}");
         }
         text
     }

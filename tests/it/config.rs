@@ -351,7 +351,7 @@ fn a_file_that_can_t_be_read_is_an_error_where_it_is_needed_and_only_there() {
     desk.zim_batch(["check", "rows.csv", "--profile", "night"])
         .run()
         .assert_status(2)
-        .assert_says(&["--online"]);
+        .assert_says(&[CONFIG]);
     // An empty file is fine.
     write_config(&desk, "");
     with_all(clear(&desk)).run().assert_status(0);
@@ -371,6 +371,44 @@ fn a_simulator_takes_only_the_rate_from_a_named_profile() {
         .env("ZIM_QUOTA", "x")
         .run();
     outcome.assert_status(0).assert_says(&["at most 2/s"]);
+}
+
+#[test]
+fn a_check_uses_the_rate_of_the_run_and_prints_its_app() {
+    let desk = Desk::new();
+    write_config(&desk, "[profiles.night]\nrate = 7\n");
+    desk.write("rows.csv", rows(2));
+    desk.write("out.csv", "taken");
+    let check = || desk.zim_batch(["check", "rows.csv"]);
+    let shows = |call: Call, part: &str| {
+        let outcome = call.run();
+        assert!(outcome.stdout.contains(part), "{part}: {outcome:?}");
+    };
+    for words in [&["check", "rows.csv"][..], &["clear", "rows.csv", "--dry-run"]] {
+        let call = || desk.zim_batch(words);
+        shows(call().flag("--profile", "night"), "at 7/s");
+        shows(call().env("ZIM_PROFILE", "night"), "at 7/s");
+        shows(call().flag("--profile", "night").flag("--rate", "8"), "at 8/s");
+        call()
+            .flag("--profile", "nothere")
+            .run()
+            .assert_status(2)
+            .assert_says(&["'nothere' (--profile)"]);
+        let by_variable = call().env("ZIM_PROFILE", "nothere").run();
+        by_variable
+            .assert_status(0)
+            .assert_says(&["'nothere' (zim_profile)", "without a profile"]);
+        let with_rate = call().env("ZIM_PROFILE", "nothere").flag("--rate", "8").run();
+        assert_eq!((with_rate.status, with_rate.stderr.as_str()), (0, ""));
+    }
+    let online = || check().arg("--online").arg("--simulate").flag("--profile", "night");
+    let command = "zim-batch clear rows.csv --report out2.csv --simulate --profile night\n";
+    shows(online(), command);
+    shows(
+        check().flag("--profile", "night"),
+        "--report out2.csv --profile night\n",
+    );
+    shows(online().flag("--rate", "20"), "--simulate --profile night --rate 20\n");
 }
 
 #[test]
