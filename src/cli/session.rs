@@ -81,7 +81,7 @@ impl Session {
 
     fn join_app(&mut self, app: App, timeout: Duration) -> Result<ClientBuilder, Error> {
         let client = app.client(timeout)?;
-        self.place = Some(app.place(&client)?);
+        self.place = Some(app.place(&client));
         self.app = Some(app);
         Ok(client)
     }

@@ -64,6 +64,17 @@ fn unknown_commands_and_flags_are_usage_errors() {
 }
 
 #[test]
+fn a_flag_of_a_command_before_the_command_is_told_where_it_belongs() {
+    for flag in ["--profile", "--rate=3"] {
+        let outcome = Desk::new().zim_batch([flag, "night", "config"]).run();
+        let flag = flag.split('=').next().unwrap_or(flag);
+        let tip = format!("after the command: zim-batch config {flag}");
+        outcome.assert_status(2).assert_says(&[&tip]);
+        assert!(!outcome.stderr.contains("--log-file"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn an_invalid_rate_is_a_usage_error() {
     let (desk, server) = (Desk::new(), kind_server());
     for rate in ["0", "-1", "NaN", "inf", "fast", ""] {
