@@ -31,7 +31,6 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         region,
         endpoint,
         ca_cert,
-        simulate,
         profile: _,
         rate: _,
         quota: _,
@@ -41,20 +40,20 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         || [secret_file, ca_cert].iter().any(|path| path.is_some())
         || region.is_some()
         || endpoint.is_some()
-        || *simulate
+        || args.simulator.simulate
     {
         return Err(Error::Usage(
             "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
         ));
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    offline(&args.rows, rate(&args.app)?, limit, args.json, None)
+    offline(&args.rows, rate(&args.app, false)?, limit, args.json, None)
 }
 
 /// The rate of a run with these arguments. Only a profile that is named by its flag must be there: everything else is
 /// checked without one.
-pub fn rate(args: &AppArgs) -> Result<f64, Error> {
-    let profile = match profile::read(args) {
+pub fn rate(args: &AppArgs, is_simulated: bool) -> Result<f64, Error> {
+    let profile = match profile::read(args, is_simulated) {
         Err(error) if args.profile.is_none() => {
             if args.rate.is_none() {
                 tracing::warn!("{error}; the time is that of a run without a profile");

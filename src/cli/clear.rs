@@ -22,7 +22,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         let command = command_line(std::env::args_os(), &["--dry-run"], None);
         return check::offline(
             &args.rows,
-            check::rate(&args.app)?,
+            check::rate(&args.app, args.simulator.simulate)?,
             args.pace.limit.map(NonZeroU64::get),
             args.run.json,
             Some(command),
@@ -45,6 +45,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         existing: output.existing,
         run: &args.run,
         app: &args.app,
+        is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
         terminal,
@@ -54,7 +55,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     };
     let command = Clear {
         output,
-        is_simulated: args.app.simulate,
+        is_simulated: args.simulator.simulate,
         page: args.output.html.clone(),
         rows: args.rows.rows.clone(),
     };

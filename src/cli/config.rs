@@ -72,15 +72,9 @@ impl ConfigArgs {
     }
 }
 
+/// Shows the settings for ZIM, so there is no `--simulate`: of these, a simulator uses only the rate.
 pub fn config(args: &ConfigArgs) -> Result<ExitCode, Error> {
-    if args.app.simulate {
-        return Err(Error::Usage(
-            "config shows the settings for ZIM; of these, a simulator uses only the rate, from --rate or from a profile \
-             named with --profile. Leave out --simulate"
-                .into(),
-        ));
-    }
-    let profile = profile::read(&args.app);
+    let profile = profile::read(&args.app, false);
     if let Ok(Some(profile)) = &profile {
         app::warn_if_others_can_read_password(profile);
     }
@@ -265,7 +259,7 @@ fn chosen_profile(args: &AppArgs, profile: Result<Option<Profile>, Error>) -> Se
             origin: profile.chosen_by,
         })),
         Err(value) => {
-            let chosen = profile::chosen(args).ok().flatten();
+            let chosen = profile::chosen(args, false).ok().flatten();
             let origin = chosen.map_or(Origin::Default, |chosen| chosen.origin);
             Err(Wrong { value, origin })
         }

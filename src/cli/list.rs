@@ -47,6 +47,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
         existing: output.existing,
         run: &args.run,
         app: &args.app,
+        is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
         terminal,
@@ -57,7 +58,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
     let command = List {
         since: since(&args, &output),
         output,
-        is_simulated: args.app.simulate,
+        is_simulated: args.simulator.simulate,
         conv_type: args.output.conv_type,
         outside: (
             args.users.source(),

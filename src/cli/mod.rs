@@ -120,7 +120,7 @@ enum Command {
         json: bool,
     },
     /// Show which settings are in force, and where each comes from
-    #[command(after_help = config::EXAMPLES, mut_arg("simulate", |simulate| simulate.hide(true)))]
+    #[command(after_help = config::EXAMPLES)]
     Config(Box<config::ConfigArgs>),
     /// Print the completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
@@ -210,6 +210,8 @@ struct CheckArgs {
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
+    simulator: SimulatorArgs,
+    #[command(flatten)]
     pace: PaceArgs,
 }
 
@@ -237,6 +239,8 @@ struct ListArgs {
     run: RunArgs,
     #[command(flatten)]
     app: AppArgs,
+    #[command(flatten)]
+    simulator: SimulatorArgs,
     #[command(flatten)]
     pace: PaceArgs,
 }
@@ -276,6 +280,8 @@ struct ClearArgs {
     run: RunArgs,
     #[command(flatten)]
     app: AppArgs,
+    #[command(flatten)]
+    simulator: SimulatorArgs,
     #[command(flatten)]
     pace: PaceArgs,
 }
@@ -354,9 +360,6 @@ struct AppArgs {
     /// Also trust the certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
-    /// Use a private simulator: needs no credentials, sends nothing over the network
-    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
-    simulate: bool,
     /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
     /// [default: 20]
     #[arg(long, help_heading = PACE, value_name = "N", value_parser = settings::parse_rate)]
@@ -369,6 +372,15 @@ struct AppArgs {
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, help_heading = PACE, value_name = "DIR", value_hint = ValueHint::DirPath)]
     lock_dir: Option<PathBuf>,
+}
+
+/// Whether requests go to a simulator instead of ZIM
+#[derive(Debug, Args)]
+#[command(next_help_heading = APP)]
+struct SimulatorArgs {
+    /// Use a private simulator: needs no credentials, sends nothing over the network
+    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
+    simulate: bool,
 }
 
 /// Retries and limits

@@ -65,19 +65,19 @@ pub struct Profile {
 }
 
 /// The name of the profile that the user has chosen.
-pub fn chosen(args: &AppArgs) -> Result<Option<Sourced<String>>, Error> {
+pub fn chosen(args: &AppArgs, is_simulated: bool) -> Result<Option<Sourced<String>>, Error> {
     match &args.profile {
         Some(name) => Ok(Some(Sourced::flag("--profile", name.clone()))),
         // A simulator uses no variables.
-        None if args.simulate => Ok(None),
+        None if is_simulated => Ok(None),
         None => Ok(settings::text_variable("ZIM_PROFILE")?.map(|name| Sourced::variable("ZIM_PROFILE", name))),
     }
 }
 
 /// The profile in force: the chosen one, or else `default`, if the file has it.
-pub fn read(args: &AppArgs) -> Result<Option<Profile>, Error> {
-    let name = chosen(args)?;
-    if args.simulate && name.is_none() {
+pub fn read(args: &AppArgs, is_simulated: bool) -> Result<Option<Profile>, Error> {
+    let name = chosen(args, is_simulated)?;
+    if is_simulated && name.is_none() {
         return Ok(None);
     }
     match (ConfigFile::read()?, name) {

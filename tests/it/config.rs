@@ -215,7 +215,7 @@ fn config_without_credentials_says_what_to_do_and_creates_nothing() {
     config(&desk, &["--simulate"])
         .run()
         .assert_status(2)
-        .assert_says(&["--simulate", "only the rate"]);
+        .assert_says(&["--simulate"]);
     let help = config(&desk, &["--help"]).run().stdout;
     assert!(!help.contains("--simulate"), "{help}");
 }
