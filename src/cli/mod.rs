@@ -534,7 +534,7 @@ fn command_after(flag: &str) -> Option<String> {
 
 /// Writes one page: the program, then each command with its options and examples.
 fn man(page: &mut Vec<u8>) -> io::Result<()> {
-    let command = Cli::command();
+    let command = Cli::command().subcommand_value_name("command");
     let man = Man::new(command.clone());
     man.render_title(page)?;
     man.render_name_section(page)?;

@@ -316,11 +316,13 @@ fn completions_and_man_page_are_printed() {
     }
     let man = desk.zim_batch(["man"]).run();
     man.assert_status(0);
-    assert!(
-        man.stdout.contains(".TH") && man.stdout.contains("zim"),
-        "{}",
-        man.stdout
-    );
+    for part in [".TH", "zim", ".SH COMMANDS", ".SH EXAMPLES", ".SH ZIM-BATCH CONFIG"] {
+        assert!(man.stdout.contains(part), "{part}: {}", man.stdout);
+    }
+    // There is one page.
+    for part in ["(1)", ".SH EXTRA", "<subcommands>"] {
+        assert!(!man.stdout.contains(part), "{part}: {}", man.stdout);
+    }
 }
 
 #[test]
