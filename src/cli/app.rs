@@ -207,7 +207,7 @@ fn secret_text(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<String>
         Origin::Variable(name) if differs(secret_in_variable()?) => {
             let why =
                 "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them";
-            return Err(Wrong::variable(name, Error::Usage(why.into())));
+            return Err(Wrong::variable(name, why.into()));
         }
         _ => {}
     }
@@ -255,7 +255,7 @@ fn text(flag: &'static str, typed: &Option<String>, name: &'static str) -> Resul
     match typed {
         Some(text) => Ok(Some(Sourced::flag(flag, text.clone()))),
         None => {
-            let text = text_variable(name).map_err(|why| Wrong::variable(name, why))?;
+            let text = text_variable(name).map_err(|why| Wrong::variable(name, why.to_string()))?;
             Ok(text.map(|text| Sourced::variable(name, text)))
         }
     }
@@ -269,9 +269,7 @@ fn path(flag: &'static str, typed: &Option<PathBuf>, name: Option<&'static str>)
 
 /// The AppId. Parsed here, not by clap: clap's error would show the value, which may be the secret by mistake.
 pub fn app_id(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced<u32>>, Wrong> {
-    let parse = |text: String, origin: &Origin| {
-        settings::parse_app_id(&text).map_err(|why| Error::Usage(format!("{origin}: {why}")))
-    };
+    let parse = |text: String, origin: &Origin| settings::parse_app_id(&text).map_err(|why| format!("{origin}: {why}"));
     match text("--app-id", &args.app_id, "ZIM_APP_ID")? {
         Some(given) => given.try_map(parse).map(Some),
         None => Ok(profile.and_then(|profile| profile.app_id.clone())),
@@ -299,10 +297,10 @@ pub fn quota(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced
 pub fn lock_dir(args: &AppArgs) -> Result<Option<Sourced<PathBuf>>, Wrong> {
     let check = |directory: PathBuf, origin: &Origin| match directory.is_dir() {
         true => Ok(directory),
-        false => Err(Error::Usage(format!(
+        false => Err(format!(
             "{} ({origin}): there is no such directory; create it, or name another one",
             directory.display()
-        ))),
+        )),
     };
     let given = path("--lock-dir", &args.lock_dir, Some("ZIM_LOCK_DIR"));
     given.map(|directory| directory.try_map(check)).transpose()
@@ -314,12 +312,12 @@ pub fn endpoint(args: &AppArgs, profile: Option<&Profile>) -> Result<Sourced<Url
     match (args.region, given) {
         (Some(_), Some(_)) => {
             let why = "--region and ZIM_ENDPOINT both set the endpoint; leave out --region, or unset ZIM_ENDPOINT";
-            Err(Wrong::flag("--region", Error::Usage(why.into())))
+            Err(Wrong::flag("--region", why.into()))
         }
         (Some(region), None) => Ok(Sourced::flag("--region", region.endpoint())),
-        (None, Some(given)) => given.try_map(|text, origin| {
-            settings::parse_endpoint(&text).map_err(|why| Error::Usage(format!("{origin}: {why}")))
-        }),
+        (None, Some(given)) => {
+            given.try_map(|text, origin| settings::parse_endpoint(&text).map_err(|why| format!("{origin}: {why}")))
+        }
         (None, None) => {
             let of_profile = profile.and_then(|profile| profile.endpoint.clone());
             Ok(of_profile.unwrap_or_else(|| Sourced::default(settings::default_endpoint())))

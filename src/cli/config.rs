@@ -140,12 +140,7 @@ impl Setting {
                 (value, shown, Some(origin), None)
             }
             Ok(None) => (Value::Null, otherwise.to_owned(), None, None),
-            Err(wrong) => (
-                Value::Null,
-                WRONG.into(),
-                Some(wrong.origin),
-                Some(wrong.value.to_string()),
-            ),
+            Err(wrong) => (Value::Null, WRONG.into(), Some(wrong.origin), Some(wrong.value)),
         };
         Setting {
             name,
@@ -212,7 +207,7 @@ fn settings(args: &AppArgs, profile: Result<Option<Profile>, Error>) -> Vec<Sett
 /// The server of the quota, without user and password.
 fn quota(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced<String>>, Wrong> {
     let server = |url: SecretString, origin: &Origin| {
-        RedisQuota::server(url.expose_secret()).map_err(|error| Error::Usage(format!("{error} ({origin})")))
+        RedisQuota::server(url.expose_secret()).map_err(|error| format!("{error} ({origin})"))
     };
     let quota = app::quota(args, profile)?;
     quota.map(|url| url.try_map(server)).transpose()
@@ -245,7 +240,7 @@ fn proxy(endpoint: Option<&Sourced<Url>>) -> Setting {
                 BuildError::Proxy(variable) => variable,
                 _ => "HTTPS_PROXY",
             };
-            Err(Wrong::variable(variable, error.into()))
+            Err(Wrong::variable(variable, error.to_string()))
         }
     };
     Setting::new("proxy", proxy, |url| json!(url), "none")
@@ -258,10 +253,13 @@ fn chosen_profile(args: &AppArgs, profile: Result<Option<Profile>, Error>) -> Se
             value: profile.name.to_string(),
             origin: profile.chosen_by,
         })),
-        Err(value) => {
+        Err(error) => {
             let chosen = profile::chosen(args, false).ok().flatten();
             let origin = chosen.map_or(Origin::Default, |chosen| chosen.origin);
-            Err(Wrong { value, origin })
+            Err(Wrong {
+                value: error.to_string(),
+                origin,
+            })
         }
     };
     Setting::new("profile", profile, |name| json!(name), "none")

@@ -28,11 +28,11 @@ pub enum Origin {
 }
 
 /// What is wrong with a setting, and where it comes from.
-pub type Wrong = Sourced<Error>;
+pub type Wrong = Sourced<String>;
 
 impl From<Wrong> for Error {
     fn from(wrong: Wrong) -> Error {
-        wrong.value
+        Error::Usage(wrong.value)
     }
 }
 
@@ -61,11 +61,17 @@ impl<T> Sourced<T> {
     }
 
     /// Converts the value, which may fail; the error can name the origin.
-    pub fn try_map<U>(self, convert: impl FnOnce(T, &Origin) -> Result<U, Error>) -> Result<Sourced<U>, Wrong> {
+    pub fn try_map<U, E: fmt::Display>(
+        self,
+        convert: impl FnOnce(T, &Origin) -> Result<U, E>,
+    ) -> Result<Sourced<U>, Wrong> {
         let Sourced { value, origin } = self;
         match convert(value, &origin) {
             Ok(value) => Ok(Sourced { value, origin }),
-            Err(value) => Err(Sourced { value, origin }),
+            Err(why) => Err(Sourced {
+                value: why.to_string(),
+                origin,
+            }),
         }
     }
 }
