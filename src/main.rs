@@ -4,14 +4,12 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use cli::logging::LogOutput;
 use cli::{Cli, ExitStatus};
 
 fn main() -> ExitCode {
     cli::process::prepare();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::typed() {
         Ok(cli) => cli,
         Err(error) => return cli::usage_error(&error),
     };

@@ -43,6 +43,7 @@ pub struct Batch<'a> {
     pub existing: IfExists,
     pub run: &'a RunArgs,
     pub app: &'a AppArgs,
+    pub is_simulated: bool,
     pub pace: &'a PaceArgs,
     pub logging: &'a Logging,
     pub terminal: Terminal,
@@ -114,7 +115,7 @@ impl Batch<'_> {
     async fn run(self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
         let mut session = Session::begin()?;
         self.check_metrics()?;
-        let app = session.connect(self.app, self.pace).await?;
+        let app = session.connect(self.app, self.is_simulated, self.pace).await?;
         let client = session.build(&app)?;
         command.check_paths()?;
 

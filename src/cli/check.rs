@@ -15,8 +15,7 @@ use zim_batch::rows::{self, Only};
 
 use super::error::Error;
 use super::progress::Terminal;
-use super::shell::quoted;
-use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, app, batch, print, settings};
+use super::{AppArgs, CheckArgs, ExitStatus, Logging, RowsArgs, app, batch, print, profile, rerun, settings};
 use online::{Online, users_as_text};
 
 /// How many busy users are shown.
@@ -29,29 +28,43 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         return online::check(&args, logging, terminal).await;
     }
     let AppArgs {
-        profile,
         app_id,
         secret_file,
         region,
         endpoint,
         ca_cert,
-        simulate,
+        profile: _,
         rate: _,
         quota: _,
         lock_dir: _,
     } = &args.app;
-    if [profile, app_id].iter().any(|text| text.is_some())
+    if app_id.is_some()
         || [secret_file, ca_cert].iter().any(|path| path.is_some())
         || region.is_some()
         || endpoint.is_some()
-        || *simulate
+        || args.simulator.simulate
     {
         return Err(Error::Usage(
             "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
         ));
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    offline(&args.rows, app::rate(&args.app, None).value, limit, args.json, None)
+    offline(&args.rows, rate(&args.app, false)?, limit, args.json, None)
+}
+
+/// The rate of a run with these arguments. Only a profile that is named by its flag must be there: everything else is
+/// checked without one.
+pub fn rate(args: &AppArgs, is_simulated: bool) -> Result<f64, Error> {
+    let profile = match profile::read(args, is_simulated) {
+        Err(error) if args.profile.is_none() => {
+            if args.rate.is_none() {
+                tracing::warn!("{error}; the time is that of a run without a profile");
+            }
+            None
+        }
+        read => read?,
+    };
+    Ok(app::rate(args, profile.as_ref()).value)
 }
 
 /// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it
@@ -100,7 +113,7 @@ fn show(
         }
         print(&format!("{object}\n"))?;
     } else {
-        let to_run = to_run.unwrap_or_else(|| command(args, rate));
+        let to_run = to_run.unwrap_or_else(|| command(args));
         print(&as_text(findings, online, sent, rate, seconds, args, &to_run))?;
     }
     Ok(())
@@ -261,28 +274,24 @@ fn lines(finding: &Finding) -> String {
 }
 
 /// The `clear` command that sends the checked rows.
-fn command(args: &RowsArgs, rate: f64) -> String {
-    let rows = match args.rows.as_os_str() {
-        name if name.as_encoded_bytes().starts_with(b"-") && name != "-" => Path::new(".").join(name),
-        name => name.into(),
-    };
-    let mut words = vec!["zim-batch".to_owned(), "clear".into(), quoted(&rows)];
+fn command(args: &RowsArgs) -> String {
+    let mut words = Vec::new();
     if let Some(delimiter) = args.dialect.delimiter {
         let name = if delimiter == b'\t' {
             "tab".to_owned()
         } else {
             char::from(delimiter).to_string()
         };
-        words.extend(["--delimiter".into(), quoted(&name)]);
+        words.extend(["--delimiter".into(), name]);
     }
     if let Some(encoding) = args.dialect.encoding {
         words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
     }
     if let Some(columns) = &args.columns {
-        words.extend(["--columns".into(), quoted(columns.to_string())]);
+        words.extend(["--columns".into(), columns.to_string()]);
     }
     if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
-        words.extend(["--types".into(), quoted(types.to_string())]);
+        words.extend(["--types".into(), types.to_string()]);
     }
     match args.dialect.only() {
         None => {}
@@ -298,16 +307,5 @@ fn command(args: &RowsArgs, rate: f64) -> String {
     if args.dialect.ignore_invalid {
         words.push("--ignore-invalid".into());
     }
-    if rate != 20.0 {
-        words.extend(["--rate".into(), rate.to_string()]);
-    }
-    // The suggested report must not be the input.
-    let is_taken = ["out.csv", "out.outside.csv"]
-        .iter()
-        .any(|name| args.rows.ends_with(name));
-    words.extend([
-        "--report".into(),
-        if is_taken { "second.csv" } else { "out.csv" }.into(),
-    ]);
-    words.join(" ")
+    rerun::clear(&args.rows, &words, std::env::args_os())
 }

@@ -18,11 +18,12 @@ use super::table::Table;
 use super::{ClearArgs, Logging, app, check, rerun};
 
 pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    app::check_files(&args.app, [args.rows.rows.as_path()])?;
     if args.output.dry_run {
         let command = command_line(std::env::args_os(), &["--dry-run"], None);
         return check::offline(
             &args.rows,
-            app::rate(&args.app, None).value,
+            check::rate(&args.app, args.simulator.simulate)?,
             args.pace.limit.map(NonZeroU64::get),
             args.run.json,
             Some(command),
@@ -30,11 +31,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     }
     let source = args.rows.source();
     let output = Output::new(&args.output, &args.run, &source)?;
-    let used = [&args.rows.rows, &output.report, &output.outside];
-    app::check_files(
-        &args.app,
-        used.into_iter().chain(&args.output.html).map(PathBuf::as_path),
-    )?;
+    let written = [&output.report, &output.outside].into_iter().chain(&args.output.html);
+    app::check_files(&args.app, written.map(PathBuf::as_path))?;
     if let Some(html) = &args.output.html {
         super::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
     }
@@ -50,6 +48,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         existing: output.existing,
         run: &args.run,
         app: &args.app,
+        is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
         terminal,
@@ -59,7 +58,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
     };
     let command = Clear {
         output,
-        is_simulated: args.app.simulate,
+        is_simulated: args.simulator.simulate,
         page: args.output.html.clone(),
         rows: args.rows.rows.clone(),
     };

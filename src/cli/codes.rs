@@ -8,6 +8,12 @@ use zim_batch::code::{Class, ReturnCode, TABLE, find};
 use super::error::Error;
 use super::{ExitStatus, print};
 
+/// Parses a return code.
+pub fn parse(text: &str) -> Result<i64, String> {
+    text.parse()
+        .map_err(|_| "a return code is a whole number, such as 660800002".into())
+}
+
 pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
     let known: Vec<ReturnCode> = match wanted {
         [] => TABLE.to_vec(),

@@ -18,7 +18,9 @@ use super::{Cli, print};
 
 /// Prints the names of the profiles in the configuration file in this directory, in any shell.
 fn profiles(directory: &str) -> String {
-    format!(r"sed -n 's/^ *\[profiles\.\([A-Za-z0-9_-]*\)\].*/\1/p' {directory}/zim-batch/config.toml 2>/dev/null")
+    format!(
+        r"sed -n 's/^ *\[ *profiles *\. *\([A-Za-z0-9_-]*\) *\].*/\1/p' {directory}/zim-batch/config.toml 2>/dev/null"
+    )
 }
 
 /// The user's directory of configuration files, in POSIX shells.
@@ -53,7 +55,16 @@ fn bash(script: &str) -> String {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi"#;
+    // Bash takes the = between an option and its value for a word.
+    let previous = "    prev=\"$3\"\n";
+    let value_of_option = r#"    if [[ "${cur}" == "=" ]]; then
+        cur=""
+    elif [[ "${prev}" == "=" ]]; then
+        prev="${COMP_WORDS[COMP_CWORD-2]}"
+    fi
+"#;
     let script = script
+        .replace(previous, &format!("{previous}{value_of_option}"))
         // clap_complete 4.6 uses two different names for a state when the program's name has a hyphen; without this
         // replacement, no option is completed.
         .replace("zim__subcmd__batch__", "zim__batch__")
@@ -110,18 +121,22 @@ fn fish(script: &str) -> String {
     each_line(&script, is_of_profile, |line| format!("{line} -a '({profiles})'"))
 }
 
-/// Completes arguments that are not options: clap_complete 4.6 does that for bash and zsh only.
+/// Completes arguments that are not options: clap_complete 4.6 does that for bash and zsh only. Where none is a file, files
+/// are not completed.
 fn fish_positionals(command: &Command) -> String {
     let mut lines = String::new();
+    let takes_file = |arg: &Arg| arg.get_value_hint() == ValueHint::FilePath;
     for command in command.get_subcommands() {
+        let condition = format!("__fish_zim_batch_using_subcommand {}", command.get_name());
         let values = command.get_positionals().flat_map(Arg::get_possible_values);
         let values: Vec<String> = values.map(|value| fish_value(&value)).collect();
         if !values.is_empty() {
-            let condition = format!("__fish_zim_batch_using_subcommand {}", command.get_name());
             lines += &format!(
                 "complete -c zim-batch -n \"{condition}\" -f -a \"{}\"\n",
                 values.join("\n")
             );
+        } else if !command.get_positionals().any(takes_file) {
+            lines += &format!("complete -c zim-batch -n \"{condition}\" -f\n");
         }
     }
     lines

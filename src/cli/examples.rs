@@ -21,7 +21,7 @@ Settings can also be in a profile (--profile NAME): see zim-batch config --help.
 
 Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 input; 5 stopped by a \
 policy; 6 ZIM rejects the app or the signature; 7 --max-duration reached; 74 report can't be written; 75 another run is \
-active; 130, 143 stopped by a signal.";
+active; 129, 130, 143 stopped by a signal.";
 
 pub const CLEAR: &str = "\
 Examples:
@@ -94,7 +94,10 @@ Examples:
   zim-batch check rows.csv --json
   zim-batch check rows.csv --online --missing missing.csv
   zim-batch check export.txt --delimiter '|' \\
-    --columns user=uid,conv=peer,type=kind";
+    --columns user=uid,conv=peer,type=kind
+
+The flags of the app and the limits are for --online. Without it, only the rate, the limit and the rate of a profile \
+are used, to estimate the time of a run.";
 
 pub const COMPLETIONS: &str = "\
 Examples:

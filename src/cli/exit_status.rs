@@ -234,7 +234,7 @@ mod tests {
             .collect();
         let named = |status: &ExitStatus| numbers.contains(&status.code());
         let missing: Vec<_> = ALL.iter().filter(|status| !named(status)).collect();
-        assert_eq!(missing, [&ExitStatus::Signal(1)], "{help}");
+        assert!(missing.is_empty(), "{missing:?}: {help}");
     }
 
     #[test]

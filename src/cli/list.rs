@@ -16,7 +16,7 @@ use super::batch::{self, Batch, Command};
 use super::error::Error;
 use super::progress::Terminal;
 use super::settings::Since;
-use super::shell::{print_error, print_note, quoted};
+use super::shell::{print_error, print_note};
 use super::table::ListTable;
 use super::{ListArgs, Logging, app, derived, rerun, settings};
 
@@ -49,6 +49,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
         existing: output.existing,
         run: &args.run,
         app: &args.app,
+        is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
         terminal,
@@ -59,7 +60,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
     let command = List {
         since: since(&args, &output),
         output,
-        is_simulated: args.app.simulate,
+        is_simulated: args.simulator.simulate,
         conv_type: args.output.conv_type,
         outside: (
             args.users.source(),
@@ -248,14 +249,8 @@ impl Command for List {
     fn table(&self, summary: &Summary) -> String {
         let mut text = ListTable(summary).to_string();
         if let (None, RowsTo::File(rows), Some(1..)) = (&summary.stopped, &self.output.rows, summary.conversations) {
-            let flags = rerun::flags(std::env::args_os())
-                .iter()
-                .map(quoted)
-                .collect::<Vec<_>>()
-                .join(" ");
-            let rows = quoted(rerun::as_argument(rows));
-            let command = format!("zim-batch clear {rows} --report out.csv {flags}");
-            text += &format!("\nto clear these conversations:\n  {}", command.trim_end());
+            let command = rerun::clear(rows, &[], std::env::args_os());
+            text += &format!("\nto clear these conversations:\n  {command}");
         }
         text
     }

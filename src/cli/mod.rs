@@ -30,13 +30,15 @@ mod signals;
 mod simulate;
 mod table;
 
-use std::io;
+use std::io::{self, Write};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_mangen::Man;
 use zim_batch::report::IfExists;
 use zim_batch::row::ConvType;
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
@@ -111,7 +113,7 @@ enum Command {
     Codes {
         /// The codes to explain; without any, list all
         #[arg(allow_negative_numbers = true, hide_possible_values = true)]
-        #[arg(value_parser = offering(clap::value_parser!(i64), completions::codes()))]
+        #[arg(value_parser = offering(codes::parse, completions::codes()))]
         codes: Vec<i64>,
         /// Print JSON
         #[arg(long)]
@@ -208,6 +210,8 @@ struct CheckArgs {
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
+    simulator: SimulatorArgs,
+    #[command(flatten)]
     pace: PaceArgs,
 }
 
@@ -235,6 +239,8 @@ struct ListArgs {
     run: RunArgs,
     #[command(flatten)]
     app: AppArgs,
+    #[command(flatten)]
+    simulator: SimulatorArgs,
     #[command(flatten)]
     pace: PaceArgs,
 }
@@ -274,6 +280,8 @@ struct ClearArgs {
     run: RunArgs,
     #[command(flatten)]
     app: AppArgs,
+    #[command(flatten)]
+    simulator: SimulatorArgs,
     #[command(flatten)]
     pace: PaceArgs,
 }
@@ -344,7 +352,7 @@ struct AppArgs {
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// ZIM region nearest to this machine; can't be combined with ZIM_ENDPOINT
-    #[arg(long, conflicts_with = "endpoint")]
+    #[arg(long, conflicts_with = "endpoint", ignore_case = true)]
     region: Option<Region>,
     /// Base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
     #[arg(long, value_name = "URL")]
@@ -352,9 +360,6 @@ struct AppArgs {
     /// Also trust the certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
-    /// Use a private simulator: needs no credentials, sends nothing over the network
-    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
-    simulate: bool,
     /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
     /// [default: 20]
     #[arg(long, help_heading = PACE, value_name = "N", value_parser = settings::parse_rate)]
@@ -367,6 +372,15 @@ struct AppArgs {
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
     #[arg(long, help_heading = PACE, value_name = "DIR", value_hint = ValueHint::DirPath)]
     lock_dir: Option<PathBuf>,
+}
+
+/// Whether requests go to a simulator instead of ZIM
+#[derive(Debug, Args)]
+#[command(next_help_heading = APP)]
+struct SimulatorArgs {
+    /// Use a private simulator: needs no credentials, sends nothing over the network
+    #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
+    simulate: bool,
 }
 
 /// Retries and limits
@@ -439,6 +453,21 @@ impl From<ProgressStyle> for Style {
 }
 
 impl Cli {
+    /// The arguments of this process.
+    pub fn typed() -> Result<Cli, clap::Error> {
+        Cli::try_parse().map_err(|mut error| {
+            if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+                && let Some(command) = command_after(flag)
+            {
+                let tip = format!("write it after the command: zim-batch {command} {flag} …");
+                error.remove(ContextKind::SuggestedArg);
+                error.remove(ContextKind::Usage);
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error
+        })
+    }
+
     /// The logging options.
     pub fn logging(&self) -> &Logging {
         &self.logging
@@ -487,18 +516,54 @@ impl Cli {
     }
 }
 
+/// The typed command that takes a flag, if the flag is typed before the command.
+fn command_after(flag: &str) -> Option<String> {
+    let typed: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into())
+        .collect();
+    let program = Cli::command();
+    let (index, command) = typed
+        .iter()
+        .enumerate()
+        .find_map(|(index, word)| Some((index, program.find_subcommand(word)?)))?;
+    let takes_it = |arg: &clap::Arg| arg.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long));
+    let is_before = typed[..index].iter().any(|word| word.split('=').next() == Some(flag));
+    (is_before && command.get_arguments().any(takes_it)).then(|| command.get_name().to_owned())
+}
+
 /// Writes one page: the program, then each command with its options and examples.
 fn man(page: &mut Vec<u8>) -> io::Result<()> {
-    let command = Cli::command();
-    clap_mangen::Man::new(command.clone()).render(page)?;
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    let command = Cli::command().subcommand_value_name("command");
+    let man = Man::new(command.clone());
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    let commands = || command.get_subcommands().filter(|sub| sub.get_name() != "help");
+    writeln!(page, ".SH COMMANDS")?;
+    for sub in commands() {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(page, ".TP\n\\fB{}\\fR\n{}", sub.get_name(), about.replace('-', "\\-"))?;
+    }
+    render_examples(&man, page)?;
+    for sub in commands() {
         let name = format!("zim-batch {}", sub.get_name());
-        let man = clap_mangen::Man::new(sub.clone().bin_name(name.clone()));
-        page.extend_from_slice(format!(".SH {}\n", name.to_uppercase()).as_bytes());
+        let man = Man::new(sub.clone().bin_name(name.clone()));
+        writeln!(page, ".SH {}", name.to_uppercase())?;
         man.render_description_section(page)?;
         man.render_synopsis_section(page)?;
         man.render_options_section(page)?;
-        man.render_extra_section(page)?;
+        render_examples(&man, page)?;
     }
-    Ok(())
+    man.render_version_section(page)
+}
+
+/// Writes the text at the end of a help, most of which are examples.
+fn render_examples(man: &Man, page: &mut Vec<u8>) -> io::Result<()> {
+    let mut section = Vec::new();
+    man.render_extra_section(&mut section)?;
+    let section = String::from_utf8_lossy(&section).replacen(".SH EXTRA", ".SH EXAMPLES", 1);
+    page.write_all(section.as_bytes())
 }

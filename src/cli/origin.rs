@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::Error;
+
 /// A value, and where it comes from.
 #[derive(Debug, Clone)]
 pub struct Sourced<T> {
@@ -23,6 +25,15 @@ pub enum Origin {
         line: usize,
     },
     Default,
+}
+
+/// What is wrong with a setting, and where it comes from.
+pub type Wrong = Sourced<String>;
+
+impl From<Wrong> for Error {
+    fn from(wrong: Wrong) -> Error {
+        Error::Usage(wrong.value)
+    }
 }
 
 impl<T> Sourced<T> {
@@ -50,12 +61,18 @@ impl<T> Sourced<T> {
     }
 
     /// Converts the value, which may fail; the error can name the origin.
-    pub fn try_map<U, E>(self, convert: impl FnOnce(T, &Origin) -> Result<U, E>) -> Result<Sourced<U>, E> {
-        let value = convert(self.value, &self.origin)?;
-        Ok(Sourced {
-            value,
-            origin: self.origin,
-        })
+    pub fn try_map<U, E: fmt::Display>(
+        self,
+        convert: impl FnOnce(T, &Origin) -> Result<U, E>,
+    ) -> Result<Sourced<U>, Wrong> {
+        let Sourced { value, origin } = self;
+        match convert(value, &origin) {
+            Ok(value) => Ok(Sourced { value, origin }),
+            Err(why) => Err(Sourced {
+                value: why.to_string(),
+                origin,
+            }),
+        }
     }
 }
 

@@ -54,6 +54,7 @@ pub struct ConfigFile {
 #[derive(Debug)]
 pub struct Profile {
     pub name: Arc<str>,
+    pub chosen_by: Origin,
     pub app_id: Option<Sourced<u32>>,
     pub secret_file: Option<Sourced<PathBuf>>,
     /// The endpoint, or that of the region.
@@ -64,19 +65,19 @@ pub struct Profile {
 }
 
 /// The name of the profile that the user has chosen.
-pub fn chosen(args: &AppArgs) -> Result<Option<Sourced<String>>, Error> {
+pub fn chosen(args: &AppArgs, is_simulated: bool) -> Result<Option<Sourced<String>>, Error> {
     match &args.profile {
         Some(name) => Ok(Some(Sourced::flag("--profile", name.clone()))),
         // A simulator uses no variables.
-        None if args.simulate => Ok(None),
+        None if is_simulated => Ok(None),
         None => Ok(settings::text_variable("ZIM_PROFILE")?.map(|name| Sourced::variable("ZIM_PROFILE", name))),
     }
 }
 
 /// The profile in force: the chosen one, or else `default`, if the file has it.
-pub fn read(args: &AppArgs) -> Result<Option<Profile>, Error> {
-    let name = chosen(args)?;
-    if args.simulate && name.is_none() {
+pub fn read(args: &AppArgs, is_simulated: bool) -> Result<Option<Profile>, Error> {
+    let name = chosen(args, is_simulated)?;
+    if is_simulated && name.is_none() {
         return Ok(None);
     }
     match (ConfigFile::read()?, name) {
@@ -128,7 +129,10 @@ impl ConfigFile {
     /// The names of all profiles.
     pub fn names(&self) -> Result<Vec<String>, Error> {
         let profiles = self.profiles()?;
-        Ok(profiles.into_iter().map(|(name, _)| shown(&name).to_owned()).collect())
+        Ok(profiles
+            .into_iter()
+            .map(|(name, _)| unless_secret(&name).to_owned())
+            .collect())
     }
 
     /// The profile of this name, which must exist; without a name, the default profile if there is one.
@@ -137,10 +141,14 @@ impl ConfigFile {
         let mut profiles = self.profiles()?;
         let found = profiles.iter().position(|(name, _)| name == wanted);
         match (found, name) {
-            (Some(index), _) => self.settings(wanted, profiles.swap_remove(index).1).map(Some),
+            (Some(index), name) => {
+                let chosen_by = name.map_or(Origin::Default, |name| name.origin.clone());
+                self.settings(wanted, chosen_by, profiles.swap_remove(index).1)
+                    .map(Some)
+            }
             (None, None) => Ok(None),
             (None, Some(name)) => {
-                let names: Vec<&str> = profiles.iter().map(|(name, _)| shown(name)).collect();
+                let names: Vec<String> = profiles.iter().map(|(name, _)| shown(name)).collect();
                 let advice = match (self.exists(), &names[..]) {
                     (false, _) => {
                         "this file does not exist, or can't be reached; create it, with a table [profiles.NAME]"
@@ -175,36 +183,38 @@ impl ConfigFile {
                     for (name, table) in tables {
                         let span = Some(name.span());
                         let DeValue::Table(table) = table.into_inner() else {
-                            let name = shown(name.get_ref());
-                            return Err(self.error(span, &format!("{name}: a profile is a table: [profiles.{name}]")));
+                            return Err(self.error(span, &not_a_profile(name.get_ref())));
                         };
                         profiles.push((name.into_inner().into_owned(), table));
                     }
                 }
-                (name, DeValue::Table(_)) => {
-                    let why = format!(
-                        "[{0}]: write the table of a profile like this: [profiles.{0}]",
-                        shown(name)
-                    );
+                (name, DeValue::Table(table)) => {
+                    // [profile.night] is meant for [profiles.night].
+                    let inner = table
+                        .iter()
+                        .find(|(_, value)| matches!(value.get_ref(), DeValue::Table(_)));
+                    let (written, meant) = match inner {
+                        Some((inner, _)) => (
+                            format!("{}.{}", shown(name), shown(inner.get_ref())),
+                            inner.get_ref().as_ref(),
+                        ),
+                        None => (shown(name), name),
+                    };
+                    let meant = shown(meant);
+                    let why = format!("[{written}]: write the table of a profile like this: [profiles.{meant}]");
                     return Err(self.error(span, &why));
                 }
-                (key, _) => {
-                    refuse_secret(key).map_err(|why| self.error(span.clone(), &why))?;
-                    let why = format!(
-                        "{}: settings belong in the table of a profile; begin one with [profiles.{DEFAULT}]",
-                        shown(key)
-                    );
-                    return Err(self.error(span, &why));
-                }
+                (key, _) => return Err(self.error(span, &outside_of_profiles(key))),
             }
         }
         Ok(profiles)
     }
 
     /// The settings in the table of a profile.
-    fn settings(&self, name: &str, table: DeTable<'_>) -> Result<Profile, Error> {
+    fn settings(&self, name: &str, chosen_by: Origin, table: DeTable<'_>) -> Result<Profile, Error> {
         let mut profile = Profile {
-            name: shown(name).into(),
+            name: unless_secret(name).into(),
+            chosen_by,
             app_id: None,
             secret_file: None,
             endpoint: None,
@@ -282,6 +292,10 @@ impl ConfigFile {
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a named pipe would wait for a writer.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MAX_FILE {
@@ -299,6 +313,25 @@ fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
             path.display()
         ))
     })
+}
+
+/// What is wrong with a key in `profiles` that is no table.
+fn not_a_profile(key: &str) -> String {
+    match KEYS.contains(&key) || refuse_secret(key).is_err() {
+        true => outside_of_profiles(key),
+        false => format!("{0}: a profile is a table: [profiles.{0}]", shown(key)),
+    }
+}
+
+/// What is wrong with a key that is in no profile.
+fn outside_of_profiles(key: &str) -> String {
+    match refuse_secret(key) {
+        Err(why) => why,
+        Ok(()) => format!(
+            "{}: settings belong in the table of a profile; begin one with [profiles.{DEFAULT}]",
+            shown(key)
+        ),
+    }
 }
 
 /// Refuses a key that is none of the settings.
@@ -345,14 +378,19 @@ fn scalar(value: Spanned<DeValue<'_>>) -> Result<String, String> {
 }
 
 fn parse_region(text: &str) -> Result<Region, String> {
-    Region::from_str(text, false).map_err(|_| {
+    Region::from_str(text, true).map_err(|_| {
         let names: Vec<&str> = Region::value_variants().iter().map(|region| region.name()).collect();
         format!("it must be one of {}", names.join(", "))
     })
 }
 
+/// A name in the file, for messages.
+fn shown(name: &str) -> String {
+    unless_secret(name).escape_debug().to_string()
+}
+
 /// A name in the file, unless it may be the secret, written there by mistake.
-fn shown(name: &str) -> &str {
+fn unless_secret(name: &str) -> &str {
     // Names are words; a secret has digits.
     let has_digits = name.chars().filter(char::is_ascii_digit).count() >= 4;
     if has_digits && secret::may_be_secret(name) {

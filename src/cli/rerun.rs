@@ -1,6 +1,7 @@
-//! The commands to run after a run: to see its report, and to send its failed rows and those outside again.
+//! The commands to run next: after a run, to see its report, and to send its failed rows and those outside again; after a
+//! check or a list, to clear the rows.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +22,8 @@ pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<It
     let flags = flags(typed);
     let mut command = |why: &str, rows: &Path, only: &[&str], name: &str| {
         let (rows, report) = (as_argument(rows), as_argument(&free(&output.report, name)));
-        let mut words = vec!["zim-batch", "clear", &rows];
-        words.extend(only);
-        words.extend(["--report", &report]);
-        words.extend(flags.iter().map(String::as_str));
-        let words: Vec<String> = words.into_iter().map(quoted).collect();
         // Writing to a String does not fail.
-        let _ = write!(text, "\n{why}\n  {}", words.join(" "));
+        let _ = write!(text, "\n{why}\n  {}", line(&rows, only, &report, &flags));
     };
     if summary.all_failed > 0 {
         let only = ["--only", "failed"];
@@ -40,24 +36,39 @@ pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<It
     text
 }
 
+/// The command that clears rows for the first time, with the flags that say how to read them.
+pub fn clear(rows: &Path, reading: &[String], typed: impl Iterator<Item = OsString>) -> String {
+    line(&as_argument(rows), reading, free_name().as_os_str(), &flags(typed))
+}
+
+/// A `clear` command for a shell.
+fn line(rows: &OsStr, reading: &[impl AsRef<OsStr>], report: &OsStr, flags: &[OsString]) -> String {
+    let mut words = vec!["zim-batch".as_ref(), "clear".as_ref(), rows];
+    words.extend(reading.iter().map(AsRef::as_ref));
+    words.extend(["--report".as_ref(), report]);
+    words.extend(flags.iter().map(OsString::as_os_str));
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// The flags of the command line that choose the app and the rate.
-pub fn flags(typed: impl Iterator<Item = OsString>) -> Vec<String> {
+fn flags(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let cli = Cli::command();
     let known: Vec<_> = cli
         .find_subcommand("clear")
         .into_iter()
         .flat_map(|clear| clear.get_arguments())
         .collect();
-    let mut typed = without_secrets(typed).map(|word| word.to_string_lossy().into_owned());
+    let mut typed = without_secrets(typed);
     let mut flags = Vec::new();
     while let Some(word) = typed.next().filter(|word| word != "--") {
-        let name = word
+        let text = word.to_string_lossy();
+        let name = text
             .strip_prefix("--")
             .map(|flag| flag.split('=').next().unwrap_or(flag));
         let Some(flag) = name.and_then(|name| known.iter().find(|flag| flag.get_long() == Some(name))) else {
             continue;
         };
-        let takes_value = flag.get_action().takes_values() && !word.contains('=');
+        let takes_value = flag.get_action().takes_values() && !text.contains('=');
         let value = takes_value.then(|| typed.next()).flatten();
         if matches!(flag.get_help_heading(), Some(APP | PACE)) && flag.get_long() != Some("limit") {
             flags.push(word);
@@ -75,9 +86,19 @@ fn free(report: &Path, name: &str) -> PathBuf {
         Some((first, number)) if number.chars().all(|c| c.is_ascii_digit()) => first,
         _ => &stem,
     };
-    let named = |number: u32| {
-        let number = if number > 1 { number.to_string() } else { String::new() };
-        report.with_file_name(format!("{of_first}.{name}{number}.csv"))
+    first_free(|number| report.with_file_name(format!("{of_first}.{name}{number}.csv")))
+}
+
+/// A name in the current directory that no report and no outside log has yet: `out.csv`, `out2.csv`, …
+fn free_name() -> PathBuf {
+    first_free(|number| format!("out{number}.csv").into())
+}
+
+/// The first free one of numbered names. The first of them has no number.
+fn first_free(numbered: impl Fn(&str) -> PathBuf) -> PathBuf {
+    let named = |number: u32| match number {
+        1 => numbered(""),
+        _ => numbered(&number.to_string()),
     };
     let is_free = |path: &PathBuf| {
         let outside = path.with_extension("outside.csv");
@@ -87,11 +108,11 @@ fn free(report: &Path, name: &str) -> PathBuf {
     free.next().unwrap_or_else(|| named(10_000))
 }
 
-/// A path as an argument that can't be mistaken for a flag or for standard input.
-pub fn as_argument(path: &Path) -> String {
-    match path.to_string_lossy() {
-        name if name.starts_with('-') => format!("./{name}"),
-        name => name.into_owned(),
+/// A path as an argument that can't be mistaken for a flag. `-` is standard input.
+fn as_argument(path: &Path) -> OsString {
+    match path.as_os_str().as_encoded_bytes() {
+        [b'-', _, ..] => Path::new(".").join(path).into(),
+        _ => path.into(),
     }
 }
 
@@ -105,7 +126,7 @@ mod tests {
                      --secret-file --simulate --dedupe --timeout 5s -- --ca-cert";
         let flags = flags(typed.split_whitespace().map(OsString::from));
         assert_eq!(
-            flags.join(" "),
+            flags.join(OsStr::new(" ")),
             "--region fra --rate=50 --secret-file --simulate --timeout 5s"
         );
     }

@@ -66,12 +66,17 @@ impl Session {
     }
 
     /// Finds out where requests are sent, and with which quota: ZIM, or a simulator in this process.
-    pub async fn connect(&mut self, args: &AppArgs, pace: &PaceArgs) -> Result<ClientBuilder, Error> {
-        let profile = profile::read(args)?;
+    pub async fn connect(
+        &mut self,
+        args: &AppArgs,
+        is_simulated: bool,
+        pace: &PaceArgs,
+    ) -> Result<ClientBuilder, Error> {
+        let profile = profile::read(args, is_simulated)?;
         self.rate = app::rate(args, profile.as_ref()).value;
         // With --simulate, this process also holds the server's end of each connection.
-        let files_each = if args.simulate { 2 } else { 1 };
-        let client = match args.simulate {
+        let files_each = if is_simulated { 2 } else { 1 };
+        let client = match is_simulated {
             true => simulated(self.rate, pace.timeout).await?,
             false => self.join_app(App::new(args, profile)?, pace.timeout)?,
         };
@@ -81,7 +86,7 @@ impl Session {
 
     fn join_app(&mut self, app: App, timeout: Duration) -> Result<ClientBuilder, Error> {
         let client = app.client(timeout)?;
-        self.place = Some(app.place(&client)?);
+        self.place = Some(app.place(&client));
         self.app = Some(app);
         Ok(client)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 use zim_batch::report::IfExists;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, InputError, Source};
@@ -82,9 +82,12 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
         true => "(not shown)",
         false => shown,
     };
-    let refuse = |why: &str| Err(format!("endpoint '{shown}': {why}"));
+    let refuse = |why: &str| Err(format!("'{shown}': {why}"));
     let url: Url = match text.parse() {
         Ok(url) => url,
+        Err(ParseError::RelativeUrlWithoutBase) => {
+            return refuse(&format!("this is not a URL; write it like {ENDPOINT}"));
+        }
         Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
     };
     if url.query().is_some() || url.fragment().is_some() {

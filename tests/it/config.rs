@@ -97,6 +97,10 @@ fn flags_take_precedence_over_the_environment_and_that_over_the_profile() {
          quota = \"redis://profile\"\n",
     );
     desk.write("other", SECRET);
+    let certificate = rcgen::generate_simple_self_signed(["x.test".to_owned()]).expect("it can be made");
+    for file in [".config/zim-batch/ca.pem", "f.pem"] {
+        desk.write(file, certificate.cert.pem());
+    }
     let call = || config(&desk, &["--profile", "night"]);
     let in_profile = |line: u8| format!("{}, line {line}", desk.path(CONFIG).display());
     let beside = |name: &str| desk.path(".config/zim-batch").join(name).display().to_string();
@@ -201,13 +205,124 @@ fn config_without_credentials_says_what_to_do_and_creates_nothing() {
     }
     assert_eq!(outcome.stderr, "");
     assert_eq!(std::fs::read_dir(desk.path("")).unwrap().count(), 0);
-    let unreadable = config(&desk, &["--secret-file", "no-such-file"]).run();
-    unreadable.assert_status(0);
-    assert!(unreadable.stdout.contains("can't be read"), "{unreadable:?}");
+    let unset: serde_json::Value = serde_json::from_str(&config(&desk, &["--json"]).run().stdout).unwrap();
+    for name in ["app_id", "secret", "ca_cert", "quota", "proxy", "profile"] {
+        for key in ["value", "source", "from", "error"] {
+            assert!(unset[name][key].is_null(), "{name}: {unset}");
+        }
+    }
+    assert_eq!(unset["rate"]["source"], "default");
     config(&desk, &["--simulate"])
         .run()
         .assert_status(2)
         .assert_says(&["--simulate"]);
+    let help = config(&desk, &["--help"]).run().stdout;
+    assert!(!help.contains("--simulate"), "{help}");
+}
+
+#[test]
+fn config_shows_every_setting_also_if_some_are_wrong_and_says_so_to_scripts() {
+    let desk = Desk::new();
+    write_config(
+        &desk,
+        "[profiles.night]\napp_id = 7\nsecret_file = \"secret\"\n[profiles.\"a\\nb\\u001b\"]\n",
+    );
+    desk.write("f.pem", "no certificate");
+    let night = || config(&desk, &["--profile", "night"]);
+    for (call, name, source, says) in [
+        (night().flag("--app-id", ""), "app id", "--app-id", "must be a number"),
+        (
+            night().env("ZIM_APP_ID", " "),
+            "app id",
+            "ZIM_APP_ID",
+            "must be a number",
+        ),
+        (
+            night().flag("--endpoint", "x"),
+            "endpoint",
+            "--endpoint",
+            "--endpoint: 'x': this is not a url",
+        ),
+        (
+            night().flag("--secret-file", "none"),
+            "secret",
+            "--secret-file",
+            "can't be read",
+        ),
+        (
+            night().env("ZIM_SERVER_SECRET", "a\nb"),
+            "secret",
+            "ZIM_SERVER_SECRET",
+            "several lines",
+        ),
+        (
+            night().flag("--ca-cert", "none"),
+            "ca cert",
+            "--ca-cert",
+            "can't be read",
+        ),
+        (
+            night().flag("--ca-cert", "f.pem"),
+            "ca cert",
+            "--ca-cert",
+            "no certificate",
+        ),
+        (
+            night().env("ZIM_LOCK_DIR", "none"),
+            "lock dir",
+            "ZIM_LOCK_DIR",
+            "no such directory",
+        ),
+        (
+            night().env("ZIM_QUOTA", "http://u:s3cret@x"),
+            "quota",
+            "ZIM_QUOTA",
+            "quota url",
+        ),
+        (
+            night().env("HTTPS_PROXY", "gopher://x"),
+            "proxy",
+            "HTTPS_PROXY",
+            "names a proxy",
+        ),
+        (
+            config(&desk, &["--profile", "none"]),
+            "profile",
+            "--profile",
+            "no profile 'none'",
+        ),
+    ] {
+        let outcome = call.run();
+        outcome.assert_status(2).assert_says(&[says]);
+        assert_hidden(&outcome);
+        assert_eq!(
+            (outcome.stdout.lines().count(), outcome.stderr.lines().count()),
+            (12, 1),
+            "{outcome:?}"
+        );
+        let row = outcome.stdout.lines().find(|row| row.starts_with(&format!("{name}  ")));
+        let words: Vec<&str> = row.unwrap_or_default()[name.len()..].split_whitespace().collect();
+        assert_eq!(words, ["wrong", source], "{outcome:?}");
+        assert!(outcome.stdout.contains("a\\nb\\u{1b}, night"), "{outcome:?}");
+    }
+    let outcome = night().env("HTTPS_PROXY", "gopher://x").arg("--json").run();
+    let object: serde_json::Value = serde_json::from_str(&outcome.assert_status(2).stdout).expect("it is one object");
+    assert_eq!(
+        (&object["proxy"]["value"], &object["proxy"]["from"]),
+        (&serde_json::Value::Null, &"HTTPS_PROXY".into())
+    );
+    assert!(
+        object["proxy"]["error"] == object["error"] && object["exit"] == 2,
+        "{object}"
+    );
+    assert_eq!(object["profiles"][0], "a\nb\u{1b}");
+    // Without its profile, a setting is not known.
+    let outcome = config(&desk, &["--profile", "none", "--rate", "3", "--json"]).run();
+    let object: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("it is one object");
+    assert!(
+        object["endpoint"]["value"].is_null() && object["rate"]["value"] == 3.0,
+        "{object}"
+    );
 }
 
 #[test]
@@ -225,7 +340,7 @@ fn what_is_wrong_in_the_file_is_named_by_file_line_and_key() {
         (key("rate = nan"), 3, "rate: it must be a number from 0.001"),
         (key("endpoint = \"http://e.test\""), 3, "loopback"),
         (key("endpoint = \"https://u:s3cret@e.test\""), 3, "user name"),
-        (key("endpoint = \"\""), 3, "endpoint ''"),
+        (key("endpoint = \"\""), 3, "endpoint: ''"),
         (
             key("endpoint = \"https://e.test\"\nregion = \"fra\""),
             4,
@@ -255,6 +370,17 @@ fn what_is_wrong_in_the_file_is_named_by_file_line_and_key() {
         ("app_id = 1\n".into(), 1, "[profiles.default]"),
         ("secret = \"s3cret\"\n".into(), 1, "as secret_file"),
         ("[night]\napp_id = 1\n".into(), 1, "[profiles.night]"),
+        (
+            "[profile.night]\napp_id = 1\n".into(),
+            1,
+            "[profile.night]: write the table of a profile like this: [profiles.night]",
+        ),
+        (
+            "[profiles]\napp_id = 1\n".into(),
+            2,
+            "begin one with [profiles.default]",
+        ),
+        ("[profiles]\nsecret = \"s3cret\"\n".into(), 2, "as secret_file"),
         ("[profiles]\nnight = 1\n".into(), 2, "a profile is a table"),
         (format!("[{SECRET}]\n"), 1, "(not shown)"),
         ("\n[profiles.x\n".into(), 2, "not valid TOML"),
@@ -286,6 +412,9 @@ fn numbers_may_be_texts_and_paths_begin_at_home_or_at_the_file() {
     assert_eq!(setting(call("a b"), "rate").0, 20.0);
     assert_eq!(setting(call("float"), "app_id").0, 1000);
     assert_eq!(setting(call("float"), "rate").0, 2.5);
+    write_config(&desk, text.replace("rate = 20", "region = 'FRA'"));
+    assert_eq!(setting(call("a b"), "endpoint").0, "https://zim-api-fra.zego.im/");
+    write_config(&desk, text);
     for name in ["a b", "float"] {
         let (value, from) = setting(call(name), "secret");
         assert!(value == "(hidden)" && from.contains(CONFIG), "{name}: {value} {from}");
@@ -327,6 +456,11 @@ fn a_file_that_can_t_be_read_is_an_error_where_it_is_needed_and_only_there() {
     let is_directory = with_all(clear(&desk)).run();
     is_directory.assert_status(2).assert_says(&[CONFIG, "can't be read"]);
     std::fs::remove_dir(desk.path(CONFIG)).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(desk.path(CONFIG)).status();
+    assert!(made.expect("there is mkfifo").success());
+    let is_pipe = with_all(clear(&desk)).run();
+    is_pipe.assert_status(2).assert_says(&[CONFIG, "not a regular file"]);
+    std::fs::remove_file(desk.path(CONFIG)).unwrap();
     for (bytes, says) in [
         (&b"[profiles.x]\nquota = \"\xff\""[..], "line 2: this is not UTF-8"),
         (b"\0", "line 1"),
@@ -351,7 +485,7 @@ fn a_file_that_can_t_be_read_is_an_error_where_it_is_needed_and_only_there() {
     desk.zim_batch(["check", "rows.csv", "--profile", "night"])
         .run()
         .assert_status(2)
-        .assert_says(&["--online"]);
+        .assert_says(&[CONFIG]);
     // An empty file is fine.
     write_config(&desk, "");
     with_all(clear(&desk)).run().assert_status(0);
@@ -371,6 +505,44 @@ fn a_simulator_takes_only_the_rate_from_a_named_profile() {
         .env("ZIM_QUOTA", "x")
         .run();
     outcome.assert_status(0).assert_says(&["at most 2/s"]);
+}
+
+#[test]
+fn a_check_uses_the_rate_of_the_run_and_prints_its_app() {
+    let desk = Desk::new();
+    write_config(&desk, "[profiles.night]\nrate = 7\n");
+    desk.write("rows.csv", rows(2));
+    desk.write("out.csv", "taken");
+    let check = || desk.zim_batch(["check", "rows.csv"]);
+    let shows = |call: Call, part: &str| {
+        let outcome = call.run();
+        assert!(outcome.stdout.contains(part), "{part}: {outcome:?}");
+    };
+    for words in [&["check", "rows.csv"][..], &["clear", "rows.csv", "--dry-run"]] {
+        let call = || desk.zim_batch(words);
+        shows(call().flag("--profile", "night"), "at 7/s");
+        shows(call().env("ZIM_PROFILE", "night"), "at 7/s");
+        shows(call().flag("--profile", "night").flag("--rate", "8"), "at 8/s");
+        call()
+            .flag("--profile", "nothere")
+            .run()
+            .assert_status(2)
+            .assert_says(&["'nothere' (--profile)"]);
+        let by_variable = call().env("ZIM_PROFILE", "nothere").run();
+        by_variable
+            .assert_status(0)
+            .assert_says(&["'nothere' (zim_profile)", "without a profile"]);
+        let with_rate = call().env("ZIM_PROFILE", "nothere").flag("--rate", "8").run();
+        assert_eq!((with_rate.status, with_rate.stderr.as_str()), (0, ""));
+    }
+    let online = || check().arg("--online").arg("--simulate").flag("--profile", "night");
+    let command = "zim-batch clear rows.csv --report out2.csv --simulate --profile night\n";
+    shows(online(), command);
+    shows(
+        check().flag("--profile", "night"),
+        "--report out2.csv --profile night\n",
+    );
+    shows(online().flag("--rate", "20"), "--simulate --profile night --rate 20\n");
 }
 
 #[test]
@@ -441,8 +613,26 @@ fn a_password_that_others_can_read_and_settings_of_two_apps_are_warned_about() {
     write_config(&desk, profile("night", &server));
     let mixed = clear(&desk).flag("--profile", "night").env("ZIM_APP_ID", "5");
     assert!(warns(mixed).contains("different places"));
-    let typed = clear(&desk).flag("--profile", "night").flag("--app-id", "5");
-    assert!(!warns(typed).contains("different places"));
+    let typed = || {
+        clear(&desk)
+            .flag("--profile", "night")
+            .env("ZIM_SERVER_SECRET", "s3cret")
+    };
+    let stderr = warns(typed().flag("--app-id", "5"));
+    assert!(
+        !stderr.contains("different places") && !stderr.contains("take precedence"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("for app 5 (AppId from --app-id, other settings from profile night)"),
+        "{stderr}"
+    );
+    let stderr = warns(typed().env("ZIM_APP_ID", "5"));
+    assert!(
+        stderr.contains("the AppId is 5, from ZIM_APP_ID, and not that of the profile of --profile"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("for app 5 (AppId from ZIM_APP_ID,"), "{stderr}");
 }
 
 #[test]

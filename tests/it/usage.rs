@@ -64,6 +64,17 @@ fn unknown_commands_and_flags_are_usage_errors() {
 }
 
 #[test]
+fn a_flag_of_a_command_before_the_command_is_told_where_it_belongs() {
+    for flag in ["--profile", "--rate=3"] {
+        let outcome = Desk::new().zim_batch([flag, "night", "config"]).run();
+        let flag = flag.split('=').next().unwrap_or(flag);
+        let tip = format!("after the command: zim-batch config {flag}");
+        outcome.assert_status(2).assert_says(&[&tip]);
+        assert!(!outcome.stderr.contains("--log-file"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn an_invalid_rate_is_a_usage_error() {
     let (desk, server) = (Desk::new(), kind_server());
     for rate in ["0", "-1", "NaN", "inf", "fast", ""] {
@@ -305,11 +316,13 @@ fn completions_and_man_page_are_printed() {
     }
     let man = desk.zim_batch(["man"]).run();
     man.assert_status(0);
-    assert!(
-        man.stdout.contains(".TH") && man.stdout.contains("zim"),
-        "{}",
-        man.stdout
-    );
+    for part in [".TH", "zim", ".SH COMMANDS", ".SH EXAMPLES", ".SH ZIM-BATCH CONFIG"] {
+        assert!(man.stdout.contains(part), "{part}: {}", man.stdout);
+    }
+    // There is one page.
+    for part in ["(1)", ".SH EXTRA", "<subcommands>"] {
+        assert!(!man.stdout.contains(part), "{part}: {}", man.stdout);
+    }
 }
 
 #[test]

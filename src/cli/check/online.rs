@@ -66,7 +66,7 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
         }
     }
     let mut session = Session::begin()?;
-    let app = session.connect(&args.app, &args.pace).await?;
+    let app = session.connect(&args.app, args.simulator.simulate, &args.pace).await?;
     let client = session.build(&app)?;
     batch::say_if_typed(&source, "rows");
     let mut users = Vec::new();

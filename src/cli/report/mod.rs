@@ -31,7 +31,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Report or outside log of a run; - for standard input
+    /// Report of a run or of a list, or outside log; - for standard input
     #[arg(value_name = "REPORT")]
     report: PathBuf,
     /// Rows of the run: also shows how many have no record yet, and when a run in progress will end

@@ -12,7 +12,7 @@ fn desk_for(shell: &str) -> Option<Desk> {
         return None;
     }
     let desk = Desk::new();
-    write_config(&desk, "[profiles.day]\n[profiles.night]\n");
+    write_config(&desk, "[profiles.day]\n  [ profiles . night ]\n");
     for name in ["rows.csv", "rows 2.csv", "notes.txt"] {
         desk.write(name, "");
     }
@@ -67,6 +67,18 @@ fn bash_completes_values_and_leaves_files_to_itself() {
         complete(&["clear", "x", "--report", "rows"]),
         ["rows 2.csv", "rows.csv", "rows.d"]
     );
+    // Bash divides words at =.
+    for (words, offered) in [
+        (
+            &["clear", "x", "--only", "=", "failed,o"][..],
+            &["failed,ok", "failed,outside"][..],
+        ),
+        (&["list", "x", "--region", "=", "f"], &["fra"]),
+        (&["config", "--profile", "="], &["day", "night"]),
+        (&["config", "--sim"], &[""]),
+    ] {
+        assert_eq!(complete(words), offered, "{words:?}");
+    }
     // With nothing offered, bash completes a file.
     for words in [
         &["clear", ""][..],
@@ -96,6 +108,15 @@ fn fish_completes_values_and_files() {
     for (words, offered) in COMPLETED {
         assert_eq!(complete(words), offered, "{words:?}");
     }
+    for words in [
+        &["config", "ro"][..],
+        &["man", "ro"],
+        &["help", "ro"],
+        &["simulate", "ro"],
+    ] {
+        assert_eq!(complete(words), [""; 0], "{words:?}");
+    }
+    assert_eq!(complete(&["config", "--secret-file", "rows.c"]), ["rows.csv"]);
     for words in [&["clear", "rows"][..], &["clear", "x", "--report", "rows"]] {
         assert_eq!(complete(words), ["rows 2.csv", "rows.csv", "rows.d/"], "{words:?}");
     }

@@ -1,7 +1,7 @@
 //! The examples of the help that need no credentials work as they stand.
 
 use super::write_config;
-use crate::support::Desk;
+use crate::support::{Desk, SECRET};
 
 #[test]
 fn every_example_with_a_simulator_runs_as_it_stands() {
@@ -37,6 +37,8 @@ fn the_profile_in_the_help_of_config_works_as_it_stands() {
         .take_while(|line| !line.is_empty())
         .collect();
     write_config(&desk, table.join("\n"));
+    std::fs::create_dir(desk.path(".secrets")).expect("the desk can be written to");
+    desk.write(".secrets/zim", SECRET);
     let outcome = desk.zim_batch(["config", "--profile", "night"]).run();
     outcome.assert_status(0);
     for (value, line) in [

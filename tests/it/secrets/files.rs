@@ -14,12 +14,16 @@ const FILES: [(&str, &str); 3] = [
 
 fn desk() -> Desk {
     let desk = Desk::new();
-    std::fs::create_dir_all(desk.path(".config/zim-batch")).unwrap();
+    std::fs::create_dir_all(desk.path(".config/zim-batch")).expect("the desk can be written to");
     for (file, text) in FILES {
         desk.write(file, text);
     }
     desk.write("rows.csv", rows(2));
     desk
+}
+
+fn home(desk: &Desk) -> String {
+    desk.path("").to_string_lossy().into_owned()
 }
 
 fn assert_refused(desk: &Desk, outcome: &Outcome) {
@@ -41,13 +45,14 @@ fn a_file_that_settings_come_from_is_no_output_and_no_input() {
         "list rows.csv --rows - --report",
         "check rows.csv --online --missing",
         "clear --report out.csv",
+        "clear --dry-run",
         "list --rows out.csv",
         "check",
     ];
     for (file, _) in FILES {
         for words in given {
             let call = desk.zim_batch(words.split(' ').chain([file]));
-            assert_refused(&desk, &call.env("HOME", desk.path("").to_str().unwrap()).run());
+            assert_refused(&desk, &call.env("HOME", &home(&desk)).run());
         }
     }
     assert!(!desk.has("out.csv"));
@@ -70,14 +75,14 @@ fn the_file_of_the_secret_s_variable_is_no_output() {
 #[test]
 fn a_log_or_metrics_file_that_settings_come_from_is_refused() {
     let desk = desk();
-    for (file, _) in FILES {
+    for (file, text) in FILES {
         for flag in ["--log-file", "--metrics"] {
             let outcome = desk
                 .zim_batch(["clear", "rows.csv", "--report", "out.csv", flag, file])
-                .env("HOME", desk.path("").to_str().unwrap())
+                .env("HOME", &home(&desk))
                 .run();
             outcome.assert_status(2).assert_says(&["already uses the file"]);
-            assert_eq!(desk.read(file), FILES.iter().find(|(name, _)| *name == file).unwrap().1);
+            assert_eq!(desk.read(file), text);
         }
     }
 }

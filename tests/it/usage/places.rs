@@ -204,7 +204,7 @@ fn an_outside_log_of_others(desk: &Desk) -> String {
 #[test]
 fn a_directory_is_no_input_whatever_would_be_named_after_it() {
     let desk = Desk::new();
-    std::fs::create_dir(desk.path("users")).unwrap();
+    fs::create_dir(desk.path("users")).expect("the desk can be written to");
     for command in ["clear", "list", "check"] {
         for directory in [".", "users"] {
             let outcome = desk.zim_batch([command, directory]).run();
