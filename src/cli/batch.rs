@@ -100,9 +100,14 @@ fn ended_in_midrun(error: &Error) -> bool {
     matches!(error, Error::Library(zim_batch::error::Error::Bug(_)))
 }
 
-/// Prints the command that resumes this run.
+/// The command that resumes this run.
+fn resuming_command() -> String {
+    command_line(std::env::args_os(), &["--overwrite"], Some("--resume"))
+}
+
+/// Prints it, and what it needs besides.
 fn print_how_to_resume() {
-    print_resume(&command_line(std::env::args_os(), &["--overwrite"], Some("--resume")));
+    print_resume(&resuming_command());
     if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
         print_note(&note);
     }
@@ -191,9 +196,11 @@ impl Batch<'_> {
         let taken = summary.ok + summary.outside + summary.failed;
         if self.pace.limit.map(NonZeroU64::get) == Some(taken) && !self.logging.quiet {
             print_note(&format!(
-                "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them. To send \
-                 the next {items}, use --resume"
+                "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
             ));
+            if self.report.is_some() {
+                print_note(&format!("to send the next {items}: {}", resuming_command()));
+            }
         }
         if let Some(snapshot) = snapshot
             && snapshot.check_unchanged().is_ok()
@@ -232,6 +239,12 @@ impl Batch<'_> {
             // If the input is wrong, the same command would fail in the same way.
             if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
                 print_how_to_resume();
+            }
+            if matches!(stop, StopReason::AllRejected { .. }) {
+                print_note(&format!(
+                    "to start again, after correcting what is wrong: {}",
+                    command_line(std::env::args_os(), &["--resume"], Some("--overwrite"))
+                ));
             }
         }
         let text = self.result(summary, exit, &command)?;

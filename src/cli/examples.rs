@@ -40,10 +40,10 @@ With app, secret file and region from a profile (the help of config says how):
   zim-batch clear rows.csv --report out.csv --profile night
 
 Send the failed rows again:
-  zim-batch clear out.csv --only failed --report retry.csv
+  zim-batch clear out.csv --only failed --report out.retry.csv
 
 Send the rows outside the newest 1000 again, after ZEGO has raised the limit:
-  zim-batch clear out.outside.csv --report second.csv
+  zim-batch clear out.outside.csv --report out.second.csv
 
 The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
 machine can read command lines.

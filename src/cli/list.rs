@@ -248,7 +248,12 @@ impl Command for List {
 
     fn table(&self, summary: &Summary) -> String {
         let mut text = ListTable(summary).to_string();
-        if let (None, RowsTo::File(rows), Some(1..)) = (&summary.stopped, &self.output.rows, summary.conversations) {
+        if let (None, None, RowsTo::File(rows), Some(1..)) = (
+            &self.explanation,
+            &summary.stopped,
+            &self.output.rows,
+            summary.conversations,
+        ) {
             let command = rerun::clear(rows, &[], std::env::args_os());
             text += &format!("\nto clear these conversations:\n  {command}");
         }

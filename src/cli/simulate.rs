@@ -142,15 +142,18 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
             ""
         }
     );
+    let (secret, other) = match &args.secret_file {
+        Some(path) => (format!("ZIM_SERVER_SECRET_FILE={}", quoted(path)), "ZIM_SERVER_SECRET"),
+        // Not secret: it is printed in ZEGO's documentation.
+        None => (
+            format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
+            "ZIM_SERVER_SECRET_FILE",
+        ),
+    };
     print_note(&format!(
         "simulating ZIM at http://{address}/ ({contents}). To use it from another terminal:\n  \
-         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {}\nPress Ctrl-C to stop.",
+         export ZIM_ENDPOINT=http://{address} ZIM_APP_ID={}\n  export {secret}\n  unset {other}\nPress Ctrl-C to stop.",
         options.app_id,
-        match &args.secret_file {
-            Some(path) => format!("ZIM_SERVER_SECRET_FILE={}", quoted(path)),
-            // Not secret: it is printed in ZEGO's documentation.
-            None => format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
-        }
     ));
     let stop = StopHandle::new();
     let stats = tokio::select! {

@@ -130,7 +130,10 @@ impl Found {
         }
         writeln!(f)?;
         if let Some(rate) = analysis.rate() {
-            writeln!(f, "rate           {rate:>12.2}  rows/s, excluding pauses")?;
+            writeln!(
+                f,
+                "rate           {rate:>12.2}  rows/s, without pauses of more than a minute"
+            )?;
         }
         if analysis.untimed > 0 {
             writeln!(f, "without time   {:>12}", grouped(analysis.untimed))?;

@@ -19,6 +19,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
@@ -97,9 +99,12 @@ impl MachineQuota {
             let presence = LockFile::open(&place.runs).map_err(unusable)?;
             let has_others = !presence.try_lock().map_err(unusable)?;
             if has_others && is_alone {
-                let by = cleaned(presence.read().lines().next().unwrap_or_default());
-                let by = if by.is_empty() { "another run".into() } else { by };
-                return Err(QuotaError::Held { by });
+                let text = presence.read();
+                let by = present(&text).next().map(|(_, name)| cleaned(name));
+                let by = by.filter(|name| !name.is_empty());
+                return Err(QuotaError::Held {
+                    by: by.unwrap_or_else(|| "another run".into()),
+                });
             }
             if presence.try_lock_shared().map_err(unusable)? && presence.is_in_place() {
                 break (presence, has_others);
@@ -109,8 +114,10 @@ impl MachineQuota {
             }
             sleep(MAX_PAUSE).await;
         };
+        let mut names: String = present(&presence.read()).map(|(line, _)| format!("{line}\n")).collect();
+        names += &format!("{} {}\n", std::process::id(), cleaned(name));
         // Best effort: another user's file may be read-only.
-        let _ = presence.write(&format!("{}\n", cleaned(name)));
+        let _ = presence.write(&names);
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim_end().to_owned();
         // A file that can't be used is to be known before anything is sent.
@@ -341,6 +348,17 @@ fn begin_file(path: &Path, boot: &str, has_others: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// The lines of the runs that are still there, each with its name. Runs that were killed, or never started, left theirs.
+fn present(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let (process, name) = line.split_once(' ')?;
+        let process = process.parse::<u32>().ok()?.try_into().ok()?;
+        let process = Pid::from_raw(process)?;
+        let is_there = !matches!(test_kill_process(process), Err(Errno::SRCH));
+        is_there.then_some((line, name))
+    })
+}
+
 fn unusable(path: &Path, source: io::Error) -> QuotaError {
     QuotaError::Unusable {
         path: path.to_owned(),
@@ -549,6 +567,15 @@ mod tests {
         assert!(join("the fourth", true).await.is_err());
         third.leave().await;
         assert!(join("the fourth", true).await.is_ok());
+    }
+
+    #[test]
+    fn a_run_that_is_no_longer_there_is_not_named() {
+        let here = std::process::id();
+        // No process has the highest number that there can be.
+        let text = format!("2147483647 killed\n{here} a run\nnonsense\n-1 x\n0 x\n");
+        let names: Vec<&str> = present(&text).map(|(_, name)| name).collect();
+        assert_eq!(names, ["a run"]);
     }
 
     #[test]

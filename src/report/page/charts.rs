@@ -216,7 +216,7 @@ impl Charts<'_> {
         let highest = rates(&self.wide).into_iter().map(|(_, rate)| rate).fold(0.0, f64::max);
         let caption = match self.analysis.rate() {
             Some(rate) => format!(
-                "On average {} {noun}/s without the pauses, at most {} {noun}/s over {}.",
+                "On average {} {noun}/s without pauses of more than a minute, at most {} {noun}/s over {}.",
                 rate_label(rate),
                 rate_label(highest),
                 duration(self.wide.width())

@@ -346,7 +346,7 @@ fn tiles(page: &Page) -> Vec<Tile> {
     };
     tiles.push(tile("requests", grouped(analysis.requests), &retries, ""));
     if let Some(rate) = analysis.rate() {
-        tiles.push(tile("rows/s", format!("{rate:.2}"), "without the pauses", ""));
+        tiles.push(tile("rows/s", format!("{rate:.2}"), "without pauses over 1 min", ""));
     }
     if analysis.has_latency() {
         let latency = analysis.latency_ms();
