@@ -64,8 +64,8 @@ From users to cleared conversations:
 The same, without a file between them:
   zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
 
-Every night: only what was updated since the last night:
-  zim-batch list users.csv --rows rows.csv --since 26h --overwrite -q
+Every night: what was updated in the last days, so that a night that failed is made up for:
+  zim-batch list users.csv --rows rows.csv --since 8d --no-wait --overwrite -q
 
 Why rows were outside: missing, or beyond the newest 1000:
   zim-batch list out.outside.csv --explain why.csv

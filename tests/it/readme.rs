@@ -219,7 +219,7 @@ fn what_the_guide_says_to_type_works() {
     let directory = run("docs/guide.md");
     assert_all_cleared(&directory, "out.csv");
     assert_all_cleared(&directory, "piped.csv");
-    for file in ["out.html", "retry.csv", "second.csv", "why.csv"] {
+    for file in ["out.html", "out.retry.csv", "out.second.csv", "why.csv"] {
         assert!(directory.path().join(file).exists(), "{file}");
     }
 }

@@ -270,3 +270,30 @@ fn messages_of_runs_that_stop() {
     ];
     assert_stable("stops", &all.join("\n"));
 }
+
+#[test]
+fn the_settings_in_force_for_people_and_as_json() {
+    let desk = Desk::new();
+    std::fs::create_dir_all(desk.path("zim-batch")).expect("the desk can be written to");
+    desk.write("secret", SECRET);
+    desk.write(
+        "zim-batch/config.toml",
+        "[profiles.night]\napp_id = 7\nsecret_file = \"../secret\"\nregion = \"fra\"\nquota = \"redis://:p4ss@cache\"\n",
+    );
+    let home = desk.path("").to_string_lossy().into_owned();
+    let shown = |args: &[&str]| {
+        let text = told(&desk, args, |call| {
+            call.env("XDG_CONFIG_HOME", &home).without_env("ZIM_LOCK_DIR")
+        });
+        // The widths of the columns depend on the path.
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = text.replace(&home, "[home]/").lines().map(words).collect();
+        lines.join("\n").replace("[home]//", "[home]/")
+    };
+    assert_stable("config", &shown(&["config", "--profile", "night", "--rate", "5"]));
+    assert_stable(
+        "config_json",
+        &shown(&["config", "--profile", "night", "--rate", "5", "--json"]),
+    );
+    assert_stable("config_wrong", &shown(&["config", "--app-id", "seven"]));
+}

@@ -5,14 +5,13 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::{
     Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, program,
     read_report, rows,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const CAP: usize = 20;
 
 /// A run of `count` rows of this user, at the default rate, with its own report.
@@ -147,12 +146,13 @@ fn three_runs_at_once_share_the_quota_and_one_that_is_killed_leaves_its_share_to
     let left = server.requests().len();
     second.wait_until("the others go on", || server.requests().len() >= left + 60);
     let others = server.requests().split_off(left);
+    // That nothing is left free is shown in paused time.
     let took = others[59].at - others[0].at;
-    let delay = pace::delay(others[0].at, others[59].at);
-    assert!(
-        took < 4 * SECOND + 60 * delay,
-        "60 requests of the others took {took:?}; delays of the machine: {delay:?}"
-    );
+    figures(&format!("60 requests of the others took {took:?}"));
+    for user in ["b", "c"] {
+        let share = count_of(&others[..60], user);
+        assert!(share >= 15, "{user} has {share} of 60 requests");
+    }
     second.signal("TERM");
     third.signal("TERM");
     third.wait_until("it ends", || true);
@@ -424,7 +424,8 @@ fn a_name_that_another_program_has_written_is_shown_without_control_characters()
     let [lock, _] = quota_files(&desk, &server);
     let holder = fs::File::create(&lock).unwrap();
     holder.lock().unwrap();
-    fs::write(&lock, "\u{1b}]0;owned\u{7}\u{1b}[2J evil \u{9b}31m\n").unwrap();
+    let text = format!("{} \u{1b}]0;owned\u{7}\u{1b}[2J evil \u{9b}31m\n", std::process::id());
+    fs::write(&lock, text).unwrap();
 
     let refused = run_of(&desk, &server, "b", 2).arg("--no-wait").run();
     refused.assert_status(75).assert_says(&["evil"]);

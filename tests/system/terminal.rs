@@ -40,10 +40,14 @@ fn terminal(columns: u16) -> (File, File) {
 
 /// A full pipe: a write to it blocks until it is read.
 fn full_pipe() -> (PipeReader, File) {
-    let (reader, writer) = std::io::pipe().expect("a pipe can be had");
-    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be had");
+    let (reader, writer) = std::io::pipe().expect("there are few pipes");
     let mut writer = File::from(std::os::fd::OwnedFd::from(writer));
-    writer.write_all(&vec![b'\n'; size]).expect("a pipe can be had");
+    let flags = rustix::fs::fcntl_getfl(&writer).expect("it is open");
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).expect("it is open");
+    for size in [4096, 1] {
+        while writer.write(&b"\n".repeat(size)).is_ok() {}
+    }
+    rustix::fs::fcntl_setfl(&writer, flags).expect("it is open");
     (reader, writer)
 }
 
