@@ -41,8 +41,9 @@
 //!
 //! # Versions
 //!
-//! Semantic versioning: until 1.0, a change that breaks code comes with a new minor version. Settings such as [`Limits`]
-//! may get fields in any version: fill in the others with `..Limits::default()`. The formats of the report and of the
+//! Semantic versioning: until 1.0, a change that breaks code comes with a new minor version. Structs with public
+//! fields, such as [`Limits`], [`Record`] and [`Summary`], may get fields in any version: fill in the others with
+//! `..Limits::default()`, and match with `..`. The formats of the report and of the
 //! summary as JSON get no changes that break a reader; the summary may get fields.
 //!
 //! # Features
