@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
@@ -79,14 +80,17 @@ fn flags(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// A name beside the report that no report and no outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
-fn free(report: &Path, name: &str) -> PathBuf {
-    let stem = report.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+pub fn free(report: &Path, name: &str) -> PathBuf {
+    let file = report.file_name().unwrap_or_default().as_bytes();
+    let stem = file.strip_suffix(b".csv").unwrap_or(file);
     // The report may itself be that of a retry.
-    let of_first = match stem.rsplit_once(&format!(".{name}")) {
-        Some((first, number)) if number.chars().all(|c| c.is_ascii_digit()) => first,
-        _ => &stem,
-    };
-    first_free(|number| report.with_file_name(format!("{of_first}.{name}{number}.csv")))
+    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let unnumbered = &stem[..stem.len() - digits];
+    let of_first = unnumbered.strip_suffix(format!(".{name}").as_bytes()).unwrap_or(stem);
+    first_free(|number| {
+        let ending = format!(".{name}{number}.csv");
+        report.with_file_name(OsStr::from_bytes(&[of_first, ending.as_bytes()].concat()))
+    })
 }
 
 /// A name in the current directory that no report and no outside log has yet: `out.csv`, `out2.csv`, …
@@ -140,6 +144,9 @@ mod tests {
         std::fs::write(path("out.retry.csv"), "").unwrap();
         std::fs::write(path("out.retry2.outside.csv"), "").unwrap();
         assert_eq!(free(&report, "retry"), path("out.retry3.csv"));
-        assert_eq!(free(&path("out.retry.csv"), "retry"), path("out.retry3.csv"));
+        for earlier in ["out.retry.csv", "out.retry2.csv"] {
+            assert_eq!(free(&path(earlier), "retry"), path("out.retry3.csv"));
+        }
+        assert_eq!(free(&path("out.2026"), "retry"), path("out.2026.retry.csv"));
     }
 }

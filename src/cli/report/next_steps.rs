@@ -1,9 +1,8 @@
 //! What to do about the rows that were not cleared, with the commands to run.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use zim_batch::report::analysis::Kind;
 use zim_batch::report::page::NextStep;
@@ -11,6 +10,7 @@ use zim_batch::report::show::grouped;
 use zim_batch::row::Outcome;
 
 use super::Found;
+use crate::cli::rerun;
 use crate::cli::shell::quoted;
 
 /// What to do about the rows that were not cleared.
@@ -31,7 +31,7 @@ pub fn next_steps(report: &Path, rows: Option<&Path>, found: &Found) -> Vec<Next
     };
     if analysis.kind == Kind::Clear {
         let again = |outcome: Outcome, suffix: &str| {
-            let fresh = fresh(report, suffix)?;
+            let fresh = rerun::free(report, suffix);
             Some(format!(
                 "zim-batch clear {} --only {outcome} --report {}{simulate}",
                 quoted_path(report),
@@ -80,24 +80,6 @@ fn rows_of(count: u64, which: &str) -> String {
     }
 }
 
-/// A name beside `report` that no report and no outside log has yet.
-fn fresh(report: &Path, suffix: &str) -> Option<PathBuf> {
-    let name = report.file_name()?.as_bytes();
-    let stem = name.strip_suffix(b".csv").unwrap_or(name);
-    let with = |ending: &str| report.with_file_name(OsString::from_vec([stem, ending.as_bytes()].concat()));
-    (1_u32..1000)
-        .map(|number| match number {
-            1 => format!(".{suffix}"),
-            more => format!(".{suffix}{more}"),
-        })
-        .find(|ending| {
-            [".csv", ".outside.csv"]
-                .iter()
-                .all(|extension| with(&format!("{ending}{extension}")).symlink_metadata().is_err())
-        })
-        .map(|ending| with(&format!("{ending}.csv")))
-}
-
 /// A path as a shell argument: quoted, without control characters, and never mistaken for an option.
 pub fn quoted_path(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
@@ -133,17 +115,5 @@ mod tests {
         assert_eq!(quoted(b"my out.csv"), "'my out.csv'");
         assert_eq!(quoted(b"-out.csv"), "./-out.csv");
         assert_eq!(quoted(b"a\x1b'\xff.csv"), r"$'a\x1b\'\xff.csv'");
-    }
-
-    #[test]
-    fn a_suggested_report_never_exists_already() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let report = path("out.csv");
-        assert_eq!(fresh(&report, "retry"), Some(path("out.retry.csv")));
-        std::fs::write(path("out.retry.csv"), "").unwrap();
-        std::fs::write(path("out.retry2.outside.csv"), "").unwrap();
-        assert_eq!(fresh(&report, "retry"), Some(path("out.retry3.csv")));
-        assert_eq!(fresh(&path("out.2026"), "retry"), Some(path("out.2026.retry.csv")));
     }
 }
