@@ -7,8 +7,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use hyper::StatusCode;
 use zim_batch::client::{sign, verdict};
+use zim_batch::journal::{IfExists, Journal, Report};
 use zim_batch::limiter::Limiter;
-use zim_batch::report::{IfExists, Journal, Report};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
 

@@ -4,8 +4,8 @@
 use std::io;
 
 use crate::client::BuildError;
+use crate::journal::ReportError;
 use crate::limiter::quota::QuotaError;
-use crate::report::ReportError;
 use crate::rows::{InputError, PlanError};
 
 /// Why there was no run, or why it ended with no summary worth trusting.

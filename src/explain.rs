@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::client::Entries;
 use crate::csv_reader::CsvReader;
 use crate::fingerprint::fingerprint;
-use crate::report::{LIST_COLUMNS, ROWS_COLUMNS, ReportError};
+use crate::journal::{LIST_COLUMNS, ROWS_COLUMNS, ReportError};
 use crate::row::Outcome;
 use crate::rows::check::MAX_REACHABLE;
 use crate::rows::{Format, InputError, Rows, Source};

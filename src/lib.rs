@@ -54,7 +54,7 @@
 //! | `simulator` | `simulator`: ZIM on 127.0.0.1 |
 //! | `compression` | rows that are packed with gzip or zstd |
 //! | `encodings` | rows in other encodings than UTF-8 |
-//! | `page` | `report::page`: a report as an HTML page |
+//! | `page` | `page`: a report as an HTML page |
 //! | `redis` | `limiter::quota::RedisQuota`: a quota that runs on many machines share |
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
@@ -63,6 +63,7 @@ compile_error!(
      in WSL 2, the Windows Subsystem for Linux."
 );
 
+pub mod analysis;
 pub mod client;
 pub mod code;
 mod csv_reader;
@@ -71,24 +72,27 @@ pub mod error;
 pub mod event;
 pub mod explain;
 mod fingerprint;
+pub mod journal;
 pub mod limiter;
-pub mod report;
+#[cfg(feature = "page")]
+pub mod page;
 pub mod row;
 pub mod rows;
 pub mod run;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod stop;
+pub mod text;
 mod window;
 
 pub use client::{Client, ClientBuilder, Lister};
 pub use code::Class;
 pub use error::Error;
 pub use event::Event;
+pub use journal::{ListReport, Report};
 pub use limiter::Limiter;
-pub use report::summary::Summary;
-pub use report::{ListReport, Report};
 pub use row::{ConvType, Conversation, Outcome, Record, Row, User};
+pub use run::summary::Summary;
 pub use run::{Job, Limits, Observer};
 pub use stop::{StopHandle, StopReason};
 

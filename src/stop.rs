@@ -56,7 +56,7 @@ pub enum StopReason {
         /// Why it is not trusted.
         why: String,
     },
-    /// The report can't be written; where and why, a [`ReportError`](crate::report::ReportError).
+    /// The report can't be written; where and why, a [`ReportError`](crate::journal::ReportError).
     ReportFailed(Cause),
     /// The input could not be read to its end; where and why, a [`PlanError`](crate::rows::PlanError) or an
     /// [`InputError`](crate::rows::InputError).
@@ -129,7 +129,7 @@ pub(crate) fn bug(part: &str, how: &dyn fmt::Display) -> String {
 ///
 /// ```
 /// use std::io;
-/// use zim_batch::report::ReportError;
+/// use zim_batch::journal::ReportError;
 /// use zim_batch::stop::Cause;
 ///
 /// let source = io::ErrorKind::StorageFull.into();

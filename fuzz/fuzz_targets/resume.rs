@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use zim_batch::report::{COLUMNS, IfExists, Journal, Report, ReportError};
+use zim_batch::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
 
 thread_local! {
     static DIRECTORY: RefCell<tempfile::TempDir> = RefCell::new(

@@ -13,11 +13,11 @@ use crate::client::Service;
 use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
+use crate::journal::Journal;
 use crate::limiter::Limiter;
-use crate::report::Journal;
-use crate::report::summary::Summary;
 use crate::row::{Item, Record, Row};
 use crate::rows::{Plan, PlanError, Task};
+use crate::run::summary::Summary;
 use crate::stop::{self, StopHandle};
 
 /// Requests per second, unless another rate is chosen: ZEGO's default for an app.
@@ -166,7 +166,7 @@ impl<S: Service> Job<S> {
     }
 
     /// Writes each record to this report. Rows that the report has already are not sent: so a run with a report that was
-    /// opened with [`IfExists::Resume`](crate::report::IfExists::Resume) resumes the earlier one. A row that differs from its
+    /// opened with [`IfExists::Resume`](crate::journal::IfExists::Resume) resumes the earlier one. A row that differs from its
     /// record stops the run. The rows' lines must be unique.
     pub fn report(self, mut report: impl Journal + 'static) -> Job<S> {
         let done = report.take_done();

@@ -29,6 +29,8 @@ mod policy;
 mod recorder;
 mod retry;
 mod row_task;
+pub mod stats;
+pub mod summary;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,7 @@ use crate::client::Service;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::{Limiter, Permit};
-use crate::report::summary::Summary;
+use crate::run::summary::Summary;
 use crate::stop::StopHandle;
 use breaker::{Admission, CircuitBreaker};
 use dispatch::Reader;

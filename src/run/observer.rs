@@ -5,8 +5,8 @@ use std::fmt;
 use tokio::time::Instant;
 
 use crate::event::Event;
-use crate::report::stats::Stats;
-use crate::report::summary::Summary;
+use crate::run::stats::Stats;
+use crate::run::summary::Summary;
 
 /// Is told of everything that happens in a run, in the order in which it happens.
 ///

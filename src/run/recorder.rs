@@ -9,9 +9,9 @@ use super::policy::Policy;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
 use crate::client::Service;
 use crate::event::Event;
-use crate::report::stats::Stats;
-use crate::report::summary::Summary;
-use crate::report::{Journal, ReportError};
+use crate::journal::{Journal, ReportError};
+use crate::run::stats::Stats;
+use crate::run::summary::Summary;
 use crate::stop::StopReason;
 
 /// How long a slow reader may take for what is left when a run is stopping.

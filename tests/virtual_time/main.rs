@@ -28,10 +28,10 @@ use reqwest::StatusCode;
 use tokio::time::{Instant, sleep};
 use zim_batch::client::verdict::{Verdict, judge};
 use zim_batch::client::{Attempt, Gate, Service};
-use zim_batch::report::summary::Summary;
-use zim_batch::report::{IfExists, Report};
+use zim_batch::journal::{IfExists, Report};
 use zim_batch::row::Row;
 use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
+use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits};
 
 const SECOND: Duration = Duration::from_secs(1);

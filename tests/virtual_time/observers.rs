@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use zim_batch::event::Event;
-use zim_batch::report::summary::Summary;
+use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits, Observer, Status};
 
 use super::{Scripted, code, in_paused_time, run_observed};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use zim_batch::report::{COLUMNS, IfExists, Journal, Report, ReportError};
+use zim_batch::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::Done;
 use zim_batch::rows::PlanError;

@@ -1,0 +1,141 @@
+//! The result of an analysis.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::reasons::Reason;
+use super::spans::Spans;
+use super::timeline::Timeline;
+use super::users::UserRows;
+use super::values::Counts;
+use crate::row::Outcome;
+use crate::run::summary::Latencies;
+
+/// The period of [`Analysis::recent_rate`], in milliseconds.
+pub(super) const LAST_MINUTE: i64 = 60_000;
+
+/// Which command wrote the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `clear` (or an outside log): a record per row.
+    Clear,
+    /// `list`: a record per user.
+    List,
+}
+
+impl Kind {
+    /// What it has records of: `rows` or `users`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Clear => "rows",
+            Kind::List => "users",
+        }
+    }
+}
+
+/// The analysis of a report. Times are in milliseconds since 1970, UTC.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Analysis {
+    /// Which command wrote it.
+    pub kind: Kind,
+    /// Its records.
+    pub rows: u64,
+    pub(super) counts: Counts,
+    /// Requests sent for them.
+    pub requests: u64,
+    /// Requests that were not a row's first.
+    pub retries: u64,
+    /// Conversations found; only in reports of `list`.
+    pub conversations: u64,
+    /// Records by ZIM's return code of the last answer.
+    pub codes: BTreeMap<i64, u64>,
+    /// Records with codes beyond the maximum number of separate codes.
+    pub other_codes: u64,
+    /// Why rows are `failed` or `invalid`; the most frequent first.
+    pub reasons: Vec<Reason>,
+    /// The users with most `failed` and `outside` rows, most first; at most 1000.
+    pub users: Vec<UserRows>,
+    /// How many more rows any user may have: 0 unless more than 100 000 users have such rows.
+    pub users_missed: u64,
+    /// The time of the first record.
+    pub first: Option<i64>,
+    /// The time of the last record.
+    pub last: Option<i64>,
+    pub(crate) spans: Spans,
+    pub(crate) timeline: Timeline,
+    pub(crate) latencies: Histogram<u64>,
+    pub(super) longest: u64,
+    /// The rows were sent to the simulator, not to ZIM.
+    pub simulated: bool,
+    /// Records whose time can't be read.
+    pub untimed: u64,
+    /// Records of the minute before the analysis began.
+    pub(super) recent: u64,
+    pub(super) read_at: i64,
+    /// The last record is torn and was ignored.
+    pub is_torn: bool,
+    /// Lines in the middle of the report that are not records and were ignored: the first one, and how many.
+    pub damaged: Option<(u64, u64)>,
+}
+
+impl Analysis {
+    /// Records of this outcome.
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.counts[outcome as usize]
+    }
+
+    /// Quantiles of the latencies of the rows' last attempts, in milliseconds.
+    pub fn latency_ms(&self) -> Latencies {
+        let quantile = |q| self.latencies.value_at_quantile(q).min(self.longest) as f64;
+        Latencies {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            max: self.longest as f64,
+        }
+    }
+
+    /// Whether any record has a latency.
+    pub fn has_latency(&self) -> bool {
+        !self.latencies.is_empty()
+    }
+
+    /// The pauses, in order: from the last record before to the first record after.
+    pub fn pauses(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.spans.pauses()
+    }
+
+    /// The minimum duration of a pause, in milliseconds: a minute, unless there are too many pauses.
+    pub fn min_pause(&self) -> i64 {
+        self.spans.min_pause()
+    }
+
+    /// The time from the first record to the last without the pauses, in milliseconds.
+    pub fn active(&self) -> i64 {
+        self.spans.active()
+    }
+
+    /// Records per second, without the pauses; `None` if the time is too short.
+    pub fn rate(&self) -> Option<f64> {
+        let seconds = self.active() as f64 / 1000.0;
+        // A span begins with its first record, so the duration of that record is not in it.
+        let rows = (self.rows - self.untimed).saturating_sub(self.spans.iter().count() as u64);
+        (seconds >= 1.0).then(|| rows as f64 / seconds)
+    }
+
+    /// Records per second in the minute before the report was read, or since the start of a run that began later.
+    pub fn recent_rate(&self) -> f64 {
+        let minute_ago = self.read_at - LAST_MINUTE;
+        let started_at = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
+        let took = (self.read_at - started_at.max(minute_ago)).max(1000);
+        self.recent as f64 * 1000.0 / took as f64
+    }
+
+    /// When the analysis began.
+    pub fn read_at(&self) -> i64 {
+        self.read_at
+    }
+}

@@ -1,0 +1,172 @@
+//! The examples at the end of each help. A test runs those with a simulator, and another parses all of them.
+
+pub const FIRST_STEPS: &str = "\
+First steps:
+
+Rows are a CSV file, here rows.csv, with a user, a conversation and a type in each row:
+  user,conv,type
+  alice,bob,peer
+  alice,team,group
+
+Try it with a private simulator, without credentials, and look at the report:
+  zim-batch clear rows.csv --report trial.csv --simulate
+  zim-batch report trial.csv
+
+With your app (AppId and ServerSecret are in the ZEGO console), check which users exist, then run the job:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch check rows.csv --online
+  zim-batch clear rows.csv --report out.csv
+
+Settings can also be in a profile (--profile NAME): see zim-batch config --help. More examples: zim-batch clear --help.
+
+Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 input; 5 stopped by a \
+policy; 6 ZIM rejects the app or the signature; 7 --max-duration reached; 74 report can't be written; 75 another run is \
+active; 129, 130, 143 stopped by a signal.";
+
+pub const CLEAR: &str = "\
+Examples:
+
+Try it with a private simulator, without credentials:
+  zim-batch clear rows.csv --report out.csv --simulate
+
+Run the job:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch clear rows.csv --report out.csv --region fra
+
+Every night: resume where the last night ended, print nothing if all rows succeeded:
+  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
+
+With app, secret file and region from a profile (the help of config says how):
+  zim-batch clear rows.csv --report out.csv --profile night
+
+Send the failed rows again:
+  zim-batch clear out.csv --only failed --report out.retry.csv
+
+Send the rows outside the newest 1000 again, after ZEGO has raised the limit:
+  zim-batch clear out.outside.csv --report out.second.csv
+
+The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
+machine can read command lines.
+
+Ctrl-C stops after the requests in flight, a second Ctrl-C immediately. SIGUSR1 prints the progress.";
+
+pub const LIST: &str = "\
+Examples:
+
+Try it with a private simulator, without credentials:
+  zim-batch list users.csv --rows rows.csv --simulate
+
+From users to cleared conversations:
+  export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
+  zim-batch list users.csv --rows rows.csv
+  zim-batch clear rows.csv --report out.csv
+
+The same, without a file between them:
+  zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
+
+Every night: what was updated in the last days, so that a night that failed is made up for:
+  zim-batch list users.csv --rows rows.csv --since 8d --no-wait --overwrite -q
+
+Why rows were outside: missing, or beyond the newest 1000:
+  zim-batch list out.outside.csv --explain why.csv
+
+One request lists up to 500 conversations of a user, so 100 000 users take about 84 minutes at 20 requests per second.";
+
+pub const CODES: &str = "\
+Each code belongs to a class, which decides what a run does:
+  ok         the row is done
+  outside    the conversation is out of reach: written to the outside log
+  transient  the row is retried with increasing delays
+  limited    the whole run slows down, then the row is retried
+  signature  signed again and retried; if it is refused again, the run stops
+  app        retried a few times; if it is refused again, the run stops
+  rejected   the row fails immediately
+  fatal      the run stops immediately
+  unknown    retried at most twice, then the row fails
+
+Examples:
+  zim-batch codes
+  zim-batch codes 660800002 7";
+
+pub const CHECK: &str = "\
+Examples:
+  zim-batch check rows.csv
+  zim-batch check rows.csv --json
+  zim-batch check rows.csv --online --missing missing.csv
+  zim-batch check export.txt --delimiter '|' \\
+    --columns user=uid,conv=peer,type=kind
+
+The flags of the app and the limits are for --online. Without it, only the rate, the limit and the rate of a profile \
+are used, to estimate the time of a run.";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+
+In the current shell:
+  source <(zim-batch completions bash)
+
+Permanently, for bash (with the package bash-completion) and fish:
+  zim-batch completions bash \\
+    > ~/.local/share/bash-completion/completions/zim-batch
+  zim-batch completions fish \\
+    > ~/.config/fish/completions/zim-batch.fish
+
+For zsh, to a directory in $fpath:
+  zim-batch completions zsh > ~/.zfunc/_zim-batch";
+
+pub const SIMULATE: &str = "\
+Examples:
+
+Run the simulator, and print the events that clients would receive:
+  zim-batch simulate --port 8080 --events -
+
+Use it from another terminal:
+  export ZIM_ENDPOINT=http://127.0.0.1:8080 ZIM_APP_ID=12345
+  export ZIM_SERVER_SECRET=9193cc662a4c0ec135ec71fb57194b38
+  zim-batch clear rows.csv --report out.csv
+
+With conversations of your own, errors and an outage:
+  zim-batch simulate --conversations world.csv --error-rate 0.02 \\
+    --outage 30s/15s";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use crate::cli::args::Cli;
+
+    /// The calls of this program in a help text, each as its words. A call ends at a pipe or a redirection.
+    fn calls(help: &str) -> Vec<Vec<String>> {
+        let text = help.replace("\\\n", " ");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("  ") && line.contains("zim-batch "));
+        let parts = lines
+            .flat_map(|line| line.split([')', '(']))
+            .flat_map(|line| line.split(" | "));
+        let calls = parts.filter_map(|part| part.trim().strip_prefix("zim-batch "));
+        calls
+            .map(|call| {
+                let call = call.split(" > ").next().unwrap_or(call);
+                let words = call.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
+                std::iter::once("zim-batch".to_owned()).chain(words).collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_example_is_a_valid_call() {
+        let command = Cli::command();
+        let helps = std::iter::once(&command).chain(command.get_subcommands());
+        let mut parsed = 0;
+        for help in helps.filter_map(|command| command.get_after_help()) {
+            for call in calls(&help.to_string()) {
+                if let Err(error) = Cli::try_parse_from(&call) {
+                    panic!("{call:?}: {error}");
+                }
+                parsed += 1;
+            }
+        }
+        assert!(parsed >= 30, "{parsed}");
+    }
+}

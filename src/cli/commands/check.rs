@@ -1,0 +1,321 @@
+//! `zim-batch check`: reads and validates everything, clears nothing; with `--online`, asks ZIM which users exist.
+
+mod online;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
+use zim_batch::rows::{self, Only};
+use zim_batch::text::grouped;
+
+use crate::cli::args::AppArgs;
+use crate::cli::args::CheckArgs;
+use crate::cli::args::Logging;
+use crate::cli::args::RowsArgs;
+use crate::cli::engine::batch;
+use crate::cli::errors::Error;
+use crate::cli::errors::ExitStatus;
+use crate::cli::output::next;
+use crate::cli::output::progress::Terminal;
+use crate::cli::output::shell::print;
+use crate::cli::settings;
+use crate::cli::settings::app;
+use crate::cli::settings::profile;
+use online::{Online, users_as_text};
+
+/// How many busy users are shown.
+const BUSY_SHOWN: usize = 10;
+
+pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    let used = [&args.rows.rows].into_iter().chain(&args.missing);
+    app::check_files(&args.app, used.map(PathBuf::as_path))?;
+    if args.online {
+        return online::check(&args, logging, terminal).await;
+    }
+    let AppArgs {
+        app_id,
+        secret_file,
+        region,
+        endpoint,
+        ca_cert,
+        profile: _,
+        rate: _,
+        quota: _,
+        lock_dir: _,
+    } = &args.app;
+    if app_id.is_some()
+        || [secret_file, ca_cert].iter().any(|path| path.is_some())
+        || region.is_some()
+        || endpoint.is_some()
+        || args.simulator.simulate
+    {
+        return Err(Error::Usage(
+            "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
+        ));
+    }
+    let limit = args.pace.limit.map(NonZeroU64::get);
+    offline(&args.rows, rate(&args.app, false)?, limit, args.json, None)
+}
+
+/// The rate of a run with these arguments. Only a profile that is named by its flag must be there: everything else is
+/// checked without one.
+pub fn rate(args: &AppArgs, is_simulated: bool) -> Result<f64, Error> {
+    let profile = match profile::read(args, is_simulated) {
+        Err(error) if args.profile.is_none() => {
+            if args.rate.is_none() {
+                tracing::warn!("{error}; the time is that of a run without a profile");
+            }
+            None
+        }
+        read => read?,
+    };
+    Ok(app::rate(args, profile.as_ref()).value)
+}
+
+/// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it
+/// is made from the arguments.
+pub fn offline(
+    args: &RowsArgs,
+    rate: f64,
+    limit: Option<u64>,
+    json: bool,
+    to_run: Option<String>,
+) -> Result<ExitCode, Error> {
+    batch::say_if_typed(&args.source(), "rows");
+    let selection = args.selection();
+    let findings = rows::check::check(&args.source(), &settings::format(args), &selection)?;
+    show(&findings, None, args, rate, limit, json, to_run)?;
+    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !args.dialect.ignore_invalid).into())
+}
+
+/// Whether a check would read from this file or write to it.
+pub fn uses(args: &CheckArgs, file: &Path) -> bool {
+    let mut files = args.missing.iter().chain([&args.rows.rows]);
+    files.any(|path| settings::same_file(path, file)) || app::check_files(&args.app, [file]).is_err()
+}
+
+/// Prints what was found.
+fn show(
+    findings: &Findings,
+    online: Option<&Online>,
+    args: &RowsArgs,
+    rate: f64,
+    limit: Option<u64>,
+    json: bool,
+    to_run: Option<String>,
+) -> Result<(), Error> {
+    let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
+    let sent = limit.map_or(sent, |limit| limit.min(sent));
+    let seconds = sent as f64 / rate;
+    if json {
+        let mut object = as_json(findings, sent, rate, seconds);
+        if let Some(online) = online {
+            let lines: Vec<u64> = online.found.missing.iter().map(|user| user.line).collect();
+            object["users_missing"] = lines.len().into();
+            object["missing_lines"] = lines.into();
+            object["users_unknown"] = online.unknown().into();
+            object["stopped"] = online.stopped.clone().into();
+        }
+        print(&format!("{object}\n"))?;
+    } else {
+        let to_run = to_run.unwrap_or_else(|| command(args));
+        print(&as_text(findings, online, sent, rate, seconds, args, &to_run))?;
+    }
+    Ok(())
+}
+
+fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {
+    let kinds = |kinds: &BTreeMap<String, Finding>| -> serde_json::Value {
+        kinds
+            .iter()
+            .map(|(kind, finding)| {
+                serde_json::json!({
+                    "what": kind,
+                    "rows": finding.rows,
+                    "first_lines": finding.first_lines,
+                    "example": finding.example,
+                })
+            })
+            .collect()
+    };
+    serde_json::json!({
+        "rows": findings.rows,
+        "valid": findings.peer + findings.group,
+        "invalid": findings.invalid_rows(),
+        "duplicates": findings.duplicates.rows,
+        "warnings": findings.warned_rows(),
+        "to_send": sent,
+        "rate": rate,
+        "seconds_at_rate": (seconds * 1000.0).round() / 1000.0,
+        "peer": findings.peer,
+        "group": findings.group,
+        "users": findings.users,
+        "invalid_kinds": kinds(&findings.invalid),
+        "warning_kinds": kinds(&findings.warnings),
+        "duplicate_lines": findings.duplicates.first_lines,
+        "busy_users": findings.busy_users,
+    })
+}
+
+fn as_text(
+    findings: &Findings,
+    online: Option<&Online>,
+    sent: u64,
+    rate: f64,
+    seconds: f64,
+    args: &RowsArgs,
+    to_run: &str,
+) -> String {
+    let mut text = String::new();
+    let are_users = online.is_some_and(|online| online.are_users);
+    // Writing to a String does not fail.
+    let _ = match are_users {
+        true => writeln!(
+            text,
+            "users          {:>12}  {} of them different",
+            grouped(findings.rows),
+            grouped(findings.users)
+        ),
+        false => writeln!(
+            text,
+            "rows           {:>12}  {} to peers, {} to groups, of {} users",
+            grouped(findings.rows),
+            grouped(findings.peer),
+            grouped(findings.group),
+            grouped(findings.users)
+        ),
+    };
+    section(
+        &mut text,
+        "invalid",
+        findings.invalid_rows(),
+        "never sent",
+        &findings.invalid,
+    );
+    if findings.duplicates.rows > 0 {
+        let lines = lines(&findings.duplicates);
+        let note = if args.dedupe || are_users {
+            "sent once"
+        } else {
+            "each is sent, unless --dedupe is given"
+        };
+        let _ = writeln!(
+            text,
+            "duplicates     {:>12}  {note}; {lines}",
+            grouped(findings.duplicates.rows)
+        );
+    }
+    section(
+        &mut text,
+        "warnings",
+        findings.warned_rows(),
+        "sent as they are",
+        &findings.warnings,
+    );
+    if !findings.busy_users.is_empty() {
+        let _ = writeln!(
+            text,
+            "busy users     {:>12}  with more than {MAX_REACHABLE} conversations here; the older ones will be outside",
+            grouped(findings.busy_users.len() as u64)
+        );
+        for busy in findings.busy_users.iter().take(BUSY_SHOWN) {
+            let name = if busy.user.is_empty() {
+                String::new()
+            } else {
+                format!("'{}', ", busy.user.escape_debug())
+            };
+            let _ = writeln!(
+                text,
+                "  {:>25}  {name}from line {}",
+                grouped(busy.conversations),
+                busy.first_line
+            );
+        }
+    }
+    text += &online.map(users_as_text).unwrap_or_default();
+    let is_stopped = online.is_some_and(|online| online.stopped.is_some() || online.has_failed());
+    if are_users || is_stopped {
+        // Nothing can be said of a run to clear these.
+        return text;
+    }
+    let time = Duration::from_secs(seconds.ceil() as u64);
+    let _ = writeln!(
+        text,
+        "requests       {:>12}  at {rate}/s: {}",
+        grouped(sent),
+        humantime::format_duration(time)
+    );
+    let _ = match (sent, findings.rows) {
+        (0, 0) => writeln!(text, "nothing to run: there are no rows"),
+        (0, _) => writeln!(
+            text,
+            "nothing to run: all rows are invalid. Correct the rows, or change how they are read:\n  \
+             --columns (which column is which), --types (other words for the types), --encoding"
+        ),
+        _ => writeln!(text, "to run it      {to_run}"),
+    };
+    text
+}
+
+fn section(text: &mut String, name: &str, rows: u64, note: &str, kinds: &BTreeMap<String, Finding>) {
+    if rows > 0 {
+        let _ = writeln!(text, "{name:<15}{:>12}  {note}", grouped(rows));
+        for (kind, finding) in kinds {
+            let _ = writeln!(text, "  {:>25}  {kind}; {}", grouped(finding.rows), lines(finding));
+        }
+    }
+}
+
+fn lines(finding: &Finding) -> String {
+    let shown: Vec<String> = finding.first_lines.iter().map(u64::to_string).collect();
+    let more = if finding.rows > shown.len() as u64 { ", …" } else { "" };
+    let example = finding.example.as_ref().map(|example| format!(" ({example})"));
+    format!(
+        "line{} {}{more}{}",
+        if finding.rows == 1 { "" } else { "s" },
+        shown.join(", "),
+        example.unwrap_or_default()
+    )
+}
+
+/// The `clear` command that sends the checked rows.
+fn command(args: &RowsArgs) -> String {
+    let mut words = Vec::new();
+    if let Some(delimiter) = args.dialect.delimiter {
+        let name = if delimiter == b'\t' {
+            "tab".to_owned()
+        } else {
+            char::from(delimiter).to_string()
+        };
+        words.extend(["--delimiter".into(), name]);
+    }
+    if let Some(encoding) = args.dialect.encoding {
+        words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
+    }
+    if let Some(columns) = &args.columns {
+        words.extend(["--columns".into(), columns.to_string()]);
+    }
+    if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
+        words.extend(["--types".into(), types.to_string()]);
+    }
+    match args.dialect.only() {
+        None => {}
+        Some(Only::All) => words.extend(["--only".into(), "all".into()]),
+        Some(Only::Outcomes(only)) => {
+            let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();
+            words.extend(["--only".into(), names.join(",")]);
+        }
+    }
+    if args.dedupe {
+        words.push("--dedupe".into());
+    }
+    if args.dialect.ignore_invalid {
+        words.push("--ignore-invalid".into());
+    }
+    next::clear(&args.rows, &words, std::env::args_os())
+}

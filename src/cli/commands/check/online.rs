@@ -1,0 +1,234 @@
+//! `zim-batch check --online`: asks ZIM which users exist.
+
+use std::collections::HashSet;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
+use zim_batch::journal::ReportError;
+use zim_batch::rows::{self, CopyError, Format, InputError, Reads, Rows, copy_rows};
+use zim_batch::run::{Job, Limits};
+use zim_batch::text::grouped;
+use zim_batch::{Outcome, Record, User};
+
+use crate::cli::args::CheckArgs;
+use crate::cli::args::Logging;
+use crate::cli::args::RowsArgs;
+use crate::cli::engine::batch;
+use crate::cli::engine::session::Session;
+use crate::cli::errors::Error;
+use crate::cli::errors::ExitStatus;
+use crate::cli::errors::hints;
+use crate::cli::output::derived;
+use crate::cli::output::progress::{Progress, Terminal};
+use crate::cli::output::shell::{print_error, print_note};
+use crate::cli::settings;
+
+/// How many users who do not exist are shown.
+const MISSING_SHOWN: usize = 20;
+
+/// The default of `--give-up-after`: a check is to say soon that the service can't be reached.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// What ZIM said about the users.
+pub struct Online {
+    pub found: Found,
+    /// Users of the rows that can be sent.
+    pub users: u64,
+    /// Why not all users were looked up.
+    pub stopped: Option<String>,
+    /// The input is a list of users, not of rows.
+    pub are_users: bool,
+}
+
+impl Online {
+    /// Whether there were users, and nothing is known of any.
+    pub fn has_failed(&self) -> bool {
+        self.users > 0 && self.unknown() == self.users
+    }
+
+    pub fn unknown(&self) -> u64 {
+        self.users - self.found.existing - self.found.missing.len() as u64
+    }
+}
+
+/// Checks the rows, and asks ZIM which of their users exist.
+pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+    let (source, format, selection) = (args.rows.source(), rows_or_users(&args.rows), args.rows.selection());
+    if let Some(missing) = &args.missing {
+        let used = [
+            Some(&args.rows.rows),
+            args.app.secret_file.as_ref(),
+            args.app.ca_cert.as_ref(),
+        ];
+        let used: Vec<PathBuf> = used.into_iter().flatten().cloned().collect();
+        derived::check("--missing", missing, "", &used)?;
+        if !source.can_be_read_twice() {
+            return Err(Error::Usage(
+                "--missing reads the rows again when the users are known, so they must be in a file".into(),
+            ));
+        }
+    }
+    let mut session = Session::begin()?;
+    let app = session.connect(&args.app, args.simulator.simulate, &args.pace).await?;
+    let client = session.build(&app)?;
+    batch::say_if_typed(&source, "rows");
+    let mut users = Vec::new();
+    let keep = |line, user: &str| {
+        users.push(User {
+            line,
+            user: user.to_owned(),
+        });
+    };
+    let findings = rows::check::check_with_users(&source, &format, &selection, keep)?;
+    session.name = format!("check of {source}");
+    session.join(&args.pace).await?;
+    session.announce(&app);
+    let lookup = UserLookup::new(client);
+    let (found, rate) = (lookup.found(), session.rate);
+    let number = users.len() as u64;
+    let lookups: Vec<Lookup> = users
+        .chunks(MAX_USERS)
+        .map(|users| Lookup::new(users.to_vec()))
+        .collect();
+    let style = batch::style(None, logging.quiet);
+    let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
+    let (failed, failures) = mpsc::channel();
+    let (answered, first_answer) = mpsc::channel();
+    let keep_why = move |record: &Record| {
+        // The receivers are there until they are no longer needed.
+        let _ = answered.send(());
+        if record.outcome == Outcome::Failed {
+            let _ = failed.send(record.message.clone());
+        }
+    };
+    let lookups = lookups.into_iter().enumerate().map(move |(index, lookup)| {
+        if index == 1 {
+            // The first answer shows whether credentials and endpoint are right. A run that stops drops the sender.
+            let _ = first_answer.recv();
+        }
+        lookup
+    });
+    let job = Job::new(lookup, lookups)
+        .on_record(keep_why)
+        .limiter(session.limiter())
+        .observer(progress);
+    let limits = Limits {
+        // With the first answer it is known whether credentials, clock and endpoint are right.
+        max_rejected_alike: NonZeroU64::MIN,
+        ..session.limits(&args.pace, GIVE_UP_AFTER)
+    };
+    let summary = session.drive(job, limits, &args.pace, &terminal, None).await?;
+    let mut online = Online {
+        found: found(),
+        users: number,
+        stopped: summary.stopped.as_ref().map(hints::stop_reason),
+        are_users: format.reads == Reads::Users,
+    };
+    online.found.missing.sort_by_key(|user| user.line);
+    if let Some(stop) = &summary.stopped {
+        let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
+        batch::say_why_it_stopped(&summary, stop, &service);
+    }
+    if let (true, Some(why)) = (summary.stopped.is_none(), failures.try_iter().last()) {
+        print_error(&format!(
+            "users that could not be looked up: {}; {why}",
+            online.unknown()
+        ));
+    }
+    if let Some(missing) = &args.missing {
+        write_missing(args, &format, &online, missing)?;
+    }
+    let limit = args.pace.limit.map(NonZeroU64::get);
+    super::show(&findings, Some(&online), &args.rows, rate, limit, args.json, None)?;
+    let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
+    Ok(match &summary.stopped {
+        Some(stop) => ExitStatus::from(stop),
+        // All requests failed alike: this is not ZIM, or not the app.
+        None if online.has_failed() => ExitStatus::Policy,
+        None => ExitStatus::of_rows(is_bad || online.found.existing < online.users),
+    }
+    .into())
+}
+
+/// How to read the rows; users, if the columns show that the file is a list of users.
+fn rows_or_users(args: &RowsArgs) -> Format {
+    let (source, format) = (args.source(), settings::format(args));
+    let users = Format {
+        reads: Reads::Users,
+        ..format.clone()
+    };
+    let is_unclear = |error: &InputError| matches!(error, InputError::Layout { .. });
+    let are_users = source.can_be_read_twice()
+        && Rows::open(&source, &format).is_err_and(|error| is_unclear(&error))
+        && Rows::open(&source, &users).is_ok();
+    if are_users { users } else { format }
+}
+
+/// Writes the rows of the users who do not exist.
+fn write_missing(args: &CheckArgs, format: &Format, online: &Online, path: &Path) -> Result<(), Error> {
+    if online.stopped.is_some() {
+        print_note(&format!(
+            "{}: not written, because not all users were looked up",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let missing: HashSet<&str> = online.found.missing.iter().map(|user| user.user.as_str()).collect();
+    let (source, selection) = (args.rows.source(), args.rows.selection());
+    derived::write(path, |out| {
+        copy_rows(&source, format, &selection, |user| missing.contains(user), out)
+    })
+    .map_err(|error| match error {
+        CopyError::Input(error) => error.into(),
+        error => {
+            let source = match error {
+                CopyError::Write(source) => source,
+                other => std::io::Error::other(other),
+            };
+            Error::Library(
+                ReportError::Write {
+                    path: path.to_owned(),
+                    source,
+                }
+                .into(),
+            )
+        }
+    })?;
+    Ok(())
+}
+
+/// The users who do not exist, by their first lines.
+pub fn users_as_text(online: &Online) -> String {
+    let missing = &online.found.missing;
+    let mut text = format!(
+        "users found    {:>12}  exist, according to ZIM\n",
+        grouped(online.found.existing)
+    );
+    if !missing.is_empty() {
+        text += &format!(
+            "users missing  {:>12}  do not exist; clears for them will fail\n",
+            grouped(missing.len() as u64)
+        );
+        for user in missing.iter().take(MISSING_SHOWN) {
+            text += &format!(
+                "  {:>25}  '{}'\n",
+                format!("line {}", user.line),
+                user.user.escape_debug()
+            );
+        }
+        if missing.len() > MISSING_SHOWN {
+            text += &format!("  {:>25}  more: see --json, or --missing FILE for their rows\n", "…");
+        }
+    }
+    if online.unknown() > 0 {
+        text += &format!(
+            "users unknown  {:>12}  could not be looked up\n",
+            grouped(online.unknown())
+        );
+    }
+    text
+}

@@ -1,0 +1,54 @@
+//! `zim-batch man`: the man page.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use crate::cli::args::Cli;
+use crate::cli::errors::Error;
+use crate::cli::output::shell::print;
+
+/// Prints the man page.
+pub fn man() -> Result<ExitCode, Error> {
+    let mut page = Vec::new();
+    write_page(&mut page).map_err(|error| Error::Unexpected(error.to_string()))?;
+    print(&String::from_utf8_lossy(&page))
+}
+
+/// Writes one page: the program, then each command with its options and examples.
+fn write_page(page: &mut Vec<u8>) -> io::Result<()> {
+    let command = Cli::command().subcommand_value_name("command");
+    let man = Man::new(command.clone());
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    let commands = || command.get_subcommands().filter(|sub| sub.get_name() != "help");
+    writeln!(page, ".SH COMMANDS")?;
+    for sub in commands() {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(page, ".TP\n\\fB{}\\fR\n{}", sub.get_name(), about.replace('-', "\\-"))?;
+    }
+    render_examples(&man, page)?;
+    for sub in commands() {
+        let name = format!("zim-batch {}", sub.get_name());
+        let man = Man::new(sub.clone().bin_name(name.clone()));
+        writeln!(page, ".SH {}", name.to_uppercase())?;
+        man.render_description_section(page)?;
+        man.render_synopsis_section(page)?;
+        man.render_options_section(page)?;
+        render_examples(&man, page)?;
+    }
+    man.render_version_section(page)
+}
+
+/// Writes the text at the end of a help, most of which are examples.
+fn render_examples(man: &Man, page: &mut Vec<u8>) -> io::Result<()> {
+    let mut section = Vec::new();
+    man.render_extra_section(&mut section)?;
+    let section = String::from_utf8_lossy(&section).replacen(".SH EXTRA", ".SH EXAMPLES", 1);
+    page.write_all(section.as_bytes())
+}

@@ -1,0 +1,11 @@
+//! The commands, a file or directory each.
+
+pub mod check;
+pub mod clear;
+pub mod codes;
+pub mod completions;
+pub mod config;
+pub mod list;
+pub mod man;
+pub mod report;
+pub mod simulate;

@@ -1,0 +1,300 @@
+//! `zim-batch report`: summarizes the report of a run, finished or still running.
+
+mod next_steps;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use zim_batch::analysis::{Analysis, Kind, Reason, UserRows};
+use zim_batch::page::{self, NextStep, Page, Progress};
+use zim_batch::row::Outcome;
+use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
+use zim_batch::run::summary::Latencies;
+use zim_batch::text::{grouped, harmless, utc};
+
+use crate::cli::commands::completions::offering;
+use crate::cli::errors::Error;
+use crate::cli::errors::ExitStatus;
+use crate::cli::output::shell::print;
+use crate::cli::output::shell::print_error;
+use crate::cli::settings;
+use next_steps::{next_steps, quoted_path};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  zim-batch report out.csv
+  zim-batch report out.csv --rows rows.csv
+  zim-batch report out.csv --html out.html
+  zim-batch report out.csv --json";
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Report of a run or of a list, or outside log; - for standard input
+    #[arg(value_name = "REPORT")]
+    report: PathBuf,
+    /// Rows of the run: also shows how many have no record yet, and when a run in progress will end
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
+    /// Delimiter of the rows, if it can't be detected from the header line: one character, or 'tab'
+    #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter, requires = "rows")]
+    delimiter: Option<u8>,
+    /// Encoding of the rows: a WHATWG label or a code page
+    #[arg(long, value_name = "NAME", hide_possible_values = true, requires = "rows")]
+    #[arg(value_parser = offering(settings::parse_encoding, settings::COMMON_ENCODINGS))]
+    encoding: Option<&'static Encoding>,
+    /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
+    #[arg(long, value_name = "MAP", requires = "rows")]
+    columns: Option<Columns>,
+    /// Additional words for the types of the rows: single=0,room=2
+    #[arg(long, value_name = "MAP", requires = "rows")]
+    types: Option<Types>,
+    /// Write a self-contained HTML page with charts; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl ReportArgs {
+    /// Whether the command would read or write this file.
+    pub fn uses(&self, file: &Path) -> bool {
+        let others = [&self.rows, &self.html].into_iter().flatten();
+        std::iter::once(&self.report)
+            .chain(others)
+            .any(|path| settings::same_file(path, file))
+    }
+}
+
+pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
+    if let Some(html) = &args.html {
+        check_page(html, [Some(&args.report), args.rows.as_ref()].into_iter().flatten())?;
+    }
+    let found = Found::read(args)?;
+    let written = args.html.as_ref().map(|html| found.page().write(html));
+    let text = match args.json {
+        true => {
+            let json = serde_json::to_string(&found.json()).map_err(|error| Error::Unexpected(error.to_string()))?;
+            format!("{json}\n")
+        }
+        false => match (&args.html, &written) {
+            (Some(html), Some(Ok(()))) if html.is_file() => format!("{found}\npage           {}\n", html.display()),
+            _ => found.to_string(),
+        },
+    };
+    print(&text)?;
+    let mut status = ExitStatus::Success;
+    if let Some((line, count)) = found.analysis.damaged {
+        print_error(&format!(
+            "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
+             is unknown; remove the line and resume the run: its row will be sent again",
+            harmless(&found.place),
+            match count {
+                1 => String::new(),
+                more => format!(" ({} or more such lines in total)", grouped(more)),
+            }
+        ));
+        status = ExitStatus::Input;
+    }
+    if let (Some(html), Some(Err(error))) = (&args.html, written) {
+        print_error(&format!("{}: the page can't be written: {error}", html.display()));
+        status = ExitStatus::Report;
+    }
+    Ok(status.into())
+}
+
+/// Refuses to replace one of `others`, or any file that is not a page.
+pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
+}
+
+/// Writes the page of a run that has just ended, with `not_run` rows that have no record. If the page can't be written, an
+/// error is printed, but the exit status remains that of the run.
+pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Path) {
+    let write = || -> Result<(), String> {
+        let analysis = Analysis::from_file(report).map_err(|error| error.to_string())?;
+        let rows = rows.is_file().then_some(rows);
+        let found = Found::new(report, rows, analysis, Some(not_run), None);
+        found.page().write(html).map_err(|error| error.to_string())
+    };
+    if let Err(error) = write() {
+        print_error(&format!(
+            "{}: the page can't be written: {error}. The report is not affected. To write its page: zim-batch report {} \
+             --html FILE",
+            html.display(),
+            quoted_path(report)
+        ));
+    }
+}
+
+/// Everything that is shown about a report.
+struct Found {
+    place: String,
+    analysis: Analysis,
+    /// The number of rows without a record, if the rows are known.
+    not_run: Option<u64>,
+    progress: Option<Progress>,
+    next: Vec<NextStep>,
+}
+
+impl Found {
+    fn read(args: &ReportArgs) -> Result<Found, Error> {
+        let rows = args.rows.as_ref().map(|rows| count(rows, args)).transpose()?;
+        if args.report.as_os_str() == "-" {
+            let place = "standard input".to_owned();
+            let analysis = Analysis::from_reader(BufReader::with_capacity(256 * 1024, std::io::stdin()), &place)?;
+            return Ok(Found {
+                not_run: rows.map(|rows| rows.saturating_sub(analysis.rows)),
+                place,
+                analysis,
+                progress: None,
+                next: Vec::new(),
+            });
+        }
+        // Checked before reading: a run that ends in the meantime still counts as running.
+        let holder = zim_batch::journal::holder(&args.report);
+        let analysis = Analysis::from_file(&args.report)?;
+        let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
+        Ok(Found::new(
+            &args.report,
+            args.rows.as_deref(),
+            analysis,
+            not_run,
+            holder,
+        ))
+    }
+
+    fn new(report: &Path, rows: Option<&Path>, analysis: Analysis, not_run: Option<u64>, holder: Option<u32>) -> Found {
+        let progress = holder.map(|process| Progress::new(process, &analysis, not_run));
+        let mut found = Found {
+            place: report.display().to_string(),
+            analysis,
+            not_run,
+            progress,
+            next: Vec::new(),
+        };
+        found.next = next_steps(report, rows, &found);
+        found
+    }
+
+    fn page(&self) -> Page<'_> {
+        Page {
+            place: &self.place,
+            analysis: &self.analysis,
+            not_run: self.not_run,
+            progress: self.progress.as_ref(),
+            next: &self.next,
+        }
+    }
+
+    fn json(&self) -> Json<'_> {
+        let analysis = &self.analysis;
+        let pauses = analysis.pauses().map(|(from, to)| Pause {
+            from: utc(from),
+            to: utc(to),
+        });
+        Json {
+            report: &self.place,
+            rows: analysis.rows,
+            ok: analysis.outcome(Outcome::Ok),
+            outside: analysis.outcome(Outcome::Outside),
+            failed: analysis.outcome(Outcome::Failed),
+            invalid: analysis.outcome(Outcome::Invalid),
+            skipped: analysis.outcome(Outcome::Skipped),
+            not_run: self.not_run,
+            requests: analysis.requests,
+            retries: analysis.retries,
+            conversations: (analysis.kind == Kind::List).then_some(analysis.conversations),
+            latency_ms: analysis.latency_ms(),
+            codes: &analysis.codes,
+            other_codes: analysis.other_codes,
+            reasons: &analysis.reasons,
+            users: &analysis.users,
+            users_missed: analysis.users_missed,
+            first: analysis.first.map(utc),
+            last: analysis.last.map(utc),
+            pauses: pauses.collect(),
+            simulated: analysis.simulated,
+            running: self.progress.as_ref().map(|progress| Running {
+                process: progress.process,
+                rate: (progress.rate * 1000.0).round() / 1000.0,
+                rows_left: progress.rows_left,
+                until: progress.until.map(utc),
+            }),
+            torn: analysis.is_torn,
+            damaged: analysis.damaged.map_or(0, |(_, count)| count),
+            next: &self.next,
+        }
+    }
+}
+
+/// Counts the rows as a run would.
+fn count(rows: &Path, args: &ReportArgs) -> Result<u64, Error> {
+    let format = Format {
+        delimiter: args.delimiter,
+        columns: args.columns.clone().unwrap_or_default(),
+        encoding: args.encoding,
+        types: args.types.clone().unwrap_or_default(),
+        ..Format::default()
+    };
+    let mut rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
+    let mut count = 0;
+    while rows.next_raw()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    report: &'a str,
+    rows: u64,
+    ok: u64,
+    outside: u64,
+    failed: u64,
+    invalid: u64,
+    skipped: u64,
+    not_run: Option<u64>,
+    requests: u64,
+    retries: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversations: Option<u64>,
+    latency_ms: Latencies,
+    codes: &'a BTreeMap<i64, u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    other_codes: u64,
+    reasons: &'a [Reason],
+    users: &'a [UserRows],
+    users_missed: u64,
+    first: Option<String>,
+    last: Option<String>,
+    pauses: Vec<Pause>,
+    simulated: bool,
+    running: Option<Running>,
+    torn: bool,
+    damaged: u64,
+    next: &'a [NextStep],
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Serialize)]
+struct Pause {
+    from: String,
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Running {
+    process: u32,
+    rate: f64,
+    rows_left: Option<u64>,
+    until: Option<String>,
+}

@@ -1,0 +1,373 @@
+//! What `clear`, `list` and `check --online` have in common: a run is prepared, runs, and says how it ended.
+
+mod input;
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use zim_batch::client::{Client, Service};
+use zim_batch::journal::{IfExists, Journal, ReportError};
+use zim_batch::row::Row;
+use zim_batch::rows::{Done, Format, Selection, Snapshot, Source};
+use zim_batch::run::Job;
+use zim_batch::run::summary::Summary;
+use zim_batch::stop::StopReason;
+
+use crate::cli::args::AppArgs;
+use crate::cli::args::Logging;
+use crate::cli::args::PaceArgs;
+use crate::cli::args::ProgressStyle;
+use crate::cli::args::RunArgs;
+use crate::cli::engine::session::Session;
+use crate::cli::engine::signals;
+use crate::cli::errors::Error;
+use crate::cli::errors::ExitStatus;
+use crate::cli::errors::hints;
+use crate::cli::output::metrics::Metrics;
+use crate::cli::output::progress::{Progress, Style, Terminal};
+use crate::cli::output::shell::print;
+use crate::cli::output::shell::{
+    command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
+    quota_to_provide_again,
+};
+use crate::cli::output::table::pace;
+use crate::cli::settings;
+pub use input::watch_rows;
+use input::{Input, Planned};
+
+/// The default of `--give-up-after`.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// A run of `clear` or `list`, as typed.
+pub struct Batch<'a> {
+    pub source: Source,
+    pub format: Format,
+    pub selection: Selection,
+    pub ignore_invalid: bool,
+    /// The report; `None` for a list without one.
+    pub report: Option<PathBuf>,
+    pub existing: IfExists,
+    pub run: &'a RunArgs,
+    pub app: &'a AppArgs,
+    pub is_simulated: bool,
+    pub pace: &'a PaceArgs,
+    pub logging: &'a Logging,
+    pub terminal: Terminal,
+    /// What the input has: `rows` or `users`.
+    pub items: &'static str,
+    /// Every file that it reads or writes.
+    pub files: Vec<PathBuf>,
+    /// The table goes to stderr, because stdout has the rows.
+    pub is_stdout_taken: bool,
+}
+
+/// How `clear` and `list` differ after their arguments.
+pub trait Command {
+    type Service: Service<Item: From<Row>>;
+    type Journal: Journal + 'static;
+
+    /// Checks the paths of its files, before anything is read.
+    fn check_paths(&self) -> Result<(), ReportError>;
+
+    fn service(&self, client: Client) -> Self::Service;
+
+    fn open(&self) -> Result<Self::Journal, ReportError>;
+
+    /// Does what is left to do after the run. Returns `false`, with the error said, if something could not be written.
+    fn conclude(&self, summary: &Summary) -> bool {
+        let _ = summary;
+        true
+    }
+
+    /// The summary for people, with the commands to run next.
+    fn table(&self, summary: &Summary) -> String;
+}
+
+/// Runs a command. A run that could not start, or was ended by a bug, says so in the metrics too.
+pub async fn run(batch: Batch<'_>, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+    let metrics = batch.run.metrics.clone().filter(|_| batch.check_metrics().is_ok());
+    let ended = batch.run(command).await;
+    let Err(error) = ended else { return ended };
+    let exit = ExitStatus::from(&error);
+    // A run that could not start counts as failed, unless another run is active.
+    if let Some(metrics) = metrics.filter(|_| exit != ExitStatus::Held) {
+        Metrics::ended_early(&metrics, exit.code());
+    }
+    if !ended_in_midrun(&error) {
+        return Err(error);
+    }
+    let exit = fail(exit, &error.to_string());
+    print_how_to_resume();
+    Ok(exit)
+}
+
+/// Whether a run ended by this error after it had started, without a summary: its report can be resumed.
+fn ended_in_midrun(error: &Error) -> bool {
+    matches!(error, Error::Library(zim_batch::error::Error::Bug(_)))
+}
+
+/// The command that resumes this run.
+fn resuming_command() -> String {
+    command_line(std::env::args_os(), &["--overwrite"], Some("--resume"))
+}
+
+/// Prints it, and what it needs besides.
+fn print_how_to_resume() {
+    print_resume(&resuming_command());
+    if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
+        print_note(&note);
+    }
+    if let Some(note) = quota_to_provide_again(std::env::args_os()) {
+        print_note(note);
+    }
+}
+
+impl Batch<'_> {
+    async fn run(self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+        let mut session = Session::begin()?;
+        self.check_metrics()?;
+        let app = session.connect(self.app, self.is_simulated, self.pace).await?;
+        let client = session.build(&app)?;
+        command.check_paths()?;
+
+        say_if_typed(&self.source, self.items);
+        let mut input = Input::new(self.source.clone(), self.format.clone(), self.selection.clone());
+        // Nothing is written before the input is known to be readable, unless a report says what is already done.
+        input.open()?;
+        let report = self.report.as_deref();
+        let is_resumed = |report: &Path| report.metadata().is_ok_and(|file| file.len() > 0);
+        let planned = match self.existing == IfExists::Resume && report.is_some_and(is_resumed) {
+            true => None,
+            false => Some(input.plan(Done::default())?),
+        };
+        session.name = match report {
+            Some(report) => format!("report {}", report.display()),
+            None => format!("{} from {}", self.items, self.source),
+        };
+        // Before the report is created: a run that does not happen must leave nothing behind.
+        session.join(self.pace).await?;
+        let mut journal = command.open()?;
+        let done = journal.take_done();
+        let Planned { plan, total, snapshot } = match (planned, report) {
+            (Some(planned), _) if done.is_empty() => planned,
+            (Some(_), Some(report)) => {
+                return Err(Error::Held(format!(
+                    "{}: another run has just created this report; wait for it to end, or choose another report (--report FILE)",
+                    report.display()
+                )));
+            }
+            _ => input.plan(done)?,
+        };
+        journal.forget(plan.stale())?;
+        session.announce(&app);
+        let already_done = plan.rows_done();
+        let metrics = self.run.metrics.as_deref();
+        let metrics = metrics.map(|path| Metrics::start(path, total, already_done, session.rate, self.ignore_invalid));
+        let metrics = metrics.transpose()?;
+        let style = style(self.run.progress, self.logging.quiet);
+        let mut job = Job::planned(command.service(client), plan, total)
+            .limiter(session.limiter())
+            .report(journal)
+            .observer(Progress::new(style, self.terminal.clone(), total, self.items));
+        if let Some(metrics) = metrics {
+            job = job.observer(metrics);
+        }
+        let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
+        let limits = session.limits(self.pace, GIVE_UP_AFTER);
+        let summary = session
+            .drive(job, limits, self.pace, &self.terminal, snapshot.clone())
+            .await?;
+        self.say_what_was_left_out(&summary, snapshot);
+        self.end(&summary, &service, command).await
+    }
+
+    /// Refuses a metrics file that is also used for something else.
+    fn check_metrics(&self) -> Result<(), Error> {
+        let Some(path) = &self.run.metrics else {
+            return Ok(());
+        };
+        let mut used = self.files.iter().chain(&self.logging.log_file);
+        if used.any(|used| settings::same_file(path, used)) {
+            return Err(Error::Usage(format!(
+                "--metrics {}: this command already uses the file for something else; name another one",
+                path.display()
+            )));
+        }
+        Metrics::check_target(path)
+    }
+
+    /// Notes what is not part of this run.
+    fn say_what_was_left_out(&self, summary: &Summary, snapshot: Option<Snapshot>) {
+        let items = self.items;
+        let taken = summary.ok + summary.outside + summary.failed;
+        if self.pace.limit.map(NonZeroU64::get) == Some(taken) && !self.logging.quiet {
+            print_note(&format!(
+                "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
+            ));
+            if self.report.is_some() {
+                print_note(&format!("to send the next {items}: {}", resuming_command()));
+            }
+        }
+        if let Some(snapshot) = snapshot
+            && snapshot.check_unchanged().is_ok()
+            && snapshot.has_grown()
+        {
+            tracing::warn!(
+                "{}: {items} were added after the run started; they are not part of this run. To send them, use --resume",
+                self.source
+            );
+        }
+    }
+
+    /// Says how the run ended. `service` names the app and the endpoint.
+    async fn end(
+        &self,
+        summary: &Summary,
+        service: &str,
+        command: impl Command + Clone + Send + 'static,
+    ) -> Result<ExitCode, Error> {
+        let exit = ExitStatus::of_run(summary, self.ignore_invalid);
+        tracing::info!(
+            exit = exit.code(),
+            ok = summary.ok,
+            outside = summary.outside,
+            failed = summary.failed,
+            invalid = summary.invalid,
+            skipped = summary.skipped,
+            not_run = summary.not_run,
+            requests = summary.requests,
+            runs = summary.runs,
+            "the run ends {}",
+            pace(summary)
+        );
+        if let Some(stop) = &summary.stopped {
+            say_why_it_stopped(summary, stop, service);
+            // If the input is wrong, the same command would fail in the same way.
+            if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
+                print_how_to_resume();
+            }
+            if matches!(stop, StopReason::AllRejected { .. }) {
+                print_note(&format!(
+                    "to start again, after correcting what is wrong: {}",
+                    command_line(std::env::args_os(), &["--resume"], Some("--overwrite"))
+                ));
+            }
+        }
+        let text = self.result(summary, exit, &command)?;
+        // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
+        let (shown, concluded, is_stdout_taken) = (self.terminal.clone(), summary.clone(), self.is_stdout_taken);
+        let printed = signals::unless_signaled(move || {
+            let is_written = command.conclude(&concluded);
+            shown.drain();
+            match is_stdout_taken {
+                true if text.is_empty() => {}
+                true => print_note(&format!("summary:\n{}", text.trim_end())),
+                false => _ = print(&text)?,
+            }
+            Ok::<bool, Error>(is_written)
+        });
+        let exit = match printed.await {
+            Ok(is_written) => match is_written? {
+                false if summary.stopped.is_none() => ExitStatus::Report,
+                _ => exit,
+            },
+            Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
+        };
+        if !summary.is_consistent() {
+            // Not an `Err`: the summary must remain the only object on stdout.
+            print_error(
+                "the counts don't add up to the number of rows: a bug in zim-batch, please report it. The report is not affected",
+            );
+            return Ok(ExitStatus::Unexpected.into());
+        }
+        Ok(exit.into())
+    }
+
+    /// The summary as text.
+    fn result(&self, summary: &Summary, exit: ExitStatus, command: &impl Command) -> Result<String, Error> {
+        if self.run.json {
+            let json = Json {
+                summary,
+                stopped: summary.stopped.as_ref().map(hints::stop_reason),
+                exit: exit.code(),
+            };
+            let json = serde_json::to_string(&json).map_err(|error| Error::Unexpected(error.to_string()))?;
+            Ok(format!("{json}\n"))
+        } else if self.logging.quiet && exit == ExitStatus::Success {
+            Ok(String::new())
+        } else {
+            Ok(escape_controls(&format!("{}\n", command.table(summary))).into_owned())
+        }
+    }
+}
+
+/// Says why a run stopped. `service` names the app and the endpoint.
+pub fn say_why_it_stopped(summary: &Summary, stop: &StopReason, service: &str) {
+    print_error(&format!("stopped: {}", hints::stop_reason(stop)));
+    if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&summary.last_error, stop) {
+        print_error(&format!("the service did not answer: {error}"));
+    }
+    if matches!(
+        stop,
+        StopReason::GaveUp { .. }
+            | StopReason::Fatal { .. }
+            | StopReason::Untrusted { .. }
+            | StopReason::AllRejected { .. }
+    ) {
+        print_error(service);
+    }
+}
+
+/// Tells a user at a terminal that the program waits for rows; otherwise it would seem to hang.
+pub fn say_if_typed(source: &Source, items: &str) {
+    if input::is_typed(source) {
+        print_error(&format!(
+            "reading {items} from the terminal; press Ctrl-D on an empty line to finish"
+        ));
+    }
+}
+
+/// With `-q`, progress is shown only if `--progress` was given.
+pub fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
+    match typed {
+        Some(style) => style.into(),
+        None if quiet => Style::None,
+        None => Style::Auto,
+    }
+}
+
+/// The summary, as the only JSON object on stdout.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Why the run stopped before its last row; `null` if it didn't.
+    stopped: Option<String>,
+    exit: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_a_bug_ended_can_be_resumed_and_one_that_never_started_is_not() {
+        use zim_batch::error::Error as LibraryError;
+        assert!(ended_in_midrun(&LibraryError::Bug("a task failed".into()).into()));
+        let no_thread = LibraryError::Thread(std::io::ErrorKind::WouldBlock.into());
+        assert!(!ended_in_midrun(&no_thread.into()));
+        assert!(!ended_in_midrun(&Error::Unexpected(
+            "the runtime could not be started".into()
+        )));
+    }
+
+    #[test]
+    fn quiet_shows_no_progress_unless_it_was_asked_for() {
+        assert_eq!(style(None, true), Style::None);
+        assert_eq!(style(None, false), Style::Auto);
+        assert_eq!(style(Some(ProgressStyle::Plain), true), Style::Plain);
+    }
+}

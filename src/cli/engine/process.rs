@@ -1,0 +1,128 @@
+//! The limits of this process: open files and threads; and no core dumps, because the memory contains the secret.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::errors::Error;
+
+/// Threads that a run needs besides the main thread: for reading rows, syncing files and name lookups, and one spare.
+const THREADS: usize = 4;
+
+/// Files that a run has open besides its connections: standard streams, event loop, signals, rows, report, outside log,
+/// lock; and a few short-lived ones, for example for a name lookup.
+const FILES: u64 = 16;
+
+/// Idle threads are kept for the next sync or name lookup.
+const KEEP_THREADS: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Disables core dumps, and raises the limit of open files to its maximum. Errors are ignored.
+pub fn prepare() {
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+    // A core dump handler, such as systemd's, may ignore that limit.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let files = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: files.maximum,
+            ..files
+        },
+    );
+}
+
+/// A single-threaded runtime: a request is so cheap that waking another thread for it would cost more.
+pub fn runtime() -> Result<Runtime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(KEEP_THREADS)
+        .build()
+        .map_err(|error| Error::Unexpected(format!("the runtime could not be started: {error}")))
+}
+
+/// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking
+/// thread, which is then kept: the runtime panics if it can't start one.
+pub fn start_threads() -> Result<(), Error> {
+    try_threads().map_err(|error| no_thread(&error))?;
+    drop(tokio::task::spawn_blocking(|| ()));
+    Ok(())
+}
+
+/// The error for a thread that the run needs and can't have.
+pub fn no_thread(error: &io::Error) -> Error {
+    Error::Unexpected(format!(
+        "a thread could not be started: {error}; raise the limit of processes for this user (ulimit -u) or container (pids.max)"
+    ))
+}
+
+/// Starts as many threads as a run may need at the same time, then ends them.
+fn try_threads() -> io::Result<()> {
+    // No thread ends before the last one has started.
+    let started = Arc::new(Barrier::new(THREADS + 1));
+    for number in 0..THREADS {
+        let started = Arc::clone(&started);
+        let thread = thread::Builder::new().spawn(move || started.wait());
+        if let Err(error) = thread {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{error} ({number} of {THREADS} threads could)"),
+            ));
+        }
+    }
+    started.wait();
+    Ok(())
+}
+
+/// How many of `wanted` requests can be in flight within the limit of open files. `files_each` is the number of files per
+/// request: two if the server is in this process too.
+///
+/// # Errors
+/// If the limit is too low for a single request.
+pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<NonZeroUsize, Error> {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let usable = bounded_by(files, wanted, files_each);
+    let Some(in_flight) = NonZeroUsize::new(usable as usize) else {
+        return Err(Error::Usage(format!(
+            "this process may open only {files} files, but needs {} or more; raise the limit (ulimit -n)",
+            FILES + u64::from(files_each)
+        )));
+    };
+    if usable < wanted {
+        tracing::warn!(
+            "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may open \
+             only {files} files; to allow more, raise the limit (ulimit -n)"
+        );
+    }
+    Ok(in_flight)
+}
+
+fn bounded_by(files: u64, wanted: u32, files_each: u32) -> u32 {
+    let room = files.saturating_sub(FILES) / u64::from(files_each.max(1));
+    u32::try_from(room).map_or(wanted, |room| room.min(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_in_flight_fit_within_the_limit_of_open_files() {
+        assert_eq!(bounded_by(1024, 64, 1), 64);
+        assert_eq!(bounded_by(24, 64, 1), 8);
+        assert_eq!(bounded_by(24, 64, 2), 4);
+        assert_eq!(bounded_by(3, 64, 1), 0);
+        assert_eq!(bounded_by(u64::MAX, 10_000, 1), 10_000);
+    }
+}

@@ -1,0 +1,347 @@
+//! What to do about an error or a stop, with the flags for it. The library's errors say what is wrong and where; only this
+//! module knows flags.
+
+use std::io::ErrorKind;
+
+use humantime::format_duration;
+use zim_batch::client::TRUST_ITS_CA;
+use zim_batch::error::Error;
+use zim_batch::journal::{NotAReport, ReportError, Role};
+use zim_batch::limiter::quota::QuotaError;
+use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError, Reads};
+use zim_batch::stop::{Cause, StopReason};
+
+/// Follows a bug that ended a run.
+const RESUMABLE: &str = ". Rows in the report are done; to send the others, use --resume";
+
+/// An error of the library, and what to do about it.
+pub fn error(error: &Error) -> String {
+    match error {
+        Error::Rows(error) => plan_error(error),
+        Error::Report(error) => report_error(error),
+        Error::Quota(error) => quota_error(error),
+        Error::Bug(_) => format!("{error}{RESUMABLE}"),
+        other => other.to_string(),
+    }
+}
+
+/// Why a run stopped, with the flag that stopped it, and what to do about it.
+pub fn stop_reason(reason: &StopReason) -> String {
+    match reason {
+        StopReason::MaxDuration(limit) => format!("--max-duration {} was reached", format_duration(*limit)),
+        StopReason::GaveUp { after, why } => format!(
+            "the service was unreachable, or accepted no request, for {} (--give-up-after); last: {why}",
+            format_duration(*after)
+        ),
+        StopReason::Untrusted { after, why } => {
+            let hint = certificate(why);
+            format!("for {} (--give-up-after) {why}{hint}", format_duration(*after))
+        }
+        StopReason::Fatal { why, .. } => format!("{reason}{}", certificate(why)),
+        StopReason::NoQuota { .. } => format!("{reason} (--give-up-after)"),
+        StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
+        StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
+        StopReason::Bug(_) | StopReason::RowsLeft => {
+            format!("{reason}{RESUMABLE}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The flag to add after a message about an untrusted certificate.
+fn certificate(why: &str) -> &'static str {
+    match why.ends_with(TRUST_ITS_CA) {
+        true => " too, with --ca-cert FILE",
+        false => "",
+    }
+}
+
+fn cause(cause: &Cause) -> String {
+    if let Some(error) = cause.downcast_ref::<PlanError>() {
+        plan_error(error)
+    } else if let Some(error) = cause.downcast_ref::<InputError>() {
+        input_error(error)
+    } else if let Some(error) = cause.downcast_ref::<ReportError>() {
+        report_error(error)
+    } else {
+        cause.to_string()
+    }
+}
+
+/// An error of the app's quota, and what to do about it.
+pub fn quota_error(error: &QuotaError) -> String {
+    let hint = match error {
+        QuotaError::Held { .. } => "; to share it, leave out --no-wait; or stop the other run",
+        QuotaError::Unusable { .. } => {
+            ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+fn plan_error(error: &PlanError) -> String {
+    let hint = match error {
+        PlanError::Input(error) => return input_error(error),
+        PlanError::NoOutcomes { .. } => "; --only works only with the report of an earlier run",
+        PlanError::IsReport { .. } => {
+            ". Choose the rows with --only: --only failed,outside for those not cleared, or --only all for all of them"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+fn input_error(error: &InputError) -> String {
+    let hint = match error {
+        InputError::Open { source, .. } => unreadable(source.kind()),
+        InputError::Changed { .. } => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
+        InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
+        InputError::CutOff { .. } => ": provide the complete input again and resume (--resume)",
+        InputError::Layout { error, clue, reads, .. } => layout(error, *clue, *reads),
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+/// What to do about a layout that can't be detected, depending on the clue if there is one.
+fn layout(error: &LayoutError, clue: Option<LayoutClue>, reads: Reads) -> &'static str {
+    match (clue, error) {
+        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
+        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
+        (Some(LayoutClue::NotUtf8(_)), _) => {
+            "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252"
+        }
+        (Some(LayoutClue::Utf16), _) => "; add --encoding utf-16le or utf-16be",
+        (Some(LayoutClue::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
+        (Some(LayoutClue::Pipes), _) => {
+            "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C"
+        }
+        (_, LayoutError::Twice(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
+        _ if reads == Reads::Users => {
+            ". Name the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
+        }
+        (_, LayoutError::Missing(missing))
+            if !missing.iter().any(|column| column.column == "user") && missing.len() == 2 =>
+        {
+            ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, name the columns \
+             with --columns user=A,conv=B,type=C (by name, or by number from 1)"
+        }
+        (_, LayoutError::Twice(..)) => ". Choose one with --columns user=A,conv=B,type=C",
+        (_, LayoutError::Same(..)) => ". Name all three with --columns user=1,conv=2,type=3",
+        _ => {
+            ". Name the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
+             use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
+        }
+    }
+}
+
+fn report_error(error: &ReportError) -> String {
+    let hint = match error {
+        ReportError::Page { .. } => return format!("--html {error}"),
+        ReportError::Exists { role: Role::Rows, .. } => {
+            "; resume its list (--resume), replace it (--overwrite), or choose another file (--rows FILE)"
+        }
+        ReportError::Exists { .. } => {
+            "; resume its run (--resume), replace it (--overwrite), or choose another report (--report FILE)"
+        }
+        ReportError::NotAFile { role, .. } => return format!("{error}; name one with {} FILE", flag(*role)),
+        ReportError::DanglingLink { role, .. } => {
+            return format!(
+                "{error}; mount its disk if it is not mounted. Otherwise, remove the link or name another file with {}",
+                flag(*role)
+            );
+        }
+        ReportError::NotAnOutsideLog { .. } => "; name another one with --outside FILE",
+        ReportError::ForeignOutsideLog { .. } => {
+            "; name another one with --outside FILE, or move it away: the outside log is created again from the report"
+        }
+        ReportError::NotARowsFile { .. } => "; name another one with --rows FILE",
+        ReportError::ForeignRowsFile { .. } => {
+            ". Restore the rows as they were written, name another file with --rows, or list again (--overwrite)"
+        }
+        ReportError::RowsFileMissing { .. } => "; restore it, or list again (--overwrite)",
+        ReportError::ListReportMissing { .. } => {
+            "; restore it, name another file with --rows, or list again (--overwrite)"
+        }
+        ReportError::NotAReport { reason, .. } => match reason {
+            NotAReport::OtherHeader => "; name another file with --report",
+            NotAReport::Unreadable(_) => "; name the file that a run wrote (--report), or its outside log",
+            _ => "",
+        },
+        ReportError::Damaged { .. } => "; remove the line and resume (--resume): its row will be sent again",
+        ReportError::OtherEncoding { .. } => "; save it as UTF-8 with commas as delimiters, then resume (--resume)",
+        ReportError::Twice { .. } => "; remove one of its records and resume (--resume)",
+        ReportError::IsSimulated { .. } => {
+            "; name another report (--report FILE), replace this one (--overwrite), or continue with --simulate"
+        }
+        ReportError::IsReal { .. } => "; name another report (--report FILE), or leave out --simulate",
+        ReportError::Write { source, .. } => write_error(source.kind()),
+        ReportError::Open { source, .. } => unreadable(source.kind()),
+        ReportError::Held { .. } => "; wait for it to end, or stop it",
+        ReportError::Replaced { .. } => "; run this again",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+/// What to do about a file that can't be opened.
+fn unreadable(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "; check the path and the current directory",
+        ErrorKind::PermissionDenied => "; let this user read it",
+        _ => "",
+    }
+}
+
+/// What to do about a file that can't be written.
+fn write_error(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => {
+            "; check that its directory exists and correct the path, then run it again (with --resume if the run had started)"
+        }
+        ErrorKind::BrokenPipe => "; the program that reads it has ended",
+        ErrorKind::IsADirectory => "; name a file in this directory",
+        ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
+        ErrorKind::PermissionDenied => {
+            "; give this user write access to the file and its directory, or name another one, then run it again (with --resume \
+             if the run had started)"
+        }
+        ErrorKind::Other => {
+            "; find out which program did that (logrotate, perhaps), restore the file, then resume with --resume"
+        }
+        _ => "; free some space or correct the path, then resume with --resume",
+    }
+}
+
+fn flag(role: Role) -> &'static str {
+    match role {
+        Role::Report => "--report",
+        Role::Outside => "--outside",
+        Role::Rows => "--rows",
+        Role::ListReport => "--report",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use zim_batch::rows::{FileChange, MissingColumn};
+
+    use super::*;
+
+    #[test]
+    fn a_stop_reason_and_its_cause_say_which_flag_helps() {
+        let hour = Duration::from_secs(3600);
+        let why = || "timed out".to_owned();
+        let path = || PathBuf::from("out.csv");
+        let full = ReportError::Write {
+            path: path(),
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        let changed = || InputError::Changed {
+            place: "rows.csv".into(),
+            change: FileChange::Cut,
+        };
+        let unreachable =
+            "the service was unreachable, or accepted no request, for 1h (--give-up-after); last: timed out";
+        for (reason, says) in [
+            (StopReason::MaxDuration(hour), "--max-duration 1h was reached"),
+            (
+                StopReason::GaveUp {
+                    after: hour,
+                    why: why(),
+                },
+                unreachable,
+            ),
+            (StopReason::MaxFailures(1), "1 row has failed (--max-failures)"),
+            (StopReason::RowsLeft, "to send the others, use --resume"),
+            (StopReason::ReportFailed(full.into()), "resume with --resume"),
+            (StopReason::InputFailed(changed().into()), "resume (--resume)"),
+            (
+                StopReason::InputFailed(PlanError::from(changed()).into()),
+                "resume (--resume)",
+            ),
+        ] {
+            let said = stop_reason(&reason);
+            assert!(said.contains(says), "{said}");
+            assert!(!reason.to_string().contains("--"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn advice_for_columns_is_for_what_is_read() {
+        let missing = |columns: &[&'static str]| {
+            let missing = columns.iter().map(|column| MissingColumn {
+                column,
+                given: None,
+                columns: 1,
+            });
+            LayoutError::Missing(missing.collect())
+        };
+        let twice = LayoutError::Twice("user", Vec::new());
+        for (error, reads, says, never_says) in [
+            (missing(&["user"]), Reads::Users, "--columns user=A", "conv=B"),
+            (twice, Reads::Users, "--columns user=A", "conv=B"),
+            (
+                missing(&["conv", "type"]),
+                Reads::Rows,
+                "zim-batch list",
+                "remove the header",
+            ),
+            (
+                missing(&["user", "type"]),
+                Reads::Rows,
+                "user=A,conv=B,type=C",
+                "zim-batch list",
+            ),
+        ] {
+            let said = layout(&error, None, reads);
+            assert!(said.contains(says) && !said.contains(never_says), "{error}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong_then_what_to_do() {
+        let exists = ReportError::Exists {
+            path: "out.csv".into(),
+            role: Role::Report,
+        };
+        assert_eq!(
+            super::error(&exists.into()),
+            "out.csv: this file exists already; resume its run (--resume), replace it (--overwrite), or choose another \
+             report (--report FILE)"
+        );
+    }
+
+    /// Whether a line names a flag or one of the command's variables.
+    fn names_a_setting(line: &str) -> bool {
+        let begins_flag = |start: &str| start.starts_with(|c: char| c.is_ascii_lowercase());
+        line.contains("ZIM_")
+            || [" --", "(--", "\"--", "`--"]
+                .iter()
+                .any(|mark| line.split(mark).skip(1).any(begins_flag))
+    }
+
+    #[test]
+    fn the_library_names_no_flag_and_no_variable() {
+        let mut directories = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true if !path.ends_with("src/cli") => directories.push(path),
+                    false => {
+                        let text = std::fs::read_to_string(&path).unwrap();
+                        let named = text.lines().find(|line| names_a_setting(line));
+                        assert_eq!(named, None, "{}", path.display());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

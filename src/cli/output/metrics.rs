@@ -1,0 +1,358 @@
+//! Prometheus metrics of a run, in a text file for node_exporter's textfile collector.
+//!
+//! The file is replaced about every ten seconds and at the end: the text is written to `<FILE>.<process>.tmp` in the same
+//! directory, which is then renamed. A failed write costs the metrics, never the run.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use tokio::time::Instant;
+use zim_batch::code::Class;
+use zim_batch::event::Event;
+use zim_batch::row::Outcome;
+use zim_batch::run::summary::Summary;
+use zim_batch::run::{Observer, Status};
+
+use crate::cli::errors::Error;
+use crate::cli::errors::ExitStatus;
+
+/// How often the file is written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The bucket bounds of the latency histogram, in seconds.
+const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// The start of every metrics file.
+const MAGIC: &str = "# HELP zim_batch_";
+
+const EXIT_STATUS: &str = "zim_batch_last_exit_status";
+
+/// The metrics of a run, and the file to write them to.
+pub struct Metrics {
+    path: PathBuf,
+    /// The number of rows, if known.
+    total: Option<u64>,
+    registry: Registry,
+    /// In the order of [`Outcome::ALL`].
+    rows: [IntCounter; Outcome::ALL.len()],
+    already_done: IntGauge,
+    rows_left: IntGauge,
+    requests: IntCounter,
+    retries: IntCounter,
+    limited: IntCounter,
+    latency: Histogram,
+    on_hold: IntGauge,
+    running: IntGauge,
+    target_rate: Gauge,
+    rate: Gauge,
+    updated_at: Gauge,
+    exit_status: IntGauge,
+    /// When the file was last written, and the number of requests then.
+    written: (Instant, u64),
+    writing: Option<JoinHandle<io::Result<()>>>,
+    /// The value of `on_hold` in the file; a change is written immediately.
+    hold_written: i64,
+    has_warned: bool,
+    /// Invalid rows still count as success.
+    ignore_invalid: bool,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Refuses a path that can't be replaced, or a file with other content, which would be lost.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], which says what is there.
+    pub fn check_target(path: &Path) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::Usage(format!("--metrics {}: {why}", path.display())));
+        let another = "name another one";
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                let mut start = Vec::new();
+                let read = fs::File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
+                match read {
+                    Err(error) => refuse(format!("can't be read: {error}; {another}")),
+                    Ok(_) if start.is_empty() || start == MAGIC.as_bytes() => Ok(()),
+                    Ok(_) => refuse(format!(
+                        "this file exists already and does not contain metrics of zim-batch; {another}"
+                    )),
+                }
+            }
+            Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it".into()),
+            Ok(_) => refuse(format!("this is not a regular file; {another}")),
+            Err(_) if path.symlink_metadata().is_ok() => {
+                refuse(format!("this is a link to a file that does not exist; {another}"))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes the file for the first time. `total` is the number of rows, if known; `done` is the number of rows already
+    /// done; `rate` is the cap, in requests per second.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the file can't be written, or has other content.
+    pub fn start(
+        path: &Path,
+        total: Option<u64>,
+        done: u64,
+        rate: f64,
+        ignore_invalid: bool,
+    ) -> Result<Metrics, Error> {
+        Metrics::check_target(path)?;
+        // If the path is a link, its target is replaced, not the link.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let before = fs::read_to_string(path).unwrap_or_default();
+        let mut metrics = Metrics::new(path, total)
+            .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
+        let last = before
+            .lines()
+            .find_map(|line| line.strip_prefix(EXIT_STATUS)?.trim().parse().ok());
+        match last {
+            Some(status) => metrics.exit_status.set(status),
+            // There was no earlier run.
+            None => metrics.exit_status.set(0),
+        }
+        metrics.ignore_invalid = ignore_invalid;
+        metrics.running.set(1);
+        metrics.already_done.set(signed(done));
+        metrics
+            .rows_left
+            .set(total.map_or(-1, |total| signed(total.saturating_sub(done))));
+        metrics.target_rate.set(rate);
+        let text = metrics.text();
+        write(path, &text).map_err(|error| {
+            Error::Usage(format!(
+                "--metrics {}: can't be written: {error}; choose a file in a directory that this user can write to",
+                path.display()
+            ))
+        })?;
+        Ok(metrics)
+    }
+
+    fn new(path: &Path, total: Option<u64>) -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let int_gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let rows = IntCounterVec::new(
+            Opts::new("zim_batch_rows_total", "Rows recorded by this run, by outcome."),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(rows.clone()))?;
+        let rows = Outcome::ALL.map(|outcome| rows.with_label_values(&[outcome.as_str()]));
+        let latency = Histogram::with_opts(
+            HistogramOpts::new(
+                "zim_batch_request_duration_seconds",
+                "Time from the start of a request to its complete answer, or to its failure.",
+            )
+            .buckets(BOUNDS.to_vec()),
+        )?;
+        registry.register(Box::new(latency.clone()))?;
+        let started_at = gauge(
+            "zim_batch_start_time_seconds",
+            "Start time of this run, in seconds since the epoch.",
+        )?;
+        started_at.set(since_epoch());
+        let metrics = Metrics {
+            path: path.to_owned(),
+            total,
+            rows,
+            already_done: int_gauge("zim_batch_rows_already_done", "Rows recorded by earlier runs.")?,
+            rows_left: int_gauge(
+                "zim_batch_rows_left",
+                "Rows without a record; -1 if the number of rows is unknown.",
+            )?,
+            requests: counter("zim_batch_requests_total", "Requests sent, including retries.")?,
+            retries: counter(
+                "zim_batch_retries_total",
+                "Requests other than the first one of each row.",
+            )?,
+            limited: counter("zim_batch_limited_total", "Answers that reported too many requests.")?,
+            latency,
+            on_hold: int_gauge(
+                "zim_batch_on_hold",
+                "1 while the service is unavailable and only probes are sent.",
+            )?,
+            running: int_gauge("zim_batch_running", "1 while a run is under way.")?,
+            target_rate: gauge(
+                "zim_batch_target_requests_per_second",
+                "Target rate: the cap, or less after limited answers.",
+            )?,
+            rate: gauge("zim_batch_requests_per_second", "Measured rate since the last update.")?,
+            updated_at: gauge(
+                "zim_batch_last_update_time_seconds",
+                "Time of the last update, in seconds since the epoch.",
+            )?,
+            exit_status: int_gauge(
+                EXIT_STATUS,
+                "Exit status of the last run that ended; 0 before the first.",
+            )?,
+            registry,
+            written: (Instant::now(), 0),
+            writing: None,
+            hold_written: 0,
+            has_warned: false,
+            ignore_invalid: false,
+        };
+        Ok(metrics)
+    }
+
+    /// Records that a run failed to start, or ended without a summary, with this exit status.
+    pub fn ended_early(path: &Path, status: u8) {
+        let Ok(text) = Metrics::check_target(path).and_then(|()| {
+            let mut metrics = Metrics::new(path, None)
+                .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
+            metrics.rows_left.set(-1);
+            metrics.exit_status.set(status.into());
+            Ok(metrics.text())
+        }) else {
+            return;
+        };
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        // An error is ignored: the run has already reported why it ended.
+        let _ = write(&path, &text);
+    }
+
+    fn set_target_rate(&mut self, target_rate: f64) {
+        self.target_rate.set(target_rate);
+        let (at, requests) = self.written;
+        let seconds = at.elapsed().as_secs_f64().max(0.001);
+        self.rate
+            .set(self.requests.get().saturating_sub(requests) as f64 / seconds);
+        self.written = (Instant::now(), self.requests.get());
+    }
+
+    fn set_rows(&mut self, done: u64, already_done: u64) {
+        self.already_done.set(signed(already_done));
+        let left = self.total.map(|total| total.saturating_sub(done));
+        self.rows_left.set(left.map_or(-1, signed));
+    }
+
+    fn text(&mut self) -> String {
+        self.updated_at.set(since_epoch());
+        self.hold_written = self.on_hold.get();
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            self.warn(&io::Error::other(error));
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn warn(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(
+                "--metrics {}: can't be written: {error}; the run continues. This warning appears only once",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// Each event updates the counters.
+impl Observer for Metrics {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Sent { is_retry, .. } => {
+                self.requests.inc();
+                self.retries.inc_by((*is_retry).into());
+            }
+            Event::Answered { class, latency, .. } => {
+                self.limited.inc_by((*class == Class::Limited).into());
+                if let Some(latency) = latency {
+                    self.latency.observe(latency.as_secs_f64());
+                }
+            }
+            Event::Settled(record) => self.rows[record.outcome as usize].inc(),
+            Event::Held { .. } => self.on_hold.set(1),
+            Event::Released => self.on_hold.set(0),
+            _ => {}
+        }
+    }
+
+    /// Writes the file if it is due, on a separate thread, because the disk may be slow.
+    fn tick(&mut self, status: &Status<'_>) {
+        let is_changed = self.on_hold.get() != self.hold_written;
+        if (self.written.0.elapsed() < WRITE_INTERVAL && !is_changed)
+            || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
+        {
+            return;
+        }
+        if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
+            self.warn(&error);
+        }
+        self.set_rows(status.stats.done(), status.stats.already_done());
+        self.set_target_rate(status.rate);
+        let (path, text) = (self.path.clone(), self.text());
+        let writing = std::thread::Builder::new()
+            .name("metrics".into())
+            .spawn(move || write(&path, &text));
+        match writing {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.warn(&error),
+        }
+    }
+
+    /// Writes the file for the last time.
+    fn end(&mut self, summary: &Summary) {
+        let recorded: u64 = self.rows.iter().map(IntCounter::get).sum();
+        self.set_rows(recorded + summary.already_done, summary.already_done);
+        self.set_target_rate(0.0);
+        self.running.set(0);
+        self.on_hold.set(0);
+        self.exit_status
+            .set(ExitStatus::of_run(summary, self.ignore_invalid).code().into());
+        // A write in progress must finish first.
+        let _ = self.writing.take().map(JoinHandle::join);
+        let text = self.text();
+        if let Err(error) = write(&self.path, &text) {
+            self.warn(&error);
+        }
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn since_epoch() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+/// Replaces the file, so that a reader sees either the new or the previous text. The collector reads only `*.prom`.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}

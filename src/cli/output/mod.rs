@@ -1,0 +1,10 @@
+//! What a command writes besides its results: logs, progress, tables, metrics, commands to run next.
+
+pub mod derived;
+pub mod logging;
+pub mod lossy;
+pub mod metrics;
+pub mod next;
+pub mod progress;
+pub mod shell;
+pub mod table;

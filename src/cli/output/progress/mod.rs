@@ -1,0 +1,376 @@
+//! Progress of a run: a bar on a terminal, otherwise an occasional plain line.
+//!
+//! indicatif draws the bar on a [`LossyWriter`](crate::cli::output::lossy::LossyWriter), below the log lines. Plain lines are log events
+//! with target [`TARGET`]. They are rare, because a cron mail with hundreds of them helps nobody.
+
+mod bar;
+mod parts;
+mod speed;
+mod terminal;
+
+use std::time::{Duration, SystemTime};
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use tokio::time::Instant;
+use zim_batch::event::Event;
+use zim_batch::row::Outcome;
+use zim_batch::run::stats::Stats;
+use zim_batch::run::summary::Summary;
+use zim_batch::run::{Observer, Status};
+use zim_batch::text::grouped;
+
+use bar::Bar;
+use parts::{Part, joined};
+use speed::Speed;
+pub use terminal::Terminal;
+
+/// The target of the log events that report progress, at level INFO.
+pub const TARGET: &str = "zim_batch::progress";
+
+/// When the first plain lines are due, from the start of the run; later ones follow every [`PLAIN_INTERVAL`].
+const PLAIN_AT: [Duration; 5] = [
+    Duration::from_secs(30),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(30 * 60),
+];
+
+/// The interval between plain lines in a long run.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Before this much time was measured, the time left is estimated from the target rate instead of the measured speed.
+const MEASURED_FROM: Duration = Duration::from_secs(5);
+
+/// With more time left than this, the expected time of day of the end is shown too.
+const CLOCK_FROM: Duration = Duration::from_secs(60 * 60);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// A bar if stderr is a terminal that can show one, plain lines otherwise.
+    #[default]
+    Auto,
+    /// Same as `Auto`.
+    Bar,
+    /// An occasional plain line.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// Shows the progress of a run.
+pub struct Progress {
+    terminal: Terminal,
+    display: Display,
+    started_at: Instant,
+    /// The number of rows, if known.
+    total: Option<u64>,
+    /// What they are: `rows` or `users`.
+    items: &'static str,
+    plain_lines: u32,
+    hold: Option<Hold>,
+    speed: Speed,
+}
+
+enum Display {
+    Bar(Bar),
+    Plain,
+    None,
+}
+
+struct Hold {
+    why: String,
+    since: SystemTime,
+    started_at: Instant,
+}
+
+impl Progress {
+    /// `total` is the number of rows; `None` for standard input. `items` is what they are: `rows` or `users`.
+    pub fn new(style: Style, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
+        let display = match (style, terminal.with_bar()) {
+            (Style::None, _) => Display::None,
+            (Style::Auto | Style::Bar, Some(output)) => Display::Bar(Bar::new(output.clone(), total, items)),
+            (Style::Auto | Style::Bar | Style::Plain, _) => Display::Plain,
+        };
+        Progress {
+            terminal,
+            display,
+            started_at: Instant::now(),
+            total,
+            items,
+            plain_lines: 0,
+            hold: None,
+            speed: Speed::default(),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Display::Bar(bar) = &mut self.display {
+            bar.end();
+        }
+        self.display = Display::None;
+    }
+
+    fn log(&self, stats: &Stats, left: Option<Duration>, parts: &[Part]) {
+        tracing::info!(
+            target: TARGET,
+            rows = self.total,
+            done = stats.done(),
+            ok = stats.outcome(Outcome::Ok),
+            outside = stats.outcome(Outcome::Outside),
+            failed = stats.outcome(Outcome::Failed),
+            invalid = stats.outcome(Outcome::Invalid),
+            retrying = stats.retrying(),
+            rate = self.speed.requests().map(|rate| (rate * 10.0).round() / 10.0),
+            seconds_left = left.map(|left| left.as_secs()),
+            on_hold = self.hold.is_some(),
+            "{}",
+            joined(parts)
+        );
+    }
+
+    /// The parts of a progress line, in order, each with its weight.
+    fn parts(&self, status: &Status<'_>, left: Option<Duration>) -> Vec<Part> {
+        let stats = status.stats;
+        let mut parts = Vec::new();
+        if let Some(hold) = &self.hold {
+            let lasts = rounded(hold.started_at.elapsed());
+            parts.push(Part(9, "ON HOLD".into()));
+            parts.push(Part(6, format!(" since {} ({lasts})", clock(hold.since))));
+            parts.push(Part(8, format!(": {}", hold.why)));
+            parts.push(Part(
+                7,
+                match status.next_probe.map(|at| at.saturating_duration_since(Instant::now())) {
+                    Some(wait) if wait > Duration::ZERO => format!("next probe in {}", rounded(wait)),
+                    _ => "probing now".into(),
+                },
+            ));
+        }
+        let done = grouped(stats.done());
+        parts.push(Part(
+            9,
+            match self.total {
+                Some(total) => format!("{done}/{} {}", grouped(total), self.items),
+                None => format!("{done} {}", self.items),
+            },
+        ));
+        parts.push(Part(1, format!("ok {}", grouped(stats.outcome(Outcome::Ok)))));
+        for (weight, name, count) in [
+            (4, "outside", stats.outcome(Outcome::Outside)),
+            (6, "failed", stats.outcome(Outcome::Failed)),
+            (3, "invalid", stats.outcome(Outcome::Invalid)),
+            (2, "retrying", stats.retrying()),
+            (4, "conversations", stats.conversations()),
+        ] {
+            if count > 0 {
+                parts.push(Part(weight, format!("{name} {}", grouped(count))));
+            }
+        }
+        if self.hold.is_some() {
+            return parts;
+        }
+        if let Some(trouble) = stats.trouble(Instant::now()) {
+            parts.push(Part(8, format!("last error: {trouble}")));
+        }
+        if let Some(rate) = self.speed.requests() {
+            parts.push(Part(5, format!("{rate:.1}/s")));
+        }
+        if let Some(left) = left {
+            parts.push(Part(7, format!("{} left", rounded(left))));
+            if left > CLOCK_FROM {
+                parts.push(Part(5, format!("until {}", clock(SystemTime::now() + left))));
+            }
+        }
+        parts
+    }
+
+    /// The estimated time for the remaining rows, from the speed of the last minutes.
+    fn time_left(&self, status: &Status<'_>) -> Option<Duration> {
+        let left = self.total?.saturating_sub(status.stats.done());
+        let speed = match self.speed.measured() < MEASURED_FROM {
+            true => status.rate,
+            false => self.speed.rows()?,
+        };
+        let seconds = Duration::try_from_secs_f64((left as f64 / speed).ceil()).ok()?;
+        // A longer estimate is useless, and could exceed the calendar's range.
+        (seconds < Duration::from_secs(10 * 365 * 24 * 60 * 60)).then_some(seconds)
+    }
+}
+
+impl Observer for Progress {
+    /// Notes when a hold begins or ends.
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Held { why } => {
+                self.hold = Some(Hold {
+                    why: why.clone(),
+                    since: SystemTime::now(),
+                    started_at: Instant::now(),
+                });
+            }
+            Event::Released => self.hold = None,
+            _ => {}
+        }
+    }
+
+    /// Redraws the bar, and writes a plain line if one is due or was requested.
+    fn tick(&mut self, status: &Status<'_>) {
+        let (now, stats) = (Instant::now(), status.stats);
+        let rows = stats.done() - stats.already_done();
+        self.speed.note(now, self.hold.is_some(), rows, stats.requests());
+        let is_requested = self.terminal.take_status_request();
+        let is_due = matches!(self.display, Display::Plain) && now - self.started_at >= plain_due(self.plain_lines);
+        if is_due {
+            self.plain_lines += 1;
+        }
+        let left = self.time_left(status);
+        let parts = self.parts(status, left);
+        if is_due || is_requested {
+            self.log(stats, left, &parts);
+        }
+        if let Display::Bar(bar) = &mut self.display {
+            bar.show(&parts, stats.done(), self.total, self.hold.is_some(), left);
+        }
+    }
+
+    /// Removes the bar.
+    fn end(&mut self, _: &Summary) {
+        self.close();
+    }
+}
+
+/// Restores the terminal's title, even after an error.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Rounds up: to seconds below ten minutes, to minutes above.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let seconds = time.as_secs_f64().ceil() as u64;
+    humantime::format_duration(Duration::from_secs(match seconds {
+        0..600 => seconds,
+        more => more.div_ceil(60) * 60,
+    }))
+}
+
+/// The local time, with the date if it is not today.
+fn clock(at: SystemTime) -> String {
+    let local = |time: SystemTime| -> Option<ZonedDateTime> {
+        let time = Timestamp::try_from(time).ok()?;
+        Some(time.to_zoned_datetime(TimeZone::system()))
+    };
+    let (Some(now), Some(at)) = (local(SystemTime::now()), local(at)) else {
+        return "?".into();
+    };
+    let format = if at.date() == now.date() {
+        "%H:%M"
+    } else {
+        "%a %d %b %H:%M"
+    };
+    at.strftime(format).to_string()
+}
+
+fn plain_due(lines: u32) -> Duration {
+    match PLAIN_AT.get(lines as usize) {
+        Some(due) => *due,
+        None => PLAIN_INTERVAL * (lines + 1 - PLAIN_AT.len() as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn status(stats: &Stats, next_probe: Option<Instant>) -> Status<'_> {
+        Status {
+            stats,
+            rate: 20.0,
+            next_probe,
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// Captures what this thread logs, until the guard is dropped.
+    fn capture() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    /// Ticks once per second, for this many seconds.
+    async fn pass(progress: &mut Progress, seconds: u64) -> String {
+        let (log, guard) = capture();
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            progress.tick(&status(&Stats::default(), None));
+        }
+        drop(guard);
+        log.text()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_bar_there_are_a_few_plain_lines() {
+        for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
+            let mut progress = Progress::new(style, Terminal::default(), Some(1201), "rows");
+            let log = pass(&mut progress, 16 * 60).await;
+            assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_request_is_answered_once_in_any_style() {
+        let terminal = Terminal::default();
+        let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201), "rows");
+        terminal.request_status();
+        let log = pass(&mut progress, 2).await;
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("0/1,201 rows"), "{log}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_shows_its_start_its_reason_and_the_next_probe() {
+        let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201), "rows");
+        let why = "connection refused".to_owned();
+        progress.event(&Event::Held { why });
+        let next_probe = Instant::now() + Duration::from_secs(12);
+        let stats = Stats::default();
+        let held = joined(&progress.parts(&status(&stats, Some(next_probe)), None));
+        assert!(held.starts_with("ON HOLD since "), "{held}");
+        assert!(
+            held.ends_with(": connection refused, next probe in 12s, 0/1,201 rows, ok 0"),
+            "{held}"
+        );
+        progress.event(&Event::Released);
+        let text = joined(&progress.parts(&status(&stats, None), Some(Duration::from_secs(2 * 3600))));
+        assert!(text.starts_with("0/1,201 rows, ok 0, 2h left, until "), "{text}");
+    }
+}

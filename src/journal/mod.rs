@@ -1,0 +1,83 @@
+//! Stage 4, where results go: the report, the outside log, the statistics, the summary.
+//!
+//! A run knows its files as a [`Journal`]: a [`Report`] with its outside log, or a [`ListReport`] with its rows file.
+//!
+//! Files are created with mode 0600, whatever the umask: they contain user IDs, and anyone who can read a file can lock
+//! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
+
+mod appender;
+mod error;
+mod holder;
+mod list_record;
+mod list_report;
+mod lock;
+pub(crate) mod outcomes;
+mod outside;
+mod place;
+mod remove_invalid;
+mod report;
+mod resume;
+mod rows_file;
+mod schema;
+
+use std::fmt;
+use std::pin::Pin;
+
+use crate::done::Done;
+use crate::row::{Outcome, Record};
+use crate::run::summary::Summary;
+pub use error::{NotAReport, PageError, ReportError, Role};
+pub use holder::{Holder, holder};
+pub use list_record::{LIST_COLUMNS, ROWS_COLUMNS};
+pub use list_report::{ListReport, check_list_paths};
+pub use outcomes::COLUMNS;
+pub use place::IfExists;
+pub use report::{Report, check_paths};
+pub use rows_file::RowsTo;
+
+/// Syncs files to the disk; to be called on a thread that may block.
+pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
+
+/// Where a run's records go: [`Report`](Report) for cleared rows, [`ListReport`](ListReport) for listed users.
+///
+/// Records are taken with [`Journal::push`] and written by [`Journal::commit`]; a row is done once its record is written.
+pub trait Journal: fmt::Debug + Send {
+    /// Takes the rows that the journal already has.
+    fn take_done(&mut self) -> Done;
+
+    /// How many records of each outcome it already has, in the order of [`Outcome::ALL`].
+    fn earlier(&self) -> [u64; Outcome::ALL.len()];
+
+    /// Removes the `invalid` records of these lines, which must be ascending: their rows have changed and are processed
+    /// again. Atomic: whenever the process ends, the journal has all of these records or none.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError>;
+
+    /// Takes a record. It is written by the next [`Journal::commit`].
+    fn push(&mut self, record: &Record);
+
+    /// Completes when what was pushed has been handed to a reader that may be slow, if there is one. Without this,
+    /// [`Journal::commit`] does not write the records. May be dropped and called again.
+    fn handed_over(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Writes the records taken since the last time. Returns whether they are in the journal now, which they may be even if
+    /// another file can't be written. After an error nothing more is written, and nothing more should be sent.
+    fn commit(&mut self) -> (bool, Result<(), ReportError>);
+
+    /// Returns a function that syncs the files to the disk.
+    fn sync_later(&self) -> SyncFiles;
+
+    /// Syncs the files, and checks that they are still in place. `has_begun`: something was sent, so the files stay even
+    /// without a record.
+    ///
+    /// # Errors
+    /// If a file can't be written, or is no longer in place.
+    fn finish(&mut self, has_begun: bool) -> Result<(), ReportError>;
+
+    /// Adds the files to the summary, and whether the answers came from a simulator.
+    fn describe(&self, summary: &mut Summary);
+}
