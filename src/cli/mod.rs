@@ -51,9 +51,9 @@ impl Cli {
     /// Runs the command.
     pub async fn run(self, terminal: Terminal) -> Result<ExitCode, Error> {
         match self.command {
-            Command::Clear(args) => clear::clear(*args, &self.logging, terminal).await,
-            Command::Check(args) => check::check(*args, &self.logging, terminal).await,
-            Command::List(args) => list::list(*args, &self.logging, terminal).await,
+            Command::Clear(args) => clear::clear(*args, &self.given, &self.logging, terminal).await,
+            Command::Check(args) => check::check(*args, &self.given, &self.logging, terminal).await,
+            Command::List(args) => list::list(*args, &self.given, &self.logging, terminal).await,
             Command::Report(args) => report::report(&args),
             Command::Simulate(args) => simulate::simulate(*args).await,
             Command::Codes { codes, json } => codes::codes(&codes, json),

@@ -306,7 +306,7 @@ fn the_printed_commands_send_failed_and_outside_rows_again() {
     let commands: Vec<&str> = outcome
         .stdout
         .lines()
-        .filter_map(|line| line.strip_prefix("  zim-batch "))
+        .filter_map(|line| line.strip_prefix("    zim-batch "))
         .collect();
     let [report, again @ ..] = &commands[..] else {
         panic!("{}", outcome.stdout);

@@ -1,13 +1,15 @@
 //! The arguments as typed. `settings` turns them into settings.
 
 pub mod examples;
+pub mod given;
 
+use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use zim_batch::journal::IfExists;
 use zim_batch::row::ConvType;
 use zim_batch::rows::{Columns, Encoding, Only, Selection, Source, Types};
@@ -16,6 +18,7 @@ use crate::cli::commands::completions::{self, offering};
 use crate::cli::commands::{codes, config, report, simulate};
 use crate::cli::output::progress::Style;
 use crate::cli::settings;
+pub use given::Given;
 
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable
 #[derive(Debug, Parser)]
@@ -26,10 +29,14 @@ pub struct Cli {
     pub command: Command,
     #[command(flatten)]
     pub logging: Logging,
+    /// What was given, for commands to run next.
+    #[arg(skip)]
+    pub given: Given,
 }
 
 /// The headings of the groups of flags, in the help.
 pub const APP: &str = "App";
+pub const RESULTS: &str = "Results";
 pub const PACE: &str = "Rate and limits";
 pub const LOGS: &str = "Output on stderr";
 
@@ -215,7 +222,7 @@ pub struct ListArgs {
 
 /// Which conversations are listed, and where
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Results")]
+#[command(next_help_heading = RESULTS)]
 pub struct ListOutputArgs {
     /// Rows: a CSV file with one row per conversation, for clear; - for standard output [default: <USERS stem>.rows.csv
     /// beside the users]
@@ -256,7 +263,7 @@ pub struct ClearArgs {
 
 /// Where results are written
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Results")]
+#[command(next_help_heading = RESULTS)]
 pub struct OutputArgs {
     /// Report: a CSV file with one record per row [default: <ROWS stem>.report.csv beside the rows]
     #[arg(long, value_name = "FILE")]
@@ -274,7 +281,7 @@ pub struct OutputArgs {
 
 /// How a run continues an earlier one, and how it is followed
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Results")]
+#[command(next_help_heading = RESULTS)]
 pub struct RunArgs {
     /// Resume where an earlier run with this report ended; start a new run if there is no report yet
     #[arg(long, conflicts_with = "overwrite")]
@@ -334,7 +341,8 @@ pub struct AppArgs {
     pub rate: Option<f64>,
     /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
     /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
-    #[arg(long, help_heading = PACE, value_name = "URL")]
+    // Hidden: a command that is shown must not have it if it may have a password in it.
+    #[arg(long, help_heading = PACE, value_name = "URL", hide_env_values = true)]
     pub quota: Option<String>,
     /// Directory of the files through which runs on this machine share an app's quota; must be the same for all runs
     /// [env: ZIM_LOCK_DIR] [default: /tmp]
@@ -423,7 +431,7 @@ impl From<ProgressStyle> for Style {
 impl Cli {
     /// The arguments of this process.
     pub fn typed() -> Result<Cli, clap::Error> {
-        Cli::try_parse().map_err(|mut error| {
+        Cli::from_words(std::env::args_os()).map_err(|mut error| {
             if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
                 && let Some(command) = command_after(flag)
             {
@@ -434,6 +442,17 @@ impl Cli {
             }
             error
         })
+    }
+
+    /// Parses a command line, which begins with the program.
+    pub fn from_words(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let mut command = Cli::command();
+        let matches = command.try_get_matches_from_mut(&words)?;
+        let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let program = words.into_iter().next().unwrap_or_default();
+        cli.given = Given::new(program, &command, &matches);
+        Ok(cli)
     }
 }
 

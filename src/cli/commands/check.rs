@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use zim_batch::rows;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
-use zim_batch::rows::{self, Only};
 use zim_batch::text::grouped;
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::CheckArgs;
+use crate::cli::args::Given;
 use crate::cli::args::Logging;
 use crate::cli::args::RowsArgs;
 use crate::cli::engine::batch;
@@ -31,11 +32,11 @@ use online::{Online, users_as_text};
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
-pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+pub async fn check(args: CheckArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let used = [&args.rows.rows].into_iter().chain(&args.missing);
     app::check_files(&args.app, used.map(PathBuf::as_path))?;
     if args.online {
-        return online::check(&args, logging, terminal).await;
+        return online::check(&args, given, logging, terminal).await;
     }
     let AppArgs {
         app_id,
@@ -59,7 +60,8 @@ pub async fn check(args: CheckArgs, logging: &Logging, terminal: Terminal) -> Re
         ));
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    offline(&args.rows, rate(&args.app, false)?, limit, args.json, None)
+    let to_run = next::clear(&args.rows.rows, given, true);
+    offline(&args.rows, rate(&args.app, false)?, limit, args.json, &to_run)
 }
 
 /// The rate of a run with these arguments. Only a profile that is named by its flag must be there: everything else is
@@ -77,15 +79,8 @@ pub fn rate(args: &AppArgs, is_simulated: bool) -> Result<f64, Error> {
     Ok(app::rate(args, profile.as_ref()).value)
 }
 
-/// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows; if `None`, it
-/// is made from the arguments.
-pub fn offline(
-    args: &RowsArgs,
-    rate: f64,
-    limit: Option<u64>,
-    json: bool,
-    to_run: Option<String>,
-) -> Result<ExitCode, Error> {
+/// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows.
+pub fn offline(args: &RowsArgs, rate: f64, limit: Option<u64>, json: bool, to_run: &str) -> Result<ExitCode, Error> {
     batch::say_if_typed(&args.source(), "rows");
     let selection = args.selection();
     let findings = rows::check::check(&args.source(), &settings::format(args), &selection)?;
@@ -107,7 +102,7 @@ fn show(
     rate: f64,
     limit: Option<u64>,
     json: bool,
-    to_run: Option<String>,
+    to_run: &str,
 ) -> Result<(), Error> {
     let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
     let sent = limit.map_or(sent, |limit| limit.min(sent));
@@ -123,8 +118,7 @@ fn show(
         }
         print(&format!("{object}\n"))?;
     } else {
-        let to_run = to_run.unwrap_or_else(|| command(args));
-        print(&as_text(findings, online, sent, rate, seconds, args, &to_run))?;
+        print(&as_text(findings, online, sent, rate, seconds, args, to_run))?;
     }
     Ok(())
 }
@@ -281,41 +275,4 @@ fn lines(finding: &Finding) -> String {
         shown.join(", "),
         example.unwrap_or_default()
     )
-}
-
-/// The `clear` command that sends the checked rows.
-fn command(args: &RowsArgs) -> String {
-    let mut words = Vec::new();
-    if let Some(delimiter) = args.dialect.delimiter {
-        let name = if delimiter == b'\t' {
-            "tab".to_owned()
-        } else {
-            char::from(delimiter).to_string()
-        };
-        words.extend(["--delimiter".into(), name]);
-    }
-    if let Some(encoding) = args.dialect.encoding {
-        words.extend(["--encoding".into(), encoding.name().to_lowercase()]);
-    }
-    if let Some(columns) = &args.columns {
-        words.extend(["--columns".into(), columns.to_string()]);
-    }
-    if let Some(types) = args.types.as_ref().filter(|types| !types.is_empty()) {
-        words.extend(["--types".into(), types.to_string()]);
-    }
-    match args.dialect.only() {
-        None => {}
-        Some(Only::All) => words.extend(["--only".into(), "all".into()]),
-        Some(Only::Outcomes(only)) => {
-            let names: Vec<&str> = only.iter().map(|outcome| outcome.as_str()).collect();
-            words.extend(["--only".into(), names.join(",")]);
-        }
-    }
-    if args.dedupe {
-        words.push("--dedupe".into());
-    }
-    if args.dialect.ignore_invalid {
-        words.push("--ignore-invalid".into());
-    }
-    next::clear(&args.rows, &words, std::env::args_os())
 }

@@ -6,31 +6,31 @@ use std::process::ExitCode;
 
 use zim_batch::client::Client;
 use zim_batch::journal::{self, Report, ReportError};
+use zim_batch::page::NextStep;
 use zim_batch::rows::{Selection, Source};
 use zim_batch::run::summary::Summary;
 
 use crate::cli::args::ClearArgs;
+use crate::cli::args::Given;
 use crate::cli::args::Logging;
 use crate::cli::commands::check;
 use crate::cli::engine::batch::{self, Batch, Command};
 use crate::cli::errors::Error;
-use crate::cli::output::next;
+use crate::cli::output::next::{self, Left};
 use crate::cli::output::progress::Terminal;
-use crate::cli::output::shell::command_line;
 use crate::cli::output::table::Table;
 use crate::cli::settings::app;
 use crate::cli::settings::{self, Output};
 
-pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+pub async fn clear(args: ClearArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     app::check_files(&args.app, [args.rows.rows.as_path()])?;
     if args.output.dry_run {
-        let command = command_line(std::env::args_os(), &["--dry-run"], None);
         return check::offline(
             &args.rows,
             check::rate(&args.app, args.simulator.simulate)?,
             args.pace.limit.map(NonZeroU64::get),
             args.run.json,
-            Some(command),
+            &next::without_dry_run(given),
         );
     }
     let source = args.rows.source();
@@ -55,6 +55,7 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
+        given,
         terminal,
         items: "rows",
         files: files(&args),
@@ -64,7 +65,8 @@ pub async fn clear(args: ClearArgs, logging: &Logging, terminal: Terminal) -> Re
         output,
         is_simulated: args.simulator.simulate,
         page: args.output.html.clone(),
-        rows: args.rows.rows.clone(),
+        given: given.clone(),
+        ignore_invalid: args.rows.dialect.ignore_invalid,
     };
     batch::run(batch, command).await
 }
@@ -74,7 +76,32 @@ struct Clear {
     output: Output,
     is_simulated: bool,
     page: Option<PathBuf>,
-    rows: PathBuf,
+    given: Given,
+    ignore_invalid: bool,
+}
+
+impl Clear {
+    /// What to do after the run.
+    fn next(&self, summary: &Summary) -> Vec<NextStep> {
+        let mut steps = vec![next::details(&self.output.report)];
+        // After a stop, the run must be resumed first: see stderr.
+        if summary.is_complete() {
+            steps.extend(self.left(summary).steps());
+        }
+        steps
+    }
+
+    fn left(&self, summary: &Summary) -> Left<'_> {
+        Left {
+            report: &self.output.report,
+            not_run: summary.not_run,
+            failed: summary.all_failed,
+            outside: summary.all_outside,
+            invalid: if self.ignore_invalid { 0 } else { summary.all_invalid },
+            resume: Some(next::resume(&self.given)),
+            flags: next::app_and_rate(&self.given),
+        }
+    }
 }
 
 impl Command for Clear {
@@ -101,14 +128,13 @@ impl Command for Clear {
     fn conclude(&self, summary: &Summary) -> bool {
         if let Some(page) = &self.page {
             // If that fails, the exit status remains that of the run.
-            crate::cli::commands::report::write_page_after_run(&self.output.report, &self.rows, summary.not_run, page);
+            crate::cli::commands::report::write_page_after_run(&self.left(summary), page);
         }
         true
     }
 
     fn table(&self, summary: &Summary) -> String {
-        let next = next::next_commands(summary, &self.output, std::env::args_os());
-        format!("{}{next}", Table(summary))
+        format!("{}{}", Table(summary), next::as_text(&self.next(summary), ""))
     }
 }
 

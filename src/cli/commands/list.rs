@@ -9,9 +9,11 @@ use zim_batch::analysis::Analysis;
 use zim_batch::client::{Client, Lister};
 use zim_batch::explain::{EXPLANATION_COLUMNS, Explained, explain};
 use zim_batch::journal::{self, IfExists, ListReport, ReportError, RowsTo};
+use zim_batch::page::NextStep;
 use zim_batch::rows::{Format, Reads, Rows, Selection, Source};
 use zim_batch::run::summary::Summary;
 
+use crate::cli::args::Given;
 use crate::cli::args::ListArgs;
 use crate::cli::args::Logging;
 use crate::cli::engine::batch::{self, Batch, Command};
@@ -25,7 +27,7 @@ use crate::cli::settings;
 use crate::cli::settings::Since;
 use crate::cli::settings::app;
 
-pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+pub async fn list(args: ListArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let output = Output::new(&args)?;
     let used = [&args.users.users].into_iter().chain(&args.output.explain);
     app::check_files(&args.app, output.files().chain(used.map(PathBuf::as_path)))?;
@@ -57,6 +59,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
         is_simulated: args.simulator.simulate,
         pace: &args.pace,
         logging,
+        given,
         terminal,
         items: "users",
         files: files(&args),
@@ -73,6 +76,7 @@ pub async fn list(args: ListArgs, logging: &Logging, terminal: Terminal) -> Resu
         ),
         explanation: args.output.explain.clone(),
         is_quiet: logging.quiet,
+        given: given.clone(),
     };
     batch::run(batch, command).await
 }
@@ -209,6 +213,7 @@ struct List {
     outside: (Source, Format),
     explanation: Option<PathBuf>,
     is_quiet: bool,
+    given: Given,
 }
 
 impl Command for List {
@@ -259,8 +264,11 @@ impl Command for List {
             &self.output.rows,
             summary.conversations,
         ) {
-            let command = next::clear(rows, &[], std::env::args_os());
-            text += &format!("\nto clear these conversations:\n  {command}");
+            let step = NextStep {
+                what: "Clear these conversations".to_owned(),
+                command: Some(next::clear(rows, &self.given, false)),
+            };
+            text += &next::as_text(&[step], "");
         }
         text
     }

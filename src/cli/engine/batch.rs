@@ -17,6 +17,7 @@ use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
 
 use crate::cli::args::AppArgs;
+use crate::cli::args::Given;
 use crate::cli::args::Logging;
 use crate::cli::args::PaceArgs;
 use crate::cli::args::ProgressStyle;
@@ -27,12 +28,9 @@ use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::errors::hints;
 use crate::cli::output::metrics::Metrics;
+use crate::cli::output::next;
 use crate::cli::output::progress::{Progress, Style, Terminal};
-use crate::cli::output::shell::print;
-use crate::cli::output::shell::{
-    command_line, escape_controls, fail, inputs_to_provide_again, print_error, print_note, print_resume,
-    quota_to_provide_again,
-};
+use crate::cli::output::shell::{escape_controls, fail, print, print_error, print_note, print_resume};
 use crate::cli::output::table::pace;
 use crate::cli::settings;
 pub use input::watch_rows;
@@ -55,6 +53,7 @@ pub struct Batch<'a> {
     pub is_simulated: bool,
     pub pace: &'a PaceArgs,
     pub logging: &'a Logging,
+    pub given: &'a Given,
     pub terminal: Terminal,
     /// What the input has: `rows` or `users`.
     pub items: &'static str,
@@ -89,6 +88,7 @@ pub trait Command {
 /// Runs a command. A run that could not start, or was ended by a bug, says so in the metrics too.
 pub async fn run(batch: Batch<'_>, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
     let metrics = batch.run.metrics.clone().filter(|_| batch.check_metrics().is_ok());
+    let given = batch.given;
     let ended = batch.run(command).await;
     let Err(error) = ended else { return ended };
     let exit = ExitStatus::from(&error);
@@ -100,7 +100,7 @@ pub async fn run(batch: Batch<'_>, command: impl Command + Clone + Send + 'stati
         return Err(error);
     }
     let exit = fail(exit, &error.to_string());
-    print_how_to_resume();
+    print_how_to_resume(given);
     Ok(exit)
 }
 
@@ -109,20 +109,10 @@ fn ended_in_midrun(error: &Error) -> bool {
     matches!(error, Error::Library(zim_batch::error::Error::Bug(_)))
 }
 
-/// The command that resumes this run.
-fn resuming_command() -> String {
-    command_line(std::env::args_os(), &["--overwrite"], Some("--resume"))
-}
-
-/// Prints it, and what it needs besides.
-fn print_how_to_resume() {
-    print_resume(&resuming_command());
-    if let Some(note) = inputs_to_provide_again(std::env::args_os()) {
-        print_note(&note);
-    }
-    if let Some(note) = quota_to_provide_again(std::env::args_os()) {
-        print_note(note);
-    }
+/// Prints the command that resumes this run, and what it needs besides.
+fn print_how_to_resume(given: &Given) {
+    print_resume(&next::resume(given));
+    next::to_provide_again(given).iter().for_each(|note| print_note(note));
 }
 
 impl Batch<'_> {
@@ -208,7 +198,7 @@ impl Batch<'_> {
                 "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
             ));
             if self.report.is_some() {
-                print_note(&format!("to send the next {items}: {}", resuming_command()));
+                print_note(&format!("to send the next {items}: {}", next::resume(self.given)));
             }
         }
         if let Some(snapshot) = snapshot
@@ -247,12 +237,12 @@ impl Batch<'_> {
             say_why_it_stopped(summary, stop, service);
             // If the input is wrong, the same command would fail in the same way.
             if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
-                print_how_to_resume();
+                print_how_to_resume(self.given);
             }
             if matches!(stop, StopReason::AllRejected { .. }) {
                 print_note(&format!(
                     "to start again, after correcting what is wrong: {}",
-                    command_line(std::env::args_os(), &["--resume"], Some("--overwrite"))
+                    next::overwrite(self.given)
                 ));
             }
         }

@@ -1,5 +1,4 @@
-//! The commands to run next: after a run, to see its report, and to send its failed rows and those outside again; after a
-//! check or a list, to clear the rows.
+//! The commands to run next: the same one again, and what is left to do after a run, a list, a check or a report.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -7,82 +6,183 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use zim_batch::run::summary::Summary;
+use zim_batch::page::NextStep;
+use zim_batch::row::Outcome;
+use zim_batch::text::grouped;
 
-use crate::cli::args::APP;
-use crate::cli::args::Cli;
-use crate::cli::args::PACE;
-use crate::cli::output::shell::{quoted, without_secrets};
-use crate::cli::settings::Output;
+use crate::cli::args::given::{Argument, path_argument};
+use crate::cli::args::{APP, Cli, Given, PACE, RESULTS};
+use crate::cli::output::shell::quoted;
 
-/// The lines below the table. After a stop, the run must be resumed first, so no other command is suggested yet.
-pub fn next_commands(summary: &Summary, output: &Output, typed: impl Iterator<Item = OsString>) -> String {
-    let report = quoted(as_argument(&output.report));
-    let mut text = format!("\nto see the details:\n  zim-batch report {report}");
-    if summary.stopped.is_some() {
-        return text;
-    }
-    let flags = flags(typed);
-    let mut command = |why: &str, rows: &Path, only: &[&str], name: &str| {
-        let (rows, report) = (as_argument(rows), as_argument(&free(&output.report, name)));
-        // Writing to a String does not fail.
-        let _ = write!(text, "\n{why}\n  {}", line(&rows, only, &report, &flags));
+/// The command that resumes this run.
+pub fn resume(given: &Given) -> String {
+    line(given.changed(&["overwrite"], Some("--resume")))
+}
+
+/// The command that starts this run again.
+pub fn overwrite(given: &Given) -> String {
+    line(given.changed(&["resume"], Some("--overwrite")))
+}
+
+/// The command that sends what `--dry-run` has checked.
+pub fn without_dry_run(given: &Given) -> String {
+    line(given.changed(&["dry_run"], None))
+}
+
+/// What a command needs besides, if it is run again.
+pub fn to_provide_again(given: &Given) -> Vec<String> {
+    let is_stream = |argument: &&Argument| {
+        let value = argument.words.last().map(|word| word.to_string_lossy());
+        value.is_some_and(|value| {
+            value == "-"
+                || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"]
+                    .iter()
+                    .any(|place| value.contains(place))
+        })
     };
-    if summary.all_failed > 0 {
-        let only = ["--only", "failed"];
-        command("to send the failed rows again:", &output.report, &only, "retry");
+    let inputs = given
+        .arguments()
+        .filter(|argument| argument.heading.as_deref() != Some(RESULTS));
+    let streams: Vec<String> = inputs.filter(is_stream).map(|argument| line(&argument.words)).collect();
+    let mut notes = Vec::new();
+    if !streams.is_empty() {
+        notes.push(format!(
+            "provide the same input again in place of {}, which was a pipe or an open file of this command",
+            streams.join(" and ")
+        ));
     }
-    if summary.all_outside > 0 {
-        let why = "to send the rows outside again, after ZEGO has raised the limit:";
-        command(why, &output.outside, &[], "second");
+    if given.arguments().any(|argument| argument.is_secret) {
+        notes.push(
+            "set ZIM_QUOTA to the quota URL first; it is not shown, because it may have a password in it".to_owned(),
+        );
+    }
+    notes
+}
+
+/// The command that clears rows for the first time, with the given flags that choose the app and the rate, and, with
+/// `is_read_alike`, those that say how to read the rows.
+pub fn clear(rows: &Path, given: &Given, is_read_alike: bool) -> String {
+    let reading = if is_read_alike {
+        words_of(given, &[None])
+    } else {
+        Vec::new()
+    };
+    clear_line(rows, reading, &free_name(), &app_and_rate(given))
+}
+
+/// The given flags that choose the app and the rate.
+pub fn app_and_rate(given: &Given) -> Vec<OsString> {
+    words_of(given, &[Some(APP), Some(PACE)])
+}
+
+/// What there is to do about the rows of a report.
+pub struct Left<'a> {
+    pub report: &'a Path,
+    /// Rows without a record.
+    pub not_run: u64,
+    pub failed: u64,
+    pub outside: u64,
+    pub invalid: u64,
+    /// The command that resumes the run, if it is known.
+    pub resume: Option<String>,
+    /// The flags for a new run.
+    pub flags: Vec<OsString>,
+}
+
+impl Left<'_> {
+    /// What to do, in order.
+    pub fn steps(&self) -> Vec<NextStep> {
+        let again = |outcome: Outcome, name: &str| {
+            let only = vec!["--only".into(), outcome.as_str().into()];
+            Some(clear_line(self.report, only, &free(self.report, name), &self.flags))
+        };
+        let mut steps = Vec::new();
+        let mut step = |rows: u64, what: String, command: &dyn Fn() -> Option<String>| {
+            if rows > 0 {
+                steps.push(NextStep {
+                    what,
+                    command: command(),
+                });
+            }
+        };
+        let rows_of = |rows: u64, which: &str| match rows {
+            1 => format!("1 {which}row"),
+            more => format!("{} {which}rows", grouped(more)),
+        };
+        let not_run = format!("Send the {} that have no record yet", rows_of(self.not_run, ""));
+        step(self.not_run, not_run, &|| self.resume.clone());
+        let failed = format!("Send the {} again", rows_of(self.failed, "failed "));
+        step(self.failed, failed, &|| again(Outcome::Failed, "retry"));
+        let outside = rows_of(self.outside, "outside ");
+        let outside = format!("Send the {outside} again, after ZEGO has raised the limit");
+        step(self.outside, outside, &|| again(Outcome::Outside, "second"));
+        let invalid = rows_of(self.invalid, "invalid ");
+        let invalid = format!("Correct the {invalid} in the input, then resume");
+        step(self.invalid, invalid, &|| self.resume.clone());
+        steps
+    }
+}
+
+/// What to do to see the details of a run.
+pub fn details(report: &Path) -> NextStep {
+    NextStep {
+        what: "See the details".to_owned(),
+        command: Some(line(["zim-batch".into(), "report".into(), path_argument(report)])),
+    }
+}
+
+/// What to do next, below a table. `when` says when it can be done, if that is not now.
+pub fn as_text(steps: &[NextStep], when: &str) -> String {
+    let mut text = String::new();
+    if !steps.is_empty() {
+        text = format!("\nWhat to do next{when}");
+    }
+    for step in steps {
+        // Writing to a String does not fail.
+        let _ = write!(text, "\n  {}", step.what);
+        if let Some(command) = &step.command {
+            let _ = write!(text, "\n    {command}");
+        }
     }
     text
 }
 
-/// The command that clears rows for the first time, with the flags that say how to read them.
-pub fn clear(rows: &Path, reading: &[String], typed: impl Iterator<Item = OsString>) -> String {
-    line(&as_argument(rows), reading, free_name().as_os_str(), &flags(typed))
+/// A `clear` command.
+fn clear_line(rows: &Path, reading: Vec<OsString>, report: &Path, flags: &[OsString]) -> String {
+    let mut words = vec!["zim-batch".into(), "clear".into(), path_argument(rows)];
+    words.extend(reading);
+    words.extend(["--report".into(), path_argument(report)]);
+    words.extend_from_slice(flags);
+    line(words)
 }
 
-/// A `clear` command for a shell.
-fn line(rows: &OsStr, reading: &[impl AsRef<OsStr>], report: &OsStr, flags: &[OsString]) -> String {
-    let mut words = vec!["zim-batch".as_ref(), "clear".as_ref(), rows];
-    words.extend(reading.iter().map(AsRef::as_ref));
-    words.extend(["--report".as_ref(), report]);
-    words.extend(flags.iter().map(OsString::as_os_str));
+/// A command line for a shell.
+pub fn line(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// The flags of the command line that choose the app and the rate.
-fn flags(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The given flags that the command `clear` has under one of these headings of its help, except those for one run only.
+fn words_of(given: &Given, headings: &[Option<&str>]) -> Vec<OsString> {
     let cli = Cli::command();
-    let known: Vec<_> = cli
-        .find_subcommand("clear")
-        .into_iter()
-        .flat_map(|clear| clear.get_arguments())
-        .collect();
-    let mut typed = without_secrets(typed);
-    let mut flags = Vec::new();
-    while let Some(word) = typed.next().filter(|word| word != "--") {
-        let text = word.to_string_lossy();
-        let name = text
-            .strip_prefix("--")
-            .map(|flag| flag.split('=').next().unwrap_or(flag));
-        let Some(flag) = name.and_then(|name| known.iter().find(|flag| flag.get_long() == Some(name))) else {
-            continue;
-        };
-        let takes_value = flag.get_action().takes_values() && !text.contains('=');
-        let value = takes_value.then(|| typed.next()).flatten();
-        if matches!(flag.get_help_heading(), Some(APP | PACE)) && flag.get_long() != Some("limit") {
-            flags.push(word);
-            flags.extend(value);
-        }
-    }
-    flags
+    let is_known = |argument: &&Argument| {
+        let mut known = cli
+            .find_subcommand("clear")
+            .into_iter()
+            .flat_map(clap::Command::get_arguments);
+        known.any(|arg| {
+            !arg.is_positional() && *arg.get_id() == argument.id && headings.contains(&arg.get_help_heading())
+        })
+    };
+    let kept = given
+        .arguments()
+        .filter(|argument| !argument.is_secret && argument.id != "limit");
+    kept.filter(is_known)
+        .flat_map(|argument| argument.words.clone())
+        .collect()
 }
 
 /// A name beside the report that no report and no outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
-pub fn free(report: &Path, name: &str) -> PathBuf {
+fn free(report: &Path, name: &str) -> PathBuf {
     let file = report.file_name().unwrap_or_default().as_bytes();
     let stem = file.strip_suffix(b".csv").unwrap_or(file);
     // The report may itself be that of a retry.
@@ -114,27 +214,73 @@ fn first_free(numbered: impl Fn(&str) -> PathBuf) -> PathBuf {
     free.next().unwrap_or_else(|| named(10_000))
 }
 
-/// A path as an argument that can't be mistaken for a flag. `-` is standard input.
-fn as_argument(path: &Path) -> OsString {
-    match path.as_os_str().as_encoded_bytes() {
-        [b'-', _, ..] => Path::new(".").join(path).into(),
-        _ => path.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn given<'a>(words: impl IntoIterator<Item = &'a str>) -> Given {
+        Cli::from_words(words).unwrap().given
+    }
+
+    #[test]
+    fn the_command_that_resumes_is_the_given_one_quoted_for_a_shell() {
+        let typed = "zim-batch|clear|my rows.csv|--overwrite|--report|it's.csv|--only=failed,ok|-qv|--rate|5|--|";
+        let shown = |typed: &str| resume(&given(typed.split('|').filter(|word| !word.is_empty())));
+        assert_eq!(
+            shown(&typed.replace("-qv", "-vv")),
+            r"zim-batch clear 'my rows.csv' --report 'it'\''s.csv' --only failed,ok -v -v --rate 5 --resume"
+        );
+        assert_eq!(
+            shown("zim-batch|clear|--resume|a.csv"),
+            "zim-batch clear --resume a.csv"
+        );
+        assert_eq!(
+            shown("./zim-batch|clear|-q|--|-a.csv"),
+            "./zim-batch clear -q ./-a.csv --resume"
+        );
+        assert_eq!(
+            shown("zim-batch|clear|-|--report=-a.csv"),
+            "zim-batch clear - --report=-a.csv --resume"
+        );
+        let typed = ["zim-batch", "clear", "a.csv", "--resume", "--rate", "2.5"];
+        assert_eq!(overwrite(&given(typed)), "zim-batch clear a.csv --rate 2.5 --overwrite");
+    }
+
     #[test]
     fn only_flags_of_the_app_and_the_rate_are_kept() {
         let typed = "zim-batch clear rows.csv --report out.csv -q --overwrite --only ok --region fra --rate=50 \
-                     --secret-file --simulate --dedupe --timeout 5s -- --ca-cert";
-        let flags = flags(typed.split_whitespace().map(OsString::from));
+                     --secret-file file --dedupe --timeout 5s --limit 7 --delimiter ;";
+        let given = given(typed.split_whitespace());
         assert_eq!(
-            flags.join(OsStr::new(" ")),
-            "--region fra --rate=50 --secret-file --simulate --timeout 5s"
+            app_and_rate(&given).join(OsStr::new(" ")),
+            "--region fra --rate 50 --secret-file file --timeout 5s"
         );
+        let shown = clear(Path::new("-rows.csv"), &given, true);
+        let expected = "zim-batch clear ./-rows.csv --only ok --dedupe --delimiter ';' --report ";
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+
+    #[test]
+    fn a_quota_url_with_a_password_is_not_shown() {
+        for url in ["redis://:pw@host", "redis+unix:///x?pass=pw"] {
+            let given = given(["zim-batch", "clear", "a.csv", "--quota", url]);
+            assert_eq!(resume(&given), "zim-batch clear a.csv --resume");
+            assert!(app_and_rate(&given).is_empty());
+            assert!(to_provide_again(&given)[0].contains("ZIM_QUOTA"));
+        }
+        let plain = given(["zim-batch", "clear", "a.csv", "--quota", "redis://host"]);
+        assert_eq!(resume(&plain), "zim-batch clear a.csv --quota redis://host --resume");
+        assert!(to_provide_again(&plain).is_empty());
+    }
+
+    #[test]
+    fn the_input_of_pipes_must_be_provided_again() {
+        let told = |typed: &str| to_provide_again(&given(typed.split_whitespace()));
+        assert!(told("zim-batch clear rows.csv --report a-b").is_empty());
+        let said = told("zim-batch clear /dev/fd/63 --secret-file=/proc/self/fd/3").join("");
+        assert!(said.contains("/dev/fd/63 and --secret-file /proc/self/fd/3"), "{said}");
+        assert_eq!(told("zim-batch clear -").len(), 1);
+        assert!(told("zim-batch list users.csv --rows -").is_empty());
     }
 
     #[test]

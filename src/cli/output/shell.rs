@@ -1,4 +1,4 @@
-//! Output: results on stdout, errors on stderr, and command lines to run next, quoted for a shell.
+//! Output: results on stdout, errors on stderr, and words quoted for a shell.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -108,77 +108,6 @@ fn print_error_object(exit: u8, why: &str) {
     }
 }
 
-/// The command line as given, without some flags and with another one: the command to run next.
-pub fn command_line(arguments: impl Iterator<Item = OsString>, without: &[&str], with: Option<&str>) -> String {
-    let mut words: Vec<OsString> = without_secrets(arguments)
-        .filter(|argument| !without.iter().any(|flag| argument == flag))
-        .collect();
-    if let Some(with) = with
-        && !words.iter().any(|word| word == with)
-    {
-        // Before a `--`: all arguments after it are file names.
-        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        words.insert(end, with.into());
-    }
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// Whether a quota URL may have a password in it.
-pub fn has_secret(url: &OsStr) -> bool {
-    url.as_bytes().iter().any(|byte| matches!(byte, b'@' | b'?'))
-}
-
-/// The arguments without `--quota`, if its URL may have a password in it.
-pub fn without_secrets(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let mut arguments = arguments.peekable();
-    std::iter::from_fn(move || {
-        loop {
-            let argument = arguments.next()?;
-            let value = argument.as_bytes().strip_prefix(b"--quota=").map(OsStr::from_bytes);
-            if argument == "--quota" && arguments.peek().is_some_and(|url| has_secret(url)) {
-                arguments.next();
-            } else if !value.is_some_and(has_secret) {
-                return Some(argument);
-            }
-        }
-    })
-}
-
-/// A note for a command that is to be run again: that the quota URL, which may have a password in it, was left out.
-pub fn quota_to_provide_again(arguments: impl Iterator<Item = OsString>) -> Option<&'static str> {
-    let all: Vec<OsString> = arguments.collect();
-    let shown = without_secrets(all.iter().cloned()).count();
-    (shown < all.len())
-        .then_some("set ZIM_QUOTA to the quota URL first; it is not shown, because it may have a password in it")
-}
-
-/// A note for a command that is to be run again: which arguments are pipes or open files of this process, so that the
-/// input must be provided again.
-pub fn inputs_to_provide_again(arguments: impl Iterator<Item = OsString>) -> Option<String> {
-    let is_stream = |argument: &OsString| {
-        let text = argument.to_string_lossy();
-        text == "-"
-            || ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"]
-                .iter()
-                .any(|place| text.contains(place))
-    };
-    let mut before = OsString::new();
-    let streams: Vec<String> = arguments
-        .skip(1)
-        // `--rows -` is an output.
-        .filter(|argument| std::mem::replace(&mut before, argument.clone()) != "--rows")
-        .filter(is_stream)
-        .map(|stream| quoted(&stream))
-        .collect();
-    match streams[..] {
-        [] => None,
-        _ => Some(format!(
-            "provide the same input again in place of {}, which was a pipe or an open file of this command",
-            streams.join(" and ")
-        )),
-    }
-}
-
 /// Quotes a word for a shell, if necessary: as POSIX defines it, or as `$'…'` (bash, zsh, ksh) if it is not UTF-8 or
 /// contains control characters.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
@@ -213,37 +142,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_resumes_is_the_given_one_quoted_for_a_shell() {
-        let typed = [
-            "zim-batch",
-            "clear",
-            "my rows.csv",
-            "--overwrite",
-            "--report",
-            "it's.csv",
-            "--",
-            "x",
-        ];
-        assert_eq!(
-            command_line(
-                typed.into_iter().map(OsString::from),
-                &["--overwrite"],
-                Some("--resume")
-            ),
-            r"zim-batch clear 'my rows.csv' --report 'it'\''s.csv' --resume -- x"
-        );
-        let typed = ["zim-batch", "clear", "--resume", "a.csv"];
-        assert_eq!(
-            command_line(
-                typed.into_iter().map(OsString::from),
-                &["--overwrite"],
-                Some("--resume")
-            ),
-            "zim-batch clear --resume a.csv"
-        );
-    }
-
-    #[test]
     fn bash_restores_words_that_are_not_utf_8_or_contain_control_characters() {
         let words: [&[u8]; 6] = [
             b"r\xf6ws.csv",
@@ -253,8 +151,7 @@ mod tests {
             "ü \u{85}1".as_bytes(),
             b"",
         ];
-        let typed = words.map(|word| OsStr::from_bytes(word).to_owned());
-        let line = command_line(typed.into_iter(), &[], None);
+        let line = words.map(|word| quoted(OsStr::from_bytes(word))).join(" ");
         assert_eq!(
             line,
             r"$'r\366ws.csv' $'a\012b' $'it\'s\033[2J\\' $'\3778' $'ü \302\2051' ''"
@@ -273,29 +170,5 @@ mod tests {
     fn control_characters_in_an_error_are_escaped() {
         assert_eq!(escape_controls("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
         assert_eq!(escape_controls("ü's"), "ü's");
-    }
-
-    #[test]
-    fn a_quota_url_with_a_password_is_not_shown() {
-        let line = |typed: &[&str]| command_line(typed.iter().map(OsString::from), &[], None);
-        let note = |typed: &[&str]| quota_to_provide_again(typed.iter().map(OsString::from)).is_some();
-        for typed in [
-            &["zim-batch", "--quota", "redis://:pw@host", "-q"][..],
-            &["zim-batch", "--quota=redis+unix:///x?pass=pw", "-q"],
-        ] {
-            assert_eq!((line(typed).as_str(), note(typed)), ("zim-batch -q", true));
-        }
-        let plain = ["zim-batch", "--quota", "redis://host", "-q"];
-        assert_eq!((line(&plain), note(&plain)), (plain.join(" "), false));
-    }
-
-    #[test]
-    fn the_input_of_pipes_must_be_provided_again() {
-        let told = |typed: &[&str]| inputs_to_provide_again(typed.iter().map(OsString::from));
-        assert_eq!(told(&["zim-batch", "clear", "rows.csv", "--report", "a-b"]), None);
-        let said = told(&["zim-batch", "clear", "/dev/fd/63", "--secret-file=/proc/self/fd/3"]).unwrap();
-        assert!(said.contains("/dev/fd/63 and --secret-file=/proc/self/fd/3"), "{said}");
-        assert!(told(&["zim-batch", "clear", "-"]).is_some());
-        assert!(told(&["zim-batch", "list", "users.csv", "--rows", "-"]).is_none());
     }
 }

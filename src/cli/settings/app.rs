@@ -13,8 +13,8 @@ use zim_batch::client::{BuildError, Client, ClientBuilder};
 use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
 
 use crate::cli::args::AppArgs;
+use crate::cli::args::given::may_hold_secret;
 use crate::cli::errors::Error;
-use crate::cli::output::shell;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};
 use crate::cli::settings::profile::{self, Profile};
 use crate::cli::settings::secret;
@@ -205,7 +205,7 @@ impl App {
 pub fn warn_if_others_can_read_password(profile: &Profile) {
     if let Some(quota) = &profile.quota
         && let Origin::Profile { file, .. } = &quota.origin
-        && shell::has_secret(quota.value.expose_secret().as_ref())
+        && may_hold_secret(quota.value.expose_secret().as_ref())
     {
         secret::warn_if_others_can_read(file, "the password of the quota");
     }

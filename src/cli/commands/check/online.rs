@@ -15,6 +15,7 @@ use zim_batch::text::grouped;
 use zim_batch::{Outcome, Record, User};
 
 use crate::cli::args::CheckArgs;
+use crate::cli::args::Given;
 use crate::cli::args::Logging;
 use crate::cli::args::RowsArgs;
 use crate::cli::engine::batch;
@@ -23,6 +24,7 @@ use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::errors::hints;
 use crate::cli::output::derived;
+use crate::cli::output::next;
 use crate::cli::output::progress::{Progress, Terminal};
 use crate::cli::output::shell::{print_error, print_note};
 use crate::cli::settings;
@@ -56,7 +58,7 @@ impl Online {
 }
 
 /// Checks the rows, and asks ZIM which of their users exist.
-pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
+pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
     let (source, format, selection) = (args.rows.source(), rows_or_users(&args.rows), args.rows.selection());
     if let Some(missing) = &args.missing {
         let used = [
@@ -143,7 +145,8 @@ pub async fn check(args: &CheckArgs, logging: &Logging, terminal: Terminal) -> R
         write_missing(args, &format, &online, missing)?;
     }
     let limit = args.pace.limit.map(NonZeroU64::get);
-    super::show(&findings, Some(&online), &args.rows, rate, limit, args.json, None)?;
+    let to_run = next::clear(&args.rows.rows, given, true);
+    super::show(&findings, Some(&online), &args.rows, rate, limit, args.json, &to_run)?;
     let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
     Ok(match &summary.stopped {
         Some(stop) => ExitStatus::from(stop),

@@ -1,9 +1,9 @@
 //! `zim-batch report`: summarizes the report of a run, finished or still running.
 
-mod next_steps;
 mod table;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,13 +17,13 @@ use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 use zim_batch::run::summary::Latencies;
 use zim_batch::text::{grouped, harmless, utc};
 
+use crate::cli::args::given::path_argument;
 use crate::cli::commands::completions::offering;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::shell::print;
-use crate::cli::output::shell::print_error;
+use crate::cli::output::next::{self, Left};
+use crate::cli::output::shell::{print, print_error};
 use crate::cli::settings;
-use next_steps::{next_steps, quoted_path};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -113,21 +113,25 @@ pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>
     Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
 }
 
-/// Writes the page of a run that has just ended, with `not_run` rows that have no record. If the page can't be written, an
-/// error is printed, but the exit status remains that of the run.
-pub fn write_page_after_run(report: &Path, rows: &Path, not_run: u64, html: &Path) {
+/// Writes the page of a run that has just ended. If that fails, an error is printed, but the exit status remains that of the
+/// run.
+pub fn write_page_after_run(left: &Left, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::from_file(report).map_err(|error| error.to_string())?;
-        let rows = rows.is_file().then_some(rows);
-        let found = Found::new(report, rows, analysis, Some(not_run), None);
+        let analysis = Analysis::from_file(left.report).map_err(|error| error.to_string())?;
+        let found = Found {
+            place: left.report.display().to_string(),
+            analysis,
+            not_run: Some(left.not_run),
+            progress: None,
+            next: left.steps(),
+        };
         found.page().write(html).map_err(|error| error.to_string())
     };
     if let Err(error) = write() {
+        let command = next::line(["zim-batch".into(), "report".into(), path_argument(left.report)]);
         print_error(&format!(
-            "{}: the page can't be written: {error}. The report is not affected. To write its page: zim-batch report {} \
-             --html FILE",
-            html.display(),
-            quoted_path(report)
+            "{}: the page can't be written: {error}. The report is not affected. To write its page: {command} --html FILE",
+            html.display()
         ));
     }
 }
@@ -160,26 +164,18 @@ impl Found {
         let holder = zim_batch::journal::holder(&args.report);
         let analysis = Analysis::from_file(&args.report)?;
         let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
-        Ok(Found::new(
-            &args.report,
-            args.rows.as_deref(),
-            analysis,
-            not_run,
-            holder,
-        ))
-    }
-
-    fn new(report: &Path, rows: Option<&Path>, analysis: Analysis, not_run: Option<u64>, holder: Option<u32>) -> Found {
         let progress = holder.map(|process| Progress::new(process, &analysis, not_run));
-        let mut found = Found {
-            place: report.display().to_string(),
+        let next = match analysis.kind {
+            Kind::Clear => left(args, &analysis, not_run.filter(|_| progress.is_none())).steps(),
+            _ => Vec::new(),
+        };
+        Ok(Found {
+            place: args.report.display().to_string(),
             analysis,
             not_run,
             progress,
-            next: Vec::new(),
-        };
-        found.next = next_steps(report, rows, &found);
-        found
+            next,
+        })
     }
 
     fn page(&self) -> Page<'_> {
@@ -230,6 +226,35 @@ impl Found {
             damaged: analysis.damaged.map_or(0, |(_, count)| count),
             next: &self.next,
         }
+    }
+}
+
+/// What there is to do about the rows of a report.
+fn left<'a>(args: &'a ReportArgs, analysis: &Analysis, not_run: Option<u64>) -> Left<'a> {
+    // A simulated report can't be resumed at ZIM.
+    let flags: Vec<OsString> = if analysis.simulated {
+        vec!["--simulate".into()]
+    } else {
+        Vec::new()
+    };
+    let resume = |rows: &PathBuf| {
+        let words = [
+            "zim-batch".into(),
+            "clear".into(),
+            path_argument(rows),
+            "--report".into(),
+        ];
+        let report = [path_argument(&args.report), "--resume".into()];
+        next::line(words.iter().chain(&report).chain(&flags))
+    };
+    Left {
+        report: &args.report,
+        not_run: not_run.unwrap_or_default(),
+        failed: analysis.outcome(Outcome::Failed),
+        outside: analysis.outcome(Outcome::Outside),
+        invalid: analysis.outcome(Outcome::Invalid),
+        resume: args.rows.as_ref().map(resume),
+        flags,
     }
 }
 

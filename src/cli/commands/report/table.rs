@@ -8,6 +8,7 @@ use zim_batch::row::Outcome;
 use zim_batch::text::{duration, grouped, harmless, local};
 
 use super::Found;
+use crate::cli::output::next;
 
 /// The maximum number of users, pauses and lines in the table; JSON has more.
 const SHOWN: usize = 10;
@@ -50,22 +51,14 @@ impl fmt::Display for Found {
         self.fmt_codes(f)?;
         self.fmt_reasons(f)?;
         self.fmt_users(f)?;
-        if !self.next.is_empty() {
-            writeln!(
-                f,
-                "\nWhat to do next{}",
-                if self.progress.is_some() {
-                    ", after the run has ended"
-                } else {
-                    ""
-                }
-            )?;
-            for step in &self.next {
-                writeln!(f, "  {}", step.what)?;
-                if let Some(command) = &step.command {
-                    writeln!(f, "    {command}")?;
-                }
-            }
+        let when = if self.progress.is_some() {
+            ", after the run has ended"
+        } else {
+            ""
+        };
+        let next = next::as_text(&self.next, when);
+        if !next.is_empty() {
+            writeln!(f, "{next}")?;
         }
         Ok(())
     }
