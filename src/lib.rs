@@ -71,6 +71,7 @@ mod done;
 pub mod error;
 pub mod event;
 pub mod explain;
+pub mod files;
 mod fingerprint;
 pub mod journal;
 pub mod limiter;

@@ -1,5 +1,8 @@
-//! Formats a report's times, durations and IDs for people.
+//! Text for people: times, durations and numbers, text from outside made safe to show, and words of shell commands.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,28 +43,106 @@ pub fn duration(milliseconds: i64) -> String {
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
 }
 
-/// Makes text of a report safe to show: control and invisible characters are escaped, and what a spreadsheet would take
-/// for a formula is prefixed with a quote.
+/// Whether a character can't be seen, or changes how the text around it is shown: control characters, marks that set the
+/// direction of text, characters without width, and separators of lines. Other spaces are visible as such.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// Makes text from outside safe to show: invisible characters are escaped. Line ends are kept.
 ///
 /// ```
-/// use zim_batch::text::harmless;
+/// use zim_batch::text::visible;
 ///
-/// assert_eq!(harmless("用户1"), "用户1");
-/// assert_eq!(harmless("\u{1b}[2J"), "\\u{1b}[2J");
-/// assert_eq!(harmless("=1+1"), "'=1+1");
+/// assert_eq!(visible("用户 1,\n2"), "用户 1,\n2");
+/// assert_eq!(visible("\u{1b}[2J\r\u{202e}"), "\\u{1b}[2J\\r\\u{202e}");
 /// ```
-pub fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    if text.starts_with(['=', '+', '-', '@']) {
-        shown.push('\'');
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_invisible(c) && c != '\n')
+}
+
+/// Like [`visible`], in one line: line ends are escaped too.
+///
+/// ```
+/// use zim_batch::text::one_line;
+///
+/// assert_eq!(one_line("two\nlines"), "two\\nlines");
+/// ```
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_invisible)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return text.into();
     }
+    let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            c => shown.extend(c.escape_debug()),
+        match is_escaped(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
         }
     }
-    shown
+    shown.into()
+}
+
+/// Text of a report for a table: like [`one_line`], and what a spreadsheet would take for a formula is prefixed with a quote.
+///
+/// ```
+/// use zim_batch::text::table_cell;
+///
+/// assert_eq!(table_cell("用户1"), "用户1");
+/// assert_eq!(table_cell("=1+1"), "'=1+1");
+/// ```
+pub fn table_cell(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@']) {
+        true => format!("'{}", one_line(text)).into(),
+        false => one_line(text),
+    }
+}
+
+/// A word of a shell command, quoted if necessary: as POSIX defines it, or as `$'…'` (bash, zsh, ksh) if it is not UTF-8 or
+/// contains invisible characters.
+///
+/// ```
+/// use zim_batch::text::shell_word;
+///
+/// assert_eq!(shell_word("out.csv"), "out.csv");
+/// assert_eq!(shell_word("it's"), r"'it'\''s'");
+/// assert_eq!(shell_word("a\nb"), r"$'a\012b'");
+/// ```
+pub fn shell_word(word: impl AsRef<OsStr>) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let bytes = word.as_ref().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(word) if !word.is_empty() && word.chars().all(is_plain) => word.to_owned(),
+        Ok(word) if !word.contains(is_invisible) => format!("'{}'", word.replace('\'', r"'\''")),
+        _ => format!("$'{}'", escaped_for_shell(bytes)),
+    }
+}
+
+/// Escapes bytes for `$'…'`. An octal escape always ends after three digits.
+fn escaped_for_shell(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let octal = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| *text += &format!("\\{byte:03o}"));
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' | '\'' => text.extend(['\\', c]),
+                c if is_invisible(c) => octal(&mut text, c.to_string().as_bytes()),
+                c => text.push(c),
+            }
+        }
+        octal(&mut text, chunk.invalid());
+    }
+    text
 }
 
 /// A number with a comma between thousands: `1,201`.
@@ -81,4 +162,72 @@ pub fn grouped(number: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_t_be_seen_is_escaped_and_letters_and_spaces_are_not() {
+        for c in [
+            '\0',
+            '\t',
+            '\u{7f}',
+            '\u{9b}',
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{fe0f}',
+            '\u{e0041}',
+        ] {
+            assert!(is_invisible(c), "{c:?}");
+            let shown = visible(&format!("a{c}b")).into_owned();
+            assert!(
+                shown.starts_with("a\\") && shown.ends_with('b') && !shown.contains(is_invisible),
+                "{shown}"
+            );
+        }
+        for text in ["ü's \"\\", "用户\u{3000}1", "e\u{301}", "ไม้", "😀", "a\u{a0}b", ""] {
+            assert_eq!(one_line(text), text);
+        }
+        assert_eq!(visible("a\u{1b}[2Jb\r\nc\u{9b}"), "a\\u{1b}[2Jb\\r\nc\\u{9b}");
+        assert_eq!(one_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn bash_restores_every_word() {
+        let words: [&[u8]; 9] = [
+            b"plain-_./:=,@%+1",
+            b"my rows.csv",
+            b"r\xf6ws.csv",
+            b"a\nb",
+            b"it's\x1b[2J\\",
+            b"\xff8",
+            "ü \u{85}1".as_bytes(),
+            "\u{202e}vsc.x".as_bytes(),
+            b"",
+        ];
+        let line = words.map(|word| shell_word(OsStr::from_bytes(word))).join(" ");
+        assert_eq!(
+            line,
+            r"plain-_./:=,@%+1 'my rows.csv' $'r\366ws.csv' $'a\012b' $'it\'s\033[2J\\' $'\3778' $'ü \302\2051' $'\342\200\256vsc.x' ''"
+        );
+        let bash = std::process::Command::new("bash")
+            .args(["-c", &format!("printf '%s\\0' {line}")])
+            .output();
+        let Ok(output) = bash else {
+            return; // There is no bash here.
+        };
+        let restored: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).take(words.len()).collect();
+        assert_eq!(restored, words);
+    }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::code::{self, Class};
+use crate::text::is_invisible;
 
 /// The classified result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,15 +161,9 @@ fn text(value: Option<&RawValue>) -> String {
     }
 }
 
-/// Server text made safe for a CSV field and a terminal: control characters become spaces.
+/// Server text made safe for a CSV field and a terminal: invisible characters become spaces.
 fn clean(text: &str) -> String {
-    text.replace(is_control, " ")
-}
-
-/// Control characters, line separators and the marks that reorder text on a screen.
-fn is_control(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    text.replace(is_invisible, " ")
 }
 
 #[cfg(test)]

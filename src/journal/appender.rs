@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::error::ReportError;
-use super::place::{self, OpenFile};
+use super::place::OpenFile;
+use crate::files::leads_to;
 
 /// The maximum number of pending bytes while copying.
 const MAX_PENDING: usize = 64 * 1024;
@@ -183,7 +184,7 @@ fn check_same_file(file: &File, path: &Path) -> Result<Metadata, ReportError> {
         source,
     };
     let metadata = file.metadata().map_err(error)?;
-    match place::leads_to(path, &metadata) {
+    match leads_to(path, &metadata) {
         Ok(true) => Ok(metadata),
         Ok(false) => Err(error(io::Error::other("another file has taken its place"))),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::holder::Holder;
+use crate::files::TargetError;
 
 /// Why a report can't be written, resumed or read.
 #[derive(Debug, thiserror::Error)]
@@ -194,7 +195,7 @@ pub enum ReportError {
         /// The place.
         path: PathBuf,
         /// Why not.
-        reason: PageError,
+        reason: TargetError,
     },
 }
 
@@ -250,33 +251,6 @@ pub enum NotAReport {
     /// It can't be analysed; why.
     #[error("this is not a report of zim-batch: {0}")]
     Unreadable(&'static str),
-}
-
-/// Why a page can't be written to a place.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PageError {
-    /// `-`.
-    #[error("the page needs a file of its own; to write it to standard output, name /dev/stdout")]
-    StandardOutput,
-    /// Another file of this run.
-    #[error("this file is needed for something else; name another one")]
-    InUse,
-    /// A directory.
-    #[error("this is a directory; name a file in it")]
-    Directory,
-    /// A named pipe.
-    #[error("this is a pipe, which would have to wait for a reader; name a file")]
-    Pipe,
-    /// A file that is not a page.
-    #[error("this file exists already and is not a page of zim-batch; name another one")]
-    NoPage,
-    /// Its directory does not exist.
-    #[error("its directory does not exist; correct the path")]
-    NoDirectory,
-    /// It can't be read, so it is unknown whether it is a page.
-    #[error(transparent)]
-    Read(io::Error),
 }
 
 fn held_by(by: &Option<Holder>) -> String {

@@ -16,6 +16,7 @@ use super::rows_file::{self, RowsFile, RowsTo, Stream};
 use super::schema::USERS;
 use super::{Journal, SyncFiles, remove_invalid};
 use crate::done::Done;
+use crate::files::sync_directory_of;
 use crate::row::{Outcome, Record};
 use crate::run::summary::Summary;
 
@@ -96,7 +97,7 @@ impl ListReport {
             is_broken: false,
         };
         for file in opened.files() {
-            place::sync_directory(file.path());
+            sync_directory_of(file.path());
         }
         Ok(opened)
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::error::ReportError;
 use super::holder::{Holder, holder};
 use super::place::OpenFile;
+use crate::text::one_line;
 
 /// Locks the file, or fails with the holder of its lock.
 pub(super) fn lock(opened: &OpenFile) -> Result<(), ReportError> {
@@ -30,6 +31,6 @@ pub(super) fn lock(opened: &OpenFile) -> Result<(), ReportError> {
 fn holder_named(path: &Path) -> Option<Holder> {
     let process = holder(path)?;
     let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-    let program = name.trim_end().chars().filter(|c| !c.is_control()).collect();
+    let program = one_line(name.trim_end()).into_owned();
     Some(Holder { process, program })
 }

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use crate::done::Done;
 use crate::row::{Outcome, Record};
 use crate::run::summary::Summary;
-pub use error::{NotAReport, PageError, ReportError, Role};
+pub use error::{NotAReport, ReportError, Role};
 pub use holder::{Holder, holder};
 pub use list_record::{LIST_COLUMNS, ROWS_COLUMNS};
 pub use list_report::{ListReport, check_list_paths};

@@ -7,11 +7,12 @@
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{ReportError, Role};
+use crate::files::{OWNER_ONLY, directory_of, leads_to};
 
 /// What to do if the report already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +24,6 @@ pub enum IfExists {
     /// Continue it; create it if it does not exist.
     Resume,
 }
-
-/// The permissions of a new file: read and write for its owner.
-const MODE: u32 = 0o600;
 
 /// A file that is open for reading and appending.
 ///
@@ -56,7 +54,7 @@ impl OpenFile {
         let error = |source| unwritable(path, source);
         let mut options = OpenOptions::new();
         options.read(true).append(true);
-        let (file, is_new) = match options.clone().create_new(true).mode(MODE).open(path) {
+        let (file, is_new) = match options.clone().create_new(true).mode(OWNER_ONLY).open(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => (options.open(path), false),
             created => (created, true),
         };
@@ -106,12 +104,6 @@ impl OpenFile {
     }
 }
 
-/// Whether `path` leads to the file with this metadata.
-pub(super) fn leads_to(path: &Path, file: &Metadata) -> io::Result<bool> {
-    let there = path.metadata()?;
-    Ok((file.dev(), file.ino()) == (there.dev(), there.ino()))
-}
-
 impl Drop for OpenFile {
     fn drop(&mut self) {
         // If this fails, an empty or header-only file is left, which is harmless.
@@ -139,7 +131,7 @@ pub(super) fn check_path(path: &Path, role: Role, existing: IfExists) -> Result<
                     target,
                     role,
                 }),
-                Err(_) => match directory(path).metadata() {
+                Err(_) => match directory_of(path).metadata() {
                     Ok(_) => Ok(None),
                     Err(error) => Err(unwritable(path, error)),
                 },
@@ -178,22 +170,6 @@ fn special_kind(file_type: FileType) -> Option<&'static str> {
         () if file_type.is_fifo() => Some("a pipe"),
         () if file_type.is_socket() => Some("a socket"),
         () => Some("a device"),
-    }
-}
-
-/// Syncs the directory of `path`, without which a new file may be lost in a power cut. Best effort: not every system and
-/// file system supports this.
-pub(super) fn sync_directory(path: &Path) {
-    if let Ok(directory) = File::open(directory(path)) {
-        let _ = directory.sync_all();
-    }
-}
-
-/// The directory that contains `path`.
-pub(super) fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
     }
 }
 

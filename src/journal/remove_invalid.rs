@@ -1,19 +1,17 @@
 //! Removes records from a report: those of rows that were invalid and have changed since.
 //!
 //! The remaining records are written to a new file next to the report, which is synced and then replaces the report with
-//! one `rename`. So after a crash or a power cut the report is either the old or the new one. The next run removes an
-//! unfinished new file.
+//! one `rename`. So after a crash or a power cut the report is either the old or the new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::appender::Appender;
 use super::error::ReportError;
-use super::place;
 use super::schema::Schema;
 use crate::csv_reader::{CsvReader, CsvRecord};
+use crate::files::{NewFile, OWNER_ONLY, sync_directory_of};
 use crate::row::Outcome;
 
 /// The size of a read, in bytes.
@@ -38,64 +36,19 @@ pub(super) fn forget(report: &mut Appender, lines: &[u64], schema: &Schema) -> R
 fn remove_invalid(report: &Path, lines: &[u64], schema: &Schema) -> io::Result<(File, u64, u64)> {
     // A symbolic link is kept, and its target is replaced.
     let report = report.canonicalize()?;
-    let beside = new_file_for(&report);
-    remove_left_over(&beside, schema)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)?;
-    let written = write_without(&report, lines, schema, &file).and_then(|removed| {
-        // Locked before it gets the report's name. Some file systems don't support locks.
-        let _ = file.try_lock();
-        file.sync_all()?;
-        fs::rename(&beside, &report)?;
-        place::sync_directory(&report);
-        Ok((file.metadata()?.len(), removed))
-    });
-    match written {
-        Ok((len, removed)) => Ok((file, len, removed)),
-        Err(error) => {
-            let _ = fs::remove_file(&beside);
-            Err(error)
-        }
-    }
-}
-
-fn new_file_for(report: &Path) -> PathBuf {
-    let mut name = report.file_name().unwrap_or_default().to_owned();
-    name.push(".rewriting");
-    report.with_file_name(name)
-}
-
-/// Removes the unfinished file of a killed run; any other file of that name is an error.
-fn remove_left_over(beside: &Path, schema: &Schema) -> io::Result<()> {
-    let header = schema.columns.join(",");
-    let mut start = Vec::new();
-    match beside.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(metadata) if metadata.is_file() => {
-            let file = File::open(beside)?;
-            file.take(header.len() as u64).read_to_end(&mut start)?;
-        }
-        Ok(_) => start.push(0),
-    }
-    match header.as_bytes().starts_with(&start) {
-        true => fs::remove_file(beside),
-        false => Err(io::Error::other(format!(
-            "{} is in the way, where the report is to be rewritten; move it away",
-            beside.display()
-        ))),
-    }
+    let new = NewFile::beside(&report, OWNER_ONLY)?;
+    let removed = write_without(&report, lines, schema, new.file())?;
+    // Locked before it gets the report's name. Some file systems don't support locks.
+    let _ = new.file().try_lock();
+    new.file().sync_all()?;
+    let file = new.put_in_place()?;
+    sync_directory_of(&report);
+    let len = file.metadata()?.len();
+    Ok((file, len, removed))
 }
 
 fn write_without(report: &Path, lines: &[u64], schema: &Schema, to: &File) -> io::Result<u64> {
     let mut from = File::open(report)?;
-    let metadata = from.metadata()?;
-    to.set_permissions(metadata.permissions())?;
-    keep_owner(to, &metadata);
     let mut records = CsvReader::new(BufReader::with_capacity(CHUNK, File::open(report)?), b',');
     let mut to = BufWriter::with_capacity(CHUNK, to);
     // The start of the current range of bytes to copy.
@@ -127,14 +80,10 @@ fn copy(from: &mut File, range: std::ops::Range<u64>, to: &mut impl Write) -> io
     Ok(())
 }
 
-/// Keeps the owner of a report that root resumes for another user.
-fn keep_owner(file: &File, metadata: &fs::Metadata) {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    let _ = fchown(file, Some(metadata.uid()), Some(metadata.gid()));
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::outcomes::COLUMNS;
     use super::super::schema::ROWS;
     use super::*;
@@ -165,7 +114,6 @@ mod tests {
             (&[3, 5, 9], &[all[0], all[3]]),
         ] {
             fs::write(&path, report(&all)).unwrap();
-            fs::write(new_file_for(&path), "line,user,co").unwrap(); // left by a killed run
             let (mut file, len, removed) = remove_invalid(&path, lines, &ROWS).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), report(left), "{lines:?}");
             assert_eq!(
@@ -181,17 +129,5 @@ mod tests {
             assert!(File::open(&path).unwrap().try_lock().is_err(), "it is locked");
             assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         }
-    }
-
-    #[test]
-    fn another_file_in_the_way_is_left_unchanged() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out.csv");
-        fs::write(&path, report(&["3,,b,0,invalid"])).unwrap();
-        fs::write(new_file_for(&path), "precious").unwrap();
-        let error = remove_invalid(&path, &[3], &ROWS).unwrap_err();
-        assert!(error.to_string().contains("out.csv.rewriting is in the way"), "{error}");
-        assert_eq!(fs::read_to_string(new_file_for(&path)).unwrap(), "precious");
-        assert_eq!(fs::read_to_string(&path).unwrap(), report(&["3,,b,0,invalid"]));
     }
 }

@@ -10,6 +10,7 @@ use super::place::{self, IfExists, OpenFile};
 use super::schema::ROWS;
 use super::{Journal, SyncFiles, lock::lock, outside, remove_invalid, resume};
 use crate::done::Done;
+use crate::files::sync_directory_of;
 use crate::row::{Outcome, Record};
 use crate::run::summary::Summary;
 
@@ -79,7 +80,7 @@ impl Report {
             outcomes.end_line()?;
         }
         for path in [&report_path, outside.path()] {
-            place::sync_directory(path);
+            sync_directory_of(path);
         }
         if existing == IfExists::Resume && earlier.len == 0 {
             tracing::warn!("{}: no report yet: starting from the first row", report_path.display());

@@ -11,10 +11,8 @@ mod histogram;
 mod labels;
 mod plot;
 mod scale;
-mod target;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -23,11 +21,25 @@ use serde::Serialize;
 
 use crate::analysis::{Analysis, Kind, Reason, milliseconds};
 use crate::code;
+use crate::files::{self, OWNER_ONLY};
+use crate::journal::ReportError;
 use crate::row::Outcome;
-use crate::text::{duration, grouped, harmless, local};
+use crate::text::{duration, grouped, local, table_cell};
 use figure::Figure;
-pub use target::check_target;
-use target::{MARK, directory, may_be_replaced};
+
+/// The beginning of every page, which distinguishes pages from files that must not be replaced.
+const MARK: &str = "<!doctype html>\n<!-- zim-batch report -->";
+
+/// Checks that a page may be written to `path`: that it is none of `used`, and that an existing file is a page.
+///
+/// # Errors
+/// [`ReportError::Page`], which says why not.
+pub fn check_target<'a>(path: &Path, used: impl IntoIterator<Item = &'a Path>) -> Result<(), ReportError> {
+    files::check_target(path, MARK, used).map_err(|reason| ReportError::Page {
+        path: path.to_owned(),
+        reason,
+    })
+}
 
 /// The maximum number of each that a page lists, so that its size is bounded.
 const CODES: usize = 100;
@@ -94,29 +106,10 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Writes the page atomically; never replaces a file that is not a page.
+    /// Writes the page as a whole; never replaces a file that is not a page.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let html = self.to_html()?;
-        let exists = path.symlink_metadata().is_ok();
-        if exists && !may_be_replaced(path)? {
-            return Err(io::Error::other(
-                "this file exists already and is not a page of zim-batch",
-            ));
-        }
-        if exists && !path.metadata()?.is_file() {
-            return OpenOptions::new().write(true).open(path)?.write_all(html.as_bytes());
-        }
-        let path = if exists { path.canonicalize()? } else { path.to_owned() };
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-        let unfinished = directory(&path).join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-        let write = || {
-            File::create_new(&unfinished)?.write_all(html.as_bytes())?;
-            fs::rename(&unfinished, &path)
-        };
-        write().inspect_err(|_| {
-            // Best effort: the error that is returned matters more.
-            let _ = fs::remove_file(&unfinished);
-        })
+        files::replace(path, MARK, OWNER_ONLY, |out| out.write_all(html.as_bytes()))
     }
 
     /// The page as HTML.
@@ -217,8 +210,8 @@ impl View {
 /// Shortens and sanitises text of a report; the template escapes it.
 fn shown(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", harmless(&text[..end])),
-        None => harmless(text),
+        Some((end, _)) => format!("{}…", table_cell(&text[..end])),
+        None => table_cell(text).into_owned(),
     }
 }
 

@@ -352,7 +352,6 @@ fn kind_and_example(error: &RowError) -> (String, Option<String>) {
     match error {
         RowError::TooLong(column, _) => (format!("{column} is longer than {} bytes", crate::row::MAX_ID), None),
         RowError::BadType(found) => {
-            let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             let kind = "type is not 0, peer, 2 or group".to_owned();
             (kind, Some(format!("'{found}'")))
         }

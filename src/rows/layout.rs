@@ -9,6 +9,7 @@ use super::layout_error::{LayoutClue, LayoutError, MissingColumn};
 use super::types::Types;
 use super::user_layout;
 use crate::csv_reader::{CsvReader, CsvRecord};
+use crate::text::one_line;
 
 /// The delimiters tried, in this order: a comma can't be part of an ID, the others can.
 pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
@@ -354,12 +355,8 @@ pub(super) fn names(first: &CsvRecord) -> String {
         .take(SHOWN)
         .map(|field| {
             let field = String::from_utf8_lossy(field);
-            let short: String = field
-                .chars()
-                .take(40)
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
-            format!("'{short}'")
+            let short: String = field.chars().take(40).collect();
+            format!("'{}'", one_line(&short))
         })
         .collect();
     if first.len() > SHOWN {

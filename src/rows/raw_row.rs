@@ -6,6 +6,7 @@ use super::layout::Layout;
 use super::parsed::{Column, InvalidRow, ParsedRow, RowError};
 use crate::csv_reader::{CsvRecord, RecordError};
 use crate::row::{ConvType, MAX_ID, Row};
+use crate::text::one_line;
 
 /// The longest field of an invalid row that is written to a report, in characters.
 const MAX_SHOWN: usize = 1000;
@@ -84,13 +85,10 @@ impl<'a> RawRow<'a> {
         let field = self.record.get(conv_type).ok_or(RowError::Missing(Column::Type))?;
         let conv_type = self.layout.types.parse(field).ok_or_else(|| match field.trim_ascii() {
             b"" => RowError::Empty(Column::Type),
-            other => RowError::BadType(
-                shown(Some(other))
-                    .chars()
-                    .take(40)
-                    .flat_map(char::escape_debug)
-                    .collect(),
-            ),
+            other => {
+                let short: String = shown(Some(other)).chars().take(40).collect();
+                RowError::BadType(one_line(&short).into_owned())
+            }
         })?;
         Ok((user, conv, conv_type))
     }

@@ -1,6 +1,8 @@
 //! IDs that are probably mistakes, though ZIM might accept them: words that programs write for a missing value, numbers
 //! shortened by a spreadsheet, and invisible characters.
 
+use crate::text::is_invisible;
+
 /// What databases, programs and spreadsheets write for a missing value.
 const NULL_WORDS: &[&str] = &[
     "NULL",
@@ -54,7 +56,8 @@ pub(super) fn character_name(character: char) -> Option<&'static str> {
         '\u{feff}' => "byte order mark",
         '\u{fffd}' => "replacement character, for bytes that could not be decoded",
         '\r' | '\n' => return None,
-        control if control.is_control() => "control character",
+        c if c.is_control() => "control character",
+        c if is_invisible(c) => "invisible character",
         _ => return None,
     })
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use zim_batch::files::same_file;
 use zim_batch::rows;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
-use zim_batch::text::grouped;
+use zim_batch::text::{grouped, one_line};
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::CheckArgs;
@@ -91,7 +92,7 @@ pub fn offline(args: &RowsArgs, rate: f64, limit: Option<u64>, json: bool, to_ru
 /// Whether a check would read from this file or write to it.
 pub fn uses(args: &CheckArgs, file: &Path) -> bool {
     let mut files = args.missing.iter().chain([&args.rows.rows]);
-    files.any(|path| settings::same_file(path, file)) || app::check_files(&args.app, [file]).is_err()
+    files.any(|path| same_file(path, file)) || app::check_files(&args.app, [file]).is_err()
 }
 
 /// Prints what was found.
@@ -221,7 +222,7 @@ fn as_text(
             let name = if busy.user.is_empty() {
                 String::new()
             } else {
-                format!("'{}', ", busy.user.escape_debug())
+                format!("'{}', ", one_line(&busy.user))
             };
             let _ = writeln!(
                 text,

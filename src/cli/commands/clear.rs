@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use zim_batch::client::Client;
+use zim_batch::files::same_file;
 use zim_batch::journal::{self, Report, ReportError};
 use zim_batch::page::NextStep;
 use zim_batch::rows::{Selection, Source};
@@ -157,5 +158,5 @@ pub fn files(args: &ClearArgs) -> Vec<PathBuf> {
 
 /// Whether a run would write to this file or read from it.
 pub fn uses(args: &ClearArgs, file: &Path) -> bool {
-    files(args).iter().any(|path| settings::same_file(path, file))
+    files(args).iter().any(|path| same_file(path, file))
 }

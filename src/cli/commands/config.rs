@@ -10,13 +10,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 use zim_batch::client::{self, BuildError};
+use zim_batch::files::same_file;
 use zim_batch::limiter::quota::RedisQuota;
+use zim_batch::text::one_line;
 
 use crate::cli::args::AppArgs;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::shell::print;
-use crate::cli::output::shell::{escape_controls, print_error};
+use crate::cli::output::shell::print_error;
 use crate::cli::settings;
 use crate::cli::settings::app;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};
@@ -73,7 +75,7 @@ impl ConfigArgs {
     /// Whether the command would read this file.
     pub fn uses(&self, file: &Path) -> bool {
         let files = [&self.app.secret_file, &self.app.ca_cert];
-        files.into_iter().flatten().any(|path| settings::same_file(path, file))
+        files.into_iter().flatten().any(|path| same_file(path, file))
     }
 }
 
@@ -318,7 +320,7 @@ fn as_text(settings: &[Setting], file: &Place) -> String {
     lines.push(["config file".into(), path, exists.into()]);
     let lines: Vec<[String; 3]> = lines
         .into_iter()
-        .map(|line| line.map(|text| on_one_line(&text)))
+        .map(|line| line.map(|text| one_line(&text).into_owned()))
         .collect();
     let widths = lines.iter().map(|[_, value, _]| console::measure_text_width(value));
     let width = widths.filter(|width| *width <= MAX_WIDTH).max().unwrap_or_default();
@@ -343,9 +345,4 @@ fn as_text(settings: &[Setting], file: &Place) -> String {
         let _ = writeln!(text, "{before}  {:<6}  {places}", name.replace('_', " "));
     }
     text
-}
-
-/// A value on one line.
-fn on_one_line(text: &str) -> String {
-    escape_controls(text).replace('\n', "\\n")
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zim_batch::analysis::Analysis;
 use zim_batch::client::{Client, Lister};
 use zim_batch::explain::{EXPLANATION_COLUMNS, Explained, explain};
+use zim_batch::files::{self, OWNER_ONLY, same_file};
 use zim_batch::journal::{self, IfExists, ListReport, ReportError, RowsTo};
 use zim_batch::page::NextStep;
 use zim_batch::rows::{Format, Reads, Rows, Selection, Source};
@@ -18,7 +19,6 @@ use crate::cli::args::ListArgs;
 use crate::cli::args::Logging;
 use crate::cli::engine::batch::{self, Batch, Command};
 use crate::cli::errors::Error;
-use crate::cli::output::derived;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::shell::{print_error, print_note};
@@ -38,7 +38,7 @@ pub async fn list(args: ListArgs, given: &Given, logging: &Logging, terminal: Te
     if let Some(explanation) = &args.output.explain {
         let mut used = files(&args);
         used.retain(|file| file != explanation);
-        derived::check("--explain", explanation, &EXPLANATION_COLUMNS.join(","), &used)?;
+        settings::check_target("--explain", explanation, &EXPLANATION_COLUMNS.join(","), &used)?;
         check_explainable(&args)?;
     }
     let batch = Batch {
@@ -129,7 +129,7 @@ impl Output {
         let advice = "name another one with --rows (the list report is named after it, unless --report is given)";
         settings::check_distinct(&written, &users, "users", advice)?;
         if let [rows, report] = written[..]
-            && settings::same_file(rows, report)
+            && same_file(rows, report)
         {
             return Err(Error::Usage(format!(
                 "{}: the rows and the list report can't be the same file; name another one with --report FILE",
@@ -247,7 +247,9 @@ impl Command for List {
             return true;
         }
         let (source, format) = &self.outside;
-        let explained = derived::write(explanation, |out| explain(source, format, rows, report, out));
+        let explained = files::replace(explanation, &EXPLANATION_COLUMNS.join(","), OWNER_ONLY, |out| {
+            explain(source, format, rows, report, out)
+        });
         match &explained {
             Ok(_) if self.is_quiet => {}
             Ok(explained) => print_note(&said(explained)),
@@ -308,5 +310,5 @@ fn files(args: &ListArgs) -> Vec<PathBuf> {
 
 /// Whether a list would write to this file or read from it.
 pub fn uses(args: &ListArgs, file: &Path) -> bool {
-    files(args).iter().any(|path| settings::same_file(path, file))
+    files(args).iter().any(|path| same_file(path, file))
 }

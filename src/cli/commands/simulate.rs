@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,15 +11,16 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use zim_batch::files::{OWNER_ONLY, same_file};
 use zim_batch::simulator::{self, Options, Outage, OutageKind, World, WorldError};
 use zim_batch::stop::StopHandle;
+use zim_batch::text::shell_word;
 
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::shell::print;
-use crate::cli::output::shell::{print_note, quoted};
-use crate::cli::settings;
+use crate::cli::output::shell::print_note;
 use crate::cli::settings::secret;
 
 const WORLD: &str = "App and conversations";
@@ -93,7 +95,7 @@ impl SimulateArgs {
     /// Whether these arguments name this file.
     pub fn uses(&self, file: &Path) -> bool {
         let files = [&self.conversations, &self.events, &self.secret_file];
-        files.into_iter().flatten().any(|path| settings::same_file(path, file))
+        files.into_iter().flatten().any(|path| same_file(path, file))
     }
 }
 
@@ -147,7 +149,10 @@ pub async fn simulate(args: SimulateArgs) -> Result<ExitCode, Error> {
         }
     );
     let (secret, other) = match &args.secret_file {
-        Some(path) => (format!("ZIM_SERVER_SECRET_FILE={}", quoted(path)), "ZIM_SERVER_SECRET"),
+        Some(path) => (
+            format!("ZIM_SERVER_SECRET_FILE={}", shell_word(path)),
+            "ZIM_SERVER_SECRET",
+        ),
         // Not secret: it is printed in ZEGO's documentation.
         None => (
             format!("ZIM_SERVER_SECRET={}", options.server_secret.expose_secret()),
@@ -212,7 +217,7 @@ fn open_events(path: &Path) -> Result<Box<dyn Write + Send>, Error> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdout()));
     }
-    match OpenOptions::new().create(true).append(true).open(path) {
+    match OpenOptions::new().create(true).append(true).mode(OWNER_ONLY).open(path) {
         Ok(file) => Ok(Box::new(file)),
         Err(error) => Err(Error::Usage(format!(
             "{} (--events): can't be written: {error}; choose a file that this user can write",

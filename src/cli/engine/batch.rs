@@ -15,6 +15,7 @@ use zim_batch::rows::{Done, Format, Selection, Snapshot, Source};
 use zim_batch::run::Job;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
+use zim_batch::text::visible;
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::Given;
@@ -30,9 +31,8 @@ use crate::cli::errors::hints;
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
 use crate::cli::output::progress::{Progress, Style, Terminal};
-use crate::cli::output::shell::{escape_controls, fail, print, print_error, print_note, print_resume};
+use crate::cli::output::shell::{fail, print, print_error, print_note, print_resume};
 use crate::cli::output::table::pace;
-use crate::cli::settings;
 pub use input::watch_rows;
 use input::{Input, Planned};
 
@@ -179,14 +179,8 @@ impl Batch<'_> {
         let Some(path) = &self.run.metrics else {
             return Ok(());
         };
-        let mut used = self.files.iter().chain(&self.logging.log_file);
-        if used.any(|used| settings::same_file(path, used)) {
-            return Err(Error::Usage(format!(
-                "--metrics {}: this command already uses the file for something else; name another one",
-                path.display()
-            )));
-        }
-        Metrics::check_target(path)
+        let used = self.files.iter().chain(&self.logging.log_file);
+        Metrics::check_target(path, used)
     }
 
     /// Notes what is not part of this run.
@@ -289,7 +283,7 @@ impl Batch<'_> {
         } else if self.logging.quiet && exit == ExitStatus::Success {
             Ok(String::new())
         } else {
-            Ok(escape_controls(&format!("{}\n", command.table(summary))).into_owned())
+            Ok(visible(&format!("{}\n", command.table(summary))).into_owned())
         }
     }
 }

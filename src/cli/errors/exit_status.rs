@@ -159,7 +159,8 @@ mod tests {
     use clap::CommandFactory;
     use zim_batch::client::BuildError;
     use zim_batch::error::Error as LibraryError;
-    use zim_batch::journal::{NotAReport, PageError, Role};
+    use zim_batch::files::TargetError;
+    use zim_batch::journal::{NotAReport, Role};
     use zim_batch::rows::{FileChange, InputError};
 
     use super::*;
@@ -277,7 +278,7 @@ mod tests {
             (
                 ReportError::Page {
                     path: path(),
-                    reason: PageError::InUse,
+                    reason: TargetError::InUse,
                 },
                 2,
             ),

@@ -20,6 +20,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use zim_batch::files::OWNER_ONLY;
+use zim_batch::text::visible;
+
 use crate::cli::args::LogFormat;
 use crate::cli::args::Logging;
 use crate::cli::errors::Error;
@@ -49,7 +52,7 @@ impl LogOutput {
         let format = logging.log_format;
         let unread = move |lines| {
             let why = format!("{lines} lines are missing here: nobody read the output");
-            one_line(format, "WARN", &why)
+            log_line(format, "WARN", &why)
         };
         let terminal = LossyWriter::start(io::stderr(), unread).map_err(no_thread)?;
         let log_file = match &logging.log_file {
@@ -58,7 +61,7 @@ impl LogOutput {
                 let file = LogFile::open(path, terminal.clone(), format)?;
                 let slow = move |lines| {
                     let why = format!("{lines} lines are missing here: the log file was too slow");
-                    one_line(format, "WARN", &why)
+                    log_line(format, "WARN", &why)
                 };
                 Some(LossyWriter::start(file, slow).map_err(no_thread)?)
             }
@@ -169,24 +172,19 @@ where
     }
 }
 
-/// The message of an event, with control characters escaped for the terminal.
+/// The message of an event, safe to show on a terminal.
 struct Message(String);
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            for c in format!("{value:?}").chars() {
-                match c.is_control() && c != '\n' {
-                    true => self.0.extend(c.escape_default()),
-                    false => self.0.push(c),
-                }
-            }
+            self.0 = visible(&format!("{value:?}")).into_owned();
         }
     }
 }
 
 /// A line in the log format, for messages that can't be logged as events.
-pub fn one_line(format: LogFormat, level: &str, message: &str) -> String {
+pub fn log_line(format: LogFormat, level: &str, message: &str) -> String {
     let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     match format {
         LogFormat::Text => format!("{now} {level:>5} {message}\n"),
@@ -211,7 +209,7 @@ struct LogFile {
 impl LogFile {
     fn open(path: &Path, terminal: LossyWriter, format: LogFormat) -> Result<LogFile, Error> {
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
+        options.append(true).create(true).mode(OWNER_ONLY);
         // Opening a pipe that nobody reads must fail, not block.
         let file = options.custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| {
@@ -250,7 +248,7 @@ impl Write for LogFile {
                         "--log-file {}: log lines are lost, because the file can't be written: {error}; the run continues",
                         self.path.display()
                     );
-                    self.terminal.lines(one_line(self.format, "ERROR", &why).as_bytes());
+                    self.terminal.lines(log_line(self.format, "ERROR", &why).as_bytes());
                 }
                 Ok(bytes.len())
             }

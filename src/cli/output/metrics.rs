@@ -1,11 +1,11 @@
 //! Prometheus metrics of a run, in a text file for node_exporter's textfile collector.
 //!
-//! The file is replaced about every ten seconds and at the end: the text is written to `<FILE>.<process>.tmp` in the same
-//! directory, which is then renamed. A failed write costs the metrics, never the run.
+//! The file is replaced as a whole about every ten seconds and at the end. Everyone may read it: the collector is another
+//! user, and the file contains no IDs. A failed write costs the metrics, never the run.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,12 +16,14 @@ use prometheus::{
 use tokio::time::Instant;
 use zim_batch::code::Class;
 use zim_batch::event::Event;
+use zim_batch::files::{self, READABLE};
 use zim_batch::row::Outcome;
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
+use crate::cli::settings;
 
 /// How often the file is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
@@ -77,27 +79,14 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Error::Usage`], which says what is there.
-    pub fn check_target(path: &Path) -> Result<(), Error> {
-        let refuse = |why: String| Err(Error::Usage(format!("--metrics {}: {why}", path.display())));
-        let another = "name another one";
-        match path.metadata() {
-            Ok(metadata) if metadata.is_file() => {
-                let mut start = Vec::new();
-                let read = fs::File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
-                match read {
-                    Err(error) => refuse(format!("can't be read: {error}; {another}")),
-                    Ok(_) if start.is_empty() || start == MAGIC.as_bytes() => Ok(()),
-                    Ok(_) => refuse(format!(
-                        "this file exists already and does not contain metrics of zim-batch; {another}"
-                    )),
-                }
-            }
-            Ok(metadata) if metadata.is_dir() => refuse("this is a directory; name a file in it".into()),
-            Ok(_) => refuse(format!("this is not a regular file; {another}")),
-            Err(_) if path.symlink_metadata().is_ok() => {
-                refuse(format!("this is a link to a file that does not exist; {another}"))
-            }
-            Err(_) => Ok(()),
+    pub fn check_target<'a>(path: &Path, used: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
+        settings::check_target("--metrics", path, MAGIC, used)?;
+        match path.exists() && !path.is_file() {
+            true => Err(Error::Usage(format!(
+                "--metrics {}: this is not a regular file; name another one",
+                path.display()
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -113,9 +102,7 @@ impl Metrics {
         rate: f64,
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
-        Metrics::check_target(path)?;
-        // If the path is a link, its target is replaced, not the link.
-        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Metrics::check_target(path, [])?;
         let before = fs::read_to_string(path).unwrap_or_default();
         let mut metrics = Metrics::new(path, total)
             .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
@@ -223,7 +210,7 @@ impl Metrics {
 
     /// Records that a run failed to start, or ended without a summary, with this exit status.
     pub fn ended_early(path: &Path, status: u8) {
-        let Ok(text) = Metrics::check_target(path).and_then(|()| {
+        let Ok(text) = Metrics::check_target(path, []).and_then(|()| {
             let mut metrics = Metrics::new(path, None)
                 .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
             metrics.rows_left.set(-1);
@@ -345,14 +332,7 @@ fn since_epoch() -> f64 {
         .as_secs_f64()
 }
 
-/// Replaces the file, so that a reader sees either the new or the previous text. The collector reads only `*.prom`.
+/// Replaces the file, so that a reader sees either the new or the previous text.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    files::replace(path, MAGIC, READABLE, |out| out.write_all(text.as_bytes()))
 }

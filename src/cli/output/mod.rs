@@ -1,6 +1,5 @@
 //! What a command writes besides its results: logs, progress, tables, metrics, commands to run next.
 
-pub mod derived;
 pub mod logging;
 pub mod lossy;
 pub mod metrics;

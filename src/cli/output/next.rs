@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
-use zim_batch::text::grouped;
+use zim_batch::text::{grouped, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
 use crate::cli::args::{APP, Cli, Given, PACE, RESULTS};
-use crate::cli::output::shell::quoted;
 
 /// The command that resumes this run.
 pub fn resume(given: &Given) -> String {
@@ -158,7 +157,7 @@ fn clear_line(rows: &Path, reading: Vec<OsString>, report: &Path, flags: &[OsStr
 
 /// A command line for a shell.
 pub fn line(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
-    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+    words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
 }
 
 /// The given flags that the command `clear` has under one of these headings of its help, except those for one run only.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zim_batch::code;
 use zim_batch::run::summary::{Failure, Summary};
-use zim_batch::text::grouped;
+use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::hints;
 
@@ -77,7 +77,7 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt:
 }
 
 fn path(path: &Option<String>) -> String {
-    in_one_line(path.as_deref().unwrap_or("none"))
+    one_line(path.as_deref().unwrap_or("none")).into_owned()
 }
 
 /// The outcomes other than `ok` and `outside`.
@@ -149,15 +149,6 @@ fn ending(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
 /// The meaning of a return code, shortened for the table.
 fn meaning(code: i64) -> String {
     shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
-}
-
-/// A file name with control characters escaped, so that it takes one line.
-fn in_one_line(name: &str) -> String {
-    let shown = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(shown).collect()
 }
 
 /// Shortens a text between words, so that it fits beside a count in 80 columns.

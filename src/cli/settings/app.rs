@@ -10,7 +10,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use zim_batch::client::{BuildError, Client, ClientBuilder};
+use zim_batch::files::same_file;
 use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
+use zim_batch::text::one_line;
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::given::may_hold_secret;
@@ -63,7 +65,7 @@ pub fn files(args: &AppArgs) -> Vec<PathBuf> {
 /// Refuses files that settings come from: an output would overwrite them, and a message about an input would show them.
 pub fn check_files<'a>(args: &AppArgs, used: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
     let files = files(args);
-    let is_setting = |used: &Path| files.iter().any(|file| settings::same_file(file, used));
+    let is_setting = |used: &Path| files.iter().any(|file| same_file(file, used));
     match used.into_iter().find(|used| is_setting(used)) {
         Some(used) => Err(Error::Usage(format!(
             "{}: this file contains the secret or other settings; it can't be an input or an output; name another file",
@@ -171,9 +173,9 @@ impl App {
             (None, _) => String::new(),
             (Some(profile), Some(origin @ (Origin::Flag(_) | Origin::Variable(_)))) => format!(
                 " (AppId from {origin}, other settings from profile {})",
-                profile.name.escape_debug()
+                one_line(&profile.name)
             ),
-            (Some(profile), _) => format!(" (profile {})", profile.name.escape_debug()),
+            (Some(profile), _) => format!(" (profile {})", one_line(&profile.name)),
         }
     }
 

@@ -9,12 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use url::{Host, ParseError, Url};
+use zim_batch::files::{self, identity, same_file};
 use zim_batch::journal::IfExists;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, InputError, Source};
@@ -335,31 +336,21 @@ pub fn check_distinct(outputs: &[&Path], input: &Source, items: &str, advice: &s
     Ok(())
 }
 
-/// Whether two paths refer to the same file, even if it does not exist yet.
-pub fn same_file(one: &Path, other: &Path) -> bool {
-    identity(one).is_some_and(|one| Some(one) == identity(other))
-        || absolute(one).is_some_and(|one| Some(one) == absolute(other))
-}
-
-/// Device and inode of an existing regular file or pipe; the same for all its names.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = path.metadata().ok()?;
-    let holds_bytes = metadata.is_file() || metadata.file_type().is_fifo();
-    holds_bytes.then(|| (metadata.dev(), metadata.ino()))
+/// Refuses a file of `flag` that can't be written as a whole: see [`files::check_target`].
+pub fn check_target<'a>(
+    flag: &str,
+    path: &Path,
+    begins_with: &str,
+    used: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), Error> {
+    let used = used.into_iter().map(PathBuf::as_path);
+    files::check_target(path, begins_with, used)
+        .map_err(|why| Error::Usage(format!("{flag} {}: {why}", path.display())))
 }
 
 /// Whether it is a named pipe. A shell's anonymous pipe has a path only in /dev and /proc.
 fn is_named_pipe(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) && path.canonicalize().is_ok()
-}
-
-/// The absolute path, with links and dots resolved; also of a file that does not exist yet.
-fn absolute(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().ok().or_else(|| {
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
-        Some(directory.join(path.file_name()?))
-    })
 }
 
 /// `rows.csv` and `rows.csv.gz` → `rows.report.csv`, for the ending `report.csv`.

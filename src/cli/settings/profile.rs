@@ -21,6 +21,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
+use zim_batch::text::one_line;
+
 use crate::cli::args::AppArgs;
 use crate::cli::args::Region;
 use crate::cli::errors::Error;
@@ -389,7 +391,7 @@ fn parse_region(text: &str) -> Result<Region, String> {
 
 /// A name in the file, for messages.
 fn shown(name: &str) -> String {
-    unless_secret(name).escape_debug().to_string()
+    one_line(unless_secret(name)).into_owned()
 }
 
 /// A name in the file, unless it may be the secret, written there by mistake.

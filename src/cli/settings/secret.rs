@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use zim_batch::text::is_invisible;
+
 use crate::cli::errors::Error;
 
 /// The maximum length of a secret, in bytes; more than any real one has.
@@ -121,7 +123,7 @@ fn problem(secret: &str) -> Option<String> {
     let invalid = secret.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic());
     invalid.map(|(index, c)| {
         let place = index + 1;
-        if is_invisible(c) {
+        if c.is_whitespace() || is_invisible(c) {
             let code = u32::from(c);
             format!("character {place} of the secret is a space or an invisible character (U+{code:04X})")
         } else {
@@ -142,17 +144,6 @@ fn is_assignment(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || "_-.\"'".contains(c));
     let has_value = !value.trim_matches('=').is_empty() || key.to_ascii_lowercase().contains("secret");
     is_name && has_value
-}
-
-/// Space, control and format characters, which text can contain unnoticed.
-fn is_invisible(c: char) -> bool {
-    let is_format = matches!(
-        c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
-    );
-    c.is_whitespace() || c.is_control() || is_format
 }
 
 #[cfg(test)]

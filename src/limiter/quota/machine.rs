@@ -29,6 +29,7 @@ use super::lock_file::LockFile;
 use super::place::Place;
 use super::schedule::{Schedule, Start};
 use super::{Pace, Previous, Quota, Reserved, Reserving, Slot, Unavailable};
+use crate::text::one_line;
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
 const INITIAL_PAUSE: Duration = Duration::from_micros(200);
@@ -420,14 +421,10 @@ fn since_boot() -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
-/// Makes untrusted text safe to show on a terminal: one line, without control or hidden characters.
+/// Makes untrusted text safe to show on a terminal: one short line of visible characters.
 fn cleaned(text: &str) -> String {
-    let shown = |c: char| {
-        let is_hidden =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || is_hidden { '\u{fffd}' } else { c }
-    };
-    text.trim().chars().take(MAX_NAME).map(shown).collect()
+    let short: String = text.trim().chars().take(MAX_NAME).collect();
+    one_line(&short).into_owned()
 }
 
 #[cfg(test)]
@@ -561,7 +558,7 @@ mod tests {
         let join = |name: &'static str, is_alone| MachineQuota::join(place(directory.path()), name, is_alone);
         let first = join("the first\u{1b}[2J", true).await.unwrap();
         let error = join("the second", true).await.unwrap_err();
-        assert_eq!(error.to_string(), "the first\u{fffd}[2J uses the same app's quota");
+        assert_eq!(error.to_string(), "the first\\u{1b}[2J uses the same app's quota");
         let third = join("the third", false).await.unwrap();
         first.leave().await;
         assert!(join("the fourth", true).await.is_err());

@@ -130,7 +130,7 @@ fn unusable_input_is_refused_with_what_was_found_and_what_to_do() {
     );
     assert_refused("a,b,type\n", mapped, &["user ('uid')", "conv ('room')", "--columns"]);
     assert_refused("a,b,0\n", mapped, &["'uid'", "'room'"]);
-    assert_refused("\x1b[31mred,\"two\nlines\",\u{7}\n", &[], &["red", "two lines"]);
+    assert_refused("\x1b[31mred,\"two\nlines\",\u{7}\n", &[], &["red", "two\\nlines"]);
     assert_refused(rows(2), &["--only", "failed"], &["--only", "outcome"]);
     assert_refused("a,b,0\n", &["--only", "failed,outside"], &["--only", "outcome"]);
     assert_refused(utf16("nothing,of,use\n", u16::to_le_bytes), &[], &["'nothing'"]);

@@ -77,18 +77,56 @@ fn an_empty_file_is_not_protected_as_a_report() {
         let call = desk.clear(&server, rows(2));
         in_mode(call, mode).run().assert_status(0);
         assert_eq!(desk.report().len(), 2, "{mode:?}");
-        let mode_of = fs::metadata(desk.path("out.csv")).unwrap().permissions().mode();
-        assert_eq!(mode_of & 0o777, 0o640, "{mode:?}: it keeps its mode");
+        assert_eq!(self::mode(&desk, "out.csv"), 0o640, "{mode:?}: it keeps its mode");
+    }
+}
+
+fn mode(desk: &Desk, file: &str) -> u32 {
+    fs::metadata(desk.path(file))
+        .expect("there is this file")
+        .permissions()
+        .mode()
+        & 0o777
+}
+
+#[test]
+fn new_files_with_user_ids_can_be_read_only_by_their_owner_and_metrics_by_everyone() {
+    for umask in ["000", "077"] {
+        let (desk, server) = (Desk::new(), kind_server());
+        let run = || {
+            let call = desk.clear(&server, rows(1)).arg("--overwrite");
+            let call = call.flag("--html", "out.html").flag("--metrics", "zim.prom");
+            call.started_by(&format!("umask {umask}; exec")).run().assert_status(0);
+            ["out.csv", "out.outside.csv", "out.html", "zim.prom"].map(|file| mode(&desk, file))
+        };
+        assert_eq!(run(), [0o600, 0o600, 0o600, 0o644], "umask {umask}");
+        // An existing file keeps its mode.
+        for file in ["out.html", "zim.prom"] {
+            fs::set_permissions(desk.path(file), PermissionsExt::from_mode(0o640)).unwrap();
+        }
+        assert_eq!(run(), [0o600, 0o600, 0o640, 0o640], "umask {umask}");
+
+        let events = desk.zim_batch(["simulate", "--events", "events.jsonl"]);
+        let mut simulator = events.started_by(&format!("umask {umask}; exec")).spawn();
+        simulator.wait_until("the simulator writes", || desk.has("events.jsonl"));
+        assert_eq!(mode(&desk, "events.jsonl"), 0o600, "umask {umask}");
+        simulator.signal("TERM");
+        simulator.wait();
     }
 }
 
 #[test]
-fn new_reports_can_be_read_only_by_their_owner() {
+fn no_file_is_written_through_a_link_that_another_user_has_planted() {
     let (desk, server) = (Desk::new(), kind_server());
-    desk.clear(&server, rows(1)).run().assert_status(0);
-    for file in ["out.csv", "out.outside.csv"] {
-        let mode = fs::metadata(desk.path(file)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{file}");
+    desk.write("precious", "precious\n");
+    // Names that can be foreseen: the process ID is the shell's.
+    let planting = "for name in zim.prom.$$.tmp .out.html.$$.tmp; do ln -s precious $name; done; exec";
+    let call = desk.clear(&server, rows(1)).flag("--html", "out.html");
+    let call = call.flag("--metrics", "zim.prom").started_by(planting);
+    call.run().assert_status(0);
+    assert_eq!(desk.read("precious"), "precious\n");
+    for file in ["zim.prom", "out.html"] {
+        assert!(desk.path(file).symlink_metadata().unwrap().is_file(), "{file}");
     }
 }
 

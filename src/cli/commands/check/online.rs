@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
+use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
 use zim_batch::rows::{self, CopyError, Format, InputError, Reads, Rows, copy_rows};
 use zim_batch::run::{Job, Limits};
-use zim_batch::text::grouped;
+use zim_batch::text::{grouped, one_line};
 use zim_batch::{Outcome, Record, User};
 
 use crate::cli::args::CheckArgs;
@@ -23,7 +24,6 @@ use crate::cli::engine::session::Session;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::errors::hints;
-use crate::cli::output::derived;
 use crate::cli::output::next;
 use crate::cli::output::progress::{Progress, Terminal};
 use crate::cli::output::shell::{print_error, print_note};
@@ -66,8 +66,7 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
             args.app.secret_file.as_ref(),
             args.app.ca_cert.as_ref(),
         ];
-        let used: Vec<PathBuf> = used.into_iter().flatten().cloned().collect();
-        derived::check("--missing", missing, "", &used)?;
+        settings::check_target("--missing", missing, "", used.into_iter().flatten())?;
         if !source.can_be_read_twice() {
             return Err(Error::Usage(
                 "--missing reads the rows again when the users are known, so they must be in a file".into(),
@@ -182,7 +181,7 @@ fn write_missing(args: &CheckArgs, format: &Format, online: &Online, path: &Path
     }
     let missing: HashSet<&str> = online.found.missing.iter().map(|user| user.user.as_str()).collect();
     let (source, selection) = (args.rows.source(), args.rows.selection());
-    derived::write(path, |out| {
+    files::replace(path, "", OWNER_ONLY, |out| {
         copy_rows(&source, format, &selection, |user| missing.contains(user), out)
     })
     .map_err(|error| match error {
@@ -217,11 +216,7 @@ pub fn users_as_text(online: &Online) -> String {
             grouped(missing.len() as u64)
         );
         for user in missing.iter().take(MISSING_SHOWN) {
-            text += &format!(
-                "  {:>25}  '{}'\n",
-                format!("line {}", user.line),
-                user.user.escape_debug()
-            );
+            text += &format!("  {:>25}  '{}'\n", format!("line {}", user.line), one_line(&user.user));
         }
         if missing.len() > MISSING_SHOWN {
             text += &format!("  {:>25}  more: see --json, or --missing FILE for their rows\n", "…");

@@ -11,11 +11,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use zim_batch::analysis::{Analysis, Kind, Reason, UserRows};
+use zim_batch::files::same_file;
 use zim_batch::page::{self, NextStep, Page, Progress};
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
 use zim_batch::run::summary::Latencies;
-use zim_batch::text::{grouped, harmless, utc};
+use zim_batch::text::{grouped, table_cell, utc};
 
 use crate::cli::args::given::path_argument;
 use crate::cli::commands::completions::offering;
@@ -67,7 +68,7 @@ impl ReportArgs {
         let others = [&self.rows, &self.html].into_iter().flatten();
         std::iter::once(&self.report)
             .chain(others)
-            .any(|path| settings::same_file(path, file))
+            .any(|path| same_file(path, file))
     }
 }
 
@@ -93,7 +94,7 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
         print_error(&format!(
             "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
              is unknown; remove the line and resume the run: its row will be sent again",
-            harmless(&found.place),
+            table_cell(&found.place),
             match count {
                 1 => String::new(),
                 more => format!(" ({} or more such lines in total)", grouped(more)),

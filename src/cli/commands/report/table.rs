@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use zim_batch::analysis::{Kind, Reason};
 use zim_batch::code;
 use zim_batch::row::Outcome;
-use zim_batch::text::{duration, grouped, harmless, local};
+use zim_batch::text::{duration, grouped, local, table_cell};
 
 use super::Found;
 use crate::cli::output::next;
@@ -19,7 +19,7 @@ const WIDTH: usize = 80;
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let analysis = &self.analysis;
-        writeln!(f, "report         {}", harmless(&self.place))?;
+        writeln!(f, "report         {}", table_cell(&self.place))?;
         if analysis.simulated {
             writeln!(f, "simulated      sent to the simulator, not to ZIM")?;
         }
@@ -194,8 +194,8 @@ impl Found {
         for reason in reasons {
             let mut text = String::new();
             let why = match reason.code {
-                Some(code) => format!("code {code}: {}", harmless(&reason.message)),
-                None => harmless(&reason.message),
+                Some(code) => format!("code {code}: {}", table_cell(&reason.message)),
+                None => table_cell(&reason.message).into_owned(),
             };
             wrap(&mut text, 27, &why);
             text.push('\n');
@@ -223,7 +223,7 @@ impl Found {
                 "{:>12}{:>12}  {}",
                 grouped(user.failed),
                 grouped(user.outside),
-                harmless(&user.user)
+                table_cell(&user.user)
             )?;
         }
         if analysis.users.len() > SHOWN {
