@@ -9,7 +9,7 @@ use zim_batch::rows::{Format, Rows, Selection};
 pub fn main() -> Result<(), Box<dyn Error>> {
     let csv = "FromUserId;ConvId;ConvType\nalice;bob;0\nalice;;0\nalice;bob;peer\nbob;#team;3\n";
     let rows = Rows::from_reader(Box::new(csv.as_bytes()), "rows", &Format::default())?;
-    let findings = check_rows(rows, "rows", &Selection::default())?;
+    let findings = check_rows(rows, &Selection::default())?;
 
     assert_eq!((findings.rows, findings.invalid_rows()), (4, 2));
     assert_eq!(findings.invalid["conv is empty"].first_lines, [3]);

@@ -74,6 +74,11 @@ impl Done {
         }
     }
 
+    /// The row at this index, in ascending order of lines. Call [`Done::seal`] first.
+    pub(crate) fn get(&self, index: usize) -> Option<Entry> {
+        self.rows.get(index).copied().map(Entry)
+    }
+
     /// Whether it has this row with these values. Call [`Done::seal`] first.
     pub(crate) fn contains(&self, line: u64, user: &str, conv: &str, conv_type: &str) -> bool {
         self.rows.binary_search(&key(line, user, conv, conv_type)).is_ok()
@@ -100,81 +105,23 @@ impl Done {
     }
 }
 
-/// A position in [`Done`] that follows a pass over the input; both are in ascending order of lines.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cursor {
-    index: usize,
-    /// Lines whose record is `invalid` and whose row has changed or no longer exists.
-    stale: Vec<u64>,
-}
+/// A row that is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry(Key);
 
-/// How the input differs from the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mismatch {
-    /// This line has another row than the report.
-    Changed(u64),
-    /// No row begins on this line any longer.
-    Gone(u64),
-}
-
-impl Cursor {
-    /// Whether the row on `line` is done. `row` is as the report would write it; `is_valid` returns whether it can be
-    /// sent now.
-    pub fn is_done(
-        &mut self,
-        done: &Done,
-        line: u64,
-        row: [&str; 3],
-        is_valid: impl FnOnce() -> bool,
-    ) -> Result<bool, Mismatch> {
-        while let Some(next) = done.rows.get(self.index)
-            && next.line() < line
-        {
-            self.skip(*next)?;
-        }
-        match done.rows.get(self.index) {
-            Some(next) if next.line() == line => {
-                let [user, conv, conv_type] = row;
-                let is_same = next.fingerprint() == key(line, user, conv, conv_type).fingerprint();
-                if next.is_invalid() && (!is_same || is_valid()) {
-                    self.skip(*next)?;
-                    return Ok(false);
-                }
-                if !is_same {
-                    return Err(Mismatch::Changed(line));
-                }
-                self.index += 1;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+impl Entry {
+    pub fn line(self) -> u64 {
+        self.0.line()
     }
 
-    /// Call at the end of the input: fails if rows of the report are left, except those that were never sent.
-    pub fn end(&mut self, done: &Done) -> Result<(), Mismatch> {
-        while let Some(next) = done.rows.get(self.index) {
-            self.skip(*next)?;
-        }
-        Ok(())
+    /// Whether its record is `invalid`: it was never sent.
+    pub fn is_invalid(self) -> bool {
+        self.0.is_invalid()
     }
 
-    /// Whether all rows that are done have been found.
-    pub fn is_at_end(&self, done: &Done) -> bool {
-        self.index == done.rows.len()
-    }
-
-    /// The lines whose `invalid` records no longer match a row, ascending.
-    pub fn stale(&self) -> &[u64] {
-        &self.stale
-    }
-
-    fn skip(&mut self, key: Key) -> Result<(), Mismatch> {
-        if !key.is_invalid() {
-            return Err(Mismatch::Gone(key.line()));
-        }
-        self.stale.push(key.line());
-        self.index += 1;
-        Ok(())
+    /// Whether this row has these values, as the report writes them.
+    pub fn is(self, [user, conv, conv_type]: [&str; 3]) -> bool {
+        self.0.fingerprint() == key(self.line(), user, conv, conv_type).fingerprint()
     }
 }
 
@@ -182,72 +129,29 @@ impl Cursor {
 mod tests {
     use super::*;
 
-    fn done() -> Done {
+    #[test]
+    fn rows_are_in_the_order_of_their_lines() {
         let mut done = Done::default();
         done.insert(5, "c", "d", "2");
-        done.insert(2, "a", "b", "0");
+        done.insert_invalid(2, "a", "", "0");
+        done.insert(u64::from(u32::MAX) + 7, "e", "f", "0");
         done.seal().unwrap();
-        done
-    }
+        let rows: Vec<_> = (0..done.len()).filter_map(|index| done.get(index)).collect();
+        let lines: Vec<u64> = rows.iter().map(|row| row.line()).collect();
+        assert_eq!(lines, [2, 5, u64::from(u32::MAX) + 7]);
+        assert!(rows[0].is_invalid() && rows[0].is(["a", "", "0"]) && !rows[0].is(["a", "", "2"]));
+        assert!(!rows[1].is_invalid() && rows[1].is(["c", "d", "2"]));
+        assert!(done.contains_line(5) && !done.contains_line(4) && done.contains(5, "c", "d", "2"));
+        assert!(done.get(3).is_none());
 
-    fn is_done(cursor: &mut Cursor, done: &Done, line: u64, row: [&str; 3]) -> Result<bool, Mismatch> {
-        cursor.is_done(done, line, row, || false)
-    }
-
-    #[test]
-    fn rows_that_are_done_are_found_and_others_are_not() {
-        let (done, mut cursor) = (done(), Cursor::default());
-        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
-        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Ok(false));
-        assert!(!cursor.is_at_end(&done));
-        assert_eq!(cursor.clone().end(&done), Err(Mismatch::Gone(5)));
-        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
-        assert!(cursor.is_at_end(&done));
-        assert_eq!(cursor.end(&done), Ok(()));
-        assert_eq!(is_done(&mut cursor, &done, 6, ["e", "f", "2"]), Ok(false));
-        assert_eq!(cursor.stale(), &[] as &[u64]);
-    }
-
-    #[test]
-    fn a_changed_row_and_a_removed_row_are_reported_with_their_line() {
-        let (done, mut cursor) = (done(), Cursor::default());
-        assert_eq!(
-            is_done(&mut cursor, &done, 2, ["a", "b", "2"]),
-            Err(Mismatch::Changed(2))
-        );
-        assert_eq!(is_done(&mut cursor, &done, 3, ["a", "b", "0"]), Err(Mismatch::Gone(2)));
-    }
-
-    #[test]
-    fn a_row_that_was_invalid_may_change_or_go_but_not_one_that_was_sent() {
-        let mut done = done();
-        for line in [3, 4, 6, 7] {
-            done.insert_invalid(line, "x", "", "0");
-        }
-        done.seal().unwrap();
-        let mut cursor = Cursor::default();
-        assert_eq!(is_done(&mut cursor, &done, 2, ["a", "b", "0"]), Ok(true));
-        assert_eq!(
-            is_done(&mut cursor, &done, 3, ["x", "", "0"]),
-            Ok(true),
-            "it is unchanged"
-        );
-        // No row begins on line 4 any longer.
-        assert_eq!(is_done(&mut cursor, &done, 5, ["c", "d", "2"]), Ok(true));
-        assert_eq!(
-            cursor.is_done(&done, 6, ["x", "", "0"], || true),
-            Ok(false),
-            "it can be sent now"
-        );
-        assert_eq!(cursor.end(&done), Ok(()));
-        assert_eq!(cursor.stale(), [4, 6, 7]);
-        done.remove(cursor.stale());
-        assert_eq!((done.len(), done.last_line()), (3, 5));
+        done.remove(&[2, 3]);
+        assert_eq!((done.len(), done.last_line()), (2, u64::from(u32::MAX) + 7));
     }
 
     #[test]
     fn a_line_that_is_recorded_twice_is_an_error() {
-        let mut twice = done();
+        let mut twice = Done::default();
+        twice.insert(2, "a", "b", "0");
         twice.insert_invalid(2, "a", "b", "0");
         assert_eq!(twice.seal(), Err(2));
     }

@@ -6,7 +6,7 @@ use std::io;
 use crate::client::BuildError;
 use crate::journal::ReportError;
 use crate::limiter::quota::QuotaError;
-use crate::rows::{InputError, PlanError};
+use crate::rows::InputError;
 
 /// Why there was no run, or why it ended with no summary worth trusting.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ use crate::rows::{InputError, PlanError};
 pub enum Error {
     /// The rows can't be read, or are not those that the report was made from.
     #[error(transparent)]
-    Rows(#[from] PlanError),
+    Rows(#[from] InputError),
     /// Another run uses the app's quota.
     #[error(transparent)]
     Quota(#[from] QuotaError),
@@ -30,10 +30,4 @@ pub enum Error {
     /// A part of this crate failed, which is a bug; which, and how. What was recorded until then stays.
     #[error("{0}")]
     Bug(String),
-}
-
-impl From<InputError> for Error {
-    fn from(error: InputError) -> Error {
-        Error::Rows(error.into())
-    }
 }

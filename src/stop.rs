@@ -58,8 +58,7 @@ pub enum StopReason {
     },
     /// The report can't be written; where and why, a [`ReportError`](crate::journal::ReportError).
     ReportFailed(Cause),
-    /// The input could not be read to its end; where and why, a [`PlanError`](crate::rows::PlanError) or an
-    /// [`InputError`](crate::rows::InputError).
+    /// The input could not be read to its end; where and why, an [`InputError`](crate::rows::InputError).
     InputFailed(Cause),
     /// A part of this crate failed, which is a bug; which, and how.
     Bug(String),

@@ -4,11 +4,10 @@
 #![no_main]
 
 use std::io::Cursor;
-use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{ParsedRow, Format, Plan, Rows, Selection, Task, encoding};
+use zim_batch::rows::{Done, Format, Input, ParsedRow, Rows, Selection, Task, encoding};
 
 const ENCODINGS: [&str; 8] = ["", "", "", "", "gbk", "shift_jis", "utf-16le", "windows-1252"];
 const DELIMITERS: [Option<u8>; 4] = [None, None, Some(b';'), Some(b'\t')];
@@ -49,9 +48,9 @@ fuzz_target!(|data: &[u8]| {
         dedupe: true,
         ..Selection::default()
     };
-    let checked = check_rows(open().expect("it could be opened before"), "input", &selection);
-    let plan = Plan::new(open().expect("it could be opened before"), "input".into(), Arc::new(selection));
-    let steps: Result<Vec<Task>, _> = plan.expect("nothing is selected by outcome").collect();
+    let checked = check_rows(open().expect("it could be opened before"), &selection);
+    let input = Input::from(open().expect("it could be opened before"));
+    let steps = input.plan(&selection, Done::default()).and_then(|plan| plan.collect::<Result<Vec<Task>, _>>());
     assert_eq!((checked.is_ok(), steps.is_ok()), (is_readable, is_readable));
     if let (Ok(findings), Ok(steps)) = (checked, steps) {
         let skipped = steps.iter().filter(|step| matches!(step, Task::Skip { .. })).count() as u64;

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
-use super::error::PlanError;
+use super::error::InputError;
 use super::format::Format;
-use super::input::Source;
 use super::parsed::{Column, RowError};
 use super::reader::Rows;
-use super::selection::{OutcomeCounts, Selection};
+use super::selection::{OkRows, SelectedRows, Selection};
+use super::source::Source;
 use super::suspect;
 use crate::row::ConvType;
 
@@ -104,37 +104,28 @@ fn key(user: u64, triple: u64, line: u64) -> Key {
 ///
 /// let csv = "user,conv,type\na,b,0\na,b,peer\na,,0\n";
 /// let rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
-/// let findings = check_rows(rows, "example", &Selection::default())?;
+/// let findings = check_rows(rows, &Selection::default())?;
 /// assert_eq!((findings.rows, findings.users), (3, 1));
 /// assert_eq!(findings.duplicates.first_lines, [3]);
 /// assert_eq!(findings.invalid["conv is empty"].first_lines, [4]);
-/// # Ok::<(), zim_batch::rows::PlanError>(())
+/// # Ok::<(), zim_batch::rows::InputError>(())
 /// ```
-pub fn check_rows(rows: Rows, place: &str, selection: &Selection) -> Result<Findings, PlanError> {
-    check_each(rows, place, selection, |_, _, _| {})
+pub fn check_rows(rows: Rows, selection: &Selection) -> Result<Findings, InputError> {
+    check_each(rows, selection, |_, _, _| {})
 }
 
 /// [`check_rows`], which also calls `on_row` with the line, the user and the user's fingerprint of each row that can be
 /// sent.
 fn check_each(
-    mut rows: Rows,
-    place: &str,
+    rows: Rows,
     selection: &Selection,
     mut on_row: impl FnMut(u64, &str, u64),
-) -> Result<Findings, PlanError> {
-    selection.check_applies_to(&rows, place)?;
+) -> Result<Findings, InputError> {
     let mut findings = Findings::default();
     let mut keys: Vec<Key> = Vec::new();
     let are_users = rows.are_users();
-    let refuse_ok = selection.must_refuse_ok_rows_of(&rows);
-    let mut outcomes = OutcomeCounts::default();
-    while let Some(row) = rows.next_raw()? {
-        if !selection.includes(&row) {
-            continue;
-        }
-        if refuse_ok {
-            outcomes.count(&row);
-        }
+    let mut rows = SelectedRows::new(rows, selection, OkRows::counted())?;
+    while let Some(row) = rows.next()? {
         findings.rows += 1;
         match row.check() {
             Ok((user, conv, conv_type)) => {
@@ -163,15 +154,14 @@ fn check_each(
             }
         }
     }
-    outcomes.check_no_ok(place)?;
     keys.sort_unstable();
     findings.count_users(&keys);
     Ok(findings)
 }
 
 /// [`check_rows`] for a file or standard input. If there are busy users, a file is read again to find their names.
-pub fn check(source: &Source, format: &Format, selection: &Selection) -> Result<Findings, PlanError> {
-    let findings = check_rows(Rows::open(source, format)?, &source.to_string(), selection)?;
+pub fn check(source: &Source, format: &Format, selection: &Selection) -> Result<Findings, InputError> {
+    let findings = check_rows(Rows::open(source, format)?, selection)?;
     name_busy_users(findings, source, format)
 }
 
@@ -194,18 +184,18 @@ pub fn check_with_users(
     format: &Format,
     selection: &Selection,
     mut on_user: impl FnMut(u64, &str),
-) -> Result<Findings, PlanError> {
+) -> Result<Findings, InputError> {
     let mut seen = HashSet::new();
     let on_row = |line, user: &str, fingerprint| {
         if seen.insert(fingerprint) {
             on_user(line, user);
         }
     };
-    let findings = check_each(Rows::open(source, format)?, &source.to_string(), selection, on_row)?;
+    let findings = check_each(Rows::open(source, format)?, selection, on_row)?;
     name_busy_users(findings, source, format)
 }
 
-fn name_busy_users(mut findings: Findings, source: &Source, format: &Format) -> Result<Findings, PlanError> {
+fn name_busy_users(mut findings: Findings, source: &Source, format: &Format) -> Result<Findings, InputError> {
     if !findings.busy_users.is_empty() && source.can_be_read_twice() {
         let mut rows = Rows::open(source, format)?;
         let busy = findings.busy_users.iter_mut().map(|busy| (busy.first_line, busy));

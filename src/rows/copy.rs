@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::error::{InputError, PlanError};
+use super::error::InputError;
 use super::format::Format;
-use super::input::Source;
 use super::reader::Rows;
-use super::selection::Selection;
+use super::selection::{OkRows, SelectedRows, Selection};
+use super::source::Source;
 
 /// Why rows can't be copied.
 #[derive(Debug, thiserror::Error)]
@@ -14,16 +14,10 @@ use super::selection::Selection;
 pub enum CopyError {
     /// The input can't be read.
     #[error(transparent)]
-    Input(#[from] PlanError),
+    Input(#[from] InputError),
     /// The copy can't be written.
     #[error(transparent)]
     Write(#[from] io::Error),
-}
-
-impl From<InputError> for CopyError {
-    fn from(error: InputError) -> CopyError {
-        CopyError::Input(error.into())
-    }
 }
 
 /// Copies the header, if there is one, and the rows of the users that `is_wanted` returns `true` for: those that
@@ -48,9 +42,8 @@ pub fn copy_rows(
     is_wanted: impl Fn(&str) -> bool,
     out: impl Write,
 ) -> Result<u64, CopyError> {
-    let mut rows = Rows::open(source, format)?;
-    selection.check_applies_to(&rows, &source.to_string())?;
-    let (delimiter, header) = rows.dialect();
+    let mut rows = SelectedRows::new(Rows::open(source, format)?, selection, OkRows::Accept)?;
+    let (delimiter, header) = rows.rows().dialect();
     let mut writer = csv::WriterBuilder::new()
         .delimiter(delimiter)
         .terminator(csv::Terminator::Any(b'\n'))
@@ -60,9 +53,8 @@ pub fn copy_rows(
         writer.write_record(header).map_err(io::Error::from)?;
     }
     let mut copied = 0;
-    while let Some(row) = rows.next_raw()? {
-        if selection.includes(&row)
-            && row.user().is_some_and(&is_wanted)
+    while let Some(row) = rows.next()? {
+        if row.user().is_some_and(&is_wanted)
             && let Some(fields) = row.fields()
         {
             writer.write_record(fields).map_err(io::Error::from)?;
@@ -75,6 +67,7 @@ pub fn copy_rows(
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::InputErrorKind;
     use super::super::format::Reads;
     use super::super::selection::Only;
     use super::*;
@@ -205,11 +198,17 @@ mod tests {
         assert!(matches!(copy(&users, &all, &mut [0; 3]), CopyError::Write(_)));
         assert!(matches!(
             copy(&users, &failed, &mut []),
-            CopyError::Input(PlanError::NoOutcomes { .. })
+            CopyError::Input(InputError {
+                kind: InputErrorKind::NoOutcomes,
+                ..
+            })
         ));
         assert!(matches!(
             copy(&rows, &all, &mut []),
-            CopyError::Input(PlanError::Input(_))
+            CopyError::Input(InputError {
+                kind: InputErrorKind::Layout(_),
+                ..
+            })
         ));
     }
 }

@@ -1,164 +1,66 @@
-//! Opens a file or standard input as UTF-8 text: decompressed and decoded.
+//! An opened input, from which a plan is made.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
-use super::compression;
-use super::encoding::{self, Encoding};
 use super::error::InputError;
-use super::layout::{DELIMITERS, to_first_record};
-use crate::csv_reader::CsvReader;
+use super::format::Format;
+use super::plan::Plan;
+use super::reader::Rows;
+use super::selection::Selection;
+use super::source::Source;
+use crate::done::Done;
 
-/// The size of a read, in bytes.
-const CHUNK: usize = 64 * 1024;
+/// An input that can be opened and whose columns are known.
+///
+/// ```
+/// use zim_batch::rows::{Done, Format, Input, Selection, Source, Task};
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// std::fs::write(&file, "user,conv,type\nalice,bob,0\nalice,,0\nalice,bob,peer\n")?;
+/// let input = Input::open(&Source::File(file.path().to_owned()), &Format::default())?;
+/// let selection = Selection { dedupe: true, ..Selection::default() };
+/// let plan = input.plan(&selection, Done::default())?;
+/// assert_eq!(plan.total(), Some(3));
+/// let tasks = plan.collect::<Result<Vec<_>, _>>()?;
+/// assert!(matches!(&tasks[..], [Task::Send(_), Task::Invalid(_), Task::Skip { first: 2, .. }]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Input(Opened);
 
-/// How far the end of the first record is searched for, in bytes.
-const MAX_START: usize = 1024 * 1024;
-
-/// A file of rows, or standard input.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file, which is read twice: once to count and check, once to send.
-    File(PathBuf),
-    /// Standard input, read once.
-    Stdin,
+#[derive(Debug)]
+enum Opened {
+    /// A file, which is opened again for each pass over it.
+    File(PathBuf, Format),
+    /// An input that can be read only once.
+    Stream(Box<Rows>),
 }
 
-impl Source {
-    /// Whether the rows can be counted before they are sent. A pipe can be read only once.
-    pub fn can_be_read_twice(&self) -> bool {
-        match self {
-            Source::File(path) => path
-                .metadata()
-                .map_or(true, |metadata| metadata.is_file() || metadata.is_dir()),
-            Source::Stdin => false,
+impl Input {
+    /// Opens the input and finds its columns.
+    pub fn open(source: &Source, format: &Format) -> Result<Input, InputError> {
+        let rows = Rows::open(source, format)?;
+        match source {
+            Source::File(path) if source.can_be_read_twice() => Ok(Input(Opened::File(path.clone(), format.clone()))),
+            _ => Ok(Input::from(rows)),
+        }
+    }
+
+    /// Finds out what to do with each row; `done` are the rows that an earlier run has recorded.
+    ///
+    /// A file is read twice: first to count its rows and to compare them with those that are done, then, by the plan, to
+    /// send them. A stream is read once: here only as far as it takes to compare all rows that are done.
+    pub fn plan(self, selection: &Selection, done: Done) -> Result<Plan, InputError> {
+        match self.0 {
+            Opened::File(path, format) => Plan::of_file(&path, &format, selection, done),
+            Opened::Stream(rows) => Plan::of_stream(*rows, selection, done),
         }
     }
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::File(path) => path.display().fmt(f),
-            Source::Stdin => f.write_str("standard input"),
-        }
-    }
-}
-
-/// `-` is standard input.
-impl From<PathBuf> for Source {
-    fn from(path: PathBuf) -> Source {
-        if path.as_os_str() == "-" {
-            Source::Stdin
-        } else {
-            Source::File(path)
-        }
-    }
-}
-
-/// Opens the source for reading, unchanged.
-pub(super) fn open(source: &Source) -> Result<Box<dyn Read + Send>, InputError> {
-    let path = match source {
-        Source::Stdin => return Ok(Box::new(io::stdin())),
-        Source::File(path) => path,
-    };
-    let opened = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => Ok(file),
-    });
-    opened
-        .map(|file| Box::new(file) as _)
-        .map_err(|source| InputError::Open {
-            place: path.display().to_string(),
-            source,
-        })
-}
-
-/// The text of the input as UTF-8, decompressed if its first bytes are those of gzip or zstd.
-pub(super) struct Text {
-    pub reader: Box<dyn Read + Send>,
-    /// It was in another encoding: bytes that could not be decoded are U+FFFD.
-    pub is_decoded: bool,
-    /// The first four bytes, decompressed but not decoded: they show what kind of file it is.
-    pub signature: Vec<u8>,
-}
-
-impl Text {
-    /// The encoding is that of a byte order mark; without one it is `encoding`, or else UTF-8.
-    pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
-        let (start, reader) = first_bytes(Box::new(RetryInterrupted(reader)))?;
-        let decompressed: Box<dyn Read + Send> = match start[..] {
-            [0x1f, 0x8b, ..] => compression::gzip(reader)?,
-            [0x28, 0xb5, 0x2f, 0xfd] => compression::zstd(reader)?,
-            _ => {
-                return Text::decoded(&start, reader, encoding);
-            }
-        };
-        let (start, reader) = first_bytes(decompressed)?;
-        Text::decoded(&start, reader, encoding)
-    }
-
-    fn decoded(start: &[u8], reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
-        let (reader, is_decoded) = encoding::decoded(start, reader, encoding)?;
-        Ok(Text {
-            reader,
-            is_decoded,
-            signature: start.to_vec(),
-        })
-    }
-}
-
-/// Retries a read that a signal has interrupted: not every decoder does.
-struct RetryInterrupted<R>(R);
-
-impl<R: Read> Read for RetryInterrupted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-/// Returns the first four bytes, and a reader that still includes them.
-fn first_bytes(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
-    let mut start = Vec::new();
-    reader.by_ref().take(4).read_to_end(&mut start)?;
-    let whole = io::Cursor::new(start.clone()).chain(reader);
-    Ok((start, Box::new(whole)))
-}
-
-/// Reads until the first record is complete, and no further, because standard input may be slow. Returns the bytes read
-/// and a reader of the rest.
-pub(super) fn first_record(
-    mut reader: Box<dyn Read + Send>,
-    delimiter: Option<u8>,
-) -> io::Result<(Vec<u8>, impl BufRead + Send + use<>)> {
-    let mut start = Vec::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let read = reader.read(&mut chunk)?;
-        start.extend_from_slice(&chunk[..read]);
-        if read == 0 || start.len() >= MAX_START || holds_first_record(&start, delimiter) {
-            return Ok((start, BufReader::with_capacity(CHUNK, reader)));
-        }
-    }
-}
-
-/// Whether the first record ends within `start`, for any possible delimiter.
-fn holds_first_record(start: &[u8], delimiter: Option<u8>) -> bool {
-    let ends_here = |delimiter: &u8| {
-        let mut records = CsvReader::new(start, *delimiter);
-        to_first_record(&mut records)
-            && records.current().error.is_none()
-            && (!records.input().is_empty() || matches!(start.last(), Some(b'\n' | b'\r')))
-    };
-    match delimiter {
-        Some(given) => ends_here(&given),
-        None => DELIMITERS.iter().all(ends_here),
+/// Rows that can be read only once.
+impl From<Rows> for Input {
+    fn from(rows: Rows) -> Input {
+        Input(Opened::Stream(Box::new(rows)))
     }
 }

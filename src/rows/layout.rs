@@ -1,8 +1,10 @@
 //! Which column is which: from the header line, from the caller, or from a first record that is no header.
 
+use std::io::{self, BufRead, BufReader, Read};
+
 use super::columns::ColumnRef;
 use super::encoding::{Encoding, guesses};
-use super::error::InputError;
+use super::error::{InputError, InputErrorKind, UnknownLayout};
 use super::file_kind::kind_of_file;
 use super::format::{Format, Reads};
 use super::layout_error::{LayoutClue, LayoutError, MissingColumn};
@@ -10,6 +12,12 @@ use super::types::Types;
 use super::user_layout;
 use crate::csv_reader::{CsvReader, CsvRecord};
 use crate::text::one_line;
+
+/// The size of a read, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// How far the end of the first record is searched for, in bytes.
+const MAX_START: usize = 1024 * 1024;
 
 /// The delimiters tried, in this order: a comma can't be part of an ID, the others can.
 pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
@@ -104,6 +112,37 @@ fn without_mark(field: &[u8]) -> &[u8] {
     field.strip_prefix("\u{feff}".as_bytes()).unwrap_or(field)
 }
 
+/// Reads until the first record is complete, and no further, because standard input may be slow. Returns the bytes read
+/// and a reader of the rest.
+pub(super) fn first_record(
+    mut reader: Box<dyn Read + Send>,
+    delimiter: Option<u8>,
+) -> io::Result<(Vec<u8>, impl BufRead + Send + use<>)> {
+    let mut start = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = reader.read(&mut chunk)?;
+        start.extend_from_slice(&chunk[..read]);
+        if read == 0 || start.len() >= MAX_START || holds_first_record(&start, delimiter) {
+            return Ok((start, BufReader::with_capacity(CHUNK, reader)));
+        }
+    }
+}
+
+/// Whether the first record ends within `start`, for any possible delimiter.
+fn holds_first_record(start: &[u8], delimiter: Option<u8>) -> bool {
+    let ends_here = |delimiter: &u8| {
+        let mut records = CsvReader::new(start, *delimiter);
+        to_first_record(&mut records)
+            && records.current().error.is_none()
+            && (!records.input().is_empty() || matches!(start.last(), Some(b'\n' | b'\r')))
+    };
+    match delimiter {
+        Some(given) => ends_here(&given),
+        None => DELIMITERS.iter().all(ends_here),
+    }
+}
+
 /// Finds the layout from the first bytes of the input, which contain its whole first record or are the whole input.
 /// `signature` is the first bytes before decoding.
 pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
@@ -113,32 +152,25 @@ pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place
         }
         Ok(layout) => user_layout::failure(start, layout.delimiter),
         Err(None) => {
-            return Err(InputError::Empty {
-                place: place.to_owned(),
-                reads: format.reads,
-            });
+            return Err(InputErrorKind::Empty(format.reads).of(place));
         }
         Err(Some(failure)) => failure,
     };
     if let Some((kind, advice)) = kind_of_file(start, signature, format.reads) {
-        return Err(InputError::NotCsv {
-            place: place.to_owned(),
-            kind,
-            advice,
-        });
+        return Err(InputErrorKind::NotCsv { kind, advice }.of(place));
     }
     let (found, clue) = match format.encoding.is_none().then(|| not_utf8(start, format)).flatten() {
         Some((decoded, likely)) => (decoded.unwrap_or(columns), Some(LayoutClue::NotUtf8(likely))),
         None => (columns, clue(start, &error)),
     };
-    Err(InputError::Layout {
-        place: place.to_owned(),
-        line,
+    let reads = format.reads;
+    let unknown = UnknownLayout {
         error,
-        reads: format.reads,
+        reads,
         found,
         clue,
-    })
+    };
+    Err(InputErrorKind::Layout(Box::new(unknown)).at(place, line))
 }
 
 /// Tries each delimiter on the first record. `Err(None)` if there is no record. Otherwise its line, its fields and the

@@ -1,22 +1,28 @@
-//! What to do with each row of the input: send it, report it unsent, or nothing.
+//! What to do with each row of an input: send it, report it unsent, or nothing.
 //!
-//! A file is read twice: once to count and check before anything is sent, once to send. Standard input is read once.
+//! Each row passes the same steps, in this order:
+//!
+//! 1. [`SelectedRows`]: of an earlier report, only rows with some outcomes are selected.
+//! 2. [`Resume`]: a row that an earlier run has recorded is done.
+//! 3. [`Dedupe`]: a row that repeats another one is skipped.
+//! 4. [`Limit`]: after so many rows to send, the plan ends.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::path::Path;
 
-use super::error::{FileChange, InputError, PlanError};
+use super::dedupe::{Dedupe, Repeats};
+use super::error::InputError;
 use super::format::Format;
-use super::input::Source;
 use super::parsed::{InvalidRow, ParsedRow};
-use super::raw_row::RawRow;
 use super::reader::Rows;
-use super::selection::{OutcomeCounts, Selection, outcome_of, refuse_report};
+use super::resume::Resume;
+use super::selection::{OkRows, SelectedRows, Selection};
 use super::snapshot::Snapshot;
-use crate::done::{Cursor, Mismatch};
+use super::warnings::Warnings;
+use crate::done::Done;
 use crate::fingerprint::fingerprint;
-use crate::row::{Outcome, Row};
+use crate::row::Row;
 
 /// How many rows of a stream with an outcome column are read before the first one is returned, so that a report with
 /// `ok` rows among them is refused before anything is sent.
@@ -55,410 +61,401 @@ impl<I> Task<I> {
     }
 }
 
-/// The selected rows of an input, in order, as [`Task`]s.
+/// The selected rows of an input, in order, as [`Task`]s. Made by [`Input::plan`](super::Input::plan).
 pub struct Plan {
-    rows: ComparedRows,
-    selection: Arc<Selection>,
-    /// The line of the first occurrence of each row that may be repeated; only filled with `dedupe`.
-    seen: HashMap<u64, u64>,
-    /// Read ahead by [`Plan::verify_first`]: rows already done, then tasks.
-    buffered_done: u64,
-    buffered_tasks: VecDeque<Task>,
-    /// How many rows a survey has found, and how many have been read since.
-    expected: Option<u64>,
-    yielded: u64,
-    /// How many [`Task::Send`] were returned.
-    sent: u64,
-    /// Lines whose records in the report no longer match a row of the input.
+    steps: Steps,
+    limit: Limit,
+    read_ahead: ReadAhead,
+    total: Option<u64>,
     stale: Vec<u64>,
-    has_warned: bool,
+    rows_done: u64,
+    snapshot: Option<Snapshot>,
 }
 
-/// The selected rows, each compared with the rows already done.
-struct ComparedRows {
-    rows: Rows,
-    selection: Arc<Selection>,
-    cursor: Cursor,
-    place: String,
+/// What was read of a stream to compare all rows that are done.
+#[derive(Default)]
+struct ReadAhead {
+    done: u64,
+    tasks: VecDeque<Task>,
 }
 
-/// What the first pass over the input found.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Survey {
-    /// How many rows are selected, including those already done.
-    pub rows: u64,
-    /// The fingerprints of repeated rows, for [`Selection::repeated`]; only with `dedupe`.
-    pub repeated: HashSet<u64>,
-    /// Those of them of which one is done already, and its line, for [`Selection::repeated_done`].
-    pub repeated_done: HashMap<u64, u64>,
-    /// Lines whose record in the report is `invalid` and whose row has changed since or no longer exists. Such a row is
-    /// not done: remove its record from the report and the line from [`Selection::done`].
-    pub stale: Vec<u64>,
-    /// The file as it was read; `None` for other input.
-    pub snapshot: Option<Snapshot>,
+impl Plan {
+    /// Reads the file once to count its rows and to compare them with those that are done, and opens it again.
+    pub(super) fn of_file(path: &Path, format: &Format, selection: &Selection, done: Done) -> Result<Plan, InputError> {
+        let snapshot = Snapshot::take(path)?;
+        let open = || Rows::open_snapshot(&snapshot, format);
+        let survey = Survey::of(open()?, selection, done)?;
+        let total = match selection.limit {
+            None => survey.rows,
+            // Where the limit is reached, only the steps themselves can tell.
+            Some(_) => {
+                let steps = survey.clone().into_steps(open()?, selection)?;
+                Plan::new(steps, selection).count_rows()?
+            }
+        };
+        let stale = survey.resume.stale().to_vec();
+        let mut steps = survey.into_steps(open()?, selection)?;
+        steps.warnings = Some(Warnings::default());
+        Ok(Plan {
+            total: Some(total),
+            stale,
+            snapshot: Some(snapshot),
+            ..Plan::new(steps, selection)
+        })
+    }
+
+    /// Reads until all rows that are done have been found, and keeps the tasks found between them. Fails if the input is
+    /// not what the report was made from, or, as far as it was read, is itself a report with `ok` rows.
+    pub(super) fn of_stream(rows: Rows, selection: &Selection, done: Done) -> Result<Plan, InputError> {
+        let mut steps = Steps {
+            rows: SelectedRows::new(rows, selection, OkRows::Refuse)?,
+            resume: Resume::new(done),
+            dedupe: selection.dedupe.then(Dedupe::default),
+            warnings: Some(Warnings::default()),
+        };
+        let mut read_ahead = ReadAhead::default();
+        while !steps.resume.is_complete() || (steps.rows.refuses_ok_rows() && read_ahead.tasks.len() < LOOKAHEAD) {
+            match steps.next()? {
+                None => break,
+                Some(Task::AlreadyDone) => read_ahead.done += 1,
+                Some(task) => read_ahead.tasks.push_back(task),
+            }
+        }
+        Ok(Plan {
+            stale: steps.resume.stale().to_vec(),
+            read_ahead,
+            ..Plan::new(steps, selection)
+        })
+    }
+
+    fn new(steps: Steps, selection: &Selection) -> Plan {
+        Plan {
+            rows_done: steps.resume.rows_done(),
+            steps,
+            limit: Limit { left: selection.limit },
+            read_ahead: ReadAhead::default(),
+            total: None,
+            stale: Vec::new(),
+            snapshot: None,
+        }
+    }
+
+    /// Counts the rows to the end, and those already done.
+    fn count_rows(self) -> Result<u64, InputError> {
+        let mut rows = self.rows_done;
+        for task in self {
+            rows += u64::from(task? != Task::AlreadyDone);
+        }
+        Ok(rows)
+    }
+
+    /// How many rows are selected, including those already done; `None` if that is not known before the end.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// How many rows are already done, according to the report.
+    pub fn rows_done(&self) -> u64 {
+        self.rows_done
+    }
+
+    /// Lines whose record in the report is `invalid` and whose row has changed since or no longer exists. Such rows are
+    /// not done: remove these records from the report before iterating.
+    pub fn stale(&self) -> &[u64] {
+        &self.stale
+    }
+
+    /// The file as it was when its rows were counted; `None` for other input.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Result<Task, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.read_ahead.done > 0 {
+            self.read_ahead.done -= 1;
+            return Some(Ok(Task::AlreadyDone));
+        }
+        if self.limit.is_reached() {
+            return None;
+        }
+        let task = match self.read_ahead.tasks.pop_front() {
+            Some(task) => task,
+            None => match self.steps.next() {
+                Ok(task) => task?,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        self.limit.count(&task);
+        Some(Ok(task))
+    }
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plan")
-            .field("place", &self.rows.place)
-            .field("yielded", &self.yielded)
+            .field("rows", self.steps.rows.rows())
+            .field("total", &self.total)
             .finish_non_exhaustive()
     }
 }
 
-impl Plan {
-    /// Opens the input, a file as it is now: see [`Snapshot`].
-    pub fn open(source: &Source, format: &Format, selection: Arc<Selection>) -> Result<Plan, PlanError> {
-        let rows = match source {
-            Source::File(path) if source.can_be_read_twice() => Rows::open_snapshot(&Snapshot::take(path)?, format)?,
-            other => Rows::open(other, format)?,
-        };
-        Plan::new(rows, source.to_string(), selection)
-    }
+/// The steps that need no look at later rows.
+struct Steps {
+    rows: SelectedRows,
+    resume: Resume,
+    dedupe: Option<Dedupe>,
+    /// `None` if the rows are only counted.
+    warnings: Option<Warnings>,
+}
 
-    /// Opens the input again, to process the rows that `survey` has found: exactly these are returned, or an error.
-    pub fn open_again(
-        survey: &Survey,
-        source: &Source,
-        format: &Format,
-        selection: Arc<Selection>,
-    ) -> Result<Plan, PlanError> {
-        let rows = match &survey.snapshot {
-            Some(snapshot) => Rows::open_snapshot(snapshot, format)?,
-            None => Rows::open(source, format)?,
-        };
-        Ok(Plan {
-            expected: Some(survey.rows),
-            stale: survey.stale.clone(),
-            ..Plan::new(rows, source.to_string(), selection)?
-        })
-    }
-
-    /// Plans `rows`; `place` names them in messages.
-    pub fn new(rows: Rows, place: String, selection: Arc<Selection>) -> Result<Plan, PlanError> {
-        selection.check_applies_to(&rows, &place)?;
-        Ok(Plan {
-            rows: ComparedRows {
-                rows,
-                selection: Arc::clone(&selection),
-                cursor: Cursor::default(),
-                place,
-            },
-            seen: selection.repeated_done.clone(),
-            selection,
-            buffered_done: 0,
-            buffered_tasks: VecDeque::new(),
-            expected: None,
-            yielded: 0,
-            sent: 0,
-            stale: Vec::new(),
-            has_warned: false,
-        })
-    }
-
-    /// For input that can be read only once: reads until all rows already done have been found unchanged, and keeps the
-    /// tasks found between them. Fails if the input is not what the report was made from, or, as far as it was read, is
-    /// itself a report with `ok` rows.
-    pub fn verify_first(mut self) -> Result<Plan, PlanError> {
-        let refuse_ok = self.selection.must_refuse_ok_rows_of(&self.rows.rows);
-        while !self.rows.cursor.is_at_end(&self.selection.done) || (refuse_ok && self.buffered_tasks.len() < LOOKAHEAD)
-        {
-            match self.next_task()? {
-                None => break,
-                Some(Task::AlreadyDone) => self.buffered_done += 1,
-                Some(task) => self.buffered_tasks.push_back(task),
-            }
+impl Steps {
+    /// The next task; `None` at the end of the input.
+    fn next(&mut self) -> Result<Option<Task>, InputError> {
+        if !self.rows.advance()? {
+            self.resume.end(self.rows.place())?;
+            return Ok(None);
         }
-        self.stale = self.rows.cursor.stale().to_vec();
-        Ok(self)
-    }
-
-    /// Lines whose record in the report is `invalid` and whose row has changed since or no longer exists, as a survey or
-    /// [`Plan::verify_first`] has found. Remove these records from the report before iterating.
-    pub fn stale(&self) -> &[u64] {
-        &self.stale
-    }
-
-    /// How many rows are already done, according to the report.
-    pub fn rows_done(&self) -> u64 {
-        self.selection.done.len() as u64
-    }
-
-    /// Reads to the end without producing tasks: the first pass over input that can be read twice. Fails if the input is
-    /// not what the report was made from.
-    pub fn survey(mut self) -> Result<Survey, PlanError> {
-        let mut survey = Survey {
-            snapshot: self.rows.rows.snapshot().cloned(),
-            ..Survey::default()
-        };
-        let refuse_ok = self.selection.must_refuse_ok_rows_of(&self.rows.rows);
-        let mut outcomes = OutcomeCounts::default();
-        let (mut fingerprints, mut done) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
-        let mut sent = 0;
-        while let Some((row, is_done)) = self.rows.next()? {
-            if refuse_ok {
-                outcomes.count(&row);
-            }
-            let Selection { dedupe, limit, .. } = *self.selection;
-            survey.rows += u64::from(is_done || limit.is_none_or(|limit| sent < limit));
-            let Ok((user, conv, conv_type)) = row.check() else {
-                continue;
-            };
-            let fingerprint = dedupe.then(|| fingerprint(user, conv, conv_type.as_str()));
-            fingerprints.extend(fingerprint);
-            if is_done {
-                done.extend(fingerprint.map(|fingerprint| (fingerprint, row.line())));
-            }
-            if limit.is_some() {
-                let is_repeated = fingerprint.is_some_and(|fingerprint| !seen.insert(fingerprint));
-                sent += u64::from(!is_done && !is_repeated);
-            }
+        let row = self.rows.current();
+        let is_done = self.resume.is_done(&row, self.rows.place())?;
+        if let (false, Some(warnings)) = (is_done, &mut self.warnings) {
+            warnings.warn(&row, self.rows.place());
         }
-        outcomes.check_no_ok(&self.rows.place)?;
-        fingerprints.sort_unstable();
-        let repeated = fingerprints
-            .chunk_by(|one, other| one == other)
-            .filter(|group| group.len() > 1);
-        survey.repeated = repeated.map(|group| group[0]).collect();
-        // The first line of each comes last, and stays.
-        let done = done
-            .into_iter()
-            .rev()
-            .filter(|(fingerprint, _)| survey.repeated.contains(fingerprint));
-        survey.repeated_done = done.collect();
-        survey.stale = self.rows.cursor.stale().to_vec();
-        Ok(survey)
-    }
-
-    fn next_task(&mut self) -> Result<Option<Task>, PlanError> {
-        let refuse_ok = self.selection.must_refuse_ok_rows_of(&self.rows.rows);
-        let Some((row, is_done)) = self.rows.next()? else {
-            return match self.expected.take() {
-                Some(expected) if expected > self.yielded => Err(PlanError::Input(InputError::Changed {
-                    place: self.rows.place.clone(),
-                    change: FileChange::FewerRows {
-                        found: self.yielded,
-                        counted: expected,
-                    },
-                })),
-                _ => Ok(None),
-            };
-        };
-        let is_refused = refuse_ok && outcome_of(&row) == Some(Outcome::Ok);
-        let (lines, is_cut) = ((row.line(), row.last_line()), row.may_be_cut_off());
-        let parsed = row.to_parsed();
-        self.yielded += 1;
-        if is_refused {
-            return Err(refuse_report(
-                &self.rows.place,
-                &format!("line {} is an ok row", lines.0),
-            ));
-        }
-        if !is_done {
-            self.warn(&parsed, lines, is_cut);
-        }
-        let first = match &parsed {
-            ParsedRow::Row(row) if self.selection.dedupe => {
-                let fingerprint = fingerprint(&row.user, &row.conv, row.conv_type.as_str());
-                match &self.selection.repeated {
-                    Some(repeated) if !repeated.contains(&fingerprint) => row.line,
-                    _ => *self.seen.entry(fingerprint).or_insert(row.line),
-                }
-            }
-            other => other.line(),
-        };
-        Ok(Some(match parsed {
-            _ if is_done => Task::AlreadyDone,
+        let task = match row.to_parsed() {
             ParsedRow::Invalid(row) => Task::Invalid(row),
-            ParsedRow::Row(row) if first != row.line => Task::Skip { item: row, first },
-            ParsedRow::Row(row) => Task::Send(row),
-        }))
-    }
-
-    /// Warns about a row that will be sent but may not be what was intended.
-    fn warn(&mut self, parsed: &ParsedRow, (first, last): (u64, u64), is_cut: bool) {
-        let ParsedRow::Row(row) = parsed else { return };
-        let place = &self.rows.place;
-        if is_cut {
-            tracing::warn!(
-                "{place}, line {first}: the input ends within this row, without a line end: it may have been cut off; the row \
-                 is sent as it is"
-            );
-        }
-        let has_line_end = |id: &str| id.contains(['\n', '\r']);
-        if !self.has_warned && (has_line_end(&row.user) || has_line_end(&row.conv)) {
-            self.has_warned = true;
-            tracing::warn!(
-                "{place}, line {first}: an ID of this row has a line end in it, and the row spans lines {first} to {last}; \
-                 perhaps a quote is not closed. It is sent as it is. This warning is shown once per run; `zim-batch check` \
-                 lists all such rows"
-            );
-        }
+            ParsedRow::Row(row) => match self.dedupe.as_mut().map(|dedupe| dedupe.first_line(&row)) {
+                Some(first) if first != row.line => Task::Skip { item: row, first },
+                _ => Task::Send(row),
+            },
+        };
+        Ok(Some(if is_done { Task::AlreadyDone } else { task }))
     }
 }
 
-impl ComparedRows {
-    /// The next row, and whether it is done.
-    fn next(&mut self) -> Result<Option<(RawRow<'_>, bool)>, PlanError> {
-        let ComparedRows {
-            rows,
-            selection,
-            cursor,
-            place,
-        } = self;
+/// What a pass over a whole file finds before any row is sent.
+#[derive(Clone)]
+struct Survey {
+    /// How many rows are selected.
+    rows: u64,
+    resume: Resume,
+    dedupe: Option<Dedupe>,
+}
+
+impl Survey {
+    /// Fails if the file is not what the report was made from, or is itself a report with `ok` rows.
+    fn of(rows: Rows, selection: &Selection, done: Done) -> Result<Survey, InputError> {
+        let mut rows = SelectedRows::new(rows, selection, OkRows::counted())?;
+        let mut resume = Resume::new(done);
+        let mut repeats = selection.dedupe.then(Repeats::default);
+        let mut count = 0;
         while rows.advance()? {
             let row = rows.current();
-            if !selection.includes(&row) {
-                continue;
+            let is_done = resume.is_done(&row, rows.place())?;
+            if let (Some(repeats), Ok((user, conv, conv_type))) = (&mut repeats, row.check()) {
+                repeats.add(fingerprint(user, conv, conv_type.as_str()), row.line(), is_done);
             }
-            let is_done = match selection.done.is_empty() {
-                true => false,
-                false => {
-                    let [user, conv, conv_type] = row.shown();
-                    let is_valid = || row.check().is_ok();
-                    cursor
-                        .is_done(&selection.done, row.line(), [&user, &conv, &conv_type], is_valid)
-                        .map_err(|mismatch| plan_error(place, mismatch))?
-                }
-            };
-            return Ok(Some((rows.current(), is_done)));
+            count += 1;
         }
-        cursor
-            .end(&selection.done)
-            .map_err(|mismatch| plan_error(place, mismatch))?;
-        Ok(None)
+        resume.end(rows.place())?;
+        Ok(Survey {
+            rows: count,
+            resume,
+            dedupe: repeats.map(Repeats::into_dedupe),
+        })
+    }
+
+    /// The steps of a second pass, without warnings.
+    fn into_steps(self, rows: Rows, selection: &Selection) -> Result<Steps, InputError> {
+        Ok(Steps {
+            rows: SelectedRows::new(rows, selection, OkRows::Refuse)?,
+            resume: self.resume.again(),
+            dedupe: self.dedupe,
+            warnings: None,
+        })
     }
 }
 
-impl Iterator for Plan {
-    type Item = Result<Task, PlanError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.buffered_done > 0 {
-            self.buffered_done -= 1;
-            return Some(Ok(Task::AlreadyDone));
-        }
-        if self.selection.limit.is_some_and(|limit| self.sent >= limit) {
-            return None;
-        }
-        let task = match self.buffered_tasks.pop_front() {
-            Some(task) => Some(Ok(task)),
-            None => self.next_task().transpose(),
-        };
-        self.sent += u64::from(matches!(task, Some(Ok(Task::Send(_)))));
-        task
-    }
+/// Step 4 of a plan: it ends after so many rows to send.
+struct Limit {
+    /// `None`: no limit.
+    left: Option<u64>,
 }
 
-fn plan_error(place: &str, mismatch: Mismatch) -> PlanError {
-    let place = place.to_owned();
-    match mismatch {
-        Mismatch::Changed(line) => PlanError::RowChanged { place, line },
-        Mismatch::Gone(line) => PlanError::RowGone { place, line },
+impl Limit {
+    fn is_reached(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn count(&mut self, task: &Task) {
+        if let (Some(left), Task::Send(_)) = (&mut self.left, task) {
+            *left -= 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::Reads;
-    use super::super::selection::Only;
-    use super::*;
-    use crate::done::Done;
+    use std::io::{Cursor, Write as _};
 
-    fn rows(csv: &str) -> Rows {
-        let reader = Box::new(std::io::Cursor::new(csv.to_owned()));
-        Rows::from_reader(reader, "input", &Format::default()).expect("the header is valid")
+    use super::super::error::InputErrorKind;
+    use super::super::format::Reads;
+    use super::super::input::Input;
+    use super::super::selection::Only;
+    use super::super::source::Source;
+    use super::*;
+    use crate::row::Outcome;
+
+    /// Plans the rows as a file, and as a stream.
+    fn plans(csv: &str, reads: Reads, selection: &Selection, done: &Done) -> [Result<Plan, InputError>; 2] {
+        let format = Format {
+            reads,
+            ..Format::default()
+        };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(csv.as_bytes()).unwrap();
+        let opened = Input::open(&Source::File(file.path().to_owned()), &format).unwrap();
+        let rows = Rows::from_reader(Box::new(Cursor::new(csv.to_owned())), "input", &format).unwrap();
+        [opened, Input::from(rows)].map(|input| input.plan(selection, done.clone()))
+    }
+
+    /// What is done with each row, in the order of the input; a stream must agree, with what is done first.
+    fn steps(csv: &str, reads: Reads, selection: &Selection, done: &Done) -> Vec<String> {
+        let [of_file, of_stream] = plans(csv, reads, selection, done).map(|plan| {
+            let plan = plan.unwrap();
+            let (total, rows_done) = (plan.total(), plan.rows_done());
+            let step = |task: Result<Task, InputError>| match task.unwrap() {
+                Task::Send(row) => format!("{} {}", row.line, row.user),
+                Task::Invalid(row) => format!("{} invalid", row.line),
+                Task::Skip { item: row, first } => format!("{} as {first}", row.line),
+                Task::AlreadyDone => "done".into(),
+            };
+            let steps: Vec<String> = plan.map(step).collect();
+            let not_done = steps.iter().filter(|step| *step != "done").count() as u64;
+            assert!(
+                total.is_none_or(|total| total == rows_done + not_done),
+                "{total:?}: {steps:?}"
+            );
+            steps
+        });
+        let sorted = |steps: &[String]| {
+            let mut steps = steps.to_vec();
+            steps.sort_by_key(|step| step != "done");
+            steps
+        };
+        assert_eq!(sorted(&of_file), sorted(&of_stream));
+        of_file
+    }
+
+    fn done(rows: &[(u64, [&str; 3])]) -> Done {
+        let mut done = Done::default();
+        for (line, [user, conv, conv_type]) in rows {
+            done.insert(*line, user, conv, conv_type);
+        }
+        done.seal().unwrap();
+        done
     }
 
     #[test]
-    fn a_limit_counts_the_rows_that_are_sent_and_the_survey_counts_alike() {
+    fn a_limit_counts_the_rows_that_are_sent() {
         let csv = "user,conv,type\na,b,0\na,b,0\na,,0\nb,c,0\nc,d,0\nd,e,0\n";
-        for (dedupe, limit, yielded) in [(false, 3, 4), (true, 3, 5), (false, 9, 6), (true, 1, 1)] {
-            let mut selection = Selection {
+        let done = done(&[(7, ["d", "e", "0"])]);
+        for (dedupe, limit, expected) in [
+            (false, 3, &["2 a", "3 a", "4 invalid", "5 b"][..]),
+            (true, 3, &["2 a", "3 as 2", "4 invalid", "5 b", "6 c"]),
+            (false, 9, &["2 a", "3 a", "4 invalid", "5 b", "6 c", "done"]),
+            (true, 1, &["2 a"]),
+        ] {
+            let selection = Selection {
                 dedupe,
                 limit: Some(limit),
                 ..Selection::default()
             };
-            // The last row is done already.
-            selection.done.insert(7, "d", "e", "0");
-            selection.done.seal().unwrap();
-            let plan = || Plan::new(rows(csv), "input".into(), Arc::new(selection.clone())).unwrap();
-            let tasks: Vec<Task> = plan().map(Result::unwrap).collect();
-            let done = |tasks: &[Task]| tasks.iter().filter(|task| **task == Task::AlreadyDone).count();
-            assert_eq!(tasks.len() - done(&tasks), yielded.min(5), "{dedupe} {limit}");
+            let [of_file, of_stream] = plans(csv, Reads::Rows, &selection, &done).map(Result::unwrap);
             assert_eq!(
-                plan().survey().unwrap().rows,
-                yielded.min(5) as u64 + 1,
-                "{dedupe} {limit}"
+                of_file.total(),
+                Some(1 + expected.iter().filter(|step| **step != "done").count() as u64)
             );
+            assert_eq!((of_file.rows_done(), of_stream.rows_done()), (1, 1));
+            let lines = |plan: Plan| {
+                plan.map(Result::unwrap)
+                    .filter(|task| *task != Task::AlreadyDone)
+                    .count()
+            };
+            assert_eq!(lines(of_file), lines(of_stream));
+            if limit == 9 {
+                assert_eq!(steps(csv, Reads::Rows, &selection, &done), expected);
+            }
         }
     }
 
     #[test]
     fn repeated_users_are_skipped_and_recorded_ones_are_done() {
         let csv = "line,user,conv,type,outcome\n2,a,x,0,ok\n3,b,x,0,failed\n4,a,y,2,ok\n5,,x,0,invalid\n6,c,x,0,ok\n";
-        let users = || {
-            let format = Format {
-                reads: Reads::Users,
-                ..Format::default()
-            };
-            let reader = Box::new(std::io::Cursor::new(csv));
-            Rows::from_reader(reader, "input", &format).expect("there is a user column")
-        };
         let mut selection = Selection {
             dedupe: true,
             ..Selection::default()
         };
-        let steps = |selection: &Selection| -> Vec<String> {
-            let plan = || Plan::new(users(), "input".into(), Arc::new(selection.clone()));
-            let survey = plan().unwrap().survey().unwrap();
-            let tasks: Vec<Task> = plan().unwrap().map(Result::unwrap).collect();
-            assert_eq!((survey.rows, survey.stale.len()), (tasks.len() as u64, 0));
-            let step = |task: Task| match task {
-                Task::Send(row) => format!("{} {}", row.line, row.user),
-                Task::Invalid(row) => format!("{} invalid", row.line),
-                Task::Skip { item: row, first } => format!("{} as {first}", row.line),
-                Task::AlreadyDone => "done".into(),
-            };
-            tasks.into_iter().map(step).collect()
-        };
-        assert_eq!(steps(&selection), ["2 a", "3 b", "4 as 2", "5 invalid", "6 c"]);
+        let users = |selection: &Selection, done: &Done| steps(csv, Reads::Users, selection, done);
+        let none = Done::default();
+        assert_eq!(users(&selection, &none), ["2 a", "3 b", "4 as 2", "5 invalid", "6 c"]);
 
-        selection.done.insert(2, "a", "", "");
-        selection.done.insert_invalid(5, "", "", "");
-        selection.done.seal().unwrap();
-        assert_eq!(steps(&selection), ["done", "3 b", "4 as 2", "done", "6 c"]);
+        let mut recorded = done(&[(2, ["a", "", ""])]);
+        recorded.insert_invalid(5, "", "", "");
+        recorded.seal().unwrap();
+        assert_eq!(users(&selection, &recorded), ["done", "3 b", "4 as 2", "done", "6 c"]);
 
-        selection.done.insert(6, "another", "", "");
-        let changed = Plan::new(users(), "input".into(), Arc::new(selection.clone())).unwrap();
-        assert!(matches!(changed.survey(), Err(PlanError::RowChanged { line: 6, .. })));
+        recorded.insert(6, "another", "", "");
+        recorded.seal().unwrap();
+        for changed in plans(csv, Reads::Users, &selection, &recorded) {
+            let error = changed.unwrap_err();
+            assert!(
+                matches!(error.kind, InputErrorKind::RowChanged) && error.line == Some(6),
+                "{error}"
+            );
+        }
 
-        selection.done = Done::default();
         selection.only = Some(Only::Outcomes(vec![Outcome::Failed]));
-        assert_eq!(steps(&selection), ["3 b"]);
+        assert_eq!(users(&selection, &none), ["3 b"]);
     }
 
     #[test]
-    fn fewer_rows_than_were_counted_are_an_error() {
-        let place = std::env::temp_dir().join(format!("zim-batch-plan-{}.csv", std::process::id()));
-        std::fs::write(&place, "user,conv,type\na,b,0\nb,c,0\n").unwrap();
-        let (source, format) = (Source::File(place.clone()), Format::default());
-        let mut survey = Plan::open(&source, &format, Arc::default()).unwrap().survey().unwrap();
-        let yielded = |survey: &Survey| {
-            let plan = Plan::open_again(survey, &source, &format, Arc::default()).unwrap();
-            plan.map(|task| task.map_err(|error| error.to_string()))
-                .collect::<Vec<_>>()
-        };
-        assert!(yielded(&survey).iter().all(Result::is_ok));
-        survey.rows += 1;
-        let tasks = yielded(&survey);
-        std::fs::remove_file(place).unwrap();
-        assert!(
-            matches!(&tasks[..], [Ok(_), Ok(_), Err(why)] if why.contains("only 2 of its 3 rows")),
-            "{tasks:?}"
+    fn rows_before_the_one_that_is_done_are_skipped_and_not_counted_as_sent() {
+        let csv = "user,conv,type\na,b,0\nc,d,0\na,b,0\ne,f,0\n";
+        let done = done(&[(4, ["a", "b", "0"])]);
+        for (limit, expected) in [
+            (None, &["2 as 4", "3 c", "done", "5 e"][..]),
+            (Some(1), &["2 as 4", "3 c"]),
+        ] {
+            let selection = Selection {
+                dedupe: true,
+                limit,
+                ..Selection::default()
+            };
+            let [of_file, _] = plans(csv, Reads::Rows, &selection, &done).map(Result::unwrap);
+            let not_done = expected.iter().filter(|step| **step != "done").count() as u64;
+            assert_eq!(of_file.total(), Some(1 + not_done), "{limit:?}");
+            assert_eq!(of_file.count(), expected.len());
+        }
+    }
+
+    #[test]
+    fn records_of_rows_that_have_changed_are_stale_if_they_were_never_sent() {
+        let csv = "user,conv,type\na,b,0\n,d,0\n";
+        let mut recorded = Done::default();
+        recorded.insert_invalid(2, "a", "b", "9");
+        recorded.insert_invalid(3, "", "d", "0");
+        recorded.insert_invalid(4, "gone", "", "0");
+        recorded.seal().unwrap();
+        for plan in plans(csv, Reads::Rows, &Selection::default(), &recorded) {
+            let plan = plan.unwrap();
+            assert_eq!((plan.stale(), plan.rows_done()), (&[2, 4][..], 1));
+        }
+        assert_eq!(
+            steps(csv, Reads::Rows, &Selection::default(), &recorded),
+            ["2 a", "done"]
         );
     }
 
@@ -466,8 +463,10 @@ mod tests {
     fn an_ok_row_far_behind_in_a_stream_is_not_sent() {
         let failed = "u,c,0,failed\n".repeat(LOOKAHEAD);
         let csv = format!("user,conv,type,outcome\n{failed}u,c,0,ok\nu,c,0,failed\n");
-        let plan = Plan::new(rows(&csv), "input".into(), Arc::default()).unwrap();
-        let mut tasks = plan.verify_first().unwrap().skip(LOOKAHEAD);
-        assert!(matches!(tasks.next(), Some(Err(PlanError::IsReport { .. }))));
+        let [of_file, of_stream] = plans(&csv, Reads::Rows, &Selection::default(), &Done::default());
+        let is_report = |error: &InputError| matches!(error.kind, InputErrorKind::IsReport { .. });
+        assert!(of_file.is_err_and(|error| is_report(&error)));
+        let after = of_stream.unwrap().nth(LOOKAHEAD);
+        assert!(matches!(&after, Some(Err(error)) if is_report(error)), "{after:?}");
     }
 }

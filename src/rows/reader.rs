@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use super::error::InputError;
+use super::error::{InputError, InputErrorKind};
 use super::format::Format;
-use super::input::{self, Source};
 use super::layout::{self, Layout};
 use super::parsed::ParsedRow;
 use super::raw_row::RawRow;
 use super::snapshot::{self, Snapshot};
+use super::source::{self, Source};
+use super::text::Text;
 use crate::csv_reader::CsvReader;
 
 /// The rows of an input, in its order.
@@ -33,7 +34,7 @@ pub struct Rows {
     header_passed: bool,
     /// The input was decoded from another encoding: bytes that could not be decoded are U+FFFD.
     is_decoded: bool,
-    /// The input can be read only once and may be cut off: see [`InputError::CutOff`].
+    /// The input can be read only once and may be cut off: see [`InputErrorKind::CutOff`].
     is_stream: bool,
     /// The file as it was when its rows were counted.
     snapshot: Option<Snapshot>,
@@ -52,7 +53,7 @@ impl Rows {
     /// Opens a file or standard input. An input that can be read only once and ends inside an invalid row is an error at
     /// that row.
     pub fn open(source: &Source, format: &Format) -> Result<Rows, InputError> {
-        let rows = Rows::from_reader(input::open(source)?, &source.to_string(), format)?;
+        let rows = Rows::from_reader(source::open(source)?, &source.to_string(), format)?;
         Ok(Rows {
             is_stream: !source.can_be_read_twice(),
             ..rows
@@ -61,7 +62,7 @@ impl Rows {
 
     /// Opens a file as it was when the snapshot was taken. Bytes appended since are not read; any other change is an
     /// error before a row of the changed file is returned.
-    pub fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
+    pub(super) fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
         let rows = Rows::from_reader(snapshot.open()?, snapshot.place(), format)?;
         Ok(Rows {
             snapshot: Some(snapshot.clone()),
@@ -72,8 +73,8 @@ impl Rows {
     /// Reads from any reader; `place` names it in messages.
     pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
         let error = |source| read_error(place, 1, source);
-        let text = input::Text::new(reader, format.encoding).map_err(error)?;
-        let (start, input) = input::first_record(text.reader, format.delimiter).map_err(error)?;
+        let text = Text::new(reader, format.encoding).map_err(error)?;
+        let (start, input) = layout::first_record(text.reader, format.delimiter).map_err(error)?;
         let layout = layout::find_layout(&start, &text.signature, format, place)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
@@ -85,6 +86,11 @@ impl Rows {
             is_stream: false,
             snapshot: None,
         })
+    }
+
+    /// What the input is called in messages.
+    pub(super) fn place(&self) -> &str {
+        &self.place
     }
 
     /// Whether the input has an outcome column, as a report has.
@@ -100,11 +106,6 @@ impl Rows {
     /// The delimiter, and the names of all columns if there is a header.
     pub(super) fn dialect(&self) -> (u8, Option<&[Vec<u8>]>) {
         (self.layout.delimiter, self.layout.header.as_deref())
-    }
-
-    /// The file as it was when its rows were counted, if it was opened from a snapshot.
-    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
     }
 
     /// The next row, borrowed: for passes over the whole input that keep nothing.
@@ -153,11 +154,7 @@ impl Rows {
         if self.is_stream
             && let Err(error) = self.current().check()
         {
-            return Err(InputError::CutOff {
-                place: self.place.clone(),
-                line: self.records.current().line,
-                error,
-            });
+            return Err(InputErrorKind::CutOff(error).at(&self.place, self.records.current().line));
         }
         Ok(())
     }
@@ -171,15 +168,8 @@ impl Rows {
 /// The error for a failed read, which may mean that the file has changed.
 fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
     match snapshot::file_change(&source) {
-        Some(change) => InputError::Changed {
-            place: place.to_owned(),
-            change,
-        },
-        None => InputError::Read {
-            place: place.to_owned(),
-            line,
-            source,
-        },
+        Some(change) => InputErrorKind::Changed(change).of(place),
+        None => InputErrorKind::Read(source).at(place, line),
     }
 }
 

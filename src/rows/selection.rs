@@ -1,11 +1,8 @@
-//! Which rows of an input are worked on.
+//! Which rows of an input are worked on, and step 1 of a plan: rows of an earlier report are selected by their outcome.
 
-use std::collections::{HashMap, HashSet};
-
-use super::error::PlanError;
+use super::error::{InputError, InputErrorKind};
 use super::raw_row::RawRow;
 use super::reader::Rows;
-use crate::done::Done;
 use crate::row::Outcome;
 
 /// Which rows of an earlier report are selected.
@@ -17,8 +14,8 @@ pub enum Only {
     Outcomes(Vec<Outcome>),
 }
 
-/// Which rows of the input are processed.
-#[derive(Debug, Clone, Default)]
+/// Which rows of the input are worked on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Which rows of an earlier report. If `None`, an input with `ok` rows is refused, unless
     /// [users](super::Reads::Users) are read.
@@ -28,74 +25,185 @@ pub struct Selection {
     /// Send at most this many rows that are not done yet. The input ends with the last of them: later rows are neither
     /// sent, reported nor counted, except those already done.
     pub limit: Option<u64>,
-    /// The rows that are already done.
-    pub done: Done,
-    /// With `dedupe`: the fingerprints of repeated rows, if [`Plan::survey`](super::Plan::survey) has found them; then
-    /// only these rows are kept in memory.
-    pub repeated: Option<HashSet<u64>>,
-    /// The repeated rows of which one is done already, as the survey has found them: all others are skipped, also earlier
-    /// ones.
-    pub repeated_done: HashMap<u64, u64>,
 }
 
-impl Selection {
-    /// Whether the row is selected.
-    pub fn includes(&self, row: &RawRow) -> bool {
-        let Some(Only::Outcomes(only)) = &self.only else {
-            return true;
-        };
-        outcome_of(row).is_some_and(|outcome| only.contains(&outcome))
-    }
+/// The rows of an input that [`Selection::only`] selects.
+pub(super) struct SelectedRows {
+    rows: Rows,
+    outcomes: Option<Vec<Outcome>>,
+    ok_rows: OkRows,
+}
 
+/// What to do about the `ok` rows of a report if no rows are selected by outcome: they should not be sent again.
+pub(super) enum OkRows {
+    Accept,
+    /// Refuse the input at its end, with the number of rows by outcome: for a pass before any row is sent.
+    Count([u64; Outcome::ALL.len()]),
+    /// Refuse the input at the first one.
+    Refuse,
+}
+
+impl OkRows {
+    pub fn counted() -> OkRows {
+        OkRows::Count(Default::default())
+    }
+}
+
+impl SelectedRows {
     /// Fails if rows are selected by outcome and the input has no outcome column.
-    pub(super) fn check_applies_to(&self, rows: &Rows, place: &str) -> Result<(), PlanError> {
-        if matches!(self.only, Some(Only::Outcomes(_))) && !rows.has_outcomes() {
-            return Err(PlanError::NoOutcomes {
-                place: place.to_owned(),
-            });
+    pub fn new(rows: Rows, selection: &Selection, ok_rows: OkRows) -> Result<SelectedRows, InputError> {
+        let outcomes = match &selection.only {
+            Some(Only::Outcomes(outcomes)) => Some(outcomes.clone()),
+            _ => None,
+        };
+        if outcomes.is_some() && !rows.has_outcomes() {
+            return Err(InputErrorKind::NoOutcomes.of(rows.place()));
         }
-        Ok(())
+        // The outcome of a row says nothing about its user.
+        let is_report = selection.only.is_none() && rows.has_outcomes() && !rows.are_users();
+        Ok(SelectedRows {
+            rows,
+            outcomes,
+            ok_rows: if is_report { ok_rows } else { OkRows::Accept },
+        })
     }
 
-    /// Whether `ok` rows must be refused: the input is a report, and no rows were selected explicitly. The outcome of a
-    /// row says nothing about its user.
-    pub(super) fn must_refuse_ok_rows_of(&self, rows: &Rows) -> bool {
-        self.only.is_none() && rows.has_outcomes() && !rows.are_users()
+    /// Whether an `ok` row may still be found, which would refuse the input.
+    pub fn refuses_ok_rows(&self) -> bool {
+        !matches!(self.ok_rows, OkRows::Accept)
+    }
+
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    pub fn place(&self) -> &str {
+        self.rows.place()
+    }
+
+    /// The next row; `None` at the end of the input.
+    pub fn next(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
+        Ok(if self.advance()? { Some(self.current()) } else { None })
+    }
+
+    /// Advances to the next row; returns `false` at the end of the input.
+    pub fn advance(&mut self) -> Result<bool, InputError> {
+        while self.rows.advance()? {
+            let row = self.rows.current();
+            let outcome = outcome_of(&row);
+            match &mut self.ok_rows {
+                OkRows::Accept => {}
+                OkRows::Count(rows) => {
+                    if let Some(outcome) = outcome {
+                        rows[outcome as usize] += 1;
+                    }
+                }
+                OkRows::Refuse if outcome == Some(Outcome::Ok) => {
+                    let found = format!("line {} is an ok row", row.line());
+                    return Err(InputErrorKind::IsReport { found }.of(self.rows.place()));
+                }
+                OkRows::Refuse => {}
+            }
+            let is_selected = |outcomes: &Vec<Outcome>| outcome.is_some_and(|outcome| outcomes.contains(&outcome));
+            if self.outcomes.as_ref().is_none_or(is_selected) {
+                return Ok(true);
+            }
+        }
+        match &self.ok_rows {
+            OkRows::Count(rows) if rows[Outcome::Ok as usize] > 0 => {
+                Err(InputErrorKind::IsReport { found: counts(rows) }.of(self.rows.place()))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The current row: valid after [`SelectedRows::advance`] returned `true`.
+    pub fn current(&self) -> RawRow<'_> {
+        self.rows.current()
     }
 }
 
-pub(super) fn outcome_of(row: &RawRow) -> Option<Outcome> {
+fn outcome_of(row: &RawRow) -> Option<Outcome> {
     Outcome::from_bytes(row.outcome()?)
 }
 
-/// Counts an earlier report's rows by outcome, to refuse a report with rows that were cleared.
-#[derive(Debug, Default)]
-pub(super) struct OutcomeCounts([u64; Outcome::ALL.len()]);
-
-impl OutcomeCounts {
-    pub fn count(&mut self, row: &RawRow) {
-        if let Some(outcome) = outcome_of(row) {
-            self.0[outcome as usize] += 1;
-        }
-    }
-
-    /// Call after the last row: fails if any row was `ok`.
-    pub fn check_no_ok(&self, place: &str) -> Result<(), PlanError> {
-        if self.0[Outcome::Ok as usize] == 0 {
-            return Ok(());
-        }
-        let counts = Outcome::ALL.iter().map(|outcome| (outcome, self.0[*outcome as usize]));
-        let counts: Vec<String> = counts
-            .filter(|(_, rows)| *rows > 0)
-            .map(|(outcome, rows)| format!("{outcome} {rows}"))
-            .collect();
-        Err(refuse_report(place, &counts.join(", ")))
-    }
+/// `ok 3, failed 1`: the outcomes that occur.
+fn counts(rows: &[u64; Outcome::ALL.len()]) -> String {
+    let counts = Outcome::ALL.iter().map(|outcome| (outcome, rows[*outcome as usize]));
+    let counts: Vec<String> = counts
+        .filter(|(_, rows)| *rows > 0)
+        .map(|(outcome, rows)| format!("{outcome} {rows}"))
+        .collect();
+    counts.join(", ")
 }
 
-pub(super) fn refuse_report(place: &str, what: &str) -> PlanError {
-    PlanError::IsReport {
-        place: place.to_owned(),
-        found: what.to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::super::format::{Format, Reads};
+    use super::*;
+
+    const REPORT: &str = "user,conv,type,outcome\na,x,0,failed\nb,x,0,ok\nc,x,0,outside\n";
+
+    fn rows(csv: &'static str, reads: Reads) -> Rows {
+        let format = Format {
+            reads,
+            ..Format::default()
+        };
+        Rows::from_reader(Box::new(csv.as_bytes()), "input", &format).unwrap()
+    }
+
+    /// The lines of the selected rows, and the error.
+    fn lines(selected: Result<SelectedRows, InputError>) -> (Vec<u64>, String) {
+        let mut lines = Vec::new();
+        let read = || -> Result<(), InputError> {
+            let mut selected = selected?;
+            while let Some(row) = selected.next()? {
+                lines.push(row.line());
+            }
+            Ok(())
+        };
+        let error = read().err().map(|error| error.to_string()).unwrap_or_default();
+        (lines, error)
+    }
+
+    #[test]
+    fn rows_are_selected_by_their_outcome() {
+        let only = |outcomes: &[Outcome]| Some(Only::Outcomes(outcomes.to_vec()));
+        for (only, expected) in [
+            (Some(Only::All), &[2, 3, 4][..]),
+            (only(&[Outcome::Failed, Outcome::Ok]), &[2, 3]),
+            (only(&[Outcome::Skipped]), &[]),
+        ] {
+            let selection = Selection {
+                only,
+                ..Selection::default()
+            };
+            let found = lines(SelectedRows::new(
+                rows(REPORT, Reads::Rows),
+                &selection,
+                OkRows::counted(),
+            ));
+            assert_eq!(found, (expected.to_vec(), String::new()));
+        }
+        let failed = Selection {
+            only: only(&[Outcome::Failed]),
+            ..Selection::default()
+        };
+        let (_, error) = lines(SelectedRows::new(rows("a,b,0\n", Reads::Rows), &failed, OkRows::Accept));
+        assert!(error.contains("no outcome column"), "{error}");
+    }
+
+    #[test]
+    fn a_report_with_ok_rows_is_refused_unless_rows_are_selected_or_users_are_read() {
+        let all = Selection::default();
+        let (found, error) = lines(SelectedRows::new(rows(REPORT, Reads::Rows), &all, OkRows::counted()));
+        assert!(error.contains("(ok 1, outside 1, failed 1)"), "{found:?} {error}");
+        let (found, error) = lines(SelectedRows::new(rows(REPORT, Reads::Rows), &all, OkRows::Refuse));
+        assert!(
+            found == [2] && error.contains("line 3 is an ok row"),
+            "{found:?} {error}"
+        );
+        let (found, error) = lines(SelectedRows::new(rows(REPORT, Reads::Users), &all, OkRows::counted()));
+        assert_eq!((found, error.as_str()), (vec![2, 3, 4], ""));
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::{FileChange, InputError};
+use super::error::{FileChange, InputError, InputErrorKind};
 use crate::fingerprint::hasher;
 
 /// The size of a chunk, in bytes.
@@ -64,7 +64,7 @@ pub(super) fn file_change(error: &io::Error) -> Option<FileChange> {
 
 impl Snapshot {
     /// Reads the whole file at `path`, which must be a regular one.
-    pub fn take(path: &Path) -> Result<Snapshot, InputError> {
+    pub(super) fn take(path: &Path) -> Result<Snapshot, InputError> {
         let place = path.display().to_string();
         let read = || -> io::Result<Snapshot> {
             let mut file = File::open(path)?;
@@ -95,10 +95,7 @@ impl Snapshot {
                 }
             }
         };
-        read().map_err(|source| InputError::Open {
-            place: place.clone(),
-            source,
-        })
+        read().map_err(|error| InputErrorKind::Open(error).of(&place))
     }
 
     pub(super) fn place(&self) -> &str {
@@ -110,10 +107,7 @@ impl Snapshot {
         let opened = File::open(&self.0.path);
         let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => self.error(FileChange::Removed),
-            _ => InputError::Open {
-                place: self.0.place.clone(),
-                source,
-            },
+            _ => InputErrorKind::Open(source).of(&self.0.place),
         })?;
         Ok(Box::new(VerifyingReader::new(file, self.clone())))
     }
@@ -146,10 +140,7 @@ impl Snapshot {
     fn check_last_row_complete(&self) -> Result<(), InputError> {
         let line = self.0.open_row_line.load(Relaxed);
         if line > 0 && self.row_continues().unwrap_or(false) {
-            return Err(InputError::StillWritten {
-                place: self.0.place.clone(),
-                line,
-            });
+            return Err(InputErrorKind::StillWritten.at(&self.0.place, line));
         }
         Ok(())
     }
@@ -191,10 +182,7 @@ impl Snapshot {
     }
 
     fn error(&self, change: FileChange) -> InputError {
-        InputError::Changed {
-            place: self.0.place.clone(),
-            change,
-        }
+        InputErrorKind::Changed(change).of(&self.0.place)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Message, NOT_RUN, Shared, permit_of};
 use crate::client::Service;
 use crate::event::Event;
 use crate::row::{Item, Outcome, Record};
-use crate::rows::{PlanError, Task};
+use crate::rows::{InputError, Task};
 use crate::stop::{StopHandle, StopReason};
 
 /// Rows that are read ahead, at most.
@@ -22,7 +22,7 @@ const READ_AHEAD: usize = 1024;
 const PORTION: usize = 256;
 
 /// What is to be done about each row, in order.
-pub(super) type Tasks<I> = Box<dyn Iterator<Item = Result<Task<I>, PlanError>> + Send>;
+pub(super) type Tasks<I> = Box<dyn Iterator<Item = Result<Task<I>, InputError>> + Send>;
 
 /// The thread that reads rows ahead, for reading blocks.
 pub(super) struct Reader<I> {
@@ -34,7 +34,7 @@ pub(super) struct Reader<I> {
 enum Read<I> {
     Task(Task<I>),
     /// There is nothing more, or what there is can't be read.
-    End(Result<(), PlanError>),
+    End(Result<(), InputError>),
 }
 
 impl<I: Item> Reader<I> {

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::journal::Journal;
 use crate::limiter::Limiter;
 use crate::row::{Item, Record, Row};
-use crate::rows::{Plan, PlanError, Task};
+use crate::rows::{InputError, InputErrorKind, Plan, Task};
 use crate::run::summary::Summary;
 use crate::stop::{self, StopHandle};
 
@@ -119,12 +119,12 @@ impl<S: Service> Job<S> {
         Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row.into())))), total)
     }
 
-    /// Works on the rows of an input as planned. `total`: how many rows the input has, if that is known.
-    pub fn planned(service: S, plan: Plan, total: Option<u64>) -> Job<S>
+    /// Works on the rows of an input as planned.
+    pub fn planned(service: S, plan: Plan) -> Job<S>
     where
         S::Item: From<Row>,
     {
-        let already_done = plan.rows_done();
+        let (total, already_done) = (plan.total(), plan.rows_done());
         let tasks = plan.map(|task| task.map(|task| task.map(S::Item::from)));
         let job = Job::of_tasks(service, Box::new(tasks), total);
         match total {
@@ -236,7 +236,7 @@ impl<S: Service> Job<S> {
     }
 }
 
-fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, PlanError> {
+fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, InputError> {
     let Task::Send(item) = task else { return Ok(task) };
     let (line, [user, conv, conv_type]) = (item.line(), item.key());
     if done.contains(line, user, conv, conv_type) {
@@ -244,9 +244,6 @@ fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, PlanError
     }
     match done.contains_line(line) {
         false => Ok(Task::Send(item)),
-        true => Err(PlanError::RowChanged {
-            place: "rows".into(),
-            line,
-        }),
+        true => Err(InputErrorKind::RowChanged.at("rows", line)),
     }
 }

@@ -67,8 +67,8 @@ fn a_reader_that_panics_stops_the_run_and_what_it_has_read_before_is_recorded() 
         let mut csv = b"user,conv,type\n".to_vec();
         (0..10_000).for_each(|row| csv.extend(format!("u{row},c{row},0\n").bytes()));
         let rows = Rows::from_reader(Box::new(PanicsLater(io::Cursor::new(csv))), "rows", &Format::default()).unwrap();
-        let plan = Plan::new(rows, "rows".into(), Arc::new(Selection::default())).unwrap();
-        let job = job(PanicsAt(0), plan, None, 2000.0, &path("out.csv"));
+        let plan = Input::from(rows).plan(&Selection::default(), Done::default()).unwrap();
+        let job = job(PanicsAt(0), plan, 2000.0, &path("out.csv"));
         let summary = job.run().await.unwrap();
         let Some(StopReason::Bug(stopped)) = &summary.stopped else {
             panic!("{:?}", summary.stopped)
@@ -90,13 +90,13 @@ fn an_observer_that_panics_ends_the_run_with_an_error_and_a_report_that_can_be_r
             &Format::default(),
         )
         .unwrap();
-        let plan = Plan::new(rows, "rows".into(), Arc::new(Selection::default())).unwrap();
+        let plan = Input::from(rows).plan(&Selection::default(), Done::default()).unwrap();
         let panics = |event: &Event| {
             if let Event::Settled(record) = event {
                 assert_ne!(record.line, 3, "the recorder panics");
             }
         };
-        let job = job(PanicsAt(0), plan, Some(3), 20.0, &path("out.csv")).on_event(panics);
+        let job = job(PanicsAt(0), plan, 20.0, &path("out.csv")).on_event(panics);
         let error = job.run().await.unwrap_err();
         assert!(
             matches!(&error, Error::Bug(says) if says.contains("the recorder panics")),

@@ -94,26 +94,20 @@ fn all_rows_of_a_burst_are_sent_before_the_next_row_comes() {
             next,
         };
         let rows = Rows::from_reader(Box::new(burst), "rows", &Format::default()).unwrap();
-        let plan = Plan::new(rows, "rows".into(), Arc::new(Selection::default())).unwrap();
+        let plan = Input::from(rows).plan(&Selection::default(), Done::default()).unwrap();
         let limits = Limits {
             max_duration: Some(Duration::from_secs(3600)),
             ..Limits::default()
         };
         let (mut left, mut sender) = (60, Some(sender));
-        let job = job(
-            service(|_, _| code(0)),
-            plan,
-            None,
-            20.0,
-            &directory.path().join("out.csv"),
-        )
-        .limits(limits)
-        .on_record(move |_| {
-            left -= 1;
-            if left == 0 {
-                drop(sender.take());
-            }
-        });
+        let job = job(service(|_, _| code(0)), plan, 20.0, &directory.path().join("out.csv"))
+            .limits(limits)
+            .on_record(move |_| {
+                left -= 1;
+                if left == 0 {
+                    drop(sender.take());
+                }
+            });
         let summary = job.run().await.unwrap();
         assert_eq!((summary.ok, summary.stopped), (60, None));
     });

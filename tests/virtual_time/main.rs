@@ -30,7 +30,7 @@ use zim_batch::client::verdict::{Verdict, judge};
 use zim_batch::client::{Attempt, Gate, Service};
 use zim_batch::journal::{IfExists, Report};
 use zim_batch::row::Row;
-use zim_batch::rows::{Format, Plan, Rows, Selection, Source};
+use zim_batch::rows::{Done, Format, Input, Plan, Rows, Selection, Source};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits};
 
@@ -140,17 +140,19 @@ async fn run_observed<S: Service<Item = Row>>(
         writeln!(csv, "u{row},c{row},0").unwrap();
     }
     let source = Source::File(path("rows.csv"));
-    let plan = Plan::open(&source, &Format::default(), Arc::new(Selection::default())).unwrap();
+    let plan = Input::open(&source, &Format::default())
+        .and_then(|input| input.plan(&Selection::default(), Done::default()))
+        .unwrap();
     let report = path("out.csv");
-    let job = job(service, plan, Some(rows as u64), rate, &report).limits(limits);
+    let job = job(service, plan, rate, &report).limits(limits);
     let summary = observed(job, &report).run().await.unwrap();
     (summary, outcomes(&path("out.csv")))
 }
 
-fn job<S: Service<Item = Row>>(service: S, plan: Plan, total: Option<u64>, rate: f64, report: &Path) -> Job<S> {
+fn job<S: Service<Item = Row>>(service: S, plan: Plan, rate: f64, report: &Path) -> Job<S> {
     let outside = report.with_file_name("outside.csv");
     let report = Report::open(report, &outside, IfExists::Refuse, false).unwrap();
-    Job::planned(service, plan, total).rate(rate).report(report)
+    Job::planned(service, plan).rate(rate).report(report)
 }
 
 /// The outcome of each line; fails if a line is there twice.

@@ -49,7 +49,6 @@ pub async fn list(args: ListArgs, given: &Given, logging: &Logging, terminal: Te
             // A user is listed once.
             dedupe: true,
             limit: args.pace.limit.map(NonZeroU64::get),
-            ..Selection::default()
         },
         ignore_invalid: args.users.dialect.ignore_invalid,
         report: output.report.clone(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use zim_batch::client::{Client, Service};
 use zim_batch::journal::{IfExists, Journal, ReportError};
 use zim_batch::row::Row;
-use zim_batch::rows::{Done, Format, Selection, Snapshot, Source};
+use zim_batch::rows::{Done, Format, Input, Plan, Selection, Snapshot, Source};
 use zim_batch::run::Job;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
@@ -34,7 +34,6 @@ use crate::cli::output::progress::{Progress, Style, Terminal};
 use crate::cli::output::shell::{fail, print, print_error, print_note, print_resume};
 use crate::cli::output::table::pace;
 pub use input::watch_rows;
-use input::{Input, Planned};
 
 /// The default of `--give-up-after`.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30 * 60);
@@ -115,6 +114,14 @@ fn print_how_to_resume(given: &Given) {
     next::to_provide_again(given).iter().for_each(|note| print_note(note));
 }
 
+/// The input before the report is opened.
+enum Prepared {
+    /// The report will say which rows are done.
+    Opened(Input),
+    /// No row is done.
+    Planned(Box<Plan>),
+}
+
 impl Batch<'_> {
     async fn run(self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
         let mut session = Session::begin()?;
@@ -124,14 +131,14 @@ impl Batch<'_> {
         command.check_paths()?;
 
         say_if_typed(&self.source, self.items);
-        let mut input = Input::new(self.source.clone(), self.format.clone(), self.selection.clone());
         // Nothing is written before the input is known to be readable, unless a report says what is already done.
-        input.open()?;
+        let input = Input::open(&self.source, &self.format)?;
         let report = self.report.as_deref();
         let is_resumed = |report: &Path| report.metadata().is_ok_and(|file| file.len() > 0);
-        let planned = match self.existing == IfExists::Resume && report.is_some_and(is_resumed) {
-            true => None,
-            false => Some(input.plan(Done::default())?),
+        let input = if self.existing == IfExists::Resume && report.is_some_and(is_resumed) {
+            Prepared::Opened(input)
+        } else {
+            Prepared::Planned(Box::new(input.plan(&self.selection, Done::default())?))
         };
         session.name = match report {
             Some(report) => format!("report {}", report.display()),
@@ -141,16 +148,17 @@ impl Batch<'_> {
         session.join(self.pace).await?;
         let mut journal = command.open()?;
         let done = journal.take_done();
-        let Planned { plan, total, snapshot } = match (planned, report) {
-            (Some(planned), _) if done.is_empty() => planned,
-            (Some(_), Some(report)) => {
+        let plan = match input {
+            Prepared::Planned(plan) if done.is_empty() => *plan,
+            Prepared::Planned(_) => {
                 return Err(Error::Held(format!(
                     "{}: another run has just created this report; wait for it to end, or choose another report (--report FILE)",
-                    report.display()
+                    report.unwrap_or_else(|| Path::new("the report")).display()
                 )));
             }
-            _ => input.plan(done)?,
+            Prepared::Opened(input) => input.plan(&self.selection, done)?,
         };
+        let (total, snapshot) = (plan.total(), plan.snapshot().cloned());
         journal.forget(plan.stale())?;
         session.announce(&app);
         let already_done = plan.rows_done();
@@ -158,7 +166,7 @@ impl Batch<'_> {
         let metrics = metrics.map(|path| Metrics::start(path, total, already_done, session.rate, self.ignore_invalid));
         let metrics = metrics.transpose()?;
         let style = style(self.run.progress, self.logging.quiet);
-        let mut job = Job::planned(command.service(client), plan, total)
+        let mut job = Job::planned(command.service(client), plan)
             .limiter(session.limiter())
             .report(journal)
             .observer(Progress::new(style, self.terminal.clone(), total, self.items));

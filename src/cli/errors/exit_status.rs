@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use zim_batch::journal::ReportError;
 use zim_batch::limiter::quota::QuotaError;
-use zim_batch::rows::PlanError;
+use zim_batch::rows::{InputError, InputErrorKind};
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
 
@@ -94,7 +94,10 @@ impl From<&zim_batch::error::Error> for ExitStatus {
         use zim_batch::error::Error;
         match error {
             Error::Client(_) => ExitStatus::Usage,
-            Error::Rows(PlanError::IsReport { .. }) => ExitStatus::Usage,
+            Error::Rows(InputError {
+                kind: InputErrorKind::IsReport { .. },
+                ..
+            }) => ExitStatus::Usage,
             Error::Rows(_) => ExitStatus::Input,
             Error::Report(error) => error.into(),
             Error::Quota(QuotaError::Held { .. }) => ExitStatus::Held,
@@ -161,7 +164,7 @@ mod tests {
     use zim_batch::error::Error as LibraryError;
     use zim_batch::files::TargetError;
     use zim_batch::journal::{NotAReport, Role};
-    use zim_batch::rows::{FileChange, InputError};
+    use zim_batch::rows::FileChange;
 
     use super::*;
 
@@ -243,10 +246,7 @@ mod tests {
         let path = || "out.csv".into();
         let place = || "rows.csv".to_owned();
         let source = || io::Error::from(io::ErrorKind::StorageFull);
-        let changed = || InputError::Changed {
-            place: place(),
-            change: FileChange::Cut,
-        };
+        let changed = || InputErrorKind::Changed(FileChange::Cut).of("rows.csv");
         let role = Role::Report;
         let reports = [
             (ReportError::Exists { path: path(), role }, 2),
@@ -320,29 +320,11 @@ mod tests {
             (ReportError::Replaced { path: path() }, 75),
         ];
         let rows = [
-            (PlanError::from(changed()), 4),
-            (PlanError::NoOutcomes { place: place() }, 4),
-            (
-                PlanError::RowChanged {
-                    place: place(),
-                    line: 2,
-                },
-                4,
-            ),
-            (
-                PlanError::RowGone {
-                    place: place(),
-                    line: 2,
-                },
-                4,
-            ),
-            (
-                PlanError::IsReport {
-                    place: place(),
-                    found: "ok 1".into(),
-                },
-                2,
-            ),
+            (changed(), 4),
+            (InputErrorKind::NoOutcomes.of("rows.csv"), 4),
+            (InputErrorKind::RowChanged.at("rows.csv", 2), 4),
+            (InputErrorKind::RowGone.at("rows.csv", 2), 4),
+            (InputErrorKind::IsReport { found: "ok 1".into() }.of("rows.csv"), 2),
         ];
         let others = [
             (LibraryError::Client(BuildError::CaCert), 2),

@@ -8,7 +8,7 @@ use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
 use zim_batch::journal::{NotAReport, ReportError, Role};
 use zim_batch::limiter::quota::QuotaError;
-use zim_batch::rows::{InputError, LayoutClue, LayoutError, PlanError, Reads};
+use zim_batch::rows::{InputError, InputErrorKind, LayoutClue, LayoutError, Reads};
 use zim_batch::stop::{Cause, StopReason};
 
 /// Follows a bug that ended a run.
@@ -17,7 +17,7 @@ const RESUMABLE: &str = ". Rows in the report are done; to send the others, use 
 /// An error of the library, and what to do about it.
 pub fn error(error: &Error) -> String {
     match error {
-        Error::Rows(error) => plan_error(error),
+        Error::Rows(error) => input_error(error),
         Error::Report(error) => report_error(error),
         Error::Quota(error) => quota_error(error),
         Error::Bug(_) => format!("{error}{RESUMABLE}"),
@@ -57,9 +57,7 @@ fn certificate(why: &str) -> &'static str {
 }
 
 fn cause(cause: &Cause) -> String {
-    if let Some(error) = cause.downcast_ref::<PlanError>() {
-        plan_error(error)
-    } else if let Some(error) = cause.downcast_ref::<InputError>() {
+    if let Some(error) = cause.downcast_ref::<InputError>() {
         input_error(error)
     } else if let Some(error) = cause.downcast_ref::<ReportError>() {
         report_error(error)
@@ -80,25 +78,17 @@ pub fn quota_error(error: &QuotaError) -> String {
     format!("{error}{hint}")
 }
 
-fn plan_error(error: &PlanError) -> String {
-    let hint = match error {
-        PlanError::Input(error) => return input_error(error),
-        PlanError::NoOutcomes { .. } => "; --only works only with the report of an earlier run",
-        PlanError::IsReport { .. } => {
+fn input_error(error: &InputError) -> String {
+    let hint = match &error.kind {
+        InputErrorKind::Open(source) => unreadable(source.kind()),
+        InputErrorKind::Changed(_) => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
+        InputErrorKind::StillWritten => "; resume (--resume) when the file is complete",
+        InputErrorKind::CutOff(_) => ": provide the complete input again and resume (--resume)",
+        InputErrorKind::Layout(unknown) => layout(&unknown.error, unknown.clue, unknown.reads),
+        InputErrorKind::NoOutcomes => "; --only works only with the report of an earlier run",
+        InputErrorKind::IsReport { .. } => {
             ". Choose the rows with --only: --only failed,outside for those not cleared, or --only all for all of them"
         }
-        _ => "",
-    };
-    format!("{error}{hint}")
-}
-
-fn input_error(error: &InputError) -> String {
-    let hint = match error {
-        InputError::Open { source, .. } => unreadable(source.kind()),
-        InputError::Changed { .. } => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
-        InputError::StillWritten { .. } => "; resume (--resume) when the file is complete",
-        InputError::CutOff { .. } => ": provide the complete input again and resume (--resume)",
-        InputError::Layout { error, clue, reads, .. } => layout(error, *clue, *reads),
         _ => "",
     };
     format!("{error}{hint}")
@@ -242,10 +232,7 @@ mod tests {
             path: path(),
             source: io::ErrorKind::StorageFull.into(),
         };
-        let changed = || InputError::Changed {
-            place: "rows.csv".into(),
-            change: FileChange::Cut,
-        };
+        let changed = InputErrorKind::Changed(FileChange::Cut).of("rows.csv");
         let unreachable =
             "the service was unreachable, or accepted no request, for 1h (--give-up-after); last: timed out";
         for (reason, says) in [
@@ -260,11 +247,7 @@ mod tests {
             (StopReason::MaxFailures(1), "1 row has failed (--max-failures)"),
             (StopReason::RowsLeft, "to send the others, use --resume"),
             (StopReason::ReportFailed(full.into()), "resume with --resume"),
-            (StopReason::InputFailed(changed().into()), "resume (--resume)"),
-            (
-                StopReason::InputFailed(PlanError::from(changed()).into()),
-                "resume (--resume)",
-            ),
+            (StopReason::InputFailed(changed.into()), "resume (--resume)"),
         ] {
             let said = stop_reason(&reason);
             assert!(said.contains(says), "{said}");

@@ -18,7 +18,7 @@ use url::{Host, ParseError, Url};
 use zim_batch::files::{self, identity, same_file};
 use zim_batch::journal::IfExists;
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Columns, Encoding, Format, InputError, Source};
+use zim_batch::rows::{Columns, Encoding, Format, InputErrorKind, Source};
 use zim_batch::run::Limits;
 
 use crate::cli::args::DialectArgs;
@@ -288,10 +288,9 @@ pub fn refuse_standard_output<const N: usize>(outputs: [(Option<&PathBuf>, &str)
 /// Refuses a directory as input, before outputs are named after it.
 pub fn refuse_directory(input: &Source) -> Result<(), Error> {
     match input {
-        Source::File(path) if path.is_dir() => Err(zim_batch::Error::from(InputError::Open {
-            place: path.display().to_string(),
-            source: ErrorKind::IsADirectory.into(),
-        })
+        Source::File(path) if path.is_dir() => Err(zim_batch::Error::from(
+            InputErrorKind::Open(ErrorKind::IsADirectory.into()).of(&path.display().to_string()),
+        )
         .into()),
         _ => Ok(()),
     }

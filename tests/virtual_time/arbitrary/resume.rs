@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use zim_batch::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
 use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::Done;
-use zim_batch::rows::PlanError;
+use zim_batch::rows::InputErrorKind;
 
 use super::*;
 
@@ -250,11 +250,7 @@ proptest! {
         let done_lines: BTreeSet<u64> = desk.records[..whole].iter().map(|record| record.line).collect();
         let last_done = done.last_line();
 
-        let mut plan = plan(&bytes, Selection { done, ..Selection::default() });
-        if is_streamed {
-            plan = plan.verify_first().unwrap();
-        }
-        let tasks: Vec<Task> = plan.collect::<Result<_, _>>().unwrap();
+        let tasks = tasks(&bytes, is_streamed, &Selection::default(), done).unwrap();
         let already = tasks.iter().filter(|task| **task == Task::AlreadyDone).count();
         prop_assert_eq!(already, done_lines.len());
         let rest: Vec<u64> = tasks.iter().filter_map(line_of).collect();
@@ -283,17 +279,12 @@ proptest! {
         }
         let (other, _) = as_csv(&changed, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
         for is_streamed in [false, true] {
-            let follow = |bytes: &[u8]| {
-                let plan = plan(bytes, Selection { done: done.clone(), ..Selection::default() });
-                let plan = if is_streamed { plan.verify_first()? } else { plan };
-                plan.collect::<Result<Vec<_>, _>>()
-            };
+            let follow = |bytes: &[u8]| tasks(bytes, is_streamed, &Selection::default(), done.clone());
             prop_assert_eq!(follow(&bytes).unwrap(), vec![Task::AlreadyDone; rows.len()]);
             let result = follow(&other);
-            let (Err(PlanError::RowGone { line, .. }) | Err(PlanError::RowChanged { line, .. })) = result else {
-                panic!("{result:?}")
-            };
-            prop_assert_eq!(line, lines[which]);
+            let error = result.unwrap_err();
+            prop_assert!(matches!(error.kind, InputErrorKind::RowGone | InputErrorKind::RowChanged), "{:?}", error);
+            prop_assert_eq!(error.line, Some(lines[which]));
         }
     }
 }

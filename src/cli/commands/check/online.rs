@@ -10,7 +10,7 @@ use std::time::Duration;
 use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
-use zim_batch::rows::{self, CopyError, Format, InputError, Reads, Rows, copy_rows};
+use zim_batch::rows::{self, CopyError, Format, InputError, InputErrorKind, Reads, Rows, copy_rows};
 use zim_batch::run::{Job, Limits};
 use zim_batch::text::{grouped, one_line};
 use zim_batch::{Outcome, Record, User};
@@ -163,7 +163,7 @@ fn rows_or_users(args: &RowsArgs) -> Format {
         reads: Reads::Users,
         ..format.clone()
     };
-    let is_unclear = |error: &InputError| matches!(error, InputError::Layout { .. });
+    let is_unclear = |error: &InputError| matches!(error.kind, InputErrorKind::Layout(_));
     let are_users = source.can_be_read_twice()
         && Rows::open(&source, &format).is_err_and(|error| is_unclear(&error))
         && Rows::open(&source, &users).is_ok();
