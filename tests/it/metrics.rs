@@ -183,6 +183,13 @@ fn a_run_that_never_started_is_recorded_too() {
         (found["zim_batch_last_exit_status"], found["zim_batch_running"]),
         (4.0, 0.0)
     );
+    let wrong_settings = desk.clear(&server, rows(3)).flag("--metrics", "zim.prom");
+    wrong_settings
+        .arg("--overwrite")
+        .flag("--profile", "none")
+        .run()
+        .assert_status(2);
+    assert_eq!(samples(&desk.read("zim.prom"))["zim_batch_last_exit_status"], 2.0);
 }
 
 #[test]

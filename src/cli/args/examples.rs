@@ -129,6 +129,29 @@ With conversations of your own, errors and an outage:
   zim-batch simulate --conversations world.csv --error-rate 0.02 \\
     --outage 30s/15s";
 
+pub const REPORT: &str = "\
+Examples:
+  zim-batch report out.csv
+  zim-batch report out.csv --rows rows.csv
+  zim-batch report out.csv --html out.html
+  zim-batch report out.csv --json";
+
+pub const CONFIG: &str = "\
+Examples:
+  zim-batch config
+  zim-batch config --profile night --rate 10
+
+A profile is a table in $XDG_CONFIG_HOME/zim-batch/config.toml (or ~/.config/zim-batch/config.toml):
+  [profiles.night]
+  app_id = 1234567890
+  secret_file = \"~/.secrets/zim\"  # or relative to this file
+  region = \"fra\"                  # or endpoint = \"https://…\"
+  rate = 20
+
+Further keys: ca_cert (a file), quota (a URL). Choose the profile with --profile night or ZIM_PROFILE=night; without \
+either, [profiles.default] is used if there is one. Flags take precedence over environment variables, and these over the \
+profile.";
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};

@@ -4,109 +4,68 @@ mod online;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use zim_batch::files::same_file;
 use zim_batch::rows;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
 use zim_batch::text::{grouped, one_line};
 
-use crate::cli::args::AppArgs;
-use crate::cli::args::CheckArgs;
-use crate::cli::args::Given;
-use crate::cli::args::Logging;
-use crate::cli::args::RowsArgs;
 use crate::cli::engine::batch;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::shell::print;
-use crate::cli::settings;
-use crate::cli::settings::app;
-use crate::cli::settings::profile;
+use crate::cli::settings::CheckSettings;
+use crate::cli::settings::input::InputSettings;
 use online::{Online, users_as_text};
 
 /// How many busy users are shown.
 const BUSY_SHOWN: usize = 10;
 
-pub async fn check(args: CheckArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
-    let used = [&args.rows.rows].into_iter().chain(&args.missing);
-    app::check_files(&args.app, used.map(PathBuf::as_path))?;
-    if args.online {
-        return online::check(&args, given, logging, terminal).await;
+pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCode, Error> {
+    let CheckSettings {
+        input,
+        rate,
+        without_profile,
+        json,
+        given,
+        is_dry_run,
+        online,
+    } = settings;
+    if let Some(online) = online {
+        return online::check(&input, online, &given, terminal).await;
     }
-    let AppArgs {
-        app_id,
-        secret_file,
-        region,
-        endpoint,
-        ca_cert,
-        profile: _,
-        rate: _,
-        quota: _,
-        lock_dir: _,
-    } = &args.app;
-    if app_id.is_some()
-        || [secret_file, ca_cert].iter().any(|path| path.is_some())
-        || region.is_some()
-        || endpoint.is_some()
-        || args.simulator.simulate
-    {
-        return Err(Error::Usage(
-            "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
-        ));
+    if let Some(error) = without_profile {
+        tracing::warn!("{error}; the time is that of a run without a profile");
     }
-    let limit = args.pace.limit.map(NonZeroU64::get);
-    let to_run = next::clear(&args.rows.rows, given, true);
-    offline(&args.rows, rate(&args.app, false)?, limit, args.json, &to_run)
-}
-
-/// The rate of a run with these arguments. Only a profile that is named by its flag must be there: everything else is
-/// checked without one.
-pub fn rate(args: &AppArgs, is_simulated: bool) -> Result<f64, Error> {
-    let profile = match profile::read(args, is_simulated) {
-        Err(error) if args.profile.is_none() => {
-            if args.rate.is_none() {
-                tracing::warn!("{error}; the time is that of a run without a profile");
-            }
-            None
-        }
-        read => read?,
+    batch::say_if_typed(&input.source, "rows");
+    let findings = rows::check::check(&input.source, &input.format, &input.selection)?;
+    let to_run = match is_dry_run {
+        true => next::without_dry_run(&given),
+        false => next::clear(&input.source, &given, true),
     };
-    Ok(app::rate(args, profile.as_ref()).value)
-}
-
-/// `limit` is the maximum number of rows that a run would send. `to_run` is the command that sends the rows.
-pub fn offline(args: &RowsArgs, rate: f64, limit: Option<u64>, json: bool, to_run: &str) -> Result<ExitCode, Error> {
-    batch::say_if_typed(&args.source(), "rows");
-    let selection = args.selection();
-    let findings = rows::check::check(&args.source(), &settings::format(args), &selection)?;
-    show(&findings, None, args, rate, limit, json, to_run)?;
-    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !args.dialect.ignore_invalid).into())
-}
-
-/// Whether a check would read from this file or write to it.
-pub fn uses(args: &CheckArgs, file: &Path) -> bool {
-    let mut files = args.missing.iter().chain([&args.rows.rows]);
-    files.any(|path| same_file(path, file)) || app::check_files(&args.app, [file]).is_err()
+    show(&findings, None, &input, rate, json, &to_run)?;
+    Ok(ExitStatus::of_rows(findings.invalid_rows() > 0 && !input.ignore_invalid).into())
 }
 
 /// Prints what was found.
 fn show(
     findings: &Findings,
     online: Option<&Online>,
-    args: &RowsArgs,
+    input: &InputSettings,
     rate: f64,
-    limit: Option<u64>,
     json: bool,
     to_run: &str,
 ) -> Result<(), Error> {
-    let sent = findings.peer + findings.group - if args.dedupe { findings.duplicates.rows } else { 0 };
-    let sent = limit.map_or(sent, |limit| limit.min(sent));
+    let repeats = if input.selection.dedupe {
+        findings.duplicates.rows
+    } else {
+        0
+    };
+    let sent = findings.peer + findings.group - repeats;
+    let sent = input.selection.limit.map_or(sent, |limit| limit.min(sent));
     let seconds = sent as f64 / rate;
     if json {
         let mut object = as_json(findings, sent, rate, seconds);
@@ -119,7 +78,7 @@ fn show(
         }
         print(&format!("{object}\n"))?;
     } else {
-        print(&as_text(findings, online, sent, rate, seconds, args, to_run))?;
+        print(&as_text(findings, online, sent, rate, seconds, input, to_run))?;
     }
     Ok(())
 }
@@ -163,7 +122,7 @@ fn as_text(
     sent: u64,
     rate: f64,
     seconds: f64,
-    args: &RowsArgs,
+    input: &InputSettings,
     to_run: &str,
 ) -> String {
     let mut text = String::new();
@@ -194,7 +153,7 @@ fn as_text(
     );
     if findings.duplicates.rows > 0 {
         let lines = lines(&findings.duplicates);
-        let note = if args.dedupe || are_users {
+        let note = if input.selection.dedupe || are_users {
             "sent once"
         } else {
             "each is sent, unless --dedupe is given"

@@ -1,80 +1,54 @@
 //! `zim-batch clear`: clears the unread count of every row's conversation.
 
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use zim_batch::client::Client;
-use zim_batch::files::same_file;
 use zim_batch::journal::{self, Report, ReportError};
 use zim_batch::page::NextStep;
-use zim_batch::rows::{Selection, Source};
 use zim_batch::run::summary::Summary;
 
-use crate::cli::args::ClearArgs;
 use crate::cli::args::Given;
-use crate::cli::args::Logging;
-use crate::cli::commands::check;
 use crate::cli::engine::batch::{self, Batch, Command};
 use crate::cli::errors::Error;
 use crate::cli::output::next::{self, Left};
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::table::Table;
-use crate::cli::settings::app;
-use crate::cli::settings::{self, Output};
+use crate::cli::settings::ClearSettings;
+use crate::cli::settings::results::ReportPaths;
 
-pub async fn clear(args: ClearArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
-    app::check_files(&args.app, [args.rows.rows.as_path()])?;
-    if args.output.dry_run {
-        return check::offline(
-            &args.rows,
-            check::rate(&args.app, args.simulator.simulate)?,
-            args.pace.limit.map(NonZeroU64::get),
-            args.run.json,
-            &next::without_dry_run(given),
-        );
+pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCode, Error> {
+    let ClearSettings {
+        input,
+        paths,
+        page,
+        run,
+    } = settings;
+    if let Some(page) = &page {
+        crate::cli::commands::report::check_page(page)?;
     }
-    let source = args.rows.source();
-    let output = Output::new(&args.output, &args.run, &source)?;
-    let written = [&output.report, &output.outside].into_iter().chain(&args.output.html);
-    app::check_files(&args.app, written.map(PathBuf::as_path))?;
-    if let Some(html) = &args.output.html {
-        crate::cli::commands::report::check_page(html, [&output.report, &output.outside, &args.rows.rows])?;
-    }
+    let command = Clear {
+        is_simulated: run.is_simulated(),
+        page,
+        given: run.given.clone(),
+        ignore_invalid: input.ignore_invalid,
+        paths: paths.clone(),
+    };
     let batch = Batch {
-        source,
-        format: settings::format(&args.rows),
-        selection: Selection {
-            limit: args.pace.limit.map(NonZeroU64::get),
-            ..args.rows.selection()
-        },
-        ignore_invalid: args.rows.dialect.ignore_invalid,
-        report: Some(output.report.clone()),
-        existing: output.existing,
-        run: &args.run,
-        app: &args.app,
-        is_simulated: args.simulator.simulate,
-        pace: &args.pace,
-        logging,
-        given,
+        input,
+        report: Some(paths.report),
+        existing: paths.existing,
+        run,
         terminal,
         items: "rows",
-        files: files(&args),
         is_stdout_taken: false,
-    };
-    let command = Clear {
-        output,
-        is_simulated: args.simulator.simulate,
-        page: args.output.html.clone(),
-        given: given.clone(),
-        ignore_invalid: args.rows.dialect.ignore_invalid,
     };
     batch::run(batch, command).await
 }
 
 #[derive(Clone)]
 struct Clear {
-    output: Output,
+    paths: ReportPaths,
     is_simulated: bool,
     page: Option<PathBuf>,
     given: Given,
@@ -84,7 +58,7 @@ struct Clear {
 impl Clear {
     /// What to do after the run.
     fn next(&self, summary: &Summary) -> Vec<NextStep> {
-        let mut steps = vec![next::details(&self.output.report)];
+        let mut steps = vec![next::details(&self.paths.report)];
         // After a stop, the run must be resumed first: see stderr.
         if summary.is_complete() {
             steps.extend(self.left(summary).steps());
@@ -94,7 +68,7 @@ impl Clear {
 
     fn left(&self, summary: &Summary) -> Left<'_> {
         Left {
-            report: &self.output.report,
+            report: &self.paths.report,
             not_run: summary.not_run,
             failed: summary.all_failed,
             outside: summary.all_outside,
@@ -110,7 +84,7 @@ impl Command for Clear {
     type Journal = Report;
 
     fn check_paths(&self) -> Result<(), ReportError> {
-        journal::check_paths(&self.output.report, &self.output.outside, self.output.existing)
+        journal::check_paths(&self.paths.report, &self.paths.outside, self.paths.existing)
     }
 
     fn service(&self, client: Client) -> Client {
@@ -118,11 +92,11 @@ impl Command for Clear {
     }
 
     fn open(&self) -> Result<Report, ReportError> {
-        let Output {
+        let ReportPaths {
             report,
             outside,
             existing,
-        } = &self.output;
+        } = &self.paths;
         Report::open(report, outside, *existing, self.is_simulated)
     }
 
@@ -137,26 +111,4 @@ impl Command for Clear {
     fn table(&self, summary: &Summary) -> String {
         format!("{}{}", Table(summary), next::as_text(&self.next(summary), ""))
     }
-}
-
-/// Every file that a run reads or writes.
-pub fn files(args: &ClearArgs) -> Vec<PathBuf> {
-    let source = args.rows.source();
-    // Errors in the output paths are reported later.
-    let output = Output::new(&args.output, &args.run, &source).ok();
-    let written = output.into_iter().flat_map(|output| [output.report, output.outside]);
-    let read = match source {
-        Source::File(path) => Some(path),
-        Source::Stdin => None,
-    };
-    written
-        .chain(read)
-        .chain(args.output.html.clone())
-        .chain(app::files(&args.app))
-        .collect()
-}
-
-/// Whether a run would write to this file or read from it.
-pub fn uses(args: &ClearArgs, file: &Path) -> bool {
-    files(args).iter().any(|path| same_file(path, file))
 }

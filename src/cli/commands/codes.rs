@@ -9,12 +9,6 @@ use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::shell::print;
 
-/// Parses a return code.
-pub fn parse(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|_| "a return code is a whole number, such as 660800002".into())
-}
-
 pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
     let known: Vec<ReturnCode> = match wanted {
         [] => TABLE.to_vec(),

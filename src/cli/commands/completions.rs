@@ -3,17 +3,14 @@
 //! clap_complete generates them from the arguments. Some things are added here: what can't be a file is not completed as
 //! one, outcomes are completed after a comma too, and profiles by their names in the configuration file.
 
-use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use clap::builder::{PossibleValue, TypedValueParser};
-use clap::error::Error as ClapError;
+use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
-use zim_batch::code::TABLE;
-use zim_batch::row::Outcome;
 
 use crate::cli::args::Cli;
+use crate::cli::args::values::outcomes;
 use crate::cli::errors::Error;
 use crate::cli::output::shell::print;
 
@@ -155,45 +152,4 @@ fn each_line(script: &str, is_meant: impl Fn(&str) -> bool, change: impl Fn(&str
         false => format!("{line}\n"),
     });
     lines.collect()
-}
-
-/// The words of `--only`.
-pub fn outcomes() -> Vec<&'static str> {
-    let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
-    outcomes.chain(["all"]).collect()
-}
-
-/// ZIM's return codes, with their meanings.
-pub fn codes() -> impl Iterator<Item = PossibleValue> {
-    TABLE
-        .iter()
-        .map(|code| PossibleValue::new(code.code.to_string()).help(code.meaning))
-}
-
-/// A parser, with values that completions offer. Other values may be valid too.
-#[derive(Clone)]
-pub struct Offering<P> {
-    parser: P,
-    values: Vec<PossibleValue>,
-}
-
-/// Adds to a parser the values that completions offer.
-pub fn offering<P: TypedValueParser>(
-    parser: P,
-    values: impl IntoIterator<Item = impl Into<PossibleValue>>,
-) -> Offering<P> {
-    let values = values.into_iter().map(Into::into).collect();
-    Offering { parser, values }
-}
-
-impl<P: TypedValueParser> TypedValueParser for Offering<P> {
-    type Value = P::Value;
-
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<P::Value, ClapError> {
-        self.parser.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.values.iter().cloned()))
-    }
 }

@@ -2,15 +2,13 @@
 //! nothing.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 use zim_batch::client::{self, BuildError};
-use zim_batch::files::same_file;
 use zim_batch::limiter::quota::RedisQuota;
 use zim_batch::text::one_line;
 
@@ -19,11 +17,11 @@ use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::shell::print;
 use crate::cli::output::shell::print_error;
-use crate::cli::settings;
 use crate::cli::settings::app;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};
 use crate::cli::settings::profile::{self, ConfigFile, Profile};
 use crate::cli::settings::secret;
+use crate::cli::settings::{self, ConfigSettings};
 
 /// The value of a setting that can't be used.
 const WRONG: &str = "wrong";
@@ -46,49 +44,16 @@ const LOCK_DIR: &str = "/tmp";
 /// The maximum width of the column of values. A longer value, such as a path, moves only its own source.
 const MAX_WIDTH: usize = 40;
 
-pub const EXAMPLES: &str = "\
-Examples:
-  zim-batch config
-  zim-batch config --profile night --rate 10
-
-A profile is a table in $XDG_CONFIG_HOME/zim-batch/config.toml (or ~/.config/zim-batch/config.toml):
-  [profiles.night]
-  app_id = 1234567890
-  secret_file = \"~/.secrets/zim\"  # or relative to this file
-  region = \"fra\"                  # or endpoint = \"https://…\"
-  rate = 20
-
-Further keys: ca_cert (a file), quota (a URL). Choose the profile with --profile night or ZIM_PROFILE=night; without \
-either, [profiles.default] is used if there is one. Flags take precedence over environment variables, and these over the \
-profile.";
-
-#[derive(Debug, Args)]
-pub struct ConfigArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    app: AppArgs,
-}
-
-impl ConfigArgs {
-    /// Whether the command would read this file.
-    pub fn uses(&self, file: &Path) -> bool {
-        let files = [&self.app.secret_file, &self.app.ca_cert];
-        files.into_iter().flatten().any(|path| same_file(path, file))
-    }
-}
-
 /// Shows the settings for ZIM, so there is no `--simulate`: of these, a simulator uses only the rate.
-pub fn config(args: &ConfigArgs) -> Result<ExitCode, Error> {
-    let profile = profile::read(&args.app, false);
-    if let Ok(Some(profile)) = &profile {
+pub fn config(config: ConfigSettings) -> Result<ExitCode, Error> {
+    let ConfigSettings { json, sources } = config;
+    if let Some(profile) = sources.profile() {
         app::warn_if_others_can_read_password(profile);
     }
-    let settings = settings(&args.app, profile);
+    let settings = settings(&sources.flags, sources.profile);
     let file = Place::find();
     let errors: Vec<&str> = settings.iter().filter_map(|setting| setting.error.as_deref()).collect();
-    print(&match args.json {
+    print(&match json {
         true => format!("{}\n", as_json(&settings, &file, &errors)),
         false => as_text(&settings, &file),
     })?;

@@ -2,27 +2,20 @@
 
 mod input;
 
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::Serialize;
 use zim_batch::client::{Client, Service};
 use zim_batch::journal::{IfExists, Journal, ReportError};
 use zim_batch::row::Row;
-use zim_batch::rows::{Done, Format, Input, Plan, Selection, Snapshot, Source};
+use zim_batch::rows::{Done, Input, Plan, Snapshot, Source};
 use zim_batch::run::Job;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
 use zim_batch::text::visible;
 
-use crate::cli::args::AppArgs;
 use crate::cli::args::Given;
-use crate::cli::args::Logging;
-use crate::cli::args::PaceArgs;
-use crate::cli::args::ProgressStyle;
-use crate::cli::args::RunArgs;
 use crate::cli::engine::session::Session;
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
@@ -30,34 +23,23 @@ use crate::cli::errors::ExitStatus;
 use crate::cli::errors::hints;
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
-use crate::cli::output::progress::{Progress, Style, Terminal};
+use crate::cli::output::progress::{Progress, Terminal};
 use crate::cli::output::shell::{fail, print, print_error, print_note, print_resume};
 use crate::cli::output::table::pace;
+use crate::cli::settings::input::InputSettings;
+use crate::cli::settings::run::RunSettings;
 pub use input::watch_rows;
 
-/// The default of `--give-up-after`.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30 * 60);
-
-/// A run of `clear` or `list`, as typed.
-pub struct Batch<'a> {
-    pub source: Source,
-    pub format: Format,
-    pub selection: Selection,
-    pub ignore_invalid: bool,
+/// A run of `clear` or `list`.
+pub struct Batch {
+    pub input: InputSettings,
     /// The report; `None` for a list without one.
     pub report: Option<PathBuf>,
     pub existing: IfExists,
-    pub run: &'a RunArgs,
-    pub app: &'a AppArgs,
-    pub is_simulated: bool,
-    pub pace: &'a PaceArgs,
-    pub logging: &'a Logging,
-    pub given: &'a Given,
+    pub run: RunSettings,
     pub terminal: Terminal,
     /// What the input has: `rows` or `users`.
     pub items: &'static str,
-    /// Every file that it reads or writes.
-    pub files: Vec<PathBuf>,
     /// The table goes to stderr, because stdout has the rows.
     pub is_stdout_taken: bool,
 }
@@ -85,22 +67,27 @@ pub trait Command {
 }
 
 /// Runs a command. A run that could not start, or was ended by a bug, says so in the metrics too.
-pub async fn run(batch: Batch<'_>, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
-    let metrics = batch.run.metrics.clone().filter(|_| batch.check_metrics().is_ok());
-    let given = batch.given;
+pub async fn run(batch: Batch, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+    let (metrics, given) = (batch.run.metrics.clone(), batch.run.given.clone());
     let ended = batch.run(command).await;
     let Err(error) = ended else { return ended };
     let exit = ExitStatus::from(&error);
-    // A run that could not start counts as failed, unless another run is active.
-    if let Some(metrics) = metrics.filter(|_| exit != ExitStatus::Held) {
-        Metrics::ended_early(&metrics, exit.code());
-    }
+    record_early_end(metrics.as_deref(), exit);
     if !ended_in_midrun(&error) {
         return Err(error);
     }
     let exit = fail(exit, &error.to_string());
-    print_how_to_resume(given);
+    print_how_to_resume(&given);
     Ok(exit)
+}
+
+/// A run that could not start counts as failed in its metrics, unless another run is active.
+pub fn record_early_end(metrics: Option<&Path>, exit: ExitStatus) {
+    if let Some(metrics) = metrics
+        && exit != ExitStatus::Held
+    {
+        Metrics::ended_early(metrics, exit.code());
+    }
 }
 
 /// Whether a run ended by this error after it had started, without a summary: its report can be resumed.
@@ -122,30 +109,32 @@ enum Prepared {
     Planned(Box<Plan>),
 }
 
-impl Batch<'_> {
-    async fn run(self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
+impl Batch {
+    async fn run(mut self, command: impl Command + Clone + Send + 'static) -> Result<ExitCode, Error> {
         let mut session = Session::begin()?;
-        self.check_metrics()?;
-        let app = session.connect(self.app, self.is_simulated, self.pace).await?;
+        if let Some(metrics) = &self.run.metrics {
+            Metrics::check_target(metrics)?;
+        }
+        let app = session.connect(self.run.app.take(), &self.run.pace).await?;
         let client = session.build(&app)?;
         command.check_paths()?;
 
-        say_if_typed(&self.source, self.items);
+        say_if_typed(&self.input.source, self.items);
         // Nothing is written before the input is known to be readable, unless a report says what is already done.
-        let input = Input::open(&self.source, &self.format)?;
+        let input = Input::open(&self.input.source, &self.input.format)?;
         let report = self.report.as_deref();
         let is_resumed = |report: &Path| report.metadata().is_ok_and(|file| file.len() > 0);
         let input = if self.existing == IfExists::Resume && report.is_some_and(is_resumed) {
             Prepared::Opened(input)
         } else {
-            Prepared::Planned(Box::new(input.plan(&self.selection, Done::default())?))
+            Prepared::Planned(Box::new(input.plan(&self.input.selection, Done::default())?))
         };
         session.name = match report {
             Some(report) => format!("report {}", report.display()),
-            None => format!("{} from {}", self.items, self.source),
+            None => format!("{} from {}", self.items, self.input.source),
         };
         // Before the report is created: a run that does not happen must leave nothing behind.
-        session.join(self.pace).await?;
+        session.join(self.run.pace.no_wait).await?;
         let mut journal = command.open()?;
         let done = journal.take_done();
         let plan = match input {
@@ -156,51 +145,47 @@ impl Batch<'_> {
                     report.unwrap_or_else(|| Path::new("the report")).display()
                 )));
             }
-            Prepared::Opened(input) => input.plan(&self.selection, done)?,
+            Prepared::Opened(input) => input.plan(&self.input.selection, done)?,
         };
         let (total, snapshot) = (plan.total(), plan.snapshot().cloned());
         journal.forget(plan.stale())?;
         session.announce(&app);
         let already_done = plan.rows_done();
         let metrics = self.run.metrics.as_deref();
-        let metrics = metrics.map(|path| Metrics::start(path, total, already_done, session.rate, self.ignore_invalid));
+        let metrics =
+            metrics.map(|path| Metrics::start(path, total, already_done, session.rate, self.input.ignore_invalid));
         let metrics = metrics.transpose()?;
-        let style = style(self.run.progress, self.logging.quiet);
         let mut job = Job::planned(command.service(client), plan)
             .limiter(session.limiter())
             .report(journal)
-            .observer(Progress::new(style, self.terminal.clone(), total, self.items));
+            .observer(Progress::new(
+                self.run.progress,
+                self.terminal.clone(),
+                total,
+                self.items,
+            ));
         if let Some(metrics) = metrics {
             job = job.observer(metrics);
         }
         let service = format!("the AppId was {}, the endpoint {}", app.app_id(), app.endpoint_url());
-        let limits = session.limits(self.pace, GIVE_UP_AFTER);
+        let limits = session.limits(&self.run.pace.limits);
         let summary = session
-            .drive(job, limits, self.pace, &self.terminal, snapshot.clone())
+            .drive(job, limits, self.run.pace.timeout, &self.terminal, snapshot.clone())
             .await?;
         self.say_what_was_left_out(&summary, snapshot);
         self.end(&summary, &service, command).await
-    }
-
-    /// Refuses a metrics file that is also used for something else.
-    fn check_metrics(&self) -> Result<(), Error> {
-        let Some(path) = &self.run.metrics else {
-            return Ok(());
-        };
-        let used = self.files.iter().chain(&self.logging.log_file);
-        Metrics::check_target(path, used)
     }
 
     /// Notes what is not part of this run.
     fn say_what_was_left_out(&self, summary: &Summary, snapshot: Option<Snapshot>) {
         let items = self.items;
         let taken = summary.ok + summary.outside + summary.failed;
-        if self.pace.limit.map(NonZeroU64::get) == Some(taken) && !self.logging.quiet {
+        if self.input.selection.limit == Some(taken) && !self.run.quiet {
             print_note(&format!(
                 "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
             ));
             if self.report.is_some() {
-                print_note(&format!("to send the next {items}: {}", next::resume(self.given)));
+                print_note(&format!("to send the next {items}: {}", next::resume(&self.run.given)));
             }
         }
         if let Some(snapshot) = snapshot
@@ -209,7 +194,7 @@ impl Batch<'_> {
         {
             tracing::warn!(
                 "{}: {items} were added after the run started; they are not part of this run. To send them, use --resume",
-                self.source
+                self.input.source
             );
         }
     }
@@ -221,7 +206,7 @@ impl Batch<'_> {
         service: &str,
         command: impl Command + Clone + Send + 'static,
     ) -> Result<ExitCode, Error> {
-        let exit = ExitStatus::of_run(summary, self.ignore_invalid);
+        let exit = ExitStatus::of_run(summary, self.input.ignore_invalid);
         tracing::info!(
             exit = exit.code(),
             ok = summary.ok,
@@ -239,12 +224,12 @@ impl Batch<'_> {
             say_why_it_stopped(summary, stop, service);
             // If the input is wrong, the same command would fail in the same way.
             if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
-                print_how_to_resume(self.given);
+                print_how_to_resume(&self.run.given);
             }
             if matches!(stop, StopReason::AllRejected { .. }) {
                 print_note(&format!(
                     "to start again, after correcting what is wrong: {}",
-                    next::overwrite(self.given)
+                    next::overwrite(&self.run.given)
                 ));
             }
         }
@@ -288,7 +273,7 @@ impl Batch<'_> {
             };
             let json = serde_json::to_string(&json).map_err(|error| Error::Unexpected(error.to_string()))?;
             Ok(format!("{json}\n"))
-        } else if self.logging.quiet && exit == ExitStatus::Success {
+        } else if self.run.quiet && exit == ExitStatus::Success {
             Ok(String::new())
         } else {
             Ok(visible(&format!("{}\n", command.table(summary))).into_owned())
@@ -322,15 +307,6 @@ pub fn say_if_typed(source: &Source, items: &str) {
     }
 }
 
-/// With `-q`, progress is shown only if `--progress` was given.
-pub fn style(typed: Option<ProgressStyle>, quiet: bool) -> Style {
-    match typed {
-        Some(style) => style.into(),
-        None if quiet => Style::None,
-        None => Style::Auto,
-    }
-}
-
 /// The summary, as the only JSON object on stdout.
 #[derive(Serialize)]
 struct Json<'a> {
@@ -354,12 +330,5 @@ mod tests {
         assert!(!ended_in_midrun(&Error::Unexpected(
             "the runtime could not be started".into()
         )));
-    }
-
-    #[test]
-    fn quiet_shows_no_progress_unless_it_was_asked_for() {
-        assert_eq!(style(None, true), Style::None);
-        assert_eq!(style(None, false), Style::Auto);
-        assert_eq!(style(Some(ProgressStyle::Plain), true), Style::Plain);
     }
 }

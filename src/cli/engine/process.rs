@@ -90,16 +90,16 @@ fn try_threads() -> io::Result<()> {
 ///
 /// # Errors
 /// If the limit is too low for a single request.
-pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<NonZeroUsize, Error> {
+pub fn usable_in_flight(wanted: NonZeroUsize, files_each: usize) -> Result<NonZeroUsize, Error> {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let usable = bounded_by(files, wanted, files_each);
-    let Some(in_flight) = NonZeroUsize::new(usable as usize) else {
+    let usable = bounded_by(files, wanted.get(), files_each);
+    let Some(in_flight) = NonZeroUsize::new(usable) else {
         return Err(Error::Usage(format!(
             "this process may open only {files} files, but needs {} or more; raise the limit (ulimit -n)",
-            FILES + u64::from(files_each)
+            FILES + files_each as u64
         )));
     };
-    if usable < wanted {
+    if in_flight < wanted {
         tracing::warn!(
             "at most {usable} requests in flight instead of {wanted} (--max-in-flight), because this process may open \
              only {files} files; to allow more, raise the limit (ulimit -n)"
@@ -108,9 +108,9 @@ pub fn usable_in_flight(wanted: u32, files_each: u32) -> Result<NonZeroUsize, Er
     Ok(in_flight)
 }
 
-fn bounded_by(files: u64, wanted: u32, files_each: u32) -> u32 {
-    let room = files.saturating_sub(FILES) / u64::from(files_each.max(1));
-    u32::try_from(room).map_or(wanted, |room| room.min(wanted))
+fn bounded_by(files: u64, wanted: usize, files_each: usize) -> usize {
+    let room = files.saturating_sub(FILES) / files_each.max(1) as u64;
+    usize::try_from(room).map_or(wanted, |room| room.min(wanted))
 }
 
 #[cfg(test)]

@@ -16,17 +16,15 @@ use zim_batch::run::{Job, Limits};
 use zim_batch::simulator::{self, World};
 use zim_batch::stop::{StopHandle, StopReason};
 
-use crate::cli::args::AppArgs;
-use crate::cli::args::PaceArgs;
 use crate::cli::engine::batch::watch_rows;
 use crate::cli::engine::process;
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
 use crate::cli::errors::hints;
 use crate::cli::output::progress::Terminal;
-use crate::cli::settings;
 use crate::cli::settings::app::{self, App};
-use crate::cli::settings::profile;
+use crate::cli::settings::run::PaceSettings;
+use crate::cli::settings::simulate::demonstration;
 
 /// The quota that this run shares.
 enum SharedQuota {
@@ -71,26 +69,20 @@ impl Session {
     }
 
     /// Finds out where requests are sent, and with which quota: ZIM, or a simulator in this process.
-    pub async fn connect(
-        &mut self,
-        args: &AppArgs,
-        is_simulated: bool,
-        pace: &PaceArgs,
-    ) -> Result<ClientBuilder, Error> {
-        let profile = profile::read(args, is_simulated)?;
-        self.rate = app::rate(args, profile.as_ref()).value;
+    pub async fn connect(&mut self, app: Option<App>, pace: &PaceSettings) -> Result<ClientBuilder, Error> {
+        self.rate = pace.rate.value;
         // With --simulate, this process also holds the server's end of each connection.
-        let files_each = if is_simulated { 2 } else { 1 };
-        let client = match is_simulated {
-            true => simulated(self.rate, pace.timeout).await?,
-            false => self.join_app(App::new(args, profile)?, pace.timeout)?,
+        let files_each = if app.is_none() { 2 } else { 1 };
+        let client = match app {
+            None => simulated(self.rate, pace.timeout).await?,
+            Some(app) => self.join_app(app, pace)?,
         };
-        self.max_in_flight = process::usable_in_flight(pace.max_in_flight, files_each)?;
+        self.max_in_flight = process::usable_in_flight(pace.limits.max_in_flight, files_each)?;
         Ok(client)
     }
 
-    fn join_app(&mut self, app: App, timeout: Duration) -> Result<ClientBuilder, Error> {
-        let client = app.client(timeout)?;
+    fn join_app(&mut self, app: App, pace: &PaceSettings) -> Result<ClientBuilder, Error> {
+        let client = app.client(pace.timeout)?;
         self.place = Some(app.place(&client));
         self.app = Some(app);
         Ok(client)
@@ -112,22 +104,25 @@ impl Session {
     }
 
     /// The bounds of the run.
-    pub fn limits(&self, pace: &PaceArgs, give_up_after: Duration) -> Limits {
-        settings::limits(pace, self.max_in_flight, give_up_after)
+    pub fn limits(&self, wanted: &Limits) -> Limits {
+        Limits {
+            max_in_flight: self.max_in_flight,
+            ..wanted.clone()
+        }
     }
 
     /// Joins the runs that share the quota; with --no-wait, fails if there are any. If that is not possible because of the
     /// files for it, the run continues without, with a warning.
-    pub async fn join(&mut self, pace: &PaceArgs) -> Result<(), Error> {
+    pub async fn join(&mut self, no_wait: bool) -> Result<(), Error> {
         let Some(place) = self.place.take() else { return Ok(()) };
         if let Some(app) = &self.app
-            && let Some(quota) = app.join_quota(&place, pace.no_wait).await?
+            && let Some(quota) = app.join_quota(&place, no_wait).await?
         {
             self.quota = Some(SharedQuota::Redis(Arc::new(quota)));
             return Ok(());
         }
         let name = format!("zim-batch (process {}, {})", std::process::id(), self.name);
-        match MachineQuota::join(place, &name, pace.no_wait).await {
+        match MachineQuota::join(place, &name, no_wait).await {
             Err(error @ QuotaError::Unusable { .. }) => tracing::warn!("{}", hints::quota_error(&error)),
             joined => self.quota = Some(SharedQuota::Machine(Arc::new(joined?))),
         }
@@ -149,7 +144,7 @@ impl Session {
         self,
         job: Job<S>,
         limits: Limits,
-        pace: &PaceArgs,
+        timeout: Duration,
         terminal: &Terminal,
         snapshot: Option<Snapshot>,
     ) -> Result<Summary, Error> {
@@ -157,7 +152,7 @@ impl Session {
         let draining = |stop: &StopReason| {
             tracing::warn!(
                 "{stop}: starting no more rows, finishing the requests in flight (at most {}); a second signal stops immediately",
-                humantime::format_duration(pace.timeout)
+                humantime::format_duration(timeout)
             );
         };
         let mut signals = pin!(signals::watch(&stop, self.status_signal, draining, || terminal.request_status()));
@@ -187,7 +182,7 @@ async fn simulated(rate: f64, timeout: Duration) -> Result<ClientBuilder, Error>
     let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
     let address = listener.local_addr().map_err(unexpected)?;
-    let options = crate::cli::commands::simulate::demonstration(rate);
+    let options = demonstration(rate);
     let client = app::simulated(options.app_id, options.server_secret.clone(), address, timeout);
     tokio::spawn(simulator::serve(
         listener,

@@ -23,7 +23,8 @@ use zim_batch::run::{Observer, Status};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::settings;
+use crate::cli::settings::files::check_target;
+use crate::cli::settings::run::METRICS;
 
 /// How often the file is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
@@ -79,8 +80,8 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Error::Usage`], which says what is there.
-    pub fn check_target<'a>(path: &Path, used: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
-        settings::check_target("--metrics", path, MAGIC, used)?;
+    pub fn check_target(path: &Path) -> Result<(), Error> {
+        check_target(METRICS, path, MAGIC)?;
         match path.exists() && !path.is_file() {
             true => Err(Error::Usage(format!(
                 "--metrics {}: this is not a regular file; name another one",
@@ -102,7 +103,7 @@ impl Metrics {
         rate: f64,
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
-        Metrics::check_target(path, [])?;
+        Metrics::check_target(path)?;
         let before = fs::read_to_string(path).unwrap_or_default();
         let mut metrics = Metrics::new(path, total)
             .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
@@ -210,7 +211,7 @@ impl Metrics {
 
     /// Records that a run failed to start, or ended without a summary, with this exit status.
     pub fn ended_early(path: &Path, status: u8) {
-        let Ok(text) = Metrics::check_target(path, []).and_then(|()| {
+        let Ok(text) = Metrics::check_target(path).and_then(|()| {
             let mut metrics = Metrics::new(path, None)
                 .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
             metrics.rows_left.set(-1);

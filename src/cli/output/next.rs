@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
+use zim_batch::rows::Source;
 use zim_batch::text::{grouped, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
@@ -60,11 +61,15 @@ pub fn to_provide_again(given: &Given) -> Vec<String> {
 
 /// The command that clears rows for the first time, with the given flags that choose the app and the rate, and, with
 /// `is_read_alike`, those that say how to read the rows.
-pub fn clear(rows: &Path, given: &Given, is_read_alike: bool) -> String {
+pub fn clear(rows: &Source, given: &Given, is_read_alike: bool) -> String {
     let reading = if is_read_alike {
         words_of(given, &[None])
     } else {
         Vec::new()
+    };
+    let rows = match rows {
+        Source::File(path) => path,
+        Source::Stdin => Path::new("-"),
     };
     clear_line(rows, reading, &free_name(), &app_and_rate(given))
 }
@@ -254,7 +259,7 @@ mod tests {
             app_and_rate(&given).join(OsStr::new(" ")),
             "--region fra --rate 50 --secret-file file --timeout 5s"
         );
-        let shown = clear(Path::new("-rows.csv"), &given, true);
+        let shown = clear(&Source::File("-rows.csv".into()), &given, true);
         let expected = "zim-batch clear ./-rows.csv --only ok --dedupe --delimiter ';' --report ";
         assert!(shown.starts_with(expected), "{shown}");
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use zim_batch::client::{BuildError, Client, ClientBuilder};
-use zim_batch::files::same_file;
 use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
 use zim_batch::text::one_line;
 
@@ -60,19 +59,6 @@ pub fn files(args: &AppArgs) -> Vec<PathBuf> {
         profile::path(),
     ];
     of_profile.chain(others.into_iter().flatten()).collect()
-}
-
-/// Refuses files that settings come from: an output would overwrite them, and a message about an input would show them.
-pub fn check_files<'a>(args: &AppArgs, used: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
-    let files = files(args);
-    let is_setting = |used: &Path| files.iter().any(|file| same_file(file, used));
-    match used.into_iter().find(|used| is_setting(used)) {
-        Some(used) => Err(Error::Usage(format!(
-            "{}: this file contains the secret or other settings; it can't be an input or an output; name another file",
-            secret::place(used)
-        ))),
-        None => Ok(()),
-    }
 }
 
 impl App {

@@ -1,78 +1,283 @@
-//! Settings: arguments, checked and converted to the library's types. `app.rs` has those of the app.
+//! Settings: arguments, environment and profile, checked and converted once. Commands take these, and no arguments.
 
 pub mod app;
+pub mod files;
+pub mod input;
 pub mod origin;
 pub mod profile;
+pub mod results;
+pub mod run;
 pub mod secret;
+pub mod simulate;
+pub mod sources;
 
-use std::ffi::{OsStr, OsString};
-use std::io::ErrorKind;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use jiff::Timestamp;
 use url::{Host, ParseError, Url};
-use zim_batch::files::{self, identity, same_file};
-use zim_batch::journal::IfExists;
-use zim_batch::row::Outcome;
-use zim_batch::rows::{Columns, Encoding, Format, InputErrorKind, Source};
-use zim_batch::run::Limits;
+use zim_batch::ConvType;
+use zim_batch::rows::Format;
 
-use crate::cli::args::DialectArgs;
-use crate::cli::args::OutputArgs;
-use crate::cli::args::PaceArgs;
-use crate::cli::args::Region;
-use crate::cli::args::RowsArgs;
-use crate::cli::args::RunArgs;
+use crate::cli::args::app::Region;
+use crate::cli::args::values::Since;
+use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
 use crate::cli::errors::Error;
+use files::{Files, Role};
+use input::InputSettings;
+use results::{ListPaths, ReportPaths};
+use run::RunSettings;
+use simulate::SimulateSettings;
+use sources::Sources;
 
-/// The default endpoint.
-const ENDPOINT: &str = "https://zim-api.zego.im";
+/// The flag of the file with log lines.
+const LOG_FILE: &str = "--log-file";
 
-/// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("it must be longer than zero".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write it like 500ms, 10s, 5m or 2h")),
+/// A command, with its settings.
+pub enum Settings {
+    Clear(Box<ClearSettings>),
+    List(Box<ListSettings>),
+    Check(Box<CheckSettings>),
+    Report(ReportSettings),
+    Simulate(Box<SimulateSettings>),
+    Codes { codes: Vec<i64>, json: bool },
+    Config(Box<ConfigSettings>),
+    Completions { shell: clap_complete::Shell },
+    Man,
+}
+
+impl Settings {
+    /// The settings, and the files that the command uses, as far as they are known if the settings are wrong.
+    ///
+    /// # Errors
+    /// If the log file is another one of these: log lines would corrupt it.
+    pub fn new(cli: Cli) -> Result<(Files, Result<Settings, Error>), Error> {
+        let Cli {
+            command,
+            logging,
+            given,
+        } = cli;
+        let mut files = Files::default();
+        let settings = Settings::of_command(command, given, &logging, &mut files);
+        if let Some(log_file) = &logging.log_file {
+            files.add(Role::Other(LOG_FILE), log_file)?;
+        }
+        Ok((files, settings))
+    }
+
+    fn of_command(command: Command, given: Given, logging: &Logging, files: &mut Files) -> Result<Settings, Error> {
+        Ok(match command {
+            Command::Clear(args) => Settings::of_clear(*args, given, logging, files)?,
+            Command::List(args) => Settings::List(ListSettings::new(*args, given, logging, files)?.into()),
+            Command::Check(args) => Settings::Check(CheckSettings::new(*args, given, logging, files)?.into()),
+            Command::Report(args) => Settings::Report(ReportSettings::new(args, files)?),
+            Command::Simulate(args) => Settings::Simulate(SimulateSettings::new(*args, files)?.into()),
+            Command::Codes { codes, json } => Settings::Codes { codes, json },
+            Command::Config(args) => Settings::Config(ConfigSettings::new(*args, files).into()),
+            Command::Completions { shell } => Settings::Completions { shell },
+            Command::Man => Settings::Man,
+        })
+    }
+
+    /// With `--dry-run`, `clear` is a check.
+    fn of_clear(args: ClearArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<Settings, Error> {
+        let sources = Sources::new(args.app, args.simulator.simulate);
+        files.add_settings(sources.files());
+        let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
+        let paths = ReportPaths::new(&args.output, &args.run, &input, files);
+        if args.output.dry_run {
+            let (rate, without_profile) = rate_of_a_run(sources)?;
+            return Ok(Settings::Check(Box::new(CheckSettings {
+                input,
+                rate,
+                without_profile,
+                json: args.run.json,
+                given,
+                is_dry_run: true,
+                online: None,
+            })));
+        }
+        let paths = paths?;
+        if let Some(page) = &args.output.html {
+            files.add(Role::Other("--html"), page)?;
+        }
+        Ok(Settings::Clear(Box::new(ClearSettings {
+            input,
+            paths,
+            page: args.output.html,
+            run: RunSettings::new(args.run, args.pace, sources, given, logging, files)?,
+        })))
     }
 }
 
-/// Parses a rate in requests per second.
-pub fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("it must be a number from 0.001 to 1000000".into()),
+/// What `clear` does.
+#[derive(Debug)]
+pub struct ClearSettings {
+    pub input: InputSettings,
+    pub paths: ReportPaths,
+    /// The page to write at the end.
+    pub page: Option<PathBuf>,
+    pub run: RunSettings,
+}
+
+/// What `list` does. Its input is read as users.
+#[derive(Debug)]
+pub struct ListSettings {
+    pub input: InputSettings,
+    pub paths: ListPaths,
+    pub since: Option<Since>,
+    pub conv_type: Option<ConvType>,
+    /// Where to write why the rows of the input were outside.
+    pub explanation: Option<PathBuf>,
+    pub run: RunSettings,
+}
+
+impl ListSettings {
+    fn new(args: ListArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<ListSettings, Error> {
+        let sources = Sources::new(args.app, args.simulator.simulate);
+        files.add_settings(sources.files());
+        let input = InputSettings::users(args.users, args.pace.limit, files)?;
+        let paths = ListPaths::new(&args.output, &args.run, &input, files)?;
+        if let Some(explanation) = &args.output.explain {
+            files.add(Role::Other("--explain"), explanation)?;
+        }
+        Ok(ListSettings {
+            input,
+            paths,
+            since: args.output.since,
+            conv_type: args.output.conv_type,
+            explanation: args.output.explain,
+            run: RunSettings::new(args.run, args.pace, sources, given, logging, files)?,
+        })
     }
 }
 
-/// From when on conversations are listed.
-#[derive(Debug, Clone, Copy)]
-pub enum Since {
-    /// This long before the list began.
-    Back(Duration),
-    At(SystemTime),
+/// What `check` does.
+#[derive(Debug)]
+pub struct CheckSettings {
+    pub input: InputSettings,
+    /// The rate of a run, in requests per second.
+    pub rate: f64,
+    /// Why the rate is that of a run without a profile.
+    pub without_profile: Option<Error>,
+    pub json: bool,
+    /// The command line, for commands to run next.
+    pub given: Given,
+    /// It is `clear --dry-run`.
+    pub is_dry_run: bool,
+    pub online: Option<OnlineSettings>,
 }
 
-/// Parses a duration back from now, or a date; without a time, midnight UTC.
-pub fn parse_since(text: &str) -> Result<Since, String> {
-    let timestamp = |text: &str| {
-        text.parse::<Timestamp>()
-            .ok()
-            .and_then(|at| SystemTime::try_from(at).ok())
-    };
-    let time = match humantime::parse_duration(text) {
-        Ok(duration) => Some(Since::Back(duration)),
-        Err(_) => timestamp(text)
-            .or_else(|| timestamp(&format!("{text}T00:00:00Z")))
-            .map(Since::At),
-    };
-    time.ok_or_else(|| {
-        "it must be a duration back from now, like 24h or 7d, or a date, like 2026-11-25 or 2026-11-25T03:00:00Z".into()
-    })
+/// What `check --online` does besides.
+#[derive(Debug)]
+pub struct OnlineSettings {
+    pub run: RunSettings,
+    /// Where to write the rows of the users who don't exist.
+    pub missing: Option<PathBuf>,
+}
+
+impl CheckSettings {
+    fn new(args: CheckArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<CheckSettings, Error> {
+        let is_simulated = args.simulator.simulate;
+        let has_app = args.app.has_app() || is_simulated;
+        let sources = Sources::new(args.app, is_simulated);
+        files.add_settings(sources.files());
+        let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
+        if let Some(missing) = &args.missing {
+            files.add(Role::Other("--missing"), missing)?;
+        }
+        if args.online {
+            let run = RunSettings::of_check(args.pace, args.json, sources, given.clone(), logging)?;
+            return Ok(CheckSettings {
+                input,
+                rate: run.pace.rate.value,
+                without_profile: None,
+                json: args.json,
+                given,
+                is_dry_run: false,
+                online: Some(OnlineSettings {
+                    run,
+                    missing: args.missing,
+                }),
+            });
+        }
+        if has_app {
+            return Err(Error::Usage(
+                "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
+            ));
+        }
+        let (rate, without_profile) = rate_of_a_run(sources)?;
+        Ok(CheckSettings {
+            input,
+            rate,
+            without_profile,
+            json: args.json,
+            given,
+            is_dry_run: false,
+            online: None,
+        })
+    }
+}
+
+/// The rate of a run, for a command that does not run. A profile that can't be read is an error only if a flag chooses it;
+/// otherwise the rate is that of a run without a profile, and why is returned too.
+fn rate_of_a_run(sources: Sources) -> Result<(f64, Option<Error>), Error> {
+    let rate = app::rate(&sources.flags, sources.profile()).value;
+    match sources.profile {
+        Err(error) if sources.flags.profile.is_some() => Err(error),
+        Err(error) if sources.flags.rate.is_none() => Ok((rate, Some(error))),
+        _ => Ok((rate, None)),
+    }
+}
+
+/// What `report` does.
+#[derive(Debug)]
+pub struct ReportSettings {
+    /// `-` is standard input.
+    pub report: PathBuf,
+    /// The rows of the run.
+    pub rows: Option<PathBuf>,
+    /// How the rows are read.
+    pub format: Format,
+    /// The page to write.
+    pub page: Option<PathBuf>,
+    pub json: bool,
+}
+
+impl ReportSettings {
+    fn new(args: ReportArgs, files: &mut Files) -> Result<ReportSettings, Error> {
+        let format = input::format_of_report_rows(&args);
+        // The report itself may be read as rows.
+        files.add_input(&args.report);
+        args.rows.iter().for_each(|rows| files.add_input(rows));
+        if let Some(page) = &args.html {
+            files.add(Role::Other("--html"), page)?;
+        }
+        Ok(ReportSettings {
+            report: args.report,
+            rows: args.rows,
+            format,
+            page: args.html,
+            json: args.json,
+        })
+    }
+}
+
+/// What `config` shows.
+#[derive(Debug)]
+pub struct ConfigSettings {
+    pub json: bool,
+    pub sources: Sources,
+}
+
+impl ConfigSettings {
+    fn new(args: ConfigArgs, files: &mut Files) -> ConfigSettings {
+        let sources = Sources::new(args.app, false);
+        files.add_settings(sources.files());
+        ConfigSettings {
+            json: args.json,
+            sources,
+        }
+    }
 }
 
 /// Parses an AppId. The error does not show the text, which may be the secret by mistake.
@@ -151,239 +356,8 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Parses how many attempts a row gets.
-pub fn parse_attempts(text: &str) -> Result<NonZeroU32, String> {
-    match text.parse::<NonZeroU32>() {
-        Ok(attempts) if attempts.get() <= 1000 => Ok(attempts),
-        _ => Err("it must be a whole number from 1 to 1000".into()),
-    }
-}
-
-/// Parses a number of rows.
-pub fn parse_rows(text: &str) -> Result<NonZeroU64, String> {
-    text.parse().map_err(|_| "it must be a whole number, at least 1".into())
-}
-
-/// Parses one character, or `tab`.
-pub fn parse_delimiter(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        b"tab" | b"\\t" => Ok(b'\t'),
-        b"\"" | b"\r" | b"\n" => Err("a quote or a line end can't be the delimiter".into()),
-        [byte] => Ok(*byte),
-        _ => Err("it must be one ASCII character, or 'tab'".into()),
-    }
-}
-
-/// Parses the name of an outcome, or `all`.
-pub fn parse_only(text: &str) -> Result<OnlyWord, String> {
-    if text.trim() == "all" {
-        return Ok(OnlyWord(None));
-    }
-    let outcome = text.trim().parse::<Outcome>().map_err(|_| {
-        let all: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        format!("it must be one of {}, or all", all.join(", "))
-    })?;
-    Ok(OnlyWord(Some(outcome)))
-}
-
-/// One word of `--only`; `None` is `all`.
-#[derive(Debug, Clone, Copy)]
-pub struct OnlyWord(pub Option<Outcome>);
-
-/// The encodings that completions offer.
-pub const COMMON_ENCODINGS: [&str; 8] = [
-    "utf-8",
-    "utf-16le",
-    "utf-16be",
-    "gbk",
-    "gb18030",
-    "big5",
-    "shift_jis",
-    "windows-1252",
-];
-
-/// Parses the label of an encoding.
-pub fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
-    zim_batch::rows::encoding(text)
-        .ok_or_else(|| "it must be a WHATWG label, such as gbk or big5, or a code page, such as cp936".into())
-}
-
-/// How to read the rows.
-pub fn format(args: &RowsArgs) -> Format {
-    Format {
-        types: args.types.clone().unwrap_or_default(),
-        ..dialect(&args.dialect, args.columns.as_ref())
-    }
-}
-
-/// How to read an input, except for what only rows have.
-pub fn dialect(args: &DialectArgs, columns: Option<&Columns>) -> Format {
-    Format {
-        delimiter: args.delimiter,
-        columns: columns.cloned().unwrap_or_default(),
-        encoding: args.encoding,
-        ..Format::default()
-    }
-}
-
-/// The files that a run writes.
-#[derive(Debug, Clone)]
-pub struct Output {
-    pub report: PathBuf,
-    pub outside: PathBuf,
-    pub existing: IfExists,
-}
-
-impl Output {
-    pub fn new(args: &OutputArgs, run: &RunArgs, rows: &Source) -> Result<Output, Error> {
-        refuse_directory(rows)?;
-        let report = match (&args.report, rows) {
-            (Some(report), _) => report.clone(),
-            (None, Source::File(path)) if rows.can_be_read_twice() => beside(path, "report.csv"),
-            (None, _) => {
-                return Err(Error::Usage(
-                    "rows from standard input or a pipe have no default report; name one with --report FILE".into(),
-                ));
-            }
-        };
-        refuse_standard_output([(Some(&report), "--report"), (args.outside.as_ref(), "--outside")])?;
-        let outside = match &args.outside {
-            Some(outside) => outside.clone(),
-            None => default_outside(&report)?,
-        };
-        let output = Output {
-            report,
-            outside,
-            existing: run.existing(),
-        };
-        let advice =
-            "name another one with --report (the outside log is named after the report, unless --outside is given)";
-        check_distinct(&[&output.report, &output.outside], rows, "rows", advice)?;
-        if same_file(&output.report, &output.outside) {
-            return Err(Error::Usage(format!(
-                "{}: the report and the outside log can't be the same file; name another one with --outside FILE",
-                output.report.display()
-            )));
-        }
-        if run.resume {
-            refuse_named_pipe(rows)?;
-        }
-        Ok(output)
-    }
-}
-
-/// Refuses `-` for files that a later run reads.
-pub fn refuse_standard_output<const N: usize>(outputs: [(Option<&PathBuf>, &str); N]) -> Result<(), Error> {
-    for (path, flag) in outputs {
-        if path.is_some_and(|path| path.as_os_str() == "-") {
-            return Err(Error::Usage(format!(
-                "{flag} -: this must be a file, not standard output, because a later run reads it; name a file, or \
-                 write ./- for a file of that name"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a directory as input, before outputs are named after it.
-pub fn refuse_directory(input: &Source) -> Result<(), Error> {
-    match input {
-        Source::File(path) if path.is_dir() => Err(zim_batch::Error::from(
-            InputErrorKind::Open(ErrorKind::IsADirectory.into()).of(&path.display().to_string()),
-        )
-        .into()),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses input for --resume that can't be read again.
-pub fn refuse_named_pipe(input: &Source) -> Result<(), Error> {
-    match input {
-        Source::File(path) if is_named_pipe(path) => Err(Error::Usage(format!(
-            "{}: this is a named pipe (FIFO), but --resume reads the input again from its beginning; write it to a file \
-             first, or pass it on standard input: - < {0}",
-            path.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses outputs that would overwrite the input, or mix with standard output or standard error.
-pub fn check_distinct(outputs: &[&Path], input: &Source, items: &str, advice: &str) -> Result<(), Error> {
-    let input = match input {
-        Source::File(path) => path,
-        Source::Stdin => Path::new("/dev/stdin"),
-    };
-    for output in outputs {
-        if same_file(input, output) {
-            return Err(Error::Usage(format!(
-                "{}: this file contains the {items} and can't be an output too; {advice}",
-                output.display()
-            )));
-        }
-    }
-    for (stream, name) in [("/dev/stdout", "standard output"), ("/dev/stderr", "standard error")] {
-        for output in outputs {
-            if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(output)) {
-                return Err(Error::Usage(format!(
-                    "{}: {name} is redirected to this file, so the two would mix; {advice}",
-                    output.display()
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a file of `flag` that can't be written as a whole: see [`files::check_target`].
-pub fn check_target<'a>(
-    flag: &str,
-    path: &Path,
-    begins_with: &str,
-    used: impl IntoIterator<Item = &'a PathBuf>,
-) -> Result<(), Error> {
-    let used = used.into_iter().map(PathBuf::as_path);
-    files::check_target(path, begins_with, used)
-        .map_err(|why| Error::Usage(format!("{flag} {}: {why}", path.display())))
-}
-
-/// Whether it is a named pipe. A shell's anonymous pipe has a path only in /dev and /proc.
-fn is_named_pipe(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) && path.canonicalize().is_ok()
-}
-
-/// `rows.csv` and `rows.csv.gz` → `rows.report.csv`, for the ending `report.csv`.
-pub fn beside(rows: &Path, ending: &str) -> PathBuf {
-    let rows = match rows.extension() {
-        Some(extension) if extension == "gz" || extension == "zst" => rows.with_extension(""),
-        _ => rows.to_owned(),
-    };
-    rows.with_extension(ending)
-}
-
-/// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: only `.csv` is removed, because another
-/// extension may distinguish two reports.
-fn default_outside(report: &Path) -> Result<PathBuf, Error> {
-    // No file can be created beside a device.
-    let is_file = report
-        .metadata()
-        .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
-    match is_file {
-        true => Ok(named_after(report, ".outside.csv")),
-        false => Err(Error::Usage(format!(
-            "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; name one \
-             with --report FILE",
-            report.display()
-        ))),
-    }
-}
-
-/// `rows.csv` → `rows.list.csv`, for the ending `.list.csv`: as for an outside log, only `.csv` is removed.
-pub fn named_after(file: &Path, ending: &str) -> PathBuf {
-    let name = file.file_name().unwrap_or_default().as_bytes();
-    let stem = name.strip_suffix(b".csv").unwrap_or(name);
-    file.with_file_name(OsStr::from_bytes(&[stem, ending.as_bytes()].concat()))
-}
+/// The default endpoint.
+const ENDPOINT: &str = "https://zim-api.zego.im";
 
 /// An environment variable. An empty one counts as not set.
 pub fn variable(name: &str) -> Option<OsString> {
@@ -398,16 +372,4 @@ pub fn text_variable(name: &str) -> Result<Option<String>, Error> {
             "{name}: the value of this environment variable is not UTF-8 text"
         ))
     })
-}
-
-/// The limits of the run.
-pub fn limits(pace: &PaceArgs, max_in_flight: NonZeroUsize, give_up_after: Duration) -> Limits {
-    Limits {
-        max_in_flight,
-        max_attempts: pace.max_attempts,
-        give_up_after: pace.give_up_after.unwrap_or(give_up_after),
-        max_failures: pace.max_failures,
-        max_duration: pace.max_duration,
-        ..Limits::default()
-    }
 }

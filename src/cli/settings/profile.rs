@@ -24,7 +24,8 @@ use url::Url;
 use zim_batch::text::one_line;
 
 use crate::cli::args::AppArgs;
-use crate::cli::args::Region;
+use crate::cli::args::app::Region;
+use crate::cli::args::values;
 use crate::cli::errors::Error;
 use crate::cli::settings;
 use crate::cli::settings::origin::{Origin, Sourced};
@@ -257,7 +258,7 @@ impl ConfigFile {
             "region" => profile.endpoint = sourced(parse_region(&text)?.endpoint(), origin),
             "endpoint" => profile.endpoint = sourced(settings::parse_endpoint(&text)?, origin),
             "ca_cert" => profile.ca_cert = sourced(self.file(&text)?, origin),
-            "rate" => profile.rate = sourced(settings::parse_rate(&text)?, origin),
+            "rate" => profile.rate = sourced(values::rate(&text)?, origin),
             _ => profile.quota = sourced(SecretString::from(text), origin),
         }
         Ok(())

@@ -5,20 +5,16 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use zim_batch::client::{Found, Lookup, MAX_USERS, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
-use zim_batch::rows::{self, CopyError, Format, InputError, InputErrorKind, Reads, Rows, copy_rows};
+use zim_batch::rows::{self, CopyError, Format, InputError, InputErrorKind, Reads, Rows, Source, copy_rows};
 use zim_batch::run::{Job, Limits};
 use zim_batch::text::{grouped, one_line};
 use zim_batch::{Outcome, Record, User};
 
-use crate::cli::args::CheckArgs;
 use crate::cli::args::Given;
-use crate::cli::args::Logging;
-use crate::cli::args::RowsArgs;
 use crate::cli::engine::batch;
 use crate::cli::engine::session::Session;
 use crate::cli::errors::Error;
@@ -27,13 +23,12 @@ use crate::cli::errors::hints;
 use crate::cli::output::next;
 use crate::cli::output::progress::{Progress, Terminal};
 use crate::cli::output::shell::{print_error, print_note};
-use crate::cli::settings;
+use crate::cli::settings::OnlineSettings;
+use crate::cli::settings::files::check_target;
+use crate::cli::settings::input::InputSettings;
 
 /// How many users who do not exist are shown.
 const MISSING_SHOWN: usize = 20;
-
-/// The default of `--give-up-after`: a check is to say soon that the service can't be reached.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// What ZIM said about the users.
 pub struct Online {
@@ -58,15 +53,17 @@ impl Online {
 }
 
 /// Checks the rows, and asks ZIM which of their users exist.
-pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal: Terminal) -> Result<ExitCode, Error> {
-    let (source, format, selection) = (args.rows.source(), rows_or_users(&args.rows), args.rows.selection());
-    if let Some(missing) = &args.missing {
-        let used = [
-            Some(&args.rows.rows),
-            args.app.secret_file.as_ref(),
-            args.app.ca_cert.as_ref(),
-        ];
-        settings::check_target("--missing", missing, "", used.into_iter().flatten())?;
+pub async fn check(
+    input: &InputSettings,
+    settings: OnlineSettings,
+    given: &Given,
+    terminal: Terminal,
+) -> Result<ExitCode, Error> {
+    let OnlineSettings { run, missing } = settings;
+    let InputSettings { source, selection, .. } = input;
+    let format = rows_or_users(source, &input.format);
+    if let Some(missing) = &missing {
+        check_target("--missing", missing, "")?;
         if !source.can_be_read_twice() {
             return Err(Error::Usage(
                 "--missing reads the rows again when the users are known, so they must be in a file".into(),
@@ -74,9 +71,9 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
         }
     }
     let mut session = Session::begin()?;
-    let app = session.connect(&args.app, args.simulator.simulate, &args.pace).await?;
+    let app = session.connect(run.app, &run.pace).await?;
     let client = session.build(&app)?;
-    batch::say_if_typed(&source, "rows");
+    batch::say_if_typed(source, "rows");
     let mut users = Vec::new();
     let keep = |line, user: &str| {
         users.push(User {
@@ -84,9 +81,9 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
             user: user.to_owned(),
         });
     };
-    let findings = rows::check::check_with_users(&source, &format, &selection, keep)?;
+    let findings = rows::check::check_with_users(source, &format, selection, keep)?;
     session.name = format!("check of {source}");
-    session.join(&args.pace).await?;
+    session.join(run.pace.no_wait).await?;
     session.announce(&app);
     let lookup = UserLookup::new(client);
     let (found, rate) = (lookup.found(), session.rate);
@@ -95,8 +92,7 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
         .chunks(MAX_USERS)
         .map(|users| Lookup::new(users.to_vec()))
         .collect();
-    let style = batch::style(None, logging.quiet);
-    let progress = Progress::new(style, terminal.clone(), Some(lookups.len() as u64), "requests");
+    let progress = Progress::new(run.progress, terminal.clone(), Some(lookups.len() as u64), "requests");
     let (failed, failures) = mpsc::channel();
     let (answered, first_answer) = mpsc::channel();
     let keep_why = move |record: &Record| {
@@ -120,9 +116,9 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
     let limits = Limits {
         // With the first answer it is known whether credentials, clock and endpoint are right.
         max_rejected_alike: NonZeroU64::MIN,
-        ..session.limits(&args.pace, GIVE_UP_AFTER)
+        ..session.limits(&run.pace.limits)
     };
-    let summary = session.drive(job, limits, &args.pace, &terminal, None).await?;
+    let summary = session.drive(job, limits, run.pace.timeout, &terminal, None).await?;
     let mut online = Online {
         found: found(),
         users: number,
@@ -140,13 +136,12 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
             online.unknown()
         ));
     }
-    if let Some(missing) = &args.missing {
-        write_missing(args, &format, &online, missing)?;
+    if let Some(missing) = &missing {
+        write_missing(input, &format, &online, missing)?;
     }
-    let limit = args.pace.limit.map(NonZeroU64::get);
-    let to_run = next::clear(&args.rows.rows, given, true);
-    super::show(&findings, Some(&online), &args.rows, rate, limit, args.json, &to_run)?;
-    let is_bad = findings.invalid_rows() > 0 && !args.rows.dialect.ignore_invalid;
+    let to_run = next::clear(source, given, true);
+    super::show(&findings, Some(&online), input, rate, run.json, &to_run)?;
+    let is_bad = findings.invalid_rows() > 0 && !input.ignore_invalid;
     Ok(match &summary.stopped {
         Some(stop) => ExitStatus::from(stop),
         // All requests failed alike: this is not ZIM, or not the app.
@@ -157,21 +152,20 @@ pub async fn check(args: &CheckArgs, given: &Given, logging: &Logging, terminal:
 }
 
 /// How to read the rows; users, if the columns show that the file is a list of users.
-fn rows_or_users(args: &RowsArgs) -> Format {
-    let (source, format) = (args.source(), settings::format(args));
+fn rows_or_users(source: &Source, format: &Format) -> Format {
     let users = Format {
         reads: Reads::Users,
         ..format.clone()
     };
     let is_unclear = |error: &InputError| matches!(error.kind, InputErrorKind::Layout(_));
     let are_users = source.can_be_read_twice()
-        && Rows::open(&source, &format).is_err_and(|error| is_unclear(&error))
-        && Rows::open(&source, &users).is_ok();
-    if are_users { users } else { format }
+        && Rows::open(source, format).is_err_and(|error| is_unclear(&error))
+        && Rows::open(source, &users).is_ok();
+    if are_users { users } else { format.clone() }
 }
 
 /// Writes the rows of the users who do not exist.
-fn write_missing(args: &CheckArgs, format: &Format, online: &Online, path: &Path) -> Result<(), Error> {
+fn write_missing(input: &InputSettings, format: &Format, online: &Online, path: &Path) -> Result<(), Error> {
     if online.stopped.is_some() {
         print_note(&format!(
             "{}: not written, because not all users were looked up",
@@ -180,9 +174,14 @@ fn write_missing(args: &CheckArgs, format: &Format, online: &Online, path: &Path
         return Ok(());
     }
     let missing: HashSet<&str> = online.found.missing.iter().map(|user| user.user.as_str()).collect();
-    let (source, selection) = (args.rows.source(), args.rows.selection());
     files::replace(path, "", OWNER_ONLY, |out| {
-        copy_rows(&source, format, &selection, |user| missing.contains(user), out)
+        copy_rows(
+            &input.source,
+            format,
+            &input.selection,
+            |user| missing.contains(user),
+            out,
+        )
     })
     .map_err(|error| match error {
         CopyError::Input(error) => error.into(),

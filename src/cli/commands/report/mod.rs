@@ -8,82 +8,33 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
 use serde::Serialize;
 use zim_batch::analysis::{Analysis, Kind, Reason, UserRows};
-use zim_batch::files::same_file;
 use zim_batch::page::{self, NextStep, Page, Progress};
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Columns, Encoding, Format, Rows, Source, Types};
+use zim_batch::rows::{Format, Rows, Source};
 use zim_batch::run::summary::Latencies;
 use zim_batch::text::{grouped, table_cell, utc};
 
 use crate::cli::args::given::path_argument;
-use crate::cli::commands::completions::offering;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::next::{self, Left};
 use crate::cli::output::shell::{print, print_error};
-use crate::cli::settings;
+use crate::cli::settings::ReportSettings;
 
-pub const EXAMPLES: &str = "\
-Examples:
-  zim-batch report out.csv
-  zim-batch report out.csv --rows rows.csv
-  zim-batch report out.csv --html out.html
-  zim-batch report out.csv --json";
-
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Report of a run or of a list, or outside log; - for standard input
-    #[arg(value_name = "REPORT")]
-    report: PathBuf,
-    /// Rows of the run: also shows how many have no record yet, and when a run in progress will end
-    #[arg(long, value_name = "FILE")]
-    rows: Option<PathBuf>,
-    /// Delimiter of the rows, if it can't be detected from the header line: one character, or 'tab'
-    #[arg(long, value_name = "CHAR", value_parser = settings::parse_delimiter, requires = "rows")]
-    delimiter: Option<u8>,
-    /// Encoding of the rows: a WHATWG label or a code page
-    #[arg(long, value_name = "NAME", hide_possible_values = true, requires = "rows")]
-    #[arg(value_parser = offering(settings::parse_encoding, settings::COMMON_ENCODINGS))]
-    encoding: Option<&'static Encoding>,
-    /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
-    #[arg(long, value_name = "MAP", requires = "rows")]
-    columns: Option<Columns>,
-    /// Additional words for the types of the rows: single=0,room=2
-    #[arg(long, value_name = "MAP", requires = "rows")]
-    types: Option<Types>,
-    /// Write a self-contained HTML page with charts; replaces an earlier page
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl ReportArgs {
-    /// Whether the command would read or write this file.
-    pub fn uses(&self, file: &Path) -> bool {
-        let others = [&self.rows, &self.html].into_iter().flatten();
-        std::iter::once(&self.report)
-            .chain(others)
-            .any(|path| same_file(path, file))
+pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
+    if let Some(page) = &settings.page {
+        check_page(page)?;
     }
-}
-
-pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
-    if let Some(html) = &args.html {
-        check_page(html, [Some(&args.report), args.rows.as_ref()].into_iter().flatten())?;
-    }
-    let found = Found::read(args)?;
-    let written = args.html.as_ref().map(|html| found.page().write(html));
-    let text = match args.json {
+    let found = Found::read(settings)?;
+    let written = settings.page.as_ref().map(|html| found.page().write(html));
+    let text = match settings.json {
         true => {
             let json = serde_json::to_string(&found.json()).map_err(|error| Error::Unexpected(error.to_string()))?;
             format!("{json}\n")
         }
-        false => match (&args.html, &written) {
+        false => match (&settings.page, &written) {
             (Some(html), Some(Ok(()))) if html.is_file() => format!("{found}\npage           {}\n", html.display()),
             _ => found.to_string(),
         },
@@ -102,16 +53,16 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode, Error> {
         ));
         status = ExitStatus::Input;
     }
-    if let (Some(html), Some(Err(error))) = (&args.html, written) {
+    if let (Some(html), Some(Err(error))) = (&settings.page, written) {
         print_error(&format!("{}: the page can't be written: {error}", html.display()));
         status = ExitStatus::Report;
     }
     Ok(status.into())
 }
 
-/// Refuses to replace one of `others`, or any file that is not a page.
-pub fn check_page<'a>(html: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {
-    Ok(page::check_target(html, others.into_iter().map(PathBuf::as_path))?)
+/// Refuses to replace a file that is not a page.
+pub fn check_page(html: &Path) -> Result<(), Error> {
+    Ok(page::check_target(html, [])?)
 }
 
 /// Writes the page of a run that has just ended. If that fails, an error is printed, but the exit status remains that of the
@@ -148,9 +99,13 @@ struct Found {
 }
 
 impl Found {
-    fn read(args: &ReportArgs) -> Result<Found, Error> {
-        let rows = args.rows.as_ref().map(|rows| count(rows, args)).transpose()?;
-        if args.report.as_os_str() == "-" {
+    fn read(settings: &ReportSettings) -> Result<Found, Error> {
+        let rows = settings
+            .rows
+            .as_ref()
+            .map(|rows| count(rows, &settings.format))
+            .transpose()?;
+        if settings.report.as_os_str() == "-" {
             let place = "standard input".to_owned();
             let analysis = Analysis::from_reader(BufReader::with_capacity(256 * 1024, std::io::stdin()), &place)?;
             return Ok(Found {
@@ -162,16 +117,16 @@ impl Found {
             });
         }
         // Checked before reading: a run that ends in the meantime still counts as running.
-        let holder = zim_batch::journal::holder(&args.report);
-        let analysis = Analysis::from_file(&args.report)?;
+        let holder = zim_batch::journal::holder(&settings.report);
+        let analysis = Analysis::from_file(&settings.report)?;
         let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
         let progress = holder.map(|process| Progress::new(process, &analysis, not_run));
         let next = match analysis.kind {
-            Kind::Clear => left(args, &analysis, not_run.filter(|_| progress.is_none())).steps(),
+            Kind::Clear => left(settings, &analysis, not_run.filter(|_| progress.is_none())).steps(),
             _ => Vec::new(),
         };
         Ok(Found {
-            place: args.report.display().to_string(),
+            place: settings.report.display().to_string(),
             analysis,
             not_run,
             progress,
@@ -231,7 +186,7 @@ impl Found {
 }
 
 /// What there is to do about the rows of a report.
-fn left<'a>(args: &'a ReportArgs, analysis: &Analysis, not_run: Option<u64>) -> Left<'a> {
+fn left<'a>(settings: &'a ReportSettings, analysis: &Analysis, not_run: Option<u64>) -> Left<'a> {
     // A simulated report can't be resumed at ZIM.
     let flags: Vec<OsString> = if analysis.simulated {
         vec!["--simulate".into()]
@@ -245,30 +200,23 @@ fn left<'a>(args: &'a ReportArgs, analysis: &Analysis, not_run: Option<u64>) -> 
             path_argument(rows),
             "--report".into(),
         ];
-        let report = [path_argument(&args.report), "--resume".into()];
+        let report = [path_argument(&settings.report), "--resume".into()];
         next::line(words.iter().chain(&report).chain(&flags))
     };
     Left {
-        report: &args.report,
+        report: &settings.report,
         not_run: not_run.unwrap_or_default(),
         failed: analysis.outcome(Outcome::Failed),
         outside: analysis.outcome(Outcome::Outside),
         invalid: analysis.outcome(Outcome::Invalid),
-        resume: args.rows.as_ref().map(resume),
+        resume: settings.rows.as_ref().map(resume),
         flags,
     }
 }
 
 /// Counts the rows as a run would.
-fn count(rows: &Path, args: &ReportArgs) -> Result<u64, Error> {
-    let format = Format {
-        delimiter: args.delimiter,
-        columns: args.columns.clone().unwrap_or_default(),
-        encoding: args.encoding,
-        types: args.types.clone().unwrap_or_default(),
-        ..Format::default()
-    };
-    let mut rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
+fn count(rows: &Path, format: &Format) -> Result<u64, Error> {
+    let mut rows = Rows::open(&Source::from(rows.to_owned()), format)?;
     let mut count = 0;
     while rows.next_raw()?.is_some() {
         count += 1;

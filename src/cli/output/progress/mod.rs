@@ -20,6 +20,7 @@ use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
 use zim_batch::text::grouped;
 
+use crate::cli::args::ProgressStyle;
 use bar::Bar;
 use parts::{Part, joined};
 use speed::Speed;
@@ -45,20 +46,6 @@ const MEASURED_FROM: Duration = Duration::from_secs(5);
 
 /// With more time left than this, the expected time of day of the end is shown too.
 const CLOCK_FROM: Duration = Duration::from_secs(60 * 60);
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
-    /// A bar if stderr is a terminal that can show one, plain lines otherwise.
-    #[default]
-    Auto,
-    /// Same as `Auto`.
-    Bar,
-    /// An occasional plain line.
-    Plain,
-    /// Nothing.
-    None,
-}
 
 /// Shows the progress of a run.
 pub struct Progress {
@@ -88,11 +75,13 @@ struct Hold {
 
 impl Progress {
     /// `total` is the number of rows; `None` for standard input. `items` is what they are: `rows` or `users`.
-    pub fn new(style: Style, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
+    pub fn new(style: ProgressStyle, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
         let display = match (style, terminal.with_bar()) {
-            (Style::None, _) => Display::None,
-            (Style::Auto | Style::Bar, Some(output)) => Display::Bar(Bar::new(output.clone(), total, items)),
-            (Style::Auto | Style::Bar | Style::Plain, _) => Display::Plain,
+            (ProgressStyle::None, _) => Display::None,
+            (ProgressStyle::Auto | ProgressStyle::Bar, Some(output)) => {
+                Display::Bar(Bar::new(output.clone(), total, items))
+            }
+            (ProgressStyle::Auto | ProgressStyle::Bar | ProgressStyle::Plain, _) => Display::Plain,
         };
         Progress {
             terminal,
@@ -339,7 +328,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_bar_there_are_a_few_plain_lines() {
-        for (style, lines) in [(Style::Bar, 4), (Style::Auto, 4), (Style::Plain, 4), (Style::None, 0)] {
+        for (style, lines) in [
+            (ProgressStyle::Bar, 4),
+            (ProgressStyle::Auto, 4),
+            (ProgressStyle::Plain, 4),
+            (ProgressStyle::None, 0),
+        ] {
             let mut progress = Progress::new(style, Terminal::default(), Some(1201), "rows");
             let log = pass(&mut progress, 16 * 60).await;
             assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
@@ -349,7 +343,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_status_request_is_answered_once_in_any_style() {
         let terminal = Terminal::default();
-        let mut progress = Progress::new(Style::None, terminal.clone(), Some(1201), "rows");
+        let mut progress = Progress::new(ProgressStyle::None, terminal.clone(), Some(1201), "rows");
         terminal.request_status();
         let log = pass(&mut progress, 2).await;
         assert_eq!(log.lines().count(), 1, "{log}");
@@ -358,7 +352,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_shows_its_start_its_reason_and_the_next_probe() {
-        let mut progress = Progress::new(Style::None, Terminal::default(), Some(1201), "rows");
+        let mut progress = Progress::new(ProgressStyle::None, Terminal::default(), Some(1201), "rows");
         let why = "connection refused".to_owned();
         progress.event(&Event::Held { why });
         let next_probe = Instant::now() + Duration::from_secs(12);

@@ -1,0 +1,52 @@
+//! The files of results.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use zim_batch::row::ConvType;
+
+use super::RESULTS;
+use super::values::{self, Since, offering};
+
+/// Where results are written
+#[derive(Debug, Args)]
+#[command(next_help_heading = RESULTS)]
+pub struct OutputArgs {
+    /// Report: a CSV file with one record per row [default: <ROWS stem>.report.csv beside the rows]
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Outside log: a CSV file with the rows outside the newest 1000 [default: <report stem>.outside.csv]
+    #[arg(long, value_name = "FILE")]
+    pub outside: Option<PathBuf>,
+    /// Same as the check command: read everything, send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At the end, write a self-contained HTML page with charts; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Which conversations are listed, and where
+#[derive(Debug, Args)]
+#[command(next_help_heading = RESULTS)]
+pub struct ListOutputArgs {
+    /// Rows: a CSV file with one row per conversation, for clear; - for standard output [default: <USERS stem>.rows.csv
+    /// beside the users]
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// List report: a CSV file with one record per user [default: <rows stem>.list.csv; none with --rows -]
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// List only conversations updated since then: a duration back from now (24h, 7d) or a date (2026-11-25,
+    /// 2026-11-25T03:00:00Z)
+    #[arg(long, value_name = "WHEN", value_parser = values::since)]
+    pub since: Option<Since>,
+    /// List only conversations of this type: peer or group
+    #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]
+    #[arg(value_parser = offering(str::parse::<ConvType>, ["peer", "group"]))]
+    pub conv_type: Option<ConvType>,
+    /// If USERS is an outside log: say of each of its rows whether the conversation is listed, missing, or beyond the
+    /// newest 1000
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "conv_type"])]
+    pub explain: Option<PathBuf>,
+}

@@ -1,0 +1,37 @@
+//! The arguments of `zim-batch report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use zim_batch::rows::{Columns, Encoding, Types};
+
+use super::values::{self, offering};
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Report of a run or of a list, or outside log; - for standard input
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+    /// Rows of the run: also shows how many have no record yet, and when a run in progress will end
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// Delimiter of the rows, if it can't be detected from the header line: one character, or 'tab'
+    #[arg(long, value_name = "CHAR", value_parser = values::delimiter, requires = "rows")]
+    pub delimiter: Option<u8>,
+    /// Encoding of the rows: a WHATWG label or a code page
+    #[arg(long, value_name = "NAME", hide_possible_values = true, requires = "rows")]
+    #[arg(value_parser = offering(values::encoding, values::COMMON_ENCODINGS))]
+    pub encoding: Option<&'static Encoding>,
+    /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
+    #[arg(long, value_name = "MAP", requires = "rows")]
+    pub columns: Option<Columns>,
+    /// Additional words for the types of the rows: single=0,room=2
+    #[arg(long, value_name = "MAP", requires = "rows")]
+    pub types: Option<Types>,
+    /// Write a self-contained HTML page with charts; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,157 @@
+//! What every run has, of `clear`, `list` and `check --online`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zim_batch::run::Limits;
+
+use crate::cli::args::{Given, Logging, PaceArgs, ProgressStyle, RunArgs};
+use crate::cli::errors::Error;
+use crate::cli::settings::app::{self, App};
+use crate::cli::settings::files::{Files, Role};
+use crate::cli::settings::origin::Sourced;
+use crate::cli::settings::sources::Sources;
+
+/// The flag of the file with metrics.
+pub const METRICS: &str = "--metrics";
+
+/// `check --online` is to say soon that the service can't be reached.
+const GIVE_UP_AFTER_OF_CHECK: Duration = Duration::from_secs(30);
+
+/// What every run has.
+#[derive(Debug)]
+pub struct RunSettings {
+    /// The app; `None` if it is simulated.
+    pub app: Option<App>,
+    pub pace: PaceSettings,
+    pub progress: ProgressStyle,
+    pub metrics: Option<PathBuf>,
+    /// Print the summary as JSON.
+    pub json: bool,
+    /// Print errors only.
+    pub quiet: bool,
+    /// The command line, for commands to run next.
+    pub given: Given,
+}
+
+/// Rate, retries and limits.
+#[derive(Debug)]
+pub struct PaceSettings {
+    /// Maximum requests in any second.
+    pub rate: Sourced<f64>,
+    /// For one attempt.
+    pub timeout: Duration,
+    /// The bounds of the run. The process may allow fewer requests in flight.
+    pub limits: Limits,
+    /// Fail if another run uses the same quota, instead of sharing it.
+    pub no_wait: bool,
+}
+
+impl RunSettings {
+    /// Whether requests go to a simulator.
+    pub fn is_simulated(&self) -> bool {
+        self.app.is_none()
+    }
+
+    /// Of `clear` and `list`.
+    pub fn new(
+        run: RunArgs,
+        pace: PaceArgs,
+        sources: Sources,
+        given: Given,
+        logging: &Logging,
+        files: &mut Files,
+    ) -> Result<RunSettings, Error> {
+        if let Some(metrics) = &run.metrics {
+            files.add(Role::Other(METRICS), metrics)?;
+        }
+        let pace = PaceSettings::new(pace, &sources, Limits::default().give_up_after);
+        Ok(RunSettings {
+            app: app(sources)?,
+            pace,
+            progress: progress(run.progress, logging),
+            metrics: run.metrics,
+            json: run.json,
+            quiet: logging.quiet,
+            given,
+        })
+    }
+
+    /// Of `check --online`.
+    pub fn of_check(
+        pace: PaceArgs,
+        json: bool,
+        sources: Sources,
+        given: Given,
+        logging: &Logging,
+    ) -> Result<RunSettings, Error> {
+        let pace = PaceSettings::new(pace, &sources, GIVE_UP_AFTER_OF_CHECK);
+        Ok(RunSettings {
+            app: app(sources)?,
+            pace,
+            progress: progress(None, logging),
+            metrics: None,
+            json,
+            quiet: logging.quiet,
+            given,
+        })
+    }
+}
+
+/// The app, unless it is simulated.
+fn app(sources: Sources) -> Result<Option<App>, Error> {
+    let profile = sources.profile?;
+    if sources.is_simulated {
+        return Ok(None);
+    }
+    App::new(&sources.flags, profile).map(Some)
+}
+
+/// With `-q`, progress is shown only if `--progress` was given.
+fn progress(typed: Option<ProgressStyle>, logging: &Logging) -> ProgressStyle {
+    match typed {
+        Some(style) => style,
+        None if logging.quiet => ProgressStyle::None,
+        None => ProgressStyle::Auto,
+    }
+}
+
+impl PaceSettings {
+    fn new(args: PaceArgs, sources: &Sources, give_up_after: Duration) -> PaceSettings {
+        PaceSettings {
+            rate: app::rate(&sources.flags, sources.profile()),
+            timeout: args.timeout,
+            limits: Limits {
+                max_in_flight: args.max_in_flight,
+                max_attempts: args.max_attempts,
+                give_up_after: args.give_up_after.unwrap_or(give_up_after),
+                max_failures: args.max_failures,
+                max_duration: args.max_duration,
+                ..Limits::default()
+            },
+            no_wait: args.no_wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::LogFormat;
+
+    #[test]
+    fn quiet_shows_no_progress_unless_it_was_asked_for() {
+        let logging = |quiet| Logging {
+            quiet,
+            verbose: 0,
+            log_format: LogFormat::Text,
+            log_file: None,
+        };
+        assert_eq!(progress(None, &logging(true)), ProgressStyle::None);
+        assert_eq!(progress(None, &logging(false)), ProgressStyle::Auto);
+        assert_eq!(
+            progress(Some(ProgressStyle::Plain), &logging(true)),
+            ProgressStyle::Plain
+        );
+    }
+}
