@@ -38,7 +38,7 @@ fn passing_the_gate(bencher: Bencher) {
         .enable_time()
         .build()
         .expect("a runtime");
-    let limiter = Limiter::new(1_000_000.0);
+    let limiter = Limiter::new(1_000_000.0.try_into().expect("a rate"));
     bencher.bench_local(|| runtime.block_on(limiter.ready()));
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error, future::pending, sync::mpsc};
 
 use tokio::net::TcpListener;
 use zim_batch::simulator::{Options, World, serve};
-use zim_batch::{Client, Job, Limiter, Lister, Row, User};
+use zim_batch::{Client, Job, Limiter, Lister, Rate, Row, User};
 
 /// The whole program.
 #[tokio::main]
@@ -15,7 +15,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
     tokio::spawn(serve(listener, World::sample(), app, None, pending()));
 
-    let (limiter, user) = (Limiter::new(20.0), "alice".to_owned());
+    let (limiter, user) = (Limiter::new(Rate::default()), "alice".to_owned());
     let users = [User {
         line: 1,
         user: user.clone(),

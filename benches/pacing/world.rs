@@ -192,7 +192,7 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> World {
         .expect("a runtime");
     let world = Arc::new(Mutex::new(World::new(scenario, seed)));
     runtime.block_on(async {
-        let limiter = Arc::new(Limiter::new(scenario.rate));
+        let limiter = Arc::new(Limiter::new(scenario.rate.try_into().expect("a rate")));
         let started_at = Instant::now();
         let mut rows = tokio::task::JoinSet::new();
         for _ in 0..scenario.rows {

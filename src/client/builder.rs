@@ -5,8 +5,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-/// The base URL of ZIM's server API that ZEGO names first (ZEGO, "Accessing Server APIs").
-const DEFAULT_ENDPOINT: &str = "https://zim-api.zego.im";
+use crate::endpoint::DEFAULT_ENDPOINT;
+
+/// The default time for one attempt.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Builds a [`Client`](super::Client); made by [`Client::builder`](super::Client::builder).
 ///
@@ -39,11 +41,11 @@ impl ClientBuilder {
             server_secret,
             endpoint: DEFAULT_ENDPOINT.parse().expect("it is a URL"),
             ca_cert: None,
-            timeout: Duration::from_secs(10),
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 
-    /// The base URL: `https`, or `http` to a loopback address. Default: `https://zim-api.zego.im`.
+    /// The base URL: `https`, or `http` to a loopback address. Default: [`DEFAULT_ENDPOINT`], `https://zim-api.zego.im`.
     pub fn endpoint(self, endpoint: Url) -> ClientBuilder {
         ClientBuilder { endpoint, ..self }
     }
@@ -57,7 +59,7 @@ impl ClientBuilder {
     }
 
     /// The time for one attempt, from the moment the request is handed to an open connection to the last byte of the
-    /// answer. Opening the connection may take eight tenths of it besides, at most 8 seconds. Default: 10 seconds.
+    /// answer. Opening the connection may take eight tenths of it besides, at most 8 seconds. Default: [`DEFAULT_TIMEOUT`], 10 seconds.
     pub fn timeout(self, timeout: Duration) -> ClientBuilder {
         ClientBuilder { timeout, ..self }
     }

@@ -27,10 +27,10 @@ use reqwest::redirect;
 use reqwest::{Proxy, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
-use url::{Host, Url};
 
+use crate::endpoint::{self, is_loopback};
 use crate::row::{Item, Row};
-pub use builder::ClientBuilder;
+pub use builder::{ClientBuilder, DEFAULT_TIMEOUT};
 use call::Call;
 use connection::{Connections, Exchange, MAX_IDLE};
 pub use error::BuildError;
@@ -133,7 +133,7 @@ impl Client {
         let endpoint = &settings.endpoint;
         let (tls, route) = match endpoint.scheme() {
             "https" => (tls::config(settings.ca_cert.as_deref())?, proxy::route(endpoint)?),
-            _ if is_loopback(endpoint) => (tls::untrusting()?, Route::NoProxy),
+            "http" if is_loopback(endpoint) => (tls::untrusting()?, Route::NoProxy),
             _ => return Err(BuildError::Endpoint),
         };
         let proxy = match &route {
@@ -142,18 +142,18 @@ impl Client {
         };
         let connect_timeout = MAX_CONNECT.min(settings.timeout.mul_f64(0.8));
         let connections = Connections::new(move || {
-            let builder = reqwest::Client::builder()
+            let loopback = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
+            let mut builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT_NAME)
                 .http1_only()
                 .redirect(redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(connect_timeout)
-                .resolve_to_addrs(
-                    "localhost",
-                    &[(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()],
-                )
                 .tls_backend_preconfigured(tls.clone());
+            for name in endpoint::LOCALHOST {
+                builder = builder.resolve_to_addrs(name, &loopback);
+            }
             match &route {
                 Route::Direct => builder,
                 Route::NoProxy => builder.no_proxy(),
@@ -286,18 +286,6 @@ impl Client {
             }
         }
     }
-}
-
-/// Whether plain `http` is allowed. `localhost` counts as loopback, because the client resolves it itself.
-fn is_loopback(endpoint: &Url) -> bool {
-    let is_http = endpoint.scheme() == "http";
-    is_http
-        && match endpoint.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
 }
 
 fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {

@@ -19,6 +19,7 @@
 
 mod adaptive_rate;
 pub mod quota;
+mod rate;
 mod spacing;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::window::Window;
 use adaptive_rate::AdaptiveRate;
 use quota::{Pace, Previous, Quota, Reserved, Slot};
+pub use rate::{Rate, RateError};
 use spacing::Spacing;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,9 +64,9 @@ const MAX_KEPT: usize = 1000;
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// use zim_batch::limiter::Limiter;
+/// use zim_batch::limiter::{Limiter, Rate};
 ///
-/// let limiter = Limiter::new(20.0);
+/// let limiter = Limiter::new(Rate::default());
 /// let started_at = tokio::time::Instant::now();
 /// for _ in 0..21 {
 ///     limiter.ready().await;
@@ -98,8 +100,7 @@ struct Shared {
 }
 
 struct State {
-    /// Starts per second, at most.
-    rate: f64,
+    rate: Rate,
     spacing: Spacing,
     /// The last starts.
     starts: Window,
@@ -247,7 +248,7 @@ impl Shared {
                     return at;
                 }
                 let pace = Pace {
-                    rate: state.rate,
+                    rate: state.rate.per_second(),
                     share: state.adaptive.share(now),
                 };
                 (pace, state.shared.previous())
@@ -321,35 +322,24 @@ impl SharedStart {
 }
 
 impl Limiter {
-    /// At most `rate` requests within any second. Below 1, one request every `1 / rate` seconds; a fraction above 1,
-    /// say 2.5, is spaced likewise, so that five start in any two seconds.
-    ///
-    /// # Panics
-    /// If `rate` is not a positive number; the command line takes 0.001 to 1 000 000.
-    pub fn new(rate: f64) -> Limiter {
+    /// At most `rate` requests within any second, evenly spaced.
+    pub fn new(rate: Rate) -> Limiter {
         Limiter::with_quota(rate, None)
     }
 
     /// As [`Limiter::new`], and shares a quota with other runs: their starts count too.
-    ///
-    /// # Panics
-    /// If `rate` is not a positive number.
-    pub fn sharing(rate: f64, quota: Arc<dyn Quota>) -> Limiter {
+    pub fn sharing(rate: Rate, quota: Arc<dyn Quota>) -> Limiter {
         Limiter::with_quota(rate, Some(quota))
     }
 
-    fn with_quota(rate: f64, quota: Option<Arc<dyn Quota>>) -> Limiter {
-        assert!(
-            rate.is_finite() && rate > 0.0,
-            "a rate is a positive number, not {rate}"
-        );
-        let now = Instant::now();
+    fn with_quota(rate: Rate, quota: Option<Arc<dyn Quota>>) -> Limiter {
+        let (now, per_second) = (Instant::now(), rate.per_second());
         let state = State {
             rate,
-            spacing: Spacing::new(rate, now),
-            starts: Window::keeping(cap(rate).min(MAX_KEPT), SECOND + MARGIN),
-            adaptive: AdaptiveRate::new(rate, now),
-            permits: Spacing::new(rate, now),
+            spacing: Spacing::new(per_second, now),
+            starts: Window::keeping(rate.cap().min(MAX_KEPT), SECOND + MARGIN),
+            adaptive: AdaptiveRate::new(per_second, now),
+            permits: Spacing::new(per_second, now),
             waiting: 0,
             not_before: None,
             shared: SharedStart::default(),
@@ -432,7 +422,7 @@ impl Limiter {
     /// The rate aimed at now, in requests per second; below the cap after `limited` answers.
     pub fn rate(&self) -> f64 {
         let state = self.state();
-        state.rate * state.adaptive.share(Instant::now())
+        state.rate.per_second() * state.adaptive.share(Instant::now())
     }
 
     /// The most requests that start within any one second.
@@ -445,13 +435,9 @@ impl Limiter {
     }
 }
 
-fn cap(rate: f64) -> usize {
-    rate.ceil() as usize
-}
-
 impl State {
     fn cap(&self) -> usize {
-        cap(self.rate)
+        self.rate.cap()
     }
 
     fn max_waiting(&self) -> usize {
@@ -482,7 +468,7 @@ impl State {
         let spaced = self.spacing.try_start(now);
         spaced.map_err(|free| Wait::Until(free.min(soon)))?;
         self.starts.insert(now);
-        self.spacing.set_rate(self.rate * share, now);
+        self.spacing.set_rate(self.rate.per_second() * share, now);
         Ok(now)
     }
 
@@ -497,7 +483,7 @@ impl State {
     fn next_start(&self, now: Instant) -> Instant {
         let share = self.adaptive.share(now);
         let spaced = self.starts.newest(1);
-        let spaced = spaced.map(|last| last + SECOND.div_f64(self.rate * share));
+        let spaced = spaced.map(|last| last + SECOND.div_f64(self.rate.per_second() * share));
         let windowed = self.starts.newest(self.cap());
         let windowed = windowed.map(|first| first + SECOND.div_f64(share));
         spaced.max(windowed).unwrap_or(now)
@@ -509,7 +495,7 @@ mod tests {
     use super::*;
 
     fn limiter(rate: f64, starts: &[Instant]) -> Limiter {
-        let limiter = Limiter::new(rate);
+        let limiter = Limiter::new(rate.try_into().unwrap());
         limiter.record_external(starts);
         limiter
     }
@@ -536,7 +522,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_start_that_was_made_late_keeps_the_one_a_second_later_waiting() {
         let zero = Instant::now();
-        let limiter = Limiter::new(1.0);
+        let limiter = Limiter::new(1.0.try_into().unwrap());
         let permit = limiter.ready().await;
         permit.started(zero, zero + SECOND / 2);
         assert_eq!(

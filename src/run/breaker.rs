@@ -235,13 +235,14 @@ impl CircuitBreaker {
         }
     }
 
-    /// How long the service is known not to have answered, and the latest failure. While the run is on hold that is until
-    /// `now`; otherwise until the latest failure, for perhaps nothing has been sent since.
-    pub fn failing_for(&self, now: Instant) -> Option<(Duration, Verdict)> {
+    /// When the service will have been unreachable for this long, if it does not answer before, and the latest failure.
+    ///
+    /// While the breaker is closed, only the time between failures counts: perhaps nothing has been sent since.
+    pub fn unreachable_for(&self, time: Duration) -> Option<(Instant, Verdict)> {
         let inner = self.inner();
         let failing = inner.failing.as_ref()?;
-        let until = if inner.is_closed() { failing.latest } else { now };
-        Some((until - failing.first, failing.verdict.clone()))
+        let due = failing.first.checked_add(time)?;
+        (!inner.is_closed() || failing.latest >= due).then(|| (due, failing.verdict.clone()))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

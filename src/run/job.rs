@@ -14,14 +14,11 @@ use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
 use crate::journal::Journal;
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, Rate};
 use crate::row::{Item, Record, Row};
 use crate::rows::{InputError, InputErrorKind, Plan, Task};
 use crate::run::summary::Summary;
 use crate::stop::{self, StopHandle};
-
-/// Requests per second, unless another rate is chosen: ZEGO's default for an app.
-const DEFAULT_RATE: f64 = 20.0;
 
 /// The bounds of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +38,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// The command line's defaults.
+    /// The defaults of the program too.
     fn default() -> Limits {
         Limits {
             max_in_flight: NonZeroUsize::new(64).expect("it is not zero"),
@@ -68,7 +65,7 @@ impl Default for Limits {
 ///     conv_type: ConvType::Group,
 /// });
 /// let summary = Job::new(client, rows)
-///     .rate(20.0)
+///     .rate(5.0.try_into()?)
 ///     .on_record(|record| println!("{}: {}", record.user, record.outcome))
 ///     .run()
 ///     .await?;
@@ -143,7 +140,7 @@ impl<S: Service> Job<S> {
             tasks,
             total,
             already_done: None,
-            limiter: Limiter::new(DEFAULT_RATE),
+            limiter: Limiter::new(Rate::default()),
             report: None,
             observers: Vec::new(),
             limits: Limits::default(),
@@ -152,11 +149,8 @@ impl<S: Service> Job<S> {
         }
     }
 
-    /// Maximum requests in any second; see [`Limiter::new`].
-    ///
-    /// # Panics
-    /// If `rate` is not a positive number.
-    pub fn rate(self, rate: f64) -> Job<S> {
+    /// Maximum requests in any second; default: 20.
+    pub fn rate(self, rate: Rate) -> Job<S> {
         self.limiter(Limiter::new(rate))
     }
 

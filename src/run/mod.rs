@@ -32,20 +32,21 @@ mod row_task;
 pub mod stats;
 pub mod summary;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::client::Service;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::{Limiter, Permit};
 use crate::run::summary::Summary;
-use crate::stop::StopHandle;
+use crate::stop::{StopHandle, StopReason};
 use breaker::{Admission, CircuitBreaker};
 use dispatch::Reader;
 pub use job::{Job, Limits};
@@ -58,7 +59,7 @@ const MAX_RETRYING: usize = 4096;
 /// Messages that are recorded with one `write`.
 const MESSAGES_AT_ONCE: usize = 256;
 
-/// How often the progress is shown and the clock is checked.
+/// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(125);
 
 /// What the tasks of a run share.
@@ -174,6 +175,15 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     Ok(recorder.finish(job.total, &run).await)
 }
 
+/// Completes when a time limit is reached; never if there is none.
+async fn reached(limit: Option<(Instant, StopReason)>) -> StopReason {
+    let Some((due, reason)) = limit else {
+        return pending().await;
+    };
+    sleep_until(due).await;
+    reason
+}
+
 /// The loop: starts rows, records events, and checks time and tasks, until all tasks have ended.
 async fn work<S: Service>(
     reader: Reader<S::Item>,
@@ -187,9 +197,13 @@ async fn work<S: Service>(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(MESSAGES_AT_ONCE);
     while !tasks.is_empty() || !received.is_empty() || !batch.is_empty() {
+        let limit = recorder.next_limit(run);
         tokio::select! {
             biased;
             _ = tick.tick() => recorder.tick(run).await,
+            reason = reached(limit) => {
+                run.stop.drain(reason);
+            }
             () = recorder.handed_over(run), if !batch.is_empty() => {
                 recorder.commit(&batch, run);
                 for message in batch.drain(..) {

@@ -105,34 +105,33 @@ impl Policy {
         }
     }
 
-    /// Looks at the time. `failing`: how long the service has not answered, and what the latest failure was. `quota_away`:
-    /// since when the quota that runs share can't be used, and why.
-    pub fn check_time(
+    /// The time limit that is due first, if none of what it waits for happens before. `outage`: when the service will have
+    /// been unreachable for [`Limits::give_up_after`], and the latest failure. `quota_away`: since when the quota that runs
+    /// share can't be used, and why.
+    pub fn next_limit(
         &self,
-        failing: Option<(Duration, Verdict)>,
+        outage: Option<(Instant, Verdict)>,
         quota_away: Option<(Instant, String)>,
-        stop: &StopHandle,
-    ) {
+    ) -> Option<(Instant, StopReason)> {
         let after = self.limits.give_up_after;
-        if let Some((since, why)) = quota_away
-            && since.elapsed() >= after
-        {
-            stop.drain(StopReason::NoQuota { after, why });
-        }
-        if let Some(limit) = self.limits.max_duration
-            && self.started_at.elapsed() >= limit
-        {
-            stop.drain(StopReason::MaxDuration(limit));
-        }
-        if let Some((time, latest)) = failing
-            && time >= after
-        {
-            let why = latest.message.clone();
-            stop.drain(match latest.transport {
+        let max_duration = self.limits.max_duration.and_then(|limit| {
+            let due = self.started_at.checked_add(limit)?;
+            Some((due, StopReason::MaxDuration(limit)))
+        });
+        let no_quota = quota_away.and_then(|(since, why)| {
+            let due = since.checked_add(after)?;
+            Some((due, StopReason::NoQuota { after, why }))
+        });
+        let gave_up = outage.map(|(due, latest)| {
+            let why = latest.message;
+            let reason = match latest.transport {
                 Some(TransportError::Untrusted) => StopReason::Untrusted { after, why },
                 _ => StopReason::GaveUp { after, why },
-            });
-        }
+            };
+            (due, reason)
+        });
+        let limits = [no_quota, max_duration, gave_up].into_iter().flatten();
+        limits.min_by_key(|(due, _)| *due)
     }
 }
 

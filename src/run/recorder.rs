@@ -96,7 +96,7 @@ impl Recorder {
         }
     }
 
-    /// Shows how far the run is, and checks whether its time is over. To be called several times a second.
+    /// Shows how far the run is. To be called several times a second.
     pub async fn tick<S: Service>(&mut self, run: &Shared<S>) {
         let next_probe = run
             .breaker
@@ -112,12 +112,16 @@ impl Recorder {
         if run.stop.is_stopping() {
             self.stopping_since.get_or_insert_with(Instant::now);
         }
-        self.policy.check_time(
-            run.breaker.failing_for(Instant::now()),
-            run.limiter.unavailable(),
-            &run.stop,
-        );
         self.sync(run).await;
+    }
+
+    /// The time limit that stops the run next, if nothing stops it before.
+    pub fn next_limit<S: Service>(&self, run: &Shared<S>) -> Option<(Instant, StopReason)> {
+        if run.stop.is_stopping() {
+            return None;
+        }
+        let outage = run.breaker.unreachable_for(run.limits.give_up_after);
+        self.policy.next_limit(outage, run.limiter.unavailable())
     }
 
     /// Tells when the quota that runs share can't be used, and when it can again.

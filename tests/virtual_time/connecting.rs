@@ -107,7 +107,7 @@ fn at_a_low_rate_a_connection_is_opened_only_shortly_before_its_request_may_star
 #[test]
 fn while_the_server_asks_to_wait_no_connection_is_opened_in_vain() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         let permit = limiter.acquire().await;
         limiter.limited(Instant::now(), Some(60 * SECOND));
         let started_at = Instant::now();

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use tokio::time::{Instant, sleep};
+use zim_batch::Rate;
 use zim_batch::client::verdict::{Verdict, judge};
 use zim_batch::client::{Attempt, Gate, Service};
 use zim_batch::journal::{IfExists, Report};
@@ -152,7 +153,11 @@ async fn run_observed<S: Service<Item = Row>>(
 fn job<S: Service<Item = Row>>(service: S, plan: Plan, rate: f64, report: &Path) -> Job<S> {
     let outside = report.with_file_name("outside.csv");
     let report = Report::open(report, &outside, IfExists::Refuse, false).unwrap();
-    Job::planned(service, plan).rate(rate).report(report)
+    Job::planned(service, plan).rate(per_second(rate)).report(report)
+}
+
+fn per_second(rate: f64) -> Rate {
+    rate.try_into().unwrap()
 }
 
 /// The outcome of each line; fails if a line is there twice.

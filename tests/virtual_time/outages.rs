@@ -46,6 +46,30 @@ fn wait_out(seconds: u64, failure: impl Fn() -> Verdict + Send + Sync + 'static)
 }
 
 #[test]
+fn a_time_limit_is_met_when_it_is_due() {
+    let (short, long) = (Duration::from_millis(1333), Duration::from_secs(600));
+    for (max_duration, give_up_after) in [(Some(short), long), (None, short)] {
+        in_paused_time(async {
+            let limits = Limits {
+                max_duration,
+                give_up_after,
+                ..Limits::default()
+            };
+            let started_at = Instant::now();
+            let (_, sent, _) = run_all(1000, limits, |_, _| {
+                let refused = no_answer(TransportError::Unreachable, "connection refused".into(), None);
+                (Duration::ZERO, refused)
+            })
+            .await;
+            // The service is away from the first failure on; the reading thread knows no paused time.
+            let since = if max_duration.is_some() { started_at } else { sent[0].1 };
+            let late = since.elapsed() - short;
+            assert!(late <= Duration::from_millis(5), "{late:?} late");
+        });
+    }
+}
+
+#[test]
 fn a_service_that_stays_away_ends_the_run_after_the_given_time() {
     in_paused_time(async {
         let started_at = Instant::now();

@@ -35,7 +35,7 @@ proptest! {
         stalls in prop::collection::vec((0..20_000u64, 1..3000u64), 0..6),
     ) {
         let starts = in_paused_time(async move {
-            let limiter = Arc::new(Limiter::new(rate));
+            let limiter = Arc::new(Limiter::new(per_second(rate)));
             let starts = Arc::new(Mutex::new(Vec::new()));
             let mut tasks = Vec::new();
             for caller in callers {
@@ -73,7 +73,7 @@ proptest! {
 #[test]
 fn twenty_a_second_are_at_least_19_9_and_evenly_spaced() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         let started_at = Instant::now();
         let mut last = None;
         for _ in 0..2000 {
@@ -92,7 +92,7 @@ fn twenty_a_second_are_at_least_19_9_and_evenly_spaced() {
 #[test]
 fn after_a_stall_nothing_is_made_up_for() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         for _ in 0..40 {
             let _ = limiter.ready().await;
         }
@@ -108,7 +108,7 @@ fn after_a_stall_nothing_is_made_up_for() {
 #[test]
 fn a_retry_after_keeps_everybody_waiting() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         let _ = limiter.ready().await;
         let started_at = Instant::now();
         limiter.limited(started_at, Some(Duration::from_secs(30)));
@@ -120,7 +120,7 @@ fn a_retry_after_keeps_everybody_waiting() {
 #[test]
 fn one_refusal_now_and_then_hardly_slows_a_long_run() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         let started_at = Instant::now();
         for nth in 0..20_000 {
             let _ = limiter.ready().await;
@@ -137,7 +137,7 @@ fn one_refusal_now_and_then_hardly_slows_a_long_run() {
 #[test]
 fn after_a_refusal_the_very_next_start_waits_for_what_the_last_second_was_too_short() {
     in_paused_time(async {
-        let limiter = Limiter::new(20.0);
+        let limiter = Limiter::new(Rate::default());
         let mut starts = Vec::new();
         for _ in 0..60 {
             let _ = limiter.ready().await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use zim_batch::Rate;
 use zim_batch::limiter::Limiter;
 
 use super::{SECOND, in_paused_time};
@@ -26,7 +27,7 @@ struct Strict {
 impl Strict {
     fn new(jitter: Duration, seed: u64) -> Arc<Strict> {
         Arc::new(Strict {
-            limiter: Arc::new(Limiter::new(20.0)),
+            limiter: Arc::new(Limiter::new(Rate::default())),
             started_at: Instant::now(),
             jitter,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),

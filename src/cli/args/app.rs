@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint};
+use zim_batch::Rate;
+use zim_batch::endpoint::Region;
 
 use super::{APP, PACE, values};
 
@@ -23,7 +25,7 @@ pub struct AppArgs {
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// ZIM region nearest to this machine; can't be combined with ZIM_ENDPOINT
-    #[arg(long, conflicts_with = "endpoint", ignore_case = true)]
+    #[arg(long, conflicts_with = "endpoint", ignore_case = true, value_parser = values::region())]
     pub region: Option<Region>,
     /// Base URL, for a domain of your own [env: ZIM_ENDPOINT] [default: https://zim-api.zego.im]
     #[arg(long, value_name = "URL")]
@@ -33,8 +35,8 @@ pub struct AppArgs {
     pub ca_cert: Option<PathBuf>,
     /// Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)
     /// [default: 20]
-    #[arg(long, help_heading = PACE, value_name = "N", value_parser = values::rate)]
-    pub rate: Option<f64>,
+    #[arg(long, help_heading = PACE, value_name = "N", value_parser = str::parse::<Rate>)]
+    pub rate: Option<Rate>,
     /// Share the quota with runs on other machines too, through this Redis or Valkey: redis://, rediss:// or redis+unix://. Set
     /// the variable if the URL has a password: other users of the machine can read command lines [env: ZIM_QUOTA]
     // Hidden: a command that is shown must not have it if it may have a password in it.
@@ -64,20 +66,4 @@ pub struct SimulatorArgs {
     /// Use a private simulator: needs no credentials, sends nothing over the network
     #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
     pub simulate: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Region {
-    /// Shanghai
-    Sha,
-    /// Hong Kong
-    Hkg,
-    /// Frankfurt
-    Fra,
-    /// California
-    Lax,
-    /// Mumbai
-    Bom,
-    /// Singapore
-    Sgp,
 }

@@ -4,6 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::Args;
+use humantime::format_duration;
+use zim_batch::client::DEFAULT_TIMEOUT;
 use zim_batch::run::Limits;
 
 use super::{PACE, values};
@@ -16,7 +18,7 @@ pub struct PaceArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_in_flight, value_parser = values::in_flight)]
     pub max_in_flight: NonZeroUsize,
     /// Time limit for one attempt
-    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = values::duration)]
+    #[arg(long, value_name = "DUR", default_value = format_duration(DEFAULT_TIMEOUT).to_string(), value_parser = values::duration)]
     pub timeout: Duration,
     /// Maximum attempts per row; for list, per page of a user
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_attempts, value_parser = values::attempts)]

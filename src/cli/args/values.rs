@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::{Duration, SystemTime};
 
-use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::Error as ClapError;
 use clap::{Arg, Command};
 use jiff::Timestamp;
 use zim_batch::code::TABLE;
+use zim_batch::endpoint::Region;
 use zim_batch::row::Outcome;
 use zim_batch::rows::Encoding;
 
@@ -18,14 +19,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration.is_zero() => Err("it must be longer than zero".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it like 500ms, 10s, 5m or 2h")),
-    }
-}
-
-/// Parses a rate in requests per second.
-pub fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("it must be a number from 0.001 to 1000000".into()),
     }
 }
 
@@ -130,6 +123,12 @@ pub fn code(text: &str) -> Result<i64, String> {
 pub fn outcomes() -> Vec<&'static str> {
     let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
     outcomes.chain(["all"]).collect()
+}
+
+/// A region, by its abbreviation.
+pub fn region() -> impl TypedValueParser<Value = Region> {
+    let value = |region: Region| PossibleValue::new(region.as_str()).help(region.location());
+    PossibleValuesParser::new(Region::ALL.map(value)).try_map(|name| name.parse())
 }
 
 /// ZIM's return codes, with their meanings.

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use zim_batch::Rate;
 use zim_batch::rows;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
 use zim_batch::text::{grouped, one_line};
@@ -55,7 +56,7 @@ fn show(
     findings: &Findings,
     online: Option<&Online>,
     input: &InputSettings,
-    rate: f64,
+    rate: Rate,
     json: bool,
     to_run: &str,
 ) -> Result<(), Error> {
@@ -66,7 +67,7 @@ fn show(
     };
     let sent = findings.peer + findings.group - repeats;
     let sent = input.selection.limit.map_or(sent, |limit| limit.min(sent));
-    let seconds = sent as f64 / rate;
+    let seconds = sent as f64 / rate.per_second();
     if json {
         let mut object = as_json(findings, sent, rate, seconds);
         if let Some(online) = online {
@@ -83,7 +84,7 @@ fn show(
     Ok(())
 }
 
-fn as_json(findings: &Findings, sent: u64, rate: f64, seconds: f64) -> serde_json::Value {
+fn as_json(findings: &Findings, sent: u64, rate: Rate, seconds: f64) -> serde_json::Value {
     let kinds = |kinds: &BTreeMap<String, Finding>| -> serde_json::Value {
         kinds
             .iter()
@@ -120,7 +121,7 @@ fn as_text(
     findings: &Findings,
     online: Option<&Online>,
     sent: u64,
-    rate: f64,
+    rate: Rate,
     seconds: f64,
     input: &InputSettings,
     to_run: &str,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use zim_batch::Rate;
 use zim_batch::client::{Client, ClientBuilder, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::limiter::quota::{MachineQuota, Place, QuotaError, RedisQuota};
@@ -41,7 +42,7 @@ pub struct Session {
     /// What other runs with the same quota are told.
     pub name: String,
     /// Maximum requests in any second.
-    pub rate: f64,
+    pub rate: Rate,
     /// The app, unless it is simulated.
     app: Option<App>,
     /// Where to share the quota.
@@ -60,7 +61,7 @@ impl Session {
             started_at,
             status_signal: signals::StatusSignal::listen(),
             name: String::new(),
-            rate: 0.0,
+            rate: Rate::default(),
             app: None,
             place: None,
             quota: None,
@@ -178,7 +179,7 @@ impl Session {
 }
 
 /// A simulator in this process.
-async fn simulated(rate: f64, timeout: Duration) -> Result<ClientBuilder, Error> {
+async fn simulated(rate: Rate, timeout: Duration) -> Result<ClientBuilder, Error> {
     let unexpected = |error: std::io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(unexpected)?;
     let address = listener.local_addr().map_err(unexpected)?;

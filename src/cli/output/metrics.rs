@@ -14,6 +14,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 use tokio::time::Instant;
+use zim_batch::Rate;
 use zim_batch::code::Class;
 use zim_batch::event::Event;
 use zim_batch::files::{self, READABLE};
@@ -100,7 +101,7 @@ impl Metrics {
         path: &Path,
         total: Option<u64>,
         done: u64,
-        rate: f64,
+        rate: Rate,
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
         Metrics::check_target(path)?;
@@ -121,7 +122,7 @@ impl Metrics {
         metrics
             .rows_left
             .set(total.map_or(-1, |total| signed(total.saturating_sub(done))));
-        metrics.target_rate.set(rate);
+        metrics.target_rate.set(rate.per_second());
         let text = metrics.text();
         write(path, &text).map_err(|error| {
             Error::Usage(format!(

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+use zim_batch::Rate;
 use zim_batch::client::{BuildError, Client, ClientBuilder};
+use zim_batch::endpoint::is_loopback;
 use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
 use zim_batch::text::one_line;
 
@@ -21,9 +23,6 @@ use crate::cli::settings::profile::{self, Profile};
 use crate::cli::settings::secret;
 use crate::cli::settings::{self, text_variable, variable};
 
-/// ZEGO's default limit per app, in requests per second. Also the default rate.
-const DEFAULT_LIMIT: f64 = 20.0;
-
 /// The settings of the app.
 #[derive(Debug)]
 pub struct App {
@@ -31,7 +30,7 @@ pub struct App {
     pub secret_file: Option<Sourced<PathBuf>>,
     pub endpoint: Sourced<Url>,
     pub ca_cert: Option<Sourced<PathBuf>>,
-    pub rate: Sourced<f64>,
+    pub rate: Sourced<Rate>,
     /// The URL of the server through which runs on many machines share the quota.
     pub quota: Option<Sourced<SecretString>>,
     /// The directory of the files through which runs on this machine share it, if it is not the default one.
@@ -40,10 +39,10 @@ pub struct App {
 }
 
 /// The rate of a run.
-pub fn rate(args: &AppArgs, profile: Option<&Profile>) -> Sourced<f64> {
+pub fn rate(args: &AppArgs, profile: Option<&Profile>) -> Sourced<Rate> {
     let typed = args.rate.map(|rate| Sourced::flag("--rate", rate));
     let rate = typed.or_else(|| profile?.rate.clone());
-    rate.unwrap_or(Sourced::default(DEFAULT_LIMIT))
+    rate.unwrap_or(Sourced::default(Rate::default()))
 }
 
 /// The files that settings come from.
@@ -137,10 +136,10 @@ impl App {
             client.app_id(),
             self.origin_of_app()
         );
-        let Sourced { value: rate, origin } = &self.rate;
-        if *rate > DEFAULT_LIMIT && !settings::is_loopback(client.endpoint_url()) {
+        let (limit, Sourced { value: rate, origin }) = (Rate::default(), &self.rate);
+        if *rate > limit && !is_loopback(client.endpoint_url()) {
             tracing::warn!(
-                "a rate of {rate} ({origin}): ZEGO's default limit is {DEFAULT_LIMIT} requests per second; a higher rate \
+                "a rate of {rate} ({origin}): ZEGO's default limit is {limit} requests per second; a higher rate \
                  works only if ZEGO has raised the limit of app {}",
                 client.app_id()
             );

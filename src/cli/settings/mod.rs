@@ -14,11 +14,12 @@ pub mod sources;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use url::{Host, ParseError, Url};
+use url::{ParseError, Url};
 use zim_batch::ConvType;
+use zim_batch::Rate;
+use zim_batch::endpoint::{DEFAULT_ENDPOINT, is_loopback};
 use zim_batch::rows::Format;
 
-use crate::cli::args::app::Region;
 use crate::cli::args::values::Since;
 use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
 use crate::cli::errors::Error;
@@ -156,7 +157,7 @@ impl ListSettings {
 pub struct CheckSettings {
     pub input: InputSettings,
     /// The rate of a run, in requests per second.
-    pub rate: f64,
+    pub rate: Rate,
     /// Why the rate is that of a run without a profile.
     pub without_profile: Option<Error>,
     pub json: bool,
@@ -220,7 +221,7 @@ impl CheckSettings {
 
 /// The rate of a run, for a command that does not run. A profile that can't be read is an error only if a flag chooses it;
 /// otherwise the rate is that of a run without a profile, and why is returned too.
-fn rate_of_a_run(sources: Sources) -> Result<(f64, Option<Error>), Error> {
+fn rate_of_a_run(sources: Sources) -> Result<(Rate, Option<Error>), Error> {
     let rate = app::rate(&sources.flags, sources.profile()).value;
     match sources.profile {
         Err(error) if sources.flags.profile.is_some() => Err(error),
@@ -302,15 +303,15 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
     let url: Url = match text.parse() {
         Ok(url) => url,
         Err(ParseError::RelativeUrlWithoutBase) => {
-            return refuse(&format!("this is not a URL; write it like {ENDPOINT}"));
+            return refuse(&format!("this is not a URL; write it like {DEFAULT_ENDPOINT}"));
         }
-        Err(error) => return refuse(&format!("{error}; write it like {ENDPOINT}")),
+        Err(error) => return refuse(&format!("{error}; write it like {DEFAULT_ENDPOINT}")),
     };
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("it must not contain '?' or '#'");
     }
     if url.host().is_none() {
-        return refuse(&format!("it has no host; write it like {ENDPOINT}"));
+        return refuse(&format!("it has no host; write it like {DEFAULT_ENDPOINT}"));
     }
     match url.scheme() {
         "https" => Ok(url),
@@ -324,40 +325,8 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
 
 /// The endpoint of ZIM.
 pub fn default_endpoint() -> Url {
-    ENDPOINT.parse().expect("it is a URL")
+    DEFAULT_ENDPOINT.parse().expect("it is a URL")
 }
-
-impl Region {
-    pub fn name(self) -> &'static str {
-        match self {
-            Region::Sha => "sha",
-            Region::Hkg => "hkg",
-            Region::Fra => "fra",
-            Region::Lax => "lax",
-            Region::Bom => "bom",
-            Region::Sgp => "sgp",
-        }
-    }
-
-    /// The endpoint in this region.
-    pub fn endpoint(self) -> Url {
-        let url = format!("https://zim-api-{}.zego.im", self.name());
-        url.parse().expect("it is a URL")
-    }
-}
-
-/// Whether the endpoint is on this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// The default endpoint.
-const ENDPOINT: &str = "https://zim-api.zego.im";
 
 /// An environment variable. An empty one counts as not set.
 pub fn variable(name: &str) -> Option<OsString> {

@@ -15,17 +15,18 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
+use zim_batch::Rate;
+use zim_batch::endpoint::Region;
+use zim_batch::limiter::RateError;
+use zim_batch::row::UnknownName;
 use zim_batch::text::one_line;
 
 use crate::cli::args::AppArgs;
-use crate::cli::args::app::Region;
-use crate::cli::args::values;
 use crate::cli::errors::Error;
 use crate::cli::settings;
 use crate::cli::settings::origin::{Origin, Sourced};
@@ -66,7 +67,7 @@ pub struct Profile {
     /// The endpoint, or that of the region.
     pub endpoint: Option<Sourced<Url>>,
     pub ca_cert: Option<Sourced<PathBuf>>,
-    pub rate: Option<Sourced<f64>>,
+    pub rate: Option<Sourced<Rate>>,
     pub quota: Option<Sourced<SecretString>>,
 }
 
@@ -258,7 +259,7 @@ impl ConfigFile {
             "region" => profile.endpoint = sourced(parse_region(&text)?.endpoint(), origin),
             "endpoint" => profile.endpoint = sourced(settings::parse_endpoint(&text)?, origin),
             "ca_cert" => profile.ca_cert = sourced(self.file(&text)?, origin),
-            "rate" => profile.rate = sourced(values::rate(&text)?, origin),
+            "rate" => profile.rate = sourced(text.parse().map_err(|error: RateError| error.to_string())?, origin),
             _ => profile.quota = sourced(SecretString::from(text), origin),
         }
         Ok(())
@@ -384,10 +385,9 @@ fn scalar(value: Spanned<DeValue<'_>>) -> Result<String, String> {
 }
 
 fn parse_region(text: &str) -> Result<Region, String> {
-    Region::from_str(text, true).map_err(|_| {
-        let names: Vec<&str> = Region::value_variants().iter().map(|region| region.name()).collect();
-        format!("it must be one of {}", names.join(", "))
-    })
+    // The error does not show the text, which may be the secret by mistake.
+    text.parse()
+        .map_err(|UnknownName { expected, .. }| format!("it must be one of {expected}"))
 }
 
 /// A name in the file, for messages.

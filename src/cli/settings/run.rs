@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zim_batch::Rate;
 use zim_batch::run::Limits;
 
 use crate::cli::args::{Given, Logging, PaceArgs, ProgressStyle, RunArgs};
@@ -38,7 +39,7 @@ pub struct RunSettings {
 #[derive(Debug)]
 pub struct PaceSettings {
     /// Maximum requests in any second.
-    pub rate: Sourced<f64>,
+    pub rate: Sourced<Rate>,
     /// For one attempt.
     pub timeout: Duration,
     /// The bounds of the run. The process may allow fewer requests in flight.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zim_batch::Rate;
 use zim_batch::simulator::{Options, Outage};
 
 use crate::cli::args::SimulateArgs;
@@ -59,9 +60,9 @@ impl SimulateSettings {
 }
 
 /// The simulator of `--simulate`: healthy, with an occasional retry, and a cap that fits `rate`.
-pub fn demonstration(rate: f64) -> Options {
+pub fn demonstration(rate: Rate) -> Options {
     Options {
-        cap: (rate.ceil() as u32).max(20),
+        cap: rate.cap().max(20) as u32,
         error_rate: 0.01,
         jitter: Duration::from_millis(20),
         seed: 3,

@@ -10,10 +10,11 @@
 //! lead to the same app and share one limit. So the files are named after the app alone. A server on a loopback address is
 //! not ZEGO but a stand-in: there is one quota per port, whatever the spelling of the address.
 
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
-use url::{Host, Url};
+use url::Url;
+
+use crate::endpoint::is_loopback;
 
 /// The default directory of the files.
 const DIRECTORY: &str = "/tmp";
@@ -56,16 +57,9 @@ impl Place {
     }
 }
 
-/// The port, if the endpoint is on a loopback address in any spelling.
+/// The port, if the endpoint is on a loopback address.
 fn loopback_port(endpoint: &Url) -> Option<u16> {
-    let is_loopback = match endpoint.host()? {
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => {
-            address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
-        }
-        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-    };
-    is_loopback.then(|| endpoint.port_or_known_default().unwrap_or_default())
+    is_loopback(endpoint).then(|| endpoint.port_or_known_default().unwrap_or_default())
 }
 
 #[cfg(test)]

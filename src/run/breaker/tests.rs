@@ -70,7 +70,7 @@ async fn answers_that_are_not_zim_s_make_an_outage_and_unknown_codes_of_zim_s_do
         }
         let unknown = judge(status, br#"{"Code":424242}"#, None);
         assert_eq!(first(&breaker, &admission, &unknown), Some(Transition::Closed));
-        assert_eq!(breaker.failing_for(Instant::now()), None);
+        assert_eq!(breaker.unreachable_for(Duration::ZERO), None);
     }
 }
 
@@ -111,26 +111,29 @@ async fn a_row_s_last_attempt_opens_the_breaker_only_while_nothing_reaches_the_s
 async fn the_time_without_an_answer_begins_with_the_first_failure_and_ends_with_an_answer() {
     let breaker = breaker();
     let admission = admit(&breaker).await;
-    let failing = |breaker: &CircuitBreaker| breaker.failing_for(Instant::now()).map(|(time, _)| time);
-    assert_eq!(failing(&breaker), None);
+    let due = |seconds| {
+        breaker
+            .unreachable_for(Duration::from_secs(seconds))
+            .map(|(due, _)| due)
+    };
+    assert_eq!(due(5), None);
+    let first_failure = Instant::now();
     first(&breaker, &admission, &unreachable());
     advance(Duration::from_secs(5)).await;
-    assert_eq!(
-        failing(&breaker),
-        Some(Duration::ZERO),
-        "perhaps nothing has been sent since"
-    );
-    for _ in 1..MANY {
+    assert_eq!(due(5), None, "perhaps nothing has been sent since");
+    first(&breaker, &admission, &unreachable());
+    assert_eq!(due(5), Some(first_failure + Duration::from_secs(5)));
+    assert_eq!(due(6), None);
+    for _ in 2..MANY {
         first(&breaker, &admission, &unreachable());
     }
-    advance(Duration::from_secs(5)).await;
     assert_eq!(
-        failing(&breaker),
-        Some(Duration::from_secs(10)),
+        due(60),
+        Some(first_failure + Duration::from_secs(60)),
         "on hold, time goes on"
     );
     first(&breaker, &admission, &ok());
-    assert_eq!(failing(&breaker), None);
+    assert_eq!(due(5), None);
 }
 
 #[tokio::test(start_paused = true)]
