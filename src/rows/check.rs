@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
+use super::columns::Column;
 use super::error::InputError;
 use super::format::Format;
-use super::parsed::{Column, RowError};
+use super::parsed::RowError;
 use super::reader::Rows;
 use super::selection::{OkRows, SelectedRows, Selection};
 use super::source::Source;

@@ -1,8 +1,80 @@
-//! Which columns a caller names, by header or by number.
+//! The columns of an input, their usual names, and which of them a caller names.
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+
+/// A column of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Column {
+    /// The user.
+    User,
+    /// The conversation.
+    Conv,
+    /// The conversation's type.
+    Type,
+    /// The outcome, in an earlier report.
+    Outcome,
+    /// The line, in an earlier report.
+    Line,
+}
+
+/// The usual names of the columns in a header, in lower case.
+const USUAL_NAMES: [(Column, &[&str]); 5] = [
+    (
+        Column::User,
+        &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"],
+    ),
+    (
+        Column::Conv,
+        &[
+            "conv",
+            "convid",
+            "conv_id",
+            "conversationid",
+            "conversation_id",
+            "会话id",
+        ],
+    ),
+    (
+        Column::Type,
+        &[
+            "type",
+            "convtype",
+            "conv_type",
+            "conversationtype",
+            "conversation_type",
+            "会话类型",
+        ],
+    ),
+    (Column::Outcome, &["outcome"]),
+    (Column::Line, &["line"]),
+];
+
+impl Column {
+    /// The column with this usual name, ignoring case and surrounding blanks.
+    pub(super) fn of_name(field: &[u8]) -> Option<Column> {
+        let field = std::str::from_utf8(field).ok()?.trim();
+        let has_it = |names: &[&str]| names.iter().any(|name| field.eq_ignore_ascii_case(name));
+        USUAL_NAMES
+            .iter()
+            .find(|(_, names)| has_it(names))
+            .map(|(column, _)| *column)
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Column::User => "user",
+            Column::Conv => "conv",
+            Column::Type => "type",
+            Column::Outcome => "outcome",
+            Column::Line => "line",
+        })
+    }
+}
 
 /// Where a column is.
 #[derive(Debug, Clone, PartialEq, Eq)]

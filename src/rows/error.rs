@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 
+use super::columns::{Column, ColumnRef};
+use super::diagnosis::Diagnosis;
 use super::format::Reads;
-use super::layout_error::{LayoutClue, LayoutError};
 use super::parsed::RowError;
 
 /// Why an input can't be read, or its rows can't be worked on. A row that can't be sent is not an error but
@@ -55,7 +56,7 @@ pub enum InputErrorKind {
     },
     /// The columns can't be determined; the line is that of the first record.
     #[error(transparent)]
-    Layout(Box<UnknownLayout>),
+    Layout(Box<LayoutError>),
     /// The file has changed since its rows were counted.
     #[error("{0} while its rows were read; nothing of the changed file was sent")]
     Changed(FileChange),
@@ -107,21 +108,63 @@ impl InputErrorKind {
 
 /// Why the columns of an input can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{error}; the columns found are {found}{}", as_sentence(.clue))]
+#[error("{problem}; the columns found are {found}{}", as_sentence(.diagnosis))]
 #[non_exhaustive]
-pub struct UnknownLayout {
-    /// What is missing or doubled.
-    pub error: LayoutError,
+pub struct LayoutError {
+    /// What is wrong with the first record.
+    pub problem: LayoutProblem,
     /// What was to be read.
     pub reads: Reads,
     /// The first record's fields.
     pub found: String,
-    /// What the text probably is, if that can be guessed.
-    pub clue: Option<LayoutClue>,
+    /// What the text probably is instead, if that can be guessed.
+    pub diagnosis: Option<Diagnosis>,
 }
 
-fn as_sentence(clue: &Option<LayoutClue>) -> String {
-    clue.map(|clue| format!(". {clue}")).unwrap_or_default()
+fn as_sentence(diagnosis: &Option<Diagnosis>) -> String {
+    diagnosis.map(|diagnosis| format!(". {diagnosis}")).unwrap_or_default()
+}
+
+/// Why a first record does not show which column is which.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutProblem {
+    /// These columns were not found.
+    #[error("no column for {}", joined(.0))]
+    Missing(Vec<MissingColumn>),
+    /// Several headers match the column.
+    #[error("more than one column for {} ({})", .0, .1.join(", "))]
+    Ambiguous(Column, Vec<String>),
+    /// The column with this number, from 1, would be two of user, conversation and type.
+    #[error("column {0} would be two of user, conv and type")]
+    Shared(usize),
+}
+
+/// A column that was not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingColumn {
+    /// Which.
+    pub column: Column,
+    /// How it was given in [`Columns`](super::Columns).
+    pub given: Option<ColumnRef>,
+    /// How many columns there are.
+    pub columns: usize,
+}
+
+impl fmt::Display for MissingColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MissingColumn { column, columns, .. } = self;
+        match &self.given {
+            None => column.fmt(f),
+            Some(ColumnRef::Name(name)) => write!(f, "{column} ('{name}')"),
+            Some(ColumnRef::Number(number)) => write!(f, "{column} (column {number}, and there are {columns})"),
+        }
+    }
+}
+
+fn joined(columns: &[MissingColumn]) -> String {
+    let names: Vec<String> = columns.iter().map(MissingColumn::to_string).collect();
+    names.join(", ")
 }
 
 /// How a file has changed since its rows were counted. Passes through the decoders as an I/O error.

@@ -1,47 +1,13 @@
-//! Which column is which: from the header line, from the caller, or from a first record that is no header.
+//! Which column is which: what the first record shows, and what the caller says about it.
 
-use std::io::{self, BufRead, BufReader, Read};
-
-use super::columns::ColumnRef;
-use super::encoding::{Encoding, guesses};
-use super::error::{InputError, InputErrorKind, UnknownLayout};
-use super::file_kind::kind_of_file;
+use super::columns::{Column, ColumnRef, Columns};
+use super::error::{LayoutProblem, MissingColumn};
+use super::first_record::FirstRecord;
 use super::format::{Format, Reads};
-use super::layout_error::{LayoutClue, LayoutError, MissingColumn};
 use super::types::Types;
-use super::user_layout;
-use crate::csv_reader::{CsvReader, CsvRecord};
-use crate::text::one_line;
+use crate::csv_reader::CsvRecord;
 
-/// The size of a read, in bytes.
-const CHUNK: usize = 64 * 1024;
-
-/// How far the end of the first record is searched for, in bytes.
-const MAX_START: usize = 1024 * 1024;
-
-/// The delimiters tried, in this order: a comma can't be part of an ID, the others can.
-pub(super) const DELIMITERS: [u8; 3] = [b',', b'\t', b';'];
-
-pub(super) const USER_NAMES: &[&str] = &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"];
-pub(super) const CONV_NAMES: &[&str] = &[
-    "conv",
-    "convid",
-    "conv_id",
-    "conversationid",
-    "conversation_id",
-    "会话id",
-];
-pub(super) const TYPE_NAMES: &[&str] = &[
-    "type",
-    "convtype",
-    "conv_type",
-    "conversationtype",
-    "conversation_type",
-    "会话类型",
-];
-pub(super) const OUTCOME_NAMES: &[&str] = &["outcome"];
-
-/// How a file's records are read.
+/// How the records of an input are read, as rows or as users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub delimiter: u8,
@@ -55,43 +21,103 @@ pub(super) struct Layout {
     pub header: Option<Vec<Vec<u8>>>,
 }
 
-impl Layout {
-    /// Whether the record is this header, or a usual one: files may have been concatenated.
-    pub fn is_header(&self, record: &CsvRecord) -> bool {
-        match self.conversation {
-            Some((conv, conv_type)) => {
-                let columns = [(self.user, USER_NAMES), (conv, CONV_NAMES), (conv_type, TYPE_NAMES)];
-                columns.iter().all(|&(index, _)| self.has_name(record, index))
-                    || columns.iter().all(|&(index, names)| is_name(record, index, names))
-            }
-            None => user_layout::is_header(self, record),
+/// Why no delimiter gives a layout: the problem with the one that divides the first record into the most columns, which
+/// gives the most helpful message.
+pub(super) struct Unresolved {
+    pub line: u64,
+    /// The fields, for a message.
+    pub found: String,
+    pub problem: LayoutProblem,
+}
+
+impl Unresolved {
+    pub fn new(first: &FirstRecord, problem: LayoutProblem) -> Unresolved {
+        Unresolved {
+            line: first.line,
+            found: first.shown(),
+            problem,
         }
     }
+}
 
-    /// `first` is the first record, and the header if `has_header`.
-    pub fn new(
-        first: &CsvRecord,
-        delimiter: u8,
+impl Layout {
+    /// Finds the layout from the possible first records. Fails with `None` if there is no record.
+    pub fn resolve(guesses: &[FirstRecord], format: &Format) -> Result<Layout, Option<Unresolved>> {
+        let candidates = match format.reads {
+            Reads::Rows => guesses,
+            Reads::Users => candidates_for_users(guesses, format),
+        };
+        let mut failed: Option<(&FirstRecord, LayoutProblem)> = None;
+        for first in candidates {
+            let resolved = match format.reads {
+                Reads::Rows => rows(first, format),
+                Reads::Users => users(first, format),
+            };
+            match resolved {
+                Ok(layout) => return Ok(layout),
+                Err(problem)
+                    if failed
+                        .as_ref()
+                        .is_none_or(|(best, _)| best.fields.len() < first.fields.len()) =>
+                {
+                    failed = Some((first, problem));
+                }
+                Err(_) => {}
+            }
+        }
+        Err(failed.map(|(first, problem)| Unresolved::new(first, problem)))
+    }
+
+    fn new(
+        first: &FirstRecord,
         format: &Format,
         user: usize,
         conversation: Option<(usize, usize)>,
         has_header: bool,
-    ) -> Result<Layout, LayoutError> {
+    ) -> Result<Layout, LayoutProblem> {
         Ok(Layout {
-            delimiter,
+            delimiter: first.delimiter,
             user,
             conversation,
-            outcome: match has_header {
-                true => find(first, None, OUTCOME_NAMES, "outcome")?,
-                false => None,
+            outcome: if has_header {
+                named(first, Column::Outcome)?
+            } else {
+                None
             },
             types: format.types.clone(),
-            header: has_header.then(|| first.iter().map(<[u8]>::to_vec).collect()),
+            header: has_header.then(|| first.fields.clone()),
         })
     }
 
+    /// Whether the record is this header, or a usual one: files may have been concatenated.
+    pub fn is_header(&self, record: &CsvRecord) -> bool {
+        match self.conversation {
+            Some((conv, conv_type)) => {
+                let columns = [
+                    (self.user, Column::User),
+                    (conv, Column::Conv),
+                    (conv_type, Column::Type),
+                ];
+                columns.iter().all(|&(index, _)| self.has_own_name(record, index))
+                    || columns
+                        .iter()
+                        .all(|&(index, column)| usual_name(record, index) == Some(column))
+            }
+            None => self.is_header_of_users(record),
+        }
+    }
+
+    /// With several columns, more than one of the fields must be a name: a user may be called `user`.
+    fn is_header_of_users(&self, record: &CsvRecord) -> bool {
+        let other_has_name =
+            || (0..record.len()).any(|index| usual_name(record, index).is_some_and(|column| column != Column::User));
+        let is_usual = usual_name(record, self.user) == Some(Column::User) && (record.len() == 1 || other_has_name());
+        let columns = self.header.as_ref().map(Vec::len);
+        is_usual || (columns == Some(record.len()) && (0..record.len()).all(|index| self.has_own_name(record, index)))
+    }
+
     /// Whether a field of the record is the name of its column.
-    pub fn has_name(&self, record: &CsvRecord, index: usize) -> bool {
+    fn has_own_name(&self, record: &CsvRecord, index: usize) -> bool {
         let name = self.header.as_ref().and_then(|header| header.get(index));
         match (name, record.get(index)) {
             (Some(name), Some(field)) => without_mark(field).trim_ascii().eq_ignore_ascii_case(name.trim_ascii()),
@@ -100,11 +126,9 @@ impl Layout {
     }
 }
 
-/// Whether a field of the record is one of the usual `names`.
-pub(super) fn is_name(record: &CsvRecord, index: usize, names: &[&str]) -> bool {
-    record
-        .get(index)
-        .is_some_and(|field| is_one_of(names, without_mark(field)))
+/// The column that has a field of the record as its usual name.
+fn usual_name(record: &CsvRecord, index: usize) -> Option<Column> {
+    Column::of_name(without_mark(record.get(index)?))
 }
 
 /// In concatenated files the second header may begin with a byte order mark.
@@ -112,287 +136,370 @@ fn without_mark(field: &[u8]) -> &[u8] {
     field.strip_prefix("\u{feff}".as_bytes()).unwrap_or(field)
 }
 
-/// Reads until the first record is complete, and no further, because standard input may be slow. Returns the bytes read
-/// and a reader of the rest.
-pub(super) fn first_record(
-    mut reader: Box<dyn Read + Send>,
-    delimiter: Option<u8>,
-) -> io::Result<(Vec<u8>, impl BufRead + Send + use<>)> {
-    let mut start = Vec::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let read = reader.read(&mut chunk)?;
-        start.extend_from_slice(&chunk[..read]);
-        if read == 0 || start.len() >= MAX_START || holds_first_record(&start, delimiter) {
-            return Ok((start, BufReader::with_capacity(CHUNK, reader)));
-        }
-    }
-}
-
-/// Whether the first record ends within `start`, for any possible delimiter.
-fn holds_first_record(start: &[u8], delimiter: Option<u8>) -> bool {
-    let ends_here = |delimiter: &u8| {
-        let mut records = CsvReader::new(start, *delimiter);
-        to_first_record(&mut records)
-            && records.current().error.is_none()
-            && (!records.input().is_empty() || matches!(start.last(), Some(b'\n' | b'\r')))
-    };
-    match delimiter {
-        Some(given) => ends_here(&given),
-        None => DELIMITERS.iter().all(ends_here),
-    }
-}
-
-/// Finds the layout from the first bytes of the input, which contain its whole first record or are the whole input.
-/// `signature` is the first bytes before decoding.
-pub(super) fn find_layout(start: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
-    let (line, columns, error) = match try_delimiters(start, format) {
-        Ok(layout) if layout.conversation.is_some() || !user_layout::is_doubtful(&layout, start, signature, format) => {
-            return Ok(layout);
-        }
-        Ok(layout) => user_layout::failure(start, layout.delimiter),
-        Err(None) => {
-            return Err(InputErrorKind::Empty(format.reads).of(place));
-        }
-        Err(Some(failure)) => failure,
-    };
-    if let Some((kind, advice)) = kind_of_file(start, signature, format.reads) {
-        return Err(InputErrorKind::NotCsv { kind, advice }.of(place));
-    }
-    let (found, clue) = match format.encoding.is_none().then(|| not_utf8(start, format)).flatten() {
-        Some((decoded, likely)) => (decoded.unwrap_or(columns), Some(LayoutClue::NotUtf8(likely))),
-        None => (columns, clue(start, &error)),
-    };
-    let reads = format.reads;
-    let unknown = UnknownLayout {
-        error,
-        reads,
-        found,
-        clue,
-    };
-    Err(InputErrorKind::Layout(Box::new(unknown)).at(place, line))
-}
-
-/// Tries each delimiter on the first record. `Err(None)` if there is no record. Otherwise its line, its fields and the
-/// error for the delimiter that splits it into the most columns, which gives the most helpful message.
-fn try_delimiters(start: &[u8], format: &Format) -> Result<Layout, Option<(u64, String, LayoutError)>> {
-    let given = match format.reads {
-        Reads::Rows => format.delimiter,
-        Reads::Users => user_layout::delimiter(start, format),
-    };
-    let given = given.map(|delimiter| [delimiter]);
-    let delimiters = given.as_ref().map_or(&DELIMITERS[..], |given| &given[..]);
-    let mut best: Option<(usize, (u64, String, LayoutError))> = None;
-    for &delimiter in delimiters {
-        let mut records = CsvReader::new(start, delimiter);
-        if !to_first_record(&mut records) {
-            continue;
-        }
-        let first = records.current();
-        match layout_of(&first, delimiter, format) {
-            Ok(layout) => return Ok(layout),
-            Err(error) => {
-                if best.as_ref().is_none_or(|(columns, _)| *columns < first.len()) {
-                    best = Some((first.len(), (first.line, names(&first), error)));
-                }
-            }
-        }
-    }
-    Err(best.map(|(_, failure)| failure))
-}
-
-/// If the start is not UTF-8: the first record's fields in the most likely encoding, and that encoding.
-fn not_utf8(start: &[u8], format: &Format) -> Option<(Option<String>, Option<&'static Encoding>)> {
-    let first_line = start
-        .split(|byte| matches!(byte, b'\r' | b'\n'))
-        .find(|line| !line.trim_ascii().is_empty())?;
-    if std::str::from_utf8(first_line).is_ok() || first_line.contains(&0) {
-        return None;
-    }
-    let has_columns = |text: &str| has_columns(text, format);
-    let fields = |text: &str| match try_delimiters(text.as_bytes(), format) {
-        Err(Some((_, found, _))) => found,
-        Err(None) => String::new(),
-        Ok(layout) => {
-            let mut records = CsvReader::new(text.as_bytes(), layout.delimiter);
-            to_first_record(&mut records);
-            names(&records.current())
-        }
-    };
-    let [gbk, big5] = guesses(first_line);
-    let fits = |guess: &Option<(String, _)>| guess.as_ref().is_some_and(|(text, _)| has_columns(text));
-    let likely = if fits(&gbk) || (!fits(&big5) && is_paired(first_line)) {
-        gbk
-    } else {
-        big5.filter(|(text, _)| has_columns(text))
-    };
-    Some(likely.map(|(text, encoding)| (fields(&text), encoding)).unzip())
-}
-
-/// Whether the first record of a decoded text shows its columns. As a user alone, any record could be read.
-pub(super) fn has_columns(text: &str, format: &Format) -> bool {
-    try_delimiters(text.as_bytes(), format).is_ok_and(|layout| layout.conversation.is_some() || layout.header.is_some())
-}
-
-/// Whether all bytes beyond ASCII come in pairs, as Chinese characters do in GBK.
-fn is_paired(text: &[u8]) -> bool {
-    text.chunk_by(|one, other| one.is_ascii() == other.is_ascii())
-        .all(|run| run[0].is_ascii() || run.len().is_multiple_of(2))
-}
-
-/// What a start without a header probably is.
-fn clue(start: &[u8], error: &LayoutError) -> Option<LayoutClue> {
-    let first_line = start
-        .split(|byte| matches!(byte, b'\r' | b'\n'))
-        .next()
-        .unwrap_or_default();
-    match error {
-        _ if first_line.contains(&0) => Some(LayoutClue::Utf16),
-        _ if start.starts_with(b"sep=") => Some(LayoutClue::ExcelDelimiter),
-        LayoutError::Missing(_) if first_line.contains(&b'|') => Some(LayoutClue::Pipes),
-        _ => None,
-    }
-}
-
-/// Advances to the first record that is not blank; returns `false` if there is none.
-pub(super) fn to_first_record(records: &mut CsvReader<&[u8]>) -> bool {
-    while records.advance().expect("reading from memory does not fail") {
-        if !records.current().is_blank() {
-            return true;
-        }
-    }
-    false
-}
-
-fn layout_of(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
-    match format.reads {
-        Reads::Rows => layout_of_rows(first, delimiter, format),
-        Reads::Users => user_layout::layout_of(first, delimiter, format),
-    }
-}
-
-fn layout_of_rows(first: &CsvRecord, delimiter: u8, format: &Format) -> Result<Layout, LayoutError> {
-    let columns = &format.columns;
-    let wanted = [
-        (&columns.user, USER_NAMES, "user"),
-        (&columns.conv, CONV_NAMES, "conv"),
-        (&columns.conv_type, TYPE_NAMES, "type"),
-    ];
+/// Reads the record as a header with all three columns, or else as a row of user, conversation and type.
+fn rows(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> {
+    let Columns { user, conv, conv_type } = &format.columns;
+    let wanted = [(Column::User, user), (Column::Conv, conv), (Column::Type, conv_type)];
     let mut found = [None; 3];
-    for (place, (column, names, name)) in found.iter_mut().zip(wanted) {
-        *place = match column {
-            Some(ColumnRef::Number(number)) => Some(number.get() - 1).filter(|index| *index < first.len()),
-            Some(ColumnRef::Name(name_given)) => find(first, Some(name_given), names, name)?,
-            None => find(first, None, names, name)?,
-        };
+    for (index, (column, given)) in found.iter_mut().zip(wanted) {
+        *index = find(first, column, given)?;
     }
-    let is_type = |index: usize| {
-        first
-            .get(index)
-            .is_some_and(|field| format.types.parse(field).is_some())
-    };
-    let is_numbered = wanted.map(|(column, ..)| matches!(column, Some(ColumnRef::Number(_))));
-    let layout = |places: [usize; 3], has_header: bool| -> Result<Layout, LayoutError> {
-        let [user, conv, conv_type] = places;
+    let layout = |[user, conv, conv_type]: [usize; 3], has_header| -> Result<Layout, LayoutProblem> {
         if user == conv || user == conv_type || conv == conv_type {
-            let twice = if user == conv { user } else { conv_type };
-            return Err(LayoutError::Same(twice + 1));
+            let shared = if user == conv { user } else { conv_type };
+            return Err(LayoutProblem::Shared(shared + 1));
         }
-        Layout::new(first, delimiter, format, user, Some((conv, conv_type)), has_header)
+        Layout::new(first, format, user, Some((conv, conv_type)), has_header)
     };
+    let is_numbered = wanted.map(|(_, given)| matches!(given, Some(ColumnRef::Number(_))));
     if let [Some(user), Some(conv), Some(conv_type)] = found
         // Column numbers don't show whether there is a header; a type in its column does.
-        && !(is_numbered == [true; 3] && is_type(conv_type))
+        && !(is_numbered == [true; 3] && first.is_type(conv_type, &format.types))
     {
         return layout([user, conv, conv_type], true);
     }
     let is_named = wanted
         .iter()
-        .any(|(column, ..)| matches!(column, Some(ColumnRef::Name(_))));
-    let usual = [0, 1, 2];
-    let places = [0, 1, 2].map(|at| if is_numbered[at] { found[at] } else { Some(usual[at]) });
-    if !is_named
-        && let [Some(user), Some(conv), Some(conv_type)] = places
-        && is_type(conv_type)
+        .any(|(_, given)| matches!(given, Some(ColumnRef::Name(_))));
+    let in_usual_order = [0, 1, 2].map(|index| if is_numbered[index] { found[index] } else { Some(index) });
+    if let [Some(user), Some(conv), Some(conv_type)] = in_usual_order
+        && !is_named
+        && first.is_type(conv_type, &format.types)
     {
         return layout([user, conv, conv_type], false);
     }
-    let missing = wanted
-        .iter()
-        .zip(found)
-        .filter(|(_, found)| found.is_none())
-        .map(|((given, _, column), _)| MissingColumn {
-            column,
-            given: (*given).clone(),
-            columns: first.len(),
-        })
-        .collect();
-    Err(LayoutError::Missing(missing))
+    let missing = wanted.iter().zip(found).filter(|(_, found)| found.is_none());
+    let missing = missing.map(|((column, given), _)| MissingColumn {
+        column: *column,
+        given: (*given).clone(),
+        columns: first.fields.len(),
+    });
+    Err(LayoutProblem::Missing(missing.collect()))
 }
 
-/// Whether a header's field is one of the usual `names`, ignoring case and surrounding blanks.
-pub(super) fn is_one_of(names: &[&str], field: &[u8]) -> bool {
-    std::str::from_utf8(field).is_ok_and(|field| names.iter().any(|name| field.trim().eq_ignore_ascii_case(name)))
-}
-
-/// The index of the one column with the `mapped` name or one of the usual `names`, ignoring case and surrounding blanks.
-pub(super) fn find(
-    first: &CsvRecord,
-    mapped: Option<&str>,
-    names: &[&str],
-    column: &'static str,
-) -> Result<Option<usize>, LayoutError> {
-    let is_it = |field: &[u8]| match mapped {
-        Some(name) => std::str::from_utf8(field).is_ok_and(|field| field.trim() == name),
-        None => is_one_of(names, field),
-    };
-    let matches = |is_it: &dyn Fn(&[u8]) -> bool| -> Vec<usize> {
-        first
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| is_it(field))
-            .map(|(index, _)| index)
-            .collect()
-    };
-    let mut found = matches(&is_it);
-    if found.is_empty() {
-        // Without an exact match, a mapped name matches in any case.
-        if let Some(name) = mapped {
-            let in_any_case = |field: &[u8]| {
-                std::str::from_utf8(field).is_ok_and(|field| field.trim().to_lowercase() == name.to_lowercase())
-            };
-            found = matches(&in_any_case);
+/// The first records that users may be read from: that of the given delimiter, or of the one with which it has several
+/// columns and is a header or a row. Otherwise that of a comma, because a user's ID may have semicolons in it; but all of
+/// them if only the user's column, by its name or number, can show the delimiter.
+fn candidates_for_users<'a>(guesses: &'a [FirstRecord], format: &Format) -> &'a [FirstRecord] {
+    let given = &format.columns.user;
+    if matches!(given, Some(ColumnRef::Name(_))) {
+        return guesses;
+    }
+    match guesses.iter().position(|first| first.has_known_columns(&format.types)) {
+        Some(shown) => &guesses[shown..=shown],
+        None if given.is_some() => guesses,
+        None => {
+            let default = format.delimiter.unwrap_or(b',');
+            let index = guesses.iter().position(|first| first.delimiter == default);
+            index.map_or(&[], |index| &guesses[index..=index])
         }
     }
+}
+
+/// Reads the record as a header with a column of users, or else as one that begins with a user.
+fn users(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> {
+    let given = &format.columns.user;
+    let has_header = first.is_header() || matches!(given, Some(ColumnRef::Name(_)));
+    let user = if has_header || given.is_some() {
+        find(first, Column::User, given)?
+    } else {
+        Some(0)
+    };
+    match user {
+        Some(user) => Layout::new(first, format, user, None, has_header),
+        None => Err(LayoutProblem::Missing(vec![MissingColumn {
+            column: Column::User,
+            given: given.clone(),
+            columns: first.fields.len(),
+        }])),
+    }
+}
+
+/// The index of a column: as it is given, or by its usual names.
+fn find(first: &FirstRecord, column: Column, given: &Option<ColumnRef>) -> Result<Option<usize>, LayoutProblem> {
+    match given {
+        None => named(first, column),
+        Some(ColumnRef::Number(number)) => Ok(Some(number.get() - 1).filter(|index| *index < first.fields.len())),
+        Some(ColumnRef::Name(name)) => {
+            let text = |index: usize| std::str::from_utf8(&first.fields[index]).map(str::trim).ok();
+            let exactly = only_one(first, column, |index| text(index) == Some(name))?;
+            match exactly {
+                Some(index) => Ok(Some(index)),
+                None => only_one(first, column, |index| {
+                    text(index).is_some_and(|text| text.to_lowercase() == name.to_lowercase())
+                }),
+            }
+        }
+    }
+}
+
+/// The index of the one column with a usual name.
+fn named(first: &FirstRecord, column: Column) -> Result<Option<usize>, LayoutProblem> {
+    only_one(first, column, |index| first.names[index] == Some(column))
+}
+
+fn only_one(
+    first: &FirstRecord,
+    column: Column,
+    is_it: impl Fn(usize) -> bool,
+) -> Result<Option<usize>, LayoutProblem> {
+    let found: Vec<usize> = (0..first.fields.len()).filter(|index| is_it(*index)).collect();
     match found[..] {
         [] => Ok(None),
         [index] => Ok(Some(index)),
         _ => {
-            let headers = found.iter().filter_map(|&index| first.get(index));
-            Err(LayoutError::Twice(
-                column,
-                headers
-                    .map(|name| String::from_utf8_lossy(name).trim().to_owned())
-                    .collect(),
-            ))
+            let header = |index: &usize| String::from_utf8_lossy(&first.fields[*index]).trim().to_owned();
+            Err(LayoutProblem::Ambiguous(column, found.iter().map(header).collect()))
         }
     }
 }
 
-/// The first record's fields, for a message.
-pub(super) fn names(first: &CsvRecord) -> String {
-    const SHOWN: usize = 20;
-    let mut names: Vec<String> = first
-        .iter()
-        .take(SHOWN)
-        .map(|field| {
-            let field = String::from_utf8_lossy(field);
-            let short: String = field.chars().take(40).collect();
-            format!("'{}'", one_line(&short))
-        })
-        .collect();
-    if first.len() > SHOWN {
-        names.push(format!("and {} more", first.len() - SHOWN));
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::encoding;
+    use super::super::format::Reads;
+    use super::super::parsed::ParsedRow;
+    use super::super::reader::Rows;
+    use super::*;
+
+    fn open(bytes: &[u8], columns: &str, format: Format) -> Result<Rows, String> {
+        let format = Format {
+            reads: Reads::Users,
+            columns: columns.parse().unwrap_or_default(),
+            ..format
+        };
+        let reader = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        Rows::from_reader(reader, "input", &format).map_err(|error| error.to_string())
     }
-    names.join(", ")
+
+    /// Each user with the line, or what is wrong with it.
+    fn read(bytes: impl AsRef<[u8]>, columns: &str, format: Format) -> Vec<(u64, String)> {
+        let bytes = bytes.as_ref();
+        let rows = open(bytes, columns, format).unwrap_or_else(|error| panic!("{error}"));
+        rows.map(|row| match row.unwrap() {
+            ParsedRow::Row(row) => {
+                assert_eq!(row.conv, "");
+                (row.line, row.user)
+            }
+            ParsedRow::Invalid(row) => {
+                assert_eq!((row.conv, row.conv_type), (String::new(), String::new()));
+                (row.line, format!("invalid: {}", row.error))
+            }
+        })
+        .collect()
+    }
+
+    fn users(bytes: impl AsRef<[u8]>, columns: &str) -> Vec<String> {
+        let users = read(bytes, columns, Format::default());
+        users.into_iter().map(|(_, user)| user).collect()
+    }
+
+    fn error(bytes: impl AsRef<[u8]>, columns: &str, format: Format) -> String {
+        open(bytes.as_ref(), columns, format).expect_err("it is no list of users")
+    }
+
+    #[test]
+    fn a_header_is_recognised_by_its_user_column_alone() {
+        for name in [
+            "user",
+            "FromUserId",
+            "from_user_id",
+            "USER_ID",
+            "UserId",
+            " user ",
+            "用户ID",
+        ] {
+            assert_eq!(users(format!("{name}\nalice\n"), ""), ["alice"], "{name}");
+            assert_eq!(users(format!("\u{feff}{name}\nalice\n"), ""), ["alice"], "{name}");
+            assert_eq!(users(format!("id,{name}\n1,alice\n"), ""), ["alice"], "{name}");
+            for delimiter in ["\t", ";"] {
+                let csv = format!("note{delimiter}{name}\na{delimiter}alice\n");
+                assert_eq!(users(csv, ""), ["alice"], "{name} {delimiter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_header_the_first_column_is_the_user() {
+        for (csv, expected) in [
+            ("alice\nbob", &["alice", "bob"][..]),
+            ("\r\nalice\r\n\r\nbob\r\n", &["alice", "bob"]),
+            ("alice,Alice\nbob,Bob\n", &["alice", "bob"]),
+            // An ID may have these in it.
+            ("alice;bob\ncarol\n", &["alice;bob", "carol"]),
+            ("alice|bob\n", &["alice|bob"]),
+            ("name\n#1\n", &["name", "#1"]),
+            ("{x}\n[y]\n<z>\n", &["{x}", "[y]", "<z>"]),
+            ("Rar!\nPAR1\n", &["Rar!", "PAR1"]),
+            // Rows.
+            ("alice,bob,0\nbob,#team,group\n", &["alice", "bob"]),
+            ("alice\tbob\t0\nbob\t#team\t2\n", &["alice", "bob"]),
+            ("alice;bob;peer\n", &["alice"]),
+        ] {
+            assert_eq!(users(csv, ""), expected, "{csv:?}");
+        }
+        let semicolons = Format {
+            delimiter: Some(b';'),
+            ..Format::default()
+        };
+        assert_eq!(read("alice;bob\n", "", semicolons), [(1, "alice".to_owned())]);
+    }
+
+    #[test]
+    fn rows_and_reports_are_users_too() {
+        let report = "line,user,conv,type,outcome,code,http,message,request_id,attempts,latency_ms,finished_at\n\
+                      2,alice,bob,0,ok,0,200,success,1,1,5,2026-11-25T03:00:00.000Z\n\
+                      3,,x,0,invalid,,,user is empty,,0,,2026-11-25T03:00:00.000Z\n";
+        let list = "line,user,outcome,conversations,code,http,message,request_id,attempts,latency_ms,finished_at\n\
+                    2,alice,ok,4,0,200,success,1,1,5,2026-11-25T03:00:00.000Z\n\
+                    3,,invalid,0,,,user is empty,,0,,2026-11-25T03:00:00.000Z\n";
+        let rows = "type,conv,user\n0,bob,alice\n2,\"x\ny\",\n";
+        for csv in [
+            report,
+            list,
+            rows,
+            "user,conv,type,updated_at\nalice,bob,0,2026\n,,,2026\n",
+        ] {
+            let found = users(csv, "");
+            assert_eq!(found[0], "alice", "{csv}");
+            assert!(found[1].starts_with("invalid: user is empty"), "{csv}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn other_encodings_are_read() {
+        let utf16: Vec<u8> = "\u{feff}x\t用户ID\r\n1\té\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let read_utf16 = open(&utf16, "", Format::default());
+        match cfg!(feature = "encodings") {
+            true => assert_eq!(users(&utf16, ""), ["é"]),
+            false => assert!(read_utf16.is_err()),
+        }
+        assert_eq!(users("\u{feff}alice\n", ""), ["alice"]);
+        if let Some(gbk) = encoding("gbk") {
+            let format = Format {
+                encoding: Some(gbk),
+                ..Format::default()
+            };
+            let bytes = b"\xbb\xe1\xbb\xb0ID,\xd3\xc3\xbb\xa7ID\nx,\xd3\xc3\n";
+            assert_eq!(read(bytes, "", format), [(2, "用".to_owned())]);
+            let refused = error(bytes, "", Format::default());
+            assert!(refused.contains("most likely GBK"), "{refused}");
+        }
+        // Not text, but nothing shows that it is a header.
+        let found = users(b"\xff\xfa\nalice\n", "");
+        assert!(found[0].starts_with("invalid: user is not valid text"), "{found:?}");
+        assert_eq!(found[1], "alice");
+    }
+
+    #[test]
+    fn the_column_can_be_named_or_numbered() {
+        for (csv, columns, expected) in [
+            ("account,user\na,b\n", "user=account", &["a"][..]),
+            ("Account;x\na;b\n", "user=account", &["a"]),
+            ("account\na\n", "user=account", &["a"]),
+            ("x,y\na,b\n", "user=2", &["y", "b"]),
+            ("x;y\na;b\n", "user=2", &["y", "b"]),
+            ("x\ty\na\tb\n", "user=2,conv=1,type=3", &["y", "b"]),
+            ("x;y\n", "user=1", &["x;y"]),
+            // A usual name of any column shows a header.
+            ("account,outcome\na,ok\n", "user=1", &["a"]),
+            ("account;conv\na;b\n", "user=1", &["a"]),
+            ("user,other\na,b\n", "user=2", &["b"]),
+            // Those of other columns are not needed.
+            ("user,x\na,b\n", "conv=room,type=9", &["a"]),
+        ] {
+            assert_eq!(users(csv, columns), expected, "{csv:?} {columns}");
+        }
+        for (csv, columns, part) in [
+            (
+                "account;x\n",
+                "user=name",
+                "no column for user ('name'); the columns found are 'account', 'x'",
+            ),
+            ("a\n", "user=2", "no column for user (column 2, and there are 1)"),
+        ] {
+            let refused = error(csv, columns, Format::default());
+            assert!(refused.contains(part), "{csv:?} {columns}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_users_is_refused() {
+        for (bytes, part) in [
+            (&b"\n\r\n"[..], "the input is empty; expected a CSV with a user column"),
+            (
+                b"uid,conv,type\n",
+                "line 1: no column for user; the columns found are 'uid', 'conv', 'type'",
+            ),
+            (
+                b"\nname;TYPE\n",
+                "line 2: no column for user; the columns found are 'name', 'TYPE'",
+            ),
+            (b"\xe4\xbc\x9a\xe8\xaf\x9dID\n", "no column for user"),
+            (b"user,user_id\n", "more than one column for user (user, user_id)"),
+            (b"user|conv|type\n", "Perhaps '|' is the delimiter"),
+            (b"sep=;\nuser;x\n", "The first line names Excel's delimiter"),
+            (b"a\0l\0\n\0", "UTF-16 without a byte order mark"),
+            (b"[\n {\"user\": \"a\"}]", "[.user] | @csv"),
+            (b"{\"user\":\"a\"}\n", "JSON"),
+            (b"<!DOCTYPE html>", "export the users as CSV"),
+            (
+                b"PAR1\x15\x04\0\0\n",
+                "a Parquet file; export it as CSV with a user column",
+            ),
+            (b"PK\x03\x04\x14\0", "an Excel workbook"),
+        ] {
+            let refused = error(bytes, "", Format::default());
+            assert!(
+                refused.contains(part),
+                "{:?}: {refused}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_repeated_is_no_user() {
+        for (csv, columns, is_again) in [
+            ("user\nuser\n", "", true),
+            ("用户ID\n\u{feff}User\n", "", true),
+            ("alice\nuser\n", "", true),
+            ("account\naccount\n", "user=account", true),
+            ("account,x\nACCOUNT, x\n", "user=account", true),
+            ("account,x\naccount,y\n", "user=account", false),
+            ("user,name\nuser,name\n", "", true),
+            ("user,name\nuser,A User\n", "", false),
+            ("user,conv,type\nUserId,ConvId,ConvType\n", "", true),
+            ("user,conv,type\nuser,bob,0\n", "", false),
+        ] {
+            let found = users(csv, columns);
+            let last = found.last().unwrap();
+            assert_eq!(last == "invalid: the header again", is_again, "{csv:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn invalid_users_are_reported_with_their_line() {
+        let long = "é".repeat(17);
+        let csv = format!("id,user\n1,\n,\n2\n3,{long}\n4,\"{}\"\n5, a \n", "é".repeat(16));
+        let read = read(csv, "", Format::default());
+        let expected = [
+            (2, "invalid: user is empty"),
+            (4, "invalid: user is missing"),
+            (5, "invalid: user is 34 bytes long, at most 32 are allowed"),
+            (6, &"é".repeat(16)),
+            (7, " a "),
+        ];
+        assert_eq!(read, expected.map(|(line, user)| (line, user.to_owned())));
+        let alone = users(b"alice\n\n\"\"\n,x\n \nb\xff\n", "");
+        assert_eq!(
+            alone[..3],
+            ["alice", "invalid: user is empty", "invalid: user is empty"]
+        );
+        let open_quote = users("user\n\"a\nb\n", "");
+        assert!(open_quote[0].contains("never closed"), "{open_quote:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::columns::Column;
 use crate::row::{MAX_ID, Row};
 
 /// A row that is never sent, and why.
@@ -35,27 +36,6 @@ impl ParsedRow {
             ParsedRow::Row(row) => row.line,
             ParsedRow::Invalid(row) => row.line,
         }
-    }
-}
-
-/// A column of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Column {
-    /// The user.
-    User,
-    /// The conversation.
-    Conv,
-    /// The conversation's type.
-    Type,
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Column::User => "user",
-            Column::Conv => "conv",
-            Column::Type => "type",
-        })
     }
 }
 

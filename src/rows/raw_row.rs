@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::columns::Column;
 use super::layout::Layout;
-use super::parsed::{Column, InvalidRow, ParsedRow, RowError};
+use super::parsed::{InvalidRow, ParsedRow, RowError};
 use crate::csv_reader::{CsvRecord, RecordError};
 use crate::row::{ConvType, MAX_ID, Row};
 use crate::text::one_line;

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use super::diagnosis::Start;
 use super::error::{InputError, InputErrorKind};
+use super::first_record::{guess, read_start};
 use super::format::Format;
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use super::parsed::ParsedRow;
 use super::raw_row::RawRow;
 use super::snapshot::{self, Snapshot};
@@ -74,8 +76,8 @@ impl Rows {
     pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
         let error = |source| read_error(place, 1, source);
         let text = Text::new(reader, format.encoding).map_err(error)?;
-        let (start, input) = layout::first_record(text.reader, format.delimiter).map_err(error)?;
-        let layout = layout::find_layout(&start, &text.signature, format, place)?;
+        let (start, input) = read_start(text.reader, format.delimiter).map_err(error)?;
+        let layout = layout_of(&start, &text.signature, format, place)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
             records: CsvReader::new(whole, layout.delimiter),
@@ -163,6 +165,25 @@ impl Rows {
     pub(super) fn current(&self) -> RawRow<'_> {
         RawRow::new(self.records.current(), &self.layout, self.is_decoded, self.is_stream)
     }
+}
+
+/// Finds the layout from the first bytes of the input: guesses from the first record, then resolves the guesses, or says
+/// what the input is instead.
+fn layout_of(text: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
+    let start = Start {
+        text,
+        signature,
+        format,
+    };
+    let unresolved = match Layout::resolve(&guess(text, format.delimiter), format) {
+        Ok(layout) => match start.problem_of_users(&layout) {
+            Some(unresolved) => unresolved,
+            None => return Ok(layout),
+        },
+        Err(Some(unresolved)) => unresolved,
+        Err(None) => return Err(InputErrorKind::Empty(format.reads).of(place)),
+    };
+    Err(start.error(unresolved, place))
 }
 
 /// The error for a failed read, which may mean that the file has changed.

@@ -8,7 +8,7 @@ use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
 use zim_batch::journal::{NotAReport, ReportError, Role};
 use zim_batch::limiter::quota::QuotaError;
-use zim_batch::rows::{InputError, InputErrorKind, LayoutClue, LayoutError, Reads};
+use zim_batch::rows::{Column, Diagnosis, InputError, InputErrorKind, LayoutProblem, Reads};
 use zim_batch::stop::{Cause, StopReason};
 
 /// Follows a bug that ended a run.
@@ -84,7 +84,7 @@ fn input_error(error: &InputError) -> String {
         InputErrorKind::Changed(_) => ". Restore the file and resume (--resume), or start a new report (--report FILE)",
         InputErrorKind::StillWritten => "; resume (--resume) when the file is complete",
         InputErrorKind::CutOff(_) => ": provide the complete input again and resume (--resume)",
-        InputErrorKind::Layout(unknown) => layout(&unknown.error, unknown.clue, unknown.reads),
+        InputErrorKind::Layout(error) => layout(&error.problem, error.diagnosis, error.reads),
         InputErrorKind::NoOutcomes => "; --only works only with the report of an earlier run",
         InputErrorKind::IsReport { .. } => {
             ". Choose the rows with --only: --only failed,outside for those not cleared, or --only all for all of them"
@@ -94,31 +94,31 @@ fn input_error(error: &InputError) -> String {
     format!("{error}{hint}")
 }
 
-/// What to do about a layout that can't be detected, depending on the clue if there is one.
-fn layout(error: &LayoutError, clue: Option<LayoutClue>, reads: Reads) -> &'static str {
-    match (clue, error) {
-        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
-        (Some(LayoutClue::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
-        (Some(LayoutClue::NotUtf8(_)), _) => {
+/// What to do about a layout that can't be detected, depending on the diagnosis if there is one.
+fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -> &'static str {
+    match (diagnosis, problem) {
+        (Some(Diagnosis::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
+        (Some(Diagnosis::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
+        (Some(Diagnosis::NotUtf8(_)), _) => {
             "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252"
         }
-        (Some(LayoutClue::Utf16), _) => "; add --encoding utf-16le or utf-16be",
-        (Some(LayoutClue::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
-        (Some(LayoutClue::Pipes), _) => {
+        (Some(Diagnosis::Utf16), _) => "; add --encoding utf-16le or utf-16be",
+        (Some(Diagnosis::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
+        (Some(Diagnosis::Pipes), _) => {
             "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C"
         }
-        (_, LayoutError::Twice(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
+        (_, LayoutProblem::Ambiguous(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
         _ if reads == Reads::Users => {
             ". Name the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
         }
-        (_, LayoutError::Missing(missing))
-            if !missing.iter().any(|column| column.column == "user") && missing.len() == 2 =>
+        (_, LayoutProblem::Missing(missing))
+            if !missing.iter().any(|column| column.column == Column::User) && missing.len() == 2 =>
         {
             ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, name the columns \
              with --columns user=A,conv=B,type=C (by name, or by number from 1)"
         }
-        (_, LayoutError::Twice(..)) => ". Choose one with --columns user=A,conv=B,type=C",
-        (_, LayoutError::Same(..)) => ". Name all three with --columns user=1,conv=2,type=3",
+        (_, LayoutProblem::Ambiguous(..)) => ". Choose one with --columns user=A,conv=B,type=C",
+        (_, LayoutProblem::Shared(..)) => ". Name all three with --columns user=1,conv=2,type=3",
         _ => {
             ". Name the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
              use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
@@ -257,33 +257,33 @@ mod tests {
 
     #[test]
     fn advice_for_columns_is_for_what_is_read() {
-        let missing = |columns: &[&'static str]| {
+        let missing = |columns: &[Column]| {
             let missing = columns.iter().map(|column| MissingColumn {
-                column,
+                column: *column,
                 given: None,
                 columns: 1,
             });
-            LayoutError::Missing(missing.collect())
+            LayoutProblem::Missing(missing.collect())
         };
-        let twice = LayoutError::Twice("user", Vec::new());
-        for (error, reads, says, never_says) in [
-            (missing(&["user"]), Reads::Users, "--columns user=A", "conv=B"),
+        let twice = LayoutProblem::Ambiguous(Column::User, Vec::new());
+        for (problem, reads, says, never_says) in [
+            (missing(&[Column::User]), Reads::Users, "--columns user=A", "conv=B"),
             (twice, Reads::Users, "--columns user=A", "conv=B"),
             (
-                missing(&["conv", "type"]),
+                missing(&[Column::Conv, Column::Type]),
                 Reads::Rows,
                 "zim-batch list",
                 "remove the header",
             ),
             (
-                missing(&["user", "type"]),
+                missing(&[Column::User, Column::Type]),
                 Reads::Rows,
                 "user=A,conv=B,type=C",
                 "zim-batch list",
             ),
         ] {
-            let said = layout(&error, None, reads);
-            assert!(said.contains(says) && !said.contains(never_says), "{error}: {said}");
+            let said = layout(&problem, None, reads);
+            assert!(said.contains(says) && !said.contains(never_says), "{problem}: {said}");
         }
     }
 

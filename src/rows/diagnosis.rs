@@ -1,0 +1,178 @@
+//! What an input without known columns probably is: another kind of file, text in another encoding, or with another
+//! delimiter.
+
+use std::fmt;
+
+use super::columns::Column;
+use super::encoding::{Encoding, guesses};
+use super::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
+use super::file_kind::{is_certainly_not_csv, kind_of_file};
+use super::first_record::{FirstRecord, guess};
+use super::format::Format;
+use super::layout::{Layout, Unresolved};
+
+/// What a text whose columns are unknown probably is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Diagnosis {
+    /// Text in another encoding; the most likely one, if it can be guessed.
+    NotUtf8(Option<&'static Encoding>),
+    /// UTF-16 without a byte order mark.
+    Utf16,
+    /// A line for Excel that names the delimiter.
+    ExcelDelimiter,
+    /// A record with `|` in it, which may be the delimiter.
+    Pipes,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Diagnosis::NotUtf8(None) => f.write_str("The text is not UTF-8"),
+            Diagnosis::NotUtf8(Some(likely)) => {
+                let windows = if likely.name() == "GBK" {
+                    " (Chinese Windows)"
+                } else {
+                    ""
+                };
+                write!(f, "The text is not UTF-8 but most likely {}{windows}", likely.name())
+            }
+            Diagnosis::Utf16 => f.write_str("The text looks like UTF-16 without a byte order mark"),
+            Diagnosis::ExcelDelimiter => f.write_str("The first line names Excel's delimiter"),
+            Diagnosis::Pipes => f.write_str("Perhaps '|' is the delimiter"),
+        }
+    }
+}
+
+/// The first bytes of an input whose columns are not known.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    /// Its text, at least the first record.
+    pub text: &'a [u8],
+    /// The first bytes before decoding.
+    pub signature: &'a [u8],
+    pub format: &'a Format,
+}
+
+impl Start<'_> {
+    /// The error that says what the input probably is.
+    pub fn error(self, unresolved: Unresolved, place: &str) -> InputError {
+        let reads = self.format.reads;
+        if let Some((kind, advice)) = kind_of_file(self.text, self.signature, reads) {
+            return InputErrorKind::NotCsv { kind, advice }.of(place);
+        }
+        let Unresolved { line, found, problem } = unresolved;
+        let (found, diagnosis) = match self.likely_encoding() {
+            Some(Decoded { encoding, fields, .. }) => (fields.unwrap_or(found), Some(Diagnosis::NotUtf8(encoding))),
+            None => (found, self.diagnosis(&problem)),
+        };
+        let error = LayoutError {
+            problem,
+            reads,
+            found,
+            diagnosis,
+        };
+        InputErrorKind::Layout(Box::new(error)).at(place, line)
+    }
+
+    /// The problem with a first record that could be a user but is more likely something else; `None` if there is none.
+    pub fn problem_of_users(self, layout: &Layout) -> Option<Unresolved> {
+        if layout.conversation.is_some() || layout.header.is_some() || !self.is_doubtful() {
+            return None;
+        }
+        let first = guess(self.text, Some(layout.delimiter)).pop()?;
+        let missing = MissingColumn {
+            column: Column::User,
+            given: None,
+            columns: first.fields.len(),
+        };
+        Some(Unresolved::new(&first, LayoutProblem::Missing(vec![missing])))
+    }
+
+    fn is_doubtful(self) -> bool {
+        let has_pipes = || {
+            let first = guess(self.text, Some(b'|')).pop();
+            first.is_some_and(|first| first.has_known_columns(&self.format.types))
+        };
+        self.first_line().contains(&0)
+            || is_certainly_not_csv(self.text, self.signature)
+            || self.text.starts_with(b"sep=")
+            || (self.format.delimiter.is_none() && has_pipes())
+            || self.likely_encoding().is_some_and(|decoded| decoded.has_columns)
+    }
+
+    /// What it probably is, if it is UTF-8.
+    fn diagnosis(self, problem: &LayoutProblem) -> Option<Diagnosis> {
+        let first_line = self.first_line();
+        match problem {
+            _ if first_line.contains(&0) => Some(Diagnosis::Utf16),
+            _ if self.text.starts_with(b"sep=") => Some(Diagnosis::ExcelDelimiter),
+            LayoutProblem::Missing(_) if first_line.contains(&b'|') => Some(Diagnosis::Pipes),
+            _ => None,
+        }
+    }
+
+    /// The most likely encoding, if no encoding is given and the first line is not UTF-8.
+    fn likely_encoding(self) -> Option<Decoded> {
+        let first_line = self.first_line();
+        if self.format.encoding.is_some() || std::str::from_utf8(first_line).is_ok() || first_line.contains(&0) {
+            return None;
+        }
+        let unknown = Decoded {
+            encoding: None,
+            fields: None,
+            has_columns: false,
+        };
+        let guesses = guesses(first_line).into_iter().flatten();
+        let mut decoded = guesses.map(|(text, encoding)| self.decoded(&text, encoding));
+        let (gbk, big5) = (decoded.next(), decoded.next());
+        let has_columns = |decoded: &Option<Decoded>| decoded.as_ref().is_some_and(|decoded| decoded.has_columns);
+        let likely = if has_columns(&gbk) || (!has_columns(&big5) && is_paired(first_line)) {
+            gbk
+        } else {
+            big5.filter(|decoded| decoded.has_columns)
+        };
+        Some(likely.unwrap_or(unknown))
+    }
+
+    fn decoded(self, text: &str, encoding: &'static Encoding) -> Decoded {
+        let guesses = guess(text.as_bytes(), self.format.delimiter);
+        let (fields, has_columns) = match Layout::resolve(&guesses, self.format) {
+            // Any record could be a user alone.
+            Ok(layout) => (
+                guesses
+                    .iter()
+                    .find(|first| first.delimiter == layout.delimiter)
+                    .map(FirstRecord::shown),
+                layout.conversation.is_some() || layout.header.is_some(),
+            ),
+            Err(unresolved) => (unresolved.map(|unresolved| unresolved.found), false),
+        };
+        Decoded {
+            encoding: Some(encoding),
+            fields,
+            has_columns,
+        }
+    }
+
+    /// The first line that is not blank.
+    fn first_line(&self) -> &[u8] {
+        let mut lines = self.text.split(|byte| matches!(byte, b'\r' | b'\n'));
+        lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()
+    }
+}
+
+/// The first line in an encoding that is likely.
+struct Decoded {
+    encoding: Option<&'static Encoding>,
+    /// The fields of the first record, for messages.
+    fields: Option<String>,
+    /// Whether the first record shows its columns.
+    has_columns: bool,
+}
+
+/// Whether all bytes beyond ASCII come in pairs, as Chinese characters do in GBK.
+fn is_paired(text: &[u8]) -> bool {
+    text.chunk_by(|one, other| one.is_ascii() == other.is_ascii())
+        .all(|run| run[0].is_ascii() || run.len().is_multiple_of(2))
+}
