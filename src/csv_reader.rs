@@ -31,6 +31,9 @@ pub(crate) struct CsvReader<R> {
     at_end: bool,
     /// How many bytes have been consumed.
     offset: u64,
+    /// The first bytes of the current record as they stand in the input, at most `keeps`.
+    kept: Vec<u8>,
+    keeps: usize,
 }
 
 /// One record; its fields are borrowed from the reader.
@@ -109,7 +112,20 @@ impl<R: BufRead> CsvReader<R> {
             error: None,
             at_end: false,
             offset: 0,
+            kept: Vec::new(),
+            keeps: 0,
         }
+    }
+
+    /// Also keeps the first bytes of each record as they stand in the input.
+    pub fn keeping_bytes(mut self, max: usize) -> CsvReader<R> {
+        self.keeps = max;
+        self
+    }
+
+    /// The first bytes of the current record.
+    pub fn kept_bytes(&self) -> &[u8] {
+        &self.kept
     }
 
     /// How many bytes have been consumed: up to the current record's line end, or the first byte of it.
@@ -147,6 +163,7 @@ impl<R: BufRead> CsvReader<R> {
         }
         (self.start_line, self.start_offset) = (self.line, self.offset);
         (self.fields_len, self.ends_len, self.error) = (0, 0, None);
+        self.kept.clear();
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
@@ -160,6 +177,8 @@ impl<R: BufRead> CsvReader<R> {
             let (fields, ends) = (&mut self.fields[self.fields_len..], &mut self.ends[self.ends_len..]);
             let (result, read, written, ended) = self.core.read_record(input, fields, ends);
             if !at_end {
+                self.kept
+                    .extend_from_slice(&input[..read.min(self.keeps - self.kept.len())]);
                 count_lines(&input[..read], &mut self.line, &mut self.after_cr);
                 self.input.consume(read);
                 self.offset += read as u64;

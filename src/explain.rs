@@ -5,16 +5,14 @@
 //! conversation that is not among them does not exist, or its group was disbanded. If 1000 are listed, older ones may exist.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::client::Entries;
-use crate::csv_reader::CsvReader;
 use crate::fingerprint::fingerprint;
-use crate::journal::{LIST_COLUMNS, ROWS_COLUMNS, ReportError};
+use crate::journal::{self, ReportError, ReportRecord, RowRecord};
 use crate::row::Outcome;
 use crate::rows::check::MAX_REACHABLE;
 use crate::rows::{Format, InputError, Rows, Source};
@@ -124,32 +122,29 @@ fn listed_conversations(outside: &Source, format: &Format, rows: &Path) -> Resul
         listed.insert(fingerprint(user, conv, conv_type), false);
         Ok(())
     })?;
-    for_each_record(rows, &ROWS_COLUMNS, |[user, conv, conv_type, _]| {
-        if let Some(is_listed) = listed.get_mut(&fingerprint(user, conv, conv_type)) {
+    let look_up = |row: &RowRecord| {
+        if let Some(is_listed) = listed.get_mut(&fingerprint(row.user, row.conv, row.conv_type)) {
             *is_listed = true;
         }
-    })?;
+    };
+    journal::read_file(rows, |input, place| journal::read_rows(input, place, look_up))?;
     Ok(listed)
 }
 
 /// How many conversations ZIM has listed for each user who could be listed, by the user's fingerprint.
 fn entries_of_users(report: &Path) -> Result<HashMap<u64, Entries>, ExplainError> {
     let mut entries = HashMap::new();
-    for_each_record(
-        report,
-        &LIST_COLUMNS,
-        |[_, user, outcome, conversations, _, _, message, ..]| {
-            if outcome == Outcome::Ok.as_str()
-                && let Ok(all) = conversations.parse()
-            {
-                let each_is_a_row = Entries {
-                    all,
-                    has_unselected: false,
-                };
-                entries.insert(of_user(user), Entries::of_message(message).unwrap_or(each_is_a_row));
-            }
-        },
-    )?;
+    let count = |record: &ReportRecord| {
+        if record.outcome == Outcome::Ok {
+            let each_is_a_row = Entries {
+                all: record.conversations.unwrap_or_default(),
+                has_unselected: false,
+            };
+            let of_user_entries = Entries::of_message(record.message.text).unwrap_or(each_is_a_row);
+            entries.insert(of_user(record.user), of_user_entries);
+        }
+    };
+    journal::read_file(report, |input, place| journal::read_report(input, place, count))?;
     Ok(entries)
 }
 
@@ -175,44 +170,10 @@ fn for_each_outside(
     Ok(())
 }
 
-/// Calls `on_record` with the fields of each complete record of a file with these columns, except the header.
-fn for_each_record<const N: usize>(
-    path: &Path,
-    columns: &[&str; N],
-    mut on_record: impl FnMut([&str; N]),
-) -> Result<(), ReportError> {
-    let place = || path.display().to_string();
-    let file = File::open(path).map_err(|source| ReportError::Open { place: place(), source })?;
-    let mut records = CsvReader::new(BufReader::new(file), b',');
-    loop {
-        let line = records.line();
-        let more = records.advance();
-        if !more.map_err(|source| ReportError::Read {
-            place: place(),
-            line,
-            source,
-        })? {
-            return Ok(());
-        }
-        let record = records.current();
-        let mut fields = [""; N];
-        let is_whole = record.len() == N
-            && record.iter().zip(&mut fields).all(|(bytes, field)| {
-                let text = std::str::from_utf8(bytes);
-                text.is_ok_and(|text| {
-                    *field = text;
-                    true
-                })
-            });
-        if is_whole && fields != *columns {
-            on_record(fields);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::{LIST_COLUMNS, ROWS_COLUMNS};
 
     #[test]
     fn each_outside_row_is_listed_missing_or_beyond() {
@@ -263,11 +224,12 @@ mod tests {
     #[test]
     fn an_explanation_of_no_rows_is_a_header() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("rows.csv");
-        std::fs::write(&path, "user,conv,type\n").unwrap();
+        let [outside, rows, report] = ["outside.csv", "rows.csv", "list.csv"].map(|name| directory.path().join(name));
+        std::fs::write(&outside, "user,conv,type\n").unwrap();
+        std::fs::write(&rows, ROWS_COLUMNS.join(",") + "\n").unwrap();
+        std::fs::write(&report, LIST_COLUMNS.join(",") + "\n").unwrap();
         let mut out = Vec::new();
-        let source = Source::File(path.clone());
-        explain(&source, &Format::default(), &path, &path, &mut out).unwrap();
+        explain(&Source::File(outside), &Format::default(), &rows, &report, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "line,user,conv,type,found\n");
     }
 }

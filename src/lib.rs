@@ -91,7 +91,7 @@ pub use client::{Client, ClientBuilder, Lister};
 pub use code::Class;
 pub use error::Error;
 pub use event::Event;
-pub use journal::{ListReport, Report};
+pub use journal::Report;
 pub use limiter::{Limiter, Rate};
 pub use row::{ConvType, Conversation, Outcome, Record, Row, User};
 pub use run::summary::Summary;

@@ -9,31 +9,12 @@ use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
 use super::values::Counts;
+use crate::journal::Kind;
 use crate::row::Outcome;
 use crate::run::summary::Latencies;
 
 /// The period of [`Analysis::recent_rate`], in milliseconds.
 pub(super) const LAST_MINUTE: i64 = 60_000;
-
-/// Which command wrote the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Kind {
-    /// `clear` (or an outside log): a record per row.
-    Clear,
-    /// `list`: a record per user.
-    List,
-}
-
-impl Kind {
-    /// What it has records of: `rows` or `users`.
-    pub fn noun(self) -> &'static str {
-        match self {
-            Kind::Clear => "rows",
-            Kind::List => "users",
-        }
-    }
-}
 
 /// The analysis of a report. Times are in milliseconds since 1970, UTC.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::values::text;
+use super::values::shortened;
 use crate::row::Outcome;
 
 /// The maximum number of separate reasons; all later ones are counted as "other reasons".
@@ -41,8 +41,8 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
-    pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &[u8], line: u64) {
-        let message = &*text(message, MAX_MESSAGE);
+    pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &str, line: u64) {
+        let message = shortened(message, MAX_MESSAGE);
         let known = match code {
             Some(code) => self.by_code.get(&(outcome, code)).copied(),
             None => self.by_message.get(message).and_then(|known| known[outcome as usize]),
@@ -110,14 +110,9 @@ mod tests {
     fn reasons_are_separate_up_to_a_bound_and_no_row_is_lost_beyond_it() {
         let mut reasons = Reasons::default();
         for line in 0..1000 {
-            reasons.insert(
-                Outcome::Failed,
-                None,
-                format!("message {}", line % 500).as_bytes(),
-                line,
-            );
-            reasons.insert(Outcome::Failed, Some(2), b"parameter", line);
-            reasons.insert(Outcome::Invalid, None, b"message 1", line);
+            reasons.insert(Outcome::Failed, None, &format!("message {}", line % 500), line);
+            reasons.insert(Outcome::Failed, Some(2), "parameter", line);
+            reasons.insert(Outcome::Invalid, None, "message 1", line);
         }
         let found = reasons.sorted();
         let rows: u64 = found.iter().map(|reason| reason.rows).sum();

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
-use super::reader::MAX_CODES;
-use super::*;
 use std::time::SystemTime;
+
+use super::collector::MAX_CODES;
+use super::values::milliseconds;
+use super::*;
+use crate::journal::COLUMNS;
 
 fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String {
     format!(

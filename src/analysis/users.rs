@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use serde::Serialize;
 
-use super::values::text;
+use super::values::shortened;
 use crate::row::Outcome;
 
 /// The maximum number of users that are counted at a time.
@@ -45,8 +45,8 @@ pub(super) struct Users {
 }
 
 impl Users {
-    pub fn insert(&mut self, user: &[u8], outcome: Outcome) {
-        let user = &*text(user, MAX_USER);
+    pub fn insert(&mut self, user: &str, outcome: Outcome) {
+        let user = shortened(user, MAX_USER);
         let add = |count: &mut Count| {
             let rows = match outcome {
                 Outcome::Failed => &mut count.failed,
@@ -110,10 +110,10 @@ mod tests {
     fn more_users_than_the_maximum_cost_the_busiest_at_most_the_stated_error() {
         let mut users = Users::default();
         for number in 0..5 * MAX_USERS {
-            users.insert(format!("user{number}").as_bytes(), Outcome::Failed);
+            users.insert(&format!("user{number}"), Outcome::Failed);
             if number % 1000 == 0 {
-                users.insert(b"busy", Outcome::Outside);
-                users.insert(b"busy", Outcome::Failed);
+                users.insert("busy", Outcome::Outside);
+                users.insert("busy", Outcome::Failed);
             }
         }
         let (top, missed) = users.top(3);
@@ -134,7 +134,7 @@ mod tests {
             ("d", Outcome::Outside),
             ("d", Outcome::Outside),
         ] {
-            users.insert(user.as_bytes(), outcome);
+            users.insert(user, outcome);
         }
         let names = |most| {
             let (top, missed) = users.clone().top(most);

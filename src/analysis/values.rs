@@ -1,6 +1,5 @@
 //! Limits and conversions that the parts of an analysis share.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::row::Outcome;
@@ -11,9 +10,18 @@ pub(super) const MAX_LATENCY: u64 = 3_600_000;
 /// Records by outcome, in the order of [`Outcome::ALL`].
 pub(crate) type Counts = [u64; Outcome::ALL.len()];
 
-/// A field's text, shortened to `max` bytes.
-pub(super) fn text(field: &[u8], max: usize) -> Cow<'_, str> {
-    String::from_utf8_lossy(&field[..field.len().min(max)])
+/// A text, shortened to `max` bytes.
+pub(super) fn shortened(text: &str, max: usize) -> &str {
+    let is_beyond = |&(start, c): &(usize, char)| start + c.len_utf8() > max;
+    match text.len() > max {
+        true => {
+            &text[..text
+                .char_indices()
+                .find(is_beyond)
+                .map_or(text.len(), |(start, _)| start)]
+        }
+        false => text,
+    }
 }
 
 /// Milliseconds since 1970.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::error::ReportError;
-use super::place::OpenFile;
+use super::file::OpenFile;
 use crate::files::leads_to;
 
 /// The maximum number of pending bytes while copying.
@@ -87,12 +87,8 @@ impl Appender {
         self.is_pending = true;
     }
 
-    /// Buffers a record copied from the report.
-    pub fn push_copy<'a>(&mut self, fields: impl Iterator<Item = &'a [u8]>) {
-        self.push_fields(fields);
-    }
-
-    fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
+    /// Buffers a record with these fields.
+    pub fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
         self.pending.write_record(fields).expect("memory takes any record");
         self.is_pending = true;
     }
@@ -202,8 +198,8 @@ pub(super) fn writer(bytes: Vec<u8>) -> csv::Writer<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::super::error::Role;
-    use super::super::outcomes::COLUMNS;
-    use super::super::place::IfExists;
+    use super::super::file::IfExists;
+    use super::super::record::COLUMNS;
     use super::*;
 
     #[test]

@@ -93,12 +93,14 @@ pub enum ReportError {
         rows: PathBuf,
     },
     /// The file in the report's place is something else.
-    #[error("{place}: {reason}")]
+    #[error("{place}: this is not a report of zim-batch: {reason}{}", untouched(.is_output))]
     NotAReport {
         /// The file.
         place: String,
-        /// What it is.
+        /// Why it is not one.
         reason: NotAReport,
+        /// It was to be written, not only to be read.
+        is_output: bool,
     },
     /// A record in the middle of the report can't be read, so the outcome of its row is unknown.
     #[error("{}, line {line}: this is not a record of a report, so the outcome of its row is unknown", .path.display())]
@@ -227,30 +229,34 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAReport {
+    /// It is empty.
+    #[error("the file is empty")]
+    Empty,
     /// A report with semicolons between its fields.
-    #[error("another program has saved this report with semicolons; save it with commas; it is left untouched")]
+    #[error("another program has saved it with semicolons as delimiters; save it with commas")]
     Semicolons,
     /// A report with tabs between its fields.
-    #[error("another program has saved this report with tabs; save it with commas; it is left untouched")]
+    #[error("another program has saved it with tabs as delimiters; save it with commas")]
     Tabs,
     /// UTF-16.
-    #[error(
-        "this is UTF-16; if it is a report that another program has saved, save it as UTF-8, with commas; it is left \
-         untouched"
-    )]
+    #[error("it is UTF-16; if another program has saved it so, save it as UTF-8, with commas")]
     Utf16,
     /// Only zeros.
-    #[error(
-        "this file has only zeros, as a power cut can leave; remove it if it is not needed; it is left \
-         untouched"
-    )]
+    #[error("it has only zeros, as a power cut can leave; remove it if it is not needed")]
     Zeros,
-    /// The first line is not a report's header, so it can't be resumed.
-    #[error("this is not a report of zim-batch (its first line is not a report's header); it is left untouched")]
+    /// Packed by this program.
+    #[error("it is compressed; decompress it first, for example with {0} -d")]
+    Compressed(&'static str),
+    /// A workbook or a ZIP archive.
+    #[error("it is a workbook or a ZIP archive")]
+    Archive,
+    /// The first line is something else.
+    #[error("its first line is not a report's header")]
     OtherHeader,
-    /// It can't be analysed; why.
-    #[error("this is not a report of zim-batch: {0}")]
-    Unreadable(&'static str),
+}
+
+fn untouched(is_output: &bool) -> &'static str {
+    if *is_output { "; it is left untouched" } else { "" }
 }
 
 fn held_by(by: &Option<Holder>) -> String {

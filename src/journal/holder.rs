@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::text::one_line;
+
 /// The process that has locked a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,6 +18,16 @@ pub struct Holder {
     pub process: u32,
     /// The name of its program, without control characters.
     pub program: String,
+}
+
+impl Holder {
+    /// The process that has locked the file, if the system can show it.
+    pub(super) fn of(path: &Path) -> Option<Holder> {
+        let process = holder(path)?;
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+        let program = one_line(name.trim_end()).into_owned();
+        Some(Holder { process, program })
+    }
 }
 
 /// The ID of the process that has locked the report at `path`; `None` if there is none, or the system can't show it.

@@ -1,44 +1,43 @@
-//! Stage 4, where results go: the report, the outside log, the statistics, the summary.
+//! Stage 4, where results go: the report, with the outside log of a `clear` or the rows file of a `list`.
 //!
-//! A run knows its files as a [`Journal`]: a [`Report`] with its outside log, or a [`ListReport`] with its rows file.
+//! A report is also the journal of its runs: a row is done if and only if its record is in the file. There is no other
+//! state. A run writes it through the trait [`Journal`]; `reader.rs` reads it back, for a run that resumes and for the
+//! [analysis](crate::analysis).
 //!
 //! Files are created with mode 0600, whatever the umask: they contain user IDs, and anyone who can read a file can lock
 //! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
 
 mod appender;
+mod earlier;
 mod error;
+mod file;
+mod forget;
 mod holder;
-mod list_record;
-mod list_report;
-mod lock;
-pub(crate) mod outcomes;
 mod outside;
-mod place;
-mod remove_invalid;
+mod reader;
+mod record;
 mod report;
-mod resume;
-mod rows_file;
-mod schema;
+mod rows;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::done::Done;
 use crate::row::{Outcome, Record};
-use crate::run::summary::Summary;
 pub use error::{NotAReport, ReportError, Role};
+pub use file::IfExists;
 pub use holder::{Holder, holder};
-pub use list_record::{LIST_COLUMNS, ROWS_COLUMNS};
-pub use list_report::{ListReport, check_list_paths};
-pub use outcomes::COLUMNS;
-pub use place::IfExists;
-pub use report::{Report, check_paths};
-pub use rows_file::RowsTo;
+pub(crate) use reader::{Unreadable, read_file, read_report, read_rows};
+pub use record::{COLUMNS, Kind, LIST_COLUMNS, ROWS_COLUMNS};
+pub(crate) use record::{ReportRecord, RowRecord};
+pub use report::{Report, check_list_paths, check_paths};
+pub use rows::RowsTo;
 
 /// Syncs files to the disk; to be called on a thread that may block.
 pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
 
-/// Where a run's records go: [`Report`](Report) for cleared rows, [`ListReport`](ListReport) for listed users.
+/// Where a run's records go: a [`Report`].
 ///
 /// Records are taken with [`Journal::push`] and written by [`Journal::commit`]; a row is done once its record is written.
 pub trait Journal: fmt::Debug + Send {
@@ -78,6 +77,19 @@ pub trait Journal: fmt::Debug + Send {
     /// If a file can't be written, or is no longer in place.
     fn finish(&mut self, has_begun: bool) -> Result<(), ReportError>;
 
-    /// Adds the files to the summary, and whether the answers came from a simulator.
-    fn describe(&self, summary: &mut Summary);
+    /// Returns what there is to say about it.
+    fn describe(&self) -> Description;
+}
+
+/// The files of a journal, and what they are worth.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Description {
+    /// The report; `None` if there is none.
+    pub report: Option<PathBuf>,
+    /// The outside log, likewise.
+    pub outside_log: Option<PathBuf>,
+    /// For a list: where the rows are.
+    pub rows: Option<RowsTo>,
+    /// The answers come from a simulator: nothing is cleared.
+    pub is_simulated: bool,
 }

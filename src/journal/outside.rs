@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::appender::Appender;
+use super::earlier::Earlier;
 use super::error::ReportError;
-use super::place::OpenFile;
-use super::resume::{Earlier, complete_row, is_header, is_torn_header, len_without_zeros, past_line_end, records_of};
-use super::schema::ROWS;
-use crate::csv_reader::{CsvReader, RecordError};
+use super::file::OpenFile;
+use super::reader::{Header, ReportReader, len_without_zeros, past_line_end, start_of};
+use super::record::Kind;
 use crate::row::Outcome;
 
 /// Fails if the file is not an outside log, or has rows that are not in the report that `earlier` was read from. Changes
@@ -22,34 +22,34 @@ use crate::row::Outcome;
 pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<(), ReportError> {
     let io_error = |source| log.error(source);
     let path = || log.path.clone();
-    let len = len_without_zeros(&log.file).map_err(io_error)?;
-    let mut records = records_of(&log.file, len).map_err(io_error)?;
-    if !records.advance().map_err(io_error)? || is_torn_header(&records.current(), ROWS.columns) {
-        return Ok(());
-    }
-    if !is_header(&records.current(), ROWS.columns) {
-        return Err(ReportError::NotAnOutsideLog { path: path() });
+    let input = || start_of(&log.file, len_without_zeros(&log.file)?);
+    let mut logged = ReportReader::new(input().map_err(io_error)?);
+    match logged.read_header().map_err(io_error)? {
+        Header::Missing | Header::Torn => return Ok(()),
+        Header::Complete if logged.kind() == Kind::Clear => {}
+        Header::Complete | Header::Other => return Err(ReportError::NotAnOutsideLog { path: path() }),
     }
     let (mut rows, mut extra) = (0_u64, 0_u64);
-    while records.advance().map_err(io_error)? {
-        let record = records.current();
-        let is_ours = match complete_row(&record, &ROWS) {
+    while let Some(entry) = logged.next().map_err(io_error)? {
+        let is_ours = match &entry.record {
             Some(row) if row.outcome != Outcome::Outside => false,
-            Some(row) if extra == 0 && earlier.outside.contains(row.line, row.user, row.conv, row.conv_type) => {
-                rows += 1;
-                true
-            }
             Some(row) => {
-                extra += 1;
-                rows > 0 && !earlier.done.contains_line(row.line)
+                let [user, conv, conv_type] = row.key();
+                if extra == 0 && earlier.outside.contains(row.line, user, conv, conv_type) {
+                    rows += 1;
+                    true
+                } else {
+                    extra += 1;
+                    rows > 0 && !earlier.done.contains_line(row.line)
+                }
             }
             // A torn last record belongs to any report.
-            None => record.at_end || record.error == Some(RecordError::UnclosedQuote),
+            None => entry.may_be_torn,
         };
         if !is_ours {
             return Err(ReportError::ForeignOutsideLog {
                 path: path(),
-                line: record.line,
+                line: entry.line,
                 report: report.to_owned(),
             });
         }
@@ -60,9 +60,10 @@ pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<
 /// Completes a checked log from its report, which is `report_len` bytes long: keeps their common beginning, and writes the
 /// rest. If this is interrupted, the log still belongs to its report.
 pub(super) fn complete(log: OpenFile, report: &OpenFile, report_len: u64) -> Result<Appender, ReportError> {
+    let columns = Kind::Clear.columns();
     if report_len == 0 {
         log.truncate(0)?;
-        return Appender::new(log, 0, ROWS.columns);
+        return Appender::new(log, 0, columns);
     }
     let (file, path) = (Arc::clone(&log.file), log.path.clone());
     let log_error = |source| ReportError::Write {
@@ -70,22 +71,28 @@ pub(super) fn complete(log: OpenFile, report: &OpenFile, report_len: u64) -> Res
         source,
     };
     let report_error = |source| report.error(source);
-    let mut logged = records_of(&file, len_without_zeros(&file).map_err(log_error)?).map_err(log_error)?;
-    let mut records = records_of(&report.file, report_len).map_err(report_error)?;
+    let input = || start_of(&file, len_without_zeros(&file)?);
+    let mut logged = ReportReader::new(input().map_err(log_error)?);
+    let mut records = ReportReader::new(start_of(&report.file, report_len).map_err(report_error)?);
+    records.read_header().map_err(report_error)?;
     let mut has_more = next_outside(&mut records).map_err(report_error)?;
     let mut kept = 0;
-    if logged.advance().map_err(log_error)? && is_header(&logged.current(), ROWS.columns) {
-        kept = logged.offset();
-        while has_more && logged.advance().map_err(log_error)? && are_equal(&records, &logged) {
-            kept = logged.offset();
+    if logged.read_header().map_err(log_error)? == Header::Complete && !logged.lacks_line_end() {
+        kept = logged.len();
+        while has_more && let Some(entry) = logged.next().map_err(log_error)? {
+            let (offset, may_be_torn) = (entry.offset, entry.may_be_torn);
+            if may_be_torn || logged.fields() != records.fields() {
+                break;
+            }
+            kept = offset;
             has_more = next_outside(&mut records).map_err(report_error)?;
         }
     }
     let kept = past_line_end(&file, kept).map_err(log_error)?;
     log.truncate(kept)?;
-    let mut appender = Appender::new(log, kept, ROWS.columns)?;
+    let mut appender = Appender::new(log, kept, columns)?;
     while has_more {
-        appender.push_copy(records.current().iter());
+        appender.push_fields(records.fields());
         appender.commit_when_large()?;
         has_more = next_outside(&mut records).map_err(report_error)?;
     }
@@ -94,16 +101,11 @@ pub(super) fn complete(log: OpenFile, report: &OpenFile, report_len: u64) -> Res
 }
 
 /// Advances to the report's next outside record; returns `false` if there is none.
-fn next_outside(records: &mut CsvReader<impl BufRead>) -> io::Result<bool> {
-    while records.advance()? {
-        if complete_row(&records.current(), &ROWS).is_some_and(|row| row.outcome == Outcome::Outside) {
+fn next_outside(records: &mut ReportReader<impl BufRead>) -> io::Result<bool> {
+    while let Some(entry) = records.next()? {
+        if entry.record.is_some_and(|record| record.outcome == Outcome::Outside) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// Whether both are at the same record, and it is complete in the log.
-fn are_equal(report: &CsvReader<impl BufRead>, log: &CsvReader<impl BufRead>) -> bool {
-    !log.current().at_end && report.current().iter().eq(log.current().iter())
 }

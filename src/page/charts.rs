@@ -6,7 +6,8 @@ use super::histogram::histogram;
 use super::labels::{pause_label, percent, rate_label, time_label};
 use super::plot::{BLUE, DrawError, FAILED, INVALID, Ink, MAGENTA, Mark, OK, OUTSIDE, Plot, SKIPPED, TEAL, Tooltip};
 use super::scale::Scale;
-use crate::analysis::{Analysis, Kind, Timeline};
+use crate::analysis::{Analysis, Timeline};
+use crate::journal::Kind;
 use crate::row::Outcome;
 use crate::text::{duration, formatted, grouped};
 

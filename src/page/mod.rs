@@ -19,10 +19,10 @@ use std::time::SystemTime;
 use askama::Template;
 use serde::Serialize;
 
-use crate::analysis::{Analysis, Kind, Reason, milliseconds};
+use crate::analysis::{Analysis, Reason, milliseconds};
 use crate::code;
 use crate::files::{self, OWNER_ONLY};
-use crate::journal::ReportError;
+use crate::journal::{Kind, ReportError};
 use crate::row::Outcome;
 use crate::text::{duration, grouped, local, table_cell};
 use figure::Figure;

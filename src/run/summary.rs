@@ -1,9 +1,11 @@
 //! The summary of a run, from which its JSON and its table are made.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::journal::{Description, RowsTo};
 use crate::stop::StopReason;
 
 /// The summary of a run. Its JSON is one object with these names, except for skipped fields.
@@ -99,6 +101,19 @@ pub struct Latencies {
 }
 
 impl Summary {
+    /// Adds the files of the journal, and for a list how many rows were written.
+    pub(crate) fn describe(&mut self, journal: Description, rows_written: u64) {
+        let text = |path: PathBuf| path.display().to_string();
+        self.report = journal.report.map(text);
+        self.outside_log = journal.outside_log.map(text);
+        self.conversations = journal.rows.is_some().then_some(rows_written);
+        self.rows_file = journal.rows.map(|rows| match rows {
+            RowsTo::File(path) => text(path),
+            RowsTo::Stdout => "-".to_owned(),
+        });
+        self.simulated = journal.is_simulated;
+    }
+
     /// Whether every row has a record: the run did not stop before its last row.
     pub fn is_complete(&self) -> bool {
         self.stopped.is_none()

@@ -8,7 +8,7 @@ use zim_batch::analysis::Analysis;
 use zim_batch::client::{Client, Lister};
 use zim_batch::explain::{EXPLANATION_COLUMNS, Explained, explain};
 use zim_batch::files::{self, OWNER_ONLY};
-use zim_batch::journal::{self, IfExists, ListReport, ReportError, RowsTo};
+use zim_batch::journal::{self, IfExists, Report, ReportError, RowsTo};
 use zim_batch::page::NextStep;
 use zim_batch::rows::{Format, Reads, Rows, Source};
 use zim_batch::run::summary::Summary;
@@ -108,7 +108,7 @@ struct List {
 
 impl Command for List {
     type Service = Lister;
-    type Journal = ListReport;
+    type Journal = Report;
 
     fn check_paths(&self) -> Result<(), ReportError> {
         journal::check_list_paths(&self.paths.rows, self.paths.report.as_deref(), self.paths.existing)
@@ -118,9 +118,9 @@ impl Command for List {
         Lister::new(client).since(self.since).conv_type(self.conv_type)
     }
 
-    fn open(&self) -> Result<ListReport, ReportError> {
+    fn open(&self) -> Result<Report, ReportError> {
         let ListPaths { rows, report, existing } = &self.paths;
-        ListReport::open(rows, report.as_deref(), *existing, self.is_simulated)
+        Report::open_list(rows, report.as_deref(), *existing, self.is_simulated)
     }
 
     fn conclude(&self, summary: &Summary) -> bool {

@@ -286,6 +286,7 @@ mod tests {
                 ReportError::NotAReport {
                     place: place(),
                     reason: NotAReport::Tabs,
+                    is_output: true,
                 },
                 4,
             ),

@@ -154,11 +154,13 @@ fn report_error(error: &ReportError) -> String {
         ReportError::ListReportMissing { .. } => {
             "; restore it, name another file with --rows, or list again (--overwrite)"
         }
-        ReportError::NotAReport { reason, .. } => match reason {
-            NotAReport::OtherHeader => "; name another file with --report",
-            NotAReport::Unreadable(_) => "; name the file that a run wrote (--report), or its outside log",
-            _ => "",
-        },
+        ReportError::NotAReport { is_output: false, .. } => {
+            "; name the file that a run wrote (--report), or its outside log"
+        }
+        ReportError::NotAReport {
+            reason: NotAReport::OtherHeader,
+            ..
+        } => "; name another file with --report",
         ReportError::Damaged { .. } => "; remove the line and resume (--resume): its row will be sent again",
         ReportError::OtherEncoding { .. } => "; save it as UTF-8 with commas as delimiters, then resume (--resume)",
         ReportError::Twice { .. } => "; remove one of its records and resume (--resume)",

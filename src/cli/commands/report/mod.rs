@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use zim_batch::analysis::{Analysis, Kind, Reason, UserRows};
+use zim_batch::analysis::{Analysis, Reason, UserRows};
+use zim_batch::journal::Kind;
 use zim_batch::page::{self, NextStep, Page, Progress};
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Rows, Source};

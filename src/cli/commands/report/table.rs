@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use zim_batch::analysis::{Kind, Reason};
+use zim_batch::analysis::Reason;
 use zim_batch::code;
+use zim_batch::journal::Kind;
 use zim_batch::row::Outcome;
 use zim_batch::text::{duration, grouped, local, table_cell};
 

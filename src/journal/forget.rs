@@ -4,26 +4,23 @@
 //! one `rename`. So after a crash or a power cut the report is either the old or the new one.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::appender::Appender;
 use super::error::ReportError;
-use super::schema::Schema;
-use crate::csv_reader::{CsvReader, CsvRecord};
+use super::reader::{CHUNK, ReportReader, start_of};
+use super::record::ReportRecord;
 use crate::files::{NewFile, OWNER_ONLY, sync_directory_of};
 use crate::row::Outcome;
 
-/// The size of a read, in bytes.
-const CHUNK: usize = 256 * 1024;
-
 /// Removes the `invalid` records of these lines, which must be ascending, from an open report. Returns how many there were.
-pub(super) fn forget(report: &mut Appender, lines: &[u64], schema: &Schema) -> Result<u64, ReportError> {
+pub(super) fn forget(report: &mut Appender, lines: &[u64]) -> Result<u64, ReportError> {
     if lines.is_empty() {
         return Ok(0);
     }
     let path = report.path();
-    let (file, len, removed) = remove_invalid(path, lines, schema).map_err(|source| ReportError::Write {
+    let (file, len, removed) = remove_invalid(path, lines).map_err(|source| ReportError::Write {
         path: path.to_owned(),
         source,
     })?;
@@ -33,11 +30,11 @@ pub(super) fn forget(report: &mut Appender, lines: &[u64], schema: &Schema) -> R
 
 /// Replaces the report by one without the `invalid` records of these lines, which must be ascending. Returns the new file,
 /// locked and open for appending, its length, and how many records were removed.
-fn remove_invalid(report: &Path, lines: &[u64], schema: &Schema) -> io::Result<(File, u64, u64)> {
+fn remove_invalid(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u64)> {
     // A symbolic link is kept, and its target is replaced.
     let report = report.canonicalize()?;
     let new = NewFile::beside(&report, OWNER_ONLY)?;
-    let removed = write_without(&report, lines, schema, new.file())?;
+    let removed = write_without(&report, lines, new.file())?;
     // Locked before it gets the report's name. Some file systems don't support locks.
     let _ = new.file().try_lock();
     new.file().sync_all()?;
@@ -47,31 +44,29 @@ fn remove_invalid(report: &Path, lines: &[u64], schema: &Schema) -> io::Result<(
     Ok((file, len, removed))
 }
 
-fn write_without(report: &Path, lines: &[u64], schema: &Schema, to: &File) -> io::Result<u64> {
+fn write_without(report: &Path, lines: &[u64], to: &File) -> io::Result<u64> {
     let mut from = File::open(report)?;
-    let mut records = CsvReader::new(BufReader::with_capacity(CHUNK, File::open(report)?), b',');
+    let original = File::open(report)?;
+    let mut records = ReportReader::new(start_of(&original, u64::MAX)?);
     let mut to = BufWriter::with_capacity(CHUNK, to);
+    records.read_header()?;
     // The start of the current range of bytes to copy.
     let (mut kept_from, mut removed) = (0, 0);
-    let mut record_start = 0;
-    while records.advance()? {
-        let ends = records.offset();
-        if is_removed(&records.current(), lines, schema) {
+    let mut record_start = records.len();
+    while let Some(entry) = records.next()? {
+        if entry.record.is_some_and(|record| is_removed(&record, lines)) {
             copy(&mut from, kept_from..record_start, &mut to)?;
-            (kept_from, removed) = (ends, removed + 1);
+            (kept_from, removed) = (entry.offset, removed + 1);
         }
-        record_start = ends;
+        record_start = entry.offset;
     }
     copy(&mut from, kept_from..record_start, &mut to)?;
     to.flush()?;
     Ok(removed)
 }
 
-fn is_removed(record: &CsvRecord, lines: &[u64], schema: &Schema) -> bool {
-    let text = |index| std::str::from_utf8(record.get(index)?).ok();
-    let line = text(0).and_then(|line| line.parse().ok());
-    record.get(schema.outcome).and_then(Outcome::from_bytes) == Some(Outcome::Invalid)
-        && line.is_some_and(|line| lines.binary_search(&line).is_ok())
+fn is_removed(record: &ReportRecord, lines: &[u64]) -> bool {
+    record.outcome == Outcome::Invalid && lines.binary_search(&record.line).is_ok()
 }
 
 fn copy(from: &mut File, range: std::ops::Range<u64>, to: &mut impl Write) -> io::Result<()> {
@@ -84,8 +79,7 @@ fn copy(from: &mut File, range: std::ops::Range<u64>, to: &mut impl Write) -> io
 mod tests {
     use std::fs;
 
-    use super::super::outcomes::COLUMNS;
-    use super::super::schema::ROWS;
+    use super::super::record::COLUMNS;
     use super::*;
 
     fn report(records: &[&str]) -> String {
@@ -114,7 +108,7 @@ mod tests {
             (&[3, 5, 9], &[all[0], all[3]]),
         ] {
             fs::write(&path, report(&all)).unwrap();
-            let (mut file, len, removed) = remove_invalid(&path, lines, &ROWS).unwrap();
+            let (mut file, len, removed) = remove_invalid(&path, lines).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), report(left), "{lines:?}");
             assert_eq!(
                 (len, removed),

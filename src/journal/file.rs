@@ -5,13 +5,14 @@
 //! which would prevent a run from starting. To let others read a report, change its mode, which later runs keep, or create
 //! it empty with the desired mode: an empty file is not a report, and any run may use it.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{ReportError, Role};
+use super::holder::Holder;
 use crate::files::{OWNER_ONLY, directory_of, leads_to};
 
 /// What to do if the report already exists.
@@ -48,7 +49,7 @@ enum OnDrop {
 }
 
 impl OpenFile {
-    /// Opens the file at `path`, or creates it.
+    /// Opens the file at `path`, or creates it, and locks it: one run for each report.
     pub fn open(path: &Path, role: Role, existing: IfExists) -> Result<OpenFile, ReportError> {
         check_path(path, role, existing)?;
         let error = |source| unwritable(path, source);
@@ -61,9 +62,9 @@ impl OpenFile {
         let file = file.map_err(error)?;
         let metadata = file.metadata().map_err(error)?;
         // Checked again, because it may have been created since the first check.
-        check_kind(path, role, existing, &metadata)?;
+        check_existing(path, role, existing, &metadata)?;
         let (is_regular, len) = (metadata.is_file(), metadata.len());
-        Ok(OpenFile {
+        let opened = OpenFile {
             file: Arc::new(file),
             path: path.to_owned(),
             is_regular,
@@ -73,7 +74,28 @@ impl OpenFile {
                 (false, 0) if is_regular => OnDrop::Truncate,
                 _ => OnDrop::Keep,
             },
-        })
+        };
+        opened.lock()?;
+        Ok(opened)
+    }
+
+    /// Locks the file, or fails with the holder of its lock. The lock ends with the process.
+    fn lock(&self) -> Result<(), ReportError> {
+        let path = || self.path.clone();
+        match self.file.try_lock() {
+            // Another run may have created and, because it never began, removed it before it was locked here.
+            Ok(()) if self.is_in_place().is_ok_and(|is| !is) => Err(ReportError::Replaced { path: path() }),
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(ReportError::Held {
+                path: path(),
+                by: Holder::of(&self.path),
+            }),
+            // Some file systems and devices don't support locks; the run works without.
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("{}: can't be locked: {error}", self.path.display());
+                Ok(())
+            }
+        }
     }
 
     /// Whether it did not exist before.
@@ -119,28 +141,33 @@ impl Drop for OpenFile {
     }
 }
 
-/// Checks that a report or an outside log can be written to `path`, without opening it. Returns the metadata of an
-/// existing file.
-pub(super) fn check_path(path: &Path, role: Role, existing: IfExists) -> Result<Option<Metadata>, ReportError> {
-    let metadata = match path.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return match fs::read_link(path) {
-                Ok(target) => Err(ReportError::DanglingLink {
-                    path: path.to_owned(),
-                    target,
-                    role,
-                }),
-                Err(_) => match directory_of(path).metadata() {
-                    Ok(_) => Ok(None),
-                    Err(error) => Err(unwritable(path, error)),
-                },
-            };
-        }
-        Err(error) => return Err(unwritable(path, error)),
-    };
-    check_kind(path, role, existing, &metadata)?;
-    Ok(Some(metadata))
+/// Checks that a file can be written to `path`, without opening it.
+pub(super) fn check_path(path: &Path, role: Role, existing: IfExists) -> Result<(), ReportError> {
+    match path.metadata() {
+        Ok(metadata) => check_existing(path, role, existing, &metadata),
+        Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => Err(ReportError::DanglingLink {
+                path: path.to_owned(),
+                target,
+                role,
+            }),
+            Err(_) => match directory_of(path).metadata() {
+                Ok(_) => Ok(()),
+                Err(error) => Err(unwritable(path, error)),
+            },
+        },
+        Err(error) => Err(unwritable(path, error)),
+    }
+}
+
+fn check_existing(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {
+    check_kind(path, role, existing, metadata)?;
+    // Whether an outside log may be replaced is decided by its rows.
+    if existing == IfExists::Refuse && role != Role::Outside && metadata.len() > 0 {
+        let path = path.to_owned();
+        return Err(ReportError::Exists { path, role });
+    }
+    Ok(())
 }
 
 fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {

@@ -5,17 +5,15 @@
 //! can also take rows of the last users with a record: these users are listed again.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::appender::{Appender, writer};
 use super::error::ReportError;
-use super::list_record::{ROWS_COLUMNS, RowLine};
-use super::place::OpenFile;
-use super::resume::{complete_row, is_header, is_torn_header, len_without_zeros, records_of};
-use super::schema::USERS;
-use crate::csv_reader::{CsvRecord, RecordError};
+use super::file::OpenFile;
+use super::reader::{Header, ReportReader, Table, len_without_zeros, start_of};
+use super::record::{ROWS_COLUMNS, RowRecord};
 use crate::row::Record;
 
 /// Where the listed conversations are written.
@@ -36,11 +34,35 @@ pub(super) enum RowsFile {
 impl RowsFile {
     pub fn push(&mut self, record: &Record) {
         for conversation in &record.conversations {
-            let row = RowLine::new(&record.user, conversation);
+            let row = RowRecord::new(&record.user, conversation);
             match self {
                 RowsFile::File(file) => file.push(row),
                 RowsFile::Stdout(stream) => stream.push(row),
             }
+        }
+    }
+
+    /// Where the rows are written.
+    pub fn to(&self) -> RowsTo {
+        match self {
+            RowsFile::File(file) => RowsTo::File(file.path().to_owned()),
+            RowsFile::Stdout(_) => RowsTo::Stdout,
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Appender> {
+        match self {
+            RowsFile::File(file) => Some(file),
+            RowsFile::Stdout(_) => None,
+        }
+    }
+
+    /// As [`RowsFile::file`].
+    pub fn file_mut(&mut self) -> Option<&mut Appender> {
+        match self {
+            RowsFile::File(file) => Some(file),
+            RowsFile::Stdout(_) => None,
         }
     }
 
@@ -79,7 +101,7 @@ impl Stream {
         }
     }
 
-    fn push(&mut self, row: RowLine) {
+    fn push(&mut self, row: RowRecord) {
         self.pending.serialize(row).expect("memory takes any row");
         self.is_pending = true;
     }
@@ -144,57 +166,45 @@ pub(super) struct Kept {
 /// Compares a rows file with its list report, which is `report_len` bytes long. Changes nothing.
 pub(super) fn compare(rows: &OpenFile, report: &OpenFile, report_len: u64) -> Result<Kept, ReportError> {
     let (rows_error, report_error) = (|source| rows.error(source), |source| report.error(source));
-    let len = len_without_zeros(&rows.file).map_err(rows_error)?;
-    let mut written = records_of(&rows.file, len).map_err(rows_error)?;
-    let mut records = records_of(&report.file, report_len).map_err(report_error)?;
+    let input = || start_of(&rows.file, len_without_zeros(&rows.file)?);
+    let mut written = Table::new(input().map_err(rows_error)?);
+    let mut records = ReportReader::new(start_of(&report.file, report_len).map_err(report_error)?);
     let mut kept = Kept { rows: 0, report: None };
-    if written.advance().map_err(rows_error)? {
-        let first = written.current();
-        if is_header(&first, &ROWS_COLUMNS) {
-            kept.rows = written.offset();
-        } else if !is_torn_header(&first, &ROWS_COLUMNS) {
-            return Err(ReportError::NotARowsFile {
-                path: rows.path.clone(),
-            });
+    match written.read_header(&[&ROWS_COLUMNS]).map_err(rows_error)? {
+        Header::Complete if !written.lacks_line_end() => kept.rows = written.offset(),
+        Header::Complete | Header::Missing | Header::Torn => {}
+        Header::Other => {
+            let path = rows.path.clone();
+            return Err(ReportError::NotARowsFile { path });
         }
     }
-    let mut report_kept = 0;
-    while records.advance().map_err(report_error)? {
-        let record = records.current();
-        if let Some(user) = complete_row(&record, &USERS) {
-            for _ in 0..user.conversations {
-                let is_there = kept.rows > 0 && written.advance().map_err(rows_error)?;
-                let row = written.current();
-                if !is_there || is_torn(&row) {
-                    kept.report = Some(report_kept);
-                    return Ok(kept);
-                }
-                if row.error.is_some() || row.len() != ROWS_COLUMNS.len() || row.get(0) != Some(user.user.as_bytes()) {
-                    return Err(ReportError::ForeignRowsFile {
-                        path: rows.path.clone(),
-                        line: row.line,
-                        report: report.path.clone(),
-                    });
-                }
+    records.read_header().map_err(report_error)?;
+    let mut report_kept = records.len();
+    while let Some(entry) = records.next().map_err(report_error)? {
+        let listed = entry
+            .record
+            .as_ref()
+            .and_then(|user| user.conversations)
+            .unwrap_or_default();
+        for _ in 0..listed {
+            let is_there = kept.rows > 0 && written.advance().map_err(rows_error)?;
+            if !is_there || written.may_be_torn() {
+                kept.report = Some(report_kept);
+                return Ok(kept);
             }
-            if user.conversations > 0 {
-                kept.rows = written.offset();
+            let user = entry.record.as_ref().map(|record| record.user);
+            if written.record().map(|row: RowRecord| row.user) != user {
+                return Err(ReportError::ForeignRowsFile {
+                    path: rows.path.clone(),
+                    line: written.line(),
+                    report: report.path.clone(),
+                });
             }
         }
-        report_kept = records.offset();
+        if listed > 0 {
+            kept.rows = written.offset();
+        }
+        report_kept = entry.offset;
     }
     Ok(kept)
-}
-
-/// Whether it is the last record, and may be incomplete.
-fn is_torn(row: &CsvRecord) -> bool {
-    row.at_end || row.error == Some(RecordError::UnclosedQuote)
-}
-
-/// Checks, without opening it, that rows can be written there.
-pub(super) fn path(to: &RowsTo) -> Option<&Path> {
-    match to {
-        RowsTo::File(path) => Some(path),
-        RowsTo::Stdout => None,
-    }
 }

@@ -1,0 +1,448 @@
+//! Reads reports back: for a run that resumes, for `report`, and wherever else their records are needed.
+//!
+//! A killed process, a full disk or a power cut can leave the last record torn, even inside a quoted field, so the last
+//! line end does not prove that a record is complete. Records are therefore parsed as CSV, and only those with all fields
+//! count. A last record without a line end, as spreadsheets write it, counts if its last field is complete. Zeros at the
+//! end, which a power cut can leave in place of data, are ignored. A byte order mark and CRLF line ends are accepted.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use csv::StringRecord;
+use serde::Deserialize;
+
+use super::error::{NotAReport, ReportError};
+use super::record::{Kind, ROWS_COLUMNS, ReportRecord, RowRecord};
+use crate::csv_reader::{CsvReader, CsvRecord, RecordError};
+
+/// The size of a read, in bytes.
+pub(super) const CHUNK: usize = 256 * 1024;
+
+/// The maximum length of a torn record, in bytes. A record has a few hundred.
+const MAX_TORN: usize = 32 * 1024;
+
+/// Calls `on_record` with each complete record of a report. Returns what kind of report it is, and what can't be read.
+/// `place` names it in errors.
+pub(crate) fn read_report(
+    input: impl BufRead,
+    place: &str,
+    mut on_record: impl FnMut(&ReportRecord),
+) -> Result<(Kind, Unreadable), ReportError> {
+    let mut records = ReportReader::new(input);
+    if records.read_header().map_err(|source| read_error(place, 1, source))? != Header::Complete {
+        return Err(ReportError::NotAReport {
+            place: place.to_owned(),
+            reason: records.not_a_report(),
+            is_output: false,
+        });
+    }
+    loop {
+        let line = records.table.csv.line();
+        match records.next().map_err(|source| read_error(place, line, source))? {
+            Some(entry) => entry.record.iter().for_each(&mut on_record),
+            None => return Ok((records.kind, records.unreadable())),
+        }
+    }
+}
+
+/// Calls `on_row` with each complete row of a rows file. `place` names it in errors.
+pub(crate) fn read_rows(
+    input: impl BufRead,
+    place: &str,
+    mut on_row: impl FnMut(&RowRecord),
+) -> Result<(), ReportError> {
+    let mut rows = Table::new(input);
+    rows.read_header(&[&ROWS_COLUMNS])
+        .map_err(|source| read_error(place, 1, source))?;
+    loop {
+        let line = rows.csv.line();
+        match rows.advance().map_err(|source| read_error(place, line, source))? {
+            true => rows.record().iter().for_each(&mut on_row),
+            false => return Ok(()),
+        }
+    }
+}
+
+/// Opens a file, and calls `read` with its content and its name.
+pub(crate) fn read_file<T>(
+    path: &Path,
+    read: impl FnOnce(FileStart, &str) -> Result<T, ReportError>,
+) -> Result<T, ReportError> {
+    let place = path.display().to_string();
+    let error = |source| ReportError::Open {
+        place: place.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(error)?;
+    let start = || match file.metadata()?.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => start_of(&file, len_without_zeros(&file)?),
+    };
+    read(start().map_err(error)?, &place)
+}
+
+fn read_error(place: &str, line: u64, source: io::Error) -> ReportError {
+    let place = place.to_owned();
+    ReportError::Read { place, line, source }
+}
+
+/// The first bytes of a file.
+pub(crate) type FileStart<'a> = BufReader<Take<&'a File>>;
+
+/// The first `len` bytes of a file; all of a pipe.
+pub(super) fn start_of(mut file: &File, len: u64) -> io::Result<FileStart<'_>> {
+    if file.metadata()?.is_file() {
+        file.seek(SeekFrom::Start(0))?;
+    }
+    Ok(BufReader::with_capacity(CHUNK, file.take(len)))
+}
+
+/// The length of a file without zeros at its end; its whole length if it has only zeros, because then it is not a report.
+/// The greatest number for a pipe.
+pub(super) fn len_without_zeros(file: &File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(u64::MAX);
+    }
+    let mut chunk = vec![0; CHUNK];
+    let mut end = metadata.len();
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK as u64);
+        let chunk = &mut chunk[..(end - start) as usize];
+        file.read_exact_at(chunk, start)?;
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(metadata.len())
+}
+
+/// Moves an `offset` that is between the CR and the LF of a record's line end past the LF.
+pub(super) fn past_line_end(file: &File, offset: u64) -> io::Result<u64> {
+    let mut line_end = [0; 2];
+    let is_crlf = match offset.checked_sub(1) {
+        Some(before) => file.read_at(&mut line_end, before)? == 2 && line_end == *b"\r\n",
+        None => false,
+    };
+    Ok(offset + u64::from(is_crlf))
+}
+
+/// A CSV file with columns by name.
+pub(super) struct Table<R> {
+    csv: CsvReader<R>,
+    columns: StringRecord,
+    /// The fields of the current record.
+    fields: StringRecord,
+    /// They are as they stand in the file.
+    is_utf8: bool,
+}
+
+/// How a file begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Header {
+    /// It is empty.
+    Missing,
+    /// An incomplete header, or a few zeros in place of one.
+    Torn,
+    /// The header, which may lack its line end.
+    Complete,
+    /// Something else.
+    Other,
+}
+
+impl<R: BufRead> Table<R> {
+    pub fn new(input: R) -> Table<R> {
+        Table {
+            csv: CsvReader::new(input, b',').keeping_bytes(MAX_TORN),
+            columns: StringRecord::new(),
+            fields: StringRecord::new(),
+            is_utf8: true,
+        }
+    }
+
+    /// Reads the first record, which must be one of these headers.
+    pub fn read_header(&mut self, headers: &[&[&str]]) -> io::Result<Header> {
+        if !self.advance()? {
+            return Ok(Header::Missing);
+        }
+        let record = self.csv.current();
+        if let Some(header) = headers
+            .iter()
+            .find(|header| self.fields.iter().eq(header.iter().copied()))
+        {
+            self.columns = StringRecord::from(*header);
+            return Ok(Header::Complete);
+        }
+        let torn = joined(&record);
+        let is_torn = torn.len() <= MAX_TORN && torn.iter().all(|byte| *byte == 0)
+            || headers
+                .iter()
+                .any(|header| header.join(",").as_bytes().starts_with(&torn));
+        Ok(match record.at_end && record.error.is_none() && is_torn {
+            true => Header::Torn,
+            false => Header::Other,
+        })
+    }
+
+    /// Advances to the next record; returns `false` at the end of the input.
+    pub fn advance(&mut self) -> io::Result<bool> {
+        let has_more = self.csv.advance()?;
+        let mut fields = std::mem::take(&mut self.fields).into_byte_record();
+        fields.clear();
+        if has_more {
+            self.csv.current().iter().for_each(|field| fields.push_field(field));
+        }
+        let fields = StringRecord::from_byte_record(fields);
+        self.is_utf8 = fields.is_ok();
+        self.fields = fields.unwrap_or_else(|error| StringRecord::from_byte_record_lossy(error.into_byte_record()));
+        Ok(has_more)
+    }
+
+    /// The current record, by the names of its columns; `None` if it does not have these, or they have other values.
+    pub fn record<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        let is_complete = self.csv.current().error.is_none() && self.fields.len() == self.columns.len();
+        self.fields
+            .deserialize(Some(&self.columns))
+            .ok()
+            .filter(|_| is_complete)
+    }
+
+    /// The fields of the current record.
+    pub fn fields(&self) -> &StringRecord {
+        &self.fields
+    }
+
+    /// The line on which the current record begins.
+    pub fn line(&self) -> u64 {
+        self.csv.current().line
+    }
+
+    /// Where the current record ends, in bytes: after its line end, or after the CR of a CRLF.
+    pub fn offset(&self) -> u64 {
+        self.csv.offset()
+    }
+
+    /// The file ends with the current record, without a line end.
+    pub fn lacks_line_end(&self) -> bool {
+        self.csv.current().at_end
+    }
+
+    /// The file ends with the current record, which may be incomplete.
+    pub fn may_be_torn(&self) -> bool {
+        is_at_end(&self.csv.current())
+    }
+}
+
+fn is_at_end(record: &CsvRecord) -> bool {
+    record.at_end || record.error == Some(RecordError::UnclosedQuote)
+}
+
+fn joined(record: &CsvRecord) -> Vec<u8> {
+    record.iter().collect::<Vec<_>>().join(&b","[..])
+}
+
+/// A report or an outside log.
+pub(super) struct ReportReader<R> {
+    table: Table<R>,
+    kind: Kind,
+    /// Where the last complete record or the header ends.
+    len: u64,
+    lacks_line_end: bool,
+    /// Lines that are no records, before the last complete one.
+    damaged: Option<Lines>,
+    /// Those after it, and the beginning of their bytes.
+    tail: Option<(Lines, Vec<u8>)>,
+}
+
+/// Lines of a report that can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub first: u64,
+    pub count: u64,
+    bytes: u64,
+}
+
+impl Lines {
+    fn and(self, later: Lines) -> Lines {
+        Lines {
+            first: self.first,
+            count: self.count + later.count,
+            bytes: self.bytes + later.bytes,
+        }
+    }
+}
+
+/// A record of a report, or a part of the file that is none.
+pub(super) struct Entry<'a> {
+    /// `None` if it is torn or damaged.
+    pub record: Option<ReportRecord<'a>>,
+    /// The line of the report on which it begins.
+    pub line: u64,
+    /// Where it ends, as [`Table::offset`].
+    pub offset: u64,
+    /// The report ends with it, and it may be incomplete.
+    pub may_be_torn: bool,
+    /// Otherwise another program has saved the report in another encoding, and what is not UTF-8 was replaced.
+    pub is_utf8: bool,
+}
+
+/// What of a report can't be read.
+pub(crate) struct Unreadable {
+    /// Lines whose rows have an unknown outcome.
+    pub damaged: Option<Lines>,
+    /// The length of a torn last record, in bytes. Its row is not done.
+    pub torn: Option<u64>,
+}
+
+impl<R: BufRead> ReportReader<R> {
+    pub fn new(input: R) -> ReportReader<R> {
+        ReportReader::of_records(input, Kind::Clear)
+    }
+
+    /// A reader of records without a header before them.
+    fn of_records(input: R, kind: Kind) -> ReportReader<R> {
+        let mut table = Table::new(input);
+        table.columns = StringRecord::from(kind.columns());
+        ReportReader {
+            table,
+            kind,
+            len: 0,
+            lacks_line_end: false,
+            damaged: None,
+            tail: None,
+        }
+    }
+
+    /// Reads the header, which says of which kind the report is.
+    pub fn read_header(&mut self) -> io::Result<Header> {
+        let kinds = [Kind::Clear, Kind::List];
+        let header = self.table.read_header(&kinds.map(Kind::columns))?;
+        if header == Header::Complete {
+            let is_header = |kind: &Kind| self.table.columns == *kind.columns();
+            self.kind = kinds.into_iter().find(is_header).unwrap_or(self.kind);
+            (self.len, self.lacks_line_end) = (self.table.offset(), self.table.lacks_line_end());
+        }
+        Ok(header)
+    }
+
+    /// Why the file is not a report, by its first record.
+    pub fn not_a_report(&self) -> NotAReport {
+        let first = self.table.csv.current();
+        let (is_readable, first) = (first.error.is_none(), joined(&first));
+        let has_delimiter = |delimiter: &str| {
+            let is = |kind: Kind| first == kind.columns().join(delimiter).as_bytes();
+            is(Kind::Clear) || is(Kind::List)
+        };
+        match &first[..] {
+            [] if is_readable => NotAReport::Empty,
+            _ if has_delimiter(";") => NotAReport::Semicolons,
+            _ if has_delimiter("\t") => NotAReport::Tabs,
+            [0x1f, 0x8b, ..] => NotAReport::Compressed("gzip"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => NotAReport::Compressed("zstd"),
+            [b'P', b'K', 3, 4, ..] => NotAReport::Archive,
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'l', 0, ..] | [0, b'l', ..] => NotAReport::Utf16,
+            bytes if is_readable && bytes.iter().all(|byte| *byte == 0) => NotAReport::Zeros,
+            _ => NotAReport::OtherHeader,
+        }
+    }
+
+    /// Of which kind the report is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The next record, or the next part of the file that is none.
+    pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
+        if !self.table.advance()? {
+            return Ok(None);
+        }
+        let table = &self.table;
+        let record = table.record().filter(|record: &ReportRecord| {
+            // Without a line end it may be incomplete, unless its last field is complete.
+            !table.lacks_line_end() || (record.finished_at.ends_with('Z') && record.finished_at().is_some())
+        });
+        match (&record, self.tail.take()) {
+            (Some(_), tail) => {
+                (self.len, self.lacks_line_end) = (table.offset(), table.lacks_line_end());
+                self.damaged = merged(self.damaged, tail.map(|(lines, _)| lines));
+            }
+            (None, tail) => self.tail = Some(extended(tail, &table.csv)),
+        }
+        Ok(Some(Entry {
+            record,
+            line: table.line(),
+            offset: table.offset(),
+            may_be_torn: table.may_be_torn(),
+            is_utf8: table.is_utf8,
+        }))
+    }
+
+    /// The fields of the current record.
+    pub fn fields(&self) -> &StringRecord {
+        self.table.fields()
+    }
+
+    /// Where the last complete record ends, as [`Table::offset`]; 0 if not even the header is complete.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The last complete record has no line end.
+    pub fn lacks_line_end(&self) -> bool {
+        self.lacks_line_end
+    }
+
+    /// What can't be read. To be called after the last record.
+    pub fn unreadable(&self) -> Unreadable {
+        let Some((tail, bytes)) = &self.tail else {
+            return Unreadable {
+                damaged: self.damaged,
+                torn: None,
+            };
+        };
+        if tail.bytes > MAX_TORN as u64 || has_complete_record(bytes, self.kind) {
+            return Unreadable {
+                damaged: merged(self.damaged, Some(*tail)),
+                torn: None,
+            };
+        }
+        Unreadable {
+            damaged: self.damaged,
+            torn: Some(tail.bytes),
+        }
+    }
+}
+
+fn merged(one: Option<Lines>, later: Option<Lines>) -> Option<Lines> {
+    match (one, later) {
+        (Some(one), Some(later)) => Some(one.and(later)),
+        (one, later) => one.or(later),
+    }
+}
+
+/// A tail with the current record too.
+fn extended<R: BufRead>(tail: Option<(Lines, Vec<u8>)>, csv: &CsvReader<R>) -> (Lines, Vec<u8>) {
+    let record = csv.current();
+    let lines = Lines {
+        first: record.line,
+        count: 1,
+        bytes: record.bytes(),
+    };
+    let (lines, mut bytes) = tail.map_or((lines, Vec::new()), |(before, bytes)| (before.and(lines), bytes));
+    if bytes.len() <= MAX_TORN {
+        bytes.extend_from_slice(csv.kept_bytes());
+    }
+    (lines, bytes)
+}
+
+/// Whether a complete record begins on any line after the first of `bytes`, perhaps hidden by an open quote. Then they are
+/// not a torn record.
+fn has_complete_record(bytes: &[u8], kind: Kind) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|end| {
+        let mut later = ReportReader::of_records(&bytes[end + 1..], kind);
+        matches!(later.next(), Ok(Some(Entry { record: Some(_), .. })))
+    })
+}
