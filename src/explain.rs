@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::client::Entries;
+use crate::entries::Entries;
 use crate::fingerprint::fingerprint;
 use crate::journal::{self, ReportError, ReportRecord, RowRecord};
 use crate::row::Outcome;
@@ -83,12 +83,7 @@ pub fn explain(
         ) {
             (Some(true), _) => ("listed", &mut explained.listed),
             (_, None) => ("", &mut explained.unknown),
-            (
-                _,
-                Some(Entries {
-                    has_unselected: true, ..
-                }),
-            ) => ("", &mut explained.unknown),
+            (_, Some(Entries { unselected: 1.., .. })) => ("", &mut explained.unknown),
             (
                 _,
                 Some(Entries {
@@ -136,12 +131,7 @@ fn entries_of_users(report: &Path) -> Result<HashMap<u64, Entries>, ExplainError
     let mut entries = HashMap::new();
     let count = |record: &ReportRecord| {
         if record.outcome == Outcome::Ok {
-            let each_is_a_row = Entries {
-                all: record.conversations.unwrap_or_default(),
-                has_unselected: false,
-            };
-            let of_user_entries = Entries::of_message(record.message.text).unwrap_or(each_is_a_row);
-            entries.insert(of_user(record.user), of_user_entries);
+            entries.insert(of_user(record.user), record.entries());
         }
     };
     journal::read_file(report, |input, place| journal::read_report(input, place, count))?;

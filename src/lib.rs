@@ -69,6 +69,7 @@ pub mod code;
 mod csv_reader;
 mod done;
 pub mod endpoint;
+mod entries;
 pub mod error;
 pub mod event;
 pub mod explain;

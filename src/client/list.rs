@@ -14,6 +14,7 @@ use super::call::Call;
 use super::gate::Gate;
 use super::{Attempt, Client, Service};
 use crate::code::Class;
+use crate::entries::Entries;
 use crate::row::{ConvType, Conversation, Item, Row, User};
 
 /// Conversations on a page. ZEGO takes more for 500.
@@ -98,7 +99,7 @@ impl Service for Lister {
         if verdict.class == Class::Ok && !attempt.has_more {
             let listed = listing.conversations.len();
             listing.conversations.retain(|conversation| self.includes(conversation));
-            verdict.message += &listing.note(listed - listing.conversations.len()).unwrap_or_default();
+            verdict.message += &listing.entries(listed - listing.conversations.len()).to_string();
         }
         Some(attempt)
     }
@@ -119,31 +120,7 @@ pub struct Listing {
     /// All entries of the pages.
     entries: u64,
     /// Entries that can't be cleared: without an ID, or of another type.
-    left_out: u64,
-}
-
-/// What the message of a listed user says of its entries, if not each of them became a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entries {
-    /// How many there were.
-    pub all: u64,
-    /// Whether some were not selected: by time, or by type.
-    pub has_unselected: bool,
-}
-
-impl Entries {
-    const BEGINS: &'static str = "; of ";
-    const UNSELECTED: &'static str = "not selected: ";
-
-    /// Reads the note at the end of a message, if there is one.
-    pub fn of_message(message: &str) -> Option<Entries> {
-        let (_, note) = message.rsplit_once(Entries::BEGINS)?;
-        let (all, rest) = note.split_once(" entries, ")?;
-        Some(Entries {
-            all: all.parse().ok()?,
-            has_unselected: rest.contains(Entries::UNSELECTED),
-        })
-    }
+    unusable: u64,
 }
 
 /// Why a page can't be used.
@@ -177,7 +154,7 @@ impl From<User> for Listing {
             conversations: Vec::new(),
             places: HashMap::new(),
             entries: 0,
-            left_out: 0,
+            unusable: 0,
         }
     }
 }
@@ -233,7 +210,7 @@ impl Listing {
             self.entries += 1;
             match entry.conversation() {
                 Some(conversation) => self.add(conversation),
-                None => self.left_out += 1,
+                None => self.unusable += 1,
             }
         }
         self.fruitless += u32::from(self.conversations.len() == before);
@@ -250,18 +227,15 @@ impl Listing {
         Ok(true)
     }
 
-    /// What the message says if not each entry becomes a row. `unselected` conversations don't.
-    fn note(&self, unselected: usize) -> Option<String> {
-        let repeated = self.entries - self.left_out - (self.conversations.len() + unselected) as u64;
-        let counts = [
-            (Entries::UNSELECTED, unselected as u64),
-            ("without an ID or of another type: ", self.left_out),
-            ("listed again: ", repeated),
-        ];
-        let counts = counts.iter().filter(|(_, count)| *count > 0);
-        let counts: Vec<String> = counts.map(|(what, count)| format!("{what}{count}")).collect();
-        let note = format!("{}{} entries, {}", Entries::BEGINS, self.entries, counts.join(", "));
-        (!counts.is_empty()).then_some(note)
+    /// What became of the entries. `unselected` conversations were removed.
+    fn entries(&self, unselected: usize) -> Entries {
+        let unselected = unselected as u64;
+        Entries {
+            all: self.entries,
+            unselected,
+            unusable: self.unusable,
+            repeated: self.entries - self.unusable - self.conversations.len() as u64 - unselected,
+        }
     }
 
     fn add(&mut self, conversation: Conversation) {
@@ -373,10 +347,15 @@ mod tests {
                 ("null", peer, None),
             ]
         );
-        assert_eq!(listing.left_out, 4);
-        let note = "; of 11 entries, not selected: 3, without an ID or of another type: 4";
+        assert_eq!(listing.unusable, 4);
         listing.conversations.truncate(4);
-        assert_eq!(listing.note(3).unwrap(), note);
+        let entries = Entries {
+            all: 11,
+            unselected: 3,
+            unusable: 4,
+            repeated: 0,
+        };
+        assert_eq!(listing.entries(3), entries);
     }
 
     #[test]
@@ -412,15 +391,12 @@ mod tests {
         assert_eq!(listing.take_page(page), Ok(false));
         assert_eq!(names(&listing), ["a", "b", "a", "c"]);
         assert_eq!(listing.conversations[0].updated_at, at(9));
-        let note = listing.note(0).unwrap();
-        assert_eq!(note, "; of 5 entries, listed again: 1");
-        let entries = |message: &str| Entries::of_message(message).map(|entries| (entries.all, entries.has_unselected));
-        assert_eq!(entries(&format!("success{note}")), Some((5, false)));
-        assert_eq!(
-            entries("success; of 9 entries, not selected: 2, listed again: 1"),
-            Some((9, true))
-        );
-        assert_eq!(entries("success; of course"), None);
+        let entries = Entries {
+            all: 5,
+            repeated: 1,
+            ..Entries::default()
+        };
+        assert_eq!(listing.entries(0), entries);
     }
 
     #[test]

@@ -37,7 +37,6 @@ pub use error::BuildError;
 use failure::Failure;
 pub use failure::TRUST_ITS_CA;
 pub use gate::{Gate, NoGate};
-pub(crate) use list::Entries;
 pub use list::{Lister, Listing};
 pub use lookup::{Found, Lookup, MAX_USERS, UserLookup};
 pub use proxy::proxy_for;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::entries::Entries;
 use crate::row::{Conversation, Outcome, Record};
 
 /// The columns of a report, and of an outside log, in order.
@@ -132,6 +133,15 @@ impl<'a> ReportRecord<'a> {
     pub fn finished_at(&self) -> Option<i64> {
         let time: jiff::Timestamp = self.finished_at.parse().ok()?;
         Some(time.as_millisecond())
+    }
+
+    /// What became of the entries that were listed for a user.
+    pub fn entries(&self) -> Entries {
+        let each_is_a_row = || Entries {
+            all: self.conversations.unwrap_or_default(),
+            ..Entries::default()
+        };
+        Entries::of_message(self.message.text).unwrap_or_else(each_is_a_row)
     }
 
     /// The user, conversation and type. What it does not have is empty.
