@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::support::{APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES, Server};
+use crate::support::{
+    APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SECRET, SIGNATURE_CODES, Server,
+};
 use crate::support::{kind_server, passed_over, program, rows};
 
 #[test]
@@ -72,6 +74,46 @@ fn a_flag_of_a_command_before_the_command_is_told_where_it_belongs() {
         let tip = format!("after the command: zim-batch config {flag}");
         outcome.assert_status(2).assert_says(&[&tip]);
         assert!(!outcome.stderr.contains("--log-file"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_an_argument_is_in_no_message() {
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(1));
+    for args in [
+        &[SECRET][..],
+        &["clear", SECRET],
+        &["clear", "rows.csv", SECRET],
+        &["clear", "rows.csv", "--rate", SECRET],
+        &["clear", "rows.csv", "--region", SECRET],
+        &["clear", "rows.csv", "--endpoint", SECRET],
+        &["clear", "rows.csv", "--app-id", SECRET],
+        &["clear", "rows.csv", "--profile", SECRET],
+        &["clear", "rows.csv", "--lock-dir", SECRET],
+        &["clear", "rows.csv", "--timeout", SECRET],
+        &["clear", "rows.csv", "--max-attempts", SECRET],
+        &["clear", "rows.csv", "--only", SECRET],
+        &["clear", "rows.csv", "--columns", SECRET],
+        &["clear", "rows.csv", "--delimiter", SECRET],
+        &["clear", "rows.csv", "--progress", SECRET],
+        &["list", "rows.csv", "--since", SECRET],
+        &["list", SECRET],
+        &["check", SECRET],
+        &["report", SECRET],
+        &["report", "out.csv", "--rows", SECRET],
+        &["codes", SECRET],
+        &["completions", SECRET],
+    ] {
+        let call = desk.zim_batch(args).arg("--json").env("ZIM_APP_ID", "1");
+        let outcome = call.env("ZIM_SERVER_SECRET", SECRET).run();
+        assert!([2, 4].contains(&outcome.status), "{args:?}: {outcome:?}");
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(
+            !said.contains(&SECRET[..6]) && !said.contains(&SECRET[26..]),
+            "{args:?}: {said}"
+        );
+        assert!(!outcome.stderr.is_empty(), "{args:?}");
     }
 }
 
@@ -213,7 +255,7 @@ fn with_json_an_error_is_one_object_on_stdout_too() {
         (&["clear", "rows.csv", "--json", "--region", "fra"], 2, "ZIM_ENDPOINT"),
         (&["clear", "--json"], 2, "<ROWS>"),
         (&["clear", "rows.csv", "--json", "--nonsense"], 2, "--nonsense"),
-        (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "fast"),
+        (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "--rate"),
         (&["check", "no-such-file.csv", "--json"], 4, "no-such-file.csv"),
         (&["check", "--json", "rows.csv", "--rate", "-1"], 2, "-1"),
         (&["codes", "--json", "many"], 2, "many"),

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::errors::redact;
 pub use app::{AppArgs, SimulatorArgs};
 pub use given::Given;
 pub use logging::{LogFormat, Logging};
@@ -165,7 +166,7 @@ impl Cli {
                 error.remove(ContextKind::Usage);
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
-            error
+            without_secret(error)
         })
     }
 
@@ -179,6 +180,29 @@ impl Cli {
         cli.given = Given::new(program, &command, &matches);
         Ok(cli)
     }
+}
+
+/// The error without what may be the secret, typed where something else belongs.
+fn without_secret(error: clap::Error) -> clap::Error {
+    let is_secret = |text: &String| redact::may_be_secret(text);
+    let has_secret = |value: &ContextValue| match value {
+        ContextValue::String(text) => is_secret(text),
+        ContextValue::Strings(texts) => texts.iter().any(is_secret),
+        _ => false,
+    };
+    if !error.context().any(|(_, value)| has_secret(value)) {
+        return error;
+    }
+    // Another error: the reason why a value is invalid may show a part of it.
+    let mut shown = clap::Error::new(error.kind()).with_cmd(&Cli::command());
+    for (kind, value) in error.context() {
+        let value = match value {
+            value if has_secret(value) => ContextValue::String(redact::NOT_SHOWN.into()),
+            value => value.clone(),
+        };
+        shown.insert(kind, value);
+    }
+    shown
 }
 
 /// The typed command that takes a flag, if the flag is typed before the command.

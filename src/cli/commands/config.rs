@@ -5,41 +5,28 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use url::Url;
 use zim_batch::client::{self, BuildError};
-use zim_batch::limiter::quota::RedisQuota;
 use zim_batch::text::one_line;
 
-use crate::cli::args::AppArgs;
-use crate::cli::errors::Error;
-use crate::cli::errors::ExitStatus;
-use crate::cli::output::shell::print;
-use crate::cli::output::shell::print_error;
+use crate::cli::args::app::{
+    About, AnySetting, CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SETTINGS, as_text as value_as_text,
+};
+use crate::cli::errors::{Error, ExitStatus};
+use crate::cli::output::shell::{print, print_error};
+use crate::cli::settings::ConfigSettings;
 use crate::cli::settings::app;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};
-use crate::cli::settings::profile::{self, ConfigFile, Profile};
+use crate::cli::settings::profile::{self, ConfigFile};
 use crate::cli::settings::secret;
-use crate::cli::settings::{self, ConfigSettings};
+use crate::cli::settings::sources::Sources;
 
 /// The value of a setting that can't be used.
 const WRONG: &str = "wrong";
 
 /// The value of a setting that depends on a profile that can't be read.
 const UNKNOWN: &str = "unknown";
-
-/// Where credentials that are not set belong.
-const PLACES: [(&str, &str); 2] = [
-    ("app_id", "--app-id, ZIM_APP_ID, or app_id in a profile"),
-    (
-        "secret",
-        "--secret-file, ZIM_SERVER_SECRET_FILE, ZIM_SERVER_SECRET,\n          or secret_file in a profile",
-    ),
-];
-
-/// The directory through which runs share the quota by default.
-const LOCK_DIR: &str = "/tmp";
 
 /// The maximum width of the column of values. A longer value, such as a path, moves only its own source.
 const MAX_WIDTH: usize = 40;
@@ -50,12 +37,12 @@ pub fn config(config: ConfigSettings) -> Result<ExitCode, Error> {
     if let Some(profile) = sources.profile() {
         app::warn_if_others_can_read_password(profile);
     }
-    let settings = settings(&sources.flags, sources.profile);
-    let file = Place::find();
-    let errors: Vec<&str> = settings.iter().filter_map(|setting| setting.error.as_deref()).collect();
+    let lines = lines(&sources);
+    let file = File::find();
+    let errors: Vec<&str> = lines.iter().filter_map(|line| line.error.as_deref()).collect();
     print(&match json {
-        true => format!("{}\n", as_json(&settings, &file, &errors)),
-        false => as_text(&settings, &file),
+        true => format!("{}\n", as_json(&lines, &file, &errors)),
+        false => as_text(&lines, &file),
     })?;
     for error in &errors {
         print_error(error);
@@ -67,146 +54,140 @@ pub fn config(config: ConfigSettings) -> Result<ExitCode, Error> {
 }
 
 /// The configuration file, as far as it can be read.
-struct Place {
+struct File {
     path: Option<PathBuf>,
     exists: bool,
-    names: Vec<String>,
+    profiles: Vec<String>,
 }
 
-impl Place {
-    fn find() -> Place {
-        let (exists, names) = match ConfigFile::read() {
+impl File {
+    fn find() -> File {
+        let (exists, profiles) = match ConfigFile::read() {
             Ok(Some(file)) => (file.exists(), file.names().unwrap_or_default()),
             Ok(None) => (false, Vec::new()),
             Err(_) => (true, Vec::new()),
         };
-        let path = profile::path();
-        Place { path, exists, names }
+        File {
+            path: profile::path(),
+            exists,
+            profiles,
+        }
     }
 }
 
-/// One setting.
-struct Setting {
+/// What is shown of a setting.
+struct Line {
     name: &'static str,
-    /// As in JSON.
+    /// In JSON.
     value: Value,
-    /// As in the table.
-    shown: String,
+    /// In the table.
+    text: String,
     origin: Option<Origin>,
     /// Why it can't be used.
     error: Option<String>,
+    /// Where it belongs, if it is missing.
+    places: Option<String>,
 }
 
-impl Setting {
-    /// A setting that has a value, or `otherwise` none, or can't be used.
-    fn new<T>(
-        name: &'static str,
-        setting: Result<Option<Sourced<T>>, Wrong>,
-        show: impl Fn(&T) -> Value,
-        otherwise: &str,
-    ) -> Setting {
-        let (value, shown, origin, error) = match setting {
+impl Line {
+    /// A setting that has a value, or is not set, or can't be used.
+    fn new(name: &'static str, setting: Result<Option<Sourced<Value>>, Wrong>, unset: &str) -> Line {
+        let (value, text, origin, error) = match setting {
             Ok(Some(Sourced { value, origin })) => {
-                let value = show(&value);
-                let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                (value, shown, Some(origin), None)
+                let text = value_as_text(&value);
+                (value, text, Some(origin), None)
             }
-            Ok(None) => (Value::Null, otherwise.to_owned(), None, None),
+            Ok(None) => (Value::Null, unset.to_owned(), None, None),
             Err(wrong) => (Value::Null, WRONG.into(), Some(wrong.origin), Some(wrong.value)),
         };
-        Setting {
+        Line {
             name,
             value,
-            shown,
+            text,
             origin,
             error,
+            places: None,
         }
     }
 
-    /// The value that a profile may set is not known without the profile.
-    fn without_profile(self) -> Setting {
-        match (&self.origin, &self.error) {
-            (None | Some(Origin::Default), None) => {
-                Setting::new(self.name, Ok(None::<Sourced<()>>), |()| Value::Null, UNKNOWN)
+    fn of_setting(setting: &dyn AnySetting, sources: &Sources) -> Line {
+        let about = setting.about();
+        let line = match about.key {
+            key if key == SECRET_FILE.about.key => secret(sources),
+            key if key == ENDPOINT.about.key => {
+                let shown = sources.endpoint().map(|url| Some(url.map(|url| (ENDPOINT.show)(&url))));
+                Line::new(key, shown, about.unset)
             }
-            _ => self,
+            key if key == CA_CERT.about.key => Line::new(key, ca_cert(sources), about.unset),
+            key => Line::new(key, sources.show(setting), about.unset),
+        };
+        let is_set = line.error.is_some() || !matches!(line.origin, None | Some(Origin::Default));
+        if sources.profile.is_err() && about.in_profile && !is_set {
+            return Line::new(line.name, Ok(None), UNKNOWN);
+        }
+        let is_missing = about.is_required && line.origin.is_none();
+        Line {
+            places: is_missing.then(|| places(about)),
+            ..line
         }
     }
 }
 
 /// All settings. Those that a profile may set come first.
-fn settings(args: &AppArgs, profile: Result<Option<Profile>, Error>) -> Vec<Setting> {
-    let of_profile = profile.as_ref().ok().and_then(Option::as_ref);
-    let path = |path: &PathBuf| path.display().to_string().into();
-    let endpoint = app::endpoint(args, of_profile);
-    let ca_cert = app::ca_cert(args, of_profile)
-        .map(|file| file.try_map(|path, origin| app::check_ca_cert(&path, origin).map(|()| path)));
-    let rate = app::rate(args, of_profile);
-    let (proxy, shown_rate) = (proxy(endpoint.as_ref().ok()), rate.value.to_string());
-    let mut settings = vec![
-        Setting::new(
-            "app_id",
-            app::app_id(args, of_profile),
-            |app_id| json!(app_id),
-            "not set",
-        ),
-        secret(app::secret_file(args, of_profile).as_ref()),
-        Setting::new("endpoint", endpoint.map(Some), |url| url.as_str().into(), ""),
-        Setting::new("ca_cert", ca_cert.transpose(), path, "none"),
-        Setting {
-            shown: shown_rate,
-            ..Setting::new("rate", Ok(Some(rate)), |rate| json!(rate), "")
-        },
-        Setting::new(
-            "quota",
-            quota(args, of_profile),
-            |server| json!(server),
-            "shared on this machine",
-        ),
-    ];
-    if profile.is_err() {
-        settings = settings.into_iter().map(Setting::without_profile).collect();
-    }
-    let lock_dir = app::lock_dir(args).map(|directory| directory.or(Some(Sourced::default(LOCK_DIR.into()))));
-    settings.extend([
-        Setting::new("lock_dir", lock_dir, path, ""),
-        proxy,
-        chosen_profile(args, profile),
-    ]);
-    settings
+fn lines(sources: &Sources) -> Vec<Line> {
+    let is_shown = |about: &About| about.key != PROFILE.about.key && about.key != REGION.about.key;
+    let settings = SETTINGS.into_iter().filter(|setting| is_shown(setting.about()));
+    let lines = settings.map(|setting| Line::of_setting(setting, sources));
+    lines.chain([proxy(sources), chosen_profile(sources)]).collect()
 }
 
-/// The server of the quota, without user and password.
-fn quota(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced<String>>, Wrong> {
-    let server = |url: SecretString, origin: &Origin| {
-        RedisQuota::server(url.expose_secret()).map_err(|error| format!("{error} ({origin})"))
-    };
-    let quota = app::quota(args, profile)?;
-    quota.map(|url| url.try_map(server)).transpose()
+/// Where a setting belongs.
+fn places(about: &About) -> String {
+    let mut places = vec![about.flag.to_owned()];
+    places.extend(about.variable.map(str::to_owned));
+    if about.key == SECRET_FILE.about.key {
+        places.push(secret::VARIABLE.to_owned());
+    }
+    format!("{}, or {} in a profile", places.join(", "), about.key)
 }
 
 /// Whether there is a secret; never the secret.
-fn secret(file: Option<&Sourced<PathBuf>>) -> Setting {
-    let secret = app::secret(file);
-    let shown = secret.as_ref().ok().and_then(Option::as_ref).map(|secret| {
+fn secret(sources: &Sources) -> Line {
+    let file = match sources.get(&SECRET_FILE) {
+        Ok(file) => file,
+        Err(wrong) => return Line::new("secret", Err(wrong), ""),
+    };
+    let secret = secret::find(file.as_ref());
+    let text = secret.as_ref().ok().and_then(Option::as_ref).map(|secret| {
         let length = secret.value.expose_secret().len();
         // A variable may have the secret itself.
         let file = file.filter(|file| file.origin == secret.origin);
         let place = file.map(|file| format!(", in {}", secret::place(&file.value)));
         format!("set, {length} characters{}", place.unwrap_or_default())
     });
-    let setting = Setting::new("secret", secret, |_| "(hidden)".into(), "not set");
-    Setting {
-        shown: shown.unwrap_or(setting.shown),
-        ..setting
+    let hidden = secret.map(|secret| Some(secret?.map(|_| "(hidden)".into())));
+    let line = Line::new("secret", hidden, SECRET_FILE.about.unset);
+    Line {
+        text: text.unwrap_or(line.text),
+        ..line
     }
 }
 
+/// The file with certificates, which a client must be able to trust.
+fn ca_cert(sources: &Sources) -> Result<Option<Sourced<Value>>, Wrong> {
+    let check = |path: PathBuf, origin: &Origin| app::check_ca_cert(&path, origin).map(|()| (CA_CERT.show)(&path));
+    let file = sources.get(&CA_CERT)?;
+    file.map(|file| file.try_map(check)).transpose()
+}
+
 /// The proxy that requests go through.
-fn proxy(endpoint: Option<&Sourced<Url>>) -> Setting {
-    let endpoint = endpoint.map_or_else(settings::default_endpoint, |endpoint| endpoint.value.clone());
-    let proxy = match client::proxy_for(&endpoint) {
-        Ok(proxy) => Ok(proxy.map(|(url, variable)| Sourced::variable(variable, url))),
+fn proxy(sources: &Sources) -> Line {
+    let endpoint = sources.endpoint().map(|endpoint| endpoint.value);
+    let endpoint = endpoint.ok().or(ENDPOINT.default.map(|default| default()));
+    let proxy = match endpoint.map(|endpoint| client::proxy_for(&endpoint)).transpose() {
+        Ok(proxy) => Ok(proxy
+            .flatten()
+            .map(|(url, variable)| Sourced::variable(variable, json!(url)))),
         Err(error) => {
             let variable = match error {
                 BuildError::Proxy(variable) => variable,
@@ -215,43 +196,41 @@ fn proxy(endpoint: Option<&Sourced<Url>>) -> Setting {
             Err(Wrong::variable(variable, error.to_string()))
         }
     };
-    Setting::new("proxy", proxy, |url| json!(url), "none")
+    Line::new("proxy", proxy, "none")
 }
 
 /// The profile in force.
-fn chosen_profile(args: &AppArgs, profile: Result<Option<Profile>, Error>) -> Setting {
-    let profile = match profile {
-        Ok(profile) => Ok(profile.map(|profile| Sourced {
-            value: profile.name.to_string(),
-            origin: profile.chosen_by,
+fn chosen_profile(sources: &Sources) -> Line {
+    let chosen = sources.get(&PROFILE);
+    let profile = match (&sources.profile, chosen) {
+        (_, Err(wrong)) => Err(wrong),
+        (Ok(profile), _) => Ok(profile.as_ref().map(|profile| Sourced {
+            value: json!(*profile.name),
+            origin: profile.chosen_by.clone(),
         })),
-        Err(error) => {
-            let chosen = profile::chosen(args, false).ok().flatten();
-            let origin = chosen.map_or(Origin::Default, |chosen| chosen.origin);
-            Err(Wrong {
-                value: error.to_string(),
-                origin,
-            })
-        }
+        (Err(error), Ok(chosen)) => Err(Wrong {
+            value: error.to_string(),
+            origin: chosen.map_or(Origin::Default, |chosen| chosen.origin),
+        }),
     };
-    Setting::new("profile", profile, |name| json!(name), "none")
+    Line::new(PROFILE.about.key, profile, PROFILE.about.unset)
 }
 
-fn as_json(settings: &[Setting], file: &Place, errors: &[&str]) -> Value {
-    let mut object: serde_json::Map<String, Value> = settings
+fn as_json(lines: &[Line], file: &File, errors: &[&str]) -> Value {
+    let mut object: serde_json::Map<String, Value> = lines
         .iter()
-        .map(|setting| {
-            let origin = setting.origin.as_ref();
+        .map(|line| {
+            let origin = line.origin.as_ref();
             let members = json!({
-                "value": setting.value,
+                "value": line.value,
                 "source": origin.map(Origin::kind),
                 "from": origin.filter(|origin| **origin != Origin::Default).map(Origin::to_string),
-                "error": setting.error,
+                "error": line.error,
             });
-            (setting.name.to_owned(), members)
+            (line.name.to_owned(), members)
         })
         .collect();
-    object.insert("profiles".into(), json!(file.names));
+    object.insert("profiles".into(), json!(file.profiles));
     let path = file.path.as_ref();
     let file = path.map(|path| json!({"path": path.display().to_string(), "exists": file.exists}));
     object.insert("config_file".into(), file.into());
@@ -263,44 +242,40 @@ fn as_json(settings: &[Setting], file: &Place, errors: &[&str]) -> Value {
     object.into()
 }
 
-fn as_text(settings: &[Setting], file: &Place) -> String {
-    let source = |setting: &Setting| match &setting.origin {
+fn as_text(lines: &[Line], file: &File) -> String {
+    let source = |line: &Line| match &line.origin {
         Some(Origin::Profile { name, line, .. }) => format!("profile {name}, line {line}"),
         Some(origin) => origin.to_string(),
         None => String::new(),
     };
-    let mut lines: Vec<[String; 3]> = vec![["setting".into(), "value".into(), "source".into()]];
-    let row = |setting: &Setting| [setting.name.replace('_', " "), setting.shown.clone(), source(setting)];
-    lines.extend(settings.iter().map(row));
-    let names = match &file.names[..] {
+    let mut rows: Vec<[String; 3]> = vec![["setting".into(), "value".into(), "source".into()]];
+    let row = |line: &Line| [line.name.replace('_', " "), line.text.clone(), source(line)];
+    rows.extend(lines.iter().map(row));
+    let profiles = match &file.profiles[..] {
         [] => "none".into(),
-        names => names.join(", "),
+        profiles => profiles.join(", "),
     };
-    lines.push(["profiles".into(), names, String::new()]);
+    rows.push(["profiles".into(), profiles, String::new()]);
     let (path, exists) = match &file.path {
         Some(path) if file.exists => (path.display().to_string(), "exists"),
         Some(path) => (path.display().to_string(), "does not exist"),
         None => ("none, because neither HOME nor XDG_CONFIG_HOME is set".into(), ""),
     };
-    lines.push(["config file".into(), path, exists.into()]);
-    let lines: Vec<[String; 3]> = lines
+    rows.push(["config file".into(), path, exists.into()]);
+    let rows: Vec<[String; 3]> = rows
         .into_iter()
-        .map(|line| line.map(|text| one_line(&text).into_owned()))
+        .map(|row| row.map(|text| one_line(&text).into_owned()))
         .collect();
-    let widths = lines.iter().map(|[_, value, _]| console::measure_text_width(value));
+    let widths = rows.iter().map(|[_, value, _]| console::measure_text_width(value));
     let width = widths.filter(|width| *width <= MAX_WIDTH).max().unwrap_or_default();
     let mut text = String::new();
-    for [name, value, source] in &lines {
+    // Writing to a String does not fail.
+    for [name, value, source] in &rows {
         let value = console::pad_str(value, width, console::Alignment::Left, None);
-        let line = format!("{name:<11}  {value}  {source}");
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{}", line.trim_end());
+        let row = format!("{name:<11}  {value}  {source}");
+        let _ = writeln!(text, "{}", row.trim_end());
     }
-    let is_missing = |name: &str| {
-        let mut settings = settings.iter();
-        settings.any(|setting| setting.name == name && setting.origin.is_none() && setting.shown != UNKNOWN)
-    };
-    let missing = PLACES.iter().filter(|(name, _)| is_missing(name));
+    let missing = lines.iter().filter_map(|line| Some((line.name, line.places.as_ref()?)));
     for (index, (name, places)) in missing.enumerate() {
         let before = if index == 0 {
             "\nto set what is missing, use\n"

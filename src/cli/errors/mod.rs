@@ -2,6 +2,7 @@
 
 pub mod exit_status;
 pub mod hints;
+pub mod redact;
 
 use std::fmt;
 

@@ -1,9 +1,7 @@
 //! The settings of the app that are in force: flags take precedence over the environment, and the environment over the
 //! profile.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,13 +13,14 @@ use zim_batch::endpoint::is_loopback;
 use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
 use zim_batch::text::one_line;
 
-use crate::cli::args::AppArgs;
+use crate::cli::args::app::{APP_ID, CA_CERT, LOCK_DIR, QUOTA, SECRET_FILE};
 use crate::cli::args::given::may_hold_secret;
 use crate::cli::errors::Error;
-use crate::cli::settings::origin::{Origin, Sourced, Wrong};
-use crate::cli::settings::profile::{self, Profile};
+use crate::cli::errors::redact::shown_path;
+use crate::cli::settings::origin::{Origin, Sourced};
+use crate::cli::settings::profile::Profile;
 use crate::cli::settings::secret;
-use crate::cli::settings::{self, text_variable, variable};
+use crate::cli::settings::sources::Sources;
 
 /// The settings of the app.
 #[derive(Debug)]
@@ -31,53 +30,28 @@ pub struct App {
     pub endpoint: Sourced<Url>,
     pub ca_cert: Option<Sourced<PathBuf>>,
     pub rate: Sourced<Rate>,
-    /// The URL of the server through which runs on many machines share the quota.
     pub quota: Option<Sourced<SecretString>>,
-    /// The directory of the files through which runs on this machine share it, if it is not the default one.
-    pub lock_dir: Option<Sourced<PathBuf>>,
+    pub lock_dir: Sourced<PathBuf>,
     pub profile: Option<Profile>,
 }
 
-/// The rate of a run.
-pub fn rate(args: &AppArgs, profile: Option<&Profile>) -> Sourced<Rate> {
-    let typed = args.rate.map(|rate| Sourced::flag("--rate", rate));
-    let rate = typed.or_else(|| profile?.rate.clone());
-    rate.unwrap_or(Sourced::default(Rate::default()))
-}
-
-/// The files that settings come from.
-pub fn files(args: &AppArgs) -> Vec<PathBuf> {
-    // Errors in a profile are reported later.
-    let profile = profile::read(args, false).ok().flatten();
-    let of_profile = profile.map(|profile| [profile.secret_file, profile.ca_cert]);
-    let of_profile = of_profile.into_iter().flatten().flatten().map(|file| file.value);
-    let others = [
-        args.secret_file.clone(),
-        args.ca_cert.clone(),
-        variable("ZIM_SERVER_SECRET_FILE").map(PathBuf::from),
-        profile::path(),
-    ];
-    of_profile.chain(others.into_iter().flatten()).collect()
-}
-
 impl App {
-    pub fn new(args: &AppArgs, profile: Option<Profile>) -> Result<App, Error> {
-        let of_profile = profile.as_ref();
+    pub fn new(sources: Sources) -> Result<App, Error> {
         Ok(App {
-            app_id: app_id(args, of_profile)?,
-            secret_file: secret_file(args, of_profile),
-            endpoint: endpoint(args, of_profile)?,
-            ca_cert: ca_cert(args, of_profile),
-            rate: rate(args, of_profile),
-            quota: quota(args, of_profile)?,
-            lock_dir: lock_dir(args)?,
-            profile,
+            app_id: sources.get(&APP_ID)?,
+            secret_file: sources.get(&SECRET_FILE)?,
+            endpoint: sources.endpoint()?,
+            ca_cert: sources.get(&CA_CERT)?,
+            rate: sources.rate()?,
+            quota: sources.get(&QUOTA)?,
+            lock_dir: sources.get(&LOCK_DIR)?.expect("it has a default"),
+            profile: sources.profile?,
         })
     }
 
     /// What the client is built from.
     pub fn client(&self, timeout: Duration) -> Result<ClientBuilder, Error> {
-        let secret = secret(self.secret_file.as_ref())?;
+        let secret = secret::find(self.secret_file.as_ref())?;
         let (Some(app_id), Some(secret)) = (&self.app_id, secret) else {
             return Err(Error::Usage(
                 "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
@@ -108,7 +82,7 @@ impl App {
             );
         } else if let (Origin::Variable(variable), Some(profile)) = (&app_id.origin, &self.profile)
             && let Origin::Flag(flag) = profile.chosen_by
-            && profile.app_id.as_ref().is_some_and(|other| other.value != app_id.value)
+            && profile.get(&APP_ID).is_some_and(|other| other.value != app_id.value)
         {
             tracing::warn!(
                 "the AppId is {}, from {variable}, and not that of the profile of {flag}: variables take precedence over a \
@@ -166,11 +140,7 @@ impl App {
 
     /// Where all runs of the app on this machine share its quota.
     pub fn place(&self, client: &ClientBuilder) -> Place {
-        let place = Place::new(client.app_id(), client.endpoint_url());
-        match &self.lock_dir {
-            None => place,
-            Some(directory) => place.in_directory(&directory.value),
-        }
+        Place::new(client.app_id(), client.endpoint_url()).in_directory(&self.lock_dir.value)
     }
 
     /// Joins the runs that share the quota through a server, if there is one.
@@ -178,7 +148,6 @@ impl App {
         let Some(url) = &self.quota else { return Ok(None) };
         match RedisQuota::join(url.value.expose_secret(), place, is_alone).await {
             Ok(quota) => Ok(Some(quota)),
-            Err(error @ QuotaError::Url(_)) => Err(Error::Usage(format!("{error} ({})", url.origin))),
             Err(error @ QuotaError::Refused { .. }) => Err(Error::Usage(format!(
                 "{error}; correct them in the URL ({})",
                 url.origin
@@ -190,52 +159,12 @@ impl App {
 
 /// The configuration file needs no protection, unless there is a password in it.
 pub fn warn_if_others_can_read_password(profile: &Profile) {
-    if let Some(quota) = &profile.quota
+    if let Some(quota) = profile.get(&QUOTA)
         && let Origin::Profile { file, .. } = &quota.origin
         && may_hold_secret(quota.value.expose_secret().as_ref())
     {
         secret::warn_if_others_can_read(file, "the password of the quota");
     }
-}
-
-/// The secret, from a file or from the environment.
-pub fn secret(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<SecretString>>, Wrong> {
-    Ok(secret_text(file)?.map(|secret| secret.map(SecretString::from)))
-}
-
-fn secret_text(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<String>>, Wrong> {
-    let Some(file) = file else {
-        return secret_in_variable();
-    };
-    if matches!(file.origin, Origin::Profile { .. })
-        && let Some(secret) = secret_in_variable()?
-    {
-        return Ok(Some(secret));
-    }
-    let secret = file.clone().try_map(|path, origin| secret::from_file(&path, origin))?;
-    let differs = |other: Option<Sourced<String>>| other.is_some_and(|other| other.value != secret.value);
-    match file.origin {
-        // The flag takes precedence, but the user may not know that the variable is set.
-        Origin::Flag(_) if secret_in_variable().is_ok_and(differs) => {
-            tracing::warn!(
-                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
-            );
-        }
-        Origin::Variable(name) if differs(secret_in_variable()?) => {
-            let why =
-                "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them";
-            return Err(Wrong::variable(name, why.into()));
-        }
-        _ => {}
-    }
-    Ok(Some(secret))
-}
-
-fn secret_in_variable() -> Result<Option<Sourced<String>>, Wrong> {
-    const NAME: &str = "ZIM_SERVER_SECRET";
-    let value = variable(NAME).map(|value| Sourced::variable(NAME, value));
-    let parse = |value: OsString, _: &Origin| secret::from_variable(NAME, value.as_bytes());
-    value.map(|value| value.try_map(parse)).transpose()
 }
 
 /// Checks that a client can trust the certificates in this file.
@@ -267,82 +196,7 @@ pub fn simulated(
     Ok(client.endpoint(endpoint).timeout(timeout))
 }
 
-/// The text of a flag, or else of a variable.
-fn text(flag: &'static str, typed: &Option<String>, name: &'static str) -> Result<Option<Sourced<String>>, Wrong> {
-    match typed {
-        Some(text) => Ok(Some(Sourced::flag(flag, text.clone()))),
-        None => {
-            let text = text_variable(name).map_err(|why| Wrong::variable(name, why.to_string()))?;
-            Ok(text.map(|text| Sourced::variable(name, text)))
-        }
-    }
-}
-
-/// The path of a flag, or else of a variable.
-fn path(flag: &'static str, typed: &Option<PathBuf>, name: Option<&'static str>) -> Option<Sourced<PathBuf>> {
-    let typed = typed.clone().map(|path| Sourced::flag(flag, path));
-    typed.or_else(|| Some(Sourced::variable(name?, PathBuf::from(variable(name?)?))))
-}
-
-/// The AppId. Parsed here, not by clap: clap's error would show the value, which may be the secret by mistake.
-pub fn app_id(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced<u32>>, Wrong> {
-    let parse = |text: String, origin: &Origin| settings::parse_app_id(&text).map_err(|why| format!("{origin}: {why}"));
-    match text("--app-id", &args.app_id, "ZIM_APP_ID")? {
-        Some(given) => given.try_map(parse).map(Some),
-        None => Ok(profile.and_then(|profile| profile.app_id.clone())),
-    }
-}
-
-/// The file with the secret.
-pub fn secret_file(args: &AppArgs, profile: Option<&Profile>) -> Option<Sourced<PathBuf>> {
-    let given = path("--secret-file", &args.secret_file, Some("ZIM_SERVER_SECRET_FILE"));
-    given.or_else(|| profile?.secret_file.clone())
-}
-
-/// The file with more certificates to trust.
-pub fn ca_cert(args: &AppArgs, profile: Option<&Profile>) -> Option<Sourced<PathBuf>> {
-    path("--ca-cert", &args.ca_cert, None).or_else(|| profile?.ca_cert.clone())
-}
-
-/// The URL of the server through which runs on many machines share the quota.
-pub fn quota(args: &AppArgs, profile: Option<&Profile>) -> Result<Option<Sourced<SecretString>>, Wrong> {
-    let given = text("--quota", &args.quota, "ZIM_QUOTA")?.map(|quota| quota.map(SecretString::from));
-    Ok(given.or_else(|| profile?.quota.clone()))
-}
-
-/// The directory of the files through which runs on this machine share the quota.
-pub fn lock_dir(args: &AppArgs) -> Result<Option<Sourced<PathBuf>>, Wrong> {
-    let check = |directory: PathBuf, origin: &Origin| match directory.is_dir() {
-        true => Ok(directory),
-        false => Err(format!(
-            "{} ({origin}): there is no such directory; create it, or name another one",
-            secret::shown(&directory)
-        )),
-    };
-    let given = path("--lock-dir", &args.lock_dir, Some("ZIM_LOCK_DIR"));
-    given.map(|directory| directory.try_map(check)).transpose()
-}
-
-/// The endpoint, which a region sets too.
-pub fn endpoint(args: &AppArgs, profile: Option<&Profile>) -> Result<Sourced<Url>, Wrong> {
-    let given = text("--endpoint", &args.endpoint, "ZIM_ENDPOINT")?;
-    match (args.region, given) {
-        (Some(_), Some(_)) => {
-            let why = "--region and ZIM_ENDPOINT both set the endpoint; leave out --region, or unset ZIM_ENDPOINT";
-            Err(Wrong::flag("--region", why.into()))
-        }
-        (Some(region), None) => Ok(Sourced::flag("--region", region.endpoint())),
-        (None, Some(given)) => {
-            given.try_map(|text, origin| settings::parse_endpoint(&text).map_err(|why| format!("{origin}: {why}")))
-        }
-        (None, None) => {
-            let of_profile = profile.and_then(|profile| profile.endpoint.clone());
-            Ok(of_profile.unwrap_or_else(|| Sourced::default(settings::default_endpoint())))
-        }
-    }
-}
-
 fn read(path: &Path, origin: &Origin) -> Result<Vec<u8>, Error> {
     std::fs::read(path)
-        .map_err(|error| Error::Usage(format!("{} ({origin}): can't be read: {error}", secret::shown(path))))
+        .map_err(|error| Error::Usage(format!("{} ({origin}): can't be read: {error}", shown_path(path))))
 }

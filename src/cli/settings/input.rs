@@ -8,6 +8,7 @@ use zim_batch::rows::{Columns, Format, InputErrorKind, Only, Reads, Selection, S
 
 use crate::cli::args::{DialectArgs, ReportArgs, RowsArgs, UsersArgs};
 use crate::cli::errors::Error;
+use crate::cli::errors::redact;
 use crate::cli::settings::files::{Files, Role, is_named_pipe};
 
 /// Rows or users.
@@ -97,6 +98,7 @@ fn source(path: PathBuf, items: &'static str, files: &mut Files) -> Result<Sourc
         Source::File(path) => {
             files.add(Role::Input(items), path)?;
             refuse_directory(path)?;
+            refuse_secret(path)?;
         }
         Source::Stdin => files.add(Role::Input(items), Path::new("/dev/stdin"))?,
     }
@@ -117,6 +119,15 @@ fn only(dialect: &DialectArgs) -> Option<Only> {
     let words = dialect.only.as_ref()?;
     let outcomes: Option<Vec<_>> = words.iter().map(|word| word.0).collect();
     Some(outcomes.map_or(Only::All, Only::Outcomes))
+}
+
+/// Refuses a file that does not exist if its name may be the secret: later errors would show it.
+pub fn refuse_secret(path: &Path) -> Result<(), Error> {
+    if path.exists() || !redact::may_be_secret(&path.to_string_lossy()) {
+        return Ok(());
+    }
+    let error = InputErrorKind::Open(ErrorKind::NotFound.into()).of(redact::NOT_SHOWN);
+    Err(zim_batch::Error::from(error).into())
 }
 
 /// Refuses a directory as input, before results are named after it.

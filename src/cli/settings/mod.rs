@@ -11,15 +11,12 @@ pub mod secret;
 pub mod simulate;
 pub mod sources;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use url::{ParseError, Url};
-use zim_batch::ConvType;
-use zim_batch::Rate;
-use zim_batch::endpoint::{DEFAULT_ENDPOINT, is_loopback};
 use zim_batch::rows::Format;
+use zim_batch::{ConvType, Rate};
 
+use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::values::Since;
 use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
 use crate::cli::errors::Error;
@@ -82,7 +79,7 @@ impl Settings {
     /// With `--dry-run`, `clear` is a check.
     fn of_clear(args: ClearArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<Settings, Error> {
         let sources = Sources::new(args.app, args.simulator.simulate);
-        files.add_settings(sources.files());
+        files.add_settings(sources.files.clone());
         let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
         let paths = ReportPaths::new(&args.output, &args.run, &input, files);
         if args.output.dry_run {
@@ -135,7 +132,7 @@ pub struct ListSettings {
 impl ListSettings {
     fn new(args: ListArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<ListSettings, Error> {
         let sources = Sources::new(args.app, args.simulator.simulate);
-        files.add_settings(sources.files());
+        files.add_settings(sources.files.clone());
         let input = InputSettings::users(args.users, args.pace.limit, files)?;
         let paths = ListPaths::new(&args.output, &args.run, &input, files)?;
         if let Some(explanation) = &args.output.explain {
@@ -181,7 +178,7 @@ impl CheckSettings {
         let is_simulated = args.simulator.simulate;
         let has_app = args.app.has_app() || is_simulated;
         let sources = Sources::new(args.app, is_simulated);
-        files.add_settings(sources.files());
+        files.add_settings(sources.files.clone());
         let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
         if let Some(missing) = &args.missing {
             files.add(Role::Other("--missing"), missing)?;
@@ -222,10 +219,11 @@ impl CheckSettings {
 /// The rate of a run, for a command that does not run. A profile that can't be read is an error only if a flag chooses it;
 /// otherwise the rate is that of a run without a profile, and why is returned too.
 fn rate_of_a_run(sources: Sources) -> Result<(Rate, Option<Error>), Error> {
-    let rate = app::rate(&sources.flags, sources.profile()).value;
+    let rate = sources.rate()?.value;
+    let (has_profile, has_rate) = (sources.has_flag(&PROFILE.about), sources.has_flag(&RATE.about));
     match sources.profile {
-        Err(error) if sources.flags.profile.is_some() => Err(error),
-        Err(error) if sources.flags.rate.is_none() => Ok((rate, Some(error))),
+        Err(error) if has_profile => Err(error),
+        Err(error) if !has_rate => Ok((rate, Some(error))),
         _ => Ok((rate, None)),
     }
 }
@@ -247,6 +245,10 @@ pub struct ReportSettings {
 impl ReportSettings {
     fn new(args: ReportArgs, files: &mut Files) -> Result<ReportSettings, Error> {
         let format = input::format_of_report_rows(&args);
+        [&args.report]
+            .into_iter()
+            .chain(&args.rows)
+            .try_for_each(|path| input::refuse_secret(path))?;
         // The report itself may be read as rows.
         files.add_input(&args.report);
         args.rows.iter().for_each(|rows| files.add_input(rows));
@@ -273,72 +275,10 @@ pub struct ConfigSettings {
 impl ConfigSettings {
     fn new(args: ConfigArgs, files: &mut Files) -> ConfigSettings {
         let sources = Sources::new(args.app, false);
-        files.add_settings(sources.files());
+        files.add_settings(sources.files.clone());
         ConfigSettings {
             json: args.json,
             sources,
         }
     }
-}
-
-/// Parses an AppId. The error does not show the text, which may be the secret by mistake.
-pub fn parse_app_id(text: &str) -> Result<u32, String> {
-    let app_id = text.trim().parse();
-    app_id.map_err(|_| "the AppId must be a number from 0 to 4294967295".into())
-}
-
-/// Parses the base URL of ZIM's server API.
-pub fn parse_endpoint(text: &str) -> Result<Url, String> {
-    // A password with a slash would seem to be a path.
-    if text.contains('@') {
-        return Err("the endpoint must not contain a user name or a password; remove them".into());
-    }
-    // The query and the fragment may be secret.
-    let shown = text.split(['?', '#']).next().unwrap_or_default();
-    let shown = match secret::may_be_secret(shown) {
-        true => "(not shown)",
-        false => shown,
-    };
-    let refuse = |why: &str| Err(format!("'{shown}': {why}"));
-    let url: Url = match text.parse() {
-        Ok(url) => url,
-        Err(ParseError::RelativeUrlWithoutBase) => {
-            return refuse(&format!("this is not a URL; write it like {DEFAULT_ENDPOINT}"));
-        }
-        Err(error) => return refuse(&format!("{error}; write it like {DEFAULT_ENDPOINT}")),
-    };
-    if url.query().is_some() || url.fragment().is_some() {
-        return refuse("it must not contain '?' or '#'");
-    }
-    if url.host().is_none() {
-        return refuse(&format!("it has no host; write it like {DEFAULT_ENDPOINT}"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse(
-            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
-        ),
-        _ => refuse("it must start with https://"),
-    }
-}
-
-/// The endpoint of ZIM.
-pub fn default_endpoint() -> Url {
-    DEFAULT_ENDPOINT.parse().expect("it is a URL")
-}
-
-/// An environment variable. An empty one counts as not set.
-pub fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// An environment variable that must be UTF-8 text.
-pub fn text_variable(name: &str) -> Result<Option<String>, Error> {
-    let text = variable(name).map(OsString::into_string).transpose();
-    text.map_err(|_| {
-        Error::Usage(format!(
-            "{name}: the value of this environment variable is not UTF-8 text"
-        ))
-    })
 }

@@ -9,39 +9,23 @@
 //! The file has no secret, and no error shows a value: somebody may have written the secret there by mistake. For the same
 //! reason, the parser's errors are never shown whole; they would quote the line.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use url::Url;
-
-use zim_batch::Rate;
-use zim_batch::endpoint::Region;
-use zim_batch::limiter::RateError;
-use zim_batch::row::UnknownName;
 use zim_batch::text::one_line;
 
-use crate::cli::args::AppArgs;
+use crate::cli::args::app::{About, AnySetting, Kind, SETTINGS, Setting};
 use crate::cli::errors::Error;
-use crate::cli::settings;
+use crate::cli::errors::redact;
 use crate::cli::settings::origin::{Origin, Sourced};
-use crate::cli::settings::secret;
-
-/// The settings of a profile.
-const KEYS: [&str; 7] = [
-    "app_id",
-    "secret_file",
-    "region",
-    "endpoint",
-    "ca_cert",
-    "rate",
-    "quota",
-];
+use crate::cli::settings::sources;
 
 /// The profile that is used when none is named.
 const DEFAULT: &str = "default";
@@ -62,33 +46,27 @@ pub struct ConfigFile {
 pub struct Profile {
     pub name: Arc<str>,
     pub chosen_by: Origin,
-    pub app_id: Option<Sourced<u32>>,
-    pub secret_file: Option<Sourced<PathBuf>>,
-    /// The endpoint, or that of the region.
-    pub endpoint: Option<Sourced<Url>>,
-    pub ca_cert: Option<Sourced<PathBuf>>,
-    pub rate: Option<Sourced<Rate>>,
-    pub quota: Option<Sourced<SecretString>>,
+    /// Texts that mean something, by the keys of their settings.
+    texts: BTreeMap<&'static str, Sourced<OsString>>,
 }
 
-/// The name of the profile that the user has chosen.
-pub fn chosen(args: &AppArgs, is_simulated: bool) -> Result<Option<Sourced<String>>, Error> {
-    match &args.profile {
-        Some(name) => Ok(Some(Sourced::flag("--profile", name.clone()))),
-        // A simulator uses no variables.
-        None if is_simulated => Ok(None),
-        None => Ok(settings::text_variable("ZIM_PROFILE")?.map(|name| Sourced::variable("ZIM_PROFILE", name))),
+impl Profile {
+    /// The text of a setting.
+    pub fn text(&self, about: &About) -> Option<Sourced<OsString>> {
+        self.texts.get(about.key).cloned()
+    }
+
+    /// The value of a setting.
+    pub fn get<T>(&self, setting: &Setting<T>) -> Option<Sourced<T>> {
+        let text = self.text(&setting.about)?;
+        text.try_map(|text, _| (setting.parse)(&text)).ok()
     }
 }
 
-/// The profile in force: the chosen one, or else `default`, if the file has it.
-pub fn read(args: &AppArgs, is_simulated: bool) -> Result<Option<Profile>, Error> {
-    let name = chosen(args, is_simulated)?;
-    if is_simulated && name.is_none() {
-        return Ok(None);
-    }
+/// The profile of this name, or else `default`, if the file has it.
+pub fn read(name: Option<&Sourced<String>>) -> Result<Option<Profile>, Error> {
     match (ConfigFile::read()?, name) {
-        (Some(file), name) => file.profile(name.as_ref()),
+        (Some(file), name) => file.profile(name),
         (None, None) => Ok(None),
         (None, Some(name)) => Err(Error::Usage(format!(
             "{}: there is no configuration file for profiles, because neither HOME nor XDG_CONFIG_HOME is set",
@@ -100,7 +78,7 @@ pub fn read(args: &AppArgs, is_simulated: bool) -> Result<Option<Profile>, Error
 /// Where the configuration file belongs, whether or not it exists. A relative `XDG_CONFIG_HOME` is ignored, as the XDG
 /// specification says.
 pub fn path() -> Option<PathBuf> {
-    let named = settings::variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let named = sources::variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let directory = named.filter(|directory| directory.is_absolute());
     let directory = directory.or_else(|| Some(home()?.join(".config")))?;
     Some(directory.join("zim-batch").join("config.toml"))
@@ -222,12 +200,7 @@ impl ConfigFile {
         let mut profile = Profile {
             name: unless_secret(name).into(),
             chosen_by,
-            app_id: None,
-            secret_file: None,
-            endpoint: None,
-            ca_cert: None,
-            rate: None,
-            quota: None,
+            texts: BTreeMap::new(),
         };
         for (key, value) in table {
             let span = Some(key.span());
@@ -236,33 +209,35 @@ impl ConfigFile {
                 file: Arc::clone(&self.path),
                 line: self.line(key.span()),
             };
-            let key = key.get_ref();
-            known(key)
-                .and_then(|()| scalar(value))
-                .and_then(|text| self.set(&mut profile, key, text, origin))
-                .map_err(|why| self.error(span, &format!("{}: {why}", shown(key))))?;
+            let (about, value) = known(key.get_ref())
+                .and_then(|setting| Ok((setting.about(), self.text(setting, value, &profile)?)))
+                .map_err(|why| self.error(span, &format!("{}: {why}", shown(key.get_ref()))))?;
+            profile.texts.insert(about.key, Sourced { value, origin });
         }
         Ok(profile)
     }
 
-    /// Sets one setting. The text of a value means the same as that of the flag.
-    fn set(&self, profile: &mut Profile, key: &str, text: String, origin: Origin) -> Result<(), String> {
-        fn sourced<T>(value: T, origin: Origin) -> Option<Sourced<T>> {
-            Some(Sourced { value, origin })
+    /// The text of a setting, which means the same as that of the flag. `others` are those before it.
+    fn text(
+        &self,
+        setting: &dyn AnySetting,
+        value: Spanned<DeValue<'_>>,
+        others: &Profile,
+    ) -> Result<OsString, String> {
+        let about = setting.about();
+        let text: OsString = match about.kind {
+            Kind::Text => scalar(value)?.into(),
+            Kind::File | Kind::Directory => self.file(&scalar(value)?)?.into(),
+        };
+        setting.show(&text)?;
+        let mut others = others.texts.keys().filter_map(|key| find(key));
+        match others.find(|other| conflict(other.about(), about)) {
+            Some(other) => Err(format!(
+                "it can't be combined with {}; leave out one of them",
+                other.about().key
+            )),
+            None => Ok(text),
         }
-        match key {
-            "app_id" => profile.app_id = sourced(settings::parse_app_id(&text)?, origin),
-            "secret_file" => profile.secret_file = sourced(self.file(&text)?, origin),
-            "region" | "endpoint" if profile.endpoint.is_some() => {
-                return Err("region and endpoint both set the endpoint; leave out one of them".into());
-            }
-            "region" => profile.endpoint = sourced(parse_region(&text)?.endpoint(), origin),
-            "endpoint" => profile.endpoint = sourced(settings::parse_endpoint(&text)?, origin),
-            "ca_cert" => profile.ca_cert = sourced(self.file(&text)?, origin),
-            "rate" => profile.rate = sourced(text.parse().map_err(|error: RateError| error.to_string())?, origin),
-            _ => profile.quota = sourced(SecretString::from(text), origin),
-        }
-        Ok(())
     }
 
     /// A path in the file: `~/` is the home directory, and a relative path begins where the file is.
@@ -277,7 +252,7 @@ impl ConfigFile {
         };
         let may_be_secret = [text.rsplit('/').next().unwrap_or_default(), text]
             .iter()
-            .any(|text| secret::may_be_secret(text));
+            .any(|text| redact::may_be_secret(text));
         if may_be_secret && !path.exists() {
             return Err(
                 "there is no such file. If this is the secret itself: write the path of a file that contains it".into(),
@@ -322,12 +297,26 @@ fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
     })
 }
 
+/// The settings that a profile may have.
+fn settings() -> impl Iterator<Item = &'static dyn AnySetting> {
+    SETTINGS.into_iter().filter(|setting| setting.about().in_profile)
+}
+
+fn find(key: &str) -> Option<&'static dyn AnySetting> {
+    settings().find(|setting| setting.about().key == key)
+}
+
+/// Whether only one of two settings can be set.
+fn conflict(one: &About, other: &About) -> bool {
+    one.conflicts_with == Some(other.key) || other.conflicts_with == Some(one.key)
+}
+
 /// What is wrong with a key in `profiles` that is no table.
 fn not_a_profile(key: &str) -> String {
-    match KEYS.contains(&key) || refuse_secret(key).is_err() {
-        true => outside_of_profiles(key),
-        false => format!("{0}: a profile is a table: [profiles.{0}]", shown(key)),
+    if find(key).is_some() || refuse_secret(key).is_err() {
+        return outside_of_profiles(key);
     }
+    format!("{0}: a profile is a table: [profiles.{0}]", shown(key))
 }
 
 /// What is wrong with a key that is in no profile.
@@ -341,21 +330,22 @@ fn outside_of_profiles(key: &str) -> String {
     }
 }
 
-/// Refuses a key that is none of the settings.
-fn known(key: &str) -> Result<(), String> {
-    if KEYS.contains(&key) {
-        return Ok(());
+/// The setting of a key.
+fn known(key: &str) -> Result<&'static dyn AnySetting, String> {
+    if let Some(setting) = find(key) {
+        return Ok(setting);
     }
     refuse_secret(key)?;
+    let keys: Vec<&str> = settings().map(|setting| setting.about().key).collect();
     let similarity = |known: &&&str| (strsim::jaro(&key.to_ascii_lowercase().replace('-', "_"), known) * 100.0) as u8;
-    let nearest = KEYS
+    let nearest = keys
         .iter()
         .max_by_key(similarity)
         .filter(|known| similarity(known) > 80);
     let hint = nearest.map_or(".".to_owned(), |known| format!("; did you mean {known}?"));
     Err(format!(
         "unknown key{hint} The keys of a profile are {}",
-        KEYS.join(", ")
+        keys.join(", ")
     ))
 }
 
@@ -384,12 +374,6 @@ fn scalar(value: Spanned<DeValue<'_>>) -> Result<String, String> {
     }
 }
 
-fn parse_region(text: &str) -> Result<Region, String> {
-    // The error does not show the text, which may be the secret by mistake.
-    text.parse()
-        .map_err(|UnknownName { expected, .. }| format!("it must be one of {expected}"))
-}
-
 /// A name in the file, for messages.
 fn shown(name: &str) -> String {
     one_line(unless_secret(name)).into_owned()
@@ -399,8 +383,8 @@ fn shown(name: &str) -> String {
 fn unless_secret(name: &str) -> &str {
     // Names are words; a secret has digits.
     let has_digits = name.chars().filter(char::is_ascii_digit).count() >= 4;
-    if has_digits && secret::may_be_secret(name) {
-        "(not shown)"
+    if has_digits && redact::may_be_secret(name) {
+        redact::NOT_SHOWN
     } else {
         name
     }

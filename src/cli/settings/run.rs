@@ -8,7 +8,7 @@ use zim_batch::run::Limits;
 
 use crate::cli::args::{Given, Logging, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
-use crate::cli::settings::app::{self, App};
+use crate::cli::settings::app::App;
 use crate::cli::settings::files::{Files, Role};
 use crate::cli::settings::origin::Sourced;
 use crate::cli::settings::sources::Sources;
@@ -66,7 +66,7 @@ impl RunSettings {
         if let Some(metrics) = &run.metrics {
             files.add(Role::Other(METRICS), metrics)?;
         }
-        let pace = PaceSettings::new(pace, &sources, Limits::default().give_up_after);
+        let pace = PaceSettings::new(pace, &sources, Limits::default().give_up_after)?;
         Ok(RunSettings {
             app: app(sources)?,
             pace,
@@ -86,7 +86,7 @@ impl RunSettings {
         given: Given,
         logging: &Logging,
     ) -> Result<RunSettings, Error> {
-        let pace = PaceSettings::new(pace, &sources, GIVE_UP_AFTER_OF_CHECK);
+        let pace = PaceSettings::new(pace, &sources, GIVE_UP_AFTER_OF_CHECK)?;
         Ok(RunSettings {
             app: app(sources)?,
             pace,
@@ -101,11 +101,10 @@ impl RunSettings {
 
 /// The app, unless it is simulated.
 fn app(sources: Sources) -> Result<Option<App>, Error> {
-    let profile = sources.profile?;
     if sources.is_simulated {
-        return Ok(None);
+        return sources.profile.map(|_| None);
     }
-    App::new(&sources.flags, profile).map(Some)
+    App::new(sources).map(Some)
 }
 
 /// With `-q`, progress is shown only if `--progress` was given.
@@ -118,9 +117,9 @@ fn progress(typed: Option<ProgressStyle>, logging: &Logging) -> ProgressStyle {
 }
 
 impl PaceSettings {
-    fn new(args: PaceArgs, sources: &Sources, give_up_after: Duration) -> PaceSettings {
-        PaceSettings {
-            rate: app::rate(&sources.flags, sources.profile()),
+    fn new(args: PaceArgs, sources: &Sources, give_up_after: Duration) -> Result<PaceSettings, Error> {
+        Ok(PaceSettings {
+            rate: sources.rate()?,
             timeout: args.timeout,
             limits: Limits {
                 max_in_flight: args.max_in_flight,
@@ -131,7 +130,7 @@ impl PaceSettings {
                 ..Limits::default()
             },
             no_wait: args.no_wait,
-        }
+        })
     }
 }
 

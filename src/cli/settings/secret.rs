@@ -3,21 +3,69 @@
 //! No message shows the secret or a part of it. The format of a secret is not documented (32 hex digits in ZEGO's
 //! examples), so only text that can't be a secret is refused.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use zim_batch::text::is_invisible;
 
 use crate::cli::errors::Error;
+use crate::cli::errors::redact::may_be_secret;
+use crate::cli::settings::origin::{Origin, Sourced, Wrong};
+use crate::cli::settings::sources::variable;
+
+/// The variable that may contain the secret itself.
+pub const VARIABLE: &str = "ZIM_SERVER_SECRET";
 
 /// The maximum length of a secret, in bytes; more than any real one has.
 const MAX_SECRET: usize = 4096;
 
 /// The mode bits that let the group or everyone read a file.
 const OTHERS_READ: u32 = 0o044;
+
+/// The secret, from a file or from the environment.
+pub fn find(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<SecretString>>, Wrong> {
+    Ok(text(file)?.map(|secret| secret.map(SecretString::from)))
+}
+
+fn text(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<String>>, Wrong> {
+    let Some(file) = file else {
+        return in_variable();
+    };
+    if matches!(file.origin, Origin::Profile { .. })
+        && let Some(secret) = in_variable()?
+    {
+        return Ok(Some(secret));
+    }
+    let secret = file.clone().try_map(|path, origin| from_file(&path, origin))?;
+    let differs = |other: Option<Sourced<String>>| other.is_some_and(|other| other.value != secret.value);
+    match file.origin {
+        // The flag takes precedence, but the user may not know that the variable is set.
+        Origin::Flag(_) if in_variable().is_ok_and(differs) => {
+            tracing::warn!(
+                "ZIM_SERVER_SECRET is not used: it contains a different secret than the file of --secret-file"
+            );
+        }
+        Origin::Variable(name) if differs(in_variable()?) => {
+            let why =
+                "ZIM_SERVER_SECRET and ZIM_SERVER_SECRET_FILE are both set, to different secrets; unset one of them";
+            return Err(Wrong::variable(name, why.into()));
+        }
+        _ => {}
+    }
+    Ok(Some(secret))
+}
+
+fn in_variable() -> Result<Option<Sourced<String>>, Wrong> {
+    let value = variable(VARIABLE).map(|value| Sourced::variable(VARIABLE, value));
+    let parse = |value: OsString, _: &Origin| from_variable(VARIABLE, value.as_bytes());
+    value.map(|value| value.try_map(parse)).transpose()
+}
 
 /// Reads the secret from a file. `origin` says where its path comes from.
 pub fn from_file(path: &Path, origin: impl Display) -> Result<String, Error> {
@@ -61,22 +109,6 @@ pub fn place(path: &Path) -> String {
         name if may_be_secret(&name) => "the file with the secret".to_owned(),
         name => name.into_owned(),
     }
-}
-
-/// Another path, unless it may be the secret.
-pub fn shown(path: &Path) -> String {
-    match path.to_string_lossy() {
-        name if may_be_secret(&name) => "(not shown)".to_owned(),
-        name => name.into_owned(),
-    }
-}
-
-/// Whether a text may be the secret, given by mistake where something else belongs.
-pub fn may_be_secret(text: &str) -> bool {
-    let text = text.trim();
-    let consists_of = |others: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c));
-    // A secret has no dot, a slash only in Base64, and is at least this long.
-    text.len() >= 16 && (consists_of("") || text.contains(['+', '=']) && consists_of("+/="))
 }
 
 /// Reads the start of the file, more than a secret can have. It may be a pipe, as in `<(pass show zim)`.
@@ -164,28 +196,6 @@ mod tests {
         // The format of secrets is not documented.
         for secret in ["short", "QUJDREVGRw==", "a+b/c=", "abc-DEF_123.~!$%&"] {
             assert_eq!(checked(secret.as_bytes()).unwrap(), secret);
-        }
-    }
-
-    #[test]
-    fn what_may_be_the_secret_is_recognized() {
-        for text in [
-            SECRET,
-            " 9193cc662a4c0ec1\n",
-            "QUJD+EVGRw/9193cc66QUJD==",
-            "QUJDREVGRw9193cc==",
-        ] {
-            assert!(may_be_secret(text), "{text:?}");
-        }
-        for text in [
-            "",
-            "night",
-            "/run/credentials/zim",
-            "/run/secrets/zim2026",
-            "10.0.0.1",
-            "https://zim-api.zego.im",
-        ] {
-            assert!(!may_be_secret(text), "{text:?}");
         }
     }
 

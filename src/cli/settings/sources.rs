@@ -1,27 +1,47 @@
-//! Where the settings of the app come from: flags, environment and profile.
+//! Where the settings of the app come from. A flag takes precedence over the environment, the environment over the profile,
+//! and the profile over the default.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use serde_json::Value;
+use url::Url;
+use zim_batch::Rate;
+
 use crate::cli::args::AppArgs;
+use crate::cli::args::app::{About, AnySetting, ENDPOINT, Kind, PROFILE, RATE, REGION, SETTINGS, Setting};
 use crate::cli::errors::Error;
-use crate::cli::settings::app;
+use crate::cli::settings::origin::{Origin, Sourced, Wrong};
 use crate::cli::settings::profile::{self, Profile};
 
-/// The flags, and the profile in force or why it can't be read.
+/// The flags, the environment, and the profile in force or why it can't be read.
 #[derive(Debug)]
 pub struct Sources {
-    pub flags: AppArgs,
-    pub is_simulated: bool,
+    flags: AppArgs,
     pub profile: Result<Option<Profile>, Error>,
+    /// The files that settings come from, also those that take no precedence.
+    pub files: Vec<PathBuf>,
+    pub is_simulated: bool,
 }
 
 impl Sources {
     pub fn new(flags: AppArgs, is_simulated: bool) -> Sources {
-        Sources {
-            profile: profile::read(&flags, is_simulated),
+        let mut sources = Sources {
             flags,
+            profile: Ok(None),
+            files: Vec::new(),
             is_simulated,
+        };
+        let chosen = sources.get(&PROFILE).map_err(Error::from);
+        sources.profile = chosen.and_then(|chosen| profile::read(chosen.as_ref()));
+        let files = SETTINGS.iter().filter(|setting| setting.about().kind == Kind::File);
+        let named = files.flat_map(|file| sources.texts(file.about()));
+        sources.files = named.map(|file| file.value.into()).chain(profile::path()).collect();
+        if is_simulated && !sources.has_flag(&PROFILE.about) {
+            // A simulator needs no profile, so none can be wrong.
+            sources.profile = Ok(None);
         }
+        sources
     }
 
     /// The profile in force, if it can be read.
@@ -29,8 +49,76 @@ impl Sources {
         self.profile.as_ref().ok()?.as_ref()
     }
 
-    /// The files that settings come from.
-    pub fn files(&self) -> Vec<PathBuf> {
-        app::files(&self.flags)
+    /// Whether a flag sets it.
+    pub fn has_flag(&self, about: &About) -> bool {
+        self.flags.get(about).is_some()
     }
+
+    /// The value of a setting, or its default.
+    pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<Sourced<T>>, Wrong> {
+        self.find(&setting.about, setting.parse, || {
+            setting.default.map(|default| default())
+        })
+    }
+
+    /// The value of a setting as it is shown, or its default.
+    pub fn show(&self, setting: &dyn AnySetting) -> Result<Option<Sourced<Value>>, Wrong> {
+        self.find(setting.about(), |text| setting.show(text), || setting.show_default())
+    }
+
+    fn find<T>(
+        &self,
+        about: &About,
+        parse: impl FnOnce(&OsStr) -> Result<T, String>,
+        default: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<Sourced<T>>, Wrong> {
+        let parse = |text: OsString, origin: &Origin| parse(&text).map_err(|why| format!("{origin}: {why}"));
+        match self.texts(about).next() {
+            Some(text) => text.try_map(parse).map(Some),
+            None => Ok(default().map(Sourced::default)),
+        }
+    }
+
+    /// The rate, in requests per second.
+    pub fn rate(&self) -> Result<Sourced<Rate>, Wrong> {
+        Ok(self.get(&RATE)?.expect("it has a default"))
+    }
+
+    /// The endpoint, which a region sets too.
+    pub fn endpoint(&self) -> Result<Sourced<Url>, Wrong> {
+        let region = self.get(&REGION)?.map(|region| region.map(|region| region.endpoint()));
+        let endpoint = self.get(&ENDPOINT)?.expect("it has a default");
+        match (region, &endpoint.origin) {
+            (
+                Some(Sourced {
+                    origin: Origin::Flag(flag),
+                    ..
+                }),
+                Origin::Variable(variable),
+            ) => {
+                let why = format!("{flag} and {variable} both set the endpoint; leave out {flag}, or unset {variable}");
+                Err(Wrong::flag(flag, why))
+            }
+            (Some(region), Origin::Profile { .. } | Origin::Default) => Ok(region),
+            _ => Ok(endpoint),
+        }
+    }
+
+    /// The texts of a setting, by precedence.
+    fn texts(&self, about: &About) -> impl Iterator<Item = Sourced<OsString>> {
+        let flag = self
+            .flags
+            .get(about)
+            .map(|text| Sourced::flag(about.flag, text.to_owned()));
+        let variable = about
+            .variable
+            .and_then(|name| Some(Sourced::variable(name, variable(name)?)));
+        let profile = self.profile().and_then(|profile| profile.text(about));
+        [flag, variable, profile].into_iter().flatten()
+    }
+}
+
+/// An environment variable. An empty one counts as not set.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

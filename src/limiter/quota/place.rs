@@ -16,9 +16,6 @@ use url::Url;
 
 use crate::endpoint::is_loopback;
 
-/// The default directory of the files.
-const DIRECTORY: &str = "/tmp";
-
 /// Where the runs of one app on this machine meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -31,13 +28,16 @@ pub struct Place {
 }
 
 impl Place {
+    /// The default directory of the files.
+    pub const DEFAULT_DIRECTORY: &str = "/tmp";
+
     /// The place of an app. A stand-in on a loopback `endpoint` has its own.
     pub fn new(app_id: u32, endpoint: &Url) -> Place {
         let name = match loopback_port(endpoint) {
             Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
             None => format!("zim-batch-{app_id}"),
         };
-        let path = |ending: &str| Path::new(DIRECTORY).join(format!("{name}.{ending}"));
+        let path = |ending: &str| Path::new(Place::DEFAULT_DIRECTORY).join(format!("{name}.{ending}"));
         Place {
             runs: path("lock"),
             starts: path("starts"),
