@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use cli::logging::LogOutput;
-use cli::{Cli, ExitStatus, Settings};
+use cli::{Cli, METRICS, Settings};
 
 fn main() -> ExitCode {
     cli::process::prepare();
@@ -19,17 +19,8 @@ fn main() -> ExitCode {
     let started = settings.and_then(|settings| Ok((settings, LogOutput::start(&logging)?)));
     let ((files, settings), output) = match started {
         Ok(started) => started,
-        Err(error) => return cli::fail_early(logging.log_format, ExitStatus::from(&error), &error.to_string()),
+        Err(error) => return cli::fail_early(logging.log_format, &error),
     };
-    let settings = settings.inspect_err(|error| {
-        cli::record_early_end(files.of_flag(cli::METRICS), ExitStatus::from(error));
-    });
-    let ended = settings.and_then(|settings| {
-        let runtime = cli::process::runtime()?;
-        let ended = runtime.block_on(cli::run(settings, output.terminal()));
-        // A thread may still wait for standard input; nothing waits for that thread.
-        runtime.shutdown_background();
-        ended
-    });
-    ended.unwrap_or_else(|error| cli::fail(ExitStatus::from(&error), &error.to_string()))
+    let ended = settings.and_then(|settings| cli::process::block_on(cli::run(settings, output.terminal())));
+    ended.unwrap_or_else(|error| cli::fail(&error, files.of_flag(METRICS)))
 }

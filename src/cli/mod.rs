@@ -11,10 +11,8 @@ use std::process::ExitCode;
 
 pub use args::Cli;
 use commands::{check, clear, codes, completions, config, list, man, report, simulate};
-pub use engine::batch::record_early_end;
 pub use engine::process;
 use errors::Error;
-pub use errors::ExitStatus;
 pub use output::logging;
 use output::progress::Terminal;
 pub use output::shell::{fail, fail_early, usage_error};

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::cli::errors::Error;
 
@@ -43,13 +43,17 @@ pub fn prepare() {
     );
 }
 
-/// A single-threaded runtime: a request is so cheap that waking another thread for it would cost more.
-pub fn runtime() -> Result<Runtime, Error> {
-    Builder::new_current_thread()
+/// Runs a command on a single-threaded runtime: a request is so cheap that waking another thread for it would cost more.
+pub fn block_on<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(KEEP_THREADS)
         .build()
-        .map_err(|error| Error::Unexpected(format!("the runtime could not be started: {error}")))
+        .map_err(|error| Error::Unexpected(format!("the runtime could not be started: {error}")))?;
+    let ended = runtime.block_on(command);
+    // A thread may still wait for standard input; nothing waits for that thread.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking

@@ -1,10 +1,11 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one drains, the second one stops immediately. SIGUSR1 asks for the progress.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zim_batch::stop::{StopHandle, StopReason};
+
+use crate::cli::errors::Error;
 
 /// A SIGHUP that follows another within this time is the same one.
 const SIGHUP_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,20 +44,15 @@ impl EndSignals {
     }
 }
 
-/// Runs `work`, which may block without end, on a separate thread. A signal ends the wait: `Err` with its number.
-pub async fn unless_signaled<T: Send + 'static>(work: impl FnOnce() -> T + Clone + Send + 'static) -> Result<T, u8> {
+/// Runs `work`, which may block without end, on another thread. A signal ends the wait: `Err` with its number.
+pub async fn unless_signaled<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<Result<T, Error>, u8> {
     let mut ends = EndSignals::listen();
-    let (done, is_done) = tokio::sync::oneshot::channel();
-    let on_thread = work.clone();
-    let started = thread::Builder::new()
-        .name("last".into())
-        .spawn(move || _ = done.send(on_thread()));
     tokio::select! {
-        done = is_done => match (done, started) {
-            (Ok(done), Ok(_)) => Ok(done),
-            // The thread could not be started, or it panicked.
-            _ => Ok(work()),
-        },
+        done = tokio::task::spawn_blocking(work) => {
+            Ok(done.unwrap_or_else(|panic| Err(Error::Unexpected(format!("the results could not be written: {panic}")))))
+        }
         number = ends.next() => Err(number),
     }
 }

@@ -80,8 +80,8 @@ pub fn app_and_rate(given: &Given) -> Vec<OsString> {
 }
 
 /// What there is to do about the rows of a report.
-pub struct Left<'a> {
-    pub report: &'a Path,
+pub struct Left {
+    pub report: PathBuf,
     /// Rows without a record.
     pub not_run: u64,
     pub failed: u64,
@@ -93,12 +93,12 @@ pub struct Left<'a> {
     pub flags: Vec<OsString>,
 }
 
-impl Left<'_> {
+impl Left {
     /// What to do, in order.
     pub fn steps(&self) -> Vec<NextStep> {
         let again = |outcome: Outcome, name: &str| {
             let only = vec!["--only".into(), outcome.as_str().into()];
-            Some(clear_line(self.report, only, &free(self.report, name), &self.flags))
+            Some(clear_line(&self.report, only, &free(&self.report, name), &self.flags))
         };
         let mut steps = Vec::new();
         let mut step = |rows: u64, what: String, command: &dyn Fn() -> Option<String>| {

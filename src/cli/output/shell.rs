@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use zim_batch::text::visible;
@@ -10,6 +11,7 @@ use crate::cli::args::LogFormat;
 use crate::cli::errors::Error;
 use crate::cli::errors::exit_status::ExitStatus;
 use crate::cli::output::logging::{MESSAGE, log_line};
+use crate::cli::output::metrics::Metrics;
 
 /// Prints a result on stdout. A reader that stops early, like `head`, is not an error.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
@@ -37,10 +39,17 @@ pub fn print_resume(command: &str) {
     tracing::info!(target: MESSAGE, resume = command, "to resume this run: {command}");
 }
 
-/// Prints on stderr why there is no result, and with `--json` also on stdout. Returns the exit status.
-pub fn fail(exit: ExitStatus, why: &str) -> ExitCode {
-    print_error(why);
-    print_error_object(exit.code(), why);
+/// Prints on stderr why there is no result, and with `--json` also on stdout. A run that could not start, or was ended by a
+/// bug, counts as failed in its `metrics`, unless another run is active. Returns the exit status.
+pub fn fail(error: &Error, metrics: Option<&Path>) -> ExitCode {
+    let (exit, why) = (ExitStatus::from(error), error.to_string());
+    if let Some(metrics) = metrics
+        && exit != ExitStatus::Held
+    {
+        Metrics::ended_early(metrics, exit.code());
+    }
+    print_error(&why);
+    print_error_object(exit.code(), &why);
     exit.into()
 }
 
@@ -62,14 +71,15 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
 }
 
 /// Like [`fail`], before logging has started.
-pub fn fail_early(format: LogFormat, exit: ExitStatus, why: &str) -> ExitCode {
+pub fn fail_early(format: LogFormat, error: &Error) -> ExitCode {
+    let (exit, why) = (ExitStatus::from(error), error.to_string());
     let line = match format {
         LogFormat::Text => format!("zim-batch: {why}\n"),
-        LogFormat::Json => log_line(format, "ERROR", why),
+        LogFormat::Json => log_line(format, "ERROR", &why),
     };
     // An error of stderr can't be reported anywhere.
     let _ = io::stderr().write_all(line.as_bytes());
-    print_error_object(exit.code(), why);
+    print_error_object(exit.code(), &why);
     exit.into()
 }
 

@@ -1,5 +1,6 @@
 //! What every run has, of `clear`, `list` and `check --online`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,9 +16,6 @@ use crate::cli::settings::sources::Sources;
 
 /// The flag of the file with metrics.
 pub const METRICS: &str = "--metrics";
-
-/// `check --online` is to say soon that the service can't be reached.
-const GIVE_UP_AFTER_OF_CHECK: Duration = Duration::from_secs(30);
 
 /// What every run has.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ impl RunSettings {
         if let Some(metrics) = &run.metrics {
             files.add(Role::Other(METRICS), metrics)?;
         }
-        let pace = PaceSettings::new(pace, &sources, Limits::default().give_up_after)?;
+        let pace = PaceSettings::new(pace, &sources, Limits::default())?;
         Ok(RunSettings {
             app: app(sources)?,
             pace,
@@ -86,7 +84,14 @@ impl RunSettings {
         given: Given,
         logging: &Logging,
     ) -> Result<RunSettings, Error> {
-        let pace = PaceSettings::new(pace, &sources, GIVE_UP_AFTER_OF_CHECK)?;
+        let defaults = Limits {
+            // It is to say soon that the service can't be reached.
+            give_up_after: Duration::from_secs(30),
+            // The first answer shows whether credentials, clock and endpoint are right.
+            max_rejected_alike: NonZeroU64::MIN,
+            ..Limits::default()
+        };
+        let pace = PaceSettings::new(pace, &sources, defaults)?;
         Ok(RunSettings {
             app: app(sources)?,
             pace,
@@ -117,17 +122,17 @@ fn progress(typed: Option<ProgressStyle>, logging: &Logging) -> ProgressStyle {
 }
 
 impl PaceSettings {
-    fn new(args: PaceArgs, sources: &Sources, give_up_after: Duration) -> Result<PaceSettings, Error> {
+    fn new(args: PaceArgs, sources: &Sources, defaults: Limits) -> Result<PaceSettings, Error> {
         Ok(PaceSettings {
             rate: sources.rate()?,
             timeout: args.timeout,
             limits: Limits {
                 max_in_flight: args.max_in_flight,
                 max_attempts: args.max_attempts,
-                give_up_after: args.give_up_after.unwrap_or(give_up_after),
+                give_up_after: args.give_up_after.unwrap_or(defaults.give_up_after),
                 max_failures: args.max_failures,
                 max_duration: args.max_duration,
-                ..Limits::default()
+                ..defaults
             },
             no_wait: args.no_wait,
         })

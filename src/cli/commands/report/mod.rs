@@ -70,7 +70,7 @@ pub fn check_page(html: &Path) -> Result<(), Error> {
 /// run.
 pub fn write_page_after_run(left: &Left, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::from_file(left.report).map_err(|error| error.to_string())?;
+        let analysis = Analysis::from_file(&left.report).map_err(|error| error.to_string())?;
         let found = Found {
             place: left.report.display().to_string(),
             analysis,
@@ -81,7 +81,7 @@ pub fn write_page_after_run(left: &Left, html: &Path) {
         found.page().write(html).map_err(|error| error.to_string())
     };
     if let Err(error) = write() {
-        let command = next::line(["zim-batch".into(), "report".into(), path_argument(left.report)]);
+        let command = next::line(["zim-batch".into(), "report".into(), path_argument(&left.report)]);
         print_error(&format!(
             "{}: the page can't be written: {error}. The report is not affected. To write its page: {command} --html FILE",
             html.display()
@@ -187,7 +187,7 @@ impl Found {
 }
 
 /// What there is to do about the rows of a report.
-fn left<'a>(settings: &'a ReportSettings, analysis: &Analysis, not_run: Option<u64>) -> Left<'a> {
+fn left(settings: &ReportSettings, analysis: &Analysis, not_run: Option<u64>) -> Left {
     // A simulated report can't be resumed at ZIM.
     let flags: Vec<OsString> = if analysis.simulated {
         vec!["--simulate".into()]
@@ -205,7 +205,7 @@ fn left<'a>(settings: &'a ReportSettings, analysis: &Analysis, not_run: Option<u
         next::line(words.iter().chain(&report).chain(&flags))
     };
     Left {
-        report: &settings.report,
+        report: settings.report.clone(),
         not_run: not_run.unwrap_or_default(),
         failed: analysis.outcome(Outcome::Failed),
         outside: analysis.outcome(Outcome::Outside),

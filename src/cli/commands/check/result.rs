@@ -1,0 +1,263 @@
+//! What `check` prints.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zim_batch::Rate;
+use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
+use zim_batch::text::{grouped, one_line};
+
+use super::online::Online;
+use crate::cli::errors::Error;
+use crate::cli::output::shell::print;
+use crate::cli::settings::input::InputSettings;
+
+/// How many busy users are shown.
+const BUSY_SHOWN: usize = 10;
+
+/// How many users who do not exist are shown.
+const MISSING_SHOWN: usize = 20;
+
+/// The result of a check.
+pub struct Checked<'a> {
+    pub findings: Findings,
+    /// What ZIM said about the users, if it was asked.
+    pub online: Option<&'a Online>,
+    pub input: &'a InputSettings,
+    /// The rate of a run, in requests per second.
+    pub rate: Rate,
+    /// The command that sends the rows.
+    pub to_run: String,
+}
+
+impl Checked<'_> {
+    /// Whether there are rows that make the exit status 3.
+    pub fn has_bad_rows(&self) -> bool {
+        self.findings.invalid_rows() > 0 && !self.input.ignore_invalid
+    }
+
+    /// Prints the result.
+    pub fn print(&self, as_json: bool) -> Result<(), Error> {
+        let text = if as_json {
+            format!("{}\n", self.json())
+        } else {
+            self.text()
+        };
+        print(&text)?;
+        Ok(())
+    }
+
+    /// How many rows a run would send.
+    fn rows_to_send(&self) -> u64 {
+        let findings = &self.findings;
+        let selection = &self.input.selection;
+        let repeats = if selection.dedupe { findings.duplicates.rows } else { 0 };
+        let rows = findings.peer + findings.group - repeats;
+        selection.limit.map_or(rows, |limit| limit.min(rows))
+    }
+
+    /// How long a run takes at least.
+    fn seconds(&self) -> f64 {
+        self.rows_to_send() as f64 / self.rate.per_second()
+    }
+
+    fn json(&self) -> Value {
+        let findings = &self.findings;
+        let mut object = json!({
+            "rows": findings.rows,
+            "valid": findings.peer + findings.group,
+            "invalid": findings.invalid_rows(),
+            "duplicates": findings.duplicates.rows,
+            "warnings": findings.warned_rows(),
+            "to_send": self.rows_to_send(),
+            "rate": self.rate,
+            "seconds_at_rate": (self.seconds() * 1000.0).round() / 1000.0,
+            "peer": findings.peer,
+            "group": findings.group,
+            "users": findings.users,
+            "invalid_kinds": kinds(&findings.invalid),
+            "warning_kinds": kinds(&findings.warnings),
+            "duplicate_lines": findings.duplicates.first_lines,
+            "busy_users": findings.busy_users,
+        });
+        if let Some(online) = self.online {
+            let lines: Vec<u64> = online.missing.iter().map(|user| user.line).collect();
+            object["users_missing"] = lines.len().into();
+            object["missing_lines"] = lines.into();
+            object["users_unknown"] = online.unknown.into();
+            object["stopped"] = online.stopped.clone().into();
+        }
+        object
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write_findings(&mut text);
+        if let Some(online) = self.online {
+            let _ = write_users(&mut text, online);
+        }
+        // Without rows, or with users who can't be looked up, there is nothing to say about a run.
+        if self
+            .online
+            .is_none_or(|online| online.is_of_rows && online.is_answered())
+        {
+            let _ = self.write_run(&mut text);
+        }
+        text
+    }
+
+    fn write_findings(&self, text: &mut String) -> std::fmt::Result {
+        let findings = &self.findings;
+        let are_users = self.online.is_some_and(|online| !online.is_of_rows);
+        let (rows, users) = (grouped(findings.rows), grouped(findings.users));
+        if are_users {
+            writeln!(text, "users          {rows:>12}  {users} of them different")?;
+        } else {
+            let (peer, group) = (grouped(findings.peer), grouped(findings.group));
+            writeln!(
+                text,
+                "rows           {rows:>12}  {peer} to peers, {group} to groups, of {users} users"
+            )?;
+        }
+        write_kinds(
+            text,
+            "invalid",
+            findings.invalid_rows(),
+            "never sent",
+            &findings.invalid,
+        )?;
+        if findings.duplicates.rows > 0 {
+            let note = if self.input.selection.dedupe || are_users {
+                "sent once"
+            } else {
+                "each is sent, unless --dedupe is given"
+            };
+            let (rows, lines) = (grouped(findings.duplicates.rows), lines(&findings.duplicates));
+            writeln!(text, "duplicates     {rows:>12}  {note}; {lines}")?;
+        }
+        write_kinds(
+            text,
+            "warnings",
+            findings.warned_rows(),
+            "sent as they are",
+            &findings.warnings,
+        )?;
+        if !findings.busy_users.is_empty() {
+            writeln!(
+                text,
+                "busy users     {:>12}  with more than {MAX_REACHABLE} conversations here; the older ones will be outside",
+                grouped(findings.busy_users.len() as u64)
+            )?;
+        }
+        for busy in findings.busy_users.iter().take(BUSY_SHOWN) {
+            let name = if busy.user.is_empty() {
+                String::new()
+            } else {
+                format!("'{}', ", one_line(&busy.user))
+            };
+            let conversations = grouped(busy.conversations);
+            writeln!(text, "  {conversations:>25}  {name}from line {}", busy.first_line)?;
+        }
+        Ok(())
+    }
+
+    /// What a run would do.
+    fn write_run(&self, text: &mut String) -> std::fmt::Result {
+        let (to_send, rate) = (self.rows_to_send(), self.rate);
+        let time = humantime::format_duration(Duration::from_secs(self.seconds().ceil() as u64));
+        writeln!(text, "requests       {:>12}  at {rate}/s: {time}", grouped(to_send))?;
+        match (to_send, self.findings.rows) {
+            (0, 0) => writeln!(text, "nothing to run: there are no rows"),
+            (0, _) => writeln!(
+                text,
+                "nothing to run: all rows are invalid. Correct the rows, or change how they are read:\n  \
+                 --columns (which column is which), --types (other words for the types), --encoding"
+            ),
+            _ => writeln!(text, "to run it      {}", self.to_run),
+        }
+    }
+}
+
+/// The users who do not exist, by their first lines.
+fn write_users(text: &mut String, online: &Online) -> std::fmt::Result {
+    let missing = &online.missing;
+    writeln!(
+        text,
+        "users found    {:>12}  exist, according to ZIM",
+        grouped(online.existing)
+    )?;
+    if !missing.is_empty() {
+        let number = grouped(missing.len() as u64);
+        writeln!(
+            text,
+            "users missing  {number:>12}  do not exist; clears for them will fail"
+        )?;
+    }
+    for user in missing.iter().take(MISSING_SHOWN) {
+        writeln!(
+            text,
+            "  {:>25}  '{}'",
+            format!("line {}", user.line),
+            one_line(&user.user)
+        )?;
+    }
+    if missing.len() > MISSING_SHOWN {
+        writeln!(
+            text,
+            "  {:>25}  more: see --json, or --missing FILE for their rows",
+            "…"
+        )?;
+    }
+    if online.unknown > 0 {
+        writeln!(
+            text,
+            "users unknown  {:>12}  could not be looked up",
+            grouped(online.unknown)
+        )?;
+    }
+    Ok(())
+}
+
+/// How many rows have something in common, and each kind of it.
+fn write_kinds(
+    text: &mut String,
+    name: &str,
+    rows: u64,
+    note: &str,
+    kinds: &BTreeMap<String, Finding>,
+) -> std::fmt::Result {
+    if rows > 0 {
+        writeln!(text, "{name:<15}{:>12}  {note}", grouped(rows))?;
+    }
+    for (kind, finding) in kinds {
+        writeln!(text, "  {:>25}  {kind}; {}", grouped(finding.rows), lines(finding))?;
+    }
+    Ok(())
+}
+
+fn kinds(kinds: &BTreeMap<String, Finding>) -> Value {
+    let kind = |(kind, finding): (&String, &Finding)| {
+        json!({
+            "what": kind,
+            "rows": finding.rows,
+            "first_lines": finding.first_lines,
+            "example": finding.example,
+        })
+    };
+    kinds.iter().map(kind).collect()
+}
+
+fn lines(finding: &Finding) -> String {
+    let shown: Vec<String> = finding.first_lines.iter().map(u64::to_string).collect();
+    let more = if finding.rows > shown.len() as u64 { ", …" } else { "" };
+    let example = finding.example.as_ref().map(|example| format!(" ({example})"));
+    format!(
+        "line{} {}{more}{}",
+        if finding.rows == 1 { "" } else { "s" },
+        shown.join(", "),
+        example.unwrap_or_default()
+    )
+}

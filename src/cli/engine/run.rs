@@ -1,0 +1,194 @@
+//! The states of a run. Each is made from the one before, so their order can't be wrong.
+
+use tokio::time::Instant;
+use zim_batch::client::{Client, ClientBuilder, Service};
+use zim_batch::rows::Snapshot;
+use zim_batch::run::summary::Summary;
+use zim_batch::run::{Job, Limits};
+use zim_batch::stop::{StopHandle, StopReason};
+
+use crate::cli::engine::input::watch;
+use crate::cli::engine::quota::SharedQuota;
+use crate::cli::engine::{process, signals, simulator};
+use crate::cli::errors::{Error, hints};
+use crate::cli::output::metrics::Metrics;
+use crate::cli::output::progress::{Progress, Terminal};
+use crate::cli::output::shell::print_error;
+use crate::cli::settings::run::RunSettings;
+
+/// The process is ready: it has the threads and handles the signals that a run needs.
+pub struct Prepared {
+    settings: RunSettings,
+    terminal: Terminal,
+    started_at: Instant,
+    status_signal: signals::StatusSignal,
+}
+
+/// The client is built: where requests go is known, and the secret is read.
+pub struct Connected {
+    prepared: Prepared,
+    target: ClientBuilder,
+    limits: Limits,
+}
+
+/// The run has joined the others that share the app's quota, so requests may be sent.
+pub struct Joined {
+    connected: Connected,
+    /// What other runs with the same quota are told.
+    name: String,
+    quota: SharedQuota,
+    stop: StopHandle,
+}
+
+/// The run has ended.
+pub struct Ended {
+    pub summary: Summary,
+    pub settings: RunSettings,
+    pub terminal: Terminal,
+    /// Names the app and the endpoint.
+    service: String,
+}
+
+impl Prepared {
+    /// The maximum duration begins here.
+    pub fn new(settings: RunSettings, terminal: Terminal) -> Result<Prepared, Error> {
+        let started_at = Instant::now();
+        process::start_threads()?;
+        signals::ignore_sigxfsz();
+        let status_signal = signals::StatusSignal::listen();
+        if let Some(metrics) = &settings.metrics {
+            Metrics::check_target(metrics)?;
+        }
+        Ok(Prepared {
+            settings,
+            terminal,
+            started_at,
+            status_signal,
+        })
+    }
+
+    /// Builds the client of ZIM, or of a simulator in this process.
+    pub async fn connect(self) -> Result<(Connected, Client), Error> {
+        let RunSettings { app, pace, .. } = &self.settings;
+        let target = match app {
+            Some(app) => app.client(pace.timeout)?,
+            None => simulator::start(pace).await?,
+        };
+        // A simulator's end of each connection is a file of this process too.
+        let files_each = if app.is_some() { 1 } else { 2 };
+        let limits = Limits {
+            max_in_flight: process::usable_in_flight(pace.limits.max_in_flight, files_each)?,
+            ..pace.limits.clone()
+        };
+        let client = match app {
+            Some(app) => app.build(&target)?,
+            None => target.clone().build()?,
+        };
+        let connected = Connected {
+            prepared: self,
+            target,
+            limits,
+        };
+        Ok((connected, client))
+    }
+}
+
+impl Connected {
+    /// Joins the runs that share the app's quota. `name` tells them what this run is.
+    pub async fn join(self, name: String) -> Result<Joined, Error> {
+        Ok(Joined {
+            quota: SharedQuota::join(&self.prepared.settings, &self.target, &name).await?,
+            connected: self,
+            name,
+            stop: StopHandle::new(),
+        })
+    }
+}
+
+impl Joined {
+    pub fn settings(&self) -> &RunSettings {
+        &self.connected.prepared.settings
+    }
+
+    /// Shows the progress of a job with so many items.
+    pub fn progress(&self, total: Option<u64>, items: &'static str) -> Progress {
+        let terminal = self.connected.prepared.terminal.clone();
+        Progress::new(self.settings().progress, terminal, total, items)
+    }
+
+    /// Makes a job a part of this run: it shares the run's limiter, and stops with the run.
+    pub fn take_in<S: Service>(&self, job: Job<S>) -> Job<S> {
+        job.limiter(self.quota.limiter())
+            .limits(self.connected.limits.clone())
+            .stop_handle(self.stop.clone())
+            .started_at(self.connected.prepared.started_at)
+    }
+
+    /// Runs to the end, or to the stop that comes first. `work` are the jobs of the run. A change of the `watched` file
+    /// stops it.
+    pub async fn drive(
+        self,
+        work: impl Future<Output = Result<Summary, zim_batch::Error>>,
+        watched: Option<Snapshot>,
+    ) -> Result<Ended, Error> {
+        let Joined {
+            connected: Connected { prepared, target, .. },
+            name,
+            quota,
+            stop,
+        } = self;
+        let Prepared {
+            settings,
+            terminal,
+            status_signal,
+            ..
+        } = prepared;
+        if let Some(app) = &settings.app {
+            app.announce(&target);
+        }
+        tracing::info!("the run begins: {name}, at most {}/s", settings.pace.rate.value);
+        let at_most = humantime::format_duration(settings.pace.timeout);
+        let draining = |reason: &StopReason| {
+            tracing::warn!(
+                "{reason}: starting no more rows, finishing the requests in flight (at most {at_most}); a second signal \
+                 stops immediately"
+            );
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = signals::watch(&stop, status_signal, draining, || terminal.request_status()) => unreachable!("it never completes"),
+            () = watch(watched, &stop) => unreachable!("it never completes"),
+        };
+        quota.leave(&stop).await;
+        Ok(Ended {
+            summary: ended?,
+            service: format!(
+                "the AppId was {}, the endpoint {}",
+                target.app_id(),
+                target.endpoint_url()
+            ),
+            settings,
+            terminal,
+        })
+    }
+}
+
+impl Ended {
+    /// Says why the run stopped, if it did.
+    pub fn say_why_it_stopped(&self) {
+        let Some(stop) = &self.summary.stopped else { return };
+        print_error(&format!("stopped: {}", hints::stop_reason(stop)));
+        if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&self.summary.last_error, stop) {
+            print_error(&format!("the service did not answer: {error}"));
+        }
+        if matches!(
+            stop,
+            StopReason::GaveUp { .. }
+                | StopReason::Fatal { .. }
+                | StopReason::Untrusted { .. }
+                | StopReason::AllRejected { .. }
+        ) {
+            print_error(&self.service);
+        }
+    }
+}
