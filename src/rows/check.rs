@@ -13,7 +13,7 @@ use super::parsed::RowError;
 use super::reader::Rows;
 use super::selection::{OkRows, SelectedRows, Selection};
 use super::source::Source;
-use super::suspect;
+use super::unusual_ids::for_each_warning;
 use crate::row::ConvType;
 
 /// How many lines of each kind of finding are kept.
@@ -21,10 +21,6 @@ const LINES_KEPT: usize = 5;
 
 /// How many of a user's newest conversations the API reaches by default (ZEGO, "ClearConversationUnread").
 pub const MAX_REACHABLE: u64 = 1000;
-
-/// The characters that ZEGO's documents allow in IDs, besides letters and digits. The documents contradict each other, so
-/// any other character is only a warning.
-const DOCUMENTED: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
 
 /// A kind of finding: how many rows, and the first lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -139,10 +135,8 @@ fn check_each(
                     findings.warn(Column::Conv, conv, row.line());
                 }
                 if row.may_be_cut_off() {
-                    findings.add_warning(
-                        "the input ends within this row, without a line end: it may have been cut off",
-                        row.line(),
-                    );
+                    let what = "the input ends within this row, without a line end: it may have been cut off";
+                    findings.add_warning(what, row.line(), None);
                 }
                 let (user_fingerprint, triple) = fingerprints(user, conv, conv_type);
                 keys.push(key(user_fingerprint, triple, row.line()));
@@ -223,62 +217,15 @@ impl Findings {
         self.warnings.values().map(|finding| finding.rows).sum()
     }
 
-    fn add_warning(&mut self, what: impl Into<String>, line: u64) {
-        self.warnings.entry(what.into()).or_default().add(line, None);
-    }
-
+    /// Warns about an ID that may be a mistake.
     fn warn(&mut self, column: Column, id: &str, line: u64) {
-        let bytes = id.as_bytes();
-        let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-        if !bytes.iter().all(|byte| IS_DOCUMENTED[usize::from(*byte)]) {
-            self.warn_about_characters(column, id, line);
-        }
-        if is_blank(bytes.first()) || is_blank(bytes.last()) {
-            self.add_warning(
-                format!("{column} begins or ends with a blank, which is part of the ID"),
-                line,
-            );
-        }
-        if let Some(nothing) = suspect::null_word(id) {
-            let what = format!("{column} is {nothing}, which programs write for a missing value");
-            self.add_warning(what, line);
-        }
-        if suspect::is_shortened_number(id) {
-            let what = format!("{column} is a number that a spreadsheet has shortened");
-            self.warnings.entry(what).or_default().add(line, Some(id.trim()));
-        }
+        for_each_warning(id, |what, example| {
+            self.add_warning(format!("{column} {what}"), line, example)
+        });
     }
 
-    /// Warns about characters that ZEGO's documents don't list: by name if they are invisible or look like others.
-    fn warn_about_characters(&mut self, column: Column, id: &str, line: u64) {
-        let is_documented = |c: char| c.is_ascii() && IS_DOCUMENTED[c as usize];
-        let mut undocumented: Vec<char> = id.chars().filter(|c| !is_documented(*c)).collect();
-        undocumented.sort_unstable();
-        undocumented.dedup();
-        let mut has_other = false;
-        let mut has_line_end = false;
-        for character in undocumented {
-            match suspect::character_name(character) {
-                Some(name) => {
-                    let what = format!("{column} has U+{:04X}, {name}, in it", u32::from(character));
-                    self.add_warning(what, line);
-                }
-                None if matches!(character, '\r' | '\n') => has_line_end = true,
-                None => has_other = true,
-            }
-        }
-        if has_line_end {
-            self.add_warning(
-                format!("{column} has a line break in it; perhaps a quote is not closed"),
-                line,
-            );
-        }
-        if has_other {
-            self.add_warning(
-                format!("{column} has a character that ZEGO's documents don't list"),
-                line,
-            );
-        }
+    fn add_warning(&mut self, what: impl Into<String>, line: u64, example: Option<&str>) {
+        self.warnings.entry(what.into()).or_default().add(line, example);
     }
 
     /// Counts users and repeated rows: both are consecutive in the sorted keys.
@@ -310,22 +257,6 @@ impl Findings {
             .sort_by_key(|busy| std::cmp::Reverse(busy.conversations));
     }
 }
-
-/// The ASCII characters that ZEGO's documents list: letters, digits and [`DOCUMENTED`].
-const IS_DOCUMENTED: [bool; 256] = {
-    let mut is_documented = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        is_documented[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut index = 0;
-    while index < DOCUMENTED.len() {
-        is_documented[DOCUMENTED[index] as usize] = true;
-        index += 1;
-    }
-    is_documented
-};
 
 /// Fingerprints of the user and of the whole row.
 fn fingerprints(user: &str, conv: &str, conv_type: ConvType) -> (u64, u64) {

@@ -2,35 +2,44 @@
 
 use std::io::{self, Read};
 
-/// Decompresses gzip.
-#[cfg(feature = "compression")]
-pub(super) fn gzip(reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(gzip::Gzip::new(reader)))
+/// How an input is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
 }
 
-/// Decompresses zstd.
-#[cfg(feature = "compression")]
-pub(super) fn zstd(reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(zstd::Decoder::new(reader)?))
-}
+impl Compression {
+    /// As the first bytes of the input show it.
+    pub fn of(start: &[u8]) -> Option<Compression> {
+        match start {
+            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
 
-/// Refuses gzip.
-#[cfg(not(feature = "compression"))]
-pub(super) fn gzip(_: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    Err(refused("gzip"))
-}
+    /// Decompresses the whole input.
+    #[cfg(feature = "compression")]
+    pub fn decoder(self, reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Compression::Gzip => Box::new(gzip::Gzip::new(reader)),
+            Compression::Zstd => Box::new(zstd::Decoder::new(reader)?),
+        })
+    }
 
-/// Refuses zstd.
-#[cfg(not(feature = "compression"))]
-pub(super) fn zstd(_: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    Err(refused("zstd"))
-}
-
-#[cfg(not(feature = "compression"))]
-fn refused(kind: &str) -> io::Error {
-    let what =
-        format!("it is compressed with {kind}, and this build has no feature `compression`; decompress it first");
-    io::Error::new(io::ErrorKind::Unsupported, what)
+    /// Refuses the input.
+    #[cfg(not(feature = "compression"))]
+    pub fn decoder(self, _: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+        let kind = match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        };
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("it is compressed with {kind}, and this build has no feature `compression`; decompress it first"),
+        ))
+    }
 }
 
 #[cfg(feature = "compression")]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::columns::{Column, ColumnRef};
-use super::diagnosis::Diagnosis;
+pub use super::diagnosis::Diagnosis;
 use super::format::Reads;
 use super::parsed::RowError;
 

@@ -7,13 +7,13 @@ use super::types::Types;
 /// What the records of an input are read as.
 ///
 /// ```
-/// use zim_batch::rows::{Format, Reads, Rows};
+/// use zim_batch::rows::{Format, ParsedRow, Reads, Rows};
 ///
 /// let format = Format { reads: Reads::Users, ..Format::default() };
 /// let csv = "name,user_id\nAlice,alice\nBob,bob\n";
 /// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &format)?;
-/// let Some(row) = rows.next_raw()? else { panic!() };
-/// assert_eq!((row.line(), row.shown()), (2, ["alice".into(), "".into(), "".into()]));
+/// let Some(Ok(ParsedRow::Row(row))) = rows.next() else { panic!() };
+/// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", ""));
 /// # Ok::<(), zim_batch::rows::InputError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -224,7 +224,7 @@ impl Steps {
         if let (false, Some(warnings)) = (is_done, &mut self.warnings) {
             warnings.warn(&row, self.rows.place());
         }
-        let task = match row.to_parsed() {
+        let task = match row.parsed() {
             ParsedRow::Invalid(row) => Task::Invalid(row),
             ParsedRow::Row(row) => match self.dedupe.as_mut().map(|dedupe| dedupe.first_line(&row)) {
                 Some(first) if first != row.line => Task::Skip { item: row, first },

@@ -14,7 +14,7 @@ const MAX_SHOWN: usize = 1000;
 
 /// A row of the input, borrowed from the reader.
 #[derive(Debug, Clone, Copy)]
-pub struct RawRow<'a> {
+pub(crate) struct RawRow<'a> {
     record: CsvRecord<'a>,
     layout: &'a Layout,
     is_decoded: bool,
@@ -140,7 +140,7 @@ impl<'a> RawRow<'a> {
     }
 
     /// Checks the row and returns an owned copy.
-    pub fn to_parsed(&self) -> ParsedRow {
+    pub fn parsed(self) -> ParsedRow {
         let line = self.line();
         match self.check() {
             Ok((user, conv, conv_type)) => ParsedRow::Row(Row {

@@ -65,7 +65,7 @@ impl Rows {
     /// Opens a file as it was when the snapshot was taken. Bytes appended since are not read; any other change is an
     /// error before a row of the changed file is returned.
     pub(super) fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
-        let rows = Rows::from_reader(snapshot.open()?, snapshot.place(), format)?;
+        let rows = Rows::from_reader(snapshot.open()?, &snapshot.place(), format)?;
         Ok(Rows {
             snapshot: Some(snapshot.clone()),
             ..rows
@@ -110,8 +110,17 @@ impl Rows {
         (self.layout.delimiter, self.layout.header.as_deref())
     }
 
+    /// Reads to the end and counts the rows, valid and invalid ones.
+    pub fn count_rows(mut self) -> Result<u64, InputError> {
+        let mut rows = 0;
+        while self.advance()? {
+            rows += 1;
+        }
+        Ok(rows)
+    }
+
     /// The next row, borrowed: for passes over the whole input that keep nothing.
-    pub fn next_raw(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
+    pub(crate) fn next_raw(&mut self) -> Result<Option<RawRow<'_>>, InputError> {
         Ok(if self.advance()? { Some(self.current()) } else { None })
     }
 
@@ -198,6 +207,6 @@ impl Iterator for Rows {
     type Item = Result<ParsedRow, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_raw().map(|row| row.map(|row| row.to_parsed())).transpose()
+        self.next_raw().map(|row| row.map(RawRow::parsed)).transpose()
     }
 }

@@ -6,12 +6,12 @@
 
 use std::fs::{File, Metadata};
 use std::hash::Hasher;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::compression::Compression;
 use super::error::{FileChange, InputError, InputErrorKind};
 use crate::fingerprint::hasher;
 
@@ -25,33 +25,39 @@ pub struct Snapshot(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    place: String,
     len: u64,
     /// One fingerprint for each [`CHUNK`] bytes.
     chunks: Vec<u64>,
     is_compressed: bool,
-    /// The file's metadata when its bytes were last verified.
-    stamp: Mutex<FileStamp>,
-    /// The line of the last row, if it has no line end; 0 otherwise.
-    open_row_line: AtomicU64,
-    has_grown: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+/// What was last seen of the file.
+#[derive(Debug)]
+struct Seen {
+    /// Its metadata when its bytes were last verified.
+    stamp: FileStamp,
+    /// Bytes were appended.
+    has_grown: bool,
+    /// The line of its last row, if that has no line end.
+    open_row: Option<u64>,
 }
 
 /// The metadata that changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
-    file: (u64, u64),
+    device: u64,
+    inode: u64,
     len: u64,
-    modified: (i64, i64),
     changed: (i64, i64),
 }
 
 impl From<&Metadata> for FileStamp {
     fn from(metadata: &Metadata) -> FileStamp {
         FileStamp {
-            file: (metadata.dev(), metadata.ino()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
             len: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
@@ -65,84 +71,92 @@ pub(super) fn file_change(error: &io::Error) -> Option<FileChange> {
 impl Snapshot {
     /// Reads the whole file at `path`, which must be a regular one.
     pub(super) fn take(path: &Path) -> Result<Snapshot, InputError> {
-        let place = path.display().to_string();
-        let read = || -> io::Result<Snapshot> {
-            let mut file = File::open(path)?;
-            // Taken before the first byte is read, so that any later write changes it.
-            let stamp = FileStamp::from(&file.metadata()?);
-            let mut inner = Inner {
-                path: path.to_owned(),
-                place: place.clone(),
-                len: 0,
-                chunks: Vec::new(),
-                is_compressed: false,
-                stamp: Mutex::new(stamp),
-                open_row_line: AtomicU64::new(0),
-                has_grown: AtomicBool::new(false),
-            };
-            let mut chunk = vec![0; CHUNK];
-            loop {
-                let read = read_chunk(&mut file, &mut chunk)?;
-                if inner.len == 0 {
-                    inner.is_compressed = matches!(chunk[..read], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
-                }
-                inner.len += read as u64;
-                if read > 0 {
-                    inner.chunks.push(fingerprint(&chunk[..read]));
-                }
-                if read < CHUNK {
-                    return Ok(Snapshot(Arc::new(inner)));
-                }
-            }
-        };
-        read().map_err(|error| InputErrorKind::Open(error).of(&place))
+        Snapshot::read(path).map_err(|error| InputErrorKind::Open(error).of(&path.display().to_string()))
     }
 
-    pub(super) fn place(&self) -> &str {
-        &self.0.place
+    fn read(path: &Path) -> io::Result<Snapshot> {
+        let mut file = File::open(path)?;
+        // Taken before the first byte is read, so that any later write changes it.
+        let stamp = FileStamp::from(&file.metadata()?);
+        let (mut len, mut chunks, mut is_compressed) = (0, Vec::new(), false);
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            read_chunk(&mut file, &mut chunk, CHUNK)?;
+            if len == 0 {
+                is_compressed = Compression::of(&chunk).is_some();
+            }
+            if chunk.is_empty() {
+                break;
+            }
+            len += chunk.len() as u64;
+            chunks.push(fingerprint(&chunk));
+        }
+        Ok(Snapshot(Arc::new(Inner {
+            path: path.to_owned(),
+            len,
+            chunks,
+            is_compressed,
+            seen: Mutex::new(Seen {
+                stamp,
+                has_grown: false,
+                open_row: None,
+            }),
+        })))
+    }
+
+    pub(super) fn place(&self) -> String {
+        self.0.path.display().to_string()
     }
 
     /// A reader of the file's bytes as they were; it fails at the first chunk that has changed.
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
-        let opened = File::open(&self.0.path);
-        let file = opened.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => self.error(FileChange::Removed),
-            _ => InputErrorKind::Open(source).of(&self.0.place),
-        })?;
-        Ok(Box::new(VerifyingReader::new(file, self.clone())))
+        match File::open(&self.0.path) {
+            Ok(file) => Ok(Box::new(VerifyingReader::new(file, self.clone()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.changed(FileChange::Removed)),
+            Err(error) => Err(InputErrorKind::Open(error).of(&self.place())),
+        }
     }
 
     /// Checks that the file still begins with the same bytes. Cheap unless the file's metadata have changed; then the
-    /// bytes are read again.
+    /// bytes are read again. A file that can't be read is no change, because that may be temporary: reading the rows fails if
+    /// it persists.
     pub fn check_unchanged(&self) -> Result<(), InputError> {
-        match self.find_change() {
-            Ok(()) => self.check_last_row_complete(),
-            Err(error) => match file_change(&error) {
-                Some(change) => Err(self.error(change)),
-                // Possibly temporary; reading the rows fails if it persists.
-                None => Ok(()),
-            },
+        let mut seen = self.seen();
+        let metadata = match self.0.path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.changed(FileChange::Removed)),
+            Err(_) => return Ok(()),
+        };
+        let stamp = FileStamp::from(&metadata);
+        if stamp != seen.stamp {
+            if let Err(error) = self.verify() {
+                return file_change(&error).map_or(Ok(()), |change| Err(self.changed(change)));
+            }
+            seen.has_grown = stamp.len > self.0.len;
+            seen.stamp = stamp;
         }
+        self.check_row_ends(seen.open_row)
     }
 
     /// Whether bytes were appended since, as of the last [`Snapshot::check_unchanged`].
     pub fn has_grown(&self) -> bool {
-        self.0.has_grown.load(Relaxed)
+        self.seen().has_grown
     }
 
     /// Call at a last row without a line end, which begins on `line`: fails if the row has become longer since, and makes
     /// [`Snapshot::check_unchanged`] check it too.
     pub(super) fn check_last_row(&self, line: u64) -> Result<(), InputError> {
-        self.0.open_row_line.store(line, Relaxed);
-        self.check_last_row_complete()
+        self.seen().open_row = Some(line);
+        self.check_row_ends(Some(line))
     }
 
-    fn check_last_row_complete(&self) -> Result<(), InputError> {
-        let line = self.0.open_row_line.load(Relaxed);
-        if line > 0 && self.row_continues().unwrap_or(false) {
-            return Err(InputErrorKind::StillWritten.at(&self.0.place, line));
+    fn check_row_ends(&self, open_row: Option<u64>) -> Result<(), InputError> {
+        match open_row {
+            Some(line) if self.row_continues().unwrap_or(false) => {
+                Err(InputErrorKind::StillWritten.at(&self.place(), line))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether something other than a line end follows. In a compressed file anything that follows counts.
@@ -156,33 +170,19 @@ impl Snapshot {
         Ok(!following.is_empty() && (self.0.is_compressed || !matches!(first, Some(b'\r' | b'\n'))))
     }
 
-    fn find_change(&self) -> io::Result<()> {
-        let now = FileStamp::from(&self.metadata()?);
-        {
-            let stamp = self.0.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-            if *stamp == now {
-                return Ok(());
-            }
-        }
-        if now.len < self.0.len {
-            return Err(io::Error::other(FileChange::Cut));
-        }
+    /// Reads the bytes again; fails if they have changed.
+    fn verify(&self) -> io::Result<()> {
         let file = File::open(&self.0.path)?;
         io::copy(&mut VerifyingReader::new(file, self.clone()), &mut io::sink())?;
-        self.0.has_grown.store(now.len > self.0.len, Relaxed);
-        *self.0.stamp.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
     }
 
-    fn metadata(&self) -> io::Result<Metadata> {
-        self.0.path.metadata().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::other(FileChange::Removed),
-            _ => error,
-        })
+    fn changed(&self, change: FileChange) -> InputError {
+        InputErrorKind::Changed(change).of(&self.place())
     }
 
-    fn error(&self, change: FileChange) -> InputError {
-        InputErrorKind::Changed(change).of(&self.0.place)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,10 +190,7 @@ impl Snapshot {
 struct VerifyingReader {
     file: File,
     snapshot: Snapshot,
-    chunk: Vec<u8>,
-    /// How many bytes the chunk has, and how many of them were returned.
-    len: usize,
-    offset: usize,
+    chunk: Cursor<Vec<u8>>,
     next_chunk: usize,
 }
 
@@ -202,51 +199,46 @@ impl VerifyingReader {
         VerifyingReader {
             file,
             snapshot,
-            chunk: vec![0; CHUNK],
-            len: 0,
-            offset: 0,
+            chunk: Cursor::default(),
             next_chunk: 0,
         }
+    }
+
+    /// Reads the next chunk; keeps the last one at the end.
+    fn advance(&mut self) -> io::Result<()> {
+        let Inner { chunks, len, .. } = &*self.snapshot.0;
+        let chunk = self.chunk.get_mut();
+        let Some(expected) = chunks.get(self.next_chunk) else {
+            return Ok(());
+        };
+        let size = CHUNK.min((len - self.next_chunk as u64 * CHUNK as u64) as usize);
+        read_chunk(&mut self.file, chunk, size)?;
+        if chunk.len() < size {
+            return Err(io::Error::other(FileChange::Cut));
+        }
+        if fingerprint(chunk) != *expected {
+            return Err(io::Error::other(FileChange::Rewritten));
+        }
+        self.chunk.set_position(0);
+        self.next_chunk += 1;
+        Ok(())
     }
 }
 
 impl Read for VerifyingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.offset == self.len {
-            let Inner { chunks, len, .. } = &*self.snapshot.0;
-            let Some(expected) = chunks.get(self.next_chunk) else {
-                return Ok(0);
-            };
-            let size = CHUNK.min((len - self.next_chunk as u64 * CHUNK as u64) as usize);
-            let read = read_chunk(&mut self.file, &mut self.chunk[..size])?;
-            if read < size {
-                return Err(io::Error::other(FileChange::Cut));
-            }
-            if fingerprint(&self.chunk[..size]) != *expected {
-                return Err(io::Error::other(FileChange::Rewritten));
-            }
-            (self.len, self.offset) = (size, 0);
-            self.next_chunk += 1;
+        if self.chunk.position() == self.chunk.get_ref().len() as u64 {
+            self.advance()?;
         }
-        let count = buffer.len().min(self.len - self.offset);
-        buffer[..count].copy_from_slice(&self.chunk[self.offset..self.offset + count]);
-        self.offset += count;
-        Ok(count)
+        self.chunk.read(buffer)
     }
 }
 
-/// Fills the chunk as far as the file goes; returns the number of bytes read.
-fn read_chunk(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < chunk.len() {
-        match file.read(&mut chunk[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// Reads up to `size` bytes; fewer at the end of the file.
+fn read_chunk(file: &mut File, chunk: &mut Vec<u8>, size: usize) -> io::Result<()> {
+    chunk.clear();
+    file.take(size as u64).read_to_end(chunk)?;
+    Ok(())
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::compression;
+use super::compression::Compression;
 use super::encoding::{self, Encoding};
 
 /// The text of the input as UTF-8, decompressed if its first bytes are those of gzip or zstd.
@@ -18,23 +18,15 @@ impl Text {
     /// The encoding is that of a byte order mark; without one it is `encoding`, or else UTF-8.
     pub fn new(reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
         let (start, reader) = first_bytes(Box::new(RetryInterrupted(reader)))?;
-        let decompressed: Box<dyn Read + Send> = match start[..] {
-            [0x1f, 0x8b, ..] => compression::gzip(reader)?,
-            [0x28, 0xb5, 0x2f, 0xfd] => compression::zstd(reader)?,
-            _ => {
-                return Text::decoded(&start, reader, encoding);
-            }
+        let (signature, reader) = match Compression::of(&start) {
+            Some(compression) => first_bytes(compression.decoder(reader)?)?,
+            None => (start, reader),
         };
-        let (start, reader) = first_bytes(decompressed)?;
-        Text::decoded(&start, reader, encoding)
-    }
-
-    fn decoded(start: &[u8], reader: Box<dyn Read + Send>, encoding: Option<&'static Encoding>) -> io::Result<Text> {
-        let (reader, is_decoded) = encoding::decoded(start, reader, encoding)?;
+        let (reader, is_decoded) = encoding::decoded(&signature, reader, encoding)?;
         Ok(Text {
             reader,
             is_decoded,
-            signature: start.to_vec(),
+            signature,
         })
     }
 }

@@ -164,7 +164,7 @@ mod tests {
     use zim_batch::error::Error as LibraryError;
     use zim_batch::files::TargetError;
     use zim_batch::journal::{NotAReport, Role};
-    use zim_batch::rows::FileChange;
+    use zim_batch::rows::error::FileChange;
 
     use super::*;
 

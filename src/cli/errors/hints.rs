@@ -8,7 +8,8 @@ use zim_batch::client::TRUST_ITS_CA;
 use zim_batch::error::Error;
 use zim_batch::journal::{NotAReport, ReportError, Role};
 use zim_batch::limiter::quota::QuotaError;
-use zim_batch::rows::{Column, Diagnosis, InputError, InputErrorKind, LayoutProblem, Reads};
+use zim_batch::rows::error::{Diagnosis, LayoutProblem};
+use zim_batch::rows::{Column, InputError, InputErrorKind, Reads};
 use zim_batch::stop::{Cause, StopReason};
 
 /// Follows a bug that ended a run.
@@ -221,7 +222,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use zim_batch::rows::{FileChange, MissingColumn};
+    use zim_batch::rows::error::{FileChange, MissingColumn};
 
     use super::*;
 

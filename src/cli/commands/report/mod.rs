@@ -217,12 +217,7 @@ fn left(settings: &ReportSettings, analysis: &Analysis, not_run: Option<u64>) ->
 
 /// Counts the rows as a run would.
 fn count(rows: &Path, format: &Format) -> Result<u64, Error> {
-    let mut rows = Rows::open(&Source::from(rows.to_owned()), format)?;
-    let mut count = 0;
-    while rows.next_raw()?.is_some() {
-        count += 1;
-    }
-    Ok(count)
+    Ok(Rows::open(&Source::from(rows.to_owned()), format)?.count_rows()?)
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,27 @@
 //! IDs that are probably mistakes, though ZIM might accept them: words that programs write for a missing value, numbers
-//! shortened by a spreadsheet, and invisible characters.
+//! shortened by a spreadsheet, invisible characters, and characters that ZEGO's documents don't list.
 
 use crate::text::is_invisible;
+
+/// The characters that ZEGO's documents allow in IDs, besides letters and digits. The documents contradict each other, so
+/// any other character is only a warning.
+const DOCUMENTED: &[u8] = b"!#$%&()+-:;<=.>?@[]^_{}|~ ";
+
+/// Whether a byte is an ASCII character that ZEGO's documents list: a letter, a digit or one of [`DOCUMENTED`].
+const IS_DOCUMENTED: [bool; 256] = {
+    let mut is_documented = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        is_documented[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < DOCUMENTED.len() {
+        is_documented[DOCUMENTED[index] as usize] = true;
+        index += 1;
+    }
+    is_documented
+};
 
 /// What databases, programs and spreadsheets write for a missing value.
 const NULL_WORDS: &[&str] = &[
@@ -25,8 +45,48 @@ const NULL_WORDS: &[&str] = &[
     "[object Object]",
 ];
 
+/// Calls `warn` with what is unusual about the ID, and an example if that differs between IDs.
+pub(super) fn for_each_warning(id: &str, mut warn: impl FnMut(&str, Option<&str>)) {
+    let bytes = id.as_bytes();
+    let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+    if !bytes.iter().all(|byte| IS_DOCUMENTED[usize::from(*byte)]) {
+        for_each_character_warning(id, |what| warn(what, None));
+    }
+    if is_blank(bytes.first()) || is_blank(bytes.last()) {
+        warn("begins or ends with a blank, which is part of the ID", None);
+    }
+    if let Some(word) = null_word(id) {
+        warn(&format!("is {word}, which programs write for a missing value"), None);
+    }
+    if is_shortened_number(id) {
+        warn("is a number that a spreadsheet has shortened", Some(id.trim()));
+    }
+}
+
+/// Warns about characters that ZEGO's documents don't list: by name if they are invisible or look like others.
+fn for_each_character_warning(id: &str, mut warn: impl FnMut(&str)) {
+    let is_documented = |c: char| c.is_ascii() && IS_DOCUMENTED[c as usize];
+    let mut undocumented: Vec<char> = id.chars().filter(|c| !is_documented(*c)).collect();
+    undocumented.sort_unstable();
+    undocumented.dedup();
+    let (mut has_line_end, mut has_other) = (false, false);
+    for character in undocumented {
+        match character_name(character) {
+            Some(name) => warn(&format!("has U+{:04X}, {name}, in it", u32::from(character))),
+            None if matches!(character, '\r' | '\n') => has_line_end = true,
+            None => has_other = true,
+        }
+    }
+    if has_line_end {
+        warn("has a line break in it; perhaps a quote is not closed");
+    }
+    if has_other {
+        warn("has a character that ZEGO's documents don't list");
+    }
+}
+
 /// The name of a character that is invisible or looks like another; `None` for any other.
-pub(super) fn character_name(character: char) -> Option<&'static str> {
+fn character_name(character: char) -> Option<&'static str> {
     Some(match character {
         '\0' => "a zero byte",
         '\t' => "a tab",
@@ -63,13 +123,13 @@ pub(super) fn character_name(character: char) -> Option<&'static str> {
 }
 
 /// The entry of [`NULL_WORDS`] that equals the ID, ignoring case.
-pub(super) fn null_word(id: &str) -> Option<&'static str> {
+fn null_word(id: &str) -> Option<&'static str> {
     let id = id.trim();
     NULL_WORDS.iter().find(|name| id.eq_ignore_ascii_case(name)).copied()
 }
 
 /// Whether the ID is a number as a spreadsheet writes one that is too long for its column: `1.23457E+11`.
-pub(super) fn is_shortened_number(id: &str) -> bool {
+fn is_shortened_number(id: &str) -> bool {
     let Some((mantissa, exponent)) = id.trim().split_once(['E', 'e']) else {
         return false;
     };
