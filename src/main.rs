@@ -8,6 +8,11 @@ use cli::logging::LogOutput;
 use cli::{Cli, METRICS, Settings};
 
 fn main() -> ExitCode {
+    match cli::completions::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return cli::usage_error(&error),
+    }
     cli::process::prepare();
     let cli = match Cli::typed() {
         Ok(cli) => cli,

@@ -10,7 +10,8 @@ mod settings;
 use std::process::ExitCode;
 
 pub use args::Cli;
-use commands::{check, clear, codes, completions, config, list, man, report, simulate};
+pub use commands::completions;
+use commands::{check, clear, codes, config, list, man, report, simulate};
 pub use engine::process;
 use errors::Error;
 pub use output::logging;

@@ -344,10 +344,7 @@ fn completions_and_man_page_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let outcome = desk.zim_batch(["completions", shell]).run();
         outcome.assert_status(0);
-        assert!(
-            outcome.stdout.contains("zim-batch") && outcome.stdout.contains("max-in-flight"),
-            "{shell}"
-        );
+        assert!(outcome.stdout.contains("zim-batch"), "{shell}");
     }
     let man = desk.zim_batch(["man"]).run();
     man.assert_status(0);
@@ -443,7 +440,8 @@ fn results_go_to_stdout_and_everything_else_to_stderr() {
 fn bash_completes_the_options_of_a_command() {
     let script = r#"source <("$0" completions bash)
         COMP_WORDS=(zim-batch clear --reg); COMP_CWORD=2
-        _zim__batch zim-batch --reg clear
+        [[ $(complete -p zim-batch) =~ -F\ ([^ ]+) ]]
+        PATH=${0%/*}:$PATH "${BASH_REMATCH[1]}" zim-batch --reg clear
         echo "${COMPREPLY[@]}""#;
     let Some(bash) = program(&["bash"]) else { return };
     let output = std::process::Command::new(bash)

@@ -112,7 +112,9 @@ Permanently, for bash (with the package bash-completion) and fish:
     > ~/.config/fish/completions/zim-batch.fish
 
 For zsh, to a directory in $fpath:
-  zim-batch completions zsh > ~/.zfunc/_zim-batch";
+  zim-batch completions zsh > ~/.zfunc/_zim-batch
+
+The script asks the program, so write it again after an upgrade.";
 
 pub const SIMULATE: &str = "\
 Examples:

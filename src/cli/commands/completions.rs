@@ -1,155 +1,67 @@
-//! `zim-batch completions`: the completion scripts for shells.
-//!
-//! clap_complete generates them from the arguments. Some things are added here: what can't be a file is not completed as
-//! one, outcomes are completed after a comma too, and profiles by their names in the configuration file.
+//! Completions, by clap_complete: a shell asks the program itself which words fit, so it gets values too. `zim-batch
+//! completions` prints the script that makes a shell ask.
 
 use std::process::ExitCode;
 
-use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory, ValueHint};
-use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::Shells;
+use clap_complete::{CompleteEnv, Shell};
 
 use crate::cli::args::Cli;
-use crate::cli::args::values::outcomes;
+use crate::cli::args::app::PROFILE;
 use crate::cli::errors::Error;
 use crate::cli::output::shell::print;
+use crate::cli::settings::profile::ConfigFile;
 
-/// Prints the names of the profiles in the configuration file in this directory, in any shell.
-fn profiles(directory: &str) -> String {
-    format!(
-        r"sed -n 's/^ *\[ *profiles *\. *\([A-Za-z0-9_-]*\) *\].*/\1/p' {directory}/zim-batch/config.toml 2>/dev/null"
-    )
+/// The variable by which a shell asks. clap's default, `COMPLETE`, may be set for something else.
+const VARIABLE: &str = "ZIM_BATCH_COMPLETE";
+
+/// The name under which shells find the program.
+const PROGRAM: &str = "zim-batch";
+
+/// zsh reads a script in `$fpath` when it completes for the first time, and takes it for the function that completes.
+const ZSH_FIRST_TIME: &str = "if [[ $funcstack[1] == _zim-batch ]]; then $_comps[zim-batch] \"$@\"; fi\n";
+
+/// Answers a shell that asks which words fit. Returns `false` if none asks.
+pub fn answer() -> Result<bool, clap::Error> {
+    let directory = std::env::current_dir().ok();
+    let completions = CompleteEnv::with_factory(command).var(VARIABLE);
+    completions.try_complete(std::env::args_os(), directory.as_deref())
 }
 
-/// The user's directory of configuration files, in POSIX shells.
-const DIRECTORY: &str = r#""${XDG_CONFIG_HOME:-$HOME/.config}""#;
-
+/// Prints the script for a shell. It calls the program that is found by its name.
 pub fn completions(shell: Shell) -> Result<ExitCode, Error> {
+    let unexpected = |error: &dyn std::fmt::Display| Error::Unexpected(format!("{shell}: {error}"));
     let mut script = Vec::new();
-    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(hinted));
-    clap_complete::generate(shell, &mut command, "zim-batch", &mut script);
-    let script = String::from_utf8_lossy(&script);
-    print(&match shell {
-        Shell::Bash => bash(&script),
-        Shell::Zsh => zsh(&script),
-        Shell::Fish => fish(&script) + &fish_positionals(&command),
-        _ => script.into_owned(),
-    })
-}
-
-/// Says what the value of an argument is: a path, if its type is one, and otherwise nothing that is a file.
-fn hinted(arg: Arg) -> Arg {
-    match arg.get_value_hint() {
-        ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
-        ValueHint::AnyPath => arg.value_hint(ValueHint::FilePath),
-        _ => arg,
+    Shells::builtins()
+        .completer(&shell.to_string())
+        .ok_or_else(|| unexpected(&"there are no completions for this shell"))?
+        .write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)
+        .map_err(|error| unexpected(&error))?;
+    if shell == Shell::Zsh {
+        script.extend(ZSH_FIRST_TIME.as_bytes());
     }
+    print(&String::from_utf8_lossy(&script))
 }
 
-fn bash(script: &str) -> String {
-    let (outcomes, profiles) = (outcomes().join(" "), profiles(DIRECTORY));
-    let any = r#"--profile)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi"#;
-    // Bash takes the = between an option and its value for a word.
-    let previous = "    prev=\"$3\"\n";
-    let value_of_option = r#"    if [[ "${cur}" == "=" ]]; then
-        cur=""
-    elif [[ "${prev}" == "=" ]]; then
-        prev="${COMP_WORDS[COMP_CWORD-2]}"
-    fi
-"#;
-    let script = script
-        .replace(previous, &format!("{previous}{value_of_option}"))
-        // clap_complete 4.6 uses two different names for a state when the program's name has a hyphen; without this
-        // replacement, no option is completed.
-        .replace("zim__subcmd__batch__", "zim__batch__")
-        .replace(
-            &format!(r#"compgen -W "{outcomes}" -- "${{cur}}""#),
-            &format!(r#"compgen -P "${{cur%"${{cur##*,}}"}}" -W "{outcomes}" -- "${{cur##*,}}""#),
-        )
-        .replace(
-            any,
-            &format!("--profile)\n                    COMPREPLY=($(compgen -W \"$({profiles})\" -- \"${{cur}}\"))"),
-        );
-    // A word that is not an option is a file; bash completes it if nothing else does.
-    let sections = script.split_inclusive("\n        zim__batch__subcmd__").map(|section| {
-        let takes_file = ["check)", "clear)", "list)", "report)"]
-            .iter()
-            .any(|name| section.starts_with(name));
-        match takes_file {
-            true => section.replace(" || ${COMP_CWORD} -eq 2", "").replace(
-                "            esac\n            COMPREPLY=( $(compgen -W \"${opts}\" -- \"${cur}\") )",
-                "            esac",
-            ),
-            false => section.to_owned(),
+/// The arguments, with what is known of their values only when a shell asks.
+fn command() -> Command {
+    let with_values = |arg: Arg| {
+        if arg.get_id() == PROFILE.about.key {
+            arg.add(ArgValueCandidates::new(profiles))
+        } else if arg.get_value_hint() == ValueHint::AnyPath {
+            arg.value_hint(ValueHint::FilePath)
+        } else {
+            arg
         }
-    });
-    sections.collect()
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(with_values))
 }
 
-fn zsh(script: &str) -> String {
-    let (outcomes, profiles) = (outcomes().join(" "), profiles(DIRECTORY));
-    let start = "_zim-batch() {\n";
-    let script = script
-        .replace(
-            &format!(":({outcomes})'"),
-            &format!(":_values -s , outcome {outcomes}'"),
-        )
-        .replace(
-            start,
-            &format!("_zim-batch_profiles() {{\n    compadd -- $({profiles})\n}}\n\n{start}"),
-        );
-    let is_of_profile = |line: &str| line.starts_with("'--profile=[");
-    each_line(&script, is_of_profile, |line| {
-        line.replace(":NAME:", ":NAME:_zim-batch_profiles")
-    })
-}
-
-fn fish(script: &str) -> String {
-    let outcomes = outcomes();
-    let listed: Vec<String> = outcomes.iter().map(|outcome| format!("{outcome}\\t''")).collect();
-    let listed = format!("-a \"{}\"", listed.join("\n"));
-    let script = script.replace(&listed, &format!("-a \"(__fish_append , {})\"", outcomes.join(" ")));
-    let directory = r#"(test -n "$XDG_CONFIG_HOME"; and echo $XDG_CONFIG_HOME; or echo ~/.config)"#;
-    let profiles = profiles(directory).replace('\\', r"\\").replace('\'', r"\'");
-    let is_of_profile = |line: &str| line.contains(" -l profile -d ");
-    each_line(&script, is_of_profile, |line| format!("{line} -a '({profiles})'"))
-}
-
-/// Completes arguments that are not options: clap_complete 4.6 does that for bash and zsh only. Where none is a file, files
-/// are not completed.
-fn fish_positionals(command: &Command) -> String {
-    let mut lines = String::new();
-    let takes_file = |arg: &Arg| arg.get_value_hint() == ValueHint::FilePath;
-    for command in command.get_subcommands() {
-        let condition = format!("__fish_zim_batch_using_subcommand {}", command.get_name());
-        let values = command.get_positionals().flat_map(Arg::get_possible_values);
-        let values: Vec<String> = values.map(|value| fish_value(&value)).collect();
-        if !values.is_empty() {
-            lines += &format!(
-                "complete -c zim-batch -n \"{condition}\" -f -a \"{}\"\n",
-                values.join("\n")
-            );
-        } else if !command.get_positionals().any(takes_file) {
-            lines += &format!("complete -c zim-batch -n \"{condition}\" -f\n");
-        }
-    }
-    lines
-}
-
-fn fish_value(value: &PossibleValue) -> String {
-    let help = value.get_help().map(ToString::to_string).unwrap_or_default();
-    format!("{}\\t'{}'", value.get_name(), help.replace(['\'', '"', '$', '\\'], ""))
-}
-
-/// Changes some lines of a script.
-fn each_line(script: &str, is_meant: impl Fn(&str) -> bool, change: impl Fn(&str) -> String) -> String {
-    let lines = script.lines().map(|line| match is_meant(line) {
-        true => change(line) + "\n",
-        false => format!("{line}\n"),
-    });
-    lines.collect()
+/// The names of the profiles in the configuration file.
+fn profiles() -> Vec<CompletionCandidate> {
+    let file = ConfigFile::read().ok().flatten();
+    let names = file.and_then(|file| file.names().ok());
+    names.into_iter().flatten().map(CompletionCandidate::new).collect()
 }
