@@ -1,56 +1,26 @@
 //! The charts of a page.
 
 use super::axis::Axis;
-use super::figure::Figure;
+use super::chart::{Chart, Key};
 use super::histogram::histogram;
 use super::labels::{pause_label, percent, rate_label, time_label};
-use super::plot::{BLUE, DrawError, FAILED, INVALID, Ink, MAGENTA, Mark, OK, OUTSIDE, Plot, SKIPPED, TEAL, Tooltip};
 use super::scale::Scale;
 use crate::analysis::{Analysis, Timeline};
 use crate::journal::Kind;
 use crate::row::Outcome;
 use crate::text::{duration, formatted, grouped};
 
-/// The maximum number of buckets on a phone.
-const NARROW_BUCKETS: usize = 70;
-
 /// All charts; none for a report without times.
-pub(super) fn figures(analysis: &Analysis) -> Result<Vec<Figure>, DrawError> {
-    let mut figures = Vec::new();
+pub(super) fn charts(analysis: &Analysis) -> Vec<Chart> {
+    let mut charts = Vec::new();
     if analysis.first.is_some() {
-        let charts = Charts {
-            analysis,
-            wide: analysis.timeline.clone(),
-            narrow: analysis.timeline.merged(NARROW_BUCKETS),
-        };
-        figures.push(charts.outcomes()?);
-        figures.extend(charts.not_cleared()?);
-        figures.push(charts.rate()?);
-        if analysis.has_latency() {
-            figures.push(charts.latency()?);
-        }
+        charts.push(outcomes(analysis));
+        charts.extend(not_cleared(analysis));
+        charts.push(rate(analysis));
+        charts.extend(analysis.has_latency().then(|| latency(analysis)));
     }
-    if analysis.has_latency() {
-        figures.push(histogram(analysis)?);
-    }
-    Ok(figures)
-}
-
-/// Charts over time.
-struct Charts<'a> {
-    analysis: &'a Analysis,
-    wide: Timeline,
-    narrow: Timeline,
-}
-
-const fn ink_of(outcome: Outcome) -> Ink {
-    match outcome {
-        Outcome::Ok => OK,
-        Outcome::Outside => OUTSIDE,
-        Outcome::Failed => FAILED,
-        Outcome::Invalid => INVALID,
-        Outcome::Skipped => SKIPPED,
-    }
+    charts.extend(analysis.has_latency().then(|| histogram(analysis)));
+    charts
 }
 
 /// The stacking order, from worst to best.
@@ -62,264 +32,201 @@ const STACKED: [Outcome; 5] = [
     Outcome::Ok,
 ];
 
-impl Charts<'_> {
-    fn noun(&self) -> &'static str {
-        self.analysis.kind.noun()
+/// A chart over time that has only the pauses yet. A `key` of the legend is an ink and its name.
+fn over_time(
+    analysis: &Analysis,
+    title: &'static str,
+    caption: String,
+    y: Axis,
+    keys: impl IntoIterator<Item = (&'static str, &'static str)>,
+) -> Chart {
+    let timeline = &analysis.timeline;
+    let x = Axis::of_time(&analysis.spans, timeline);
+    let mut chart = Chart::new(title, caption, x, y);
+    let first = analysis.first.unwrap_or_default();
+    chart.x_name = format!("local time ({})", formatted(first, "UTC%:z"));
+    chart.legend = keys.into_iter().map(|(ink, name)| Key { ink, name }).collect();
+    if analysis.pauses().next().is_some() {
+        let name = "pause (long ones are shortened)";
+        chart.legend.push(Key { ink: "pause", name });
     }
-
-    fn timeline(&self, is_wide: bool) -> &Timeline {
-        if is_wide { &self.wide } else { &self.narrow }
-    }
-
-    /// A chart over time that has only the pauses yet.
-    fn plot(&self, is_wide: bool, y: Axis, y_name: &str) -> Plot {
-        let timeline = self.timeline(is_wide);
-        let mut marks = Vec::new();
-        let mut tooltips = Vec::new();
-        for (from, to) in self.analysis.pauses() {
-            let covered = (from.div_euclid(timeline.width()) + 1) * timeline.width();
-            let next = to.div_euclid(timeline.width()) * timeline.width();
-            if next > covered {
-                let x = (covered as f64, next as f64);
-                marks.push(Mark::Band {
-                    x,
-                    label: pause_label(to - from),
-                });
-                tooltips.push(Tooltip {
-                    x,
-                    text: format!(
-                        "pause of {}: {} to {}",
-                        duration(to - from),
-                        time_label(from, 1000),
-                        time_label(to, 1000)
-                    ),
-                });
-            }
-        }
-        let first = self.analysis.first.unwrap_or_default();
-        Plot {
-            x: Axis::of_time(&self.analysis.spans, timeline, if is_wide { 9 } else { 4 }),
-            y,
-            x_name: format!("local time ({})", formatted(first, "UTC%:z")),
-            y_name: y_name.to_owned(),
-            marks,
-            tooltips,
+    for (from, to) in analysis.pauses() {
+        let covered = (from.div_euclid(timeline.width()) + 1) * timeline.width();
+        let next = to.div_euclid(timeline.width()) * timeline.width();
+        if next > covered {
+            let x = (covered as f64, next as f64);
+            chart.band(x, pause_label(to - from));
+            let (lasted, from, to) = (duration(to - from), time_label(from, 1000), time_label(to, 1000));
+            chart.tooltip(x, format!("pause of {lasted}: {from} to {to}"));
         }
     }
+    chart
+}
 
-    /// Stacked bars of rows by outcome, in percent or in rows.
-    fn stacked(&self, is_wide: bool, outcomes: &[Outcome], in_percent: bool) -> Plot {
-        let timeline = self.timeline(is_wide);
-        let height = |counts: &[u64; 5]| outcomes.iter().map(|&outcome| counts[outcome as usize]).sum::<u64>();
-        let width = timeline.width();
-        let mut plot = if in_percent {
-            self.plot(
-                is_wide,
-                Axis::up_to(100.0, true, |value| format!("{value}%")),
-                &format!("% of {}", self.noun()),
-            )
-        } else {
-            let top = timeline.iter().map(|(_, bucket)| height(&bucket.counts)).max();
-            let axis = Axis::up_to(top.unwrap_or_default() as f64, true, |value| grouped(value as u64));
-            self.plot(is_wide, axis, &format!("{} in {}", self.noun(), duration(width)))
-        };
-        for (start, bucket) in timeline.iter() {
-            let all = height(&bucket.counts);
-            if all == 0 {
-                continue;
-            }
-            let x = (start as f64, (start + width) as f64);
-            let scale = if in_percent { 100.0 / all as f64 } else { 1.0 };
-            let mut below = 0;
-            let mut text = format!(
-                "{}: {} {}",
-                time_label(start, width),
-                grouped(bucket.rows()),
-                self.noun()
-            );
-            for &outcome in outcomes {
-                let rows = bucket.counts[outcome as usize];
-                if rows > 0 {
-                    plot.marks.push(Mark::Bar {
-                        x,
-                        y: (below as f64 * scale, (below + rows) as f64 * scale),
-                        ink: ink_of(outcome),
-                    });
-                    below += rows;
-                    text += &format!(", {} {outcome}", grouped(rows));
-                }
-            }
-            plot.tooltips.push(Tooltip { x, text });
+/// The inks and names of those outcomes that occur.
+fn keys(analysis: &Analysis, outcomes: &[Outcome]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let found = outcomes.iter().filter(|&&outcome| analysis.outcome(outcome) > 0);
+    found.map(|outcome| (outcome.as_str(), outcome.as_str()))
+}
+
+/// The number of rows with one of these outcomes.
+fn rows_of(counts: &[u64; 5], outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().map(|&outcome| counts[outcome as usize]).sum()
+}
+
+/// Stacks bars for these outcomes. Their height is `scale` of all rows of these outcomes, for each row.
+fn stack(chart: &mut Chart, analysis: &Analysis, outcomes: &[Outcome], scale: impl Fn(u64) -> f64) {
+    let width = analysis.timeline.width();
+    for (start, bucket) in analysis.timeline.iter() {
+        let all = rows_of(&bucket.counts, outcomes);
+        if all == 0 {
+            continue;
         }
-        plot
+        let x = (start as f64, (start + width) as f64);
+        let scale = scale(all);
+        let mut below = 0;
+        let (time, noun) = (time_label(start, width), analysis.kind.noun());
+        let mut text = format!("{time}: {} {noun}", grouped(bucket.rows()));
+        for &outcome in outcomes {
+            let rows = bucket.counts[outcome as usize];
+            if rows > 0 {
+                let y = (below as f64 * scale, (below + rows) as f64 * scale);
+                chart.bar(outcome.as_str(), x, y);
+                below += rows;
+                text += &format!(", {} {outcome}", grouped(rows));
+            }
+        }
+        chart.tooltip(x, text);
     }
+}
 
-    fn legend(&self, outcomes: &[Outcome]) -> Vec<(&'static str, &'static str)> {
-        let mut legend: Vec<(&str, &str)> = outcomes
-            .iter()
-            .filter(|&&outcome| self.analysis.outcome(outcome) > 0)
-            .map(|&outcome| (ink_of(outcome).name, outcome.as_str()))
-            .collect();
-        legend.extend(self.pause_legend());
-        legend
-    }
+fn outcomes(analysis: &Analysis) -> Chart {
+    let (noun, rows) = (analysis.kind.noun(), analysis.rows.max(1) as f64);
+    let found = Outcome::ALL
+        .into_iter()
+        .filter(|&outcome| analysis.outcome(outcome) > 0);
+    let shares: Vec<String> = found
+        .map(|outcome| format!("{outcome} {}", percent(analysis.outcome(outcome) as f64 / rows)))
+        .collect();
+    let caption = format!("Of all {noun}: {}.", shares.join(", "));
+    let y = Axis::up_to(100.0, true, |value| format!("{value}%"));
+    let mut chart = over_time(analysis, "Outcomes over time", caption, y, keys(analysis, &STACKED));
+    chart.y_name = format!("% of {noun}");
+    chart.is_flat = shares.len() == 1;
+    stack(&mut chart, analysis, &STACKED, |all| 100.0 / all as f64);
+    chart
+}
 
-    fn pause_legend(&self) -> Option<(&'static str, &'static str)> {
-        self.analysis
-            .pauses()
-            .next()
-            .map(|_| ("pause", "pause (long ones are shortened)"))
-    }
+fn not_cleared(analysis: &Analysis) -> Option<Chart> {
+    let outcomes = &STACKED[..3];
+    let width = analysis.timeline.width();
+    let found: Vec<(i64, u64)> = analysis
+        .timeline
+        .iter()
+        .map(|(start, bucket)| (start, rows_of(&bucket.counts, outcomes)))
+        .filter(|(_, rows)| *rows > 0)
+        .collect();
+    let (first, _) = *found.first()?;
+    let (last, _) = *found.last()?;
+    let &(peak, most) = found.iter().max_by_key(|(_, rows)| *rows)?;
+    let caption = format!(
+        "From {} to {}; most of them from {} on: {} in {}.",
+        time_label(first, width),
+        time_label(last + width, width),
+        time_label(peak, width),
+        grouped(most),
+        duration(width)
+    );
+    let title = match analysis.kind {
+        Kind::Clear => "Rows that were not cleared",
+        Kind::List => "Users that were not listed",
+    };
+    let y = Axis::up_to(most as f64, true, |value| grouped(value as u64));
+    let mut chart = over_time(analysis, title, caption, y, keys(analysis, outcomes));
+    chart.y_name = format!("{} in {}", analysis.kind.noun(), duration(width));
+    stack(&mut chart, analysis, outcomes, |_| 1.0);
+    Some(chart)
+}
 
-    fn outcomes(&self) -> Result<Figure, DrawError> {
-        let rows = self.analysis.rows.max(1) as f64;
-        let shares = Outcome::ALL
-            .into_iter()
-            .filter(|&outcome| self.analysis.outcome(outcome) > 0)
-            .map(|outcome| format!("{outcome} {}", percent(self.analysis.outcome(outcome) as f64 / rows)));
-        let caption = format!("Of all {}: {}.", self.noun(), shares.collect::<Vec<_>>().join(", "));
-        Figure::new("Outcomes over time", caption, self.legend(&STACKED), |is_wide| {
-            self.stacked(is_wide, &STACKED, true)
-        })
-    }
-
-    fn not_cleared(&self) -> Result<Option<Figure>, DrawError> {
-        let bad = &STACKED[..3];
-        let of = |counts: &[u64; 5]| bad.iter().map(|&outcome| counts[outcome as usize]).sum::<u64>();
-        let width = self.wide.width();
-        let with_some = || self.wide.iter().filter(|(_, bucket)| of(&bucket.counts) > 0);
-        let Some((peak, most)) = with_some().max_by_key(|(_, bucket)| of(&bucket.counts)) else {
-            return Ok(None);
-        };
-        let first = with_some().next().map_or(peak, |(start, _)| start);
-        let last = with_some().last().map_or(peak, |(start, _)| start);
-        let caption = format!(
-            "From {} to {}; most of them from {} on: {} in {}.",
-            time_label(first, width),
-            time_label(last + width, width),
-            time_label(peak, width),
-            grouped(of(&most.counts)),
+fn rate(analysis: &Analysis) -> Chart {
+    let (noun, width) = (analysis.kind.noun(), analysis.timeline.width());
+    let rates = rates(analysis, &analysis.timeline);
+    let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let caption = match analysis.rate() {
+        Some(rate) => format!(
+            "On average {} {noun}/s without pauses of more than a minute, at most {} {noun}/s over {}.",
+            rate_label(rate),
+            rate_label(highest),
             duration(width)
-        );
-        let title = match self.analysis.kind {
-            Kind::Clear => "Rows that were not cleared",
-            Kind::List => "Users that were not listed",
-        };
-        let figure = Figure::new(title, caption, self.legend(bad), |is_wide| {
-            self.stacked(is_wide, bad, false)
-        });
-        figure.map(Some)
+        ),
+        None => "Too few records for a rate.".to_owned(),
+    };
+    let title = match analysis.kind {
+        Kind::Clear => "Rows per second",
+        Kind::List => "Users per second",
+    };
+    let mut chart = over_time(analysis, title, caption, Axis::up_to(highest, false, rate_label), []);
+    chart.y_name = format!("{noun}/s");
+    for (start, rate) in rates {
+        let x = (start as f64, (start + width) as f64);
+        chart.bar("rate", x, (0.0, rate));
+        let text = format!("{}: {} {noun}/s", time_label(start, width), rate_label(rate));
+        chart.tooltip(x, text);
     }
+    chart
+}
 
-    fn rate(&self) -> Result<Figure, DrawError> {
-        let rates = |timeline: &Timeline| rates(self.analysis, timeline);
-        let noun = self.noun();
-        let highest = rates(&self.wide).into_iter().map(|(_, rate)| rate).fold(0.0, f64::max);
-        let caption = match self.analysis.rate() {
-            Some(rate) => format!(
-                "On average {} {noun}/s without pauses of more than a minute, at most {} {noun}/s over {}.",
-                rate_label(rate),
-                rate_label(highest),
-                duration(self.wide.width())
-            ),
-            None => "Too few records for a rate.".to_owned(),
-        };
-        let legend = self.pause_legend().into_iter().collect();
-        let title = match self.analysis.kind {
-            Kind::Clear => "Rows per second",
-            Kind::List => "Users per second",
-        };
-        Figure::new(title, caption, legend, |is_wide| {
-            let timeline = self.timeline(is_wide);
-            let rates = rates(timeline);
-            let top = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-            let mut plot = self.plot(
-                is_wide,
-                Axis::up_to(top, false, rate_label),
-                &format!("{}/s", self.noun()),
-            );
-            for (start, rate) in rates {
-                let x = (start as f64, (start + timeline.width()) as f64);
-                plot.marks.push(Mark::Bar {
-                    x,
-                    y: (0.0, rate),
-                    ink: BLUE,
-                });
-                plot.tooltips.push(Tooltip {
-                    x,
-                    text: format!(
-                        "{}: {} {}/s",
-                        time_label(start, timeline.width()),
-                        rate_label(rate),
-                        self.noun()
-                    ),
-                });
-            }
-            plot
+fn latency(analysis: &Analysis) -> Chart {
+    const QUANTILES: [(f64, &str, &str); 3] = [
+        (0.99, "p99", "99 %"),
+        (0.9, "p90", "90 %"),
+        (0.5, "p50", "half (median)"),
+    ];
+    let latency = analysis.latency_ms();
+    let [p50, p90, p99, max] =
+        [latency.p50, latency.p90, latency.p99, latency.max].map(|latency| grouped(latency as u64));
+    let caption = format!(
+        "Half of the last attempts took at most {p50} ms, 90 % at most {p90} ms, 99 % at most {p99} ms; the longest \
+         {max} ms."
+    );
+    let width = analysis.timeline.width();
+    let values: Vec<(i64, [f64; 3])> = analysis
+        .timeline
+        .iter()
+        .filter(|(_, bucket)| !bucket.latency.is_empty())
+        .map(|(start, bucket)| {
+            let quantile = |(q, ..): (f64, _, _)| bucket.latency.value_at_quantile(q).max(1) as f64;
+            (start, QUANTILES.map(quantile))
         })
+        .collect();
+    let all = || values.iter().flat_map(|(_, values)| values.iter().copied());
+    let scale = Scale::new(all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
+    let keys = QUANTILES.map(|(_, ink, name)| (ink, name));
+    let mut chart = over_time(analysis, "Latency over time", caption, scale.axis(), keys);
+    chart.y_name = "latency (ms)".to_owned();
+    // No line across times without a value.
+    for values in values.chunk_by(|(start, _), (next, _)| *next <= start + 2 * width) {
+        for (index, (_, ink, _)) in QUANTILES.iter().enumerate() {
+            let value = |values: &[f64; 3]| scale.place(values[index]);
+            let points: Vec<(f64, f64)> = match values {
+                [(start, values)] => [*start, start + width].map(|time| (time as f64, value(values))).into(),
+                _ => values
+                    .iter()
+                    .map(|(start, values)| (*start as f64 + width as f64 / 2.0, value(values)))
+                    .collect(),
+            };
+            chart.line(ink, &points);
+        }
     }
-
-    fn latency(&self) -> Result<Figure, DrawError> {
-        const QUANTILES: [(f64, Ink, &str); 3] = [
-            (0.99, MAGENTA, "99 %"),
-            (0.9, TEAL, "90 %"),
-            (0.5, BLUE, "half (median)"),
-        ];
-        let latency = self.analysis.latency_ms();
-        let caption = format!(
-            "Half of the last attempts took at most {} ms, 90 % at most {} ms, 99 % at most {} ms; the longest {} ms.",
-            grouped(latency.p50 as u64),
-            grouped(latency.p90 as u64),
-            grouped(latency.p99 as u64),
-            grouped(latency.max as u64)
+    for (start, values) in values {
+        let [p99, p90, p50] = values.map(|latency| grouped(latency as u64));
+        let text = format!(
+            "{}: half within {p50} ms, 90 % {p90} ms, 99 % {p99} ms",
+            time_label(start, width)
         );
-        let mut legend: Vec<(&str, &str)> = QUANTILES.iter().map(|(_, ink, name)| (ink.name, *name)).collect();
-        legend.extend(self.pause_legend());
-        Figure::new("Latency over time", caption, legend, |is_wide| {
-            let timeline = self.timeline(is_wide);
-            let width = timeline.width();
-            let values: Vec<(i64, [f64; 3])> = timeline
-                .iter()
-                .filter(|(_, bucket)| !bucket.latency.is_empty())
-                .map(|(start, bucket)| {
-                    let quantile = |(q, ..): (f64, Ink, &str)| bucket.latency.value_at_quantile(q).max(1) as f64;
-                    (start, QUANTILES.map(quantile))
-                })
-                .collect();
-            let all = || values.iter().flat_map(|(_, values)| values.iter().copied());
-            let scale = Scale::new(all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
-            let mut plot = self.plot(is_wide, scale.axis(), "latency (ms)");
-            for (index, (_, ink, _)) in QUANTILES.iter().enumerate() {
-                let mut points: Vec<(f64, f64)> = Vec::new();
-                let mut last = None;
-                for (start, values) in &values {
-                    // No line across times without a value.
-                    if last.is_some_and(|last| *start > last + 2 * width) {
-                        plot.marks.push(Mark::Line {
-                            points: std::mem::take(&mut points),
-                            ink: *ink,
-                        });
-                    }
-                    last = Some(*start);
-                    points.push((*start as f64 + width as f64 / 2.0, scale.place(values[index])));
-                }
-                plot.marks.push(Mark::Line { points, ink: *ink });
-            }
-            for (start, [p99, p90, p50]) in &values {
-                plot.tooltips.push(Tooltip {
-                    x: (*start as f64, (*start + width) as f64),
-                    text: format!(
-                        "{}: half within {} ms, 90 % {} ms, 99 % {} ms",
-                        time_label(*start, width),
-                        grouped(*p50 as u64),
-                        grouped(*p90 as u64),
-                        grouped(*p99 as u64)
-                    ),
-                });
-            }
-            plot
-        })
+        chart.tooltip((start as f64, (start + width) as f64), text);
     }
+    chart
 }
 
 /// Rows per second in each bucket. If records cover only a small part of a bucket, such as the first or the last of a run,

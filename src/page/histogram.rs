@@ -1,9 +1,8 @@
 //! The distribution of the latencies of the last attempts.
 
 use super::axis::{Axis, round_step};
-use super::figure::Figure;
+use super::chart::Chart;
 use super::labels::percent;
-use super::plot::{DrawError, LIGHT_BLUE, Mark, Plot, Tooltip};
 use super::scale::LOG_RATIO;
 use crate::analysis::Analysis;
 use crate::text::grouped;
@@ -15,14 +14,13 @@ const BARS: u64 = 40;
 const PREFERRED: [f64; 10] = [1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0];
 
 /// The histogram of latencies.
-pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
+pub(super) fn histogram(analysis: &Analysis) -> Chart {
     let found = &analysis.latencies;
     let edges = edges(found.min(), found.max());
     let bars: Vec<u64> = edges
         .windows(2)
         .map(|edge| found.count_between(edge[0], edge[1] - 1))
         .collect();
-    let latency = analysis.latency_ms();
     let most = bars.iter().enumerate().max_by_key(|(_, rows)| **rows);
     let caption = most.map_or_else(String::new, |(index, rows)| {
         format!(
@@ -32,6 +30,22 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
             grouped(found.len())
         )
     });
+    let labels = edges
+        .iter()
+        .enumerate()
+        .map(|(index, edge)| (index as f64, grouped(*edge)));
+    let x = Axis::with_ticks(0.0..bars.len() as f64, labels).without_overlap();
+    let top = bars.iter().copied().max().unwrap_or_default();
+    let y = Axis::up_to(top as f64, true, |value| grouped(value as u64));
+    let mut chart = Chart::new("How long the last attempts took", caption, x, y);
+    (chart.x_name, chart.y_name) = ("latency (ms)".into(), "attempts".into());
+    for (index, &rows) in bars.iter().enumerate().filter(|(_, rows)| **rows > 0) {
+        let x = (index as f64, index as f64 + 1.0);
+        chart.bar("latency", x, (0.0, rows as f64));
+        let share = percent(rows as f64 / found.len().max(1) as f64);
+        let latency = between(edges[index], edges[index + 1]);
+        chart.tooltip(x, format!("{latency}: {} ({share})", grouped(rows)));
+    }
     let place = |value: f64| {
         let index = edges
             .partition_point(|&edge| edge as f64 <= value)
@@ -39,51 +53,17 @@ pub(super) fn histogram(analysis: &Analysis) -> Result<Figure, DrawError> {
         let (low, high) = (edges[index - 1] as f64, edges[index] as f64);
         (index - 1) as f64 + ((value - low) / (high - low)).clamp(0.0, 1.0)
     };
-    Figure::new("How long the last attempts took", caption, Vec::new(), |is_wide| {
-        let top = bars.iter().copied().max().unwrap_or_default();
-        let every = edges.len().div_ceil(if is_wide { 12 } else { 5 });
-        let ticks = edges.iter().enumerate().step_by(every);
-        let mut plot = Plot {
-            x: Axis::with_ticks(
-                0.0..bars.len() as f64,
-                ticks.map(|(index, edge)| (index as f64, grouped(*edge))).collect(),
-            ),
-            y: Axis::up_to(top as f64, true, |value| grouped(value as u64)),
-            x_name: "latency (ms)".into(),
-            y_name: "attempts".into(),
-            marks: Vec::new(),
-            tooltips: Vec::new(),
-        };
-        for (index, &rows) in bars.iter().enumerate().filter(|(_, rows)| **rows > 0) {
-            let x = (index as f64, index as f64 + 1.0);
-            plot.marks.push(Mark::Bar {
-                x,
-                y: (0.0, rows as f64),
-                ink: LIGHT_BLUE,
-            });
-            let share = percent(rows as f64 / found.len().max(1) as f64);
-            plot.tooltips.push(Tooltip {
-                x,
-                text: format!(
-                    "{}: {} ({share})",
-                    between(edges[index], edges[index + 1]),
-                    grouped(rows)
-                ),
-            });
-        }
-        let [median, p99] = [latency.p50, latency.p99].map(|value| place(value + 0.5));
-        // Labels close to each other would overlap.
-        let rules = match p99 - median > bars.len() as f64 * 0.12 {
-            true => vec![(median, "50 %"), (p99, "99 %")],
-            false => vec![(median, ""), (p99, "50 %, 99 %")],
-        };
-        plot.marks.extend(
-            rules
-                .into_iter()
-                .map(|(x, label)| Mark::Rule { x, label: label.into() }),
-        );
-        plot
-    })
+    let latency = analysis.latency_ms();
+    let [median, p99] = [latency.p50, latency.p99].map(|value| place(value + 0.5));
+    // Labels close to each other would overlap.
+    if p99 - median > bars.len() as f64 * 0.13 {
+        chart.rule(median, "50 %");
+        chart.rule(p99, "99 %");
+    } else {
+        chart.rule(median, "");
+        chart.rule(p99, "50 %, 99 %");
+    }
+    chart
 }
 
 /// The bounds of the bars, in milliseconds: of equal width, or of equal ratio if latencies differ much.

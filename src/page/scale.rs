@@ -43,6 +43,6 @@ impl Scale {
         let top = self.place(self.highest).ceil();
         let power = |exponent: u32| self.first_power() * 10_f64.powi(exponent as i32);
         let ticks = (0..=top as u32).map(|exponent| (f64::from(exponent), grouped(power(exponent) as u64)));
-        Axis::with_ticks(0.0..top, ticks.collect())
+        Axis::with_ticks(0.0..top, ticks)
     }
 }

@@ -127,7 +127,8 @@ proptest! {
         prop_assert_eq!(&json["codes"], &serde_json::to_value(&codes).unwrap());
         for (code, rows) in &codes {
             prop_assert_eq!(in_table(&table.stdout, &format!("{code} ")), Some(rows.to_string()));
-            let row = format!("<td class=\"n\">{code}</td><td class=\"n\">{rows}</td>");
+            let cell = |name, number| format!("<td data-name=\"{name}\" class=\"n\">{number}</td>");
+            let row = cell("Code", code.to_string()) + &cell("Rows", rows.to_string());
             prop_assert!(page.contains(&row), "{}", row);
         }
         let found: BTreeMap<&str, (u64, u64)> = json["users"].as_array().unwrap().iter().map(|user| {

@@ -96,10 +96,19 @@ fn reports() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The visible charts: how many, and whether each has a size and content.
-const CHARTS: &str = "[...document.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0)
-    .map(svg => [svg.getBoundingClientRect().width, svg.querySelectorAll('rect, polyline, circle').length,
-        svg.getAttribute('aria-label').length])";
+/// The charts: the width of each, the size of its smallest text, how many parts it has, and how long its text alternative is.
+const CHARTS: &str = "[...document.querySelectorAll('.chart')].map(chart => [chart.getBoundingClientRect().width,
+    Math.min(...[...chart.querySelectorAll('text')].map(text =>
+        parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)),
+    chart.querySelectorAll('path, .h').length, chart.getAttribute('aria-label').length])";
+
+/// What has content that is cut off, and rows of cards that are not filled.
+const CUT_OFF: &str = "[...document.querySelectorAll('.table, td, li, pre, figure')]
+    .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.outerHTML.slice(0, 200))
+    .concat([...document.querySelectorAll('.cards')].filter(row => {
+        const right = row.getBoundingClientRect().right;
+        return Math.abs(row.lastElementChild.getBoundingClientRect().right - right) > 1;
+    }).map(() => 'a row of cards with a gap'))";
 
 #[test]
 fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in_light_and_dark() {
@@ -114,7 +123,10 @@ fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in
         let path = desk.path(&page);
         assert!(fs::metadata(&path).unwrap().len() < 1_000_000);
         let mut backgrounds = Vec::new();
-        for (width, is_dark) in [(1200, false), (1200, true), (400, false), (400, true)] {
+        for (width, is_dark) in [1200, 800, 400]
+            .into_iter()
+            .flat_map(|width| [(width, false), (width, true)])
+        {
             let incidents = chromium.open(&path, width, is_dark);
             assert!(incidents.is_empty(), "{name}: {incidents:#?}");
             let page_width = chromium.evaluate("document.documentElement.scrollWidth");
@@ -131,12 +143,13 @@ fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in
             };
             assert_eq!(charts.len(), expected, "{name}: {charts:?}");
             for chart in charts {
-                assert!(
-                    chart[0].as_f64().unwrap() > 300.0 && chart[1].as_u64().unwrap() > 1,
-                    "{name}: {charts:?}"
-                );
-                assert!(chart[2].as_u64().unwrap() > 20, "{name}: a chart says nothing in words");
+                let [chart_width, text_size] = [0, 1].map(|index| chart[index].as_f64().unwrap());
+                assert!(chart_width > 300.0 && text_size >= 13.0, "{name}: {charts:?}");
+                assert!(chart[2].as_u64().unwrap() > 1, "{name}: {charts:?}");
+                assert!(chart[3].as_u64().unwrap() > 20, "{name}: a chart says nothing in words");
             }
+            let cut_off = chromium.evaluate(CUT_OFF);
+            assert_eq!(cut_off, serde_json::json!([]), "{name} at {width}");
             backgrounds.push(chromium.evaluate("getComputedStyle(document.body).backgroundColor"));
             let picture = format!("{name}-{width}-{}", if is_dark { "dark" } else { "light" });
             chromium.picture(&picture);
@@ -156,10 +169,10 @@ fn tooltips_of_charts_work_with_and_without_scripts() {
         .run()
         .assert_status(0);
     assert!(chromium.open(&desk.path("out.html"), 1200, false).is_empty());
-    let titles = chromium.evaluate("document.querySelectorAll('.wide .h title').length");
+    let titles = chromium.evaluate("document.querySelectorAll('.plot .h title').length");
     assert!(titles.as_u64().unwrap() > 100, "{titles}");
     let place = chromium.evaluate(
-        "(async () => { const part = document.querySelector('.wide .h'); part.scrollIntoView({block: 'center'});
+        "(async () => { const part = document.querySelector('.plot .h'); part.scrollIntoView({block: 'center'});
             // The scroll event is sent with the next frame.
             for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
             const box = part.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()",

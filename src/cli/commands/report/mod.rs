@@ -137,7 +137,7 @@ impl Found {
 
     fn page(&self) -> Page<'_> {
         Page {
-            place: &self.place,
+            report: &self.place,
             analysis: &self.analysis,
             not_run: self.not_run,
             progress: self.progress.as_ref(),
