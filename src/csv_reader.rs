@@ -82,6 +82,15 @@ impl<'a> CsvRecord<'a> {
         (0..self.len()).filter_map(move |index| self.get(index))
     }
 
+    /// Its fields as text; `None` if they are not UTF-8.
+    pub fn texts(self) -> Option<impl Iterator<Item = &'a str>> {
+        let fields = std::str::from_utf8(self.fields).ok()?;
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let ranges = starts.zip(self.ends).map(|(start, &end)| start..end);
+        let are_whole = self.ends.iter().all(|&end| fields.is_char_boundary(end));
+        are_whole.then(|| ranges.map(|range| &fields[range]))
+    }
+
     /// Whether the line has only delimiters and blanks, and no quotes.
     pub fn is_blank(&self) -> bool {
         // Quotes are not in the fields, but each field is followed by a delimiter or the line end.

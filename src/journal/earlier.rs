@@ -5,8 +5,9 @@
 
 use super::error::ReportError;
 use super::file::OpenFile;
-use super::reader::{FileStart, Header, ReportReader, len_without_zeros, past_line_end, start_of};
+use super::reader::ReportReader;
 use super::record::{Kind, ReportRecord};
+use super::table::{FileStart, Header, len_without_zeros, past_line_end, start_of};
 use crate::done::Done;
 use crate::row::Outcome;
 

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::appender::Appender;
 use super::error::ReportError;
-use super::reader::{CHUNK, ReportReader, start_of};
+use super::reader::ReportReader;
 use super::record::ReportRecord;
+use super::table::{CHUNK, start_of};
 use crate::files::{NewFile, OWNER_ONLY, sync_directory_of};
 use crate::row::Outcome;
 

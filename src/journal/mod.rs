@@ -18,6 +18,7 @@ mod reader;
 mod record;
 mod report;
 mod rows;
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -13,8 +13,9 @@ use super::appender::Appender;
 use super::earlier::Earlier;
 use super::error::ReportError;
 use super::file::OpenFile;
-use super::reader::{Header, ReportReader, len_without_zeros, past_line_end, start_of};
+use super::reader::ReportReader;
 use super::record::Kind;
+use super::table::{Header, len_without_zeros, past_line_end, start_of};
 use crate::row::Outcome;
 
 /// Fails if the file is not an outside log, or has rows that are not in the report that `earlier` was read from. Changes
@@ -81,7 +82,7 @@ pub(super) fn complete(log: OpenFile, report: &OpenFile, report_len: u64) -> Res
         kept = logged.len();
         while has_more && let Some(entry) = logged.next().map_err(log_error)? {
             let (offset, may_be_torn) = (entry.offset, entry.may_be_torn);
-            if may_be_torn || logged.fields() != records.fields() {
+            if may_be_torn || !logged.fields().eq(records.fields()) {
                 break;
             }
             kept = offset;

@@ -6,22 +6,12 @@
 //! end, which a power cut can leave in place of data, are ignored. A byte order mark and CRLF line ends are accepted.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
-use std::os::unix::fs::FileExt;
+use std::io::{self, BufRead};
 use std::path::Path;
-
-use csv::StringRecord;
-use serde::Deserialize;
 
 use super::error::{NotAReport, ReportError};
 use super::record::{Kind, ROWS_COLUMNS, ReportRecord, RowRecord};
-use crate::csv_reader::{CsvReader, CsvRecord, RecordError};
-
-/// The size of a read, in bytes.
-pub(super) const CHUNK: usize = 256 * 1024;
-
-/// The maximum length of a torn record, in bytes. A record has a few hundred.
-const MAX_TORN: usize = 32 * 1024;
+use super::table::{FileStart, Header, MAX_TORN, Table, joined, len_without_zeros, start_of};
 
 /// Calls `on_record` with each complete record of a report. Returns what kind of report it is, and what can't be read.
 /// `place` names it in errors.
@@ -39,7 +29,7 @@ pub(crate) fn read_report(
         });
     }
     loop {
-        let line = records.table.csv.line();
+        let line = records.table.line_reached();
         match records.next().map_err(|source| read_error(place, line, source))? {
             Some(entry) => entry.record.iter().for_each(&mut on_record),
             None => return Ok((records.kind, records.unreadable())),
@@ -57,7 +47,7 @@ pub(crate) fn read_rows(
     rows.read_header(&[&ROWS_COLUMNS])
         .map_err(|source| read_error(place, 1, source))?;
     loop {
-        let line = rows.csv.line();
+        let line = rows.line_reached();
         match rows.advance().map_err(|source| read_error(place, line, source))? {
             true => rows.record().iter().for_each(&mut on_row),
             false => return Ok(()),
@@ -86,162 +76,6 @@ pub(crate) fn read_file<T>(
 fn read_error(place: &str, line: u64, source: io::Error) -> ReportError {
     let place = place.to_owned();
     ReportError::Read { place, line, source }
-}
-
-/// The first bytes of a file.
-pub(crate) type FileStart<'a> = BufReader<Take<&'a File>>;
-
-/// The first `len` bytes of a file; all of a pipe.
-pub(super) fn start_of(mut file: &File, len: u64) -> io::Result<FileStart<'_>> {
-    if file.metadata()?.is_file() {
-        file.seek(SeekFrom::Start(0))?;
-    }
-    Ok(BufReader::with_capacity(CHUNK, file.take(len)))
-}
-
-/// The length of a file without zeros at its end; its whole length if it has only zeros, because then it is not a report.
-/// The greatest number for a pipe.
-pub(super) fn len_without_zeros(file: &File) -> io::Result<u64> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(u64::MAX);
-    }
-    let mut chunk = vec![0; CHUNK];
-    let mut end = metadata.len();
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK as u64);
-        let chunk = &mut chunk[..(end - start) as usize];
-        file.read_exact_at(chunk, start)?;
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            return Ok(start + last as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(metadata.len())
-}
-
-/// Moves an `offset` that is between the CR and the LF of a record's line end past the LF.
-pub(super) fn past_line_end(file: &File, offset: u64) -> io::Result<u64> {
-    let mut line_end = [0; 2];
-    let is_crlf = match offset.checked_sub(1) {
-        Some(before) => file.read_at(&mut line_end, before)? == 2 && line_end == *b"\r\n",
-        None => false,
-    };
-    Ok(offset + u64::from(is_crlf))
-}
-
-/// A CSV file with columns by name.
-pub(super) struct Table<R> {
-    csv: CsvReader<R>,
-    columns: StringRecord,
-    /// The fields of the current record.
-    fields: StringRecord,
-    /// They are as they stand in the file.
-    is_utf8: bool,
-}
-
-/// How a file begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Header {
-    /// It is empty.
-    Missing,
-    /// An incomplete header, or a few zeros in place of one.
-    Torn,
-    /// The header, which may lack its line end.
-    Complete,
-    /// Something else.
-    Other,
-}
-
-impl<R: BufRead> Table<R> {
-    pub fn new(input: R) -> Table<R> {
-        Table {
-            csv: CsvReader::new(input, b',').keeping_bytes(MAX_TORN),
-            columns: StringRecord::new(),
-            fields: StringRecord::new(),
-            is_utf8: true,
-        }
-    }
-
-    /// Reads the first record, which must be one of these headers.
-    pub fn read_header(&mut self, headers: &[&[&str]]) -> io::Result<Header> {
-        if !self.advance()? {
-            return Ok(Header::Missing);
-        }
-        let record = self.csv.current();
-        if let Some(header) = headers
-            .iter()
-            .find(|header| self.fields.iter().eq(header.iter().copied()))
-        {
-            self.columns = StringRecord::from(*header);
-            return Ok(Header::Complete);
-        }
-        let torn = joined(&record);
-        let is_torn = torn.len() <= MAX_TORN && torn.iter().all(|byte| *byte == 0)
-            || headers
-                .iter()
-                .any(|header| header.join(",").as_bytes().starts_with(&torn));
-        Ok(match record.at_end && record.error.is_none() && is_torn {
-            true => Header::Torn,
-            false => Header::Other,
-        })
-    }
-
-    /// Advances to the next record; returns `false` at the end of the input.
-    pub fn advance(&mut self) -> io::Result<bool> {
-        let has_more = self.csv.advance()?;
-        let mut fields = std::mem::take(&mut self.fields).into_byte_record();
-        fields.clear();
-        if has_more {
-            self.csv.current().iter().for_each(|field| fields.push_field(field));
-        }
-        let fields = StringRecord::from_byte_record(fields);
-        self.is_utf8 = fields.is_ok();
-        self.fields = fields.unwrap_or_else(|error| StringRecord::from_byte_record_lossy(error.into_byte_record()));
-        Ok(has_more)
-    }
-
-    /// The current record, by the names of its columns; `None` if it does not have these, or they have other values.
-    pub fn record<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
-        let is_complete = self.csv.current().error.is_none() && self.fields.len() == self.columns.len();
-        self.fields
-            .deserialize(Some(&self.columns))
-            .ok()
-            .filter(|_| is_complete)
-    }
-
-    /// The fields of the current record.
-    pub fn fields(&self) -> &StringRecord {
-        &self.fields
-    }
-
-    /// The line on which the current record begins.
-    pub fn line(&self) -> u64 {
-        self.csv.current().line
-    }
-
-    /// Where the current record ends, in bytes: after its line end, or after the CR of a CRLF.
-    pub fn offset(&self) -> u64 {
-        self.csv.offset()
-    }
-
-    /// The file ends with the current record, without a line end.
-    pub fn lacks_line_end(&self) -> bool {
-        self.csv.current().at_end
-    }
-
-    /// The file ends with the current record, which may be incomplete.
-    pub fn may_be_torn(&self) -> bool {
-        is_at_end(&self.csv.current())
-    }
-}
-
-fn is_at_end(record: &CsvRecord) -> bool {
-    record.at_end || record.error == Some(RecordError::UnclosedQuote)
-}
-
-fn joined(record: &CsvRecord) -> Vec<u8> {
-    record.iter().collect::<Vec<_>>().join(&b","[..])
 }
 
 /// A report or an outside log.
@@ -304,10 +138,8 @@ impl<R: BufRead> ReportReader<R> {
 
     /// A reader of records without a header before them.
     fn of_records(input: R, kind: Kind) -> ReportReader<R> {
-        let mut table = Table::new(input);
-        table.columns = StringRecord::from(kind.columns());
         ReportReader {
-            table,
+            table: Table::with_columns(input, kind.columns()),
             kind,
             len: 0,
             lacks_line_end: false,
@@ -321,7 +153,7 @@ impl<R: BufRead> ReportReader<R> {
         let kinds = [Kind::Clear, Kind::List];
         let header = self.table.read_header(&kinds.map(Kind::columns))?;
         if header == Header::Complete {
-            let is_header = |kind: &Kind| self.table.columns == *kind.columns();
+            let is_header = |kind: &Kind| self.table.columns() == kind.columns();
             self.kind = kinds.into_iter().find(is_header).unwrap_or(self.kind);
             (self.len, self.lacks_line_end) = (self.table.offset(), self.table.lacks_line_end());
         }
@@ -330,7 +162,7 @@ impl<R: BufRead> ReportReader<R> {
 
     /// Why the file is not a report, by its first record.
     pub fn not_a_report(&self) -> NotAReport {
-        let first = self.table.csv.current();
+        let first = self.table.current();
         let (is_readable, first) = (first.error.is_none(), joined(&first));
         let has_delimiter = |delimiter: &str| {
             let is = |kind: Kind| first == kind.columns().join(delimiter).as_bytes();
@@ -369,19 +201,19 @@ impl<R: BufRead> ReportReader<R> {
                 (self.len, self.lacks_line_end) = (table.offset(), table.lacks_line_end());
                 self.damaged = merged(self.damaged, tail.map(|(lines, _)| lines));
             }
-            (None, tail) => self.tail = Some(extended(tail, &table.csv)),
+            (None, tail) => self.tail = Some(extended(tail, table)),
         }
         Ok(Some(Entry {
             record,
             line: table.line(),
             offset: table.offset(),
             may_be_torn: table.may_be_torn(),
-            is_utf8: table.is_utf8,
+            is_utf8: table.is_utf8(),
         }))
     }
 
-    /// The fields of the current record.
-    pub fn fields(&self) -> &StringRecord {
+    /// The fields of the current record, as they stand in the file.
+    pub fn fields(&self) -> impl Iterator<Item = &[u8]> {
         self.table.fields()
     }
 
@@ -424,8 +256,8 @@ fn merged(one: Option<Lines>, later: Option<Lines>) -> Option<Lines> {
 }
 
 /// A tail with the current record too.
-fn extended<R: BufRead>(tail: Option<(Lines, Vec<u8>)>, csv: &CsvReader<R>) -> (Lines, Vec<u8>) {
-    let record = csv.current();
+fn extended<R: BufRead>(tail: Option<(Lines, Vec<u8>)>, table: &Table<R>) -> (Lines, Vec<u8>) {
+    let record = table.current();
     let lines = Lines {
         first: record.line,
         count: 1,
@@ -433,7 +265,7 @@ fn extended<R: BufRead>(tail: Option<(Lines, Vec<u8>)>, csv: &CsvReader<R>) -> (
     };
     let (lines, mut bytes) = tail.map_or((lines, Vec::new()), |(before, bytes)| (before.and(lines), bytes));
     if bytes.len() <= MAX_TORN {
-        bytes.extend_from_slice(csv.kept_bytes());
+        bytes.extend_from_slice(table.kept_bytes());
     }
     (lines, bytes)
 }

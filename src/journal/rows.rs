@@ -12,8 +12,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::appender::{Appender, writer};
 use super::error::ReportError;
 use super::file::OpenFile;
-use super::reader::{Header, ReportReader, Table, len_without_zeros, start_of};
+use super::reader::ReportReader;
 use super::record::{ROWS_COLUMNS, RowRecord};
+use super::table::{Header, Table, len_without_zeros, start_of};
 use crate::row::Record;
 
 /// Where the listed conversations are written.
