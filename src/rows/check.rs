@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
-use super::columns::Column;
+use super::columns::{Column, FoundColumns};
 use super::error::InputError;
 use super::format::Format;
 use super::parsed::RowError;
@@ -62,6 +62,8 @@ pub struct BusyUser {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Findings {
+    /// Where the columns are, and whether there is a header.
+    pub columns: FoundColumns,
     /// All rows.
     pub rows: u64,
     /// Rows of type peer that can be sent; all that can, if [users](super::Reads::Users) are read.
@@ -118,7 +120,10 @@ fn check_each(
     selection: &Selection,
     mut on_row: impl FnMut(u64, &str, u64),
 ) -> Result<Findings, InputError> {
-    let mut findings = Findings::default();
+    let mut findings = Findings {
+        columns: rows.columns(),
+        ..Findings::default()
+    };
     let mut keys: Vec<Key> = Vec::new();
     let are_users = rows.are_users();
     let mut rows = SelectedRows::new(rows, selection, OkRows::counted())?;

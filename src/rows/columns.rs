@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 /// A column of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -51,6 +53,62 @@ const USUAL_NAMES: [(Column, &[&str]); 5] = [
     (Column::Outcome, &["outcome"]),
     (Column::Line, &["line"]),
 ];
+
+/// Other words that stand in headers and are neither IDs nor types, in lower case and without blanks, `_` and `-`.
+const OTHER_HEADER_WORDS: [&str; 12] = [
+    "uid",
+    "account",
+    "accountid",
+    "memberid",
+    "conversation",
+    "kind",
+    "chattype",
+    "用户",
+    "账号",
+    "会话",
+    "类型",
+    "用户编号",
+];
+
+/// Whether a field is a word that a header has: a usual name of a column, or another such word.
+pub(super) fn is_header_word(field: &[u8]) -> bool {
+    let is_other_word = |field: &str| {
+        let word = field.trim().to_lowercase().replace([' ', '_', '-'], "");
+        OTHER_HEADER_WORDS.contains(&word.as_str())
+    };
+    Column::of_name(field).is_some() || std::str::from_utf8(field).is_ok_and(is_other_word)
+}
+
+/// Where the columns of an input are; columns and lines are counted from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FoundColumns {
+    /// The line of the header, if there is one.
+    pub header: Option<u64>,
+    /// The column of the user.
+    pub user: usize,
+    /// The column of the conversation; `None` if [users](super::Reads::Users) are read.
+    pub conv: Option<usize>,
+    /// The column of the conversation's type, likewise.
+    #[serde(rename = "type")]
+    pub conv_type: Option<usize>,
+}
+
+/// `line 1 is the header; user is column 1, conv column 2, type column 3`.
+impl fmt::Display for FoundColumns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.header {
+            Some(line) => write!(f, "line {line} is the header")?,
+            None => f.write_str("no header")?,
+        }
+        write!(f, "; user is column {}", self.user)?;
+        let others = [(Column::Conv, self.conv), (Column::Type, self.conv_type)];
+        others
+            .into_iter()
+            .filter_map(|(column, number)| Some((column, number?)))
+            .try_for_each(|(column, number)| write!(f, ", {column} column {number}"))
+    }
+}
 
 impl Column {
     /// The column with this usual name, ignoring case and surrounding blanks.

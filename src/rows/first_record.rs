@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::columns::Column;
+use super::columns::{Column, is_header_word};
 use super::types::Types;
 use crate::csv_reader::CsvReader;
 use crate::text::one_line;
@@ -49,6 +49,11 @@ impl FirstRecord {
     /// Whether it is a header, because a field is a usual name of a column.
     pub fn is_header(&self) -> bool {
         self.names.iter().any(Option::is_some)
+    }
+
+    /// Whether the field is a word that a header has.
+    pub fn is_header_word(&self, index: usize) -> bool {
+        self.fields.get(index).is_some_and(|field| is_header_word(field))
     }
 
     /// Whether the field is a type. In a row without a header the third one is.

@@ -40,6 +40,7 @@ impl Input {
     /// Opens the input and finds its columns.
     pub fn open(source: &Source, format: &Format) -> Result<Input, InputError> {
         let rows = Rows::open(source, format)?;
+        tracing::info!("{source}: {}", rows.columns());
         match source {
             Source::File(path) if source.can_be_read_twice() => Ok(Input(Opened::File(path.clone(), format.clone()))),
             _ => Ok(Input::from(rows)),

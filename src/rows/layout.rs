@@ -1,6 +1,6 @@
 //! Which column is which: what the first record shows, and what the caller says about it.
 
-use super::columns::{Column, ColumnRef, Columns};
+use super::columns::{Column, ColumnRef, Columns, FoundColumns};
 use super::error::{LayoutProblem, MissingColumn};
 use super::first_record::FirstRecord;
 use super::format::{Format, Reads};
@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub types: Types,
     /// The names of all columns, if there is a header.
     pub header: Option<Vec<Vec<u8>>>,
+    /// The line of the first record.
+    first_line: u64,
 }
 
 /// Why no delimiter gives a layout: the problem with the one that divides the first record into the most columns, which
@@ -86,7 +88,19 @@ impl Layout {
             },
             types: format.types.clone(),
             header: has_header.then(|| first.fields.clone()),
+            first_line: first.line,
         })
+    }
+
+    /// Where the columns are, for people.
+    pub fn columns(&self) -> FoundColumns {
+        let (conv, conv_type) = self.conversation.unzip();
+        FoundColumns {
+            header: self.header.is_some().then_some(self.first_line),
+            user: self.user + 1,
+            conv: conv.map(|index| index + 1),
+            conv_type: conv_type.map(|index| index + 1),
+        }
     }
 
     /// Whether the record is this header, or a usual one: files may have been concatenated.
@@ -152,11 +166,12 @@ fn rows(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> {
         Layout::new(first, format, user, Some((conv, conv_type)), has_header)
     };
     let is_numbered = wanted.map(|(_, given)| matches!(given, Some(ColumnRef::Number(_))));
-    if let [Some(user), Some(conv), Some(conv_type)] = found
-        // Column numbers don't show whether there is a header; a type in its column does.
-        && !(is_numbered == [true; 3] && first.is_type(conv_type, &format.types))
-    {
-        return layout([user, conv, conv_type], true);
+    if let [Some(user), Some(conv), Some(conv_type)] = found {
+        let indexes = [user, conv, conv_type];
+        // Column numbers don't show whether there is a header; the fields of these columns do.
+        let has_header = is_numbered != [true; 3]
+            || (!first.is_type(conv_type, &format.types) && indexes.iter().any(|index| first.is_header_word(*index)));
+        return layout(indexes, has_header);
     }
     let is_named = wanted
         .iter()
@@ -199,14 +214,14 @@ fn candidates_for_users<'a>(guesses: &'a [FirstRecord], format: &Format) -> &'a 
 /// Reads the record as a header with a column of users, or else as one that begins with a user.
 fn users(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> {
     let given = &format.columns.user;
-    let has_header = first.is_header() || matches!(given, Some(ColumnRef::Name(_)));
-    let user = if has_header || given.is_some() {
+    let has_names = first.is_header() || matches!(given, Some(ColumnRef::Name(_)));
+    let user = if has_names || given.is_some() {
         find(first, Column::User, given)?
     } else {
         Some(0)
     };
     match user {
-        Some(user) => Layout::new(first, format, user, None, has_header),
+        Some(user) => Layout::new(first, format, user, None, has_names || first.is_header_word(user)),
         None => Err(LayoutProblem::Missing(vec![MissingColumn {
             column: Column::User,
             given: given.clone(),
@@ -343,6 +358,21 @@ mod tests {
             ..Format::default()
         };
         assert_eq!(read("alice;bob\n", "", semicolons), [(1, "alice".to_owned())]);
+    }
+
+    #[test]
+    fn a_word_that_only_headers_have_is_no_user() {
+        for (csv, columns, expected) in [
+            ("uid\nalice\n", "", &["alice"][..]),
+            ("\n Account_ID \nalice\n", "", &["alice"]),
+            ("用户编号,名字\nalice,Alice\n", "", &["alice"]),
+            ("name,uid\nAlice,alice\n", "user=2", &["alice"]),
+            ("uid1\nalice\n", "", &["uid1", "alice"]),
+            ("alice\nuid\n", "", &["alice", "uid"]),
+            ("name,uid\nAlice,alice\n", "", &["name", "Alice"]),
+        ] {
+            assert_eq!(users(csv, columns), expected, "{csv:?} {columns}");
+        }
     }
 
     #[test]

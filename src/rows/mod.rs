@@ -33,7 +33,7 @@ mod unusual_ids;
 mod warnings;
 
 pub use crate::done::Done;
-pub use columns::{Column, ColumnRef, Columns};
+pub use columns::{Column, ColumnRef, Columns, FoundColumns};
 pub use copy::{CopyError, copy_rows};
 pub use encoding::{Encoding, encoding};
 pub use error::{InputError, InputErrorKind};

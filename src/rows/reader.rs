@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use super::columns::FoundColumns;
 use super::diagnosis::Start;
 use super::error::{InputError, InputErrorKind};
 use super::first_record::{guess, read_start};
@@ -103,6 +104,11 @@ impl Rows {
     /// Whether only the users of its records are read.
     pub(super) fn are_users(&self) -> bool {
         self.layout.conversation.is_none()
+    }
+
+    /// Where the columns are, and whether there is a header.
+    pub fn columns(&self) -> FoundColumns {
+        self.layout.columns()
     }
 
     /// The delimiter, and the names of all columns if there is a header.

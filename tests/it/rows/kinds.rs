@@ -146,7 +146,7 @@ fn columns_are_found_by_the_names_in_exports_and_by_number() {
             &[],
         ),
         (
-            format!("a,b,c,d\n{}", data("0", "2")).into(),
+            format!("Account ID,note,kind,room\n{}", data("0", "2")).into(),
             &["--columns", "user=1,conv=4,type=3"],
         ),
         (data("0", "2").into(), &["--columns", "user=1,conv=4,type=3"]),
@@ -199,6 +199,49 @@ fn columns_are_found_by_the_names_in_exports_and_by_number() {
             assert!(command.contains(flag), "{command} lacks {flag}");
         }
     }
+}
+
+#[test]
+fn a_first_row_of_an_unknown_type_is_no_header() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let numbered = ["--columns", "user=2,conv=3,type=4"];
+    let csv = "x,alice,bob,pear\ny,carl,dan,peer\n";
+
+    let outcome = desk
+        .clear(&server, csv)
+        .arg(numbered[0])
+        .arg(numbered[1])
+        .arg("-v")
+        .run();
+    outcome
+        .assert_status(3)
+        .assert_says(&["rows.csv: no header; user is column 2, conv column 3, type column 4"]);
+    outcome.summary().assert_counts(&[("ok", 1), ("invalid", 1)]);
+    let invalid = desk.report().into_iter().find(|record| record.outcome == "invalid");
+    let invalid = invalid.expect("a record");
+    assert_eq!(
+        (invalid.line, invalid.message.contains("type is 'pear'")),
+        (1, true),
+        "{invalid:?}"
+    );
+
+    let said = check(&desk, &numbered).assert_status(3).stdout.clone();
+    assert!(
+        said.contains("no header") && said.contains("type is not 0, peer, 2 or group; line 1"),
+        "{said}"
+    );
+    desk.write("rows.csv", format!("\nno,UID,to,kind\n{csv}"));
+    let said = check(&desk, &numbered).assert_status(3).stdout.clone();
+    assert!(
+        said.contains("line 2 is the header; user is column 2, conv column 3, type column 4"),
+        "{said}"
+    );
+    let json = check(&desk, &["--columns", "user=2,conv=3,type=4", "--json"]).stdout;
+    let found: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        found["columns"],
+        serde_json::json!({"header": 2, "user": 2, "conv": 3, "type": 4})
+    );
 }
 
 #[test]

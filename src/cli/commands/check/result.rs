@@ -66,6 +66,7 @@ impl Checked<'_> {
     fn json(&self) -> Value {
         let findings = &self.findings;
         let mut object = json!({
+            "columns": findings.columns,
             "rows": findings.rows,
             "valid": findings.peer + findings.group,
             "invalid": findings.invalid_rows(),
@@ -112,6 +113,7 @@ impl Checked<'_> {
     fn write_findings(&self, text: &mut String) -> std::fmt::Result {
         let findings = &self.findings;
         let are_users = self.online.is_some_and(|online| !online.is_of_rows);
+        writeln!(text, "columns        {}", findings.columns)?;
         let (rows, users) = (grouped(findings.rows), grouped(findings.users));
         if are_users {
             writeln!(text, "users          {rows:>12}  {users} of them different")?;
