@@ -104,7 +104,6 @@ impl Metrics {
         rate: Rate,
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
-        Metrics::check_target(path)?;
         let before = fs::read_to_string(path).unwrap_or_default();
         let mut metrics = Metrics::new(path, total)
             .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
