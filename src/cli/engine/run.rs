@@ -144,7 +144,7 @@ impl Joined {
             ..
         } = prepared;
         if let Some(app) = &settings.app {
-            app.announce(&target);
+            app.announce(&target, &settings.pace.rate);
         }
         tracing::info!("the run begins: {name}, at most {}/s", settings.pace.rate.value);
         let at_most = humantime::format_duration(settings.pace.timeout);

@@ -1,7 +1,6 @@
 //! The settings of the app that are in force: flags take precedence over the environment, and the environment over the
 //! profile.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ pub struct App {
     pub secret_file: Option<Sourced<PathBuf>>,
     pub endpoint: Sourced<Url>,
     pub ca_cert: Option<Sourced<PathBuf>>,
-    pub rate: Sourced<Rate>,
     pub quota: Option<Sourced<SecretString>>,
     pub lock_dir: Sourced<PathBuf>,
     pub profile: Option<Profile>,
@@ -42,7 +40,6 @@ impl App {
             secret_file: sources.get(&SECRET_FILE)?,
             endpoint: sources.endpoint()?,
             ca_cert: sources.get(&CA_CERT)?,
-            rate: sources.rate()?,
             quota: sources.get(&QUOTA)?,
             lock_dir: sources.get(&LOCK_DIR)?.expect("it has a default"),
             profile: sources.profile?,
@@ -101,7 +98,7 @@ impl App {
     }
 
     /// Logs where requests will be sent, and warns about risky settings.
-    pub fn announce(&self, client: &ClientBuilder) {
+    pub fn announce(&self, client: &ClientBuilder, rate: &Sourced<Rate>) {
         // This target is shown unless -q is given: see `logging::layer`.
         tracing::info!(
             target: "zim_batch::start",
@@ -110,7 +107,7 @@ impl App {
             client.app_id(),
             self.origin_of_app()
         );
-        let (limit, Sourced { value: rate, origin }) = (Rate::default(), &self.rate);
+        let (limit, Sourced { value: rate, origin }) = (Rate::default(), rate);
         if *rate > limit && !is_loopback(client.endpoint_url()) {
             tracing::warn!(
                 "a rate of {rate} ({origin}): ZEGO's default limit is {limit} requests per second; a higher rate \
@@ -179,21 +176,6 @@ pub fn check_ca_cert(path: &Path, origin: &Origin) -> Result<(), Error> {
 
 fn no_certificate(path: &Path, origin: &Origin) -> Error {
     Error::Usage(format!("{} ({origin}): {}", path.display(), BuildError::CaCert))
-}
-
-/// The simulator's app, at `address`.
-pub fn simulated(
-    app_id: u32,
-    server_secret: SecretString,
-    address: SocketAddr,
-    timeout: Duration,
-) -> Result<ClientBuilder, Error> {
-    let endpoint = format!("http://{address}/");
-    let endpoint = endpoint
-        .parse()
-        .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?;
-    let client = Client::builder(app_id, server_secret);
-    Ok(client.endpoint(endpoint).timeout(timeout))
 }
 
 fn read(path: &Path, origin: &Origin) -> Result<Vec<u8>, Error> {

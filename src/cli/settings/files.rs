@@ -41,15 +41,20 @@ impl Files {
     }
 
     /// Adds files that settings come from. One may have several settings.
-    pub fn add_settings(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.0.extend(paths.into_iter().map(|path| (Role::Settings, path)));
+    pub fn add_settings(&mut self, paths: &[PathBuf]) {
+        self.0.extend(paths.iter().map(|path| (Role::Settings, path.clone())));
     }
 
-    /// Adds a file that is only read, which may be read twice.
-    pub fn add_input(&mut self, path: &Path) {
+    /// Adds a file that is only read, which may be read twice. `-` is standard input.
+    pub fn add_read_only(&mut self, path: &Path) {
         if path.as_os_str() != "-" {
             self.0.push((Role::Input("report or rows"), path.to_owned()));
         }
+    }
+
+    /// Adds the file that a flag chooses, if it was given.
+    pub fn add_of_flag(&mut self, flag: &'static str, path: Option<&Path>) -> Result<(), Error> {
+        path.map_or(Ok(()), |path| self.add(Role::Other(flag), path))
     }
 
     /// The file of this flag, if there is one, and it is used for nothing else.

@@ -18,9 +18,9 @@ use zim_batch::{ConvType, Rate};
 
 use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::values::Since;
-use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
+use crate::cli::args::{AppArgs, CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
 use crate::cli::errors::Error;
-use files::{Files, Role};
+use files::Files;
 use input::InputSettings;
 use results::{ListPaths, ReportPaths};
 use run::RunSettings;
@@ -43,45 +43,56 @@ pub enum Settings {
     Man,
 }
 
+/// What belongs to every command.
+struct Call {
+    given: Given,
+    logging: Logging,
+    files: Files,
+}
+
+impl Call {
+    fn sources(&mut self, flags: AppArgs, is_simulated: bool) -> Sources {
+        let sources = Sources::new(flags, is_simulated);
+        self.files.add_settings(&sources.files);
+        sources
+    }
+}
+
 impl Settings {
     /// The settings, and the files that the command uses, as far as they are known if the settings are wrong.
     ///
     /// # Errors
     /// If the log file is another one of these: log lines would corrupt it.
     pub fn new(cli: Cli) -> Result<(Files, Result<Settings, Error>), Error> {
-        let Cli {
-            command,
-            logging,
-            given,
-        } = cli;
-        let mut files = Files::default();
-        let settings = Settings::of_command(command, given, &logging, &mut files);
-        if let Some(log_file) = &logging.log_file {
-            files.add(Role::Other(LOG_FILE), log_file)?;
-        }
-        Ok((files, settings))
+        let mut call = Call {
+            given: cli.given,
+            logging: cli.logging,
+            files: Files::default(),
+        };
+        let settings = Settings::of_command(cli.command, &mut call);
+        call.files.add_of_flag(LOG_FILE, call.logging.log_file.as_deref())?;
+        Ok((call.files, settings))
     }
 
-    fn of_command(command: Command, given: Given, logging: &Logging, files: &mut Files) -> Result<Settings, Error> {
+    fn of_command(command: Command, call: &mut Call) -> Result<Settings, Error> {
         Ok(match command {
-            Command::Clear(args) => Settings::of_clear(*args, given, logging, files)?,
-            Command::List(args) => Settings::List(ListSettings::new(*args, given, logging, files)?.into()),
-            Command::Check(args) => Settings::Check(CheckSettings::new(*args, given, logging, files)?.into()),
-            Command::Report(args) => Settings::Report(ReportSettings::new(args, files)?),
-            Command::Simulate(args) => Settings::Simulate(SimulateSettings::new(*args, files)?.into()),
+            Command::Clear(args) => Settings::of_clear(*args, call)?,
+            Command::List(args) => Settings::List(ListSettings::new(*args, call)?.into()),
+            Command::Check(args) => Settings::Check(CheckSettings::new(*args, call)?.into()),
+            Command::Report(args) => Settings::Report(ReportSettings::new(args, &mut call.files)?),
+            Command::Simulate(args) => Settings::Simulate(SimulateSettings::new(*args, &mut call.files)?.into()),
             Command::Codes { codes, json } => Settings::Codes { codes, json },
-            Command::Config(args) => Settings::Config(ConfigSettings::new(*args, files).into()),
+            Command::Config(args) => Settings::Config(ConfigSettings::new(*args, call).into()),
             Command::Completions { shell } => Settings::Completions { shell },
             Command::Man => Settings::Man,
         })
     }
 
     /// With `--dry-run`, `clear` is a check.
-    fn of_clear(args: ClearArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<Settings, Error> {
-        let sources = Sources::new(args.app, args.simulator.simulate);
-        files.add_settings(sources.files.clone());
-        let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
-        let paths = ReportPaths::new(&args.output, &args.run, &input, files);
+    fn of_clear(args: ClearArgs, call: &mut Call) -> Result<Settings, Error> {
+        let sources = call.sources(args.app, args.simulator.simulate);
+        let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
+        let paths = ReportPaths::new(&args.output, &args.run, &input, &mut call.files);
         if args.output.dry_run {
             let (rate, without_profile) = rate_of_a_run(sources)?;
             return Ok(Settings::Check(Box::new(CheckSettings {
@@ -89,20 +100,18 @@ impl Settings {
                 rate,
                 without_profile,
                 json: args.run.json,
-                given,
+                given: call.given.clone(),
                 is_dry_run: true,
                 online: None,
             })));
         }
         let paths = paths?;
-        if let Some(page) = &args.output.html {
-            files.add(Role::Other("--html"), page)?;
-        }
+        call.files.add_of_flag("--html", args.output.html.as_deref())?;
         Ok(Settings::Clear(Box::new(ClearSettings {
             input,
             paths,
             page: args.output.html,
-            run: RunSettings::new(args.run, args.pace, sources, given, logging, files)?,
+            run: RunSettings::new(args.run, args.pace, sources, call)?,
         })))
     }
 }
@@ -130,21 +139,18 @@ pub struct ListSettings {
 }
 
 impl ListSettings {
-    fn new(args: ListArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<ListSettings, Error> {
-        let sources = Sources::new(args.app, args.simulator.simulate);
-        files.add_settings(sources.files.clone());
-        let input = InputSettings::users(args.users, args.pace.limit, files)?;
-        let paths = ListPaths::new(&args.output, &args.run, &input, files)?;
-        if let Some(explanation) = &args.output.explain {
-            files.add(Role::Other("--explain"), explanation)?;
-        }
+    fn new(args: ListArgs, call: &mut Call) -> Result<ListSettings, Error> {
+        let sources = call.sources(args.app, args.simulator.simulate);
+        let input = InputSettings::users(args.users, args.pace.limit, &mut call.files)?;
+        let paths = ListPaths::new(&args.output, &args.run, &input, &mut call.files)?;
+        call.files.add_of_flag("--explain", args.output.explain.as_deref())?;
         Ok(ListSettings {
             input,
             paths,
             since: args.output.since,
             conv_type: args.output.conv_type,
             explanation: args.output.explain,
-            run: RunSettings::new(args.run, args.pace, sources, given, logging, files)?,
+            run: RunSettings::new(args.run, args.pace, sources, call)?,
         })
     }
 }
@@ -174,44 +180,33 @@ pub struct OnlineSettings {
 }
 
 impl CheckSettings {
-    fn new(args: CheckArgs, given: Given, logging: &Logging, files: &mut Files) -> Result<CheckSettings, Error> {
+    fn new(args: CheckArgs, call: &mut Call) -> Result<CheckSettings, Error> {
         let is_simulated = args.simulator.simulate;
         let has_app = args.app.has_app() || is_simulated;
-        let sources = Sources::new(args.app, is_simulated);
-        files.add_settings(sources.files.clone());
-        let input = InputSettings::rows(args.rows, args.pace.limit, files)?;
-        if let Some(missing) = &args.missing {
-            files.add(Role::Other("--missing"), missing)?;
-        }
-        if args.online {
-            let run = RunSettings::of_check(args.pace, args.json, sources, given.clone(), logging)?;
-            return Ok(CheckSettings {
-                input,
-                rate: run.pace.rate.value,
-                without_profile: None,
-                json: args.json,
-                given,
-                is_dry_run: false,
-                online: Some(OnlineSettings {
-                    run,
-                    missing: args.missing,
-                }),
-            });
-        }
-        if has_app {
+        let sources = call.sources(args.app, is_simulated);
+        let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
+        call.files.add_of_flag("--missing", args.missing.as_deref())?;
+        let (online, rate, without_profile) = if args.online {
+            let run = RunSettings::of_check(args.pace, args.json, sources, call)?;
+            let rate = run.pace.rate.value;
+            let missing = args.missing;
+            (Some(OnlineSettings { run, missing }), rate, None)
+        } else if has_app {
             return Err(Error::Usage(
                 "check sends nothing, so it needs no app; to ask ZIM which users exist, add --online".into(),
             ));
-        }
-        let (rate, without_profile) = rate_of_a_run(sources)?;
+        } else {
+            let (rate, without_profile) = rate_of_a_run(sources)?;
+            (None, rate, without_profile)
+        };
         Ok(CheckSettings {
             input,
             rate,
             without_profile,
             json: args.json,
-            given,
+            given: call.given.clone(),
             is_dry_run: false,
-            online: None,
+            online,
         })
     }
 }
@@ -245,16 +240,11 @@ pub struct ReportSettings {
 impl ReportSettings {
     fn new(args: ReportArgs, files: &mut Files) -> Result<ReportSettings, Error> {
         let format = input::format_of_report_rows(&args);
-        [&args.report]
-            .into_iter()
-            .chain(&args.rows)
-            .try_for_each(|path| input::refuse_secret(path))?;
-        // The report itself may be read as rows.
-        files.add_input(&args.report);
-        args.rows.iter().for_each(|rows| files.add_input(rows));
-        if let Some(page) = &args.html {
-            files.add(Role::Other("--html"), page)?;
+        for path in [&args.report].into_iter().chain(&args.rows) {
+            input::refuse_secret(path)?;
+            files.add_read_only(path);
         }
+        files.add_of_flag("--html", args.html.as_deref())?;
         Ok(ReportSettings {
             report: args.report,
             rows: args.rows,
@@ -273,12 +263,10 @@ pub struct ConfigSettings {
 }
 
 impl ConfigSettings {
-    fn new(args: ConfigArgs, files: &mut Files) -> ConfigSettings {
-        let sources = Sources::new(args.app, false);
-        files.add_settings(sources.files.clone());
+    fn new(args: ConfigArgs, call: &mut Call) -> ConfigSettings {
         ConfigSettings {
             json: args.json,
-            sources,
+            sources: call.sources(args.app, false),
         }
     }
 }

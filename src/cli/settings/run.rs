@@ -7,10 +7,10 @@ use std::time::Duration;
 use zim_batch::Rate;
 use zim_batch::run::Limits;
 
-use crate::cli::args::{Given, Logging, PaceArgs, ProgressStyle, RunArgs};
+use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
+use crate::cli::settings::Call;
 use crate::cli::settings::app::App;
-use crate::cli::settings::files::{Files, Role};
 use crate::cli::settings::origin::Sourced;
 use crate::cli::settings::sources::Sources;
 
@@ -53,37 +53,22 @@ impl RunSettings {
     }
 
     /// Of `clear` and `list`.
-    pub fn new(
-        run: RunArgs,
-        pace: PaceArgs,
-        sources: Sources,
-        given: Given,
-        logging: &Logging,
-        files: &mut Files,
-    ) -> Result<RunSettings, Error> {
-        if let Some(metrics) = &run.metrics {
-            files.add(Role::Other(METRICS), metrics)?;
-        }
+    pub(super) fn new(run: RunArgs, pace: PaceArgs, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
+        call.files.add_of_flag(METRICS, run.metrics.as_deref())?;
         let pace = PaceSettings::new(pace, &sources, Limits::default())?;
         Ok(RunSettings {
             app: app(sources)?,
             pace,
-            progress: progress(run.progress, logging),
+            progress: progress(run.progress, call.logging.quiet),
             metrics: run.metrics,
             json: run.json,
-            quiet: logging.quiet,
-            given,
+            quiet: call.logging.quiet,
+            given: call.given.clone(),
         })
     }
 
     /// Of `check --online`.
-    pub fn of_check(
-        pace: PaceArgs,
-        json: bool,
-        sources: Sources,
-        given: Given,
-        logging: &Logging,
-    ) -> Result<RunSettings, Error> {
+    pub(super) fn of_check(pace: PaceArgs, json: bool, sources: Sources, call: &Call) -> Result<RunSettings, Error> {
         let defaults = Limits {
             // It is to say soon that the service can't be reached.
             give_up_after: Duration::from_secs(30),
@@ -95,11 +80,11 @@ impl RunSettings {
         Ok(RunSettings {
             app: app(sources)?,
             pace,
-            progress: progress(None, logging),
+            progress: progress(None, call.logging.quiet),
             metrics: None,
             json,
-            quiet: logging.quiet,
-            given,
+            quiet: call.logging.quiet,
+            given: call.given.clone(),
         })
     }
 }
@@ -113,10 +98,10 @@ fn app(sources: Sources) -> Result<Option<App>, Error> {
 }
 
 /// With `-q`, progress is shown only if `--progress` was given.
-fn progress(typed: Option<ProgressStyle>, logging: &Logging) -> ProgressStyle {
+fn progress(typed: Option<ProgressStyle>, quiet: bool) -> ProgressStyle {
     match typed {
         Some(style) => style,
-        None if logging.quiet => ProgressStyle::None,
+        None if quiet => ProgressStyle::None,
         None => ProgressStyle::Auto,
     }
 }
@@ -142,21 +127,11 @@ impl PaceSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::LogFormat;
 
     #[test]
     fn quiet_shows_no_progress_unless_it_was_asked_for() {
-        let logging = |quiet| Logging {
-            quiet,
-            verbose: 0,
-            log_format: LogFormat::Text,
-            log_file: None,
-        };
-        assert_eq!(progress(None, &logging(true)), ProgressStyle::None);
-        assert_eq!(progress(None, &logging(false)), ProgressStyle::Auto);
-        assert_eq!(
-            progress(Some(ProgressStyle::Plain), &logging(true)),
-            ProgressStyle::Plain
-        );
+        assert_eq!(progress(None, true), ProgressStyle::None);
+        assert_eq!(progress(None, false), ProgressStyle::Auto);
+        assert_eq!(progress(Some(ProgressStyle::Plain), true), ProgressStyle::Plain);
     }
 }

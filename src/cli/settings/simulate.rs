@@ -1,14 +1,12 @@
-//! The settings of `simulate`, and of the simulator of `--simulate`.
+//! The settings of `simulate`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use zim_batch::Rate;
 use zim_batch::simulator::{Options, Outage};
 
 use crate::cli::args::SimulateArgs;
 use crate::cli::errors::Error;
-use crate::cli::settings::files::{Files, Role};
+use crate::cli::settings::files::Files;
 
 /// What `simulate` does.
 #[derive(Debug)]
@@ -26,12 +24,12 @@ pub struct SimulateSettings {
 
 impl SimulateSettings {
     pub fn new(args: SimulateArgs, files: &mut Files) -> Result<SimulateSettings, Error> {
-        files.add_settings(args.secret_file.clone());
-        for (flag, path) in [("--conversations", &args.conversations), ("--events", &args.events)] {
-            if let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") {
-                files.add(Role::Other(flag), path)?;
-            }
-        }
+        files.add_settings(args.secret_file.as_slice());
+        files.add_of_flag("--conversations", args.conversations.as_deref())?;
+        files.add_of_flag(
+            "--events",
+            args.events.as_deref().filter(|path| path.as_os_str() != "-"),
+        )?;
         let kind = args.outage_kind.into();
         Ok(SimulateSettings {
             port: args.port,
@@ -56,16 +54,5 @@ impl SimulateSettings {
                 ..Options::default()
             },
         })
-    }
-}
-
-/// The simulator of `--simulate`: healthy, with an occasional retry, and a cap that fits `rate`.
-pub fn demonstration(rate: Rate) -> Options {
-    Options {
-        cap: rate.cap().max(20) as u32,
-        error_rate: 0.01,
-        jitter: Duration::from_millis(20),
-        seed: 3,
-        ..Options::default()
     }
 }
