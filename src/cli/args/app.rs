@@ -1,70 +1,28 @@
-//! The settings of the app. Each is described once, here: its flag, its environment variable, its key in a profile, its
-//! default, what its text means, and how `zim-batch config` shows it. `settings` finds its value by that.
+//! The settings of the app. Each is one entry here: its flag, its environment variable, its key in a profile, its default,
+//! what its text means, and how `zim-batch config` shows it. `settings::sources` finds the value of any of them.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, PossibleValue, StringValueParser};
+use clap::builder::PossibleValue;
 use clap::error::Error as ClapError;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use url::Url;
+use serde_json::json;
+use url::{ParseError, Url};
 use zim_batch::Rate;
-use zim_batch::endpoint::{DEFAULT_ENDPOINT, Region};
+use zim_batch::endpoint::{DEFAULT_ENDPOINT, Region, is_loopback};
+use zim_batch::limiter::RateError;
 use zim_batch::limiter::quota::{Place, RedisQuota};
+use zim_batch::row::UnknownName;
 
-use super::values::{self, offering};
+use super::setting::{About, AnySetting, Kind, Setting, flag};
 use super::{APP, PACE};
-use crate::cli::errors::redact::shown_path;
-
-/// A setting of the app.
-pub struct Setting<T: 'static> {
-    pub about: About,
-    /// Its value if it is set nowhere.
-    pub default: Option<fn() -> T>,
-    /// What its text means. The error does not show the text, which may be the secret by mistake.
-    pub parse: fn(&OsStr) -> Result<T, String>,
-    /// Its value in JSON, without passwords.
-    pub show: fn(&T) -> Value,
-}
-
-/// What is known of a setting without its value.
-pub struct About {
-    /// Its name in a profile and in `zim-batch config`.
-    pub key: &'static str,
-    pub flag: &'static str,
-    pub variable: Option<&'static str>,
-    pub in_profile: bool,
-    /// What a text is.
-    pub kind: Kind,
-    /// Its text may contain a password.
-    pub has_password: bool,
-    /// The key of a setting that can't be set too.
-    pub conflicts_with: Option<&'static str>,
-    /// In the help: the group, the name of the value, the values that are offered, and the explanation.
-    pub heading: &'static str,
-    pub value_name: &'static str,
-    pub values: fn() -> Vec<PossibleValue>,
-    pub help: &'static str,
-    /// What `zim-batch config` shows if it is not set.
-    pub unset: &'static str,
-    /// A run can't do without it.
-    pub is_required: bool,
-}
-
-/// What the text of a setting is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    /// The path of a file that is read.
-    File,
-    Directory,
-}
+use crate::cli::errors::redact::{shown, shown_path};
 
 /// All of them, in the order of the help.
-pub static SETTINGS: [&dyn AnySetting; 9] = [
+pub static SETTINGS: &[&dyn AnySetting] = &[
     &PROFILE,
     &APP_ID,
     &SECRET_FILE,
@@ -88,7 +46,7 @@ pub static PROFILE: Setting<String> = Setting {
         ..About::OF_APP
     },
     default: None,
-    parse: |text| Ok(values::text(text)?.to_owned()),
+    parse: |text| Ok(utf8(text)?.to_owned()),
     show: |name| json!(name),
 };
 
@@ -104,7 +62,7 @@ pub static APP_ID: Setting<u32> = Setting {
         ..About::OF_APP
     },
     default: None,
-    parse: values::app_id,
+    parse: app_id,
     show: |app_id| json!(app_id),
 };
 
@@ -133,12 +91,12 @@ pub static REGION: Setting<Region> = Setting {
         flag: "--region",
         conflicts_with: Some("endpoint"),
         value_name: "REGION",
-        values: values::regions,
+        values: regions,
         help: "ZIM region nearest to this machine; can't be combined with ZIM_ENDPOINT",
         ..About::OF_APP
     },
     default: None,
-    parse: values::region,
+    parse: region,
     show: |region| json!(region.as_str()),
 };
 
@@ -152,7 +110,7 @@ pub static ENDPOINT: Setting<Url> = Setting {
         ..About::OF_APP
     },
     default: Some(|| DEFAULT_ENDPOINT.parse().expect("it is a URL")),
-    parse: values::endpoint,
+    parse: endpoint,
     show: |url| json!(url.as_str()),
 };
 
@@ -181,7 +139,7 @@ pub static RATE: Setting<Rate> = Setting {
         ..About::OF_APP
     },
     default: Some(Rate::default),
-    parse: values::rate,
+    parse: rate,
     show: |rate| json!(rate),
 };
 
@@ -201,7 +159,7 @@ pub static QUOTA: Setting<SecretString> = Setting {
     },
     default: None,
     parse: |text| {
-        let url = values::text(text)?;
+        let url = utf8(text)?;
         RedisQuota::server(url).map_err(|error| error.to_string())?;
         Ok(url.into())
     },
@@ -235,59 +193,6 @@ pub static LOCK_DIR: Setting<PathBuf> = Setting {
     show: |path| json!(path.display().to_string()),
 };
 
-impl About {
-    /// What most settings have in common.
-    const OF_APP: About = About {
-        key: "",
-        flag: "",
-        variable: None,
-        in_profile: true,
-        kind: Kind::Text,
-        has_password: false,
-        conflicts_with: None,
-        heading: APP,
-        value_name: "",
-        values: Vec::new,
-        help: "",
-        unset: "none",
-        is_required: false,
-    };
-}
-
-/// A setting, whatever the type of its value.
-pub trait AnySetting: Sync {
-    fn about(&self) -> &About;
-
-    /// The value that a text means, as it is shown.
-    fn show(&self, text: &OsStr) -> Result<Value, String>;
-
-    /// The default, as it is shown.
-    fn show_default(&self) -> Option<Value>;
-}
-
-impl<T> AnySetting for Setting<T> {
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn show(&self, text: &OsStr) -> Result<Value, String> {
-        (self.parse)(text).map(|value| (self.show)(&value))
-    }
-
-    fn show_default(&self) -> Option<Value> {
-        self.default.map(|default| (self.show)(&default()))
-    }
-}
-
-/// A value without quotation marks, and a whole number without a fraction.
-pub fn as_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_f64().unwrap_or_default().to_string(),
-        other => other.to_string(),
-    }
-}
-
 /// The settings of the app that flags set: their texts, by their keys.
 #[derive(Debug, Clone, Default)]
 pub struct AppArgs(BTreeMap<&'static str, OsString>);
@@ -307,7 +212,7 @@ impl AppArgs {
 
 impl Args for AppArgs {
     fn augment_args(command: Command) -> Command {
-        command.args(SETTINGS.iter().map(|setting| arg(*setting)))
+        command.args(SETTINGS.iter().map(|setting| flag(*setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -332,38 +237,6 @@ impl FromArgMatches for AppArgs {
     }
 }
 
-/// The flag of a setting. Its text is checked later: also that of the variable is, and `zim-batch config` shows all that is
-/// wrong.
-fn arg(setting: &dyn AnySetting) -> Arg {
-    let about = setting.about();
-    let mut help = about.help.to_owned();
-    // Not by clap: an empty variable counts as not set, and one that is not UTF-8 is refused.
-    if let Some(variable) = about.variable {
-        help += &format!(" [env: {variable}]");
-    }
-    if let Some(default) = setting.show_default() {
-        help += &format!(" [default: {}]", as_text(&default).trim_end_matches('/'));
-    }
-    let arg = Arg::new(about.key)
-        .long(about.flag.trim_start_matches('-'))
-        .value_name(about.value_name)
-        .help_heading(about.heading)
-        .help(help)
-        .hide_env_values(about.has_password)
-        .conflicts_with_all(about.conflicts_with);
-    let values = (about.values)();
-    match about.kind {
-        Kind::File => arg
-            .value_parser(PathBufValueParser::new())
-            .value_hint(ValueHint::FilePath),
-        Kind::Directory => arg
-            .value_parser(PathBufValueParser::new())
-            .value_hint(ValueHint::DirPath),
-        Kind::Text if values.is_empty() => arg.value_parser(StringValueParser::new()),
-        Kind::Text => arg.value_parser(offering(StringValueParser::new(), values)),
-    }
-}
-
 /// Whether requests go to a simulator instead of ZIM
 #[derive(Debug, Args)]
 #[command(next_help_heading = APP)]
@@ -371,4 +244,65 @@ pub struct SimulatorArgs {
     /// Use a private simulator: needs no credentials, sends nothing over the network
     #[arg(long, conflicts_with_all = ["endpoint", "region", "ca_cert", "quota"])]
     pub simulate: bool,
+}
+
+/// The text of a setting that can't be any bytes.
+fn utf8(text: &OsStr) -> Result<&str, String> {
+    text.to_str().ok_or_else(|| "its value is not UTF-8 text".into())
+}
+
+/// Parses an AppId.
+fn app_id(app_id: &OsStr) -> Result<u32, String> {
+    let app_id = utf8(app_id)?.trim().parse();
+    app_id.map_err(|_| "the AppId must be a number from 0 to 4294967295".into())
+}
+
+/// Parses a rate in requests per second.
+fn rate(rate: &OsStr) -> Result<Rate, String> {
+    utf8(rate)?.parse().map_err(|error: RateError| error.to_string())
+}
+
+/// Parses a region, ignoring case.
+fn region(region: &OsStr) -> Result<Region, String> {
+    let region = utf8(region)?.parse();
+    region.map_err(|UnknownName { expected, .. }| format!("it must be one of {expected}"))
+}
+
+/// The regions, with their places, for help and completions.
+fn regions() -> Vec<PossibleValue> {
+    let value = |region: Region| PossibleValue::new(region.as_str()).help(region.location());
+    Region::ALL.map(value).into()
+}
+
+/// Parses the base URL of ZIM's server API. The error shows it, except for what may be secret.
+fn endpoint(endpoint: &OsStr) -> Result<Url, String> {
+    let text = utf8(endpoint)?;
+    // A password with a slash would seem to be a path.
+    if text.contains('@') {
+        return Err("the endpoint must not contain a user name or a password; remove them".into());
+    }
+    // The query and the fragment may be secret.
+    let shown = shown(text.split(['?', '#']).next().unwrap_or_default());
+    let refuse = |why: &str| Err(format!("'{shown}': {why}"));
+    let url: Url = match text.parse() {
+        Ok(url) => url,
+        Err(ParseError::RelativeUrlWithoutBase) => {
+            return refuse(&format!("this is not a URL; write it like {DEFAULT_ENDPOINT}"));
+        }
+        Err(error) => return refuse(&format!("{error}; write it like {DEFAULT_ENDPOINT}")),
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("it must not contain '?' or '#'");
+    }
+    if url.host().is_none() {
+        return refuse(&format!("it has no host; write it like {DEFAULT_ENDPOINT}"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => refuse(
+            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
+        ),
+        _ => refuse("it must start with https://"),
+    }
 }

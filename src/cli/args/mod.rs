@@ -9,6 +9,7 @@ pub mod pace;
 pub mod report;
 pub mod rows;
 pub mod run;
+pub mod setting;
 pub mod simulate;
 pub mod values;
 

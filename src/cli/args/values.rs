@@ -1,4 +1,4 @@
-//! Values of arguments: text → value, without a look at anything else. Errors don't show the text: clap shows it.
+//! Values of arguments: text → value, without a look at anything else.
 
 use std::ffi::OsStr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -8,15 +8,9 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::Error as ClapError;
 use clap::{Arg, Command};
 use jiff::Timestamp;
-use url::{ParseError, Url};
-use zim_batch::Rate;
 use zim_batch::code::TABLE;
-use zim_batch::endpoint::{DEFAULT_ENDPOINT, Region, is_loopback};
-use zim_batch::limiter::RateError;
 use zim_batch::row::{Outcome, UnknownName};
 use zim_batch::rows::Encoding;
-
-use crate::cli::errors::redact::shown;
 
 /// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -89,11 +83,10 @@ pub fn only(text: &str) -> Result<OnlyWord, String> {
     if text.trim() == "all" {
         return Ok(OnlyWord(None));
     }
-    let outcome = text.trim().parse::<Outcome>().map_err(|_| {
-        let all: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        format!("it must be one of {}, or all", all.join(", "))
-    })?;
-    Ok(OnlyWord(Some(outcome)))
+    let outcome = text.trim().parse();
+    outcome
+        .map(|outcome| OnlyWord(Some(outcome)))
+        .map_err(|UnknownName { expected, .. }| format!("it must be one of {expected}, or all"))
 }
 
 /// One word of `--only`; `None` is `all`.
@@ -162,66 +155,5 @@ impl<P: TypedValueParser> TypedValueParser for Offering<P> {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(self.values.iter().cloned()))
-    }
-}
-
-/// The text of a setting that can't be any bytes.
-pub fn text(text: &OsStr) -> Result<&str, String> {
-    text.to_str().ok_or_else(|| "its value is not UTF-8 text".into())
-}
-
-/// Parses an AppId.
-pub fn app_id(app_id: &OsStr) -> Result<u32, String> {
-    let app_id = text(app_id)?.trim().parse();
-    app_id.map_err(|_| "the AppId must be a number from 0 to 4294967295".into())
-}
-
-/// Parses a rate in requests per second.
-pub fn rate(rate: &OsStr) -> Result<Rate, String> {
-    text(rate)?.parse().map_err(|error: RateError| error.to_string())
-}
-
-/// Parses a region, ignoring case.
-pub fn region(region: &OsStr) -> Result<Region, String> {
-    let region = text(region)?.parse();
-    region.map_err(|UnknownName { expected, .. }| format!("it must be one of {expected}"))
-}
-
-/// The regions, with their places.
-pub fn regions() -> Vec<PossibleValue> {
-    let value = |region: Region| PossibleValue::new(region.as_str()).help(region.location());
-    Region::ALL.map(value).into()
-}
-
-/// Parses the base URL of ZIM's server API. The error shows it, except for what may be secret.
-pub fn endpoint(endpoint: &OsStr) -> Result<Url, String> {
-    let text = text(endpoint)?;
-    // A password with a slash would seem to be a path.
-    if text.contains('@') {
-        return Err("the endpoint must not contain a user name or a password; remove them".into());
-    }
-    // The query and the fragment may be secret.
-    let shown = shown(text.split(['?', '#']).next().unwrap_or_default());
-    let refuse = |why: &str| Err(format!("'{shown}': {why}"));
-    let url: Url = match text.parse() {
-        Ok(url) => url,
-        Err(ParseError::RelativeUrlWithoutBase) => {
-            return refuse(&format!("this is not a URL; write it like {DEFAULT_ENDPOINT}"));
-        }
-        Err(error) => return refuse(&format!("{error}; write it like {DEFAULT_ENDPOINT}")),
-    };
-    if url.query().is_some() || url.fragment().is_some() {
-        return refuse("it must not contain '?' or '#'");
-    }
-    if url.host().is_none() {
-        return refuse(&format!("it has no host; write it like {DEFAULT_ENDPOINT}"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse(
-            "plain http is allowed only to a loopback address, because anyone who reads a signed request can reuse it; use https",
-        ),
-        _ => refuse("it must start with https://"),
     }
 }

@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use zim_batch::client::{self, BuildError};
 use zim_batch::text::one_line;
 
-use crate::cli::args::app::{
-    About, AnySetting, CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SETTINGS, as_text as value_as_text,
-};
+use crate::cli::args::app::{CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SETTINGS};
+use crate::cli::args::setting::{About, AnySetting, as_text as value_as_text};
 use crate::cli::errors::{Error, ExitStatus};
 use crate::cli::output::shell::{print, print_error};
 use crate::cli::settings::ConfigSettings;
@@ -136,8 +135,8 @@ impl Line {
 /// All settings. Those that a profile may set come first.
 fn lines(sources: &Sources) -> Vec<Line> {
     let is_shown = |about: &About| about.key != PROFILE.about.key && about.key != REGION.about.key;
-    let settings = SETTINGS.into_iter().filter(|setting| is_shown(setting.about()));
-    let lines = settings.map(|setting| Line::of_setting(setting, sources));
+    let settings = SETTINGS.iter().filter(|setting| is_shown(setting.about()));
+    let lines = settings.map(|setting| Line::of_setting(*setting, sources));
     lines.chain([proxy(sources), chosen_profile(sources)]).collect()
 }
 

@@ -21,7 +21,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zim_batch::text::one_line;
 
-use crate::cli::args::app::{About, AnySetting, Kind, SETTINGS, Setting};
+use crate::cli::args::app::SETTINGS;
+use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
 use crate::cli::errors::Error;
 use crate::cli::errors::redact;
 use crate::cli::settings::origin::{Origin, Sourced};
@@ -299,7 +300,7 @@ fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
 
 /// The settings that a profile may have.
 fn settings() -> impl Iterator<Item = &'static dyn AnySetting> {
-    SETTINGS.into_iter().filter(|setting| setting.about().in_profile)
+    SETTINGS.iter().copied().filter(|setting| setting.about().in_profile)
 }
 
 fn find(key: &str) -> Option<&'static dyn AnySetting> {

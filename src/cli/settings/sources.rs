@@ -9,7 +9,8 @@ use url::Url;
 use zim_batch::Rate;
 
 use crate::cli::args::AppArgs;
-use crate::cli::args::app::{About, AnySetting, ENDPOINT, Kind, PROFILE, RATE, REGION, SETTINGS, Setting};
+use crate::cli::args::app::{ENDPOINT, PROFILE, RATE, REGION, SETTINGS};
+use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
 use crate::cli::errors::Error;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};
 use crate::cli::settings::profile::{self, Profile};
