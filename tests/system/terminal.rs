@@ -3,10 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{PipeReader, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::process::Command;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Call, Desk, Latch, Running, SECRET, Server, kind_server, named_rows, rows};
+use crate::support::{Answer, Call, Desk, Latch, Running, SECRET, Server, kind_server, named_rows, program, rows};
 use console::{measure_text_width, strip_ansi_codes};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -240,6 +241,49 @@ fn the_bar_never_wraps_at_any_width() {
             "{bars:?}"
         );
     }
+}
+
+#[test]
+fn a_terminal_that_becomes_narrower_shows_one_bar() {
+    let Some(tmux) = program(&["tmux"]) else { return };
+    let (server, desk) = (kind_server(), Desk::new());
+    // On a screen that is full.
+    let start =
+        format!("exec {tmux} -f /dev/null -S socket new-session -d -x 150 -y 20 sh -c 'seq 30; exec \"$0\" \"$@\"'");
+    let call = desk.clear(&server, rows(1000)).flag("--rate", "20");
+    call.started_by(&start).run().assert_status(0);
+    let tmux = |args: &[&str]| {
+        let mut tmux = Command::new(tmux);
+        let output = tmux.arg("-S").arg(desk.path("socket")).args(args).output();
+        String::from_utf8_lossy(&output.expect("it is installed").stdout).into_owned()
+    };
+    // The program's lines on the screen and those scrolled off it, each as it was before the terminal wrapped it.
+    let lines = || {
+        let screen = tmux(&["capture-pane", "-p", "-J", "-S", "-"]);
+        screen
+            .lines()
+            .skip_while(|line| !line.contains("requests"))
+            .filter(|line| !line.trim().is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let is_one_bar = |lines: &[String], width| match lines {
+        [first, bar] => {
+            first.contains("requests go to") && bar.contains('%') && measure_text_width(bar.trim_end()) <= width
+        }
+        _ => false,
+    };
+    let mut wrong = None;
+    for width in [150, 100, 60, 33, 120] {
+        tmux(&["resize-window", "-x", &width.to_string()]);
+        let until = Instant::now() + Duration::from_secs(10);
+        while !is_one_bar(&lines(), width) && wrong.is_none() {
+            thread::sleep(Duration::from_millis(50));
+            wrong = (Instant::now() > until).then(|| (width, lines()));
+        }
+    }
+    tmux(&["kill-server"]);
+    assert_eq!(wrong, None, "the width, and the lines on the screen");
 }
 
 #[test]

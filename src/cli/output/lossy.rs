@@ -25,8 +25,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The delay before another write to a sink that would block.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Erases the line that the cursor is on.
-const ERASE: &[u8] = b"\r\x1b[2K";
+/// Erases the last line: from the cursor, which stands at its start (see [`drawn`]), to the end of the screen.
+/// The first column is erased apart, because tmux keeps a screen that is erased from its first column in its history.
+const ERASE: &[u8] = b"\r\x1b[C\x1b[J\r\x1b[K";
 
 /// A writer that never blocks. Clones write to the same place.
 #[derive(Clone)]
@@ -175,8 +176,7 @@ impl Shared {
             state.is_writing = true;
             drop(state);
 
-            let last_line = last_line.map(String::into_bytes);
-            let mut redrawn = last_line.clone().unwrap_or_default();
+            let mut redrawn = last_line.as_deref().map(drawn).unwrap_or_default().into_bytes();
             if is_line_shown && lines.is_empty() && dropped == 0 {
                 // One write avoids flicker.
                 redrawn.splice(..0, ERASE.iter().copied());
@@ -220,6 +220,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// The last line as it is written: without wrapping at the right edge, and with the cursor back at its start. So a terminal
+/// that becomes narrower, and perhaps wraps the line, leaves the cursor where all of it can be erased.
+fn drawn(line: &str) -> String {
+    format!("\x1b[?7l{line}\r\x1b[?7h")
 }
 
 /// Splits lines into chunks of at most [`MAX_CHUNK`] bytes, or of one longer line.
@@ -325,7 +331,7 @@ mod tests {
         }
         writer.lines(b"a log line\n");
         let read = || String::from_utf8(reader.recv().unwrap()).unwrap();
-        assert_eq!([read(), read(), read()], ["stalls\n", "a log line\n", "3 %"]);
+        assert_eq!([read(), read(), read()], ["stalls\n", "a log line\n", &drawn("3 %")]);
         writer.last_line(None);
         assert_eq!(read().as_bytes(), ERASE);
     }
