@@ -133,9 +133,10 @@ fn check_content(path: &Path, begins_with: &str) -> Result<(), TargetError> {
     let file = File::open(path).map_err(TargetError::Read)?;
     let mut file = file.take(begins_with.len().max(1) as u64);
     file.read_to_end(&mut start).map_err(TargetError::Read)?;
-    match start.is_empty() || start == begins_with.as_bytes() {
-        true => Ok(()),
-        false => Err(TargetError::OtherContent),
+    if start.is_empty() || start == begins_with.as_bytes() {
+        Ok(())
+    } else {
+        Err(TargetError::OtherContent)
     }
 }
 
@@ -150,10 +151,7 @@ pub fn replace<T, E: From<io::Error>>(
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
 ) -> Result<T, E> {
-    let path = match path.is_symlink() {
-        true => &path.canonicalize()?,
-        false => path,
-    };
+    let path = if path.is_symlink() { &path.canonicalize()? } else { path };
     let write_to = |file: &File| {
         let mut file = BufWriter::new(file);
         let result = write(&mut file)?;

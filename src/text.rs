@@ -85,9 +85,10 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match is_escaped(c) {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
+        if is_escaped(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
         }
     }
     shown.into()
@@ -102,9 +103,10 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// assert_eq!(table_cell("=1+1"), "'=1+1");
 /// ```
 pub fn table_cell(text: &str) -> Cow<'_, str> {
-    match text.starts_with(['=', '+', '-', '@']) {
-        true => format!("'{}", one_line(text)).into(),
-        false => one_line(text),
+    if text.starts_with(['=', '+', '-', '@']) {
+        format!("'{}", one_line(text)).into()
+    } else {
+        one_line(text)
     }
 }
 

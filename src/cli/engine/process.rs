@@ -59,16 +59,9 @@ pub fn block_on<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T,
 /// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking
 /// thread, which is then kept: the runtime panics if it can't start one.
 pub fn start_threads() -> Result<(), Error> {
-    try_threads().map_err(|error| no_thread(&error))?;
+    try_threads().map_err(|error| Error::no_thread(&error))?;
     drop(tokio::task::spawn_blocking(|| ()));
     Ok(())
-}
-
-/// The error for a thread that the run needs and can't have.
-pub fn no_thread(error: &io::Error) -> Error {
-    Error::Unexpected(format!(
-        "a thread could not be started: {error}; raise the limit of processes for this user (ulimit -u) or container (pids.max)"
-    ))
 }
 
 /// Starts as many threads as a run may need at the same time, then ends them.

@@ -4,7 +4,7 @@ pub mod exit_status;
 pub mod hints;
 pub mod redact;
 
-use std::fmt;
+use std::{fmt, io};
 
 pub use exit_status::ExitStatus;
 
@@ -19,6 +19,15 @@ pub enum Error {
     Unexpected(String),
     /// An error of the library.
     Library(zim_batch::error::Error),
+}
+
+impl Error {
+    /// A thread that the run needs can't be started.
+    pub fn no_thread(error: &io::Error) -> Error {
+        Error::Unexpected(format!(
+            "a thread could not be started: {error}; raise the limit of processes for this user (ulimit -u) or container (pids.max)"
+        ))
+    }
 }
 
 impl<E> From<E> for Error

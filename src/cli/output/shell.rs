@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use tracing::Level;
 use zim_batch::text::visible;
 
 use crate::cli::args::LogFormat;
@@ -57,7 +58,7 @@ pub fn fail(error: &Error, metrics: Option<&Path>) -> ExitCode {
 pub fn usage_error(error: &clap::Error) -> ExitCode {
     // An error of stderr can't be reported anywhere.
     let _ = match error.use_stderr() && is_json_log_typed() {
-        true => io::stderr().write_all(log_line(LogFormat::Json, "ERROR", &error.to_string()).as_bytes()),
+        true => io::stderr().write_all(log_line(LogFormat::Json, Level::ERROR, &error.to_string()).as_bytes()),
         false => error.print(),
     };
     let exit = u8::try_from(error.exit_code()).unwrap_or(ExitStatus::Usage.code());
@@ -75,7 +76,7 @@ pub fn fail_early(format: LogFormat, error: &Error) -> ExitCode {
     let (exit, why) = (ExitStatus::from(error), error.to_string());
     let line = match format {
         LogFormat::Text => format!("zim-batch: {why}\n"),
-        LogFormat::Json => log_line(format, "ERROR", &why),
+        LogFormat::Json => log_line(format, Level::ERROR, &why),
     };
     // An error of stderr can't be reported anywhere.
     let _ = io::stderr().write_all(line.as_bytes());

@@ -67,8 +67,9 @@ impl Bar {
         }
     }
 
-    pub fn show(&mut self, parts: &[Part], done: u64, total: Option<u64>, is_held: bool, left: Option<Duration>) {
-        let percent = total.map(|total| done * 100 / total.max(1));
+    /// Shows these parts, and in the title how far the run is.
+    pub fn show(&mut self, parts: &[Part], done: u64, is_held: bool, left: Option<Duration>) {
+        let percent = self.bar.length().map(|total| done * 100 / total.max(1));
         let (template, text) = layout(parts, usize::from(columns()), percent.is_some() && !is_held);
         if template != self.template {
             self.template = template;
@@ -179,7 +180,7 @@ fn layout(parts: &[Part], columns: usize, with_bar: bool) -> (&'static str, Stri
         return ("{spinner} {msg}", fitted(parts, columns.saturating_sub(2)));
     }
     let beside_bar = columns.saturating_sub(MIN_BAR + PERCENT);
-    let matters = |part: &&Part| part.0 > LESS_THAN_A_BAR;
+    let matters = |part: &&Part| part.weight > LESS_THAN_A_BAR;
     if measure_text_width(&joined(parts.iter().filter(matters))) <= beside_bar {
         ("{wide_bar} {percent:>3}% {msg}", fitted(parts, beside_bar))
     } else {
@@ -193,12 +194,12 @@ mod tests {
 
     fn parts() -> Vec<Part> {
         vec![
-            Part(9, "1,274/12,201 rows".into()),
-            Part(1, "ok 1,180".into()),
-            Part(6, "failed 12".into()),
-            Part(8, "last error: connection refused (os error 111)".into()),
-            Part(5, "19.9/s".into()),
-            Part(7, "9m 20s left".into()),
+            Part::new(9, "1,274/12,201 rows"),
+            Part::new(1, "ok 1,180"),
+            Part::new(6, "failed 12"),
+            Part::new(8, "last error: connection refused (os error 111)"),
+            Part::new(5, "19.9/s"),
+            Part::new(7, "9m 20s left"),
         ]
     }
 

@@ -73,6 +73,23 @@ struct Hold {
     started_at: Instant,
 }
 
+impl Hold {
+    /// Since when, why, and when the service is tried again.
+    fn parts(&self, next_probe: Option<Instant>) -> [Part; 4] {
+        let lasts = rounded(self.started_at.elapsed());
+        let probe = match next_probe.map(|at| at.saturating_duration_since(Instant::now())) {
+            Some(wait) if wait > Duration::ZERO => format!("next probe in {}", rounded(wait)),
+            _ => "probing now".to_owned(),
+        };
+        [
+            Part::new(9, "ON HOLD"),
+            Part::new(6, format!(" since {} ({lasts})", clock(self.since))),
+            Part::new(8, format!(": {}", self.why)),
+            Part::new(7, probe),
+        ]
+    }
+}
+
 impl Progress {
     /// `total` is the number of rows; `None` for standard input. `items` is what they are: `rows` or `users`.
     pub fn new(style: ProgressStyle, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
@@ -120,32 +137,22 @@ impl Progress {
         );
     }
 
-    /// The parts of a progress line, in order, each with its weight.
+    /// The parts of a progress line, in order.
     fn parts(&self, status: &Status<'_>, left: Option<Duration>) -> Vec<Part> {
         let stats = status.stats;
         let mut parts = Vec::new();
         if let Some(hold) = &self.hold {
-            let lasts = rounded(hold.started_at.elapsed());
-            parts.push(Part(9, "ON HOLD".into()));
-            parts.push(Part(6, format!(" since {} ({lasts})", clock(hold.since))));
-            parts.push(Part(8, format!(": {}", hold.why)));
-            parts.push(Part(
-                7,
-                match status.next_probe.map(|at| at.saturating_duration_since(Instant::now())) {
-                    Some(wait) if wait > Duration::ZERO => format!("next probe in {}", rounded(wait)),
-                    _ => "probing now".into(),
-                },
-            ));
+            parts.extend(hold.parts(status.next_probe));
         }
-        let done = grouped(stats.done());
-        parts.push(Part(
+        let of_all = self
+            .total
+            .map(|total| format!("/{}", grouped(total)))
+            .unwrap_or_default();
+        parts.push(Part::new(
             9,
-            match self.total {
-                Some(total) => format!("{done}/{} {}", grouped(total), self.items),
-                None => format!("{done} {}", self.items),
-            },
+            format!("{}{of_all} {}", grouped(stats.done()), self.items),
         ));
-        parts.push(Part(1, format!("ok {}", grouped(stats.outcome(Outcome::Ok)))));
+        parts.push(Part::new(1, format!("ok {}", grouped(stats.outcome(Outcome::Ok)))));
         for (weight, name, count) in [
             (4, "outside", stats.outcome(Outcome::Outside)),
             (6, "failed", stats.outcome(Outcome::Failed)),
@@ -154,22 +161,22 @@ impl Progress {
             (4, "conversations", stats.conversations()),
         ] {
             if count > 0 {
-                parts.push(Part(weight, format!("{name} {}", grouped(count))));
+                parts.push(Part::new(weight, format!("{name} {}", grouped(count))));
             }
         }
         if self.hold.is_some() {
             return parts;
         }
         if let Some(trouble) = stats.trouble(Instant::now()) {
-            parts.push(Part(8, format!("last error: {trouble}")));
+            parts.push(Part::new(8, format!("last error: {trouble}")));
         }
         if let Some(rate) = self.speed.requests() {
-            parts.push(Part(5, format!("{rate:.1}/s")));
+            parts.push(Part::new(5, format!("{rate:.1}/s")));
         }
         if let Some(left) = left {
-            parts.push(Part(7, format!("{} left", rounded(left))));
+            parts.push(Part::new(7, format!("{} left", rounded(left))));
             if left > CLOCK_FROM {
-                parts.push(Part(5, format!("until {}", clock(SystemTime::now() + left))));
+                parts.push(Part::new(5, format!("until {}", clock(SystemTime::now() + left))));
             }
         }
         parts
@@ -178,9 +185,10 @@ impl Progress {
     /// The estimated time for the remaining rows, from the speed of the last minutes.
     fn time_left(&self, status: &Status<'_>) -> Option<Duration> {
         let left = self.total?.saturating_sub(status.stats.done());
-        let speed = match self.speed.measured() < MEASURED_FROM {
-            true => status.rate,
-            false => self.speed.rows()?,
+        let speed = if self.speed.measured() < MEASURED_FROM {
+            status.rate
+        } else {
+            self.speed.rows()?
         };
         let seconds = Duration::try_from_secs_f64((left as f64 / speed).ceil()).ok()?;
         // A longer estimate is useless, and could exceed the calendar's range.
@@ -220,7 +228,7 @@ impl Observer for Progress {
             self.log(stats, left, &parts);
         }
         if let Display::Bar(bar) = &mut self.display {
-            bar.show(&parts, stats.done(), self.total, self.hold.is_some(), left);
+            bar.show(&parts, stats.done(), self.hold.is_some(), left);
         }
     }
 

@@ -2,20 +2,36 @@
 
 use console::{measure_text_width, truncate_str};
 
-/// A weight and a text. If the line is too narrow, the parts with the lowest weight are omitted.
-pub struct Part(pub u8, pub String);
+/// A part of a progress line.
+pub struct Part {
+    /// If the line is too narrow, the parts with the lowest weight are omitted.
+    pub weight: u8,
+    pub text: String,
+}
+
+impl Part {
+    pub fn new(weight: u8, text: impl Into<String>) -> Part {
+        Part {
+            weight,
+            text: text.into(),
+        }
+    }
+}
 
 /// Joins the parts with the highest weights that fit; truncates the text if even one is too long.
 pub fn fitted(parts: &[Part], columns: usize) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     loop {
         let text = joined(kept.iter().copied());
-        let least = kept.iter().map(|part| part.0).min();
+        let least = kept.iter().map(|part| part.weight).min();
         if measure_text_width(&text) <= columns || kept.len() < 2 {
             return truncate_str(&text, columns, "…").into_owned();
         }
         // Omit the last part with the lowest weight; the most important parts are truncated instead.
-        let Some(index) = kept.iter().rposition(|part| Some(part.0) == least && part.0 < 8) else {
+        let Some(index) = kept
+            .iter()
+            .rposition(|part| Some(part.weight) == least && part.weight < 8)
+        else {
             return truncate_str(&text, columns, "…").into_owned();
         };
         kept.remove(index);
@@ -25,11 +41,11 @@ pub fn fitted(parts: &[Part], columns: usize) -> String {
 /// Joins parts with commas, except before a part that starts with a space or a colon.
 pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
     let mut text = String::new();
-    for Part(_, part) in parts {
-        if !text.is_empty() && !part.starts_with([' ', ':']) {
+    for part in parts {
+        if !text.is_empty() && !part.text.starts_with([' ', ':']) {
             text += ", ";
         }
-        text += part;
+        text += &part.text;
     }
     text
 }

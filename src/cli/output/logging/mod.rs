@@ -1,16 +1,16 @@
 //! All output on stderr and in the log file: log lines, progress, and final messages. All of it is log events, so with
 //! `--log-format json` every line is JSON. Separate threads write it.
 
+mod log_file;
+
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::panic::PanicHookInfo;
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
@@ -19,15 +19,13 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-
-use zim_batch::files::OWNER_ONLY;
 use zim_batch::text::visible;
 
-use crate::cli::args::LogFormat;
-use crate::cli::args::Logging;
+use crate::cli::args::{LogFormat, Logging};
 use crate::cli::errors::Error;
 use crate::cli::output::lossy::LossyWriter;
 use crate::cli::output::progress::{self, Terminal};
+use log_file::LogFile;
 
 /// The target of messages that are shown at any log level: errors, and the next command to run.
 pub const MESSAGE: &str = "zim_batch::message";
@@ -48,22 +46,13 @@ impl Drop for LogOutput {
 impl LogOutput {
     /// Logs only this program's events: those of other crates could contain a signed URL.
     pub fn start(logging: &Logging) -> Result<LogOutput, Error> {
-        let no_thread = |error| crate::cli::engine::process::no_thread(&error);
         let format = logging.log_format;
-        let unread = move |lines| {
-            let why = format!("{lines} lines are missing here: nobody read the output");
-            log_line(format, "WARN", &why)
-        };
-        let terminal = LossyWriter::start(io::stderr(), unread).map_err(no_thread)?;
+        let terminal = writer(io::stderr(), format, "nobody read the output")?;
         let log_file = match &logging.log_file {
             None => None,
             Some(path) => {
                 let file = LogFile::open(path, terminal.clone(), format)?;
-                let slow = move |lines| {
-                    let why = format!("{lines} lines are missing here: the log file was too slow");
-                    log_line(format, "WARN", &why)
-                };
-                Some(LossyWriter::start(file, slow).map_err(no_thread)?)
+                Some(writer(file, format, "the log file was too slow")?)
             }
         };
         let (to_terminal, to_file) = (terminal.clone(), log_file.clone());
@@ -73,19 +62,7 @@ impl LogOutput {
             .with(layer(logging, false, with_colors, move || to_terminal.clone()))
             .with(to_file.map(|file| layer(logging, true, false, move || file.clone())))
             .init();
-        std::panic::set_hook(Box::new(|panic| {
-            let payload = panic.payload();
-            let text = payload.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            let message = text.unwrap_or("no message");
-            let place = panic
-                .location()
-                .map(|place| format!(" ({}, line {})", place.file(), place.line()));
-            crate::cli::output::shell::print_error(&format!(
-                "a bug in zim-batch, please report it: {message}{}",
-                place.unwrap_or_default()
-            ));
-        }));
+        std::panic::set_hook(Box::new(log_panic));
         Ok(LogOutput { terminal, log_file })
     }
 
@@ -93,6 +70,27 @@ impl LogOutput {
     pub fn terminal(&self) -> Terminal {
         Terminal::stderr(self.terminal.clone())
     }
+}
+
+/// A writer that says in the output how many lines are missing, and `why`.
+fn writer(sink: impl Write + Send + 'static, format: LogFormat, why: &'static str) -> Result<LossyWriter, Error> {
+    let missing = move |lines| log_line(format, Level::WARN, &format!("{lines} lines are missing here: {why}"));
+    LossyWriter::start(sink, missing).map_err(|error| Error::no_thread(&error))
+}
+
+fn log_panic(panic: &PanicHookInfo) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("no message");
+    let location = panic
+        .location()
+        .map(|location| format!(" ({}, line {})", location.file(), location.line()));
+    tracing::error!(
+        target: MESSAGE,
+        "a bug in zim-batch, please report it: {message}{}",
+        location.unwrap_or_default()
+    );
 }
 
 fn layer<S, W>(logging: &Logging, is_file: bool, with_colors: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -109,9 +107,10 @@ where
         (false, _) => LevelFilter::DEBUG,
     };
     // The endpoint is shown at any level except -q.
-    let start = match logging.quiet {
-        true => level,
-        false => level.max(LevelFilter::INFO),
+    let start = if logging.quiet {
+        level
+    } else {
+        level.max(LevelFilter::INFO)
     };
     let shown = Targets::new()
         .with_target("zim_batch", level)
@@ -184,79 +183,13 @@ impl Visit for Message {
 }
 
 /// A line in the log format, for messages that can't be logged as events.
-pub fn log_line(format: LogFormat, level: &str, message: &str) -> String {
+pub fn log_line(format: LogFormat, level: Level, message: &str) -> String {
     let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     match format {
         LogFormat::Text => format!("{now} {level:>5} {message}\n"),
         LogFormat::Json => {
-            let line = serde_json::json!({"timestamp": now, "level": level, "message": message});
+            let line = serde_json::json!({"timestamp": now, "level": level.as_str(), "message": message});
             format!("{line}\n")
         }
-    }
-}
-
-/// The log file. Lines that can't be written are lost, with one error message.
-struct LogFile {
-    file: File,
-    path: PathBuf,
-    terminal: LossyWriter,
-    format: LogFormat,
-    has_failed: bool,
-    /// The last line is incomplete.
-    is_torn: bool,
-}
-
-impl LogFile {
-    fn open(path: &Path, terminal: LossyWriter, format: LogFormat) -> Result<LogFile, Error> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(OWNER_ONLY);
-        // Opening a pipe that nobody reads must fail, not block.
-        let file = options.custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file.map_err(|error| {
-            Error::Usage(format!(
-                "--log-file {}: the file can't be opened: {error}; name another one",
-                path.display()
-            ))
-        })?;
-        Ok(LogFile {
-            file,
-            path: path.to_owned(),
-            terminal,
-            format,
-            has_failed: false,
-            is_torn: false,
-        })
-    }
-
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_torn {
-            self.file.write_all(b"\n")?;
-            self.is_torn = false;
-        }
-        self.file.write(bytes)
-    }
-}
-
-/// Receives whole lines, unless the file accepts only a part of one.
-impl Write for LogFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.try_write(bytes) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-                self.is_torn |= !bytes.is_empty();
-                if !std::mem::replace(&mut self.has_failed, true) {
-                    let why = format!(
-                        "--log-file {}: log lines are lost, because the file can't be written: {error}; the run continues",
-                        self.path.display()
-                    );
-                    self.terminal.lines(log_line(self.format, "ERROR", &why).as_bytes());
-                }
-                Ok(bytes.len())
-            }
-            result => result,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
