@@ -1,7 +1,7 @@
 //! Progress of a run: a bar on a terminal, otherwise an occasional plain line.
 //!
 //! indicatif draws the bar on a [`LossyWriter`](crate::cli::output::lossy::LossyWriter), below the log lines. Plain lines are log events
-//! with target [`TARGET`]. They are rare, because a cron mail with hundreds of them helps nobody.
+//! with target [`TARGET`]. They are few, because a cron mail with hundreds of them helps nobody.
 
 mod bar;
 mod parts;
@@ -30,16 +30,10 @@ pub use terminal::Terminal;
 pub const TARGET: &str = "zim_batch::progress";
 
 /// When the first plain lines are due, from the start of the run; later ones follow every [`PLAIN_INTERVAL`].
-const PLAIN_AT: [Duration; 5] = [
-    Duration::from_secs(30),
-    Duration::from_secs(2 * 60),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(30 * 60),
-];
+const PLAIN_AT: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(2 * 60)];
 
-/// The interval between plain lines in a long run.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// The interval between plain lines. Some supervisors end a job that prints nothing for ten minutes.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Before this much time was measured, the time left is estimated from the target rate instead of the measured speed.
 const MEASURED_FROM: Duration = Duration::from_secs(5);
@@ -337,14 +331,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_bar_there_are_a_few_plain_lines() {
         for (style, lines) in [
-            (ProgressStyle::Bar, 4),
-            (ProgressStyle::Auto, 4),
-            (ProgressStyle::Plain, 4),
+            (ProgressStyle::Bar, 5),
+            (ProgressStyle::Auto, 5),
+            (ProgressStyle::Plain, 5),
             (ProgressStyle::None, 0),
         ] {
             let mut progress = Progress::new(style, Terminal::default(), Some(1201), "rows");
             let log = pass(&mut progress, 16 * 60).await;
             assert_eq!(log.lines().count(), lines, "{style:?}: {log}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_a_plain_line_at_least_every_five_minutes() {
+        let mut progress = Progress::new(ProgressStyle::Plain, Terminal::default(), None, "rows");
+        for _ in 0..24 {
+            assert_ne!(pass(&mut progress, 5 * 60).await, "");
         }
     }
 
