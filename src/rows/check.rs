@@ -212,6 +212,11 @@ fn name_busy_users(mut findings: Findings, source: &Source, format: &Format) -> 
 }
 
 impl Findings {
+    /// Whether users were read, not rows.
+    pub fn are_users(&self) -> bool {
+        self.columns.conv.is_none()
+    }
+
     /// Rows that can't be sent.
     pub fn invalid_rows(&self) -> u64 {
         self.invalid.values().map(|finding| finding.rows).sum()

@@ -8,7 +8,7 @@ use super::encoding::{Encoding, guesses};
 use super::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
 use super::file_kind::{is_certainly_not_csv, kind_of_file};
 use super::first_record::{FirstRecord, guess};
-use super::format::Format;
+use super::format::{Format, Reads};
 use super::layout::{Layout, Unresolved};
 
 /// What a text whose columns are unknown probably is.
@@ -80,6 +80,15 @@ impl Start<'_> {
         if layout.conversation.is_some() || layout.header.is_some() || !self.is_doubtful() {
             return None;
         }
+        if self.format.reads == Reads::RowsOrUsers {
+            let rows = Format {
+                reads: Reads::Rows,
+                ..self.format.clone()
+            };
+            return Layout::resolve(&guess(self.text, rows.delimiter), &rows)
+                .err()
+                .flatten();
+        }
         let first = guess(self.text, Some(layout.delimiter)).pop()?;
         let missing = MissingColumn {
             column: Column::User,
@@ -94,8 +103,12 @@ impl Start<'_> {
             let first = guess(self.text, Some(b'|')).pop();
             first.is_some_and(|first| first.has_known_columns(&self.format.types))
         };
-        self.first_line().contains(&0)
-            || is_certainly_not_csv(self.text, self.signature)
+        let is_not_csv = match self.format.reads {
+            Reads::RowsOrUsers => kind_of_file(self.text, self.signature, Reads::Rows).is_some(),
+            _ => is_certainly_not_csv(self.text, self.signature),
+        };
+        is_not_csv
+            || self.first_line().contains(&0)
             || self.text.starts_with(b"sep=")
             || (self.format.delimiter.is_none() && has_pipes())
             || self.likely_encoding().is_some_and(|decoded| decoded.has_columns)

@@ -18,11 +18,15 @@ impl Advice {
     fn text(self, reads: Reads) -> &'static str {
         match (self, reads) {
             (Advice::Text(text), _) => text,
-            (Advice::ExportColumns, Reads::Rows) => "export it as CSV with a user, a conversation and a type",
+            (Advice::ExportColumns, Reads::Rows | Reads::RowsOrUsers) => {
+                "export it as CSV with a user, a conversation and a type"
+            }
             (Advice::ExportColumns, Reads::Users) => "export it as CSV with a user column",
-            (Advice::ExportFromOrigin, Reads::Rows) => "export the rows as CSV from where it was made",
+            (Advice::ExportFromOrigin, Reads::Rows | Reads::RowsOrUsers) => {
+                "export the rows as CSV from where it was made"
+            }
             (Advice::ExportFromOrigin, Reads::Users) => "export the users as CSV from where it was made",
-            (Advice::ConvertJson, Reads::Rows) => {
+            (Advice::ConvertJson, Reads::Rows | Reads::RowsOrUsers) => {
                 "make it a CSV first, for instance with jq -r '.[] | [.user, .conv, .type] | @csv'"
             }
             (Advice::ConvertJson, Reads::Users) => {

@@ -25,13 +25,16 @@ pub enum Reads {
     /// conversation of such a row is empty, and its type means nothing. The outcomes of a report don't matter unless rows
     /// are [selected](super::Selection::only) by them.
     Users,
+    /// Rows, or else users, if the first record can only be that of a list of users: a header with a user and neither a
+    /// conversation nor a type, or a record that is too short for a row.
+    RowsOrUsers,
 }
 
 impl Reads {
     /// The columns that must be there, for messages.
     pub(super) fn columns(self) -> &'static str {
         match self {
-            Reads::Rows => "the columns user, conv and type",
+            Reads::Rows | Reads::RowsOrUsers => "the columns user, conv and type",
             Reads::Users => "a user column",
         }
     }

@@ -45,17 +45,25 @@ impl Unresolved {
 impl Layout {
     /// Finds the layout from the possible first records. Fails with `None` if there is no record.
     pub fn resolve(guesses: &[FirstRecord], format: &Format) -> Result<Layout, Option<Unresolved>> {
-        let candidates = match format.reads {
-            Reads::Rows => guesses,
-            Reads::Users => candidates_for_users(guesses, format),
-        };
+        match format.reads {
+            Reads::Rows => Layout::resolve_first(guesses, |first| rows(first, format)),
+            Reads::Users => Layout::resolve_first(candidates_for_users(guesses, format), |first| users(first, format)),
+            Reads::RowsOrUsers => Layout::resolve_first(guesses, |first| rows(first, format)).or_else(|unresolved| {
+                let mut lists = candidates_for_users(guesses, format).iter();
+                let list = lists.find(|first| is_list_of_users(first, &format.columns));
+                list.and_then(|first| users(first, format).ok()).ok_or(unresolved)
+            }),
+        }
+    }
+
+    /// The layout of the first candidate that has one.
+    fn resolve_first(
+        candidates: &[FirstRecord],
+        layout: impl Fn(&FirstRecord) -> Result<Layout, LayoutProblem>,
+    ) -> Result<Layout, Option<Unresolved>> {
         let mut failed: Option<(&FirstRecord, LayoutProblem)> = None;
         for first in candidates {
-            let resolved = match format.reads {
-                Reads::Rows => rows(first, format),
-                Reads::Users => users(first, format),
-            };
-            match resolved {
+            match layout(first) {
                 Ok(layout) => return Ok(layout),
                 Err(problem)
                     if failed
@@ -228,6 +236,16 @@ fn users(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> 
             columns: first.fields.len(),
         }])),
     }
+}
+
+/// Whether the record can only be that of a list of users.
+fn is_list_of_users(first: &FirstRecord, columns: &Columns) -> bool {
+    let is_of_rows = |name: &Option<Column>| matches!(name, Some(Column::Conv | Column::Type));
+    let has_header = first.is_header() || first.is_header_word(0) || columns.user.is_some();
+    columns.conv.is_none()
+        && columns.conv_type.is_none()
+        && !first.names.iter().any(is_of_rows)
+        && (has_header || first.fields.len() < 3)
 }
 
 /// The index of a column: as it is given, or by its usual names.

@@ -187,6 +187,57 @@ fn check_and_dry_run_need_no_credentials_send_nothing_and_write_nothing() {
 }
 
 #[test]
+fn a_list_of_users_is_counted_as_users() {
+    let desk = Desk::new();
+    for (csv, columns) in [
+        (
+            "user,name\nann,Ann\nben,Ben\nann,A.\n,x\n",
+            "line 1 is the header; user is column 1",
+        ),
+        ("ann\nben\nann\n\"\"\n", "no header; user is column 1"),
+        ("uid\nann\nben\nann\n\"\"\n", "line 1 is the header; user is column 1"),
+    ] {
+        desk.write("users.csv", csv);
+        let text = check(&desk, &["users.csv", "--rate", "5"])
+            .assert_status(3)
+            .stdout
+            .clone();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        for line in [
+            &format!("columns {columns}"),
+            "users 4 2 of them different",
+            "invalid 1 never sent",
+            "to list them zim-batch list users.csv --rate 5",
+        ] {
+            assert!(lines.iter().any(|found| found == line), "`{line}` is not in\n{text}");
+        }
+        let json = check(&desk, &["users.csv", "--json"]).stdout;
+        let streamed = desk.zim_batch(["check", "-", "--json"]).stdin(csv).run().stdout;
+        assert_eq!(json, streamed);
+    }
+    // These are rows with a mistake, and clear does not take users.
+    for csv in [
+        "user,conv\nann,ben\n",
+        "ann,ben,1\n",
+        "who,conv,type\nann,ben,0\n",
+        "ann|ben|0\n",
+    ] {
+        desk.write("rows.csv", csv);
+        let outcome = check(&desk, &["rows.csv"]);
+        outcome
+            .assert_status(4)
+            .assert_says(&["no column for", "rows.csv, line 1"]);
+    }
+    desk.write("users.csv", "user\nann\n");
+    let dry = desk.zim_batch(["clear", "users.csv", "--dry-run"]).run();
+    dry.assert_status(4)
+        .assert_says(&["no column for conv, type", "zim-batch list"]);
+}
+
+#[test]
 fn standard_input_and_pipes_are_checked_like_files() {
     let desk = Desk::new();
     desk.write("rows.csv", MIXED);

@@ -5,7 +5,7 @@ mod result;
 
 use std::process::ExitCode;
 
-use zim_batch::rows;
+use zim_batch::rows::{self, Reads};
 
 use crate::cli::engine::input::say_if_typed;
 use crate::cli::errors::{Error, ExitStatus};
@@ -16,7 +16,7 @@ use result::Checked;
 
 pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCode, Error> {
     let CheckSettings {
-        input,
+        mut input,
         rate,
         without_profile,
         json,
@@ -24,6 +24,9 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         is_dry_run,
         online,
     } = settings;
+    if !is_dry_run {
+        input.format.reads = Reads::RowsOrUsers;
+    }
     if let Some(online) = online {
         return online::check(input, online, terminal).await;
     }
@@ -35,7 +38,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
     let to_run = if is_dry_run {
         next::without_dry_run(&given)
     } else {
-        next::clear(&input.source, &given, true)
+        result::to_run(&findings, &input.source, &given)
     };
     let checked = Checked {
         findings,

@@ -63,7 +63,7 @@ pub fn to_provide_again(given: &Given) -> Vec<String> {
 /// `is_read_alike`, those that say how to read the rows.
 pub fn clear(rows: &Source, given: &Given, is_read_alike: bool) -> String {
     let reading = if is_read_alike {
-        words_of(given, &[None])
+        words_of(given, "clear", &[None])
     } else {
         Vec::new()
     };
@@ -76,7 +76,15 @@ pub fn clear(rows: &Source, given: &Given, is_read_alike: bool) -> String {
 
 /// The given flags that choose the app and the rate.
 pub fn app_and_rate(given: &Given) -> Vec<OsString> {
-    words_of(given, &[Some(APP), Some(PACE)])
+    words_of(given, "clear", &[Some(APP), Some(PACE)])
+}
+
+/// The command that lists the conversations of the users in a file, with the given flags that say how to read them and that
+/// choose the app and the rate.
+pub fn list(users: &Path, given: &Given) -> String {
+    let mut words = vec!["zim-batch".into(), "list".into(), path_argument(users)];
+    words.extend(words_of(given, "list", &[None, Some(APP), Some(PACE)]));
+    line(words)
 }
 
 /// What there is to do about the rows of a report.
@@ -165,12 +173,12 @@ pub fn line(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
 }
 
-/// The given flags that the command `clear` has under one of these headings of its help, except those for one run only.
-fn words_of(given: &Given, headings: &[Option<&str>]) -> Vec<OsString> {
+/// The given flags that the command has under one of these headings of its help, except those for one run only.
+fn words_of(given: &Given, command: &str, headings: &[Option<&str>]) -> Vec<OsString> {
     let cli = Cli::command();
     let is_known = |argument: &&Argument| {
         let mut known = cli
-            .find_subcommand("clear")
+            .find_subcommand(command)
             .into_iter()
             .flat_map(clap::Command::get_arguments);
         known.any(|arg| {

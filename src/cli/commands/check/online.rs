@@ -9,15 +9,14 @@ use std::sync::mpsc;
 use zim_batch::client::{Client, Lookup, MAX_USERS, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
-use zim_batch::rows::{self, CopyError, Format, InputError, InputErrorKind, Reads, Rows, copy_rows};
+use zim_batch::rows::{self, CopyError, copy_rows};
 use zim_batch::run::Job;
 use zim_batch::{Outcome, Record, User};
 
-use super::result::Checked;
+use super::result::{Checked, to_run};
 use crate::cli::engine::input::say_if_typed;
 use crate::cli::engine::run::{Ended, Joined, Prepared};
 use crate::cli::errors::{Error, ExitStatus, hints};
-use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::shell::{print_error, print_note};
 use crate::cli::settings::OnlineSettings;
@@ -33,8 +32,6 @@ pub struct Online {
     pub unknown: u64,
     /// Why not all users were looked up.
     pub stopped: Option<String>,
-    /// The input has rows, not only users.
-    pub is_of_rows: bool,
 }
 
 impl Online {
@@ -52,10 +49,6 @@ impl Online {
 /// Checks the rows, and asks ZIM which of their users exist.
 pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Terminal) -> Result<ExitCode, Error> {
     let OnlineSettings { run, missing } = settings;
-    let input = InputSettings {
-        format: rows_or_users(&input),
-        ..input
-    };
     if let Some(missing) = &missing {
         check_missing(missing, &input)?;
     }
@@ -69,17 +62,18 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     };
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
     let run = run.join(format!("check of {}", input.source)).await?;
-    let (ended, online) = look_up(run, client, &users, &input.format).await?;
+    let (ended, online) = look_up(run, client, &users).await?;
 
     if let Some(missing) = &missing {
         write_missing(missing, &online, &input)?;
     }
+    let to_run = to_run(&findings, &input.source, &ended.settings.given);
     let checked = Checked {
         findings,
         online: Some(&online),
         input: &input,
         rate: ended.settings.pace.rate.value,
-        to_run: next::clear(&input.source, &ended.settings.given, true),
+        to_run,
     };
     checked.print(ended.settings.json)?;
     Ok(match &ended.summary.stopped {
@@ -89,20 +83,6 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         None => ExitStatus::of_rows(checked.has_bad_rows() || !online.missing.is_empty() || online.unknown > 0),
     }
     .into())
-}
-
-/// How to read the rows; users, if the columns show that the file is a list of users.
-fn rows_or_users(input: &InputSettings) -> Format {
-    let InputSettings { source, format, .. } = input;
-    let users = Format {
-        reads: Reads::Users,
-        ..format.clone()
-    };
-    let is_unclear = |error: &InputError| matches!(error.kind, InputErrorKind::Layout(_));
-    let are_users = source.can_be_read_twice()
-        && Rows::open(source, format).is_err_and(|error| is_unclear(&error))
-        && Rows::open(source, &users).is_ok();
-    if are_users { users } else { format.clone() }
 }
 
 /// Refuses a file for `--missing` that can't be written, or an input that can't be read again.
@@ -117,7 +97,7 @@ fn check_missing(missing: &Path, input: &InputSettings) -> Result<(), Error> {
 }
 
 /// Looks up all users. Says on stderr why not all could be.
-async fn look_up(run: Joined, client: Client, users: &[User], format: &Format) -> Result<(Ended, Online), Error> {
+async fn look_up(run: Joined, client: Client, users: &[User]) -> Result<(Ended, Online), Error> {
     let service = UserLookup::new(client);
     let found = service.found();
     let lookups: Vec<Lookup> = users
@@ -151,7 +131,6 @@ async fn look_up(run: Joined, client: Client, users: &[User], format: &Format) -
         existing: found.existing,
         missing: found.missing,
         stopped: ended.summary.stopped.as_ref().map(hints::stop_reason),
-        is_of_rows: format.reads == Reads::Rows,
     };
     ended.say_why_it_stopped();
     if let (true, Some(why)) = (ended.summary.is_complete(), failures.try_iter().last()) {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zim_batch::Rate;
+use zim_batch::rows::Source;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
 use zim_batch::text::{grouped, one_line};
 
 use super::online::Online;
+use crate::cli::args::Given;
 use crate::cli::errors::Error;
+use crate::cli::output::next;
 use crate::cli::output::shell::print;
 use crate::cli::settings::input::InputSettings;
 
@@ -28,8 +31,16 @@ pub struct Checked<'a> {
     pub input: &'a InputSettings,
     /// The rate of a run, in requests per second.
     pub rate: Rate,
-    /// The command that sends the rows.
+    /// The command to run next.
     pub to_run: String,
+}
+
+/// The command to run next: sends the rows, or lists the conversations of the users.
+pub fn to_run(findings: &Findings, source: &Source, given: &Given) -> String {
+    match source {
+        Source::File(users) if findings.are_users() => next::list(users, given),
+        _ => next::clear(source, given, true),
+    }
 }
 
 impl Checked<'_> {
@@ -100,11 +111,8 @@ impl Checked<'_> {
         if let Some(online) = self.online {
             let _ = write_users(&mut text, online);
         }
-        // Without rows, or with users who can't be looked up, there is nothing to say about a run.
-        if self
-            .online
-            .is_none_or(|online| online.is_of_rows && online.is_answered())
-        {
+        // With users who can't be looked up, there is nothing to say about a run.
+        if self.online.is_none_or(Online::is_answered) {
             let _ = self.write_run(&mut text);
         }
         text
@@ -112,7 +120,7 @@ impl Checked<'_> {
 
     fn write_findings(&self, text: &mut String) -> std::fmt::Result {
         let findings = &self.findings;
-        let are_users = self.online.is_some_and(|online| !online.is_of_rows);
+        let are_users = findings.are_users();
         writeln!(text, "columns        {}", findings.columns)?;
         let (rows, users) = (grouped(findings.rows), grouped(findings.users));
         if are_users {
@@ -169,6 +177,12 @@ impl Checked<'_> {
     /// What a run would do.
     fn write_run(&self, text: &mut String) -> std::fmt::Result {
         let (to_send, rate) = (self.rows_to_send(), self.rate);
+        if self.findings.are_users() {
+            return match self.input.source {
+                Source::File(_) if to_send > 0 => writeln!(text, "to list them   {}", self.to_run),
+                _ => Ok(()),
+            };
+        }
         let time = humantime::format_duration(Duration::from_secs(self.seconds().ceil() as u64));
         writeln!(text, "requests       {:>12}  at {rate}/s: {time}", grouped(to_send))?;
         match (to_send, self.findings.rows) {
