@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
 use super::columns::{Column, FoundColumns};
-use super::error::InputError;
+use super::error::{Diagnosis, InputError};
 use super::format::Format;
 use super::parsed::RowError;
 use super::reader::Rows;
@@ -74,6 +74,8 @@ pub struct Findings {
     pub users: u64,
     /// Invalid rows, by error.
     pub invalid: BTreeMap<String, Finding>,
+    /// What the text probably is, if a row is not valid text.
+    pub diagnosis: Option<Diagnosis>,
     /// Warnings about rows that are sent nevertheless.
     pub warnings: BTreeMap<String, Finding>,
     /// Rows that repeat an earlier one.
@@ -148,6 +150,9 @@ fn check_each(
                 on_row(row.line(), user, user_fingerprint);
             }
             Err(error) => {
+                if findings.diagnosis.is_none() {
+                    findings.diagnosis = row.diagnosis(&error);
+                }
                 let (kind, example) = kind_and_example(&error);
                 let finding = findings.invalid.entry(kind).or_default();
                 finding.add(row.line(), example.as_deref());

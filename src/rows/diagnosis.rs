@@ -44,6 +44,16 @@ impl fmt::Display for Diagnosis {
     }
 }
 
+impl Diagnosis {
+    /// What a row that is not valid text probably is: GBK, if all of its bytes beyond ASCII are pairs that GBK has.
+    pub(super) fn of_bytes(row: &[u8]) -> Diagnosis {
+        let [gbk, _] = guesses(row);
+        let is_valid = |text: &str| is_paired(row) && !text.contains(char::REPLACEMENT_CHARACTER);
+        let likely = gbk.filter(|(text, _)| is_valid(text)).map(|(_, encoding)| encoding);
+        Diagnosis::NotUtf8(likely)
+    }
+}
+
 /// The first bytes of an input whose columns are not known.
 #[derive(Clone, Copy)]
 pub(super) struct Start<'a> {

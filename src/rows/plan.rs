@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::dedupe::{Dedupe, Repeats};
-use super::error::InputError;
+use super::error::{Diagnosis, InputError};
 use super::format::Format;
 use super::parsed::{InvalidRow, ParsedRow};
 use super::reader::Rows;
@@ -69,6 +69,7 @@ pub struct Plan {
     total: Option<u64>,
     stale: Vec<u64>,
     rows_done: u64,
+    diagnosis: Option<(u64, Diagnosis)>,
     snapshot: Option<Snapshot>,
 }
 
@@ -93,12 +94,13 @@ impl Plan {
                 Plan::new(steps, selection).count_rows()?
             }
         };
-        let stale = survey.resume.stale().to_vec();
+        let (stale, diagnosis) = (survey.resume.stale().to_vec(), survey.diagnosis);
         let mut steps = survey.into_steps(open()?, selection)?;
         steps.warnings = Some(Warnings::default());
         Ok(Plan {
             total: Some(total),
             stale,
+            diagnosis,
             snapshot: Some(snapshot),
             ..Plan::new(steps, selection)
         })
@@ -136,6 +138,7 @@ impl Plan {
             read_ahead: ReadAhead::default(),
             total: None,
             stale: Vec::new(),
+            diagnosis: None,
             snapshot: None,
         }
     }
@@ -163,6 +166,11 @@ impl Plan {
     /// not done: remove these records from the report before iterating.
     pub fn stale(&self) -> &[u64] {
         &self.stale
+    }
+
+    /// The line of the first row of a file that is not valid text, and what the text probably is.
+    pub fn diagnosis(&self) -> Option<(u64, Diagnosis)> {
+        self.diagnosis
     }
 
     /// The file as it was when its rows were counted; `None` for other input.
@@ -240,6 +248,8 @@ impl Steps {
 struct Survey {
     /// How many rows are selected.
     rows: u64,
+    /// The line of the first row that is not valid text, and what it probably is.
+    diagnosis: Option<(u64, Diagnosis)>,
     resume: Resume,
     dedupe: Option<Dedupe>,
 }
@@ -250,18 +260,25 @@ impl Survey {
         let mut rows = SelectedRows::new(rows, selection, OkRows::counted())?;
         let mut resume = Resume::new(done);
         let mut repeats = selection.dedupe.then(Repeats::default);
-        let mut count = 0;
+        let (mut count, mut diagnosis) = (0, None);
         while rows.advance()? {
             let row = rows.current();
             let is_done = resume.is_done(&row, rows.place())?;
-            if let (Some(repeats), Ok((user, conv, conv_type))) = (&mut repeats, row.check()) {
-                repeats.add(fingerprint(user, conv, conv_type.as_str()), row.line(), is_done);
+            match (row.check(), &mut repeats) {
+                (Ok((user, conv, conv_type)), Some(repeats)) => {
+                    repeats.add(fingerprint(user, conv, conv_type.as_str()), row.line(), is_done);
+                }
+                (Err(error), _) if diagnosis.is_none() => {
+                    diagnosis = row.diagnosis(&error).map(|diagnosis| (row.line(), diagnosis));
+                }
+                _ => {}
             }
             count += 1;
         }
         resume.end(rows.place())?;
         Ok(Survey {
             rows: count,
+            diagnosis,
             resume,
             dedupe: repeats.map(Repeats::into_dedupe),
         })

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::columns::Column;
+use super::diagnosis::Diagnosis;
 use super::layout::Layout;
 use super::parsed::{InvalidRow, ParsedRow, RowError};
 use crate::csv_reader::{CsvRecord, RecordError};
@@ -109,6 +110,16 @@ impl<'a> RawRow<'a> {
             return Err(RowError::TooLong(column, field.len()));
         }
         Ok(text)
+    }
+
+    /// What it probably is instead, if this error says that it is not text and no encoding was given.
+    pub fn diagnosis(&self, error: &RowError) -> Option<Diagnosis> {
+        let is_not_text = match error {
+            RowError::Spanning { error, .. } => matches!(**error, RowError::NotText(_)),
+            error => matches!(error, RowError::NotText(_)),
+        };
+        let is_undecoded = !self.is_decoded && self.layout.outcome.is_none();
+        (is_not_text && is_undecoded).then(|| Diagnosis::of_bytes(&self.record.iter().collect::<Vec<_>>().concat()))
     }
 
     /// Its user field, if that is text.

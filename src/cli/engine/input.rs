@@ -11,7 +11,7 @@ use zim_batch::journal::Journal;
 use zim_batch::rows::{self, Done, Plan, Selection, Snapshot, Source};
 use zim_batch::stop::{StopHandle, StopReason};
 
-use crate::cli::errors::Error;
+use crate::cli::errors::{Error, hints};
 use crate::cli::output::shell::print_error;
 use crate::cli::settings::input::InputSettings;
 
@@ -20,6 +20,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// An input whose columns are known.
 pub struct Input<'a> {
+    source: &'a Source,
     selection: &'a Selection,
     /// The journal that is to be resumed.
     resumed: Option<&'a Path>,
@@ -47,6 +48,7 @@ impl<'a> Input<'a> {
             Read::All(input.plan(selection, Done::default())?.into())
         };
         Ok(Input {
+            source: &settings.source,
             selection,
             resumed,
             read,
@@ -67,6 +69,10 @@ impl<'a> Input<'a> {
             }
         };
         journal.forget(plan.stale())?;
+        if let Some((line, diagnosis)) = plan.diagnosis() {
+            let what = "not all of this row is valid text, so it is not sent";
+            tracing::warn!("{}, line {line}: {what}. {}", self.source, hints::diagnosis(diagnosis));
+        }
         Ok(plan)
     }
 }

@@ -98,16 +98,7 @@ fn input_error(error: &InputError) -> String {
 /// What to do about a layout that can't be detected, depending on the diagnosis if there is one.
 fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -> &'static str {
     match (diagnosis, problem) {
-        (Some(Diagnosis::NotUtf8(Some(likely))), _) if likely.name() == "GBK" => "; add --encoding gbk",
-        (Some(Diagnosis::NotUtf8(Some(likely))), _) if likely.name() == "Big5" => "; add --encoding big5",
-        (Some(Diagnosis::NotUtf8(_)), _) => {
-            "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252"
-        }
-        (Some(Diagnosis::Utf16), _) => "; add --encoding utf-16le or utf-16be",
-        (Some(Diagnosis::ExcelDelimiter), _) => "; remove it, and use --delimiter instead",
-        (Some(Diagnosis::Pipes), _) => {
-            "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C"
-        }
+        (Some(diagnosis), _) => diagnosed(diagnosis),
         (_, LayoutProblem::Ambiguous(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
         _ if reads == Reads::Users => {
             ". Name the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
@@ -124,6 +115,23 @@ fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -
             ". Name the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
              use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
         }
+    }
+}
+
+/// What the text of an input probably is, and what to do about it.
+pub fn diagnosis(diagnosis: Diagnosis) -> String {
+    format!("{diagnosis}{}", diagnosed(diagnosis))
+}
+
+fn diagnosed(diagnosis: Diagnosis) -> &'static str {
+    match diagnosis {
+        Diagnosis::NotUtf8(Some(likely)) if likely.name() == "GBK" => "; add --encoding gbk",
+        Diagnosis::NotUtf8(Some(likely)) if likely.name() == "Big5" => "; add --encoding big5",
+        Diagnosis::NotUtf8(_) => "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252",
+        Diagnosis::Utf16 => "; add --encoding utf-16le or utf-16be",
+        Diagnosis::ExcelDelimiter => "; remove it, and use --delimiter instead",
+        Diagnosis::Pipes => "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C",
+        _ => "",
     }
 }
 

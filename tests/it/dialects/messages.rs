@@ -144,6 +144,48 @@ fn unusable_input_is_refused_with_what_was_found_and_what_to_do() {
 }
 
 #[test]
+fn rows_in_gbk_below_an_ascii_header_are_not_sent_and_the_encoding_is_named() {
+    let gbk = |text: &str| encoding_rs::GBK.encode(text).0.into_owned();
+    let (desk, server) = (Desk::new(), kind_server());
+    let outcome = desk
+        .clear(&server, gbk("user,conv,type\nalice,bob,0\n用户,会话,0\n"))
+        .run();
+    outcome.assert_status(3).assert_says(&[
+        "rows.csv, line 3",
+        "not UTF-8 but most likely GBK (Chinese Windows); add --encoding gbk",
+    ]);
+    assert_eq!(outcome.stderr.matches("GBK").count(), 1, "{}", outcome.stderr);
+    assert_eq!(sent(&server), bytes_of([["alice", "bob", "0"]]));
+    let check = desk.zim_batch(["check", "rows.csv"]).run();
+    let hint = "The text is not UTF-8 but most likely GBK (Chinese Windows); add --encoding gbk\n";
+    assert!(check.assert_status(3).stdout.contains(hint), "{}", check.stdout);
+
+    // With the encoding the row is sent.
+    let call = desk
+        .clear(&server, std::fs::read(desk.path("rows.csv")).unwrap())
+        .arg("--resume");
+    with_flags(call, &["--encoding", "gbk"]).run().assert_status(0);
+    assert_eq!(sent(&server), bytes_of([["alice", "bob", "0"], ["用户", "会话", "0"]]));
+
+    // A column that is not needed may be in any encoding, and a single byte is of no pair.
+    for (csv, says) in [
+        (gbk("user,conv,type,note\nalice,bob,0,备注\n"), ""),
+        (
+            b"user,conv,type\nalice,b\xe9b,0\n".to_vec(),
+            "The text is not UTF-8; specify its encoding",
+        ),
+    ] {
+        desk.write("rows.csv", csv);
+        let said = desk.zim_batch(["check", "rows.csv"]).run().stdout;
+        assert_eq!(
+            (said.contains(says), said.contains("not UTF-8")),
+            (true, !says.is_empty()),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_refused_with_its_name_and_why() {
     let (desk, server) = (Desk::new(), kind_server());
     for (file, why) in [("nowhere.csv", "No such file"), (".", "directory")] {

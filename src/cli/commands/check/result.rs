@@ -12,7 +12,7 @@ use zim_batch::text::{grouped, one_line};
 
 use super::online::Online;
 use crate::cli::args::Given;
-use crate::cli::errors::Error;
+use crate::cli::errors::{Error, hints};
 use crate::cli::output::next;
 use crate::cli::output::shell::print;
 use crate::cli::settings::input::InputSettings;
@@ -139,6 +139,9 @@ impl Checked<'_> {
             "never sent",
             &findings.invalid,
         )?;
+        if let Some(diagnosis) = findings.diagnosis {
+            writeln!(text, "  {:>25}  {}", "", hints::diagnosis(diagnosis))?;
+        }
         if findings.duplicates.rows > 0 {
             let note = if self.input.selection.dedupe || are_users {
                 "sent once"
