@@ -144,7 +144,8 @@ impl AdaptiveRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::SECOND;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_hold_doubles_while_climbs_fail_and_is_forgotten_after_a_long_time_at_the_cap() {

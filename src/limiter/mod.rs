@@ -1,63 +1,43 @@
 //! Stage 2, when a request may start: evenly spaced, never more than the cap in any second, slower when the server says so.
 //!
 //! A request starts when it is handed to an open connection, and opening one takes anything from a millisecond to many
-//! seconds. So there are two gates:
+//! seconds. So there are two steps:
 //!
-//! - [`Limiter::acquire`] gives the permit to try: first come, first served, evenly, and only as fast as requests start.
-//!   Whoever has it may open a connection.
-//! - [`Permit::start`] is passed with the connection open. Whatever connecting took, and however many connections were
-//!   ready at once, requests start evenly and never more than the cap in any second.
+//! - [`Limiter::acquire`] returns a permit to try a request, which includes opening a connection. Permits are issued in the
+//!   order in which they were asked for, evenly spaced (`spacing.rs`), and only as fast as requests start.
+//! - [`Permit::start`] waits, with the connection open, until the request may start. However long connecting took, and however
+//!   many connections are ready at once, requests start evenly and never more than the cap in any second.
 //!
-//! Three parts bound a start: the spacing (`spacing.rs`), the window of the last starts, and the adaptive rate
-//! (`adaptive_rate.rs`), which stretches both when the server refuses requests: if it drops by 2 %, the window
-//! becomes 20 ms longer, which already delays the next start.
+//! `schedule.rs` has the rule by which starts are scheduled, and `starts.rs` applies it to those of this run. With a quota that
+//! several runs share (`quota/`), each start is then reserved among the starts of all runs, by the same rule. The adaptive rate
+//! (`adaptive_rate.rs`) slows both down when the server refuses requests: if it drops by 2 %, the last 20 starts must take
+//! 20 ms longer, which already delays the next one.
 //!
-//! With a quota that runs share (`quota/`), a start that these three let through is then reserved among those of all runs.
-//!
-//! A retry passes both gates like everyone else. Time is Tokio's, so tests with paused time see hours of pacing exactly
-//! and immediately.
+//! Retries take the same two steps. Time is Tokio's, so tests with paused time see hours of pacing exactly and immediately.
 
 mod adaptive_rate;
 pub mod quota;
 mod rate;
+mod schedule;
 mod spacing;
+mod starts;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::window::Window;
 use adaptive_rate::AdaptiveRate;
-use quota::{Pace, Previous, Quota, Reserved, Slot};
+use quota::{Quota, Reserved};
 pub use rate::{Rate, RateError};
 use spacing::Spacing;
+use starts::{Starts, Step};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Added to the window of one second, because requests can arrive closer together than they were sent.
-const MARGIN: Duration = Duration::from_millis(4);
-
-/// A longer wait is looked at again after this: the rate may have risen.
-const MAX_WAIT: Duration = Duration::from_secs(1);
-
-/// Permits are issued at most this long before the next possible start, which bounds how long an open connection waits.
-const MAX_AHEAD: Duration = Duration::from_secs(1);
-
-/// No permits are issued while more requests wait with an open connection than start in this time. A few must wait, or slow
-/// connections would lower the rate.
+/// No permits are issued while more requests wait to start than start in this time. A few must wait, or slow connections
+/// would lower the rate.
 const MAX_WAITING: Duration = Duration::from_millis(300);
-
-/// How late a start may be in a quota that runs share. The next reservation says how late it was, so that it counts for longer.
-const LATENESS: Duration = Duration::from_millis(10);
-
-/// How soon a quota that can't be used is tried again.
-const RETRY_QUOTA: Duration = Duration::from_millis(250);
-
-/// Up to this many of the newest starts are kept regardless of their age; fewer if the cap is lower.
-const MAX_KEPT: usize = 1000;
 
 /// Lets requests start. Clones share one state.
 ///
@@ -88,51 +68,23 @@ impl fmt::Debug for Limiter {
 }
 
 struct Shared {
-    /// Who waits for a permit: first come, first served (Tokio's mutex is fair), one at a time.
-    acquiring: tokio::sync::Mutex<()>,
-    /// Who waits to start, likewise.
-    starting: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
-    /// Wakes those who wait, when one that waited to start has started, or the rate has dropped.
-    changed: Notify,
-    /// The quota that this run shares with others.
+    rate: Rate,
     quota: Option<Arc<dyn Quota>>,
+    /// Held by the next one to get a permit, and by the next one to start. Tokio's mutex is fair: first come, first served.
+    next_permit: tokio::sync::Mutex<()>,
+    next_start: tokio::sync::Mutex<()>,
+    /// How many requests wait to start.
+    waiting: watch::Sender<usize>,
+    state: Mutex<State>,
 }
 
 struct State {
-    rate: Rate,
-    spacing: Spacing,
-    /// The last starts.
-    starts: Window,
     adaptive: AdaptiveRate,
     /// Spaces permits as starts are spaced: connections are not opened faster than requests may start.
     permits: Spacing,
-    /// How many wait to start.
-    waiting: usize,
-    /// No start before this: the server's `Retry-After`.
+    starts: Starts,
+    /// Nothing starts before this time: the server's `Retry-After`.
     not_before: Option<Instant>,
-    shared: SharedStart,
-}
-
-/// What is reserved in a quota that runs share.
-#[derive(Default)]
-struct SharedStart {
-    slot: Option<Slot>,
-    /// How many of its starts are left.
-    left: u32,
-    /// When its request started, if there is only one.
-    started_at: Option<Instant>,
-    /// Since when the quota can't be used, and why.
-    unavailable: Option<(Instant, String)>,
-    /// The most runs that shared the quota at a time.
-    runs: usize,
-}
-
-/// What somebody who can't go on yet waits for.
-enum Wait {
-    Until(Instant),
-    /// Until one that waits to start has started.
-    Start,
 }
 
 /// The right to try one request: to open a connection if there is none, and to [start](Permit::start).
@@ -143,181 +95,52 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Waits until a request may be handed to its connection, which has to be open, and returns since when it may. That has
-    /// to be done immediately; it counts as a start from then on. May be called again if the connection turns out to be closed.
+    /// Waits until a request may be handed to its connection, which has to be open, and returns when that was. The request
+    /// has to start immediately, and counts as a start from then on. May be called again if the connection turns out to be
+    /// closed.
     ///
-    /// Dropping the future gives up the place in the queue and uses at most one start.
+    /// Dropping the future gives up the place in the queue and uses no start.
     pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
-        let _waiting = Waiting::new(shared);
-        let _next = shared.starting.lock().await;
-        let granted = shared.wait_until(State::try_start).await;
-        match &shared.quota {
-            Some(quota) => shared.start_in_turn(&**quota, granted).await,
-            None => granted,
+        let _waiting = Waiting::new(&shared.waiting);
+        let _next = shared.next_start.lock().await;
+        loop {
+            let now = Instant::now();
+            let step = shared.state().next_step(now);
+            match step {
+                Step::Start => return now,
+                Step::WaitUntil(at) => sleep_until(at).await,
+                Step::Reserve(request) => {
+                    let reserved = match &shared.quota {
+                        Some(quota) => quota.reserve(request).await,
+                        None => Ok(Reserved::Slot(request.granted())),
+                    };
+                    shared.state().starts.note(reserved, &request, Instant::now());
+                }
+            }
         }
     }
 
     /// Records when a request was really handed to its connection, which was let through at `granted`: a process that was
     /// scheduled late sends late, and its next requests must not follow closer for that.
     pub fn started(&self, granted: Instant, at: Instant) {
-        let mut state = self.limiter.state();
-        state.starts.move_to(granted, at);
-        state.shared.started_at = Some(at);
+        self.limiter.shared.state().starts.started(granted, at);
     }
 }
 
-/// Counts one that waits to start, until it is dropped.
-struct Waiting<'a>(&'a Shared);
+/// Counts a request that waits to start, until this is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared) -> Waiting<'a> {
-        shared.state().waiting += 1;
-        Waiting(shared)
+    fn new(waiting: &'a watch::Sender<usize>) -> Waiting<'a> {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Waiting(waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.waiting -= 1;
-        let has_room = state.waiting == state.max_waiting();
-        drop(state);
-        if has_room {
-            self.0.changed.notify_waiters();
-        }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the limiter's state")
-    }
-
-    /// Waits until `attempt` succeeds.
-    async fn wait_until<T>(&self, attempt: impl Fn(&mut State, Instant) -> Result<T, Wait>) -> T {
-        loop {
-            let changed = self.changed.notified();
-            let attempted = attempt(&mut self.state(), Instant::now());
-            match attempted {
-                Ok(granted) => return granted,
-                Err(Wait::Until(until)) => tokio::select! {
-                    () = sleep_until(until) => {}
-                    () = changed => {}
-                },
-                Err(Wait::Start) => changed.await,
-            }
-        }
-    }
-}
-
-impl Shared {
-    /// Waits for a start in the quota that runs share, in addition to the one that this run's own limits have `granted`.
-    async fn start_in_turn(&self, quota: &dyn Quota, granted: Instant) -> Instant {
-        loop {
-            let at = self.reserve(quota).await;
-            if at > Instant::now() {
-                // A timer takes a millisecond even if it is due.
-                sleep_until(at).await;
-            }
-            let until = {
-                let mut state = self.state();
-                let now = Instant::now();
-                match state.wait_for(state.not_before, now) {
-                    Ok(()) if state.shared.try_use(now) => {
-                        state.starts.move_to(granted, now);
-                        return now;
-                    }
-                    Err(Wait::Until(until)) => until,
-                    _ => now,
-                }
-            };
-            sleep_until(until).await;
-        }
-    }
-
-    /// Returns when the run's next start in the shared quota is.
-    async fn reserve(&self, quota: &dyn Quota) -> Instant {
-        loop {
-            let (pace, previous) = {
-                let state = self.state();
-                let now = Instant::now();
-                if let Some(at) = state.shared.start(now) {
-                    return at;
-                }
-                let pace = Pace {
-                    rate: state.rate.per_second(),
-                    share: state.adaptive.share(now),
-                };
-                (pace, state.shared.previous())
-            };
-            let reserved = quota.reserve(pace, previous).await;
-            let until = self.state().shared.note(reserved);
-            match until {
-                Ok(at) => return at,
-                Err(at) => sleep_until(at.min(Instant::now() + MAX_WAIT)).await,
-            }
-        }
-    }
-}
-
-impl SharedStart {
-    /// When a start is reserved that is not too late at `now`: then others may be in its place. A request that has given up
-    /// leaves its start to the next.
-    fn start(&self, now: Instant) -> Option<Instant> {
-        let slot = self.slot.filter(|_| self.left > 0)?;
-        let is_late = match slot.starts {
-            1 => now > slot.at + LATENESS,
-            _ => now > slot.until,
-        };
-        (!is_late).then(|| slot.at.max(now))
-    }
-
-    /// Uses the start that is reserved.
-    fn try_use(&mut self, now: Instant) -> bool {
-        let has_start = self.start(now).is_some();
-        if has_start {
-            self.left -= 1;
-            // Until it is known better.
-            self.started_at = Some(now);
-        }
-        has_start
-    }
-
-    /// What became of the slot.
-    fn previous(&self) -> Option<Previous> {
-        let slot = self.slot?;
-        match (self.started_at, slot.starts) {
-            (None, _) => Some(Previous::Unused(slot)),
-            (Some(at), 1) => Some(Previous::Started(slot, at)),
-            (Some(_), _) => None,
-        }
-    }
-
-    /// Notes what came of a reservation: its time, or when to try again.
-    fn note(&mut self, reserved: Result<Reserved, quota::Unavailable>) -> Result<Instant, Instant> {
-        let now = Instant::now();
-        match reserved {
-            Err(error) => {
-                self.unavailable.get_or_insert((now, error.to_string())).1 = error.to_string();
-                Err(now + RETRY_QUOTA)
-            }
-            Ok(reserved) => {
-                (self.unavailable, self.started_at, self.left) = (None, None, 0);
-                match reserved {
-                    Reserved::NotBefore(at) => {
-                        self.slot = None;
-                        Err(at)
-                    }
-                    Reserved::Slot(slot) => {
-                        (self.slot, self.left, self.runs) = (Some(slot), slot.starts, self.runs.max(slot.runs));
-                        Ok(slot.at)
-                    }
-                }
-            }
-        }
+        self.0.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -335,33 +158,39 @@ impl Limiter {
     fn with_quota(rate: Rate, quota: Option<Arc<dyn Quota>>) -> Limiter {
         let (now, per_second) = (Instant::now(), rate.per_second());
         let state = State {
-            rate,
-            spacing: Spacing::new(per_second, now),
-            starts: Window::keeping(rate.cap().min(MAX_KEPT), SECOND + MARGIN),
             adaptive: AdaptiveRate::new(per_second, now),
             permits: Spacing::new(per_second, now),
-            waiting: 0,
+            starts: Starts::new(rate, quota.is_some(), now),
             not_before: None,
-            shared: SharedStart::default(),
         };
         Limiter {
             shared: Arc::new(Shared {
-                acquiring: tokio::sync::Mutex::new(()),
-                starting: tokio::sync::Mutex::new(()),
-                state: Mutex::new(state),
-                changed: Notify::new(),
+                rate,
                 quota,
+                next_permit: tokio::sync::Mutex::new(()),
+                next_start: tokio::sync::Mutex::new(()),
+                waiting: watch::Sender::new(0),
+                state: Mutex::new(state),
             }),
         }
     }
 
-    /// Waits for the permit to try a request.
+    /// Waits for a permit to try a request.
     ///
     /// Dropping the future gives up the place in the queue and uses nothing.
     pub async fn acquire(&self) -> Permit {
-        let _next = self.shared.acquiring.lock().await;
-        self.shared.wait_until(State::try_acquire).await;
-        Permit { limiter: self.clone() }
+        let _next = self.shared.next_permit.lock().await;
+        let mut waiting = self.shared.waiting.subscribe();
+        loop {
+            let max_waiting = (self.rate() * MAX_WAITING.as_secs_f64()) as usize;
+            // Those that wait with an open connection go first.
+            let _ = waiting.wait_for(|waiting| *waiting <= max_waiting).await;
+            let taken = self.state().try_permit(Instant::now());
+            match taken {
+                Ok(()) => return Permit { limiter: self.clone() },
+                Err(until) => sleep_until(until).await,
+            }
+        }
     }
 
     /// Waits until a request may start that needs no connection, or has an open one: [`Limiter::acquire`] and
@@ -372,7 +201,7 @@ impl Limiter {
         permit
     }
 
-    /// The server took a request.
+    /// The server accepted a request.
     pub fn accepted(&self) {
         self.state().adaptive.accepted(Instant::now());
     }
@@ -383,11 +212,10 @@ impl Limiter {
     pub fn limited(&self, started_at: Instant, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
-        let runs = state.shared.slot.map_or(1, |slot| slot.runs.max(1));
+        let runs = state.starts.runs();
         let has_contention_now = state.adaptive.limited(started_at, now, runs);
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
         drop(state);
-        self.shared.changed.notify_waiters();
         if has_contention_now {
             tracing::warn!(
                 "rate limited, although at most {} requests start in any second: other traffic of this app may share \
@@ -398,36 +226,37 @@ impl Limiter {
         }
     }
 
+    /// Leaves the quota that runs share: this run starts no more requests.
+    pub async fn leave(&self) {
+        if let Some(quota) = &self.shared.quota {
+            let last = self.state().starts.previous();
+            quota.leave(last).await;
+        }
+    }
+
     /// Until when nothing starts, if the server has asked for that.
     pub fn paused_until(&self) -> Option<Instant> {
         self.state().not_before
     }
 
-    /// Counts starts of another run with the same quota: they fill the second too.
-    pub fn record_external(&self, starts: &[Instant]) {
-        let mut state = self.state();
-        starts.iter().for_each(|start| state.starts.insert(*start));
-    }
-
     /// Since when the quota that runs share can't be used, and why; `None` if it can.
     pub fn unavailable(&self) -> Option<(Instant, String)> {
-        self.state().shared.unavailable.clone()
+        self.state().starts.unavailable()
     }
 
     /// The most runs that shared the quota at a time, including this one; 0 if it is not shared.
     pub fn runs(&self) -> usize {
-        self.state().shared.runs
+        self.state().starts.most_runs()
     }
 
     /// The rate aimed at now, in requests per second; below the cap after `limited` answers.
     pub fn rate(&self) -> f64 {
-        let state = self.state();
-        state.rate.per_second() * state.adaptive.share(Instant::now())
+        self.shared.rate.per_second() * self.state().adaptive.share(Instant::now())
     }
 
     /// The most requests that start within any one second.
     pub fn cap(&self) -> usize {
-        self.state().cap()
+        self.shared.rate.cap()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -435,99 +264,183 @@ impl Limiter {
     }
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the limiter's state")
+    }
+}
+
 impl State {
-    fn cap(&self) -> usize {
-        self.rate.cap()
-    }
-
-    fn max_waiting(&self) -> usize {
-        (self.cap() as f64 * MAX_WAITING.as_secs_f64()) as usize
-    }
-
-    /// Takes a permit now, or returns what to wait for.
-    fn try_acquire(&mut self, now: Instant) -> Result<(), Wait> {
-        if self.waiting > self.max_waiting() {
-            // Those who wait with a connection open go first.
-            return Err(Wait::Start);
-        }
-        let ahead = self.next_start(now).checked_sub(MAX_AHEAD);
-        let ahead = ahead.map(|at| at.min(now + MAX_WAIT));
-        self.wait_for(self.not_before.max(ahead), now)?;
-        self.permits.try_start(now).map_err(Wait::Until)
-    }
-
-    /// Takes a start now, or returns what to wait for.
-    fn try_start(&mut self, now: Instant) -> Result<Instant, Wait> {
-        self.wait_for(self.not_before, now)?;
-        let share = self.adaptive.share(now);
-        let soon = now + MAX_WAIT;
-        let span = (SECOND + MARGIN).div_f64(share);
-        self.starts.set_span(span);
-        let free = self.starts.newest(self.cap()).map(|first| first + span);
-        self.wait_for(free.map(|free| free.min(soon)), now)?;
-        let spaced = self.spacing.try_start(now);
-        spaced.map_err(|free| Wait::Until(free.min(soon)))?;
-        self.starts.insert(now);
-        self.spacing.set_rate(self.rate.per_second() * share, now);
-        Ok(now)
-    }
-
-    fn wait_for(&self, until: Option<Instant>, now: Instant) -> Result<(), Wait> {
-        match until.filter(|until| *until > now) {
-            Some(until) => Err(Wait::Until(until)),
-            None => Ok(()),
+    /// Takes a permit, or returns when to ask again.
+    fn try_permit(&mut self, now: Instant) -> Result<(), Instant> {
+        match self.not_before.filter(|not_before| *not_before > now) {
+            Some(not_before) => Err(not_before),
+            None => self.permits.try_take(now),
         }
     }
 
-    /// About when the next request may start, at the rate as it is now.
-    fn next_start(&self, now: Instant) -> Instant {
+    fn next_step(&mut self, now: Instant) -> Step {
         let share = self.adaptive.share(now);
-        let spaced = self.starts.newest(1);
-        let spaced = spaced.map(|last| last + SECOND.div_f64(self.rate.per_second() * share));
-        let windowed = self.starts.newest(self.cap());
-        let windowed = windowed.map(|first| first + SECOND.div_f64(share));
-        spaced.max(windowed).unwrap_or(now)
+        self.starts.next_step(now, share, self.not_before)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use super::quota::{BoxFuture, Previous, Request, Slot, Unavailable};
     use super::*;
 
-    fn limiter(rate: f64, starts: &[Instant]) -> Limiter {
-        let limiter = Limiter::new(rate.try_into().unwrap());
-        limiter.record_external(starts);
-        limiter
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
     }
 
-    fn waits_until(limiter: &Limiter, now: Instant) -> Option<Instant> {
-        match limiter.state().try_start(now) {
-            Err(Wait::Until(until)) => Some(until),
-            _ => None,
-        }
+    fn rate(per_second: f64) -> Rate {
+        per_second.try_into().unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn as_many_as_the_cap_take_a_second_and_longer_at_a_lower_rate() {
-        let zero = Instant::now();
-        let limiter = limiter(2.0, &[zero + SECOND / 2, zero]);
-        assert_eq!(waits_until(&limiter, zero + SECOND), Some(zero + SECOND + MARGIN));
-        limiter.limited(zero, None);
-        let share = limiter.rate() / 2.0;
-        assert!(share < 1.0);
-        let stretched = (SECOND + MARGIN).div_f64(share);
-        assert_eq!(waits_until(&limiter, zero + SECOND), Some(zero + stretched));
+    /// When the next request may start, from now on.
+    async fn next_start(limiter: &Limiter) -> Duration {
+        let asked_at = Instant::now();
+        let _ = limiter.ready().await;
+        asked_at.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_start_that_was_made_late_keeps_the_one_a_second_later_waiting() {
         let zero = Instant::now();
-        let limiter = Limiter::new(1.0.try_into().unwrap());
+        let limiter = Limiter::new(rate(1.0));
         let permit = limiter.ready().await;
         permit.started(zero, zero + SECOND / 2);
-        assert_eq!(
-            waits_until(&limiter, zero + SECOND + MARGIN),
-            Some(zero + SECOND + MARGIN + SECOND / 2)
+        assert_eq!(next_start(&limiter).await, millis(1504));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_delays_a_request_that_waits_already() {
+        let limiter = Limiter::new(rate(2.0));
+        let started_at = Instant::now();
+        for _ in 0..2 {
+            let _ = limiter.ready().await;
+        }
+        let waiting = limiter.clone();
+        let third = tokio::spawn(async move {
+            let _ = waiting.ready().await;
+            started_at.elapsed()
+        });
+        tokio::time::sleep(SECOND / 4).await;
+        limiter.limited(started_at, None);
+        assert!(limiter.rate() < 2.0);
+        let at_least = millis(1004).div_f64(limiter.rate() / 2.0);
+        let third = third.await.unwrap();
+        assert!(
+            third >= at_least && third < at_least + millis(5),
+            "{third:?}, {at_least:?}"
         );
+    }
+
+    /// A quota that gives these answers, and keeps what it was asked.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        answers: Mutex<VecDeque<Result<Reserved, Unavailable>>>,
+        requests: Mutex<Vec<Request>>,
+        last: Mutex<Option<Option<Previous>>>,
+    }
+
+    impl Quota for Scripted {
+        fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+            self.requests.lock().unwrap().push(request);
+            let answer = self.answers.lock().unwrap().pop_front();
+            Box::pin(async move { answer.unwrap_or_else(|| Ok(Reserved::Slot(request.granted()))) })
+        }
+
+        fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
+            *self.last.lock().unwrap() = Some(last);
+            Box::pin(async {})
+        }
+    }
+
+    fn sharing(answers: impl IntoIterator<Item = Result<Reserved, Unavailable>>) -> (Limiter, Arc<Scripted>) {
+        let quota = Arc::new(Scripted {
+            answers: Mutex::new(answers.into_iter().collect()),
+            ..Scripted::default()
+        });
+        (Limiter::sharing(Rate::default(), Arc::clone(&quota) as _), quota)
+    }
+
+    fn slot(at: Instant, starts: u32) -> Slot {
+        Slot {
+            id: 7,
+            at,
+            until: at + millis(10),
+            starts,
+            runs: 3,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_became_of_a_slot_is_told_with_the_next_reservation_and_at_the_end() {
+        let zero = Instant::now();
+        let (limiter, quota) = sharing([Ok(Reserved::Slot(slot(zero + millis(5), 1)))]);
+        let permit = limiter.ready().await;
+        permit.started(Instant::now(), zero + millis(8));
+        let _ = limiter.ready().await;
+        let requests = quota.requests.lock().unwrap().clone();
+        assert_eq!(requests[0].previous, None);
+        let previous = requests[1].previous.unwrap();
+        assert_eq!(
+            (previous.slot.id, previous.used, previous.last),
+            (7, 1, zero + millis(8))
+        );
+        assert_eq!((limiter.runs(), requests.len()), (3, 2));
+        limiter.leave().await;
+        let last = quota.last.lock().unwrap().unwrap().unwrap();
+        assert_eq!((last.slot.id, last.used, last.last), (0, 1, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_left_to_the_next_request_by_one_that_gives_up_and_given_back_when_it_is_too_late() {
+        let zero = Instant::now();
+        let (limiter, quota) = sharing([Ok(Reserved::Slot(slot(zero + millis(500), 1)))]);
+        let permit = limiter.acquire().await;
+        assert!(tokio::time::timeout(millis(100), permit.start()).await.is_err());
+        assert!(tokio::time::timeout(millis(100), permit.start()).await.is_err());
+        assert_eq!(quota.requests.lock().unwrap().len(), 1);
+        tokio::time::sleep(millis(400)).await;
+        permit.start().await;
+        let previous = quota.requests.lock().unwrap()[1].previous.unwrap();
+        assert_eq!((previous.slot.id, previous.used), (7, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_is_available_again_only_when_it_has_reserved_something() {
+        let zero = Instant::now();
+        let (limiter, _) = sharing([
+            Err(Unavailable("first".into())),
+            Ok(Reserved::NotBefore(zero + SECOND)),
+            Err(Unavailable("second".into())),
+        ]);
+        let permit = limiter.acquire().await;
+        for (time, why) in [(100, "first"), (900, "first"), (1100, "second")] {
+            let until = zero + millis(time);
+            assert!(tokio::time::timeout_at(until, permit.start()).await.is_err());
+            assert_eq!(limiter.unavailable(), Some((zero, why.into())));
+        }
+        permit.start().await;
+        assert_eq!((limiter.unavailable(), zero.elapsed()), (None, millis(1250)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_keeps_its_own_pace_whatever_the_quota_grants() {
+        let zero = Instant::now();
+        let (limiter, _) = sharing((0..30).map(|_| Ok(Reserved::Slot(slot(zero, 1)))));
+        for _ in 0..21 {
+            let _ = limiter.ready().await;
+        }
+        assert!(zero.elapsed() >= millis(1004), "{:?}", zero.elapsed());
     }
 }

@@ -14,7 +14,7 @@ use url::{ParseError, Url};
 use zim_batch::Rate;
 use zim_batch::endpoint::{DEFAULT_ENDPOINT, Region, is_loopback};
 use zim_batch::limiter::RateError;
-use zim_batch::limiter::quota::{Place, RedisQuota};
+use zim_batch::limiter::quota::{QuotaLocation, RedisQuota};
 use zim_batch::row::UnknownName;
 
 use super::setting::{About, AnySetting, Kind, Setting, flag};
@@ -179,7 +179,7 @@ pub static LOCK_DIR: Setting<PathBuf> = Setting {
         help: "Directory of the files through which runs on this machine share an app's quota; must be the same for all runs",
         ..About::OF_APP
     },
-    default: Some(|| Place::DEFAULT_DIRECTORY.into()),
+    default: Some(|| QuotaLocation::DEFAULT_DIRECTORY.into()),
     parse: |path| {
         let path = PathBuf::from(path);
         if path.is_dir() {

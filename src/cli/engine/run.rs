@@ -2,14 +2,14 @@
 
 use tokio::time::Instant;
 use zim_batch::client::{Client, ClientBuilder, Service};
+use zim_batch::limiter::Limiter;
 use zim_batch::rows::Snapshot;
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits};
 use zim_batch::stop::{StopHandle, StopReason};
 
 use crate::cli::engine::input::watch;
-use crate::cli::engine::quota::SharedQuota;
-use crate::cli::engine::{process, signals, simulator};
+use crate::cli::engine::{process, quota, signals, simulator};
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::progress::{Progress, Terminal};
@@ -36,7 +36,8 @@ pub struct Joined {
     connected: Connected,
     /// What other runs with the same quota are told.
     name: String,
-    quota: SharedQuota,
+    /// All jobs of the run share it.
+    limiter: Limiter,
     stop: StopHandle,
 }
 
@@ -97,7 +98,7 @@ impl Connected {
     /// Joins the runs that share the app's quota. `name` tells them what this run is.
     pub async fn join(self, name: String) -> Result<Joined, Error> {
         Ok(Joined {
-            quota: SharedQuota::join(&self.prepared.settings, &self.target, &name).await?,
+            limiter: quota::join(&self.prepared.settings, &self.target, &name).await?,
             connected: self,
             name,
             stop: StopHandle::new(),
@@ -118,7 +119,7 @@ impl Joined {
 
     /// Makes a job a part of this run: it shares the run's limiter, and stops with the run.
     pub fn take_in<S: Service>(&self, job: Job<S>) -> Job<S> {
-        job.limiter(self.quota.limiter())
+        job.limiter(self.limiter.clone())
             .limits(self.connected.limits.clone())
             .stop_handle(self.stop.clone())
             .started_at(self.connected.prepared.started_at)
@@ -134,7 +135,7 @@ impl Joined {
         let Joined {
             connected: Connected { prepared, target, .. },
             name,
-            quota,
+            limiter,
             stop,
         } = self;
         let Prepared {
@@ -159,7 +160,11 @@ impl Joined {
             () = signals::watch(&stop, status_signal, draining, || terminal.request_status()) => unreachable!("it never completes"),
             () = watch(watched, &stop) => unreachable!("it never completes"),
         };
-        quota.leave(&stop).await;
+        tokio::select! {
+            biased;
+            () = stop.aborting() => {}
+            () = limiter.leave() => {}
+        }
         Ok(Ended {
             summary: ended?,
             service: format!(

@@ -9,7 +9,7 @@ use url::Url;
 use zim_batch::Rate;
 use zim_batch::client::{BuildError, Client, ClientBuilder};
 use zim_batch::endpoint::is_loopback;
-use zim_batch::limiter::quota::{Place, QuotaError, RedisQuota};
+use zim_batch::limiter::quota::{QuotaError, QuotaLocation, RedisQuota};
 use zim_batch::text::one_line;
 
 use crate::cli::args::app::{APP_ID, CA_CERT, LOCK_DIR, QUOTA, SECRET_FILE};
@@ -136,14 +136,14 @@ impl App {
     }
 
     /// Where all runs of the app on this machine share its quota.
-    pub fn place(&self, client: &ClientBuilder) -> Place {
-        Place::new(client.app_id(), client.endpoint_url()).in_directory(&self.lock_dir.value)
+    pub fn quota_location(&self, client: &ClientBuilder) -> QuotaLocation {
+        QuotaLocation::new(client.app_id(), client.endpoint_url()).in_directory(&self.lock_dir.value)
     }
 
     /// Joins the runs that share the quota through a server, if there is one.
-    pub async fn join_quota(&self, place: &Place, is_alone: bool) -> Result<Option<RedisQuota>, Error> {
+    pub async fn join_quota(&self, location: &QuotaLocation, exclusive: bool) -> Result<Option<RedisQuota>, Error> {
         let Some(url) = &self.quota else { return Ok(None) };
-        match RedisQuota::join(url.value.expose_secret(), place, is_alone).await {
+        match RedisQuota::join(url.value.expose_secret(), location, exclusive).await {
             Ok(quota) => Ok(Some(quota)),
             Err(error @ QuotaError::Refused { .. }) => Err(Error::Usage(format!(
                 "{error}; correct them in the URL ({})",

@@ -8,11 +8,14 @@
 //! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
 //! file names the start of the machine, so that a file that has survived it is not read.
 //!
+//! # Format
+//! A line that names the start of the machine, then the [`Schedule`] as text. Version 0.1.0 writes and reads the same, so runs of
+//! both versions share the quota.
+//!
 //! # A file that is removed or changed
-//! A run notices at its next reservation, and adds its own last starts again. Whoever finds no starts while other runs are there
-//! lets a second pass first. If the file can't be used any longer while other runs are there, nothing is sent.
+//! A run notices at its next reservation, and adds its own last starts again. A run that finds no starts while other runs are
+//! there lets a second pass first. If the file can't be used any longer while other runs are there, nothing is sent.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -25,10 +28,10 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 use super::error::QuotaError;
+use super::location::QuotaLocation;
 use super::lock_file::LockFile;
-use super::place::Place;
-use super::schedule::{Schedule, Start};
-use super::{Pace, Previous, Quota, Reserved, Reserving, Slot, Unavailable};
+use super::{BoxFuture, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, Wanted, micros};
 use crate::text::one_line;
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
@@ -41,15 +44,12 @@ const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
 /// How long to try to join the other runs.
 const JOIN_FOR: Duration = Duration::from_secs(3);
 
-/// Own starts that are added to a new file, in microseconds back, and how long whoever creates one waits.
-const SECOND: u64 = 1_010_000;
-
 /// The maximum length of a run's name that is written or shown, in characters.
 const MAX_NAME: usize = 300;
 
 /// The quota that all runs of one app on this machine share.
 pub struct MachineQuota {
-    place: Place,
+    location: QuotaLocation,
     run: u32,
     clock: Clock,
     /// Names the start of the machine.
@@ -66,40 +66,43 @@ struct State {
     /// Others were here when this run joined.
     has_joined_others: bool,
     /// The file with the starts, once it was used.
-    starts: Option<LockFile>,
+    file: Option<LockFile>,
     has_used_file: bool,
-    /// Own starts of the last second, for a new file.
-    recent: VecDeque<Start>,
+    /// The starts of this run, for a new file.
+    own: Schedule,
     has_warned: bool,
 }
 
 impl fmt::Debug for MachineQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MachineQuota")
-            .field("place", &self.place)
+            .field("location", &self.location)
             .finish_non_exhaustive()
     }
 }
 
 impl MachineQuota {
-    /// Joins the runs that share the quota. `name` describes this run to others. `is_alone`: fail if there are others.
+    /// Joins the runs that share the quota. `name` describes this run to others. `exclusive`: fail if there are others.
     ///
     /// # Errors
-    /// [`QuotaError::Held`] if this run is to be alone and is not, [`QuotaError::Unusable`] if no file can be locked.
-    pub async fn join(place: Place, name: &str, is_alone: bool) -> Result<MachineQuota, QuotaError> {
-        MachineQuota::join_with(place, name, is_alone, Box::new(since_boot)).await
+    /// [`QuotaError::Held`] if there are others although the run is to be exclusive, [`QuotaError::Unusable`] if no file can be
+    /// locked.
+    pub async fn join(location: QuotaLocation, name: &str, exclusive: bool) -> Result<MachineQuota, QuotaError> {
+        MachineQuota::join_with(location, name, exclusive, Box::new(since_boot)).await
     }
 
-    async fn join_with(place: Place, name: &str, is_alone: bool, clock: Clock) -> Result<MachineQuota, QuotaError> {
-        let unusable = |source| QuotaError::Unusable {
-            path: place.runs.clone(),
-            source,
-        };
+    async fn join_with(
+        location: QuotaLocation,
+        name: &str,
+        exclusive: bool,
+        clock: Clock,
+    ) -> Result<MachineQuota, QuotaError> {
+        let unusable = |source| unusable(&location.runs, source);
         let tries_from = Instant::now();
         let (presence, has_others) = loop {
-            let presence = LockFile::open(&place.runs).map_err(unusable)?;
+            let presence = LockFile::open(&location.runs).map_err(unusable)?;
             let has_others = !presence.try_lock().map_err(unusable)?;
-            if has_others && is_alone {
+            if has_others && exclusive {
                 let text = presence.read();
                 let by = present(&text).next().map(|(_, name)| cleaned(name));
                 let by = by.filter(|name| !name.is_empty());
@@ -122,11 +125,11 @@ impl MachineQuota {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim_end().to_owned();
         // A file that can't be used is to be known before anything is sent.
-        if let Err(source) = begin_file(&place.starts, &boot, has_others) {
+        if let Err(source) = begin_file(&location.starts, &boot, has_others) {
             if presence.try_lock().unwrap_or(false) {
                 presence.remove();
             }
-            return Err(self::unusable(&place.starts, source));
+            return Err(self::unusable(&location.starts, source));
         }
         Ok(MachineQuota {
             run: fastrand::u32(1..),
@@ -135,43 +138,35 @@ impl MachineQuota {
             state: Mutex::new(State {
                 presence,
                 has_joined_others: has_others,
-                starts: None,
+                file: None,
                 has_used_file: false,
-                recent: VecDeque::new(),
+                own: Schedule::default(),
                 has_warned: false,
             }),
-            place,
+            location,
         })
-    }
-
-    /// Leaves the other runs. The last one waits until the next start would be free, at most a second, and removes the files.
-    pub async fn leave(self) {
-        if self.is_last() {
-            // Until the files are removed, no other run can join.
-            sleep(self.until_next_start()).await;
-            self.remove_files();
-        }
     }
 
     /// Whether no other run is there. If so, none can join from now on.
     fn is_last(&self) -> bool {
-        self.state().presence.try_lock().unwrap_or(false)
+        let presence = &self.state().presence;
+        presence.try_lock().unwrap_or(false) && presence.is_in_place()
     }
 
     /// How long it takes until the next start would be free, at most about a second.
     fn until_next_start(&self) -> Duration {
-        let now = now(&self.clock);
-        let starts = LockFile::open(&self.place.starts).ok();
-        let schedule = starts.and_then(|starts| schedule_in(&starts, &self.boot));
-        let schedule = schedule.unwrap_or_default().without_nonsense(now);
-        let next = schedule
-            .last()
-            .map(|last| last.until + (SECOND as f64 / last.rate.max(1.0)) as u64);
-        Duration::from_micros(next.unwrap_or(now).saturating_sub(now))
+        let now = micros((self.clock)());
+        let file = LockFile::open(&self.location.starts).ok();
+        let schedule = file.and_then(|file| schedule_in(&file, &self.boot)).unwrap_or_default();
+        let last = schedule.starts().last();
+        let next = last.map_or(now, |last| {
+            last.until + ((SECOND + MARGIN) as f64 / last.rate.max(1.0)) as u64
+        });
+        Duration::from_micros(next.saturating_sub(now).min(SECOND + MARGIN))
     }
 
     fn remove_files(&self) {
-        if let Ok(starts) = LockFile::open(&self.place.starts)
+        if let Ok(starts) = LockFile::open(&self.location.starts)
             && starts.try_lock().unwrap_or(false)
         {
             starts.remove();
@@ -183,14 +178,70 @@ impl MachineQuota {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` if another run is just using the file.
-    fn try_reserve(&self, pace: Pace, previous: Option<Previous>) -> Result<Option<Reserved>, Unavailable> {
-        let state = &mut *self.state();
-        let error = match self.reserve_in_file(state, pace, previous) {
-            Ok(reserved) => return Ok(reserved),
-            Err(error) => unusable(&self.place.starts, error),
+    /// Makes a change to the schedule in the file, and to that of this run's own starts. `None` if another run is just using the
+    /// file.
+    fn try_change<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut Schedule, &mut Schedule, Clocks) -> T,
+    ) -> io::Result<Option<T>> {
+        let Some(file) = self.try_lock(state)? else {
+            return Ok(None);
         };
-        state.starts = None;
+        let clocks = read_clocks(&self.clock);
+        let found = schedule_in(&file, &self.boot);
+        let is_lost = found.is_none() && (state.has_used_file || state.has_joined_others);
+        let mut schedule = found.unwrap_or_default();
+        // The file may be another one than before: own starts that it does not have are added.
+        state.own.forget(clocks.time, 0);
+        let is_missing = |start: &&Start| schedule.get(self.run, start.at).is_none();
+        let missing: Vec<Start> = state.own.starts().iter().filter(is_missing).copied().collect();
+        if (is_lost || !missing.is_empty()) && !std::mem::replace(&mut state.has_warned, true) {
+            tracing::warn!(
+                "{}: this file, through which runs share the quota, was removed, replaced or changed during the run; it is \
+                 written again",
+                self.location.starts.display()
+            );
+        }
+        missing.into_iter().for_each(|start| schedule.insert(start));
+        if is_lost {
+            // Others may not have added their last starts yet.
+            schedule.pause_until(clocks.time + SECOND + MARGIN);
+        }
+        let changed = change(&mut schedule, &mut state.own, clocks);
+        file.write(&format!("{}\n{schedule}", self.boot))?;
+        file.unlock();
+        (state.file, state.has_used_file) = (Some(file), true);
+        Ok(Some(changed))
+    }
+
+    /// Locks the file with the starts. `None` if another run is just using it.
+    fn try_lock(&self, state: &mut State) -> io::Result<Option<LockFile>> {
+        loop {
+            let file = match state.file.take() {
+                Some(file) => file,
+                None => LockFile::open(&self.location.starts)?,
+            };
+            if !file.try_lock()? {
+                state.file = Some(file);
+                return Ok(None);
+            }
+            // It was removed, or the last run has just removed it.
+            if file.is_in_place() {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    fn try_reserve(&self, request: &Request) -> Result<Option<Reserved>, Unavailable> {
+        let state = &mut *self.state();
+        let reserve =
+            |schedule: &mut Schedule, own: &mut Schedule, clocks| self.reserve_in(schedule, own, clocks, request);
+        let error = match self.try_change(state, reserve) {
+            Ok(reserved) => return Ok(reserved),
+            Err(error) => unusable(&self.location.starts, error),
+        };
+        state.file = None;
         let is_alone = state.presence.try_lock().unwrap_or(true);
         // Shared again. If others are there, they don't see this run for a moment, which is harmless.
         let _ = state.presence.try_lock_shared();
@@ -200,143 +251,104 @@ impl MachineQuota {
         if !std::mem::replace(&mut state.has_warned, true) {
             tracing::warn!("{error}");
         }
-        // Where no file can be made, nobody can be met: only the own starts count.
-        let mut schedule = Schedule::default();
-        state.recent.iter().for_each(|start| schedule.insert(*start));
-        Ok(Some(self.reserve_in(&mut schedule, state, pace, previous)))
+        // Where no file can be made, no run can meet another one: only the own starts count.
+        let mut schedule = state.own.clone();
+        let clocks = read_clocks(&self.clock);
+        Ok(Some(self.reserve_in(&mut schedule, &mut state.own, clocks, request)))
     }
 
-    fn reserve_in_file(
-        &self,
-        state: &mut State,
-        pace: Pace,
-        previous: Option<Previous>,
-    ) -> io::Result<Option<Reserved>> {
-        let file = loop {
-            let file = match state.starts.take() {
-                Some(file) => file,
-                None => LockFile::open(&self.place.starts)?,
-            };
-            if !file.try_lock()? {
-                state.starts = Some(file);
-                return Ok(None);
-            }
-            // It was removed, or the last run has just removed it.
-            if file.is_in_place() {
-                break file;
-            }
+    fn reserve_in(&self, schedule: &mut Schedule, own: &mut Schedule, clocks: Clocks, request: &Request) -> Reserved {
+        self.settle_in(schedule, own, clocks, request.previous);
+        let wanted = Wanted {
+            run: self.run,
+            pace: request.pace,
+            count: request.starts,
+            not_before: clocks.time_of(request.not_before),
+            delay: 0,
         };
-        let schedule = schedule_in(&file, &self.boot);
-        let is_lost = schedule.is_none() && (state.has_used_file || state.has_joined_others);
-        let mut schedule = schedule.unwrap_or_default().without_nonsense(now(&self.clock));
-        // The file may be another one than before: own starts that it does not have are added.
-        for start in &state.recent {
-            if schedule.remove(self.run, start.at).is_none() && !is_lost && state.has_used_file {
-                self.warn_of_loss(state.has_warned);
-                state.has_warned = true;
-            }
-            schedule.insert(*start);
-        }
-        if is_lost {
-            self.warn_of_loss(state.has_warned);
-            state.has_warned = true;
-            // Others may not have added their last starts yet.
-            schedule.hold_until(now(&self.clock) + SECOND);
-        }
-        let reserved = self.reserve_in(&mut schedule, state, pace, previous);
-        file.write(&format!("{}\n{schedule}", self.boot))?;
-        file.unlock();
-        (state.starts, state.has_used_file) = (Some(file), true);
-        Ok(Some(reserved))
-    }
-
-    fn warn_of_loss(&self, has_warned: bool) {
-        if !has_warned {
-            tracing::warn!(
-                "{}: this file, through which runs share the quota, was removed, replaced or changed during the run; it is \
-                 written again",
-                self.place.starts.display()
-            );
-        }
-    }
-
-    fn reserve_in(
-        &self,
-        schedule: &mut Schedule,
-        state: &mut State,
-        pace: Pace,
-        previous: Option<Previous>,
-    ) -> Reserved {
-        let clocks = Clocks::read(&self.clock);
-        if let Some(previous) = previous {
-            match previous {
-                Previous::Unused(slot) => {
-                    schedule.remove(self.run, slot.id);
-                    state.recent.retain(|start| start.at != slot.id);
-                }
-                Previous::Started(slot, started_at) => {
-                    let started_at = clocks.time_of(started_at);
-                    schedule.note_started(self.run, slot.id, started_at);
-                    if let Some(start) = state.recent.iter_mut().find(|start| start.at == slot.id) {
-                        start.until = start.until.max(started_at);
-                    }
-                }
-            }
-        }
-        match schedule.reserve(self.run, clocks.now, pace) {
+        match schedule.reserve(clocks.time, wanted) {
             Err(at) => Reserved::NotBefore(clocks.instant_of(at)),
             Ok(start) => {
-                state.recent.retain(|start| start.until + SECOND > clocks.now);
-                state.recent.push_back(start);
+                own.insert(start);
                 Reserved::Slot(Slot {
                     id: start.at,
                     at: clocks.instant_of(start.at),
-                    starts: start.count,
                     until: clocks.instant_of(start.until),
-                    runs: schedule.runs(),
+                    starts: start.count,
+                    runs: schedule.runs(clocks.time),
                 })
             }
         }
+    }
+
+    fn settle_in(&self, schedule: &mut Schedule, own: &mut Schedule, clocks: Clocks, previous: Option<Previous>) {
+        if let Some(Previous { slot, used, last }) = previous {
+            for schedule in [schedule, own] {
+                schedule.settle(self.run, slot.id, used, clocks.time_of(last));
+            }
+        }
+    }
+
+    /// Repeats an attempt as long as another run is just using the file.
+    async fn retry<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>, Unavailable>) -> Result<T, Unavailable> {
+        let (tries_from, mut pause) = (Instant::now(), INITIAL_PAUSE);
+        loop {
+            if let Some(result) = attempt()? {
+                return Ok(result);
+            }
+            if tries_from.elapsed() > LOCKED_TOO_LONG {
+                return Err(Unavailable(format!(
+                    "{}: another process has locked this file, through which runs share the quota, for more than {} s",
+                    self.location.starts.display(),
+                    LOCKED_TOO_LONG.as_secs()
+                )));
+            }
+            sleep(pause).await;
+            pause = MAX_PAUSE.min(pause * 2);
+        }
+    }
+}
+
+impl Quota for MachineQuota {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+        Box::pin(async move { self.retry(|| self.try_reserve(&request)).await })
+    }
+
+    /// The last run waits until the next start would be free, at most a second, and removes the files.
+    fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let settle = || {
+                let settle =
+                    |schedule: &mut Schedule, own: &mut Schedule, clocks| self.settle_in(schedule, own, clocks, last);
+                let settled = self.try_change(&mut self.state(), settle);
+                settled.map_err(|error| Unavailable(error.to_string()))
+            };
+            // If the file can't be used, the others count the slot for a little longer.
+            let _ = self.retry(settle).await;
+            if self.is_last() {
+                // Until the files are removed, no other run can join.
+                sleep(self.until_next_start()).await;
+                self.remove_files();
+            }
+        })
     }
 }
 
 /// A run that ends before its first start leaves no files either.
 impl Drop for MachineQuota {
     fn drop(&mut self) {
-        let has_started = !self.state().recent.is_empty();
+        let has_started = !self.state().own.starts().is_empty();
         if !has_started && self.is_last() {
             self.remove_files();
         }
     }
 }
 
-impl Quota for MachineQuota {
-    fn reserve<'a>(&'a self, pace: Pace, previous: Option<Previous>) -> Reserving<'a> {
-        Box::pin(async move {
-            let (tries_from, mut pause) = (Instant::now(), INITIAL_PAUSE);
-            loop {
-                if let Some(reserved) = self.try_reserve(pace, previous)? {
-                    return Ok(reserved);
-                }
-                if tries_from.elapsed() > LOCKED_TOO_LONG {
-                    return Err(Unavailable(format!(
-                        "{}: another process has locked this file, through which runs share the quota, for more than {} s",
-                        self.place.starts.display(),
-                        LOCKED_TOO_LONG.as_secs()
-                    )));
-                }
-                sleep(pause).await;
-                pause = MAX_PAUSE.min(pause * 2);
-            }
-        })
-    }
-}
-
 /// What the file has; `None` if it is not whole, or from before the machine was started.
 fn schedule_in(file: &LockFile, boot: &str) -> Option<Schedule> {
     let text = file.read();
-    let (of_boot, starts) = text.split_once('\n')?;
-    (of_boot == boot).then(|| Schedule::parse(starts))?
+    let (of_boot, schedule) = text.split_once('\n')?;
+    (of_boot == boot).then(|| Schedule::parse(schedule))?
 }
 
 /// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
@@ -368,46 +380,15 @@ fn unusable(path: &Path, source: io::Error) -> QuotaError {
 }
 
 /// One moment on the shared clock and on this process's.
-struct Clocks {
-    now: u64,
-    instant: Instant,
-}
-
-impl Clocks {
-    fn read(clock: &Clock) -> Clocks {
-        let read = || {
-            let (before, now) = (Instant::now(), now(clock));
-            (before.elapsed(), Clocks { now, instant: before })
-        };
-        // Unless this thread was interrupted between the two.
-        let mut reads = std::iter::repeat_with(read).take(3);
-        let is_exact = |(took, _): &(Duration, Clocks)| *took < Duration::from_micros(100);
-        reads.find(is_exact).unwrap_or_else(read).1
-    }
-
-    fn instant_of(&self, time: u64) -> Instant {
-        match time.checked_sub(self.now) {
-            Some(later) => self.instant + Duration::from_micros(later),
-            None => {
-                let earlier = Duration::from_micros(self.now - time);
-                self.instant.checked_sub(earlier).unwrap_or(self.instant)
-            }
-        }
-    }
-
-    fn time_of(&self, instant: Instant) -> u64 {
-        let earlier = micros(self.instant.saturating_duration_since(instant));
-        let later = micros(instant.saturating_duration_since(self.instant));
-        (self.now + later).saturating_sub(earlier)
-    }
-}
-
-fn now(clock: &Clock) -> u64 {
-    micros(clock())
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
+fn read_clocks(clock: &Clock) -> Clocks {
+    let read = || {
+        let (instant, time) = (Instant::now(), micros(clock()));
+        (instant.elapsed(), Clocks { time, instant })
+    };
+    // Unless this thread was interrupted between the two.
+    let mut reads = std::iter::repeat_with(read).take(3);
+    let is_exact = |(took, _): &(Duration, Clocks)| *took < Duration::from_micros(100);
+    reads.find(is_exact).unwrap_or_else(read).1
 }
 
 /// The time since the machine was started, including the time in which it slept, where the system can tell.
@@ -433,25 +414,31 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::Pace;
     use super::*;
 
     const APP: u32 = 12345;
 
-    fn place(directory: &Path) -> Place {
+    fn location(directory: &Path) -> QuotaLocation {
         let endpoint = "https://zim-api.zego.im".parse().unwrap();
-        Place::new(APP, &endpoint).in_directory(directory)
+        QuotaLocation::new(APP, &endpoint).in_directory(directory)
     }
 
     /// A quota whose clock is Tokio's, which is paused.
     async fn joined(directory: &Path, zero: Instant) -> MachineQuota {
         let clock = Box::new(move || zero.elapsed() + Duration::from_secs(1000));
-        MachineQuota::join_with(place(directory), "test", false, clock)
+        MachineQuota::join_with(location(directory), "test", false, clock)
             .await
             .unwrap()
     }
 
-    fn pace(rate: f64) -> Pace {
-        Pace { rate, share: 1.0 }
+    fn request(rate: f64, previous: Option<Previous>) -> Request {
+        Request {
+            pace: Pace { rate, share: 1.0 },
+            starts: 1,
+            not_before: Instant::now(),
+            previous,
+        }
     }
 
     fn most_in_a_second(mut starts: Vec<Instant>) -> usize {
@@ -467,12 +454,16 @@ mod tests {
     async fn run(quota: Arc<MachineQuota>, rate: f64, late: Duration, until: Instant) -> Vec<Instant> {
         let (mut starts, mut previous) = (Vec::new(), None);
         while Instant::now() < until {
-            match quota.reserve(pace(rate), previous.take()).await.unwrap() {
+            match quota.reserve(request(rate, previous.take())).await.unwrap() {
                 Reserved::NotBefore(at) => tokio::time::sleep_until(at).await,
                 Reserved::Slot(slot) => {
                     tokio::time::sleep_until(slot.at + late).await;
                     starts.push(Instant::now());
-                    previous = Some(Previous::Started(slot, Instant::now()));
+                    previous = Some(Previous {
+                        slot,
+                        used: 1,
+                        last: Instant::now(),
+                    });
                 }
             }
         }
@@ -499,7 +490,7 @@ mod tests {
                     runs.spawn(async move { (index, run(quota, rate, Duration::from_millis(late), until).await) });
                 }
                 tokio::time::sleep(Duration::from_millis(removed_after)).await;
-                std::fs::remove_file(place(directory.path()).starts).unwrap();
+                std::fs::remove_file(location(directory.path()).starts).unwrap();
                 let starts = runs.join_all().await;
                 let all: Vec<Instant> = starts.iter().flat_map(|(_, starts)| starts.clone()).collect();
                 let largest = rates.iter().copied().fold(0.0, f64::max);
@@ -528,14 +519,18 @@ mod tests {
             Reserved::Slot(slot) => slot,
             Reserved::NotBefore(at) => panic!("not before {at:?}"),
         };
-        slot(killed.reserve(pace(20.0), None).await.unwrap());
+        slot(killed.reserve(request(20.0, None)).await.unwrap());
         drop(killed);
-        let next = slot(other.reserve(pace(20.0), None).await.unwrap());
+        let next = slot(other.reserve(request(20.0, None)).await.unwrap());
         assert_eq!((next.at - zero).as_millis(), 50);
-        let given_up = Previous::Unused(next);
-        let again = slot(other.reserve(pace(20.0), Some(given_up)).await.unwrap());
+        let given_up = Previous {
+            slot: next,
+            used: 0,
+            last: next.at,
+        };
+        let again = slot(other.reserve(request(20.0, Some(given_up))).await.unwrap());
         assert_eq!((again.at, again.runs), (next.at, 2));
-        other.leave().await;
+        other.leave(None).await;
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
@@ -544,25 +539,25 @@ mod tests {
         let _alone = super::super::STARTING_A_PROCESS.lock().await;
         let directory = tempfile::tempdir().unwrap();
         let quota = joined(directory.path(), Instant::now()).await;
-        let stuck = LockFile::open(&place(directory.path()).starts).unwrap();
+        let stuck = LockFile::open(&location(directory.path()).starts).unwrap();
         assert!(stuck.try_lock().unwrap());
-        let error = quota.reserve(pace(20.0), None).await.unwrap_err();
+        let error = quota.reserve(request(20.0, None)).await.unwrap_err();
         assert!(error.to_string().contains("another process has locked"), "{error}");
         stuck.unlock();
-        assert!(quota.reserve(pace(20.0), None).await.is_ok());
+        assert!(quota.reserve(request(20.0, None)).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_run_that_is_to_be_alone_sees_another_and_names_it() {
+    async fn an_exclusive_run_sees_another_and_names_it() {
         let directory = tempfile::tempdir().unwrap();
-        let join = |name: &'static str, is_alone| MachineQuota::join(place(directory.path()), name, is_alone);
+        let join = |name: &'static str, exclusive| MachineQuota::join(location(directory.path()), name, exclusive);
         let first = join("the first\u{1b}[2J", true).await.unwrap();
         let error = join("the second", true).await.unwrap_err();
         assert_eq!(error.to_string(), "the first\\u{1b}[2J uses the same app's quota");
         let third = join("the third", false).await.unwrap();
-        first.leave().await;
+        first.leave(None).await;
         assert!(join("the fourth", true).await.is_err());
-        third.leave().await;
+        third.leave(None).await;
         assert!(join("the fourth", true).await.is_ok());
     }
 
@@ -584,11 +579,11 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            std::fs::write(place(directory.path()).starts, text).unwrap();
-            let quota = MachineQuota::join(place(directory.path()), "test", false)
+            std::fs::write(location(directory.path()).starts, text).unwrap();
+            let quota = MachineQuota::join(location(directory.path()), "test", false)
                 .await
                 .unwrap();
-            let Reserved::Slot(slot) = quota.reserve(pace(20.0), None).await.unwrap() else {
+            let Reserved::Slot(slot) = quota.reserve(request(20.0, None)).await.unwrap() else {
                 panic!()
             };
             assert_eq!(slot.runs, 1);

@@ -1,18 +1,17 @@
 //! The app's quota: one number of requests per second that all runs of an app share, request by request.
 //!
-//! A run reserves each start: in turn, by the same law as its own limiter's, but for the starts of all runs. First come, first
-//! served; a run has one reservation at a time, so the shares are fair, and a killed run costs one start.
+//! A run reserves each start among those of all runs. First come, first served, and one reservation at a time for each run:
+//! so the shares are equal, and a killed run costs one start.
 //!
-//! [`MachineQuota`] is the quota of all runs on one machine, `RedisQuota` (feature `redis`) that of runs on many. A program
-//! that embeds this can bring a [`Quota`] of its own. A limiter without one has the quota to itself.
+//! [`MachineQuota`] is the quota of all runs on one machine, `RedisQuota` (feature `redis`) that of runs on several. A
+//! program that embeds this library can bring its own [`Quota`]. A limiter without one does not share.
 
 mod error;
+mod location;
 mod lock_file;
 mod machine;
-mod place;
 #[cfg(feature = "redis")]
 mod redis;
-mod schedule;
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,39 +19,60 @@ use std::pin::Pin;
 use tokio::time::Instant;
 
 pub use error::QuotaError;
+pub use location::QuotaLocation;
 pub use machine::MachineQuota;
-pub use place::Place;
 #[cfg(feature = "redis")]
 pub use redis::RedisQuota;
 
 /// A number of requests per second that several runs share.
 ///
-/// An implementation keeps the starts of all runs in one place, and returns for each reservation the next moment at which
-/// fewer starts than the [largest rate](Pace::rate) of all runs lie in the second before it, evenly spaced.
+/// An implementation keeps the starts of all runs in one place. For each reservation it returns the next moment at which the
+/// second before has fewer starts than the [largest rate](Pace::rate) of all runs, evenly spaced.
 pub trait Quota: fmt::Debug + Send + Sync {
-    /// Reserves the next free start. `previous` is what became of this run's previous slot.
+    /// Reserves the next free starts.
     ///
     /// # Errors
-    /// [`Unavailable`] if it is not known whether a start is free. Nothing may start then; the caller tries again.
-    fn reserve<'a>(&'a self, pace: Pace, previous: Option<Previous>) -> Reserving<'a>;
+    /// [`Unavailable`] if it is not known whether a start is free. Then nothing may start, and the caller tries again.
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>>;
+
+    /// The run starts no more requests. `last` is what became of its last slot.
+    fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
+        let _ = last;
+        Box::pin(async {})
+    }
 }
 
-/// The future of [`Quota::reserve`].
-pub type Reserving<'a> = Pin<Box<dyn Future<Output = Result<Reserved, Unavailable>> + Send + 'a>>;
+/// The future of a method of [`Quota`].
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How fast a run may start requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     /// Maximum starts in any second, of all runs together. If runs differ, the largest applies.
     pub rate: f64,
-    /// The share of it that is used, 0 to 1, because the server has refused requests.
+    /// The share of it that is used, because the server has refused requests: in a request from 0.5 to 1. A run that has to
+    /// be slower than that is so by itself.
     pub share: f64,
 }
 
-/// What a reservation came to.
+/// What a run wants to reserve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Request {
+    /// How fast the run may start requests.
+    pub pace: Pace,
+    /// How many starts: more than one at hundreds per second, where a reservation for each would cost too much.
+    pub starts: u32,
+    /// When the run may start them by its own pace: now, or a few milliseconds later.
+    pub not_before: Instant,
+    /// What became of the run's previous slot.
+    pub previous: Option<Previous>,
+}
+
+/// The answer to a [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
-    /// The run's next start.
+    /// The run's next starts.
     Slot(Slot),
     /// The next free start is more than a second away. Nothing is reserved; try again at this time.
     NotBefore(Instant),
@@ -65,29 +85,31 @@ pub struct Slot {
     pub id: u64,
     /// When the first may start.
     pub at: Instant,
-    /// How many there are: more than one at hundreds per second, where each reservation would cost too much.
-    pub starts: u32,
-    /// When the last of several must have started.
+    /// When the last must have started: what is not used by then is given up.
     pub until: Instant,
+    /// How many there are.
+    pub starts: u32,
     /// How many runs share the quota at present, including this one.
     pub runs: usize,
 }
 
 /// What became of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Previous {
-    /// Its request started at this moment.
-    Started(Slot, Instant),
-    /// Nothing started, so it is free again.
-    Unused(Slot),
+pub struct Previous {
+    /// The slot.
+    pub slot: Slot,
+    /// How many of its starts were used. The others are free again.
+    pub used: u32,
+    /// When the last of those started.
+    pub last: Instant,
 }
 
-/// The quota can't be used at present: why.
+/// The quota can't be used at present, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
-/// A process that a test starts has, for a moment, all files that other tests have locked; in paused time this moment can
-/// last for seconds.
+/// Held by tests that start a process, and by tests in paused time that lock files: a process that is being started has, for
+/// a moment, all files that are locked in this one, and in paused time this moment can last for seconds.
 #[cfg(test)]
 static STARTING_A_PROCESS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -1,8 +1,9 @@
 //! The quota of runs on many machines, through Redis or Valkey.
 //!
-//! Each reservation is one call of a script, which is the law of `schedule.rs` by the server's clock. The starts are in one key,
-//! named after the app, which expires. A server that can't be reached makes the quota [unavailable](Unavailable): nothing is
-//! sent until it is back.
+//! Each reservation is one call of a script, `redis.lua`: the rule of `schedule.rs` by the server's clock. The schedule is in
+//! one key, named after the app, which expires. Version 0.1.0 writes and reads the same lines of starts, so runs of both
+//! versions share the quota. A server that can't be reached makes the quota [unavailable](Unavailable): nothing is sent until
+//! it is back.
 //!
 //! # What is guaranteed
 //! The answer takes some time to come back, so a start may be later than the server counts by up to one round trip. Each
@@ -15,15 +16,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script};
+use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ScriptInvocation};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::{Position, Url};
 
 use super::error::QuotaError;
-use super::place::Place;
-use super::schedule::{KEPT, MARGIN, MAX_AHEAD, MAX_RESERVATIONS, MIN_SHARE, PORTION_LASTS, SECOND, STRETCH};
-use super::{Pace, Previous, Quota, Reserved, Reserving, Slot, Unavailable};
+use super::location::QuotaLocation;
+use super::{BoxFuture, Pace, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, MAX_RATE, SECOND, STRETCH, micros};
 
 /// How long to wait for the server: for a connection, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,82 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Round trips are assumed to take no longer than this, in microseconds.
 const MAX_ROUND_TRIP: u64 = 200_000;
 
-/// `KEYS[1]`: the starts, a line for each. `ARGV`: the run, its rate, its share, its round trip in microseconds, its previous
-/// start or an empty text, whether only to look, for tests the time, and how late the previous start was in microseconds, or -1
-/// if it was not used. Returns when the start is, from now on, or when
-/// to try again; until when; how many starts; how many runs; and the start's name.
-const SCRIPT: &str = r"
-local run, rate, share, trip, previous = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local late = tonumber(ARGV[8])
-local now = tonumber(ARGV[7])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000000 + time[2]
-end
-
-local starts, seen, runs = {}, {}, 0
-for at, till, count, of_rate, who in string.gmatch(redis.call('GET', KEYS[1]) or '', '(%d+) (%d+) (%d+) (%S+) (%x+)\n') do
-    local is_previous = who == run and at == previous
-    if is_previous then till = tonumber(till) + math.max(0, late) end
-    if not (is_previous and late < 0) then
-        starts[#starts + 1] = { at = tonumber(at), till = tonumber(till), count = tonumber(count), rate = tonumber(of_rate), run = who }
-    end
-end
-local kept = {}
-for index, start in ipairs(starts) do
-    local lasts = KEPT
-    if index == #starts then lasts = math.max(KEPT, math.floor(1.1 * SECOND / start.rate)) end
-    if start.till + lasts > now then
-        kept[#kept + 1] = start
-        if not seen[start.run] then seen[start.run] = true; runs = runs + 1 end
-    end
-end
-if ARGV[6] == 'look' then
-    if seen[run] then runs = runs - 1 end
-    return { 0, 0, 0, runs, '' }
-end
-
-local all = rate
-for _, start in ipairs(kept) do all = math.max(all, start.rate) end
-share = math.min(1, math.max(MIN_SHARE, share))
-local count = math.max(1, math.ceil(rate / MAX_RESERVATIONS))
-local interval = (SECOND + STRETCH) / (all * share)
-local at = now
-for _, start in ipairs(kept) do at = math.max(at, start.at + math.floor(interval * start.count)) end
-local room, span = math.ceil(all) - count, math.floor((SECOND + MARGIN) / share)
-local within, sum = {}, 0
-for _, start in ipairs(kept) do
-    if start.till + span > at then
-        within[#within + 1] = start
-        sum = sum + start.count
-    end
-end
-table.sort(within, function(one, other) return one.till < other.till end)
-for _, oldest in ipairs(within) do
-    if sum <= room then break end
-    sum = sum - oldest.count
-    at = math.max(at, oldest.till + span)
-end
-
-local reserves = at <= now + MAX_AHEAD
-local lasts = trip
-if count > 1 then lasts = trip + math.floor(interval * count) + PORTION_LASTS end
-if reserves then
-    if not seen[run] then runs = runs + 1 end
-    kept[#kept + 1] = { at = at, till = at + lasts, count = count, rate = rate, run = run }
-    table.sort(kept, function(one, other) return one.at < other.at end)
-end
-local text, last = '', kept[#kept]
-for _, start in ipairs(kept) do
-    text = text .. string.format('%.0f %.0f %d %.17g %s\n', start.at, start.till, start.count, start.rate, start.run)
-end
-if last then
-    local expires = math.max(KEPT, 1.1 * SECOND / last.rate) + last.till - now
-    redis.call('SET', KEYS[1], text, 'PX', math.ceil(expires / 1000))
-end
-if not reserves then return { -1, at - now, 0, runs, '' } end
-return { at - now, at + lasts - trip - now, count, runs, string.format('%.0f', at) }
-";
+/// The scheduling rule as a script, without its constants.
+const SCRIPT: &str = include_str!("redis.lua");
 
 /// The quota that runs on many machines share through a server.
 pub struct RedisQuota {
@@ -114,7 +41,7 @@ pub struct RedisQuota {
     /// The server, without user and password.
     server: String,
     key: String,
-    run: String,
+    run: u32,
     script: Script,
     connection: Mutex<Option<MultiplexedConnection>>,
     /// How long an answer takes, in microseconds.
@@ -132,36 +59,45 @@ impl fmt::Debug for RedisQuota {
     }
 }
 
-/// What the script returns.
-type Answer = (i64, i64, u32, usize, String);
+/// What the script returns; see there.
+type Answer = (bool, u64, u64, usize, String);
+
+/// The script's arguments to reserve starts.
+struct Reservation {
+    pace: Pace,
+    count: u32,
+    ahead: u64,
+    delay: u64,
+    /// The place of the previous reservation, how many of its starts were made, and how late the last one was.
+    previous: Option<(u64, u32, u64)>,
+}
 
 impl RedisQuota {
     /// Joins the runs that share the quota of this app through the server at `url`: `redis://`, `rediss://` (TLS, with the
-    /// system's root certificates) or `redis+unix://`. `is_alone`: fail if another run has sent something in the last seconds.
+    /// system's root certificates) or `redis+unix://`. `exclusive`: fail if another run has sent something in the last seconds.
     /// A server that can't be reached is not an error; nothing is sent until it can.
     ///
     /// # Errors
     /// [`QuotaError::Url`], [`QuotaError::Refused`] if the server refuses the user or the password, and [`QuotaError::Held`].
-    pub async fn join(url: &str, place: &Place, is_alone: bool) -> Result<RedisQuota, QuotaError> {
+    pub async fn join(url: &str, location: &QuotaLocation, exclusive: bool) -> Result<RedisQuota, QuotaError> {
         let server = shown(url)?;
         let client = Client::open(url).map_err(|_| QuotaError::Url("it is not the URL of a Redis server"))?;
         let constants = format!(
-            "local SECOND, MARGIN, STRETCH, KEPT, MAX_AHEAD, PORTION_LASTS, MIN_SHARE, MAX_RESERVATIONS = \
-             {SECOND}, {MARGIN}, {STRETCH}, {KEPT}, {MAX_AHEAD}, {PORTION_LASTS}, {MIN_SHARE}, {MAX_RESERVATIONS:?}\n"
+            "local SECOND, MARGIN, STRETCH, LATENESS, KEPT, MAX_AHEAD, MAX_COUNT, MAX_RATE = \
+             {SECOND}, {MARGIN}, {STRETCH}, {LATENESS}, {KEPT}, {MAX_AHEAD}, {MAX_COUNT}, {MAX_RATE}\n"
         );
         let quota = RedisQuota {
             client,
             server,
-            key: format!("{}.starts", place.name),
-            run: format!("{:016x}", fastrand::u64(1..)),
+            key: format!("{}.starts", location.name),
+            run: fastrand::u32(1..),
             script: Script::new(&(constants + SCRIPT)),
             connection: Mutex::new(None),
             round_trip: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
         };
-        let pace = Pace { rate: 1.0, share: 1.0 };
-        match quota.call(pace, None, "look").await {
-            Ok((.., others, _)) if is_alone && others > 0 => Err(QuotaError::Held {
+        match quota.call(None).await {
+            Ok((.., others, _)) if exclusive && others > 0 => Err(QuotaError::Held {
                 by: "another run".into(),
             }),
             Ok(_) => Ok(quota),
@@ -183,31 +119,41 @@ impl RedisQuota {
         shown(url)
     }
 
-    /// `previous`: the previous start, and how late it was in microseconds, or -1 if it was not used.
-    async fn call(&self, pace: Pace, previous: Option<(u64, i64)>, what: &str) -> Result<Answer, RedisError> {
+    /// Calls the script, without a reservation only to look.
+    async fn call(&self, reservation: Option<Reservation>) -> Result<Answer, RedisError> {
         let mut connection = self.connection.lock().await;
         let mut open = match connection.take() {
             Some(open) => open,
             None => self.connect().await?,
         };
         let sent_at = Instant::now();
-        let answer = self
-            .script
-            .key(&self.key)
-            .arg(&self.run)
-            .arg(pace.rate)
-            .arg(pace.share)
-            .arg(self.round_trip.load(Ordering::Relaxed))
-            .arg(previous.map(|(id, _)| id.to_string()).unwrap_or_default())
-            .arg(what)
-            .arg("")
-            .arg(previous.map_or(0, |(_, late)| late))
-            .invoke_async(&mut open)
-            .await?;
+        let answer = self.script(self.run, reservation).invoke_async(&mut open).await?;
         self.note_round_trip(sent_at.elapsed());
         // After an error, the next call opens another connection.
         *connection = Some(open);
         Ok(answer)
+    }
+
+    fn script(&self, run: u32, reservation: Option<Reservation>) -> ScriptInvocation<'_> {
+        let mut script = self.script.key(&self.key);
+        script.arg(format!("{run:x}"));
+        match reservation {
+            None => script.arg("look"),
+            Some(wanted) => {
+                let (at, made, late) = wanted.previous.unwrap_or_default();
+                script
+                    .arg("reserve")
+                    .arg(wanted.pace.rate)
+                    .arg(wanted.pace.share)
+                    .arg(wanted.count)
+                    .arg(wanted.ahead)
+                    .arg(wanted.delay)
+                    .arg(at)
+                    .arg(made)
+                    .arg(late)
+            }
+        };
+        script
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -251,33 +197,39 @@ impl RedisQuota {
 }
 
 impl Quota for RedisQuota {
-    fn reserve<'a>(&'a self, pace: Pace, previous: Option<Previous>) -> Reserving<'a> {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
         Box::pin(async move {
-            let previous = previous.map(|previous| match previous {
-                Previous::Unused(slot) => (slot.id, -1),
-                Previous::Started(slot, at) => (slot.id, at.saturating_duration_since(slot.at).as_micros() as i64),
-            });
+            let round_trip = self.round_trip.load(Ordering::Relaxed);
+            let ahead = micros(request.not_before.saturating_duration_since(Instant::now()));
+            let late = |previous: &Previous| micros(previous.last.saturating_duration_since(previous.slot.at));
+            let reservation = Reservation {
+                pace: request.pace,
+                count: request.starts,
+                ahead: ahead.saturating_sub(round_trip),
+                delay: round_trip,
+                previous: request
+                    .previous
+                    .map(|previous| (previous.slot.id, previous.used, late(&previous))),
+            };
             let has_failed = self.has_failed.load(Ordering::Relaxed);
-            let answer = self
-                .call(pace, previous, if has_failed { "look" } else { "reserve" })
-                .await;
+            let answer = self.call((!has_failed).then_some(reservation)).await;
             let now = Instant::now();
             self.has_failed.store(answer.is_err(), Ordering::Relaxed);
-            let (at, until, starts, runs, id) = answer.map_err(|error| self.unavailable(&error))?;
+            let (is_reserved, at, until, runs, id) = answer.map_err(|error| self.unavailable(&error))?;
+            let later = |micros| now + Duration::from_micros(micros);
             if has_failed {
-                return Ok(Reserved::NotBefore(now + Duration::from_micros(SECOND + MARGIN)));
+                return Ok(Reserved::NotBefore(later(SECOND + MARGIN)));
             }
-            let later = |micros: i64| now + Duration::from_micros(micros.try_into().unwrap_or(0));
-            Ok(match at {
-                -1 => Reserved::NotBefore(later(until)),
-                _ => Reserved::Slot(Slot {
-                    id: id.parse().unwrap_or_default(),
-                    at: later(at),
-                    starts,
-                    until: later(until),
-                    runs,
-                }),
-            })
+            if !is_reserved {
+                return Ok(Reserved::NotBefore(later(at)));
+            }
+            Ok(Reserved::Slot(Slot {
+                id: id.parse().unwrap_or_default(),
+                at: later(at),
+                until: later(until),
+                starts: request.starts,
+                runs,
+            }))
         })
     }
 }
@@ -321,8 +273,13 @@ fn shown(url: &str) -> Result<String, QuotaError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schedule::Schedule;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::limiter::schedule::{Schedule, Wanted};
 
     #[test]
     fn a_server_is_shown_without_user_and_password() {
@@ -351,104 +308,147 @@ mod tests {
         }
     }
 
+    fn location() -> QuotaLocation {
+        QuotaLocation::new(12345, &"https://zim-api.zego.im".parse().unwrap())
+    }
+
     #[tokio::test]
     async fn a_quota_that_can_t_be_reached_is_joined_and_shows_no_password() {
-        let place = Place::new(12345, &"https://zim-api.zego.im".parse().unwrap());
-        let quota = RedisQuota::join("redis://:s3cret@127.0.0.1:1", &place, false)
+        let quota = RedisQuota::join("redis://:s3cret@127.0.0.1:1", &location(), false)
             .await
             .unwrap();
         assert!(!format!("{quota:?}").contains("s3cret"));
-        let error = quota.reserve(Pace { rate: 20.0, share: 1.0 }, None).await.unwrap_err();
+        let request = Request {
+            pace: Pace { rate: 20.0, share: 1.0 },
+            starts: 1,
+            not_before: Instant::now(),
+            previous: None,
+        };
+        let error = quota.reserve(request).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "quota server redis://127.0.0.1:1: connection refused"
         );
     }
 
-    /// The script on a real server, if there is one, against `schedule.rs`: any calls at any times have the same result.
-    #[tokio::test]
-    async fn the_script_is_the_law_of_the_schedule() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("redis.sock");
-        let settings = directory.path().join("redis.conf");
+    /// A Redis with a socket in this directory; `None` if it is not installed.
+    fn server(directory: &Path) -> Option<(Child, String)> {
+        let socket = directory.join("redis.sock");
+        let settings = directory.join("redis.conf");
         std::fs::write(&settings, format!("port 0\nsave ''\nunixsocket {}\n", socket.display())).unwrap();
-        let server = {
-            let _alone = super::super::STARTING_A_PROCESS.lock().await;
-            std::process::Command::new("redis-server")
-                .arg(&settings)
-                .stdout(std::process::Stdio::null())
-                .spawn()
-        };
-        let Ok(mut server) = server else {
+        let _alone = super::super::STARTING_A_PROCESS.blocking_lock();
+        let started = Command::new("redis-server")
+            .arg(&settings)
+            .stdout(Stdio::null())
+            .spawn();
+        let Ok(process) = started else {
             let requires_all =
                 std::env::var_os(concat!("ZIM", "_TEST_REQUIRE_ALL")).is_some_and(|value| !value.is_empty());
             assert!(!requires_all, "there is no redis-server");
-            return;
+            return None;
         };
         while !socket.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            std::thread::sleep(Duration::from_millis(10));
         }
-        let place = Place::new(12345, &"https://zim-api.zego.im".parse().unwrap());
-        let quota = RedisQuota::join(&format!("redis+unix://{}", socket.display()), &place, false)
-            .await
+        Some((process, format!("redis+unix://{}", socket.display())))
+    }
+
+    /// A reservation by one of three runs, after so much time.
+    #[derive(Debug, Clone)]
+    struct Call {
+        run: usize,
+        after: u64,
+        share: f64,
+        ahead: u64,
+        delay: u64,
+        /// How many of the run's previous starts were made, and how late, if the run tells it.
+        previous: Option<(u32, u64)>,
+    }
+
+    fn calls() -> impl Strategy<Value = Vec<Call>> {
+        let pace = (
+            0_usize..3,
+            prop_oneof![9 => 0_u64..120_000, 1 => 0..5_000_000_u64],
+            0.5_f64..=1.0,
+        );
+        let wait = (prop_oneof![Just(0), 0_u64..25_000], prop_oneof![Just(0), 0_u64..50_000]);
+        let previous = proptest::option::weighted(0.9, (0_u32..=10, prop_oneof![Just(0), 0_u64..20_000]));
+        let call = (pace, wait, previous).prop_map(|((run, after, share), (ahead, delay), previous)| Call {
+            run,
+            after,
+            share,
+            ahead,
+            delay,
+            previous,
+        });
+        proptest::collection::vec(call, 1..120)
+    }
+
+    /// Whatever runs reserve, and whatever the key has before, the script on a real server does the same as the schedule.
+    #[test]
+    fn the_script_has_the_same_rule_as_the_schedule() {
+        const BEGIN: u64 = 1_700_000_000_000_000;
+        let directory = tempfile::tempdir().unwrap();
+        let Some((mut process, url)) = server(directory.path()) else {
+            return;
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
             .unwrap();
-        let mut connection = quota.connect().await.unwrap();
-        let mut random = fastrand::Rng::with_seed(7);
-        for rates in [&[20.0, 5.0, 7.5][..], &[0.5, 0.25], &[2000.0, 20.0]] {
-            let (mut schedule, mut now) = (Schedule::default(), 1_700_000_000_000_000);
-            ::redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
-            let mut last = None;
-            for _ in 0..300 {
-                now += random.u64(0..120_000);
-                let run = random.usize(0..rates.len());
-                let pace = Pace {
-                    rate: rates[run],
-                    share: 0.4 + random.f64() * 0.6,
-                };
-                let unused = last
-                    .take()
-                    .filter(|(by, _)| *by == run && random.bool())
-                    .map(|(_, id)| id);
-                let late = random.i64(-1..3).max(-1) * if random.bool() { 1 } else { 3000 };
-                let late = late.max(-1);
-                if let Some(id) = unused {
-                    match late {
-                        -1 => _ = schedule.remove(run as u32, id),
-                        late => schedule.note_started(run as u32, id, id + late as u64),
+        let (quota, connection) = runtime.block_on(async {
+            let quota = RedisQuota::join(&url, &location(), false).await.unwrap();
+            let connection = quota.connect().await.unwrap();
+            (quota, connection)
+        });
+        let rates = prop_oneof![
+            Just([20.0, 5.0, 7.5]),
+            Just([0.5, 0.25, 0.001]),
+            Just([2000.0, 20.0, 400.0])
+        ];
+        let before = prop_oneof![
+            8 => Just(String::new()),
+            1 => (0_u64..4_000_000).prop_map(|at| format!("hold {}\nend\n", BEGIN + at)),
+            // Another run's start, as version 0.1.0 has written it.
+            1 => Just(format!("{0} {0} 1 20 00d1e2f3\n", BEGIN - 30_000)),
+            1 => (0_u64..4_000_000).prop_map(|at| format!("{0} {0} 1 20 a\n", BEGIN + at)),
+            1 => Just(format!("{BEGIN} {BEGIN} 10001 20 a\n")),
+            1 => prop_oneof![Just("0"), Just("-1"), Just("1e7"), Just("inf")]
+                .prop_map(|rate| format!("{BEGIN} {BEGIN} 1 {rate} a\n")),
+        ];
+        proptest!(ProptestConfig::with_cases(64), |(rates in rates, before in before, calls in calls())| {
+            runtime.block_on(async {
+                let mut connection = connection.clone();
+                let _: () = ::redis::cmd("SET").arg(&quota.key).arg(&before).query_async(&mut connection).await.unwrap();
+                let mut schedule = Schedule::parse(&format!("{}end\n", before.trim_end_matches("end\n"))).unwrap();
+                let (mut now, mut latest) = (BEGIN, [None; 3]);
+                for Call { run, after, share, ahead, delay, previous } in calls {
+                    now += after;
+                    let (pace, count) = (Pace { rate: rates[run], share }, (rates[run] / 200.0_f64).ceil() as u32);
+                    let previous = latest[run].zip(previous).map(|(at, (made, late))| (at, made.min(count), late));
+                    let number = run as u32 + 1;
+                    let mut script = quota.script(number, Some(Reservation { pace, count, ahead, delay, previous }));
+                    let answer: Answer = script.arg(now).invoke_async(&mut connection).await.unwrap();
+
+                    if let Some((at, made, late)) = previous {
+                        schedule.settle(number, at, made, at + late + delay);
                     }
+                    let wanted = Wanted { run: number, pace, count, not_before: now + ahead, delay };
+                    let reserved = schedule.reserve(now, wanted);
+                    let runs = schedule.runs(now);
+                    let expected = match reserved {
+                        Ok(start) => (true, start.at - now, start.until - delay - now, runs, start.at.to_string()),
+                        Err(at) => (false, at - now, 0, runs, String::new()),
+                    };
+                    prop_assert_eq!(answer, expected);
+                    let text: String = ::redis::cmd("GET").arg(&quota.key).query_async(&mut connection).await.unwrap();
+                    prop_assert_eq!(Schedule::parse(&text), Some(schedule.clone()), "{}", text);
+                    latest[run] = reserved.ok().map(|start| start.at);
                 }
-                let answer: Answer = quota
-                    .script
-                    .key(&quota.key)
-                    .arg(format!("{run:x}"))
-                    .arg(pace.rate)
-                    .arg(pace.share)
-                    .arg(0)
-                    .arg(unused.map(|id| id.to_string()).unwrap_or_default())
-                    .arg("reserve")
-                    .arg(now.to_string())
-                    .arg(late)
-                    .invoke_async(&mut connection)
-                    .await
-                    .unwrap();
-                match schedule.reserve(run as u32, now, pace) {
-                    Ok(start) => {
-                        let expected = (
-                            start.at - now,
-                            start.until - now,
-                            start.count,
-                            schedule.runs(),
-                            start.at.to_string(),
-                        );
-                        let (at, until, count, runs, id) = answer;
-                        assert_eq!((at as u64, until as u64, count, runs, id), expected);
-                        last = Some((run, start.at));
-                    }
-                    Err(at) => assert_eq!((answer.0, answer.1 as u64), (-1, at - now)),
-                }
-            }
-        }
-        server.kill().unwrap();
-        server.wait().unwrap();
+                Ok(())
+            })?;
+        });
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 }

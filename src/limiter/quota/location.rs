@@ -2,7 +2,7 @@
 //!
 //! # Location
 //! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
-//! must share the files. All runs of an app must use the same directory ([`Place::in_directory`]). Other users' files there
+//! must share the files. All runs of an app must use the same directory ([`QuotaLocation::in_directory`]). Other users' files there
 //! can cause a warning and nothing else: see the module `lock_file`.
 //!
 //! # Name
@@ -18,7 +18,7 @@ use crate::endpoint::is_loopback;
 
 /// Where the runs of one app on this machine meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct QuotaLocation {
     /// Names the quota.
     pub(super) name: String,
     /// Locked by every run.
@@ -27,18 +27,18 @@ pub struct Place {
     pub(super) starts: PathBuf,
 }
 
-impl Place {
+impl QuotaLocation {
     /// The default directory of the files.
     pub const DEFAULT_DIRECTORY: &str = "/tmp";
 
-    /// The place of an app. A stand-in on a loopback `endpoint` has its own.
-    pub fn new(app_id: u32, endpoint: &Url) -> Place {
+    /// The location for an app. A stand-in on a loopback `endpoint` has its own.
+    pub fn new(app_id: u32, endpoint: &Url) -> QuotaLocation {
         let name = match loopback_port(endpoint) {
             Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
             None => format!("zim-batch-{app_id}"),
         };
-        let path = |ending: &str| Path::new(Place::DEFAULT_DIRECTORY).join(format!("{name}.{ending}"));
-        Place {
+        let path = |ending: &str| Path::new(QuotaLocation::DEFAULT_DIRECTORY).join(format!("{name}.{ending}"));
+        QuotaLocation {
             runs: path("lock"),
             starts: path("starts"),
             name,
@@ -47,9 +47,9 @@ impl Place {
 
     /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
     #[must_use]
-    pub fn in_directory(self, directory: &Path) -> Place {
+    pub fn in_directory(self, directory: &Path) -> QuotaLocation {
         let inside = |path: PathBuf| directory.join(path.file_name().unwrap_or_default());
-        Place {
+        QuotaLocation {
             runs: inside(self.runs),
             starts: inside(self.starts),
             name: self.name,
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_has_one_place_whatever_the_host_and_one_per_port_of_this_machine() {
-        let name = |endpoint: &str| Place::new(12345, &endpoint.parse().unwrap()).runs;
+    fn an_app_has_one_location_whatever_the_host_and_one_per_port_of_this_machine() {
+        let name = |endpoint: &str| QuotaLocation::new(12345, &endpoint.parse().unwrap()).runs;
         assert_eq!(name("https://zim-api.zego.im"), Path::new("/tmp/zim-batch-12345.lock"));
         assert_eq!(name("https://zim-api-fra.zego.im"), name("https://zim-api.zego.im"));
         let local = Path::new("/tmp/zim-batch-12345-loopback-8080.lock");

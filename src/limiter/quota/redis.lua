@@ -1,0 +1,92 @@
+-- The scheduling rule of schedule.rs, for starts that Redis keeps. A test compares the two, call by call.
+--
+-- KEYS[1] has the schedule, as text; it expires. The caller defines the constants in capital letters. Arguments:
+--   run, what       the run, in hexadecimal digits; 'reserve', or 'look' to change nothing
+--   rate, share     the run's pace
+--   count           how many starts it wants
+--   ahead           how far from now they may be at the earliest
+--   delay           how long the answer may take
+--   previous        the place of the previous reservation, or 0
+--   made, late      how many of its starts were made, and how long after its place the last one was
+--   time            now; from the server's clock if empty
+-- Returns whether starts are reserved; from when on, or when to try again; until when; how many runs share the quota (not
+-- counting this one for 'look'); and the place of the reservation. Times are in microseconds from now.
+local run, what = ARGV[1], ARGV[2]
+local rate, share, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local ahead, delay = tonumber(ARGV[6]), tonumber(ARGV[7])
+local previous, made, late = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local now = tonumber(ARGV[11])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * SECOND + time[2]
+end
+
+-- Read what is possible, with the previous reservation as it was used.
+local text = redis.call('GET', KEYS[1]) or ''
+local not_before = tonumber(string.match(text, '^hold (%d+)\n')) or 0
+local latest, starts = now + 2 * MAX_AHEAD, {}
+local is_possible = not_before <= latest
+for at, till, number, of_rate, who in string.gmatch(text, '(%d+) (%d+) (%d+) (%S+) (%x+)\n') do
+    local start = { at = tonumber(at), till = tonumber(till), count = tonumber(number), rate = tonumber(of_rate), run = who }
+    if who == run and at == previous then
+        start.count = made
+        start.till = start.at + math.max(0, late) + delay
+    end
+    local has_possible_rate = start.rate and start.rate > 0 and start.rate <= MAX_RATE
+    if start.count == 0 then
+        -- None of its starts was made.
+    elseif start.at <= latest and start.till <= latest and start.count <= MAX_COUNT and has_possible_rate then
+        starts[#starts + 1] = start
+    else
+        is_possible = false
+    end
+end
+if not is_possible then not_before = now + SECOND + MARGIN end
+local function is_earlier(one, other)
+    if one.till ~= other.till then return one.till < other.till end
+    if one.at ~= other.at then return one.at < other.at end
+    return one.run < other.run
+end
+table.sort(starts, is_earlier)
+
+-- Forget what is too old, except the last one.
+local kept, seen, runs = {}, {}, 0
+for index, start in ipairs(starts) do
+    local is_recent = start.till + KEPT > now
+    if is_recent or index == #starts then kept[#kept + 1] = start end
+    if is_recent and not seen[start.run] then seen[start.run], runs = true, runs + 1 end
+end
+if what == 'look' then return { 0, 0, 0, seen[run] and runs - 1 or runs, '' } end
+
+-- When the next starts are free.
+local common_rate = rate
+for _, start in ipairs(kept) do common_rate = math.max(common_rate, start.rate) end
+local function time_of(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
+local at = math.max(now, now + ahead, not_before)
+for _, start in ipairs(kept) do at = math.max(at, start.at + time_of(start.count)) end
+local room, counted = math.max(0, math.ceil(common_rate) - count), 0
+for index = #kept, 1, -1 do
+    counted = counted + kept[index].count
+    if counted > room then
+        at = math.max(at, kept[index].till + math.floor((SECOND + MARGIN) / share))
+        break
+    end
+end
+
+-- Reserve them, unless they are far ahead, and write everything back.
+local is_reserved, lasts = at <= now + MAX_AHEAD, time_of(count - 1) + LATENESS
+if is_reserved then
+    if not seen[run] then runs = runs + 1 end
+    kept[#kept + 1] = { at = at, till = at + lasts + delay, count = count, rate = rate, run = run }
+    table.sort(kept, is_earlier)
+end
+local lines = { string.format('hold %.0f\n', not_before) }
+for _, start in ipairs(kept) do
+    lines[#lines + 1] = string.format('%.0f %.0f %d %.17g %s\n', start.at, start.till, start.count, start.rate, start.run)
+end
+lines[#lines + 1] = 'end\n'
+local last = kept[#kept]
+local expires = math.max(not_before, last and last.till + math.max(KEPT, 1.1 * SECOND / last.rate) or 0) - now
+if expires > 0 then redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.ceil(expires / 1000)) end
+if not is_reserved then return { 0, at - now, 0, runs, '' } end
+return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at) }

@@ -1,0 +1,211 @@
+//! The starts of one run: those that were made, and what is reserved.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Rate;
+use super::quota::{Pace, Previous, Request, Reserved, Slot, Unavailable};
+use super::schedule::{Clocks, Schedule, Start};
+
+/// The lowest share that a quota is asked for: its schedule keeps starts no longer than this one needs.
+const MIN_SHARE: f64 = 0.5;
+
+/// The most reservations per second, alone and in a quota that runs share. Above this rate, each is for several starts.
+const MAX_RESERVATIONS: f64 = 1000.0;
+const MAX_SHARED_RESERVATIONS: f64 = 200.0;
+
+/// How long before its next start a run reserves it, alone and in a quota that runs share. There it must not be long, or a
+/// slow run would keep faster ones waiting.
+const RESERVE_AHEAD: Duration = Duration::from_secs(1);
+const RESERVE_SHARED_AHEAD: Duration = Duration::from_millis(25);
+
+/// How soon a quota that can't be used is tried again.
+const RETRY_QUOTA: Duration = Duration::from_millis(250);
+
+/// A longer wait is looked at again after this: the rate may have risen.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// Up to this many of the newest starts are kept regardless of their age; fewer if the rate is lower.
+const MAX_KEPT: usize = 1000;
+
+/// A run's own schedule has only one run.
+const OWN: u32 = 0;
+
+/// The starts of this run.
+pub(super) struct Starts {
+    rate: Rate,
+    is_shared: bool,
+    clocks: Clocks,
+    /// What was made of each slot.
+    made: Schedule,
+    /// The latest slot.
+    slot: Option<Slot>,
+    /// Nothing is reserved before this time.
+    reserve_at: Instant,
+    /// Since when the quota can't be used, and why.
+    unavailable: Option<(Instant, String)>,
+    /// The most runs that shared the quota at a time.
+    most_runs: usize,
+}
+
+/// What a request that waits to start has to do next.
+pub(super) enum Step {
+    Start,
+    WaitUntil(Instant),
+    Reserve(Request),
+}
+
+impl Starts {
+    pub fn new(rate: Rate, is_shared: bool, now: Instant) -> Starts {
+        Starts {
+            rate,
+            is_shared,
+            clocks: Clocks { time: 0, instant: now },
+            made: Schedule::default(),
+            slot: None,
+            reserve_at: now,
+            unavailable: None,
+            most_runs: 0,
+        }
+    }
+
+    /// The next step at a share of the rate. Nothing starts before `not_before`.
+    pub fn next_step(&mut self, now: Instant, share: f64, not_before: Option<Instant>) -> Step {
+        let pace = Pace {
+            rate: self.rate.per_second(),
+            share,
+        };
+        if let Some(slot) = self.slot {
+            let used = self.used(slot);
+            let mut at = slot.at.max(not_before.unwrap_or(now));
+            if used == 0 {
+                // The share may be smaller than when it was reserved.
+                at = at.max(self.next_free(pace, slot.starts));
+            }
+            if used < slot.starts && at.max(now) <= slot.until {
+                if at > now {
+                    return Step::WaitUntil(at);
+                }
+                self.start(slot, now);
+                return Step::Start;
+            }
+        }
+        let (max_reservations, ahead) = match self.is_shared {
+            true => (MAX_SHARED_RESERVATIONS, RESERVE_SHARED_AHEAD),
+            false => (MAX_RESERVATIONS, RESERVE_AHEAD),
+        };
+        let starts = (self.rate.per_second() / max_reservations).ceil() as u32;
+        let free = self.next_free(pace, starts).max(not_before.unwrap_or(now)).max(now);
+        let reserve_at = self.reserve_at.max(free.checked_sub(ahead).unwrap_or(now));
+        if reserve_at > now {
+            return Step::WaitUntil(reserve_at.min(now + MAX_WAIT));
+        }
+        Step::Reserve(Request {
+            pace: Pace {
+                share: share.max(MIN_SHARE),
+                ..pace
+            },
+            starts,
+            not_before: free,
+            previous: self.previous(),
+        })
+    }
+
+    /// Notes the answer to a reservation.
+    pub fn note(&mut self, reserved: Result<Reserved, Unavailable>, request: &Request, now: Instant) {
+        match reserved {
+            Ok(Reserved::Slot(slot)) => {
+                self.unavailable = None;
+                self.most_runs = self.most_runs.max(slot.runs);
+                self.slot = Some(Slot {
+                    at: slot.at.max(request.not_before),
+                    ..slot
+                });
+            }
+            Ok(Reserved::NotBefore(at)) => (self.slot, self.reserve_at) = (None, at),
+            Err(error) => {
+                self.unavailable.get_or_insert((now, String::new())).1 = error.to_string();
+                self.reserve_at = now + RETRY_QUOTA;
+            }
+        }
+    }
+
+    /// Notes that the request which was let through at `granted` started at `started_at`.
+    pub fn started(&mut self, granted: Instant, started_at: Instant) {
+        let started_at = self.clocks.time_of(started_at);
+        if let Some(&Start { at, count, until, .. }) = self.made.around(self.clocks.time_of(granted)) {
+            self.made.settle(OWN, at, count, until.max(started_at));
+        }
+    }
+
+    /// What became of the latest slot.
+    pub fn previous(&self) -> Option<Previous> {
+        let slot = self.slot?;
+        let made = self.made_of(slot);
+        Some(Previous {
+            slot,
+            used: made.map_or(0, |start| start.count),
+            last: made.map_or(slot.at, |start| self.clocks.instant_of(start.until)),
+        })
+    }
+
+    /// Since when the quota can't be used, and why; `None` if it can.
+    pub fn unavailable(&self) -> Option<(Instant, String)> {
+        self.unavailable.clone()
+    }
+
+    /// How many runs share the quota at present, at least 1.
+    pub fn runs(&self) -> usize {
+        self.slot.map_or(1, |slot| slot.runs.max(1))
+    }
+
+    /// The most runs that shared the quota at a time; 0 if it is not shared.
+    pub fn most_runs(&self) -> usize {
+        self.most_runs
+    }
+
+    fn next_free(&self, pace: Pace, starts: u32) -> Instant {
+        self.clocks.instant_of(self.made.next_free(pace, starts))
+    }
+
+    fn made_of(&self, slot: Slot) -> Option<&Start> {
+        self.made.get(OWN, self.clocks.time_of(slot.at))
+    }
+
+    fn used(&self, slot: Slot) -> u32 {
+        self.made_of(slot).map_or(0, |start| start.count)
+    }
+
+    /// Uses one of the slot's starts.
+    fn start(&mut self, slot: Slot, now: Instant) {
+        let (at, now) = (self.clocks.time_of(slot.at), self.clocks.time_of(now));
+        match self.used(slot) {
+            0 => {
+                self.made.forget(now, self.rate.cap().min(MAX_KEPT));
+                self.made.insert(Start {
+                    at,
+                    until: now,
+                    count: 1,
+                    rate: self.rate.per_second(),
+                    run: OWN,
+                });
+            }
+            used => self.made.settle(OWN, at, used + 1, now),
+        }
+    }
+}
+
+impl Request {
+    /// What is asked for, granted: the slot of a run that has the quota to itself.
+    pub(super) fn granted(&self) -> Slot {
+        let lasts = Duration::from_micros(self.pace.lasts(self.starts));
+        Slot {
+            id: 0,
+            at: self.not_before,
+            until: self.not_before + lasts,
+            starts: self.starts,
+            runs: 0,
+        }
+    }
+}
