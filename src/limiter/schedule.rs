@@ -21,7 +21,7 @@ use super::quota::Pace;
 pub(super) const SECOND: u64 = 1_000_000;
 
 /// How much longer than a second the window is, because requests can arrive closer together than they were sent.
-pub(super) const MARGIN: u64 = 4_000;
+pub(super) const MARGIN: u64 = 3_500;
 
 /// `rate` starts are spread over one second plus this: a little more than the window's margin, so that the even spacing, not
 /// the window, sets the pace.
