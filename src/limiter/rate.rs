@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MIN: f64 = 0.001;
 
 /// The highest rate.
-const MAX: f64 = 1_000_000.0;
+pub(super) const MAX: f64 = 1_000_000.0;
 
 /// Requests per second, at most: a number from 0.001 to 1 000 000. The default is 20, ZEGO's limit for an app.
 ///

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::quota::Pace;
+use super::rate::MAX as MAX_RATE;
 
 pub(super) const SECOND: u64 = 1_000_000;
 
@@ -36,9 +37,8 @@ pub(super) const MAX_AHEAD: u64 = SECOND;
 /// How long a start is kept: two windows, because a run may stretch them to twice their length.
 pub(super) const KEPT: u64 = 2 * (SECOND + MARGIN) + 100_000;
 
-/// No run reserves more starts at once, and none has a higher rate.
+/// No run reserves more starts at once.
 pub(super) const MAX_COUNT: u32 = 10_000;
-pub(super) const MAX_RATE: f64 = 1_000_000.0;
 
 /// The starts of the last seconds, and those that are reserved.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -237,7 +237,9 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }
 
-/// The schedule as text, in a file or in Redis. Readers ignore other lines, so that a later version may add some.
+/// The schedule as text, in a file or in Redis: `hold TIME`, before which nothing starts, a line for each start, and `end`.
+/// Version 0.1.0 wrote the same, so runs of both versions share a quota. Readers ignore other lines: a later version may add
+/// some, but 0.1.0 drops them when it writes.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "hold {}", self.not_before)?;

@@ -85,8 +85,9 @@ for _, start in ipairs(kept) do
     lines[#lines + 1] = string.format('%.0f %.0f %d %.17g %s\n', start.at, start.till, start.count, start.rate, start.run)
 end
 lines[#lines + 1] = 'end\n'
+-- The last start matters for as long as the next one, at the lowest share, is spaced from it.
 local last = kept[#kept]
-local expires = math.max(not_before, last and last.till + math.max(KEPT, 1.1 * SECOND / last.rate) or 0) - now
+local expires = math.max(not_before, last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / last.rate) or 0) - now
 if expires > 0 then redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.ceil(expires / 1000)) end
 if not is_reserved then return { 0, at - now, 0, runs, '' } end
 return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at) }

@@ -24,7 +24,8 @@ use url::{Position, Url};
 use super::error::QuotaError;
 use super::location::QuotaLocation;
 use super::{BoxFuture, Pace, Previous, Quota, Request, Reserved, Slot, Unavailable};
-use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, MAX_RATE, SECOND, STRETCH, micros};
+use crate::limiter::rate::MAX as MAX_RATE;
+use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, micros};
 
 /// How long to wait for the server: for a connection, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -331,8 +332,21 @@ mod tests {
         );
     }
 
-    /// A Redis with a socket in this directory; `None` if it is not installed.
-    fn server(directory: &Path) -> Option<(Child, String)> {
+    /// A Redis, until this is dropped.
+    struct Server {
+        process: Child,
+        url: String,
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+    }
+
+    /// Starts a Redis with a socket in this directory; `None` if it is not installed.
+    fn server(directory: &Path) -> Option<Server> {
         let socket = directory.join("redis.sock");
         let settings = directory.join("redis.conf");
         std::fs::write(&settings, format!("port 0\nsave ''\nunixsocket {}\n", socket.display())).unwrap();
@@ -347,10 +361,12 @@ mod tests {
             assert!(!requires_all, "there is no redis-server");
             return None;
         };
+        let url = format!("redis+unix://{}", socket.display());
+        let server = Server { process, url };
         while !socket.exists() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Some((process, format!("redis+unix://{}", socket.display())))
+        Some(server)
     }
 
     /// A reservation by one of three runs, after so much time.
@@ -389,15 +405,13 @@ mod tests {
     fn the_script_has_the_same_rule_as_the_schedule() {
         const BEGIN: u64 = 1_700_000_000_000_000;
         let directory = tempfile::tempdir().unwrap();
-        let Some((mut process, url)) = server(directory.path()) else {
-            return;
-        };
+        let Some(server) = server(directory.path()) else { return };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let (quota, connection) = runtime.block_on(async {
-            let quota = RedisQuota::join(&url, &location(), false).await.unwrap();
+            let quota = RedisQuota::join(&server.url, &location(), false).await.unwrap();
             let connection = quota.connect().await.unwrap();
             (quota, connection)
         });
@@ -448,7 +462,5 @@ mod tests {
                 Ok(())
             })?;
         });
-        process.kill().unwrap();
-        process.wait().unwrap();
     }
 }
