@@ -228,71 +228,26 @@ fn config_shows_every_setting_also_if_some_are_wrong_and_says_so_to_scripts() {
         "[profiles.night]\napp_id = 7\nsecret_file = \"secret\"\n[profiles.\"a\\nb\\u001b\"]\n",
     );
     desk.write("f.pem", "no certificate");
-    let night = || config(&desk, &["--profile", "night"]);
-    for (call, name, source, says) in [
-        (night().flag("--app-id", ""), "app id", "--app-id", "must be a number"),
-        (
-            night().env("ZIM_APP_ID", " "),
-            "app id",
-            "ZIM_APP_ID",
-            "must be a number",
-        ),
-        (
-            night().flag("--endpoint", "x"),
-            "endpoint",
-            "--endpoint",
-            "--endpoint: 'x': this is not a url",
-        ),
-        (
-            night().flag("--secret-file", "none"),
-            "secret",
-            "--secret-file",
-            "can't be read",
-        ),
-        (
-            night().env("ZIM_SERVER_SECRET", "a\nb"),
-            "secret",
-            "ZIM_SERVER_SECRET",
-            "several lines",
-        ),
-        (
-            night().flag("--ca-cert", "none"),
-            "ca cert",
-            "--ca-cert",
-            "can't be read",
-        ),
-        (
-            night().flag("--ca-cert", "f.pem"),
-            "ca cert",
-            "--ca-cert",
-            "no certificate",
-        ),
-        (
-            night().env("ZIM_LOCK_DIR", "none"),
-            "lock dir",
-            "ZIM_LOCK_DIR",
-            "no such directory",
-        ),
-        (
-            night().env("ZIM_QUOTA", "http://u:s3cret@x"),
-            "quota",
-            "ZIM_QUOTA",
-            "quota url",
-        ),
-        (
-            night().env("HTTPS_PROXY", "gopher://x"),
-            "proxy",
-            "HTTPS_PROXY",
-            "names a proxy",
-        ),
-        (
-            config(&desk, &["--profile", "none"]),
-            "profile",
-            "--profile",
-            "no profile 'none'",
-        ),
+    let night = || config(&desk, &[]).env("ZIM_PROFILE", "night");
+    for (source, text, name, says) in [
+        ("--app-id", "", "app id", "must be a number"),
+        ("ZIM_APP_ID", " ", "app id", "must be a number"),
+        ("--endpoint", "x", "endpoint", "--endpoint: 'x': this is not a url"),
+        ("--region", "moon", "endpoint", "--region: it must be one of sha"),
+        ("--rate", "fast", "rate", "--rate: it must be a number"),
+        ("--secret-file", "none", "secret", "can't be read"),
+        ("ZIM_SERVER_SECRET", "a\nb", "secret", "several lines"),
+        ("--ca-cert", "none", "ca cert", "can't be read"),
+        ("--ca-cert", "f.pem", "ca cert", "no certificate"),
+        ("ZIM_LOCK_DIR", "none", "lock dir", "no such directory"),
+        ("ZIM_QUOTA", "http://u:s3cret@x", "quota", "quota url"),
+        ("HTTPS_PROXY", "gopher://x", "proxy", "names a proxy"),
+        ("--profile", "none", "profile", "no profile 'none'"),
     ] {
-        let outcome = call.run();
+        let outcome = match source.starts_with("--") {
+            true => night().flag(source, text).run(),
+            false => night().env(source, text).run(),
+        };
         outcome.assert_status(2).assert_says(&[says]);
         assert_hidden(&outcome);
         assert_eq!(

@@ -1,6 +1,7 @@
 //! Settings: arguments, environment and profile, checked and converted once. Commands take these, and no arguments.
 
 pub mod app;
+mod call;
 pub mod files;
 pub mod input;
 pub mod origin;
@@ -18,8 +19,9 @@ use zim_batch::{ConvType, Rate};
 
 use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::values::Since;
-use crate::cli::args::{AppArgs, CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, Logging, ReportArgs};
+use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, ReportArgs};
 use crate::cli::errors::Error;
+use call::Call;
 use files::Files;
 use input::InputSettings;
 use results::{ListPaths, ReportPaths};
@@ -41,21 +43,6 @@ pub enum Settings {
     Config(Box<ConfigSettings>),
     Completions { shell: clap_complete::Shell },
     Man,
-}
-
-/// What belongs to every command.
-struct Call {
-    given: Given,
-    logging: Logging,
-    files: Files,
-}
-
-impl Call {
-    fn sources(&mut self, flags: AppArgs, is_simulated: bool) -> Sources {
-        let sources = Sources::new(flags, is_simulated);
-        self.files.add_settings(&sources.files);
-        sources
-    }
 }
 
 impl Settings {

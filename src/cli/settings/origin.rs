@@ -1,5 +1,6 @@
 //! The value of a setting, and where it comes from.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,4 +97,9 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
         }
     }
+}
+
+/// An environment variable. An empty one counts as not set.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

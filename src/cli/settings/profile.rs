@@ -25,8 +25,7 @@ use crate::cli::args::app::SETTINGS;
 use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
 use crate::cli::errors::Error;
 use crate::cli::errors::redact;
-use crate::cli::settings::origin::{Origin, Sourced};
-use crate::cli::settings::sources;
+use crate::cli::settings::origin::{Origin, Sourced, variable};
 
 /// The profile that is used when none is named.
 const DEFAULT: &str = "default";
@@ -79,7 +78,7 @@ pub fn read(name: Option<&Sourced<String>>) -> Result<Option<Profile>, Error> {
 /// Where the configuration file belongs, whether or not it exists. A relative `XDG_CONFIG_HOME` is ignored, as the XDG
 /// specification says.
 pub fn path() -> Option<PathBuf> {
-    let named = sources::variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let named = variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let directory = named.filter(|directory| directory.is_absolute());
     let directory = directory.or_else(|| Some(home()?.join(".config")))?;
     Some(directory.join("zim-batch").join("config.toml"))

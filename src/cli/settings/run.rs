@@ -9,8 +9,8 @@ use zim_batch::run::Limits;
 
 use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
-use crate::cli::settings::Call;
 use crate::cli::settings::app::App;
+use crate::cli::settings::call::Call;
 use crate::cli::settings::origin::Sourced;
 use crate::cli::settings::sources::Sources;
 
@@ -53,7 +53,7 @@ impl RunSettings {
     }
 
     /// Of `clear` and `list`.
-    pub(super) fn new(run: RunArgs, pace: PaceArgs, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
+    pub fn new(run: RunArgs, pace: PaceArgs, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
         call.files.add_of_flag(METRICS, run.metrics.as_deref())?;
         let pace = PaceSettings::new(pace, &sources, Limits::default())?;
         Ok(RunSettings {
@@ -68,7 +68,7 @@ impl RunSettings {
     }
 
     /// Of `check --online`.
-    pub(super) fn of_check(pace: PaceArgs, json: bool, sources: Sources, call: &Call) -> Result<RunSettings, Error> {
+    pub fn of_check(pace: PaceArgs, json: bool, sources: Sources, call: &Call) -> Result<RunSettings, Error> {
         let defaults = Limits {
             // It is to say soon that the service can't be reached.
             give_up_after: Duration::from_secs(30),

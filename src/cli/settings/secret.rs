@@ -16,8 +16,7 @@ use zim_batch::text::is_invisible;
 
 use crate::cli::errors::Error;
 use crate::cli::errors::redact::may_be_secret;
-use crate::cli::settings::origin::{Origin, Sourced, Wrong};
-use crate::cli::settings::sources::variable;
+use crate::cli::settings::origin::{Origin, Sourced, Wrong, variable};
 
 /// The variable that may contain the secret itself.
 pub const VARIABLE: &str = "ZIM_SERVER_SECRET";

@@ -12,7 +12,7 @@ use crate::cli::args::AppArgs;
 use crate::cli::args::app::{ENDPOINT, PROFILE, RATE, REGION, SETTINGS};
 use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
 use crate::cli::errors::Error;
-use crate::cli::settings::origin::{Origin, Sourced, Wrong};
+use crate::cli::settings::origin::{Origin, Sourced, Wrong, variable};
 use crate::cli::settings::profile::{self, Profile};
 
 /// The flags, the environment, and the profile in force or why it can't be read.
@@ -117,9 +117,4 @@ impl Sources {
         let profile = self.profile().and_then(|profile| profile.text(about));
         [flag, variable, profile].into_iter().flatten()
     }
-}
-
-/// An environment variable. An empty one counts as not set.
-pub fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }

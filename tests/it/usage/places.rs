@@ -250,3 +250,44 @@ fn a_directory_is_no_input_whatever_would_be_named_after_it() {
         }
     }
 }
+
+#[test]
+fn a_file_has_one_use_and_the_message_names_the_flag_that_chooses_another() {
+    let desk = Desk::new();
+    for name in ["rows.csv", "out.outside.csv"] {
+        desk.write(name, rows(2));
+    }
+    let before = listing(&desk);
+    for (words, says) in [
+        (
+            "clear rows.csv --report out.csv --log-file rows.csv",
+            "--log-file rows.csv",
+        ),
+        (
+            "clear rows.csv --report out.csv --log-file out.csv",
+            "--log-file out.csv",
+        ),
+        (
+            "clear rows.csv --report out.csv --log-file ./out.csv --dry-run",
+            "--log-file",
+        ),
+        (
+            "clear rows.csv --report a.csv --metrics m.prom --log-file m.prom",
+            "--log-file m.prom",
+        ),
+        ("clear rows.csv --report out.csv --html ./rows.csv", "--html"),
+        ("clear rows.csv --report rows.csv", "--report FILE"),
+        ("clear out.outside.csv --report out.csv", "--outside FILE"),
+        ("clear rows.csv --report out.csv --outside out.csv", "--outside FILE"),
+        ("list rows.csv --rows rows.csv", "--rows FILE"),
+        ("list rows.csv --rows new.csv --report new.csv", "--report FILE"),
+        ("list rows.csv --explain rows.csv", "--explain"),
+        ("check rows.csv --online --missing rows.csv", "--missing"),
+        ("report rows.csv --html rows.csv", "--html"),
+        ("simulate --conversations rows.csv --events rows.csv", "--events"),
+    ] {
+        let outcome = desk.zim_batch(words.split(' ')).run();
+        outcome.assert_status(2).assert_says(&[says]);
+        assert_eq!(listing(&desk), before, "{words}");
+    }
+}

@@ -1,0 +1,21 @@
+//! What belongs to every command, while its settings are built.
+
+use crate::cli::args::{AppArgs, Given, Logging};
+use crate::cli::settings::files::Files;
+use crate::cli::settings::sources::Sources;
+
+/// What belongs to every command.
+pub struct Call {
+    pub given: Given,
+    pub logging: Logging,
+    pub files: Files,
+}
+
+impl Call {
+    /// Where the settings of the app come from.
+    pub fn sources(&mut self, flags: AppArgs, is_simulated: bool) -> Sources {
+        let sources = Sources::new(flags, is_simulated);
+        self.files.add_settings(&sources.files);
+        sources
+    }
+}
