@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -43,17 +44,19 @@ pub fn prepare() {
     );
 }
 
-/// Runs a command on a single-threaded runtime: a request is so cheap that waking another thread for it would cost more.
+/// Runs a command on a single-threaded runtime: a request is so cheap that waking another thread for it would cost more. A
+/// panic is an error like others.
 pub fn block_on<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(KEEP_THREADS)
         .build()
         .map_err(|error| Error::Unexpected(format!("the runtime could not be started: {error}")))?;
-    let ended = runtime.block_on(command);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(command)));
     // A thread may still wait for standard input; nothing waits for that thread.
     runtime.shutdown_background();
-    ended
+    // The panic itself has been reported where it happened.
+    ended.unwrap_or_else(|_| Err(Error::Unexpected("the command was ended by a bug in zim-batch".into())))
 }
 
 /// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking
@@ -113,6 +116,12 @@ fn bounded_by(files: u64, wanted: usize, files_each: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_command() {
+        let ended = block_on::<()>(async { panic!("on purpose") });
+        assert!(matches!(ended, Err(Error::Unexpected(_))), "{ended:?}");
+    }
 
     #[test]
     fn requests_in_flight_fit_within_the_limit_of_open_files() {
