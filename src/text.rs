@@ -94,7 +94,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Text of a report for a table: like [`one_line`], and what a spreadsheet would take for a formula is prefixed with a quote.
+/// Text of a report for a table: like [`one_line`], and with a quote before what a spreadsheet would read as a formula.
 ///
 /// ```
 /// use zim_batch::text::table_cell;
