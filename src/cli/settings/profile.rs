@@ -27,7 +27,7 @@ use crate::cli::errors::Error;
 use crate::cli::errors::redact;
 use crate::cli::settings::origin::{Origin, Sourced, variable};
 
-/// The profile that is used when none is named.
+/// The profile that is used when none is chosen.
 const DEFAULT: &str = "default";
 
 /// The maximum length of the file, in bytes.
@@ -46,7 +46,7 @@ pub struct ConfigFile {
 pub struct Profile {
     pub name: Arc<str>,
     pub chosen_by: Origin,
-    /// Texts that mean something, by the keys of their settings.
+    /// The texts of its settings, which have been checked, by their keys.
     texts: BTreeMap<&'static str, Sourced<OsString>>,
 }
 
@@ -217,7 +217,7 @@ impl ConfigFile {
         Ok(profile)
     }
 
-    /// The text of a setting, which means the same as that of the flag. `others` are those before it.
+    /// The checked text of a setting, which means the same as that of the flag. `others` has the settings before it.
     fn text(
         &self,
         setting: &dyn AnySetting,

@@ -39,7 +39,7 @@ impl Sources {
         let named = files.flat_map(|file| sources.texts(file.about()));
         sources.files = named.map(|file| file.value.into()).chain(profile::path()).collect();
         if is_simulated && !sources.has_flag(&PROFILE.about) {
-            // A simulator needs no profile, so none can be wrong.
+            // A simulated run uses only a profile that a flag chooses.
             sources.profile = Ok(None);
         }
         sources
