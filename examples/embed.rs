@@ -15,14 +15,10 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
     tokio::spawn(serve(listener, World::sample(), app, None, pending()));
 
-    let rows = ["bob", "carol"].into_iter().zip(1..).map(|(conv, line)| Row {
-        line,
-        user: "alice".into(),
-        conv: conv.into(),
-        conv_type: ConvType::Peer,
-    });
+    let rows = ["bob", "carol"].map(|conv| Row::new("alice", conv, ConvType::Peer));
     let (seen, records) = mpsc::channel();
-    let job = Job::new(client.build()?, rows).on_record(move |record| seen.send(record.outcome).expect("it is open"));
+    let job =
+        Job::try_new(client.build()?, rows).on_record(move |record| seen.send(record.outcome).expect("it is open"));
     assert!(job.run().await?.is_success());
     assert_eq!(records.iter().next(), Some(Outcome::Ok));
     Ok(())

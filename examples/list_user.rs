@@ -15,28 +15,16 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
     tokio::spawn(serve(listener, World::sample(), app, None, pending()));
 
-    let (limiter, user) = (Limiter::new(Rate::default()), "alice".to_owned());
-    let users = [User {
-        line: 1,
-        user: user.clone(),
-    }];
+    let (client, limiter) = (client.build()?, Limiter::new(Rate::default()));
     let (found, records) = mpsc::channel();
-    let list = Job::new(Lister::new(client.clone().build()?), users)
+    let list = Job::new(Lister::new(client.clone()), [User::new("alice")?])
         .limiter(limiter.clone())
         .on_record(move |record| found.send(record.conversations.clone()).expect("it is open"));
     assert!(list.run().await?.is_success());
 
-    let rows = records
-        .into_iter()
-        .flatten()
-        .zip(1..)
-        .map(move |(conversation, line)| Row {
-            line,
-            user: user.clone(),
-            conv: conversation.conv,
-            conv_type: conversation.conv_type,
-        });
-    let summary = Job::new(client.build()?, rows).limiter(limiter).run().await?;
+    let rows = records.into_iter().flatten();
+    let rows = rows.map(|found| Row::new("alice", found.conv, found.conv_type));
+    let summary = Job::try_new(client, rows).limiter(limiter).run().await?;
     assert_eq!((summary.ok, summary.is_success()), (4, true));
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! One signed call and what its answer means, without a run around it: `cargo run --example one_call`.
+//! Single calls and what their answers mean, without a run around them: `cargo run --example one_call`.
 
 use std::error::Error;
 
 use tokio::net::TcpListener;
 use zim_batch::simulator::{Options, World, serve};
-use zim_batch::{Class, Client, ConvType, Row};
+use zim_batch::{Class, Client, ConvType, Row, User};
 
 /// The whole program.
 #[tokio::main]
@@ -17,13 +17,18 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     tokio::spawn(serve(listener, World::sample(), app, None, std::future::pending()));
 
-    let row = Row {
-        line: 1,
-        user: "alice".into(),
-        conv: "#team".into(),
-        conv_type: ConvType::Group,
-    };
-    let attempt = client.clear_conversation_unread(&row).await;
-    assert_eq!((attempt.verdict.class, attempt.verdict.code), (Class::Ok, Some(0)));
+    client.clear(&Row::new("alice", "#team", ConvType::Group)?).await?;
+    let unknown = Row::new("alice", "nobody", ConvType::Peer)?;
+    let error = client.clear(&unknown).await.expect_err("there is no such conversation");
+    assert_eq!(
+        (error.class(), error.verdict().code),
+        (Class::Outside, Some(660_800_002))
+    );
+
+    let alice = User::new("alice")?;
+    assert_eq!(client.list(&alice).await?.len(), 4);
+    let nobody = User::new("nobody")?;
+    let found = client.look_up(&[alice, nobody.clone()]).await?;
+    assert_eq!((found.existing, found.missing), (1, vec![nobody]));
     Ok(())
 }

@@ -154,7 +154,7 @@ fn for_each_outside(
             .outcome()
             .is_none_or(|outcome| outcome == Outcome::Outside.as_str().as_bytes());
         if let (true, Ok((user, conv, conv_type))) = (is_outside, row.check()) {
-            on_row(row.line(), [user, conv, conv_type.as_str()])?;
+            on_row(row.line(), [user, conv, conv_type.digit()])?;
         }
     }
     Ok(())

@@ -28,7 +28,7 @@
 //! use zim_batch::{Client, ConvType, Job, Row};
 //!
 //! let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
-//! let rows = [Row { line: 1, user: "alice".into(), conv: "bob".into(), conv_type: ConvType::Peer }];
+//! let rows = [Row::new("alice", "bob", ConvType::Peer)?];
 //! let job = Job::new(client, rows).on_record(|record| println!("{}: {}", record.conv, record.outcome));
 //! let summary = job.run().await?;
 //! # Ok(())
@@ -82,6 +82,8 @@ pub mod page;
 pub mod row;
 pub mod rows;
 pub mod run;
+#[doc(hidden)]
+pub mod sealed;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod stop;
@@ -94,7 +96,7 @@ pub use error::Error;
 pub use event::Event;
 pub use journal::Report;
 pub use limiter::{Limiter, Rate};
-pub use row::{ConvType, Conversation, Outcome, Record, Row, User};
+pub use row::{ConvType, Conversation, LookedUp, Outcome, Record, Row, RowError, User};
 pub use run::summary::Summary;
 pub use run::{Job, Limits, Observer};
 pub use stop::{StopHandle, StopReason};

@@ -119,6 +119,15 @@ impl fmt::Display for StopReason {
     }
 }
 
+impl Error for StopReason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => Some(&*cause.0),
+            _ => None,
+        }
+    }
+}
+
 /// What is said of a part of the program that failed.
 pub(crate) fn bug(part: &str, how: &dyn fmt::Display) -> String {
     format!("{part} failed, which is a bug in zim-batch, please report it: {how}")

@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
         match entry {
             ParsedRow::Row(row) => {
                 rows_sent += 1;
-                assert!((1..=32).contains(&row.user.len()) && (1..=32).contains(&row.conv.len()));
+                assert!((1..=32).contains(&row.item.user().len()) && (1..=32).contains(&row.item.conv().len()));
             }
             ParsedRow::Invalid(row) => {
                 rows_invalid += 1;

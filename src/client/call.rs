@@ -40,9 +40,9 @@ impl Call {
             action: "ClearConversationUnread",
             parameters: format!(
                 "&FromUserId={}&ConvId={}&ConvType={}",
-                utf8_percent_encode(&row.user, STRICT),
-                utf8_percent_encode(&row.conv, STRICT),
-                row.conv_type as u8,
+                utf8_percent_encode(row.user(), STRICT),
+                utf8_percent_encode(row.conv(), STRICT),
+                row.conv_type().digit(),
             ),
             body: None,
         }

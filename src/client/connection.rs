@@ -72,7 +72,8 @@ pub(super) struct Connection {
 
 /// An answer, read to its end or to the maximum length.
 pub(super) struct Answer {
-    pub status: StatusCode,
+    /// The HTTP status.
+    pub http: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
@@ -266,7 +267,7 @@ async fn send(client: &Client, request: Request, status: &OnceLock<StatusCode>) 
     }
     let is_reusable = is_whole && is_kept_alive(&response);
     let answer = Answer {
-        status: response.status(),
+        http: response.status().as_u16(),
         headers: std::mem::take(response.headers_mut()),
         body,
     };

@@ -1,4 +1,9 @@
-//! Why a client can't be built.
+//! Why a client can't be built, and why a call fails.
+
+use std::fmt;
+
+use super::verdict::Verdict;
+use crate::code::Class;
 
 /// Why a client can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +25,34 @@ pub enum BuildError {
          characters in the user and the password percent-encoded (a space is %20, an @ is %40); or unset {0}"
     )]
     Proxy(&'static str),
+}
+
+/// Why a single call failed: a refusal, another answer, or none.
+///
+/// Its [class](CallError::class) says what to do: a call of class [`Transient`](Class::Transient) or
+/// [`Limited`](Class::Limited) may succeed later, one of class [`Rejected`](Class::Rejected) will not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError(pub(super) Verdict);
+
+impl CallError {
+    /// What the answer means. [`Class::Outside`]: the conversation does not exist, or is not among the user's newest 1000.
+    pub fn class(&self) -> Class {
+        self.0.class
+    }
+
+    /// The answer in detail: return code, HTTP status, message, RequestId, `Retry-After`.
+    pub fn verdict(&self) -> &Verdict {
+        &self.0
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.code {
+            Some(code) => write!(f, "ZIM answered with code {code}: {}", self.0.message),
+            None => f.write_str(&self.0.message),
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use tokio::time::Instant;
 
-/// Limits when requests start.
-pub trait Gate: Send + Sync {
+use crate::sealed::Sealed;
+
+/// Limits when requests start. Only this crate implements it.
+pub trait Gate: Sealed + Send + Sync {
     /// Waits until a request may be handed to its open connection.
     fn pass(&self) -> impl Future<Output = ()> + Send;
 
@@ -14,6 +16,8 @@ pub trait Gate: Send + Sync {
 /// A gate that never waits: requests start as soon as their connection is open.
 #[derive(Debug)]
 pub struct NoGate;
+
+impl Sealed for NoGate {}
 
 impl Gate for NoGate {
     async fn pass(&self) {}

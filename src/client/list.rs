@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Client;
 use super::call::Call;
 use super::gate::Gate;
-use super::{Attempt, Client, Service};
+use super::service::{Attempt, Item, Service};
 use crate::code::Class;
 use crate::entries::Entries;
-use crate::row::{ConvType, Conversation, Item, Row, User};
+use crate::row::{ConvType, Conversation, Outcome, Record, Row, User};
+use crate::sealed::Sealed;
 
 /// Conversations on a page. ZEGO takes more for 500.
 const PAGE: u32 = 500;
@@ -36,7 +38,7 @@ const MAX_TIME: u64 = 253_402_300_799_999;
 /// use zim_batch::{Client, Job, Lister, User};
 ///
 /// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
-/// let users = [User { line: 1, user: "alice".into() }];
+/// let users = [User::new("alice")?];
 /// let job = Job::new(Lister::new(client), users).on_record(|record| {
 ///     println!("{}: {} conversations", record.user, record.conversations.len());
 /// });
@@ -44,7 +46,7 @@ const MAX_TIME: u64 = 253_402_300_799_999;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lister {
     client: Client,
     since: Option<SystemTime>,
@@ -78,11 +80,13 @@ impl Lister {
     }
 }
 
+impl Sealed for Lister {}
+
 impl Service for Lister {
     type Item = Listing;
 
     async fn attempt(&self, listing: &mut Listing, gate: &impl Gate) -> Option<Attempt> {
-        let call = Call::list(&listing.user.user, PAGE, &listing.next);
+        let call = Call::list(listing.user.id(), PAGE, &listing.next);
         let (mut attempt, body) = self.client.call(&call, gate).await?;
         let verdict = &mut attempt.verdict;
         match verdict.class {
@@ -166,17 +170,17 @@ impl From<Row> for Listing {
     }
 }
 
+impl Sealed for Listing {}
+
 impl Item for Listing {
-    fn line(&self) -> u64 {
-        self.user.line
-    }
-
     fn key(&self) -> [&str; 3] {
-        [&self.user.user, "", ""]
+        [self.user.id(), "", ""]
     }
 
-    fn into_conversations(self) -> Vec<Conversation> {
-        self.conversations
+    fn complete(self, record: &mut Record) {
+        if record.outcome == Outcome::Ok {
+            record.conversations = self.conversations;
+        }
     }
 }
 
@@ -200,6 +204,10 @@ struct Entry<'a> {
 }
 
 impl Listing {
+    pub(super) fn into_conversations(self) -> Vec<Conversation> {
+        self.conversations
+    }
+
     /// Takes up a page. Returns whether there are more.
     fn take_page(&mut self, body: &[u8]) -> Result<bool, PageError> {
         let body = String::from_utf8_lossy(body);
@@ -301,11 +309,7 @@ mod tests {
     use super::*;
 
     fn listing() -> Listing {
-        User {
-            line: 2,
-            user: "alice".into(),
-        }
-        .into()
+        User::new("alice").unwrap().into()
     }
 
     fn names(listing: &Listing) -> Vec<&str> {

@@ -14,12 +14,14 @@ mod gate;
 mod list;
 mod lookup;
 mod proxy;
+mod service;
 pub mod sign;
 mod tls;
 pub mod verdict;
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -29,18 +31,20 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
 use crate::endpoint::{self, is_loopback};
-use crate::row::{Item, Row};
+use crate::row::{Conversation, LookedUp, Row, User};
+use crate::sealed::Sealed;
 pub use builder::{ClientBuilder, DEFAULT_TIMEOUT};
 use call::Call;
 use connection::{Connections, Exchange, MAX_IDLE};
-pub use error::BuildError;
+pub use error::{BuildError, CallError};
 use failure::Failure;
 pub use failure::TRUST_ITS_CA;
 pub use gate::{Gate, NoGate};
 pub use list::{Lister, Listing};
-pub use lookup::{Found, Lookup, MAX_USERS, UserLookup};
+pub use lookup::{MAX_USERS, UserBatch, UserLookup};
 pub use proxy::proxy_for;
 use proxy::{ProxyName, Route};
+pub use service::{Attempt, Item, Service};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
 
@@ -56,8 +60,37 @@ const MAX_CONNECT: Duration = Duration::from_secs(8);
 
 const USER_AGENT_NAME: &str = concat!("zim-batch/", env!("CARGO_PKG_VERSION"));
 
-/// Sends signed requests. Share it in an `Arc`. Use it in one Tokio runtime only.
+/// Sends signed requests. Cheap to clone: clones share connections, and nothing else.
+///
+/// As the service of a [`Job`](crate::Job) it clears rows, paced and retried; its own methods make single calls, which are
+/// neither. Use it and its clones in one Tokio runtime, which drives the connections.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use zim_batch::{Class, Client, ConvType, Limiter, Rate, Row, User};
+///
+/// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
+/// let limiter = Limiter::new(Rate::default());
+/// for conversation in client.list(&User::new("alice")?).await? {
+///     let row = Row::new("alice", conversation.conv, conversation.conv_type)?;
+///     let permit = limiter.ready().await;
+///     match client.clear(&row).await {
+///         Ok(()) => println!("{}: cleared", row.conv()),
+///         Err(error) if error.class() == Class::Outside => println!("{}: out of reach", row.conv()),
+///         Err(error) => return Err(error.into()),
+///     }
+///     drop(permit);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What clones of a client share.
+struct Shared {
     connections: Connections,
     settings: ClientBuilder,
     proxy: Option<ProxyName>,
@@ -67,38 +100,12 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
 }
 
-/// The result of an attempt.
-#[derive(Debug)]
-pub struct Attempt {
-    /// What the answer, or its absence, means.
-    pub verdict: Verdict,
-    /// When the request was handed to an open connection; `None` if nothing was sent.
-    pub started_at: Option<Instant>,
-    /// From `started_at`, or else from the start of the attempt, until the answer was complete or the attempt had failed.
-    pub latency: Duration,
-    /// How far this machine's clock is ahead of the answer's `Date` header, in seconds; negative if it is behind.
-    pub clock_skew: Option<i64>,
-    /// If the answer is `ok`: the item needs another request.
-    pub has_more: bool,
-}
-
-/// What a run sends its items with: [`Client`] clears rows, [`Lister`] lists users; or a replacement.
-pub trait Service: Send + Sync + 'static {
-    /// What is sent.
-    type Item: Item;
-
-    /// Makes one attempt at the item's request, or at the next of its requests: at most one request, which starts after it
-    /// has passed `gate`. The item takes up what the answer says, so that the next attempt continues from there.
-    ///
-    /// Returns `None` if the wait at the gate was so long that the server may have closed the connection. Nothing was
-    /// sent, and it does not count as an attempt; call it again.
-    fn attempt(&self, item: &mut Self::Item, gate: &impl Gate) -> impl Future<Output = Option<Attempt>> + Send;
-}
+impl Sealed for Client {}
 
 impl Service for Client {
     type Item = Row;
@@ -159,39 +166,61 @@ impl Client {
                 Route::Through { proxy, .. } => builder.proxy(Proxy::clone(proxy)),
             }
         })?;
-        Ok(Client {
+        let shared = Shared {
             connections,
             settings,
             proxy,
             connect_timeout,
+        };
+        Ok(Client {
+            shared: Arc::new(shared),
         })
     }
 
-    /// Makes one attempt at ClearConversationUnread for `row`: signs, sends once, and classifies the answer. No limiter paces
-    /// it: for more than a few rows, run a [`Job`](crate::Job).
-    pub async fn clear_conversation_unread(&self, row: &Row) -> Attempt {
-        loop {
-            if let Some((attempt, _)) = self.call(&Call::clear(row), &NoGate).await {
-                return attempt;
-            }
+    /// Clears one user's unread count for one conversation, with one request.
+    ///
+    /// # Errors
+    /// Anything but success, without a retry: see [`CallError::class`].
+    pub async fn clear(&self, row: &Row) -> Result<(), CallError> {
+        service::call(self, &mut row.clone()).await
+    }
+
+    /// Lists a user's conversations, at most the newest 1000, with a request for each page of 500.
+    ///
+    /// # Errors
+    /// If a page can't be had, without a retry: see [`CallError::class`]. For a user who does not exist, too.
+    pub async fn list(&self, user: &User) -> Result<Vec<Conversation>, CallError> {
+        let mut listing = Listing::from(user.clone());
+        service::call(&Lister::new(self.clone()), &mut listing).await?;
+        Ok(listing.into_conversations())
+    }
+
+    /// Asks which of these users exist, with a request for each [`MAX_USERS`].
+    ///
+    /// # Errors
+    /// If an answer can't be had for all of them, without a retry: see [`CallError::class`].
+    pub async fn look_up(&self, users: &[User]) -> Result<LookedUp, CallError> {
+        let lookup = UserLookup::new(self.clone());
+        let mut all = LookedUp::default();
+        for users in users.chunks(MAX_USERS) {
+            let mut batch = UserBatch::new(users.to_vec());
+            service::call(&lookup, &mut batch).await?;
+            let found = batch.into_found();
+            all.existing += found.existing;
+            all.missing.extend(found.missing);
         }
+        Ok(all)
     }
 
     /// Makes one attempt at a call. Returns the answer's body too, if there is an answer.
     async fn call(&self, call: &Call, gate: &impl Gate) -> Option<(Attempt, Vec<u8>)> {
         let attempted_at = Instant::now();
-        let mut connection = match self.connections.take() {
+        let mut connection = match self.shared.connections.take() {
             Ok(connection) => connection,
             Err(error) => {
                 let message = format!("no connection can be set up: {error}");
-                let attempt = Attempt {
-                    verdict: verdict::no_answer(TransportError::Unreachable, message, None),
-                    started_at: None,
-                    latency: attempted_at.elapsed(),
-                    clock_skew: None,
-                    has_more: false,
-                };
-                return Some((attempt, Vec::new()));
+                let verdict = verdict::no_answer(TransportError::Unreachable, message, None);
+                return Some((Attempt::new(verdict, None, attempted_at.elapsed()), Vec::new()));
             }
         };
         if connection.is_open() && timeout(MAX_IDLE, gate.pass()).await.is_err() {
@@ -199,7 +228,7 @@ impl Client {
         }
         let (request, signature) = self.request(call);
         let body = call.body.clone().unwrap_or_default();
-        let exchange = connection.exchange(request, body, gate, self.settings.timeout);
+        let exchange = connection.exchange(request, body, gate, self.shared.settings.timeout);
         let (exchange, started_at) = exchange.await;
         let latency = started_at.unwrap_or(attempted_at).elapsed();
         let (mut clock_skew, mut body) = (None, Vec::new());
@@ -207,7 +236,7 @@ impl Client {
             Exchange::Answered(answer) => {
                 let now = SystemTime::now();
                 clock_skew = skew(&answer.headers, now);
-                let mut verdict = verdict::judge(answer.status, &answer.body, retry_after(&answer.headers, now));
+                let mut verdict = verdict::judge(answer.http, &answer.body, retry_after(&answer.headers, now));
                 if let (None, Some(encoding)) = (verdict.code, content_encoding(&answer.headers)) {
                     verdict.message += &format!("; it is compressed ({encoding}), though that was not requested");
                 }
@@ -216,19 +245,19 @@ impl Client {
             }
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
             Exchange::TimedOut(http) => {
-                let message = format!("timed out after {}", humantime::format_duration(self.settings.timeout));
+                let message = format!(
+                    "timed out after {}",
+                    humantime::format_duration(self.shared.settings.timeout)
+                );
                 verdict::no_answer(TransportError::TimedOut, message, http)
             }
             Exchange::Expired => return None,
         };
-        self.connections.put(connection);
+        self.shared.connections.put(connection);
         self.redact(&mut verdict, &signature);
         let attempt = Attempt {
-            verdict,
-            started_at,
-            latency,
             clock_skew,
-            has_more: false,
+            ..Attempt::new(verdict, started_at, latency)
         };
         Some((attempt, body))
     }
@@ -237,8 +266,8 @@ impl Client {
         Failure {
             error: error.without_url(),
             http,
-            proxy: self.proxy.as_ref(),
-            connect_timeout: self.connect_timeout,
+            proxy: self.shared.proxy.as_ref(),
+            connect_timeout: self.shared.connect_timeout,
         }
     }
 
@@ -248,14 +277,14 @@ impl Client {
         let timestamp = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let secret = self.settings.server_secret.expose_secret();
-        let signature = sign::sign(self.settings.app_id, &nonce, secret, timestamp);
-        let mut url = self.settings.endpoint.clone();
+        let secret = self.shared.settings.server_secret.expose_secret();
+        let signature = sign::sign(self.shared.settings.app_id, &nonce, secret, timestamp);
+        let mut url = self.shared.settings.endpoint.clone();
         url.set_query(Some(&format!(
             "Action={}{}&AppId={}&SignatureNonce={nonce}&Timestamp={timestamp}&SignatureVersion=2.0&Signature={}",
             call.action,
             call.parameters,
-            self.settings.app_id,
+            self.shared.settings.app_id,
             signature.expose(),
         )));
         let mut request = Request::new(call.method(), url);
@@ -272,7 +301,7 @@ impl Client {
     /// afterwards, because a part of a signature would not be found.
     fn redact(&self, verdict: &mut Verdict, signature: &Signature) {
         for text in [&mut verdict.message, &mut verdict.request_id] {
-            for secret in [self.settings.server_secret.expose_secret(), signature.expose()] {
+            for secret in [self.shared.settings.server_secret.expose_secret(), signature.expose()] {
                 let mut from = 0;
                 while let Some(at) = text.get(from..).and_then(|rest| find_ignoring_case(rest, secret)) {
                     text.replace_range(from + at..from + at + secret.len(), "[redacted]");

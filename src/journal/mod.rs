@@ -26,6 +26,7 @@ use std::pin::Pin;
 
 use crate::done::Done;
 use crate::row::{Outcome, Record};
+use crate::sealed::Sealed;
 pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
 pub use holder::{Holder, holder};
@@ -40,8 +41,9 @@ pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
 
 /// Where a run's records go: a [`Report`].
 ///
-/// Records are taken with [`Journal::push`] and written by [`Journal::commit`]; a row is done once its record is written.
-pub trait Journal: fmt::Debug + Send {
+/// Records are taken with [`Journal::push`] and written by [`Journal::commit`]; a row is done once its record is written. Only
+/// this crate implements it.
+pub trait Journal: Sealed + fmt::Debug + Send {
     /// Takes the rows that the journal already has.
     fn take_done(&mut self) -> Done;
 

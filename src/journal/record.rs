@@ -205,7 +205,7 @@ impl<'a> RowRecord<'a> {
         RowRecord {
             user,
             conv: &conversation.conv,
-            conv_type: conversation.conv_type.as_str(),
+            conv_type: conversation.conv_type.digit(),
             updated_at: updated_at.map(|time| time.to_string()).unwrap_or_default().into(),
         }
     }
@@ -233,6 +233,7 @@ mod tests {
             latency: Some(Duration::from_micros(31_999)),
             finished_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_615_186_943_007),
             conversations: Vec::new(),
+            looked_up: None,
         }
     }
 

@@ -14,6 +14,7 @@ use super::{Description, Journal, SyncFiles, forget, outside};
 use crate::done::Done;
 use crate::files::sync_directory_of;
 use crate::row::{Outcome, Record};
+use crate::sealed::Sealed;
 
 /// The report of `clear` with its outside log, or the list report of `list` with its rows file, opened and locked.
 ///
@@ -187,6 +188,8 @@ impl Report {
         self.records.as_mut().map_or(Ok(()), Appender::commit)
     }
 }
+
+impl Sealed for Report {}
 
 impl Journal for Report {
     fn take_done(&mut self) -> Done {
@@ -366,6 +369,7 @@ mod tests {
             latency: None,
             finished_at: SystemTime::UNIX_EPOCH,
             conversations: Vec::new(),
+            looked_up: None,
         }
     }
 

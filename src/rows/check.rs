@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
-use super::columns::{Column, FoundColumns};
+use super::columns::FoundColumns;
 use super::error::{Diagnosis, InputError};
 use super::format::Format;
-use super::parsed::RowError;
 use super::reader::Rows;
 use super::selection::{OkRows, SelectedRows, Selection};
 use super::source::Source;
 use super::unusual_ids::for_each_warning;
 use crate::row::ConvType;
+use crate::row::{Column, RowError};
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;

@@ -6,21 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// A column of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Column {
-    /// The user.
-    User,
-    /// The conversation.
-    Conv,
-    /// The conversation's type.
-    Type,
-    /// The outcome, in an earlier report.
-    Outcome,
-    /// The line, in an earlier report.
-    Line,
-}
+use crate::row::Column;
 
 /// The usual names of the columns in a header, in lower case.
 const USUAL_NAMES: [(Column, &[&str]); 5] = [
@@ -119,18 +105,6 @@ impl Column {
             .iter()
             .find(|(_, names)| has_it(names))
             .map(|(column, _)| *column)
-    }
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Column::User => "user",
-            Column::Conv => "conv",
-            Column::Type => "type",
-            Column::Outcome => "outcome",
-            Column::Line => "line",
-        })
     }
 }
 

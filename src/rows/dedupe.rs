@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::fingerprint::fingerprint;
-use crate::row::Row;
+use crate::row::{Numbered, Row};
 
 /// Finds the first row that is the same as a row.
 #[derive(Debug, Clone, Default)]
@@ -16,16 +16,17 @@ pub(super) struct Dedupe {
 
 impl Dedupe {
     /// The line of the first row that is the same; the row's own line if it is the first.
-    pub fn first_line(&mut self, row: &Row) -> u64 {
-        let fingerprint = fingerprint(&row.user, &row.conv, row.conv_type.as_str());
+    pub fn first_line(&mut self, row: &Numbered<Row>) -> u64 {
+        let Numbered { line, item } = row;
+        let fingerprint = fingerprint(item.user(), item.conv(), item.conv_type().digit());
         if self
             .repeated
             .as_ref()
             .is_some_and(|repeated| !repeated.contains(&fingerprint))
         {
-            return row.line;
+            return *line;
         }
-        *self.first_lines.entry(fingerprint).or_insert(row.line)
+        *self.first_lines.entry(fingerprint).or_insert(*line)
     }
 }
 
@@ -67,13 +68,9 @@ mod tests {
     use super::*;
     use crate::row::ConvType;
 
-    fn row(line: u64, user: &str) -> Row {
-        Row {
-            line,
-            user: user.into(),
-            conv: "c".into(),
-            conv_type: ConvType::Peer,
-        }
+    fn row(line: u64, user: &str) -> Numbered<Row> {
+        let item = Row::new(user, "c", ConvType::Peer).unwrap();
+        Numbered { line, item }
     }
 
     fn first_lines(mut dedupe: Dedupe, users: &[&str]) -> Vec<u64> {

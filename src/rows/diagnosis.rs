@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use super::columns::Column;
 use super::encoding::{Encoding, guesses};
 use super::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
 use super::file_kind::{is_certainly_not_csv, kind_of_file};
 use super::first_record::{FirstRecord, guess};
 use super::format::{Format, Reads};
 use super::layout::{Layout, Unresolved};
+use crate::row::Column;
 
 /// What a text whose columns are unknown probably is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

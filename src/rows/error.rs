@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 
-use super::columns::{Column, ColumnRef};
+use super::columns::ColumnRef;
 pub use super::diagnosis::Diagnosis;
 use super::format::Reads;
-use super::parsed::RowError;
+use crate::row::{Column, RowError};
 
 /// Why an input can't be read, or its rows can't be worked on. A row that can't be sent is not an error but
 /// [invalid](super::InvalidRow).

@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::columns::{Column, is_header_word};
+use super::columns::is_header_word;
 use super::types::Types;
 use crate::csv_reader::CsvReader;
+use crate::row::Column;
 use crate::text::one_line;
 
 /// The size of a read, in bytes.

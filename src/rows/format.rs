@@ -13,7 +13,7 @@ use super::types::Types;
 /// let csv = "name,user_id\nAlice,alice\nBob,bob\n";
 /// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &format)?;
 /// let Some(Ok(ParsedRow::Row(row))) = rows.next() else { panic!() };
-/// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", ""));
+/// assert_eq!((row.line, row.item.user(), row.item.conv()), (2, "alice", ""));
 /// # Ok::<(), zim_batch::rows::InputError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! Which column is which: what the first record shows, and what the caller says about it.
 
-use super::columns::{Column, ColumnRef, Columns, FoundColumns};
+use super::columns::{ColumnRef, Columns, FoundColumns};
 use super::error::{LayoutProblem, MissingColumn};
 use super::first_record::FirstRecord;
 use super::format::{Format, Reads};
 use super::types::Types;
 use crate::csv_reader::CsvRecord;
+use crate::row::Column;
 
 /// How the records of an input are read, as rows or as users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,8 +312,8 @@ mod tests {
         let rows = open(bytes, columns, format).unwrap_or_else(|error| panic!("{error}"));
         rows.map(|row| match row.unwrap() {
             ParsedRow::Row(row) => {
-                assert_eq!(row.conv, "");
-                (row.line, row.user)
+                assert_eq!(row.item.conv(), "");
+                (row.line, row.item.user().to_owned())
             }
             ParsedRow::Invalid(row) => {
                 assert_eq!((row.conv, row.conv_type), (String::new(), String::new()));

@@ -33,13 +33,14 @@ mod unusual_ids;
 mod warnings;
 
 pub use crate::done::Done;
-pub use columns::{Column, ColumnRef, Columns, FoundColumns};
+pub use crate::row::{Column, RowError};
+pub use columns::{ColumnRef, Columns, FoundColumns};
 pub use copy::{CopyError, copy_rows};
 pub use encoding::{Encoding, encoding};
 pub use error::{InputError, InputErrorKind};
 pub use format::{Format, Reads};
 pub use input::Input;
-pub use parsed::{InvalidRow, ParsedRow, RowError};
+pub use parsed::{InvalidRow, ParsedRow};
 pub use plan::{Plan, Task};
 pub use reader::Rows;
 pub use selection::{Only, Selection};

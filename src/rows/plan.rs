@@ -22,7 +22,7 @@ use super::snapshot::Snapshot;
 use super::warnings::Warnings;
 use crate::done::Done;
 use crate::fingerprint::fingerprint;
-use crate::row::Row;
+use crate::row::{Numbered, Row};
 
 /// How many rows of a stream with an outcome column are read before the first one is returned, so that a report with
 /// `ok` rows among them is refused before anything is sent.
@@ -32,13 +32,13 @@ const LOOKAHEAD: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task<I = Row> {
     /// Send it.
-    Send(I),
+    Send(Numbered<I>),
     /// Report it as invalid.
     Invalid(InvalidRow),
     /// Report it as skipped: the same as the row on the line `first`.
     Skip {
         /// The row.
-        item: I,
+        item: Numbered<I>,
         /// The line of the first of its kind.
         first: u64,
     },
@@ -50,10 +50,10 @@ impl<I> Task<I> {
     /// The same task for another kind of item.
     pub fn map<J>(self, convert: impl FnOnce(I) -> J) -> Task<J> {
         match self {
-            Task::Send(item) => Task::Send(convert(item)),
+            Task::Send(item) => Task::Send(item.map(convert)),
             Task::Invalid(row) => Task::Invalid(row),
             Task::Skip { item, first } => Task::Skip {
-                item: convert(item),
+                item: item.map(convert),
                 first,
             },
             Task::AlreadyDone => Task::AlreadyDone,
@@ -266,7 +266,7 @@ impl Survey {
             let is_done = resume.is_done(&row, rows.place())?;
             match (row.check(), &mut repeats) {
                 (Ok((user, conv, conv_type)), Some(repeats)) => {
-                    repeats.add(fingerprint(user, conv, conv_type.as_str()), row.line(), is_done);
+                    repeats.add(fingerprint(user, conv, conv_type.digit()), row.line(), is_done);
                 }
                 (Err(error), _) if diagnosis.is_none() => {
                     diagnosis = row.diagnosis(&error).map(|diagnosis| (row.line(), diagnosis));
@@ -344,7 +344,7 @@ mod tests {
             let plan = plan.unwrap();
             let (total, rows_done) = (plan.total(), plan.rows_done());
             let step = |task: Result<Task, InputError>| match task.unwrap() {
-                Task::Send(row) => format!("{} {}", row.line, row.user),
+                Task::Send(row) => format!("{} {}", row.line, row.item.user()),
                 Task::Invalid(row) => format!("{} invalid", row.line),
                 Task::Skip { item: row, first } => format!("{} as {first}", row.line),
                 Task::AlreadyDone => "done".into(),

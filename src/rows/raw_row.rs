@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::columns::Column;
 use super::diagnosis::Diagnosis;
 use super::layout::Layout;
-use super::parsed::{InvalidRow, ParsedRow, RowError};
+use super::parsed::{InvalidRow, ParsedRow};
 use crate::csv_reader::{CsvRecord, RecordError};
-use crate::row::{ConvType, MAX_ID, Row};
+use crate::row::{Column, ConvType, Numbered, Row, RowError, check_id};
 use crate::text::one_line;
 
 /// The longest field of an invalid row that is written to a report, in characters.
@@ -97,18 +96,13 @@ impl<'a> RawRow<'a> {
 
     fn id(&self, index: usize, column: Column) -> Result<&'a str, RowError> {
         let field = self.record.get(index).ok_or(RowError::Missing(column))?;
-        if field.is_empty() {
-            return Err(RowError::Empty(column));
-        }
         let text = std::str::from_utf8(field).map_err(|_| RowError::NotText(column))?;
         // A report contains U+FFFD where the original input was not valid text.
         let is_lossy = self.is_decoded || self.layout.outcome.is_some();
         if is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
             return Err(RowError::NotText(column));
         }
-        if field.len() > MAX_ID {
-            return Err(RowError::TooLong(column, field.len()));
-        }
+        check_id(column, text)?;
         Ok(text)
     }
 
@@ -144,7 +138,7 @@ impl<'a> RawRow<'a> {
             user,
             shown(self.record.get(conv)),
             match conv_type.and_then(|field| self.layout.types.parse(field)) {
-                Some(known) => Cow::Borrowed(known.as_str()),
+                Some(known) => Cow::Borrowed(known.digit()),
                 None => shown(conv_type),
             },
         ]
@@ -154,12 +148,10 @@ impl<'a> RawRow<'a> {
     pub fn parsed(self) -> ParsedRow {
         let line = self.line();
         match self.check() {
-            Ok((user, conv, conv_type)) => ParsedRow::Row(Row {
-                line,
-                user: user.to_owned(),
-                conv: conv.to_owned(),
-                conv_type,
-            }),
+            Ok((user, conv, conv_type)) => {
+                let item = Row::read(user, conv, conv_type);
+                ParsedRow::Row(Numbered { line, item })
+            }
             Err(error) => {
                 let [user, conv, conv_type] = self.shown().map(Cow::into_owned);
                 ParsedRow::Invalid(InvalidRow {

@@ -24,7 +24,7 @@ use crate::csv_reader::CsvReader;
 /// let csv = "Type;ConvId;FromUserId\ngroup;#team;alice\n3;bob;alice\n";
 /// let mut rows = Rows::from_reader(Box::new(csv.as_bytes()), "example", &Format::default())?;
 /// let Some(Ok(ParsedRow::Row(row))) = rows.next() else { panic!() };
-/// assert_eq!((row.line, row.user.as_str(), row.conv.as_str()), (2, "alice", "#team"));
+/// assert_eq!((row.line, row.item.user(), row.item.conv()), (2, "alice", "#team"));
 /// let Some(Ok(ParsedRow::Invalid(row))) = rows.next() else { panic!() };
 /// assert_eq!(row.error.to_string(), "type is '3', it must be 0 or peer, 2 or group");
 /// # Ok::<(), zim_batch::rows::InputError>(())

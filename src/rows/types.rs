@@ -56,7 +56,7 @@ impl FromStr for Types {
                 .ok_or_else(|| format!("'{meaning}' is not a type; the types are 0 (peer) and 2 (group)"))?;
             match types.parse(word.as_bytes()) {
                 Some(other) if other != meaning => {
-                    return Err(format!("'{word}' means type {} already", other.as_str()));
+                    return Err(format!("'{word}' means type {} already", other.digit()));
                 }
                 Some(_) => {}
                 None => types.0.push((word.to_owned(), meaning)),
@@ -69,7 +69,7 @@ impl FromStr for Types {
 /// In the form that [`Types::from_str`] reads.
 impl fmt::Display for Types {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs = self.0.iter().map(|(word, known)| format!("{word}={}", known.as_str()));
+        let pairs = self.0.iter().map(|(word, known)| format!("{word}={}", known.digit()));
         f.write_str(&pairs.collect::<Vec<_>>().join(","))
     }
 }

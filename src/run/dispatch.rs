@@ -1,123 +1,81 @@
-//! From the reading thread to the gate: rows in file order, one at a time.
+//! From the source to the gate: rows in order, one at a time.
 
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::SystemTime;
 
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-
-use super::{Message, NOT_RUN, Shared, permit_of};
-use crate::client::Service;
+use super::source::{Next, Reader};
+use super::{MAX_RETRYING, Message, NOT_RUN, Shared, permit_of};
+use crate::client::{Item, Service};
+use crate::done::Done;
 use crate::event::Event;
-use crate::row::{Item, Outcome, Record};
-use crate::rows::{InputError, Task};
-use crate::stop::{StopHandle, StopReason};
+use crate::row::{Numbered, Outcome, Record};
+use crate::rows::{InputErrorKind, Task};
+use crate::stop::{Cause, StopReason};
 
-/// Rows that are read ahead, at most.
-const READ_AHEAD: usize = 1024;
+/// What rows from the caller are called in errors.
+const PLACE: &str = "rows";
 
-/// Rows for which room is reserved at once.
-const PORTION: usize = 256;
-
-/// What is to be done about each row, in order.
-pub(super) type Tasks<I> = Box<dyn Iterator<Item = Result<Task<I>, InputError>> + Send>;
-
-/// The thread that reads rows ahead, for reading blocks.
-pub(super) struct Reader<I> {
-    rows: mpsc::Receiver<Read<I>>,
-    thread: JoinHandle<()>,
-}
-
-/// What the reading thread has found.
-enum Read<I> {
-    Task(Task<I>),
-    /// There is nothing more, or what there is can't be read.
-    End(Result<(), InputError>),
-}
-
-impl<I: Item> Reader<I> {
-    /// Starts to read. `counts_done`: rows that are done already are counted on the way, not known before.
-    pub fn start(tasks: Tasks<I>, counts_done: bool) -> io::Result<Reader<I>> {
-        let (send, rows) = mpsc::channel(READ_AHEAD);
-        let runtime = Handle::current();
-        let thread = std::thread::Builder::new()
-            .name("rows".into())
-            .spawn(move || read_ahead(tasks, counts_done, &send, &runtime))?;
-        Ok(Reader { rows, thread })
-    }
-
-    /// Returns the next item. After a stop, returns the items already in the channel, then `None`.
-    async fn next(&mut self, stop: &StopHandle) -> Option<Read<I>> {
-        tokio::select! {
-            biased;
-            // The channel itself ends only when the thread gives up the room that it has reserved, and it may read for ever.
-            () = stop.stopping() => self.rows.try_recv().ok(),
-            read = self.rows.recv() => read,
-        }
-    }
-}
-
-/// Reads to the end, or until the run has stopped. Each row is sent on immediately, because the next one may take long; room
-/// for them is reserved in portions, so that a fast input costs few wake-ups.
-fn read_ahead<I>(mut tasks: Tasks<I>, counts_done: bool, out: &mpsc::Sender<Read<I>>, runtime: &Handle) {
-    loop {
-        // An error means that the run has stopped.
-        let Ok(room) = runtime.block_on(out.reserve_many(PORTION)) else {
-            return;
-        };
-        for permit in room {
-            let task = loop {
-                match tasks.next() {
-                    Some(Ok(Task::AlreadyDone)) if !counts_done => {}
-                    task => break task,
+/// Takes rows until the last one, or until the run stops. A row begins when its first request may be tried; a row that is
+/// not sent is recorded. `done`: rows that the journal of the run already has.
+pub(super) async fn dispatch<S: Service>(mut reader: Reader<S::Item>, done: Done, run: Arc<Shared<S>>) {
+    while let Some(next) = reader.next(&run.stop).await {
+        match next {
+            Next::Task(task) => match unless_done(task, &done) {
+                Ok(task) => dispatch_one(task, &run).await,
+                Err(changed) => return run.stop_for_input(changed),
+            },
+            Next::End => return,
+            Next::Failed(error) => {
+                if reader.is_of_caller {
+                    run.rows_ended().await;
                 }
-            };
-            let read = match task {
-                Some(Ok(task)) => Read::Task(task),
-                Some(Err(error)) => Read::End(Err(error)),
-                None => Read::End(Ok(())),
-            };
-            let is_end = matches!(read, Read::End(_));
-            permit.send(read);
-            if is_end {
-                return;
+                return run.stop_for_input(error);
             }
+            Next::Panicked(how) if reader.is_of_caller => {
+                run.rows_ended().await;
+                return run.stop_for_input(format!("the source of the rows {how}").into());
+            }
+            Next::Panicked(how) => return run.stop.bug("the thread that reads the rows", &how),
+        }
+    }
+    // What was taken from the source counts, though it is not run.
+    for task in reader.left_over().await {
+        let is_done = matches!(task, Task::AlreadyDone);
+        run.tell(if is_done { Event::AlreadyDone(1) } else { NOT_RUN });
+    }
+}
+
+impl<S: Service> Shared<S> {
+    fn stop_for_input(&self, error: Cause) {
+        self.stop.drain(StopReason::InputFailed(error));
+    }
+
+    /// Waits until every row that has begun has its outcome, or the run stops.
+    async fn rows_ended(&self) {
+        let all = self.limits.max_in_flight.get() + MAX_RETRYING;
+        tokio::select! {
+            () = self.stop.stopping() => {}
+            _ = self.rows.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)) => {}
         }
     }
 }
 
-/// Takes rows until the last one, or until the run stops. A row starts when its first request may be tried; a row that is not
-/// sent is recorded.
-pub(super) async fn dispatch<S: Service>(mut reader: Reader<S::Item>, run: Arc<Shared<S>>) {
-    while let Some(read) = reader.next(&run.stop).await {
-        match read {
-            Read::Task(task) => dispatch_one(task, &run).await,
-            Read::End(Ok(())) => return,
-            Read::End(Err(error)) => {
-                run.stop.drain(StopReason::InputFailed(error.into()));
-                return;
-            }
-        }
-    }
-    // There was no end: a stop, or else the thread is gone.
-    if !run.stop.is_stopping()
-        && let Err(panic) = reader.thread.join()
-    {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let how = format!("panicked with message {:?}", text.unwrap_or_default());
-        run.stop.bug("the thread that reads the rows", &how);
+/// A row that the journal has is done; another row on its line is an error.
+fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, Cause> {
+    let Task::Send(Numbered { line, item }) = &task else {
+        return Ok(task);
+    };
+    let [user, conv, conv_type] = item.key();
+    if done.contains(*line, user, conv, conv_type) {
+        Ok(Task::AlreadyDone)
+    } else if done.contains_line(*line) {
+        Err(InputErrorKind::RowChanged.at(PLACE, *line).into())
+    } else {
+        Ok(task)
     }
 }
 
 async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
-    if run.stop.is_stopping() && !matches!(task, Task::AlreadyDone) {
-        // What was read ahead counts, though it is not run.
-        return run.tell(NOT_RUN);
-    }
-    let (key, line, outcome, message) = match task {
+    let record = match task {
         Task::AlreadyDone => return run.tell(Event::AlreadyDone(1)),
         Task::Send(item) => {
             let message = tokio::select! {
@@ -127,44 +85,26 @@ async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
             };
             return run.send(message);
         }
-        Task::Invalid(row) => {
-            let message = row.error.to_string();
-            ([row.user, row.conv, row.conv_type], row.line, Outcome::Invalid, message)
-        }
-        Task::Skip { item, first } => {
-            let message = format!("the same as line {first}");
-            (item.key().map(str::to_owned), item.line(), Outcome::Skipped, message)
-        }
+        Task::Invalid(row) => Record::new(
+            row.line,
+            [row.user, row.conv, row.conv_type],
+            Outcome::Invalid,
+            row.error.to_string(),
+        ),
+        Task::Skip { item, first } => Record::new(
+            item.line,
+            item.item.key().map(str::to_owned),
+            Outcome::Skipped,
+            format!("the same as line {first}"),
+        ),
     };
-    let record = unsent(key, line, outcome, message);
-    run.send(Message::Event(
-        Event::Settled(Box::new(record)),
-        Some(run.in_flight().await),
-    ));
+    let in_flight = run.in_flight().await;
+    run.send(Message::Event(Event::Settled(Box::new(record)), Some(in_flight)));
 }
 
-async fn begin<S: Service>(item: S::Item, run: &Shared<S>) -> Message<S::Item> {
+async fn begin<S: Service>(item: Numbered<S::Item>, run: &Shared<S>) -> Message<S::Item> {
     run.breaker.admits_new_rows().await;
     let place = permit_of(&run.rows).await;
     let entry = run.enter(true).await;
     Message::Begin(item, place, entry)
-}
-
-/// The record of a row that is not sent.
-fn unsent([user, conv, conv_type]: [String; 3], line: u64, outcome: Outcome, message: String) -> Record {
-    Record {
-        line,
-        user,
-        conv,
-        conv_type: conv_type.into(),
-        outcome,
-        code: None,
-        http: None,
-        message,
-        request_id: String::new(),
-        attempts: 0,
-        latency: None,
-        finished_at: SystemTime::now(),
-        conversations: Vec::new(),
-    }
 }

@@ -1,24 +1,26 @@
 //! What a run needs: rows, a client, bounds, and where results go.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_core::Stream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::dispatch::Tasks;
 use super::observer::Observer;
+use super::source::Source;
 use crate::client::Service;
-use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
 use crate::journal::Journal;
 use crate::limiter::{Limiter, Rate};
-use crate::row::{Item, Record, Row};
-use crate::rows::{InputError, InputErrorKind, Plan, Task};
+use crate::row::{Record, Row};
+use crate::rows::Plan;
 use crate::run::summary::Summary;
-use crate::stop::{self, StopHandle};
+use crate::stop::{self, Cause, StopHandle};
 
 /// The bounds of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,13 +60,8 @@ impl Default for Limits {
 /// use zim_batch::{Client, ConvType, Job, Row};
 ///
 /// let client = Client::builder(12345, "9193cc662a4c0ec135ec71fb57194b38").build()?;
-/// let rows = ["alice", "bob"].into_iter().zip(1..).map(|(user, line)| Row {
-///     line,
-///     user: user.into(),
-///     conv: "#team".into(),
-///     conv_type: ConvType::Group,
-/// });
-/// let summary = Job::new(client, rows)
+/// let rows = ["alice", "bob"].map(|user| Row::new(user, "#team", ConvType::Group));
+/// let summary = Job::try_new(client, rows)
 ///     .rate(5.0.try_into()?)
 ///     .on_record(|record| println!("{}: {}", record.user, record.outcome))
 ///     .run()
@@ -76,7 +73,7 @@ impl Default for Limits {
 #[must_use = "a job does nothing until it is run"]
 pub struct Job<S: Service> {
     pub(super) service: S,
-    pub(super) tasks: Tasks<S::Item>,
+    pub(super) source: Source<S::Item>,
     /// How many rows there are, if that is known.
     pub(super) total: Option<u64>,
     /// How many rows are done already, if they have been counted before the run.
@@ -101,8 +98,11 @@ impl<S: Service> fmt::Debug for Job<S> {
 }
 
 impl<S: Service> Job<S> {
-    /// Sends these rows, in order, at most 20 per second, with the default [`Limits`]. They are iterated over on a thread
-    /// of their own, which may block.
+    /// Sends these rows, in order.
+    ///
+    /// They are iterated over on a thread of their own, which may block; at most 64 are taken before their turn. A run that
+    /// stops early counts those as [`Summary::not_run`]. If the iterator panics, the run ends as after an error of
+    /// [`Job::try_new`].
     pub fn new<R>(service: S, rows: R) -> Job<S>
     where
         R: IntoIterator<Item: Into<S::Item>>,
@@ -113,7 +113,41 @@ impl<S: Service> Job<S> {
             (least, Some(most)) if least == most => u64::try_from(most).ok(),
             _ => None,
         };
-        Job::of_tasks(service, Box::new(rows.map(|row| Ok(Task::Send(row.into())))), total)
+        Job {
+            total,
+            ..Job::of(service, Source::iterator(rows.map(|row| Ok(row.into()))))
+        }
+    }
+
+    /// Sends these rows, in order, until the first error: when the rows before it have their outcomes, the run ends as
+    /// [`StopReason::InputFailed`](crate::StopReason::InputFailed), of which the error is the source. As for [`Job::new`], a
+    /// thread iterates over them.
+    pub fn try_new<R, T, E>(service: S, rows: R) -> Job<S>
+    where
+        R: IntoIterator<Item = Result<T, E>>,
+        R::IntoIter: Send + 'static,
+        T: Into<S::Item>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let rows = rows.into_iter();
+        let rows = rows.map(|row| row.map(Into::into).map_err(Cause::from));
+        Job::of(service, Source::iterator(rows))
+    }
+
+    /// Sends the rows of a stream, in order, until the first error, as [`Job::try_new`] does. One row at most is taken before
+    /// its turn.
+    pub fn from_stream<R, T, E>(service: S, rows: R) -> Job<S>
+    where
+        R: Stream<Item = Result<T, E>> + Send + 'static,
+        T: Into<S::Item>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let mut rows = Box::pin(rows);
+        let poll = move |context: &mut Context<'_>| {
+            let next = rows.as_mut().poll_next(context);
+            next.map_ok(Into::into).map_err(Cause::from)
+        };
+        Job::of(service, Source::Stream(Box::new(poll)))
     }
 
     /// Works on the rows of an input as planned.
@@ -121,24 +155,22 @@ impl<S: Service> Job<S> {
     where
         S::Item: From<Row>,
     {
-        let (total, already_done) = (plan.total(), plan.rows_done());
-        let tasks = plan.map(|task| task.map(|task| task.map(S::Item::from)));
-        let job = Job::of_tasks(service, Box::new(tasks), total);
-        match total {
-            // All of them have been found in the input, however early the run stops.
-            Some(_) => Job {
-                already_done: Some(already_done),
-                ..job
-            },
-            None => job,
+        let total = plan.total();
+        // All of them have been found in the input, however early the run stops.
+        let already_done = total.map(|_| plan.rows_done());
+        let tasks = plan.map(|task| task.map(|task| task.map(S::Item::from)).map_err(Cause::from));
+        Job {
+            total,
+            already_done,
+            ..Job::of(service, Source::Input(Box::new(tasks)))
         }
     }
 
-    fn of_tasks(service: S, tasks: Tasks<S::Item>, total: Option<u64>) -> Job<S> {
+    fn of(service: S, source: Source<S::Item>) -> Job<S> {
         Job {
             service,
-            tasks,
-            total,
+            source,
+            total: None,
             already_done: None,
             limiter: Limiter::new(Rate::default()),
             report: None,
@@ -160,20 +192,14 @@ impl<S: Service> Job<S> {
     }
 
     /// Writes each record to this report. Rows that the report has already are not sent: so a run with a report that was
-    /// opened with [`IfExists::Resume`](crate::journal::IfExists::Resume) resumes the earlier one. A row that differs from its
-    /// record stops the run. The rows' lines must be unique.
-    pub fn report(self, mut report: impl Journal + 'static) -> Job<S> {
-        let done = report.take_done();
-        let tasks = match done.is_empty() {
-            true => self.tasks,
-            false => Box::new(
-                self.tasks
-                    .map(move |task| task.and_then(|task| unless_done(task, &done))),
-            ),
-        };
+    /// opened with [`IfExists::Resume`](crate::journal::IfExists::Resume) resumes the earlier one.
+    ///
+    /// A report identifies rows by their line. Rows without an input are numbered in their order, from 1, so a run that
+    /// resumes must get the same rows in the same order; there may be more behind them. A row that differs from its record
+    /// ends the run as [`StopReason::InputFailed`](crate::StopReason::InputFailed).
+    pub fn report(self, report: impl Journal + 'static) -> Job<S> {
         Job {
             report: Some(Box::new(report)),
-            tasks,
             ..self
         }
     }
@@ -227,17 +253,5 @@ impl<S: Service> Job<S> {
             Some(Err(panic)) => Err(Error::Bug(stop::bug("the part that records results", &panic))),
             None => unreachable!("it was just spawned"),
         }
-    }
-}
-
-fn unless_done<I: Item>(task: Task<I>, done: &Done) -> Result<Task<I>, InputError> {
-    let Task::Send(item) = task else { return Ok(task) };
-    let (line, [user, conv, conv_type]) = (item.line(), item.key());
-    if done.contains(line, user, conv, conv_type) {
-        return Ok(Task::AlreadyDone);
-    }
-    match done.contains_line(line) {
-        false => Ok(Task::Send(item)),
-        true => Err(InputErrorKind::RowChanged.at("rows", line)),
     }
 }

@@ -29,6 +29,7 @@ mod policy;
 mod recorder;
 mod retry;
 mod row_task;
+mod source;
 pub mod stats;
 pub mod summary;
 
@@ -42,16 +43,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::client::Service;
+use crate::done::Done;
 use crate::error::Error;
 use crate::event::Event;
 use crate::limiter::{Limiter, Permit};
+use crate::row::Numbered;
 use crate::run::summary::Summary;
 use crate::stop::{StopHandle, StopReason};
 use breaker::{Admission, CircuitBreaker};
-use dispatch::Reader;
 pub use job::{Job, Limits};
 pub use observer::{Observer, Status};
 use recorder::Recorder;
+use source::Reader;
 
 /// Maximum rows that wait for a retry, besides those in flight.
 const MAX_RETRYING: usize = 4096;
@@ -81,7 +84,7 @@ struct Shared<S: Service> {
 /// What the tasks tell the loop.
 enum Message<I> {
     /// A row may try its first request.
-    Begin(I, RowPermit, Entry),
+    Begin(Numbered<I>, RowPermit, Entry),
     /// Something happened; the permit is free when it is recorded.
     Event(
         Event,
@@ -155,7 +158,9 @@ async fn permit_of(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 /// Runs a job to its end, or to the stop that comes first.
 async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
     let max_in_flight = job.limits.max_in_flight.get();
-    let reader = Reader::start(job.tasks, job.already_done.is_none()).map_err(Error::Thread)?;
+    let reader = Reader::start(job.source, job.already_done.is_none(), &job.stop).map_err(Error::Thread)?;
+    let mut report = job.report;
+    let done = report.as_mut().map(|report| report.take_done()).unwrap_or_default();
     let (messages, mut received) = mpsc::unbounded_channel();
     let run = Arc::new(Shared {
         service: job.service,
@@ -167,11 +172,11 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         stop: job.stop,
         messages,
     });
-    let mut recorder = Recorder::new(job.report, job.observers, job.started_at, &run);
+    let mut recorder = Recorder::new(report, job.observers, job.started_at, &run);
     if let Some(rows) = job.already_done {
         run.tell(Event::AlreadyDone(rows));
     }
-    work(reader, &mut received, &mut recorder, &run).await;
+    work(reader, done, &mut received, &mut recorder, &run).await;
     Ok(recorder.finish(job.total, &run).await)
 }
 
@@ -187,12 +192,13 @@ async fn reached(limit: Option<(Instant, StopReason)>) -> StopReason {
 /// The loop: starts rows, records events, and checks time and tasks, until all tasks have ended.
 async fn work<S: Service>(
     reader: Reader<S::Item>,
+    done: Done,
     received: &mut UnboundedReceiver<Message<S::Item>>,
     recorder: &mut Recorder,
     run: &Arc<Shared<S>>,
 ) {
     let mut tasks = JoinSet::new();
-    let dispatcher = tasks.spawn(dispatch::dispatch(reader, Arc::clone(run))).id();
+    let dispatcher = tasks.spawn(dispatch::dispatch(reader, done, Arc::clone(run))).id();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(MESSAGES_AT_ONCE);

@@ -138,10 +138,9 @@ impl RetryState {
 mod tests {
     use super::*;
     use crate::client::verdict::judge;
-    use reqwest::StatusCode;
 
     fn answer(code: i64) -> Verdict {
-        judge(StatusCode::OK, format!(r#"{{"Code":{code}}}"#).as_bytes(), None)
+        judge(200, format!(r#"{{"Code":{code}}}"#).as_bytes(), None)
     }
 
     /// The tries that a row gets when every answer is the same, and how it ends.

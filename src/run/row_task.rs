@@ -1,7 +1,6 @@
 //! One row's way from the gate to its outcome: attempt → verdict → breaker and retry state → event.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -11,23 +10,28 @@ use super::policy::clock_says;
 use super::retry::{RetryDecision, RetryState};
 use super::{Entry, InFlightPermit, Message, RowPermit, Shared};
 use crate::client::verdict::Verdict;
-use crate::client::{Attempt, Gate, Service};
+use crate::client::{Attempt, Gate, Item, Service};
 use crate::code::{self, Class};
 use crate::event::Event;
-use crate::row::{Item, Outcome, Record};
+use crate::row::{Numbered, Outcome, Record};
+use crate::sealed::Sealed;
 use crate::stop::StopReason;
 
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes). In seconds.
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
 /// Stays with the row until it has an outcome, or a stop comes first.
-pub(super) async fn run<S: Service>(item: S::Item, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
+pub(super) async fn run<S: Service>(item: Numbered<S::Item>, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
     let (event, in_flight) = settle(item, entry, &run).await;
     run.send(Message::Event(event, in_flight));
 }
 
 /// Returns the row's last event, and with an outcome the in-flight permit of its last request.
-async fn settle<S: Service>(mut item: S::Item, mut entry: Entry, run: &Shared<S>) -> (Event, Option<InFlightPermit>) {
+async fn settle<S: Service>(
+    Numbered { line, mut item }: Numbered<S::Item>,
+    mut entry: Entry,
+    run: &Shared<S>,
+) -> (Event, Option<InFlightPermit>) {
     const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
     let new_state = || RetryState::new(run.limits.max_attempts.get());
     let (mut state, mut first_failure, mut alone) = (new_state(), FirstFailure::default(), None);
@@ -54,7 +58,7 @@ async fn settle<S: Service>(mut item: S::Item, mut entry: Entry, run: &Shared<S>
         (state.sent, sent) = (state.sent + was_sent, sent + was_sent);
         run.breaker.reclassify(&mut attempt.verdict);
         run.tell(answered(&attempt));
-        log(item.line(), state.sent, &attempt.verdict);
+        log(line, state.sent, &attempt.verdict);
         let counts = note(
             run,
             &entry.admission,
@@ -81,12 +85,12 @@ async fn settle<S: Service>(mut item: S::Item, mut entry: Entry, run: &Shared<S>
                 continue;
             }
             RetryDecision::Done(outcome) => {
-                let record = record(item, outcome, sent, attempt);
+                let record = record(line, item, outcome, sent, attempt);
                 return (Event::Settled(Box::new(record)), Some(in_flight));
             }
             RetryDecision::Abort => {
                 let why = why_no_row_can_succeed(&attempt);
-                run.stop.drain(StopReason::Fatal { line: item.line(), why });
+                run.stop.drain(StopReason::Fatal { line, why });
                 return NOT_RUN;
             }
             RetryDecision::Retry(pause) => (pause, false),
@@ -131,6 +135,8 @@ enum Passage {
     Passed(Instant),
     Started,
 }
+
+impl<S: Service> Sealed for Start<'_, S> {}
 
 impl<S: Service> Gate for Start<'_, S> {
     async fn pass(&self) {
@@ -242,26 +248,19 @@ fn answered(attempt: &Attempt) -> Event {
     }
 }
 
-fn record(item: impl Item, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
-    let [user, conv, conv_type] = item.key().map(str::to_owned);
-    Record {
-        line: item.line(),
-        user,
-        conv,
-        conv_type: conv_type.into(),
-        outcome,
-        code: attempt.verdict.code,
-        http: attempt.verdict.http,
-        message: attempt.verdict.message,
-        request_id: attempt.verdict.request_id,
+fn record(line: u64, item: impl Item, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
+    let verdict = attempt.verdict;
+    let key = item.key().map(str::to_owned);
+    let mut record = Record {
+        code: verdict.code,
+        http: verdict.http,
+        request_id: verdict.request_id,
         attempts,
         latency: Some(attempt.latency),
-        finished_at: SystemTime::now(),
-        conversations: match outcome {
-            Outcome::Ok => item.into_conversations(),
-            _ => Vec::new(),
-        },
-    }
+        ..Record::new(line, key, outcome, verdict.message)
+    };
+    item.complete(&mut record);
+    record
 }
 
 fn log(line: u64, attempt: u32, verdict: &Verdict) {

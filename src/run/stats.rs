@@ -296,6 +296,7 @@ mod tests {
             latency: None,
             finished_at: std::time::SystemTime::UNIX_EPOCH,
             conversations: Vec::new(),
+            looked_up: None,
         }))
     }
 

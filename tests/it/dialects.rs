@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::support::{
     APP_ID, Answer, Call, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, read_report, rows,
 };
+use zim_batch::client::Item;
 use zim_batch::rows::{Format, ParsedRow, Rows};
 
 /// Three rows with everything that must be kept: leading zeros, blanks at the ends, `#`, `=`, quotes, delimiters, a
@@ -305,7 +306,7 @@ fn every_dialect_can_be_compressed_and_read_byte_by_byte() {
             let found: Vec<_> = Rows::from_reader(Box::new(drops), dialect.name, &format)
                 .unwrap()
                 .map(|entry| match entry.unwrap() {
-                    ParsedRow::Row(row) => (row.line, [row.user, row.conv, row.conv_type.as_str().to_owned()]),
+                    ParsedRow::Row(row) => (row.line, row.item.key().map(str::to_owned)),
                     ParsedRow::Invalid(row) => panic!("{}: {row:?}", dialect.name),
                 })
                 .collect();
@@ -350,7 +351,7 @@ fn encodings_are_known_by_their_whatwg_labels() {
         let found: Vec<_> = Rows::from_reader(Box::new(std::io::Cursor::new(csv)), label, &format)
             .unwrap()
             .map(|parsed| match parsed.unwrap() {
-                ParsedRow::Row(row) => [row.user, row.conv, row.conv_type.as_str().to_owned()],
+                ParsedRow::Row(row) => row.item.key().map(str::to_owned),
                 ParsedRow::Invalid(row) => panic!("{label}: {row:?}"),
             })
             .collect();

@@ -14,7 +14,7 @@ use model::read_like_python;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use zim_batch::row::ConvType;
+use zim_batch::row::{ConvType, Numbered};
 use zim_batch::rows::check::check_rows;
 use zim_batch::rows::{Columns, Done, Format, Input, InputError, ParsedRow, Rows, Selection, Source, Task, encoding};
 
@@ -173,10 +173,11 @@ fn assert_found(bytes: &[u8], delimiter: u8, format: &Format) -> Result<(), Test
         prop_assert_eq!(parsed.line(), found.line, "{:?} {:?}", parsed, found);
         match (parsed, found.row()) {
             (ParsedRow::Row(row), Some(expected)) => {
+                let row = &row.item;
                 let row = (
-                    row.user.clone().into_bytes(),
-                    row.conv.clone().into_bytes(),
-                    row.conv_type.as_str(),
+                    row.user().as_bytes().to_vec(),
+                    row.conv().as_bytes().to_vec(),
+                    row.conv_type().digit(),
                 );
                 prop_assert_eq!(row, expected);
             }
@@ -233,7 +234,7 @@ proptest! {
         for parsed in &parsed_rows {
             match parsed {
                 ParsedRow::Row(row) => {
-                    let triple = (&row.user, &row.conv, row.conv_type.as_str());
+                    let triple = (row.item.user(), row.item.conv(), row.item.conv_type().digit());
                     let first = *triples.entry(triple).or_insert(row.line);
                     if first != row.line {
                         repeats.insert(row.line, first);
@@ -308,7 +309,7 @@ fn as_csv(
         writer.flush().unwrap();
         let before = String::from_utf8_lossy(writer.get_ref()).replace("\r\n", "\n");
         lines.push(1 + before.matches(['\n', '\r']).count() as u64);
-        writer.write_record([user, conv, kind.as_str()]).unwrap();
+        writer.write_record([user, conv, kind.digit()]).unwrap();
     }
     (writer.into_inner().unwrap(), lines)
 }
@@ -341,7 +342,7 @@ proptest! {
             let found: Vec<_> = found
                 .into_iter()
                 .map(|parsed| match parsed {
-                    ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type),
+                    ParsedRow::Row(Numbered { line, item }) => (line, item.user().to_owned(), item.conv().to_owned(), item.conv_type()),
                     ParsedRow::Invalid(row) => panic!("{row:?}"),
                 })
                 .collect();

@@ -12,11 +12,13 @@ struct Connecting<F> {
     starts: Arc<Mutex<Vec<Instant>>>,
 }
 
+impl<F> Sealed for Connecting<F> {}
+
 impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Connecting<F> {
     type Item = Row;
 
     async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
-        sleep((self.opens_in)(row.line, self.started_at.elapsed())).await;
+        sleep((self.opens_in)(line_of(row), self.started_at.elapsed())).await;
         if tokio::time::timeout(4 * SECOND, gate.pass()).await.is_err() {
             return None;
         }
@@ -24,13 +26,8 @@ impl<F: Fn(u64, Duration) -> Duration + Send + Sync + 'static> Service for Conne
         gate.started(started_at);
         self.starts.lock().unwrap().push(started_at);
         sleep(Duration::from_millis(30)).await;
-        Some(Attempt {
-            verdict: code(0),
-            started_at: Some(started_at),
-            latency: Duration::from_millis(30),
-            clock_skew: None,
-            has_more: false,
-        })
+        let latency = Duration::from_millis(30);
+        Some(Attempt::new(code(0), Some(started_at), latency))
     }
 }
 

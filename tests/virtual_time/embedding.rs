@@ -1,17 +1,20 @@
 //! Runs of rows from memory, as embedding programs start them.
 
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use zim_batch::event::Event;
 use zim_batch::row::ConvType;
-use zim_batch::stop::StopReason;
+use zim_batch::stop::{StopHandle, StopReason};
 
 use super::*;
 
 fn rows(lines: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Row> + Send + 'static {
-    lines.map(|line| Row {
-        line,
-        user: format!("u{line}"),
-        conv: "#team".into(),
-        conv_type: ConvType::Group,
-    })
+    lines.map(|line| Row::new(format!("u{line}"), "#team", ConvType::Group).unwrap())
 }
 
 fn ok() -> impl Service<Item = Row> {
@@ -41,10 +44,7 @@ fn rows_that_the_report_has_already_are_not_sent_again() {
             assert_eq!((summary.ok, summary.already_done), (sent, last - sent), "{summary:?}");
         }
         let report = Report::open(&path, &outside, IfExists::Resume, false).unwrap();
-        let changed = rows(1..=2).map(|row| Row {
-            user: "another".into(),
-            ..row
-        });
+        let changed = rows(1..=2).map(|row| Row::new("u7", row.conv(), row.conv_type()).unwrap());
         let summary = Job::new(ok(), changed).report(report).run().await.unwrap();
         assert!(
             matches!(summary.stopped, Some(StopReason::InputFailed(_))),
@@ -52,4 +52,136 @@ fn rows_that_the_report_has_already_are_not_sent_again() {
         );
         assert_eq!(outcomes(&path).len(), 5);
     });
+}
+
+/// The first three rows, and then an error, as a database has them that goes away.
+fn rows_then_error() -> impl Iterator<Item = io::Result<Row>> + Send + 'static {
+    let gone = Err(io::Error::other("the database has gone away"));
+    rows(1..=3).map(Ok).chain([gone]).chain(rows(5..=9).map(Ok))
+}
+
+/// A stream of what an iterator returns, ready at every other poll.
+struct Ready<I> {
+    items: I,
+    is_ready: bool,
+}
+
+impl<I: Iterator + Unpin> Stream for Ready<I> {
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        self.is_ready = !self.is_ready;
+        if self.is_ready {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.items.next())
+    }
+}
+
+fn stream<I: Iterator>(items: I) -> Pin<Box<Ready<I>>> {
+    Box::pin(Ready { items, is_ready: false })
+}
+
+/// Answers every row's first attempt with "busy".
+fn busy_at_first() -> impl Service<Item = Row> {
+    Scripted {
+        answer: |_: &Row, nth| (Duration::from_millis(30), code(if nth == 1 { 660_000_001 } else { 0 })),
+        sent: Arc::default(),
+    }
+}
+
+fn why_input_failed(summary: &Summary) -> String {
+    let Some(StopReason::InputFailed(cause)) = &summary.stopped else {
+        panic!("{summary:?}")
+    };
+    cause.to_string()
+}
+
+#[test]
+fn the_first_error_of_an_iterator_or_a_stream_ends_the_run_after_the_rows_before_it() {
+    in_paused_time(async {
+        for job in [
+            Job::try_new(busy_at_first(), rows_then_error()),
+            Job::from_stream(
+                busy_at_first(),
+                stream(rows_then_error().collect::<Vec<_>>().into_iter()),
+            ),
+        ] {
+            let summary = job.run().await.unwrap();
+            assert_eq!((summary.ok, summary.retries, summary.rows), (3, 3, 3), "{summary:?}");
+            assert_eq!(why_input_failed(&summary), "the database has gone away");
+            let source = summary.stopped.as_ref().and_then(|stopped| stopped.source());
+            assert!(source.is_some_and(|source| source.is::<io::Error>()), "{source:?}");
+        }
+    });
+}
+
+#[test]
+fn an_iterator_or_a_stream_that_panics_is_said_to_be_the_callers() {
+    in_paused_time(async {
+        let panics = || {
+            rows(1..=4).map(|row| {
+                assert_ne!(row.user(), "u4", "no such table");
+                io::Result::Ok(row)
+            })
+        };
+        for job in [
+            Job::try_new(busy_at_first(), panics()),
+            Job::from_stream(busy_at_first(), stream(panics())),
+        ] {
+            let summary = job.run().await.unwrap();
+            assert_eq!((summary.ok, summary.rows), (3, 3), "{summary:?}");
+            let why = why_input_failed(&summary);
+            assert!(
+                why.contains("the source of the rows panicked") && why.contains("no such table"),
+                "{why}"
+            );
+        }
+    });
+}
+
+#[test]
+fn all_rows_of_a_stream_are_sent_in_order() {
+    in_paused_time(async {
+        let (seen, records) = std::sync::mpsc::channel();
+        let job = Job::from_stream(ok(), stream(rows(1..=30).map(io::Result::Ok)));
+        let job = job.on_record(move |record| seen.send((record.line, record.user.clone())).unwrap());
+        let summary = job.run().await.unwrap();
+        assert_eq!((summary.ok, summary.is_success()), (30, true));
+        let expected: Vec<_> = (1..=30).map(|line| (line, format!("u{line}"))).collect();
+        assert_eq!(records.iter().collect::<Vec<_>>(), expected);
+    });
+}
+
+#[test]
+fn rows_taken_from_an_iterator_are_at_most_64_ahead_and_each_is_counted() {
+    for stop_after in [1, 7, 40] {
+        in_paused_time(async {
+            let taken = Arc::new(AtomicUsize::new(0));
+            let counter = Arc::clone(&taken);
+            let endless = (1..).map(move |line: u64| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                Row::new(format!("u{line}"), "#team", ConvType::Group).unwrap()
+            });
+            let stop = StopHandle::new();
+            let (mut left, stopping, seen) = (stop_after, stop.clone(), Arc::clone(&taken));
+            let job = Job::new(ok(), endless).stop_handle(stop).on_event(move |event| {
+                if let Event::Sent { .. } = event {
+                    left -= 1;
+                    // One row waits for its start; its request is not among those that were sent.
+                    assert!(seen.load(Ordering::SeqCst) <= stop_after - left + 64);
+                    if left == 0 {
+                        stopping.drain(StopReason::Signal(2));
+                    }
+                }
+            });
+            let summary = job.run().await.unwrap();
+            assert!(
+                summary.is_consistent() && summary.ok >= stop_after as u64,
+                "{summary:?}"
+            );
+            assert_eq!(summary.rows, taken.load(Ordering::SeqCst) as u64, "{summary:?}");
+        });
+    }
 }

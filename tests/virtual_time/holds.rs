@@ -19,7 +19,7 @@ where
 }
 
 fn unavailable() -> Verdict {
-    judge(StatusCode::SERVICE_UNAVAILABLE, b"", None)
+    judge(503, b"", None)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_first_probe_comes_soon_however_low_the_rate() {
 #[test]
 fn rows_that_fail_for_ever_keep_no_others_from_being_sent() {
     in_paused_time(async {
-        let service = service(|row, _| code(if row.line <= 41 { 660_000_001 } else { 0 }));
+        let service = service(|row, _| code(if line_of(row) <= 41 { 660_000_001 } else { 0 }));
         let limits = Limits {
             max_in_flight: NonZeroUsize::MIN,
             ..Limits::default()

@@ -24,7 +24,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use tokio::time::{Instant, sleep};
 use zim_batch::Rate;
 use zim_batch::client::verdict::{Verdict, judge};
@@ -34,6 +33,7 @@ use zim_batch::row::Row;
 use zim_batch::rows::{Done, Format, Input, Plan, Rows, Selection, Source};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits};
+use zim_batch::sealed::Sealed;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,6 +67,8 @@ struct Scripted<F> {
     sent: Arc<Mutex<Vec<(u64, Instant)>>>,
 }
 
+impl<F> Sealed for Scripted<F> {}
+
 impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
     type Item = Row;
 
@@ -76,27 +78,22 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
         gate.started(sent_at);
         let nth = {
             let mut sent = self.sent.lock().unwrap();
-            sent.push((row.line, sent_at));
-            sent.iter().filter(|(line, _)| *line == row.line).count()
+            sent.push((line_of(row), sent_at));
+            sent.iter().filter(|(line, _)| *line == line_of(row)).count()
         };
         let (latency, verdict) = (self.answer)(row, nth);
         sleep(latency).await;
-        Some(Attempt {
-            verdict,
-            started_at: Some(sent_at),
-            latency,
-            clock_skew: None,
-            has_more: false,
-        })
+        Some(Attempt::new(verdict, Some(sent_at), latency))
     }
 }
 
+/// The line of a row in the files of these tests, where the user of line 2 is `u0`.
+fn line_of(row: &Row) -> u64 {
+    row.user().strip_prefix('u').unwrap().parse::<u64>().unwrap() + 2
+}
+
 fn code(code: i64) -> Verdict {
-    judge(
-        StatusCode::OK,
-        format!(r#"{{"Code":{code},"Message":"m"}}"#).as_bytes(),
-        None,
-    )
+    judge(200, format!(r#"{{"Code":{code},"Message":"m"}}"#).as_bytes(), None)
 }
 
 /// Runs `rows` rows against the function at 20 a second; gives the summary, what was sent, and the report's lines with their
@@ -173,7 +170,7 @@ fn outcomes(report: &Path) -> HashMap<u64, String> {
 
 /// A number that looks random and is the same each time.
 fn mixed(row: &Row, nth: usize) -> u64 {
-    let mut x = row.line.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (nth as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mut x = line_of(row).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (nth as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x ^= x >> 31;
     x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 29)

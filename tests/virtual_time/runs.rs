@@ -72,7 +72,7 @@ fn the_summary_counts_refusals_beside_the_peak_and_the_cap_which_tell_whose_they
     for one_in in [300, 10] {
         in_paused_time(async {
             let (summary, _, _) = run_all(600, Limits::default(), move |row, nth| {
-                let is_refused = nth == 1 && row.line % one_in == 5;
+                let is_refused = nth == 1 && line_of(row) % one_in == 5;
                 (Duration::from_millis(30), code(if is_refused { 7 } else { 0 }))
             })
             .await;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use zim_batch::client::Item;
 use zim_batch::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
-use zim_batch::row::{Outcome, Record};
+use zim_batch::row::{Numbered, Outcome, Record, Row};
 use zim_batch::rows::Done;
 use zim_batch::rows::InputErrorKind;
 
@@ -95,26 +96,19 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn record_of(parsed: ParsedRow, outcome: Outcome, message: String) -> Record {
-    let (line, user, conv, conv_type, outcome) = match parsed {
-        ParsedRow::Row(row) => (row.line, row.user, row.conv, row.conv_type.as_str().into(), outcome),
-        ParsedRow::Invalid(row) => (row.line, row.user, row.conv, row.conv_type.into(), Outcome::Invalid),
+    let (line, key, outcome) = match parsed {
+        ParsedRow::Row(row) => (row.line, row.item.key().map(str::to_owned), outcome),
+        ParsedRow::Invalid(row) => (row.line, [row.user, row.conv, row.conv_type], Outcome::Invalid),
     };
     let millis = Duration::from_millis(1_790_000_000_123 + line);
-    Record {
-        line,
-        user,
-        conv,
-        conv_type,
-        outcome,
-        code: (line % 2 == 0).then_some(660_800_002),
-        http: (line % 3 == 0).then_some(200),
-        message,
-        request_id: line.to_string(),
-        attempts: 1,
-        latency: Some(Duration::from_millis(line)),
-        finished_at: SystemTime::UNIX_EPOCH + millis,
-        conversations: Vec::new(),
-    }
+    let mut record = Record::new(line, key, outcome, message);
+    record.code = (line % 2 == 0).then_some(660_800_002);
+    record.http = (line % 3 == 0).then_some(200);
+    record.request_id = line.to_string();
+    record.attempts = 1;
+    record.latency = Some(Duration::from_millis(line));
+    record.finished_at = SystemTime::UNIX_EPOCH + millis;
+    record
 }
 
 /// Records of distinct lines in any order, with arbitrary IDs.
@@ -124,13 +118,8 @@ fn records(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Record>> 
     vec(record, count).prop_map(|records| {
         let record = |(index, (user, conv, outcome, message))| {
             let line = 1 + (index as u64 * 7919) % 10_007;
-            let row = zim_batch::row::Row {
-                line,
-                user,
-                conv,
-                conv_type: ConvType::Group,
-            };
-            record_of(ParsedRow::Row(row), outcome, message)
+            let item = Row::new(user, conv, ConvType::Group).unwrap();
+            record_of(ParsedRow::Row(Numbered { line, item }), outcome, message)
         };
         records.into_iter().enumerate().map(record).collect()
     })
@@ -269,7 +258,7 @@ proptest! {
         let (bytes, lines) = as_csv(&rows, b',', csv::Terminator::Any(b'\n'), csv::QuoteStyle::Necessary);
         let mut done = Done::default();
         for (line, (user, conv, kind)) in lines.iter().zip(&rows) {
-            done.insert(*line, user, conv, kind.as_str());
+            done.insert(*line, user, conv, kind.digit());
         }
         done.seal().unwrap();
         let mut changed = rows.clone();
@@ -291,11 +280,9 @@ proptest! {
 
 #[test]
 fn a_quote_in_the_middle_of_a_report_does_not_drop_the_complete_records_after_it() {
-    let row = |line: u64| zim_batch::row::Row {
+    let row = |line: u64| Numbered {
         line,
-        user: format!("u{line}"),
-        conv: "c".into(),
-        conv_type: ConvType::Peer,
+        item: Row::new(format!("u{line}"), "c", ConvType::Peer).unwrap(),
     };
     let records = (2..1002).map(|line| record_of(ParsedRow::Row(row(line)), Outcome::Ok, "fine".into()));
     let desk = Desk::new(records.collect());

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-use zim_batch::client::{Client, Lookup, MAX_USERS, UserLookup};
+use zim_batch::client::{Client, MAX_USERS, UserBatch, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
+use zim_batch::row::Numbered;
 use zim_batch::rows::{self, CopyError, copy_rows};
 use zim_batch::run::Job;
 use zim_batch::{Outcome, Record, User};
@@ -27,7 +28,7 @@ use crate::cli::settings::input::InputSettings;
 pub struct Online {
     pub existing: u64,
     /// Users who don't exist, by their first lines.
-    pub missing: Vec<User>,
+    pub missing: Vec<Numbered<User>>,
     /// Users who could not be looked up.
     pub unknown: u64,
     /// Why not all users were looked up.
@@ -56,10 +57,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     let (run, client) = Prepared::new(run, terminal)?.connect().await?;
     say_if_typed(&input.source, "rows");
     let mut users = Vec::new();
-    let keep = |line, user: &str| {
-        let user = user.to_owned();
-        users.push(User { line, user });
-    };
+    let keep = |line, user: &str| users.extend(User::new(user).map(|item| Numbered { line, item }));
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
     let run = run.join(format!("check of {}", input.source)).await?;
     let (ended, online) = look_up(run, client, &users).await?;
@@ -97,39 +95,50 @@ fn check_missing(missing: &Path, input: &InputSettings) -> Result<(), Error> {
 }
 
 /// Looks up all users. Says on stderr why not all could be.
-async fn look_up(run: Joined, client: Client, users: &[User]) -> Result<(Ended, Online), Error> {
-    let service = UserLookup::new(client);
-    let found = service.found();
-    let lookups: Vec<Lookup> = users
+async fn look_up(run: Joined, client: Client, users: &[Numbered<User>]) -> Result<(Ended, Online), Error> {
+    let batches: Vec<UserBatch> = users
         .chunks(MAX_USERS)
-        .map(|users| Lookup::new(users.to_vec()))
+        .map(|users| UserBatch::new(users.iter().map(|user| user.item.clone()).collect()))
         .collect();
-    let progress = run.progress(Some(lookups.len() as u64), "requests");
+    let progress = run.progress(Some(batches.len() as u64), "requests");
     let (answered, first_answer) = mpsc::channel();
-    let lookups = lookups.into_iter().enumerate().map(move |(index, lookup)| {
+    let batches = batches.into_iter().enumerate().map(move |(index, batch)| {
         if index == 1 {
             // The first answer shows whether credentials and endpoint are right. A run that stops drops the sender.
             let _ = first_answer.recv();
         }
-        lookup
+        batch
     });
+    let (found, all_found) = mpsc::channel();
     let (failed, failures) = mpsc::channel();
     let on_record = move |record: &Record| {
         // The receivers are there until they are no longer needed.
         let _ = answered.send(());
+        let _ = found.send((record.line, record.looked_up.clone().unwrap_or_default()));
         if record.outcome == Outcome::Failed {
             let _ = failed.send(record.message.clone());
         }
     };
-    let job = run.take_in(Job::new(service, lookups).on_record(on_record).observer(progress));
+    let job = run.take_in(
+        Job::new(UserLookup::new(client), batches)
+            .on_record(on_record)
+            .observer(progress),
+    );
     let ended = run.drive(job.run(), None).await?;
 
-    let mut found = found();
-    found.missing.sort_by_key(|user| user.line);
+    let (mut existing, mut missing) = (0, Vec::new());
+    for (number, found) in all_found.try_iter() {
+        existing += found.existing;
+        // A batch's number counts from 1.
+        let batch = users.chunks(MAX_USERS).nth(number as usize - 1).unwrap_or_default();
+        let is_missing = |user: &&Numbered<User>| found.missing.contains(&user.item);
+        missing.extend(batch.iter().filter(is_missing).cloned());
+    }
+    missing.sort_by_key(|user| user.line);
     let online = Online {
-        unknown: users.len() as u64 - found.existing - found.missing.len() as u64,
-        existing: found.existing,
-        missing: found.missing,
+        unknown: users.len() as u64 - existing - missing.len() as u64,
+        existing,
+        missing,
         stopped: ended.summary.stopped.as_ref().map(hints::stop_reason),
     };
     ended.say_why_it_stopped();
@@ -148,7 +157,7 @@ fn write_missing(path: &Path, online: &Online, input: &InputSettings) -> Result<
         ));
         return Ok(());
     }
-    let missing: HashSet<&str> = online.missing.iter().map(|user| user.user.as_str()).collect();
+    let missing: HashSet<&str> = online.missing.iter().map(|user| user.item.id()).collect();
     let is_missing = |user: &str| missing.contains(user);
     let written = files::replace(path, "", OWNER_ONLY, |out| {
         copy_rows(&input.source, &input.format, &input.selection, is_missing, out)

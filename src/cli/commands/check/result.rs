@@ -220,7 +220,7 @@ fn write_users(text: &mut String, online: &Online) -> std::fmt::Result {
             text,
             "  {:>25}  '{}'",
             format!("line {}", user.line),
-            one_line(&user.user)
+            one_line(user.item.id())
         )?;
     }
     if missing.len() > MISSING_SHOWN {
