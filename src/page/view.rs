@@ -142,7 +142,12 @@ fn facts(page: &Page) -> Vec<String> {
     }
     if let Some(most) = analysis.reasons.iter().max_by_key(|reason| reason.rows) {
         let Reason { outcome, why, rows, .. } = Reason::new(most);
-        let noun = if most.rows == 1 { "row" } else { "rows" };
+        let nouns = analysis.kind.noun();
+        let noun = if most.rows == 1 {
+            nouns.trim_end_matches('s')
+        } else {
+            nouns
+        };
         facts.push(format!("The most frequent reason: {why} ({rows} {noun}, {outcome})."));
     }
     if analysis.is_torn {
@@ -186,6 +191,10 @@ fn outcomes(page: &Page) -> Vec<Card> {
         (Outcome::Invalid, "not sent"),
         (Outcome::Skipped, "repeated"),
     ] {
+        // No user is outside.
+        if outcome == Outcome::Outside && analysis.kind == Kind::List {
+            continue;
+        }
         let rows = analysis.outcome(outcome);
         let ink = if rows > 0 { outcome.as_str() } else { "zero" };
         cards.push(card(outcome.as_str(), rows, note, ink));
@@ -194,13 +203,10 @@ fn outcomes(page: &Page) -> Vec<Card> {
         let name = if page.progress.is_some() { "left" } else { "not run" };
         cards.push(card(name, not_run, "no record yet", ""));
     }
-    if analysis.kind == Kind::List {
-        cards.push(card("conversations", analysis.conversations, "", ""));
-    }
     cards
 }
 
-/// Requests, rate and latency.
+/// Conversations, requests, rate and latency.
 fn figures(analysis: &Analysis) -> Vec<Card> {
     let card = |name, value, note| Card {
         name,
@@ -208,14 +214,23 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
         note,
         ink: "",
     };
-    let retries = match analysis.retries {
-        0 => "no retries".to_owned(),
-        retries => format!("{} of them retries", grouped(retries)),
+    let mut cards = Vec::new();
+    if analysis.kind == Kind::List {
+        cards.push(card("conversations", grouped(analysis.conversations), String::new()));
+    }
+    let retries = match (analysis.retries, analysis.kind) {
+        (0, _) => "no retries".to_owned(),
+        (more, Kind::List) => format!("{} of them for further pages, or retries", grouped(more)),
+        (retries, Kind::Clear) => format!("{} of them retries", grouped(retries)),
     };
-    let mut cards = vec![card("requests", grouped(analysis.requests), retries)];
+    cards.push(card("requests", grouped(analysis.requests), retries));
     if let Some(rate) = analysis.rate() {
+        let name = match analysis.kind {
+            Kind::List => "users/s",
+            Kind::Clear => "rows/s",
+        };
         let note = "without pauses over 1 min".to_owned();
-        cards.push(card("rows/s", format!("{rate:.2}"), note));
+        cards.push(card(name, format!("{rate:.2}"), note));
     }
     if analysis.has_latency() {
         let latency = analysis.latency_ms();

@@ -6,7 +6,7 @@ mod chromium;
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::support::{Desk, REPORT_HEADER};
+use crate::support::{Desk, LIST_HEADER, REPORT_HEADER};
 use chromium::Chromium;
 
 /// Twenty records per second, some of them not ok, in two runs with a pause of nine hours between them.
@@ -79,6 +79,9 @@ fn reports() -> Vec<(&'static str, String)> {
             )
         })
         .collect();
+    let listed: String = (0..500)
+        .map(|user| format!("{user},u{user},ok,7,0,200,success,1,2,40,{}\n", at(user * 100)))
+        .collect();
     vec![
         ("big", two_nights(50_000)),
         ("pause", two_nights(8000)),
@@ -89,6 +92,7 @@ fn reports() -> Vec<(&'static str, String)> {
         ),
         ("none", format!("{REPORT_HEADER}\n")),
         ("failed", format!("{REPORT_HEADER}\n{failed}")),
+        ("list", format!("{LIST_HEADER}\n{listed}")),
         (
             "untimed",
             format!("{REPORT_HEADER}\n2,u,c,0,invalid,,,user is empty,,0,,\n"),
@@ -138,7 +142,7 @@ fn pages_open_without_messages_or_requests_and_show_their_charts_at_any_width_in
             let charts = charts.as_array().unwrap();
             let expected = match name {
                 "none" | "untimed" => 0,
-                "one" => 4,
+                "one" | "list" => 4,
                 _ => 5,
             };
             assert_eq!(charts.len(), expected, "{name}: {charts:?}");
