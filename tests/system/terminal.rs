@@ -351,7 +351,14 @@ fn a_log_file_collects_the_logs_of_all_runs_with_timestamps_and_is_private() {
     let first = run("text");
     let mode = fs::metadata(desk.path("run.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    for (line, what) in first.lines().zip(["requests go to", "the run begins", "the run ends"]) {
+    let expected = [
+        "line 1 is the header",
+        "requests go to",
+        "the run begins",
+        "the run ends",
+    ];
+    assert_eq!(first.lines().count(), expected.len(), "{first}");
+    for (line, what) in first.lines().zip(expected) {
         let time: String = line.chars().take(24).collect();
         let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
@@ -361,7 +368,7 @@ fn a_log_file_collects_the_logs_of_all_runs_with_timestamps_and_is_private() {
     let second = both
         .strip_prefix(&first)
         .expect("the first run's lines are still there");
-    assert_eq!(json_lines(second).len(), 3);
+    assert_eq!(json_lines(second).len(), expected.len());
     assert!(second.contains("127.0.0.1") && !second.contains(SECRET), "{second}");
 }
 
