@@ -190,6 +190,15 @@ fn a_run_that_never_started_is_recorded_too() {
         .run()
         .assert_status(2);
     assert_eq!(samples(&desk.read("zim.prom"))["zim_batch_last_exit_status"], 2.0);
+    clear(&rows(3)).assert_status(0);
+    desk.write("letter.html", "not a page");
+    let wrong_page = desk.clear(&server, rows(3)).flag("--metrics", "zim.prom");
+    wrong_page
+        .arg("--overwrite")
+        .flag("--html", "letter.html")
+        .run()
+        .assert_status(2);
+    assert_eq!(samples(&desk.read("zim.prom"))["zim_batch_last_exit_status"], 2.0);
 }
 
 #[test]
