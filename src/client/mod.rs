@@ -30,6 +30,8 @@ use reqwest::{Proxy, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
+use url::Url;
+
 use crate::endpoint::{self, is_loopback};
 use crate::row::{Conversation, LookedUp, Row, User};
 use crate::sealed::Sealed;
@@ -133,6 +135,16 @@ impl Client {
     /// A client for this app. The `ServerSecret` is as the console shows it; no `Debug` output shows it.
     pub fn builder(app_id: u32, server_secret: impl Into<SecretString>) -> ClientBuilder {
         ClientBuilder::new(app_id, server_secret.into())
+    }
+
+    /// The app's ID.
+    pub fn app_id(&self) -> u32 {
+        self.shared.settings.app_id
+    }
+
+    /// Where requests go.
+    pub fn endpoint_url(&self) -> &Url {
+        &self.shared.settings.endpoint
     }
 
     fn build(settings: ClientBuilder) -> Result<Client, BuildError> {

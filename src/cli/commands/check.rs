@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use zim_batch::rows::{self, Reads};
 
-use crate::cli::engine::input::say_if_typed;
+use crate::cli::engine::input::print_typing_hint;
 use crate::cli::errors::{Error, ExitStatus};
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
@@ -33,7 +33,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
     if let Some(error) = without_profile {
         tracing::warn!("{error}; the time is that of a run without a profile");
     }
-    say_if_typed(&input.source, "rows");
+    print_typing_hint(&input.source, "rows");
     let findings = rows::check::check(&input.source, &input.format, &input.selection)?;
     let to_run = if is_dry_run {
         next::without_dry_run(&given)

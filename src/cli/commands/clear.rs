@@ -40,12 +40,13 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
         existing,
     } = paths;
 
-    let (run, client) = Prepared::new(run, terminal)?.connect().await?;
+    let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_paths(&report, &outside, existing)?;
     let rows = batch.open_input()?;
     let run = run.join(batch.name()).await?;
     let mut journal = Report::open(&report, &outside, existing, run.settings().is_simulated())?;
-    let plan = rows.compare(&mut journal)?;
+    let plan = rows.plan(&mut journal)?;
+    let client = run.client();
     let ended = batch.run(run, client, plan, journal).await?;
 
     let left = left(

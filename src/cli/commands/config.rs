@@ -12,6 +12,7 @@ use zim_batch::text::one_line;
 
 use crate::cli::args::app::{CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SETTINGS};
 use crate::cli::args::setting::{About, AnySetting, as_text as value_as_text};
+use crate::cli::engine::client::check_ca_cert;
 use crate::cli::errors::{Error, ExitStatus};
 use crate::cli::output::shell::{print, print_error};
 use crate::cli::settings::ConfigSettings;
@@ -174,7 +175,7 @@ fn secret(sources: &Sources) -> Line {
 
 /// The file with certificates, which a client must be able to trust.
 fn ca_cert(sources: &Sources) -> Result<Option<Sourced<Value>>, Wrong> {
-    let check = |path: PathBuf, origin: &Origin| app::check_ca_cert(&path, origin).map(|()| (CA_CERT.show)(&path));
+    let check = |path: PathBuf, origin: &Origin| check_ca_cert(&path, origin).map(|()| (CA_CERT.show)(&path));
     let file = sources.get(&CA_CERT)?;
     file.map(|file| file.try_map(check)).transpose()
 }

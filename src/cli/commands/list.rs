@@ -43,13 +43,13 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
         is_stdout_taken: rows == RowsTo::Stdout,
     };
 
-    let (run, client) = Prepared::new(run, terminal)?.connect().await?;
+    let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_list_paths(&rows, report.as_deref(), existing)?;
     let users = batch.open_input()?;
     let run = run.join(batch.name()).await?;
     let mut journal = Report::open_list(&rows, report.as_deref(), existing, run.settings().is_simulated())?;
-    let plan = users.compare(&mut journal)?;
-    let lister = Lister::new(client).since(since).conv_type(conv_type);
+    let plan = users.plan(&mut journal)?;
+    let lister = Lister::new(run.client()).since(since).conv_type(conv_type);
     let ended = batch.run(run, lister, plan, journal).await?;
 
     let table = table(&ended, &rows, explanation.is_some());

@@ -47,7 +47,7 @@ impl Batch {
 
     /// Opens the input.
     pub fn open_input(&self) -> Result<Input<'_>, Error> {
-        input::say_if_typed(&self.input.source, self.items);
+        input::print_typing_hint(&self.input.source, self.items);
         let resumed = self.report.as_deref().filter(|_| self.existing == IfExists::Resume);
         Input::open(&self.input, resumed)
     }
@@ -72,14 +72,14 @@ impl Batch {
         if let Some(metrics) = metrics {
             job = job.observer(metrics);
         }
-        let work = run.take_in(job).run();
+        let work = run.attach(job).run();
         let ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
             if has_begun(error) {
                 print_how_to_resume(&given);
             }
         })?;
-        self.say_what_was_left_out(&ended, snapshot);
-        self.say_how_it_ended(&ended);
+        self.print_rows_left_out(&ended, snapshot);
+        self.print_end(&ended);
         Ok(ended)
     }
 
@@ -94,7 +94,7 @@ impl Batch {
     }
 
     /// Notes what is not part of this run.
-    fn say_what_was_left_out(&self, ended: &Ended, snapshot: Option<Snapshot>) {
+    fn print_rows_left_out(&self, ended: &Ended, snapshot: Option<Snapshot>) {
         let items = self.items;
         let (summary, settings) = (&ended.summary, &ended.settings);
         let taken = summary.ok + summary.outside + summary.failed;
@@ -117,7 +117,7 @@ impl Batch {
         }
     }
 
-    fn say_how_it_ended(&self, ended: &Ended) {
+    fn print_end(&self, ended: &Ended) {
         let (summary, given) = (&ended.summary, &ended.settings.given);
         tracing::info!(
             exit = self.exit_status(summary).code(),
@@ -132,7 +132,7 @@ impl Batch {
             "the run ends {}",
             pace(summary)
         );
-        ended.say_why_it_stopped();
+        ended.print_stop_reason();
         let Some(stop) = &summary.stopped else { return };
         // If the input is wrong, the same command would fail in the same way.
         if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {

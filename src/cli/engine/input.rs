@@ -56,7 +56,7 @@ impl<'a> Input<'a> {
     }
 
     /// Compares the rows with those that the journal has. Records of invalid rows that have changed are removed from it.
-    pub fn compare(self, journal: &mut impl Journal) -> Result<Plan, Error> {
+    pub fn plan(self, journal: &mut impl Journal) -> Result<Plan, Error> {
         let done = journal.take_done();
         let plan = match self.read {
             Read::Columns(input) => input.plan(self.selection, done)?,
@@ -78,7 +78,7 @@ impl<'a> Input<'a> {
 }
 
 /// Tells a user at a terminal that the program waits for input; otherwise it would seem to hang.
-pub fn say_if_typed(source: &Source, items: &str) {
+pub fn print_typing_hint(source: &Source, items: &str) {
     if is_typed(source) {
         print_error(&format!(
             "reading {items} from the terminal; press Ctrl-D on an empty line to finish"

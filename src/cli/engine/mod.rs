@@ -13,6 +13,7 @@
 //! `clear` and `list` also have an input and a journal: see [`batch::Batch`].
 
 pub mod batch;
+pub mod client;
 pub mod input;
 pub mod process;
 mod quota;

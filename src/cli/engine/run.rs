@@ -1,7 +1,7 @@
 //! The states of a run. Each is made from the one before, so their order can't be wrong.
 
 use tokio::time::Instant;
-use zim_batch::client::{Client, ClientBuilder, Service};
+use zim_batch::client::{Client, Service};
 use zim_batch::limiter::Limiter;
 use zim_batch::rows::Snapshot;
 use zim_batch::run::summary::Summary;
@@ -9,7 +9,7 @@ use zim_batch::run::{Job, Limits};
 use zim_batch::stop::{StopHandle, StopReason};
 
 use crate::cli::engine::input::watch;
-use crate::cli::engine::{process, quota, signals, simulator};
+use crate::cli::engine::{client, process, quota, signals, simulator};
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::progress::{Progress, Terminal};
@@ -27,7 +27,7 @@ pub struct Prepared {
 /// The client is built: where requests go is known, and the secret is read.
 pub struct Connected {
     prepared: Prepared,
-    target: ClientBuilder,
+    client: Client,
     limits: Limits,
 }
 
@@ -69,10 +69,10 @@ impl Prepared {
     }
 
     /// Builds the client of ZIM, or of a simulator in this process.
-    pub async fn connect(self) -> Result<(Connected, Client), Error> {
+    pub async fn connect(self) -> Result<Connected, Error> {
         let RunSettings { app, pace, .. } = &self.settings;
-        let target = match app {
-            Some(app) => app.client(pace.timeout)?,
+        let client = match app {
+            Some(app) => client::build(app, pace.timeout)?,
             None => simulator::start(pace).await?,
         };
         // A simulator's end of each connection is a file of this process too.
@@ -81,16 +81,11 @@ impl Prepared {
             max_in_flight: process::usable_in_flight(pace.limits.max_in_flight, files_each)?,
             ..pace.limits.clone()
         };
-        let client = match app {
-            Some(app) => app.build(&target)?,
-            None => target.clone().build()?,
-        };
-        let connected = Connected {
+        Ok(Connected {
             prepared: self,
-            target,
+            client,
             limits,
-        };
-        Ok((connected, client))
+        })
     }
 }
 
@@ -98,7 +93,7 @@ impl Connected {
     /// Joins the runs that share the app's quota. `name` tells them what this run is.
     pub async fn join(self, name: String) -> Result<Joined, Error> {
         Ok(Joined {
-            limiter: quota::join(&self.prepared.settings, &self.target, &name).await?,
+            limiter: quota::join(&self.prepared.settings, &self.client, &name).await?,
             connected: self,
             name,
             stop: StopHandle::new(),
@@ -111,6 +106,11 @@ impl Joined {
         &self.connected.prepared.settings
     }
 
+    /// The client, for the calls of a job.
+    pub fn client(&self) -> Client {
+        self.connected.client.clone()
+    }
+
     /// Shows the progress of a job with so many items.
     pub fn progress(&self, total: Option<u64>, items: &'static str) -> Progress {
         let terminal = self.connected.prepared.terminal.clone();
@@ -118,7 +118,7 @@ impl Joined {
     }
 
     /// Makes a job a part of this run: it shares the run's limiter, and stops with the run.
-    pub fn take_in<S: Service>(&self, job: Job<S>) -> Job<S> {
+    pub fn attach<S: Service>(&self, job: Job<S>) -> Job<S> {
         job.limiter(self.limiter.clone())
             .limits(self.connected.limits.clone())
             .stop_handle(self.stop.clone())
@@ -133,7 +133,7 @@ impl Joined {
         watched: Option<Snapshot>,
     ) -> Result<Ended, Error> {
         let Joined {
-            connected: Connected { prepared, target, .. },
+            connected: Connected { prepared, client, .. },
             name,
             limiter,
             stop,
@@ -145,7 +145,7 @@ impl Joined {
             ..
         } = prepared;
         if let Some(app) = &settings.app {
-            app.announce(&target, &settings.pace.rate);
+            client::announce(&client, app, &settings.pace.rate);
         }
         tracing::info!("the run begins: {name}, at most {}/s", settings.pace.rate.value);
         let at_most = humantime::format_duration(settings.pace.timeout);
@@ -169,8 +169,8 @@ impl Joined {
             summary: ended?,
             service: format!(
                 "the AppId was {}, the endpoint {}",
-                target.app_id(),
-                target.endpoint_url()
+                client.app_id(),
+                client.endpoint_url()
             ),
             settings,
             terminal,
@@ -180,7 +180,7 @@ impl Joined {
 
 impl Ended {
     /// Says why the run stopped, if it did.
-    pub fn say_why_it_stopped(&self) {
+    pub fn print_stop_reason(&self) {
         let Some(stop) = &self.summary.stopped else { return };
         print_error(&format!("stopped: {}", hints::stop_reason(stop)));
         if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&self.summary.last_error, stop) {

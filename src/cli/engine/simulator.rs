@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use zim_batch::Rate;
-use zim_batch::client::{Client, ClientBuilder};
+use zim_batch::client::Client;
 use zim_batch::simulator::{Options, World, serve};
 
 use crate::cli::errors::Error;
 use crate::cli::settings::run::PaceSettings;
 
-/// Starts it. Returns what a client of it is built from.
-pub async fn start(pace: &PaceSettings) -> Result<ClientBuilder, Error> {
+/// Starts it. Returns a client of it.
+pub async fn start(pace: &PaceSettings) -> Result<Client, Error> {
     let failed = |error: io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -25,7 +25,8 @@ pub async fn start(pace: &PaceSettings) -> Result<ClientBuilder, Error> {
         .map_err(|error| Error::Unexpected(format!("{endpoint}: {error}")))?;
     let client = Client::builder(options.app_id, options.server_secret.clone())
         .endpoint(endpoint)
-        .timeout(pace.timeout);
+        .timeout(pace.timeout)
+        .build()?;
     tokio::spawn(serve(listener, World::sample(), options, None, pending()));
     Ok(client)
 }

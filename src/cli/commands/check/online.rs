@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-use zim_batch::client::{Client, MAX_USERS, UserBatch, UserLookup};
+use zim_batch::client::{MAX_USERS, UserBatch, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::ReportError;
 use zim_batch::row::Numbered;
@@ -15,7 +15,7 @@ use zim_batch::run::Job;
 use zim_batch::{Outcome, Record, User};
 
 use super::result::{Checked, to_run};
-use crate::cli::engine::input::say_if_typed;
+use crate::cli::engine::input::print_typing_hint;
 use crate::cli::engine::run::{Ended, Joined, Prepared};
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::progress::Terminal;
@@ -54,13 +54,13 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         check_missing(missing, &input)?;
     }
 
-    let (run, client) = Prepared::new(run, terminal)?.connect().await?;
-    say_if_typed(&input.source, "rows");
+    let run = Prepared::new(run, terminal)?.connect().await?;
+    print_typing_hint(&input.source, "rows");
     let mut users = Vec::new();
     let keep = |line, user: &str| users.extend(User::new(user).map(|item| Numbered { line, item }));
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
     let run = run.join(format!("check of {}", input.source)).await?;
-    let (ended, online) = look_up(run, client, &users).await?;
+    let (ended, online) = look_up(run, &users).await?;
 
     if let Some(missing) = &missing {
         write_missing(missing, &online, &input)?;
@@ -95,7 +95,7 @@ fn check_missing(missing: &Path, input: &InputSettings) -> Result<(), Error> {
 }
 
 /// Looks up all users. Says on stderr why not all could be.
-async fn look_up(run: Joined, client: Client, users: &[Numbered<User>]) -> Result<(Ended, Online), Error> {
+async fn look_up(run: Joined, users: &[Numbered<User>]) -> Result<(Ended, Online), Error> {
     let batches: Vec<UserBatch> = users
         .chunks(MAX_USERS)
         .map(|users| UserBatch::new(users.iter().map(|user| user.item.clone()).collect()))
@@ -119,8 +119,8 @@ async fn look_up(run: Joined, client: Client, users: &[Numbered<User>]) -> Resul
             let _ = failed.send(record.message.clone());
         }
     };
-    let job = run.take_in(
-        Job::new(UserLookup::new(client), batches)
+    let job = run.attach(
+        Job::new(UserLookup::new(run.client()), batches)
             .on_record(on_record)
             .observer(progress),
     );
@@ -141,7 +141,7 @@ async fn look_up(run: Joined, client: Client, users: &[Numbered<User>]) -> Resul
         missing,
         stopped: ended.summary.stopped.as_ref().map(hints::stop_reason),
     };
-    ended.say_why_it_stopped();
+    ended.print_stop_reason();
     if let (true, Some(why)) = (ended.summary.is_complete(), failures.try_iter().last()) {
         print_error(&format!("users that could not be looked up: {}; {why}", online.unknown));
     }

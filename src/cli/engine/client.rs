@@ -1,0 +1,81 @@
+//! The client of a run, built from the settings of the app.
+
+use std::path::Path;
+use std::time::Duration;
+
+use zim_batch::Rate;
+use zim_batch::client::{BuildError, Client};
+use zim_batch::endpoint::is_loopback;
+
+use crate::cli::errors::Error;
+use crate::cli::errors::redact::shown_path;
+use crate::cli::settings::app::{self, App};
+use crate::cli::settings::origin::{Origin, Sourced};
+use crate::cli::settings::secret;
+
+/// Reads the secret and the certificates, and builds the client.
+pub fn build(app: &App, timeout: Duration) -> Result<Client, Error> {
+    let secret = secret::find(app.secret_file.as_ref())?;
+    let (Some(app_id), Some(secret)) = (&app.app_id, secret) else {
+        return Err(Error::Usage(
+            "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
+             ZIM_SERVER_SECRET_FILE (or --secret-file), or choose a profile with both (--profile); both are in the \
+             ZEGO console. To try it without credentials, use --simulate"
+                .into(),
+        ));
+    };
+    app.warn_about_mixture(app_id, &secret);
+    let mut client = Client::builder(app_id.value, secret.value)
+        .endpoint(app.endpoint.value.clone())
+        .timeout(timeout);
+    if let Some(Sourced { value: path, origin }) = &app.ca_cert {
+        client = client.ca_cert(read_ca_cert(path, origin)?);
+    }
+    client.build().map_err(|error| match (&app.ca_cert, error) {
+        (Some(file), BuildError::CaCert) => no_certificate(&file.value, &file.origin),
+        (_, error) => error.into(),
+    })
+}
+
+/// Checks that a client can trust the certificates in this file.
+pub fn check_ca_cert(path: &Path, origin: &Origin) -> Result<(), Error> {
+    // Nothing is sent, so any app will do.
+    let client = Client::builder(0, "").ca_cert(read_ca_cert(path, origin)?);
+    match client.build() {
+        Err(BuildError::CaCert) => Err(no_certificate(path, origin)),
+        _ => Ok(()),
+    }
+}
+
+fn read_ca_cert(path: &Path, origin: &Origin) -> Result<Vec<u8>, Error> {
+    std::fs::read(path)
+        .map_err(|error| Error::Usage(format!("{} ({origin}): can't be read: {error}", shown_path(path))))
+}
+
+fn no_certificate(path: &Path, origin: &Origin) -> Error {
+    Error::Usage(format!("{} ({origin}): {}", path.display(), BuildError::CaCert))
+}
+
+/// Logs where requests go, and warns about risky settings.
+pub fn announce(client: &Client, app: &App, rate: &Sourced<Rate>) {
+    let (app_id, endpoint) = (client.app_id(), client.endpoint_url());
+    // This target is shown unless -q is given: see `logging::layer`.
+    tracing::info!(
+        target: "zim_batch::start",
+        "requests go to {endpoint} for app {app_id}{}",
+        app.origin_in_words()
+    );
+    let (limit, Sourced { value: rate, origin }) = (Rate::default(), rate);
+    if *rate > limit && !is_loopback(endpoint) {
+        tracing::warn!(
+            "a rate of {rate} ({origin}): ZEGO's default limit is {limit} requests per second; a higher rate works only if \
+             ZEGO has raised the limit of app {app_id}"
+        );
+    }
+    if let Some(file) = &app.secret_file {
+        secret::warn_if_others_can_read(&file.value, "the secret");
+    }
+    if let Some(profile) = &app.profile {
+        app::warn_if_others_can_read_password(profile);
+    }
+}
