@@ -2,15 +2,17 @@
 //!
 //! Like the query string it is not repaired: a body that is not JSON, not an object or names a field twice is refused.
 
-use super::codes::{BODY_REPEATED, BODY_UNREADABLE, NOT_AN_OBJECT, NOT_JSON_TYPE, Reply};
+use std::fmt;
+use std::pin::pin;
+
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Bytes};
 use hyper::header::CONTENT_TYPE;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use std::fmt;
-use std::pin::pin;
+
+use super::codes::{BODY_REPEATED, BODY_UNREADABLE, NOT_AN_OBJECT, NOT_JSON_TYPE, Reply};
 
 /// The longest body that is read. The longest sensible one has 100 user IDs of 64 bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -25,7 +27,7 @@ pub(super) struct RequestBody {
 impl RequestBody {
     /// Reads a body to its end. What is beyond the limit is not kept, but read as well, so that the client is ready for
     /// the answer.
-    pub(super) async fn read(headers: &HeaderMap, body: impl Body<Data = Bytes>) -> Self {
+    pub async fn read(headers: &HeaderMap, body: impl Body<Data = Bytes>) -> RequestBody {
         let mut body = pin!(body);
         let mut bytes = Some(Vec::new());
         while let Some(frame) = body.frame().await {
@@ -39,14 +41,14 @@ impl RequestBody {
             }
         }
         let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        Self {
+        RequestBody {
             is_json: is_json(content_type),
             bytes,
         }
     }
 
     /// Parses the body.
-    pub(super) fn object(&self) -> Result<Object, Reply> {
+    pub fn object(&self) -> Result<Object, Reply> {
         let bytes = self.bytes.as_ref().ok_or(BODY_UNREADABLE)?;
         if !self.is_json {
             return Err(NOT_JSON_TYPE);
@@ -73,14 +75,14 @@ pub(super) struct Object {
 }
 
 impl Object {
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&Value> {
         let field = self.fields.iter().find(|(known, _)| known == name);
         field.map(|(_, value)| value)
     }
 }
 
 impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
             type Value = Object;

@@ -39,7 +39,7 @@ struct Competitor {
 
 impl Cap {
     /// Admits `limit` requests in any second (0: no cap), of which competing traffic uses `competing`.
-    pub(super) fn new(limit: u32, competing: f64) -> Self {
+    pub fn new(limit: u32, competing: f64) -> Cap {
         let competitor = (limit > 0 && competing > 0.0).then(|| {
             // Above some rate the cap is always full, and faster traffic changes nothing.
             let interval = Duration::from_secs_f64(1.0 / competing.clamp(1e-6, 1e4));
@@ -48,7 +48,7 @@ impl Cap {
                 next: interval,
             }
         });
-        Self {
+        Cap {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             admitted: Window::default(),
             competitor,
@@ -56,7 +56,7 @@ impl Cap {
     }
 
     /// Whether a request that arrives at `now` is admitted. `now` counts from any fixed moment and must not decrease.
-    pub(super) fn admit(&mut self, now: Duration) -> bool {
+    pub fn admit(&mut self, now: Duration) -> bool {
         if self.limit == 0 {
             return true;
         }
@@ -94,7 +94,7 @@ pub(super) struct Peak {
 
 impl Peak {
     /// Records an arrival and returns how many there were in the second that ends with it.
-    pub(super) fn record(&mut self, now: Duration) -> u32 {
+    pub fn record(&mut self, now: Duration) -> u32 {
         self.arrived.arrivals.push_back(now);
         u32::try_from(self.arrived.count(now)).unwrap_or(u32::MAX)
     }

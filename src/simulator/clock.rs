@@ -10,11 +10,11 @@ const LATEST_SECS: i64 = 253_402_300_799;
 /// The machine's clock, shifted by a fixed offset.
 pub(super) struct Clock {
     /// Seconds ahead of the machine's clock; negative: behind.
-    pub(super) offset: i64,
+    pub offset: i64,
 }
 
 impl Clock {
-    pub(super) fn now(&self) -> SystemTime {
+    pub fn now(&self) -> SystemTime {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(real.as_secs()).unwrap_or(LATEST_SECS);
         let shifted = seconds.saturating_add(self.offset).clamp(0, LATEST_SECS);
@@ -22,7 +22,7 @@ impl Clock {
     }
 
     /// Unix seconds, rounded down.
-    pub(super) fn unix_seconds(&self) -> u64 {
+    pub fn unix_seconds(&self) -> u64 {
         self.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 }

@@ -6,18 +6,18 @@
 /// The return code and the message of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
-    pub(super) code: u32,
-    pub(super) message: &'static str,
+    pub code: u32,
+    pub message: &'static str,
 }
 
 impl Reply {
-    pub(super) const fn new(code: u32, message: &'static str) -> Self {
-        Self { code, message }
+    pub const fn new(code: u32, message: &'static str) -> Reply {
+        Reply { code, message }
     }
 
     /// A business parameter that is missing or not valid.
-    pub(super) const fn parameter(message: &'static str) -> Self {
-        Self::new(660_000_002, message)
+    pub const fn parameter(message: &'static str) -> Reply {
+        Reply::new(660_000_002, message)
     }
 }
 

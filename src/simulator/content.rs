@@ -1,11 +1,12 @@
 //! What a successful answer says beside `Code`, `Message` and `RequestId`.
 
+use md5::{Digest, Md5};
+use serde::Serialize;
+
 use super::codes::{NEXT_UNKNOWN, Reply};
 use super::conversation::ConvType;
 use super::rules::ListRequest;
 use super::world::Conversation;
-use md5::{Digest, Md5};
-use serde::Serialize;
 
 /// The fields of an answer that depend on its Action.
 #[derive(Debug, Serialize)]
@@ -37,7 +38,7 @@ struct ListedConversation {
 
 impl ConversationList {
     /// Returns the page that the request asks for, oldest first, of these conversations, newest first.
-    pub(super) fn page(newest_first: &[Conversation], request: &ListRequest<'_>) -> Result<Self, Reply> {
+    pub fn page(newest_first: &[Conversation], request: &ListRequest<'_>) -> Result<ConversationList, Reply> {
         let skipped = match request.next {
             0 => 0,
             next => position(request.user, next).ok_or(NEXT_UNKNOWN)?,
@@ -47,7 +48,7 @@ impl ConversationList {
         let page = oldest_first.skip(skipped).take(request.limit);
         let list: Vec<_> = page.map(ListedConversation::new).collect();
         let end = skipped + list.len();
-        Ok(Self {
+        Ok(ConversationList {
             total_count,
             next: if end < total_count { next(request.user, end) } else { 0 },
             list,
@@ -57,9 +58,9 @@ impl ConversationList {
 
 impl ListedConversation {
     /// The documents let the type of a one-to-one conversation be 0 or absent, so every other one has none.
-    fn new((rank, conversation): (usize, &Conversation)) -> Self {
+    fn new((rank, conversation): (usize, &Conversation)) -> ListedConversation {
         let conv_type = conversation.conv_type;
-        Self {
+        ListedConversation {
             conv_id: conversation.id.to_string(),
             conv_type: (conv_type == ConvType::Group || rank % 2 == 1).then_some(conv_type as u8),
             update_time: conversation.update_time,
@@ -105,14 +106,14 @@ struct UserError {
 
 impl UserInfos {
     /// Adds a user that exists. The world has no names, so its ID is its name.
-    pub(super) fn push_found(&mut self, user: &str) {
+    pub fn push_found(&mut self, user: &str) {
         self.result.push(UserInfo {
             user_id: user.to_owned(),
             user_name: user.to_owned(),
         });
     }
 
-    pub(super) fn push_error(&mut self, user: &str, sub_code: u32) {
+    pub fn push_error(&mut self, user: &str, sub_code: u32) {
         self.error_list.push(UserError {
             user_id: user.to_owned(),
             sub_code,

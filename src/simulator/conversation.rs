@@ -15,7 +15,7 @@ pub(super) enum ConvType {
 /// Identifies one conversation of one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConversationKey<'a> {
-    pub(super) user: &'a str,
-    pub(super) conv: &'a str,
-    pub(super) conv_type: ConvType,
+    pub user: &'a str,
+    pub conv: &'a str,
+    pub conv_type: ConvType,
 }

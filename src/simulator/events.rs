@@ -3,10 +3,12 @@
 //! The API has no call that returns an unread count. These lines show what a clear has changed. If the sink fails, the
 //! simulator logs one warning and continues without events.
 
-use super::conversation::ConversationKey;
-use serde::Serialize;
 use std::io::{self, Write};
 use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::conversation::ConversationKey;
 
 /// Writes events to a sink until the sink fails.
 pub(super) struct Events {
@@ -25,12 +27,12 @@ struct ConversationChanged<'a> {
 }
 
 impl Events {
-    pub(super) fn new(sink: Option<Box<dyn Write + Send>>) -> Self {
-        Self { sink, line: Vec::new() }
+    pub fn new(sink: Option<Box<dyn Write + Send>>) -> Events {
+        Events { sink, line: Vec::new() }
     }
 
     /// Writes that a conversation's unread count has become 0.
-    pub(super) fn conversation_changed(&mut self, key: &ConversationKey<'_>, at: SystemTime) {
+    pub fn conversation_changed(&mut self, key: &ConversationKey<'_>, at: SystemTime) {
         let Some(sink) = &mut self.sink else {
             return;
         };

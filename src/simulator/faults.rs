@@ -4,10 +4,12 @@
 //! one rate does not move the faults of another kind. The faults of single users have a generator of their own for each
 //! request, so it does not matter either how many users a request asks for.
 
+use std::time::Duration;
+
+use fastrand::Rng;
+
 use super::codes::{APP_LIMITED, BUSY, Reply};
 use super::options::Options;
-use fastrand::Rng;
-use std::time::Duration;
 
 /// Draws the faults and delays of one simulator.
 pub(super) struct FaultInjector {
@@ -22,11 +24,11 @@ pub(super) struct FaultInjector {
 #[derive(Debug, PartialEq)]
 pub(super) struct Fault {
     /// The request changes nothing and is answered with this.
-    pub(super) reply: Option<Reply>,
+    pub reply: Option<Reply>,
     /// The connection is reset.
-    pub(super) reset: Option<Reset>,
+    pub reset: Option<Reset>,
     /// What goes wrong with the users that the request asks for.
-    pub(super) users: UserFaults,
+    pub users: UserFaults,
 }
 
 /// Draws which users of one request can't be looked up.
@@ -44,14 +46,14 @@ pub(super) enum Reset {
 }
 
 impl FaultInjector {
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> FaultInjector {
         let mut faults = Rng::with_seed(seed);
         let delays = faults.fork();
         let users = delays.clone().fork();
-        Self { faults, delays, users }
+        FaultInjector { faults, delays, users }
     }
 
-    pub(super) fn draw(&mut self, options: &Options) -> Fault {
+    pub fn draw(&mut self, options: &Options) -> Fault {
         let rng = &mut self.faults;
         let reset = rng.f64() < options.reset_rate;
         let kind = if rng.bool() {
@@ -77,7 +79,7 @@ impl FaultInjector {
     }
 
     /// Draws a delay, uniform from 0 up to `max`.
-    pub(super) fn delay(&mut self, max: Duration) -> Duration {
+    pub fn delay(&mut self, max: Duration) -> Duration {
         if max.is_zero() {
             max
         } else {
@@ -88,7 +90,7 @@ impl FaultInjector {
 
 impl UserFaults {
     /// Whether the next user can't be looked up.
-    pub(super) fn draw(&mut self) -> bool {
+    pub fn draw(&mut self) -> bool {
         self.rng.f64() < self.rate
     }
 }

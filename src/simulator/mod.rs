@@ -80,7 +80,7 @@
 //!
 //! ```text
 //! mod           accepts connections, stops
-//! service       handles one request; carries out each Action
+//! simulated_zim handles one request; carries out each Action
 //! content       what answers say beside their code
 //! rules         checks of parameters      world      who has which conversation
 //! query  body   decode the parameters     world_csv  reads a world from a file
@@ -99,27 +99,28 @@ mod faults;
 mod options;
 mod query;
 mod rules;
-mod service;
+mod simulated_zim;
 mod stats;
 mod world;
 mod world_csv;
 
-pub use options::{Options, Outage, OutageKind};
-pub use stats::Stats;
-pub use world::World;
-pub use world_csv::WorldError;
-
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use service::Service;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+pub use options::{Options, Outage, OutageKind};
+use simulated_zim::SimulatedZim;
+pub use stats::Stats;
+pub use world::World;
+pub use world_csv::WorldError;
 
 /// How long connections may take to end after the last answer is due.
 const GRACE: Duration = Duration::from_millis(500);
@@ -164,7 +165,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<Stats> {
     options.check()?;
-    let service = Arc::new(Service::new(world, options, events));
+    let zim = Arc::new(SimulatedZim::new(world, options, events));
     // Dropping the sender makes every connection end.
     let (serving, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -178,7 +179,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     failures = 0;
-                    connections.spawn(serve_connection(stream, Arc::clone(&service), stopping.clone()));
+                    connections.spawn(serve_connection(stream, Arc::clone(&zim), stopping.clone()));
                 }
                 Err(error) if failures >= MAX_ACCEPT_FAILURES => return Err(error),
                 Err(error) => {
@@ -193,15 +194,15 @@ pub async fn serve(
     drop(serving);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     // Connections with half a request are then closed, when the set of connections is dropped.
-    let _ = tokio::time::timeout(service.max_delay().saturating_add(GRACE), all_ended).await;
-    Ok(service.stats())
+    let _ = tokio::time::timeout(zim.max_delay().saturating_add(GRACE), all_ended).await;
+    Ok(zim.stats())
 }
 
 /// Serves one connection until either side ends it.
-async fn serve_connection(stream: TcpStream, service: Arc<Service>, mut stopping: watch::Receiver<()>) {
+async fn serve_connection(stream: TcpStream, zim: Arc<SimulatedZim>, mut stopping: watch::Receiver<()>) {
     // Otherwise small answers can wait for acknowledgements. A failure only makes them slower.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| service.answer(request));
+    let answer = service_fn(|request| zim.answer(request));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
     let result = tokio::select! {
         result = &mut connection => result,
@@ -212,7 +213,7 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>, mut stopping
     };
     let Err(error) = result else { return };
     if error.is_parse() {
-        service.record_unreadable();
+        zim.record_unreadable();
     } else if error.is_user() {
         // With zero linger, closing sends a reset instead of an orderly end.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();

@@ -1,8 +1,9 @@
 //! The settings of a simulator: its app, limits, timing and faults.
 
-use secrecy::SecretString;
 use std::io;
 use std::time::Duration;
+
+use secrecy::SecretString;
 
 /// The app, the limits and the faults of a simulator.
 ///
@@ -85,8 +86,8 @@ pub enum OutageKind {
 }
 
 impl Default for Options {
-    fn default() -> Self {
-        Self {
+    fn default() -> Options {
+        Options {
             app_id: 12345,
             server_secret: "9193cc662a4c0ec135ec71fb57194b38".into(),
             cap: 20,

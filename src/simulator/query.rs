@@ -4,8 +4,9 @@
 //! it repairs nothing: a `%` without two hex digits after it makes the whole query invalid, and so does a repeated
 //! parameter, because servers differ in which of the two they use.
 
-use super::codes::{BAD_ENCODING, REPEATED, Reply};
 use std::borrow::Cow;
+
+use super::codes::{BAD_ENCODING, REPEATED, Reply};
 
 /// A decoded name or value; borrowed from the query if nothing had to be decoded.
 type Bytes<'a> = Cow<'a, [u8]>;
@@ -19,7 +20,7 @@ pub(super) struct Query<'a> {
 impl<'a> Query<'a> {
     /// Splits at `&` and at the first `=`, then decodes. Skips empty pieces (`a=1&&b=2`); a name without `=` has the
     /// empty value.
-    pub(super) fn parse(query: &'a [u8]) -> Result<Self, Reply> {
+    pub fn parse(query: &'a [u8]) -> Result<Query<'a>, Reply> {
         let mut parameters = query
             .split(|&byte| byte == b'&')
             .filter(|piece| !piece.is_empty())
@@ -33,11 +34,11 @@ impl<'a> Query<'a> {
         if parameters.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(REPEATED);
         }
-        Ok(Self { parameters })
+        Ok(Query { parameters })
     }
 
     /// Returns the value of a parameter, or the empty value if it is missing: the documents make no difference.
-    pub(super) fn get(&self, name: &str) -> &[u8] {
+    pub fn get(&self, name: &str) -> &[u8] {
         self.parameters
             .binary_search_by(|(known, _)| known.as_ref().cmp(name.as_bytes()))
             .map_or(b"", |at| self.parameters[at].1.as_ref())

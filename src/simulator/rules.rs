@@ -7,13 +7,15 @@
 //! the app exists, the time is right, the signature is right, and the [`Action`] exists. The business parameters of an
 //! action are checked later, after the cap: a request with a bad conversation ID uses quota too.
 
+use std::collections::HashSet;
+
+use md5::{Digest, Md5};
+use serde_json::Value;
+
 use super::body::Object;
 use super::codes::*;
 use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use super::query::Query;
-use md5::{Digest, Md5};
-use serde_json::Value;
-use std::collections::HashSet;
 
 /// How far a request's `Timestamp` may be from the server's clock, either way, in whole seconds. 600 is still accepted.
 const TIMESTAMP_WINDOW_SECS: u64 = 600;
@@ -26,7 +28,7 @@ const MAX_LIMIT: u64 = 500;
 const MAX_USERS: usize = 100;
 const MAX_QUERIED_ID_BYTES: usize = 64;
 
-/// The calls that the simulator serves. The service carries them out.
+/// The calls that the simulator serves. `SimulatedZim` carries them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     ClearConversationUnread,
@@ -35,31 +37,31 @@ pub(super) enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 3] = [
-        Self::ClearConversationUnread,
-        Self::QueryConversationList,
-        Self::QueryUserInfos,
+    const ALL: [Action; 3] = [
+        Action::ClearConversationUnread,
+        Action::QueryConversationList,
+        Action::QueryUserInfos,
     ];
 
     /// The Action of a query, if it exists.
-    pub(super) fn of(query: &Query<'_>) -> Option<Self> {
+    pub fn of(query: &Query<'_>) -> Option<Action> {
         let name = query.get("Action");
-        Self::ALL.into_iter().find(|action| action.name().as_bytes() == name)
+        Action::ALL.into_iter().find(|action| action.name().as_bytes() == name)
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::ClearConversationUnread => "ClearConversationUnread",
-            Self::QueryConversationList => "QueryConversationList",
-            Self::QueryUserInfos => "QueryUserInfos",
+            Action::ClearConversationUnread => "ClearConversationUnread",
+            Action::QueryConversationList => "QueryConversationList",
+            Action::QueryUserInfos => "QueryUserInfos",
         }
     }
 
     /// The HTTP method of the call, as in an `Allow` header.
-    pub(super) fn method(self) -> &'static str {
+    pub fn method(self) -> &'static str {
         match self {
-            Self::ClearConversationUnread => "GET",
-            Self::QueryConversationList | Self::QueryUserInfos => "POST",
+            Action::ClearConversationUnread => "GET",
+            Action::QueryConversationList | Action::QueryUserInfos => "POST",
         }
     }
 }
@@ -67,10 +69,10 @@ impl Action {
 /// What a `QueryConversationList` asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ListRequest<'a> {
-    pub(super) user: &'a str,
-    pub(super) limit: usize,
+    pub user: &'a str,
+    pub limit: usize,
     /// 0: from the start.
-    pub(super) next: u64,
+    pub next: u64,
 }
 
 /// Checks the common parameters of a request to the app `app_id`, signed with `secret`, at the time `now` (Unix

@@ -1,7 +1,8 @@
 //! What a simulator counts.
 
-use serde::Serialize;
 use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 /// Counts of what a simulator received and how it answered.
 ///

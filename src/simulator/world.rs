@@ -3,11 +3,12 @@
 //! Whether the API reaches a conversation depends on its rank among the user's conversations. Clearing does not change
 //! the rank, so the conversations are ordered once, when the world is built.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::codes::{NOT_REGISTERED, OUTSIDE, Reply};
 use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 use super::world_csv::{self, WorldError};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// How the IDs begin that no user of an open world has.
 const UNREGISTERED_PREFIX: &str = "nobody";
@@ -43,11 +44,11 @@ struct User {
 /// A conversation of one user.
 #[derive(Clone, Debug)]
 pub(super) struct Conversation {
-    pub(super) id: Arc<str>,
-    pub(super) conv_type: ConvType,
+    pub id: Arc<str>,
+    pub conv_type: ConvType,
     unread: u32,
     /// In milliseconds since the epoch.
-    pub(super) update_time: u64,
+    pub update_time: u64,
 }
 
 impl World {
@@ -62,12 +63,11 @@ impl World {
     /// | `mary ann` | `carol` (5), `q&a+x=y` (1), group `#team` (9) |
     /// | `q&a+x=y` | `mary ann` (2), group `#100%` (1) |
     /// | `archivist` | `c0001` (1) … `c1200` (1): `c1001` and older are outside the newest 1000 |
-    #[must_use]
-    pub fn sample() -> Self {
+    pub fn sample() -> World {
         use ConvType::{Group, Peer};
-        let mut world = Self {
+        let mut world = World {
             open: true,
-            ..Self::default()
+            ..World::default()
         };
         for (user, conv, conv_type, unread) in [
             ("alice", "bob", Peer, 3),
@@ -123,8 +123,8 @@ impl World {
     ///
     /// # Errors
     /// If the reader fails, or a line is not as above; the message names the line and says what was expected.
-    pub fn from_csv(reader: impl std::io::Read) -> Result<Self, WorldError> {
-        let mut world = Self::default();
+    pub fn from_csv(reader: impl std::io::Read) -> Result<World, WorldError> {
+        let mut world = World::default();
         for row in world_csv::read(reader)? {
             world.push_older(&row.user, &row.conv, row.conv_type, row.unread, row.last_active);
         }
@@ -132,19 +132,16 @@ impl World {
     }
 
     /// How many users are listed.
-    #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
     }
 
     /// The number of listed conversations, of all users.
-    #[must_use]
     pub fn conversations(&self) -> usize {
         self.users.values().map(|user| user.conversations.len()).sum()
     }
 
     /// Whether unlisted users count as registered, with the exceptions in [`World`].
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.open
     }

@@ -4,12 +4,14 @@
 //! for byte, because an ID may begin with `#` or end with a space. The whole file is read first: a world is kept in
 //! memory anyway, and this way a line number is right whatever ends the lines.
 
-use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
-use csv::ByteRecord;
-use serde::de::{Deserialize, Deserializer, Error as _};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, Read};
+
+use csv::ByteRecord;
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
 
 /// Why a world could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,19 +33,19 @@ pub enum WorldError {
 /// One conversation of one user.
 #[derive(serde::Deserialize)]
 pub(super) struct Row {
-    pub(super) user: String,
-    pub(super) conv: String,
+    pub user: String,
+    pub conv: String,
     #[serde(rename = "type", deserialize_with = "conv_type")]
-    pub(super) conv_type: ConvType,
+    pub conv_type: ConvType,
     #[serde(default = "one", deserialize_with = "unread")]
-    pub(super) unread: u32,
+    pub unread: u32,
     /// `None` if the file has no such column.
     #[serde(default, deserialize_with = "last_active")]
-    pub(super) last_active: Option<i64>,
+    pub last_active: Option<i64>,
 }
 
 impl Row {
-    pub(super) fn key(&self) -> ConversationKey<'_> {
+    pub fn key(&self) -> ConversationKey<'_> {
         ConversationKey {
             user: &self.user,
             conv: &self.conv,

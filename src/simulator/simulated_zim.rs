@@ -4,6 +4,19 @@
 //! under one lock. Delays come before and after this step. So a client that disconnects early can't leave the
 //! statistics incomplete, and the events have the order of these steps.
 
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
+use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::time::Instant;
+
 use super::body::{Object, RequestBody};
 use super::cap::{Cap, Peak};
 use super::clock::Clock;
@@ -16,17 +29,6 @@ use super::query::Query;
 use super::rules::{self, Action};
 use super::stats::Stats;
 use super::world::World;
-use http_body_util::Full;
-use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
-use secrecy::ExposeSecret;
-use serde::Serialize;
-use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// One less than the first request ID, which is that of the documents' example: larger than 2^53, like real ones.
 const BEFORE_FIRST_REQUEST_ID: u64 = 343_649_807_833_778_782;
@@ -36,8 +38,8 @@ const BEFORE_FIRST_REQUEST_ID: u64 = 343_649_807_833_778_782;
 #[error("the connection is reset on purpose")]
 pub(super) struct ResetConnection;
 
-/// The simulated service, shared by all connections.
-pub(super) struct Service {
+/// ZIM, simulated; shared by all connections.
+pub(super) struct SimulatedZim {
     options: Options,
     clock: Clock,
     started_at: Instant,
@@ -82,8 +84,8 @@ struct Json {
 }
 
 impl Json {
-    fn new(reply: Reply, content: Content) -> Self {
-        Self {
+    fn new(reply: Reply, content: Content) -> Json {
+        Json {
             status: StatusCode::OK,
             allow: None,
             reply,
@@ -93,8 +95,8 @@ impl Json {
 }
 
 impl From<Reply> for Json {
-    fn from(reply: Reply) -> Self {
-        Self::new(reply, Content::Nothing {})
+    fn from(reply: Reply) -> Json {
+        Json::new(reply, Content::Nothing {})
     }
 }
 
@@ -109,8 +111,8 @@ struct JsonFields<'a> {
     content: &'a Content,
 }
 
-impl Service {
-    pub(super) fn new(world: World, options: Options, events: Option<Box<dyn Write + Send>>) -> Self {
+impl SimulatedZim {
+    pub fn new(world: World, options: Options, events: Option<Box<dyn Write + Send>>) -> SimulatedZim {
         let state = State {
             cap: Cap::new(options.cap, options.competing),
             peak: Peak::default(),
@@ -119,7 +121,7 @@ impl Service {
             events: Events::new(events),
             stats: Stats::default(),
         };
-        Self {
+        SimulatedZim {
             clock: Clock {
                 offset: options.clock_offset,
             },
@@ -130,7 +132,7 @@ impl Service {
     }
 
     /// The longest time that an answer can take.
-    pub(super) fn max_delay(&self) -> Duration {
+    pub fn max_delay(&self) -> Duration {
         let Options {
             arrival_jitter,
             latency,
@@ -140,15 +142,15 @@ impl Service {
         arrival_jitter.saturating_add(latency).saturating_add(jitter)
     }
 
-    pub(super) fn record_unreadable(&self) {
+    pub fn record_unreadable(&self) {
         self.state().stats.unreadable += 1;
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         self.state().stats.clone()
     }
 
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, ResetConnection>
+    pub async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, ResetConnection>
     where
         B: Body<Data = Bytes>,
     {
