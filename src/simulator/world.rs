@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::codes::{NOT_REGISTERED, OUTSIDE, Reply};
 use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
-use super::world_csv::{self, WorldError};
+use super::world_csv::{self, RowConversation, WorldError};
 
 /// How the IDs begin that no user of an open world has.
 const UNREGISTERED_PREFIX: &str = "nobody";
@@ -104,12 +104,15 @@ impl World {
     /// | `unread` | optional: unread messages, 0 to 4294967295; 1 if it is left out or empty |
     /// | `last_active` | optional: any integer, larger is newer; ties keep the order of the file |
     ///
+    /// Lines that repeat another one are one. A line with neither conversation nor type (`alice,,`) is a user without
+    /// conversations, if no other line has one.
+    ///
     /// `last_active` is also the `UpdateTime` in lists of conversations, as it is: so it should be in milliseconds
     /// since the epoch. Negative numbers become 0. Without it the rows of each user are newest first, and their times
     /// are made up: 2026-01-01T00:00:00Z for the newest, and a minute earlier for each older one.
     ///
-    /// Header names are also accepted as in ZIM's parameters (`FromUserId`, `from_user_id`, `user_id`, `ConvId`,
-    /// `conv_id`, `ConvType`, `conv_type`), in any case, so a file of rows to clear can be used as a world.
+    /// Header names and types are also accepted in the other forms that a file of rows to clear may have (`FromUserId`,
+    /// `用户ID`, `单聊`, …), so such a file can be used as a world.
     ///
     /// ```
     /// use zim_batch::simulator::World;
@@ -126,7 +129,17 @@ impl World {
     pub fn from_csv(reader: impl std::io::Read) -> Result<World, WorldError> {
         let mut world = World::default();
         for row in world_csv::read(reader)? {
-            world.push_older(&row.user, &row.conv, row.conv_type, row.unread, row.last_active);
+            match row.conversation {
+                Some(RowConversation {
+                    id,
+                    conv_type,
+                    unread,
+                    last_active,
+                }) => {
+                    world.push_older(&row.user, &id, conv_type, unread, last_active);
+                }
+                None => _ = world.users.entry(row.user).or_default(),
+            }
         }
         Ok(world)
     }
@@ -292,6 +305,14 @@ mod tests {
         assert_eq!(listed(&world, "alice", 3), before);
         assert_eq!(listed(&world, "archivist", 1000).len(), 1000);
         assert_eq!(listed(&world, "somebody", 1000), []);
+    }
+
+    #[test]
+    fn a_user_without_conversations_is_registered() {
+        let mut world = World::from_csv("user,conv,type\na,b,0\na,b,peer\nc,,\n".as_bytes()).unwrap();
+        assert_eq!((world.users(), world.conversations()), (2, 1));
+        assert!(world.is_registered("c") && listed(&world, "c", 1000).is_empty());
+        assert_eq!(clear(&mut world, "c", "b", ConvType::Peer, 1000), Err(660_800_002));
     }
 
     #[test]

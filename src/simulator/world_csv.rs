@@ -1,4 +1,4 @@
-//! Reads a world's conversations from a CSV.
+//! Reads a world's users and conversations from a CSV.
 //!
 //! Such files are often written by hand, so every error names the line and what was expected there. IDs are used byte
 //! for byte, because an ID may begin with `#` or end with a space. The whole file is read first: a world is kept in
@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use csv::ByteRecord;
-use serde::de::{Deserialize, Deserializer, Error as _};
 
-use super::conversation::{ConvType, ConversationKey, MAX_ID_BYTES};
+use super::conversation::{ConvType, MAX_ID_BYTES};
 
 /// Why a world could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,40 +29,66 @@ pub enum WorldError {
     },
 }
 
-/// One conversation of one user.
-#[derive(serde::Deserialize)]
+/// A line of the file.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub user: String,
-    pub conv: String,
-    #[serde(rename = "type", deserialize_with = "conv_type")]
+    /// `None` if the line only names a user.
+    pub conversation: Option<RowConversation>,
+}
+
+/// The conversation that a line names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RowConversation {
+    pub id: String,
     pub conv_type: ConvType,
-    #[serde(default = "one", deserialize_with = "unread")]
     pub unread: u32,
     /// `None` if the file has no such column.
-    #[serde(default, deserialize_with = "last_active")]
     pub last_active: Option<i64>,
 }
 
 impl Row {
-    pub fn key(&self) -> ConversationKey<'_> {
-        ConversationKey {
-            user: &self.user,
-            conv: &self.conv,
-            conv_type: self.conv_type,
-        }
+    /// What a row is about: only one row may say something about it.
+    fn key(&self) -> (&str, Option<(&str, ConvType)>) {
+        let conversation = self.conversation.as_ref();
+        (
+            &self.user,
+            conversation.map(|conversation| (conversation.id.as_str(), conversation.conv_type)),
+        )
     }
 }
 
-/// The name of each column in [`Row`], the other names for it, and whether it is required.
-const COLUMNS: [(&str, &[&str], bool); 5] = [
-    ("user", &["fromuserid", "from_user_id", "user_id"], true),
-    ("conv", &["convid", "conv_id"], true),
-    ("type", &["convtype", "conv_type"], true),
-    ("unread", &[], false),
-    ("last_active", &[], false),
-];
+/// Where the columns are.
+struct Columns {
+    user: usize,
+    conv: usize,
+    conv_type: usize,
+    unread: Option<usize>,
+    last_active: Option<usize>,
+}
 
-/// Reads the rows of a file, each user's from newest to oldest.
+/// The names of the columns, in lower case.
+const USER: &[&str] = &["user", "fromuserid", "from_user_id", "user_id", "userid", "用户id"];
+const CONV: &[&str] = &[
+    "conv",
+    "convid",
+    "conv_id",
+    "conversationid",
+    "conversation_id",
+    "会话id",
+];
+const TYPE: &[&str] = &[
+    "type",
+    "convtype",
+    "conv_type",
+    "conversationtype",
+    "conversation_type",
+    "会话类型",
+];
+const UNREAD: &[&str] = &["unread"];
+const LAST_ACTIVE: &[&str] = &["last_active"];
+
+/// Reads the rows of a file, each user's from newest to oldest. Lines that repeat another one are left out.
 pub(super) fn read(mut reader: impl Read) -> Result<Vec<Row>, WorldError> {
     let mut text = Vec::new();
     reader.read_to_end(&mut text).map_err(WorldError::Read)?;
@@ -72,35 +97,44 @@ pub(super) fn read(mut reader: impl Read) -> Result<Vec<Row>, WorldError> {
         problem,
     };
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(&text[..]);
-    let found = csv.byte_headers().map_err(|error| WorldError::Read(error.into()))?;
-    let headers = canonical(found).map_err(|problem| line_error(0, problem))?;
+    let header = csv.byte_headers().map_err(|error| WorldError::Read(error.into()))?;
+    let columns = Columns::of(header).map_err(|problem| line_error(0, problem))?;
     let mut rows: Vec<(Row, u64)> = Vec::new();
     let mut record = ByteRecord::new();
     loop {
         let start = csv.position().byte();
-        if !csv
-            .read_byte_record(&mut record)
-            .map_err(|error| WorldError::Read(error.into()))?
-        {
+        let more = csv.read_byte_record(&mut record);
+        if !more.map_err(|error| WorldError::Read(error.into()))? {
             break;
         }
-        let row = parse(&mut record, &headers).map_err(|problem| line_error(start, problem))?;
+        let row = parse(&record, &columns).map_err(|problem| line_error(start, problem))?;
         rows.push((row, start));
     }
     let mut seen = HashMap::new();
-    for (row, start) in &rows {
-        if let Some(first) = seen.insert(row.key(), *start) {
-            let (Row { user, conv, .. }, first) = (row, line_of(&text, first));
-            let problem = format!(
-                "user `{user}` already has conversation `{conv}` of this type on line {first}; remove one of the two"
-            );
-            return Err(line_error(*start, problem));
+    let mut repeats = Vec::new();
+    for (index, (row, start)) in rows.iter().enumerate() {
+        match seen.insert(row.key(), (row, *start)) {
+            Some((same, _)) if same == row => repeats.push(index),
+            Some((_, first)) => {
+                let first = line_of(&text, first);
+                let problem =
+                    format!("this is the conversation of line {first}, with other values; remove one of the two");
+                return Err(line_error(*start, problem));
+            }
+            None => {}
         }
     }
-    drop(seen);
-    let mut rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+    let is_kept = |index: &usize| repeats.binary_search(index).is_err();
+    let kept = rows.into_iter().enumerate().filter(|(index, _)| is_kept(index));
+    let mut rows: Vec<Row> = kept.map(|(_, (row, _))| row).collect();
     // The sort is stable: rows of equal age keep the order of the file. Without the column these are all rows.
-    rows.sort_by_key(|row| Reverse(row.last_active));
+    rows.sort_by_key(|row| {
+        Reverse(
+            row.conversation
+                .as_ref()
+                .and_then(|conversation| conversation.last_active),
+        )
+    });
     Ok(rows)
 }
 
@@ -114,94 +148,100 @@ fn line_of(text: &[u8], start: u64) -> u64 {
     (1 + before.iter().filter(|byte| is_line_end(byte)).count() - crlf) as u64
 }
 
-/// Returns the header with the column names of [`Row`] in place of their aliases.
-fn canonical(header: &ByteRecord) -> Result<ByteRecord, String> {
-    if header.is_empty() {
-        return Err("the file is empty; expected a header line with user, conv and type".to_owned());
-    }
-    let found: Vec<_> = header
-        .iter()
-        .map(|name| String::from_utf8_lossy(name).trim().to_lowercase())
-        .collect();
-    let mut names = found.clone();
-    for (column, aliases, required) in COLUMNS {
-        let mut same = names
-            .iter_mut()
-            .filter(|name| *name == column || aliases.contains(&name.as_str()));
-        match (same.next(), same.next()) {
-            (Some(_), Some(_)) => return Err(format!("the header names column {column} twice; remove one of the two")),
-            (Some(name), None) => column.clone_into(name),
-            (None, _) if required => {
-                let found = found.join(",");
-                return Err(format!(
-                    "no column {column}; expected a header with user, conv and type, found `{found}`"
-                ));
-            }
-            (None, _) => {}
+impl Columns {
+    fn of(header: &ByteRecord) -> Result<Columns, String> {
+        if header.is_empty() {
+            return Err("the file is empty; expected a header line with user, conv and type".to_owned());
         }
+        let header: Vec<String> = header
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).trim().to_lowercase())
+            .collect();
+        let optional = |names: &[&str]| {
+            let mut found = (0..header.len()).filter(|index| names.contains(&header[*index].as_str()));
+            match (found.next(), found.next()) {
+                (Some(_), Some(_)) => Err(format!(
+                    "the header names column {} twice; remove one of the two",
+                    names[0]
+                )),
+                (index, _) => Ok(index),
+            }
+        };
+        let required = |names: &[&str]| {
+            optional(names)?.ok_or_else(|| {
+                let (name, found) = (names[0], header.join(","));
+                format!("no column {name}; expected a header with user, conv and type, found `{found}`")
+            })
+        };
+        Ok(Columns {
+            user: required(USER)?,
+            conv: required(CONV)?,
+            conv_type: required(TYPE)?,
+            unread: optional(UNREAD)?,
+            last_active: optional(LAST_ACTIVE)?,
+        })
     }
-    Ok(names.into())
 }
 
 /// Parses one record. Fields that a short record leaves out are empty.
-fn parse(record: &mut ByteRecord, headers: &ByteRecord) -> Result<Row, String> {
-    while record.len() < headers.len() {
-        record.push_field(b"");
+fn parse(record: &ByteRecord, columns: &Columns) -> Result<Row, String> {
+    let text = |name: &str, index: usize| {
+        str::from_utf8(record.get(index).unwrap_or_default()).map_err(|_| format!("{name} is not UTF-8"))
+    };
+    let (user, conv) = (text("user", columns.user)?, text("conv", columns.conv)?);
+    let conv_type = text("type", columns.conv_type)?.trim();
+    check_id("user", user)?;
+    if conv.is_empty() && conv_type.is_empty() {
+        return Ok(Row {
+            user: user.to_owned(),
+            conversation: None,
+        });
     }
-    let row: Row = record.deserialize(Some(headers)).map_err(|error| match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => match (err.kind(), err.field()) {
-            (csv::DeserializeErrorKind::InvalidUtf8(_), Some(field)) => {
-                let name = usize::try_from(field).ok().and_then(|field| headers.get(field));
-                format!("{} is not UTF-8", String::from_utf8_lossy(name.unwrap_or(b"a field")))
-            }
-            (kind, _) => kind.to_string(),
-        },
-        _ => error.to_string(),
-    })?;
-    for (name, id) in [("user", &row.user), ("conv", &row.conv)] {
-        let found = match id.len() {
-            0 => "empty or missing".to_owned(),
-            1..=MAX_ID_BYTES => continue,
-            bytes => format!("{bytes} bytes long"),
-        };
-        return Err(format!(
-            "{name} is {found}; expected an ID of 1 to {MAX_ID_BYTES} bytes"
-        ));
-    }
-    Ok(row)
-}
-
-fn conv_type<'de, D: Deserializer<'de>>(field: D) -> Result<ConvType, D::Error> {
-    let text = <&str>::deserialize(field)?.trim();
-    match text.to_ascii_lowercase().as_str() {
-        "0" | "peer" => Ok(ConvType::Peer),
-        "2" | "group" => Ok(ConvType::Group),
-        _ => Err(D::Error::custom(format!(
-            "the type is `{text}`; expected 0, peer, 2 or group"
-        ))),
-    }
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn unread<'de, D: Deserializer<'de>>(field: D) -> Result<u32, D::Error> {
-    match <&str>::deserialize(field)?.trim() {
-        "" => Ok(one()),
-        text => text.parse().map_err(|_| {
-            D::Error::custom(format!(
-                "unread is `{text}`; expected a whole number from 0 to 4294967295"
-            ))
+    let conv_type = match conv_type.to_ascii_lowercase().as_str() {
+        "0" | "peer" | "单聊" => ConvType::Peer,
+        "2" | "group" | "群聊" => ConvType::Group,
+        _ => return Err(format!("the type is `{conv_type}`; expected 0, peer, 2 or group")),
+    };
+    check_id("conv", conv)?;
+    let unread = match columns
+        .unread
+        .map(|index| text("unread", index))
+        .transpose()?
+        .map(str::trim)
+    {
+        None | Some("") => 1,
+        Some(unread) => unread
+            .parse()
+            .map_err(|_| format!("unread is `{unread}`; expected a whole number from 0 to 4294967295"))?,
+    };
+    let last_active = columns
+        .last_active
+        .map(|index| text("last_active", index))
+        .transpose()?;
+    let last_active = last_active.map(str::trim).map(|time| {
+        time.parse()
+            .map_err(|_| format!("last_active is `{time}`; expected an integer"))
+    });
+    Ok(Row {
+        user: user.to_owned(),
+        conversation: Some(RowConversation {
+            id: conv.to_owned(),
+            conv_type,
+            unread,
+            last_active: last_active.transpose()?,
         }),
-    }
+    })
 }
 
-fn last_active<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i64>, D::Error> {
-    let text = <&str>::deserialize(field)?.trim();
-    text.parse()
-        .map(Some)
-        .map_err(|_| D::Error::custom(format!("last_active is `{text}`; expected an integer")))
+fn check_id(name: &str, id: &str) -> Result<(), String> {
+    let found = match id.len() {
+        0 => "empty or missing".to_owned(),
+        1..=MAX_ID_BYTES => return Ok(()),
+        bytes => format!("{bytes} bytes long"),
+    };
+    Err(format!(
+        "{name} is {found}; expected an ID of 1 to {MAX_ID_BYTES} bytes"
+    ))
 }
 
 #[cfg(test)]
@@ -209,7 +249,39 @@ mod tests {
     use super::*;
 
     fn error(csv: &[u8]) -> String {
-        read(csv).err().expect("the file is wrong").to_string()
+        read(csv).expect_err("the file is wrong").to_string()
+    }
+
+    fn row(user: &str, conv: &str, conv_type: ConvType, unread: u32) -> Row {
+        Row {
+            user: user.to_owned(),
+            conversation: Some(RowConversation {
+                id: conv.to_owned(),
+                conv_type,
+                unread,
+                last_active: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn lines_that_repeat_another_one_are_one_and_a_line_may_name_only_a_user() {
+        let csv = "user,conv,type\na,b,0\nc,,\na,b,2\na,b,peer\nc,d,0\nc\ne,\n";
+        let only = |user: &str| Row {
+            user: user.to_owned(),
+            conversation: None,
+        };
+        let expected = [
+            row("a", "b", ConvType::Peer, 1),
+            only("c"),
+            row("a", "b", ConvType::Group, 1),
+            row("c", "d", ConvType::Peer, 1),
+            only("e"),
+        ];
+        assert_eq!(read(csv.as_bytes()).unwrap(), expected);
+        let csv = "用户ID,会话ID,会话类型\na,b,单聊\na,c,群聊\n";
+        let expected = [row("a", "b", ConvType::Peer, 1), row("a", "c", ConvType::Group, 1)];
+        assert_eq!(read(csv.as_bytes()).unwrap(), expected);
     }
 
     #[test]
@@ -217,9 +289,13 @@ mod tests {
         let csv =
             "\u{feff}ConvType, unread ,extra,FromUserId,CONV\r\n Group ,\"4\",,\"a,\"\"b \", #x\r\npeer,,,c,d\r\n";
         let rows = read(csv.as_bytes()).unwrap();
-        assert_eq!((rows[0].user.as_str(), rows[0].conv.as_str()), ("a,\"b ", " #x"));
-        assert_eq!((rows[0].conv_type, rows[0].unread), (ConvType::Group, 4));
-        assert_eq!((rows[1].conv_type, rows[1].unread), (ConvType::Peer, 1));
+        assert_eq!(
+            rows,
+            [
+                row("a,\"b ", " #x", ConvType::Group, 4),
+                row("c", "d", ConvType::Peer, 1)
+            ]
+        );
     }
 
     #[test]
@@ -264,8 +340,12 @@ mod tests {
                 "line 2: last_active is ``; expected an integer",
             ),
             (
-                "user,conv,type\na,b,0\na,b,2\na,b,peer\n",
-                "line 4: user `a` already has conversation `b` of this type on line 2; remove one of the two",
+                "user,conv,type,unread\na,b,0,1\na,b,2,2\na,b,peer,2\n",
+                "line 4: this is the conversation of line 2, with other values; remove one of the two",
+            ),
+            (
+                "user,conv,type\n,,\n",
+                "line 2: user is empty or missing; expected an ID of 1 to 32 bytes",
             ),
         ] {
             assert_eq!(error(csv.as_bytes()), message);
@@ -277,7 +357,7 @@ mod tests {
     #[test]
     fn columns_that_are_not_used_may_hold_anything_and_short_lines_leave_out_optional_ones() {
         let rows = read(&b"user,\xff,conv,type,unread,note\na,\xff,b,0\n"[..]).unwrap();
-        assert_eq!((rows[0].conv.as_str(), rows[0].unread), ("b", 1));
+        assert_eq!(rows, [row("a", "b", ConvType::Peer, 1)]);
     }
 
     #[test]
@@ -300,6 +380,6 @@ mod tests {
                 Err(io::Error::other("cable pulled"))
             }
         }
-        assert_eq!(read(Broken).err().unwrap().to_string(), "can't be read: cable pulled");
+        assert_eq!(read(Broken).unwrap_err().to_string(), "can't be read: cable pulled");
     }
 }
