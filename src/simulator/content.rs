@@ -132,51 +132,6 @@ mod tests {
         ConversationList::page(newest_first, &ListRequest { user, limit, next })
     }
 
-    fn json(content: Content) -> String {
-        serde_json::to_string(&content).unwrap()
-    }
-
-    #[test]
-    fn a_page_is_written_as_documented() {
-        let csv = "user,conv,type,last_active\na,x,0,30\na,#g,2,20\na,y,0,10\na,z,0,5\n";
-        let world = World::from_csv(csv.as_bytes()).unwrap();
-        let page = |limit, next| page(&world, "a", limit, next).unwrap();
-        assert_eq!(
-            json(Content::Conversations(page(4, 0))),
-            concat!(
-                r#"{"TotalCount":4,"Next":0,"List":[{"ConvId":"z","ConvType":0,"UpdateTime":5},"#,
-                r##"{"ConvId":"y","UpdateTime":10},{"ConvId":"#g","ConvType":2,"UpdateTime":20},"##,
-                r#"{"ConvId":"x","UpdateTime":30}]}"#
-            )
-        );
-        let next = page(3, 0).next;
-        assert_eq!(
-            json(Content::Conversations(page(3, next))),
-            r#"{"TotalCount":4,"Next":0,"List":[{"ConvId":"x","UpdateTime":30}]}"#
-        );
-        let nothing = super::tests::page(&World::sample(), "somebody", 100, 0).unwrap();
-        assert_eq!(json(Content::Conversations(nothing)), r#"{"TotalCount":0,"Next":0}"#);
-    }
-
-    #[test]
-    fn users_are_written_as_documented() {
-        let mut users = UserInfos::default();
-        assert_eq!(
-            json(Content::Users(UserInfos::default())),
-            r#"{"Result":[],"ErrorList":[]}"#
-        );
-        users.push_found("a b");
-        users.push_error("c", 660_700_015);
-        assert_eq!(
-            json(Content::Users(users)),
-            concat!(
-                r#"{"Result":[{"UserId":"a b","UserName":"a b"}],"#,
-                r#""ErrorList":[{"UserId":"c","SubCode":660700015}]}"#
-            )
-        );
-        assert_eq!(json(Content::Nothing {}), "{}");
-    }
-
     /// Every position that the sample world's largest user can have.
     fn all_next() -> impl Iterator<Item = u64> {
         (1..1000).map(|position| next("archivist", position))

@@ -6,7 +6,7 @@ mod harness;
 mod limits_and_faults;
 mod queries;
 
-use harness::{NONCE, SECRET, Simulator, parse, quick, signed, target_with, unix_now};
+use harness::{Simulator, parse, quick, signed, target_with, unix_now};
 use serde_json::Value;
 use zim_batch::simulator::{Options, World};
 
@@ -33,102 +33,43 @@ async fn a_good_request_is_answered_as_documented() {
 }
 
 #[tokio::test]
-async fn every_signature_vector_is_accepted_at_its_time() {
-    for (app, nonce, secret, at, signature) in [
-        (12345, NONCE, SECRET, 1_615_186_943, "43e5cfcca828314675f91b001390566a"),
-        (
-            1_234_567_890,
-            "0123456789abcdef",
-            "0123456789abcdef0123456789abcdef",
-            1_700_000_000,
-            "16623b00a07719a644da6752e631e98a",
-        ),
-        (1, "0000000000000000", "secret", 0, "1f56b39252777595759b8b2fe7de2270"),
-        (
-            u32::MAX,
-            "ffffffffffffffff",
-            "fedcba9876543210fedcba9876543210",
-            1_735_689_600,
-            "386b94f5ea059426ebc66e1f9a8ec070",
-        ),
-    ] {
-        let clock_offset = at - unix_now();
-        let options = Options {
-            app_id: app,
-            server_secret: secret.into(),
-            clock_offset,
-            ..quick()
-        };
-        let simulator = Simulator::start(World::sample(), options).await;
-        let answer = simulator
-            .get(&target_with(&[
-                ("AppId", Some(&app.to_string())),
-                ("SignatureNonce", Some(nonce)),
-                ("Timestamp", Some(&at.to_string())),
-                ("Signature", Some(signature)),
-            ]))
-            .await;
-        assert_eq!(answer.code(), 0, "{app}");
-        let shown = answer
-            .head
-            .lines()
-            .find_map(|line| line.strip_prefix("date: "))
-            .expect("a Date header");
-        let year = if at == 0 {
-            "1970".to_owned()
-        } else {
-            (1970 + at / 31_556_952).to_string()
-        };
-        assert!(shown.contains(&year), "{shown}");
-    }
+async fn the_documents_own_signature_is_accepted_by_a_clock_of_its_time() {
+    // The unit tests of the rules have more signatures, and every way to be wrong.
+    let at = 1_615_186_943;
+    let options = Options {
+        clock_offset: at - unix_now(),
+        ..quick()
+    };
+    let simulator = Simulator::start(World::sample(), options).await;
+    let answer = simulator
+        .get(&target_with(&[
+            ("Timestamp", Some(&at.to_string())),
+            ("Signature", Some("43e5cfcca828314675f91b001390566a")),
+        ]))
+        .await;
+    assert_eq!(answer.code(), 0);
+    assert!(
+        answer.head.contains("\r\ndate: mon, 08 mar 2021 07:02:2"),
+        "{}",
+        answer.head
+    );
 }
 
 #[tokio::test]
-async fn every_violation_is_answered_with_its_code() {
+async fn violations_are_answered_with_their_codes_and_counted() {
     let simulator = Simulator::quick().await;
-    let long = "x".repeat(33);
     for (name, value, code) in [
         ("Action", "", 100_000_006),
-        ("Action", "SendPeerMessage", 100_000_007),
-        ("AppId", "", 100_000_001),
-        ("AppId", "twelve", 100_000_001),
         ("AppId", "54321", 100_000_011),
-        ("SignatureNonce", "", 100_000_008),
-        ("SignatureNonce", "xyz", 2),
-        ("Timestamp", "", 100_000_002),
-        ("Timestamp", "today", 100_000_003),
         ("Timestamp", "1", 100_000_004),
-        ("SignatureVersion", "", 100_000_013),
-        ("SignatureVersion", "1.0", 100_000_014),
-        ("Signature", "", 100_000_009),
         ("Signature", "00000000000000000000000000000000", 100_000_005),
         ("FromUserId", "", 660_000_002),
-        ("FromUserId", &long, 660_000_012),
-        ("ConvId", "", 660_000_002),
-        ("ConvId", &long, 660_000_002),
-        ("ConvType", "", 660_000_002),
-        ("ConvType", "1", 660_000_002),
-        ("ConvType", "3", 660_000_002),
         ("ConvId", "nobody", 660_800_002),
-        ("ConvType", "2", 660_800_002),
     ] {
         let answer = simulator.get(&target_with(&[(name, Some(value))])).await;
         assert_eq!((answer.status, answer.code()), (200, code), "{name}={value}");
-        if value.is_empty() {
-            assert_eq!(
-                simulator.get(&target_with(&[(name, None)])).await.code(),
-                code,
-                "{name} left out"
-            );
-        }
     }
-    for (addition, code) in [
-        ("&AppId=12345", 2),
-        ("&ConvId=bob", 2),
-        ("&x=%zz", 2),
-        ("&x=1", 0),
-        ("#x&ConvId=bob", 0),
-    ] {
+    for (addition, code) in [("&ConvId=bob", 2), ("&x=%zz", 2), ("&x=1", 0), ("#x&ConvId=bob", 0)] {
         assert_eq!(
             simulator.get(&format!("{}{addition}", target_with(&[]))).await.code(),
             code,
@@ -138,23 +79,8 @@ async fn every_violation_is_answered_with_its_code() {
     assert_eq!(simulator.get("/").await.code(), 100_000_006);
     let stats = simulator.stop().await;
     assert_eq!(stats.refused + stats.accepted, stats.requests);
-    assert_eq!((stats.ok, stats.outside, stats.codes[&100_000_006]), (2, 2, 3));
-}
-
-#[tokio::test]
-async fn the_timestamp_may_be_ten_minutes_off() {
-    // With some margin for the time between signing and checking. A unit test checks the exact limit.
-    for (clock_offset, code) in [(595, 0), (601, 100_000_004), (-600, 0), (-606, 100_000_004)] {
-        let simulator = Simulator::start(
-            World::sample(),
-            Options {
-                clock_offset,
-                ..quick()
-            },
-        )
-        .await;
-        assert_eq!(simulator.clear("alice", "bob", "0").await, code, "{clock_offset}");
-    }
+    assert_eq!((stats.ok, stats.outside, stats.rejected), (2, 1, 1));
+    assert_eq!(stats.codes[&100_000_006], 2);
 }
 
 #[tokio::test]
