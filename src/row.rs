@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::{AddAssign, Index, IndexMut};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -544,5 +545,46 @@ impl FromStr for Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// How many rows have each outcome.
+///
+/// ```
+/// use zim_batch::row::{Counts, Outcome};
+///
+/// let mut counts = Counts::default();
+/// counts[Outcome::Ok] += 2;
+/// assert_eq!((counts[Outcome::Ok], counts[Outcome::Failed], counts.total()), (2, 0, 2));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u64; Outcome::ALL.len()]);
+
+impl Counts {
+    /// How many rows there are in total.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl Index<Outcome> for Counts {
+    type Output = u64;
+
+    fn index(&self, outcome: Outcome) -> &u64 {
+        &self.0[outcome as usize]
+    }
+}
+
+impl IndexMut<Outcome> for Counts {
+    fn index_mut(&mut self, outcome: Outcome) -> &mut u64 {
+        &mut self.0[outcome as usize]
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        for outcome in Outcome::ALL {
+            self[outcome] += other[outcome];
+        }
     }
 }

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 
 use super::model::{Analysis, LAST_MINUTE};
-use super::reasons::Reasons;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::Users;
-use super::values::{Counts, MAX_LATENCY, milliseconds};
+use super::values::{MAX_LATENCY, milliseconds};
 use crate::journal::{Kind, ReportRecord, Unreadable};
-use crate::row::Outcome;
+use crate::row::{Counts, Outcome};
+use crate::run::reasons::Reasons;
 
 /// The maximum number of codes that are counted separately. ZIM has a few hundred.
 pub(super) const MAX_CODES: usize = 2000;
@@ -64,7 +64,7 @@ impl Collector {
     pub fn add(&mut self, record: &ReportRecord) {
         let analysis = &mut self.analysis;
         analysis.rows += 1;
-        analysis.counts[record.outcome as usize] += 1;
+        analysis.counts[record.outcome] += 1;
         let attempts = record.attempts.unwrap_or_default();
         analysis.requests = analysis.requests.saturating_add(attempts);
         analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
@@ -95,10 +95,8 @@ impl Collector {
         if matches!(record.outcome, Outcome::Failed | Outcome::Outside) {
             self.users.insert(record.user, record.outcome);
         }
-        if matches!(record.outcome, Outcome::Failed | Outcome::Invalid) {
-            self.reasons
-                .insert(record.outcome, record.code, record.message.text, record.line);
-        }
+        self.reasons
+            .insert(record.outcome, record.code, record.message.text, record.line);
     }
 
     /// Completes the analysis.

@@ -5,7 +5,6 @@
 
 mod collector;
 mod model;
-mod reasons;
 mod spans;
 #[cfg_attr(not(feature = "page"), expect(dead_code, reason = "only the page shows all of it"))]
 mod timeline;
@@ -18,7 +17,6 @@ use std::path::Path;
 use crate::journal::{self, ReportError};
 use collector::Collector;
 pub use model::Analysis;
-pub use reasons::Reason;
 #[cfg(feature = "page")]
 pub(crate) use spans::Spans;
 #[cfg(feature = "page")]

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::reasons::Reason;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
-use super::values::Counts;
 use crate::journal::Kind;
-use crate::row::Outcome;
-use crate::run::summary::Latencies;
+use crate::row::{Counts, Outcome};
+use crate::run::reasons::Reason;
+use crate::run::summary::{Latencies, Summary};
 
 /// The period of [`Analysis::recent_rate`], in milliseconds.
 pub(super) const LAST_MINUTE: i64 = 60_000;
@@ -63,9 +62,25 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// The summary of all runs together, as far as the report tells. `not_run` rows have no record.
+    pub fn summary(&self, not_run: u64) -> Summary {
+        Summary {
+            rows: self.rows + not_run,
+            not_run,
+            requests: self.requests,
+            retries: self.retries,
+            conversations: (self.kind == Kind::List).then_some(self.conversations),
+            latency_ms: self.latency_ms(),
+            codes: self.codes.clone(),
+            reasons: self.reasons.clone(),
+            simulated: self.simulated,
+            ..Summary::of_outcomes(self.counts, Counts::default())
+        }
+    }
+
     /// Records of this outcome.
     pub fn outcome(&self, outcome: Outcome) -> u64 {
-        self.counts[outcome as usize]
+        self.counts[outcome]
     }
 
     /// Quantiles of the latencies of the rows' last attempts, in milliseconds.

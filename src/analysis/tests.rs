@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::collector::MAX_CODES;
 use super::values::milliseconds;
 use super::*;
-use crate::journal::COLUMNS;
+use crate::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
 
 fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String {
     format!(
@@ -77,4 +77,40 @@ fn thousands_of_codes_use_bounded_memory_and_lose_no_row() {
     let codes = (0..2 * MAX_CODES).map(|code| record(2, "ok", "1", 0).replace(",ok,0,", &format!(",ok,{code},")));
     let found = analysis(codes);
     assert_eq!((found.codes.len(), found.other_codes as usize), (MAX_CODES, MAX_CODES));
+}
+
+proptest! {
+    #[test]
+    fn the_rows_of_a_damaged_report_are_those_that_a_run_would_not_send_again(
+        records in 1..6_usize,
+        cut in any::<prop::sample::Index>(),
+        tail in "[\"\n,0-9a-z]{0,12}",
+    ) {
+        let report: String = (1..=records).map(|line| record(line + 1, "ok", "40", 5000)).collect();
+        let report = format!("{}\n{report}", COLUMNS.join(","));
+        let header = COLUMNS.join(",").len() + 1;
+        let damaged = format!("{}{tail}", &report[..header + cut.index(report.len() - header + 1)]);
+        let directory = tempfile::tempdir().unwrap();
+        let [path, outside] = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
+        std::fs::write(&path, &damaged).unwrap();
+        let found = Analysis::from_file(&path).unwrap();
+        match Report::open(&path, &outside, IfExists::Resume, false) {
+            Ok(mut report) => {
+                prop_assert_eq!((report.take_done().len() as u64, found.damaged), (found.rows, None));
+            }
+            Err(error) => {
+                let is_damaged = matches!(error, ReportError::Damaged { .. });
+                prop_assert_eq!((is_damaged, found.damaged.is_some()), (true, true), "{}", error);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_replaced() {
+    let mut report = format!("{}\n", COLUMNS.join(",")).into_bytes();
+    report.extend(b"2,\xd3\xc3,c,0,failed,,503,\xb3\xc9,1,1,40,2026-11-25T03:00:00.000Z\n");
+    let found = Analysis::from_reader(&report[..], "out.csv").unwrap();
+    assert_eq!((found.rows, found.damaged), (1, None));
+    assert_eq!(found.users[0].user, "\u{fffd}\u{fffd}");
 }

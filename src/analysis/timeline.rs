@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::values::{Counts, MAX_LATENCY};
-use crate::row::Outcome;
+use super::values::MAX_LATENCY;
+use crate::row::{Counts, Outcome};
 
 /// The maximum number of buckets. Only buckets with records exist, so pauses don't reduce the resolution.
 const MAX_BUCKETS: usize = 240;
@@ -29,13 +29,11 @@ impl Bucket {
 
     /// All records.
     pub fn rows(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.total()
     }
 
     fn add(&mut self, other: &Bucket) {
-        for (count, more) in self.counts.iter_mut().zip(other.counts) {
-            *count += more;
-        }
+        self.counts += other.counts;
         self.latency
             .add(&other.latency)
             .expect("all buckets have the same bounds");
@@ -66,7 +64,7 @@ impl Timeline {
             .buckets
             .entry(time.div_euclid(self.width))
             .or_insert_with(Bucket::new);
-        bucket.counts[outcome as usize] += 1;
+        bucket.counts[outcome] += 1;
         if let Some(latency) = latency {
             bucket.latency.saturating_record(latency);
         }

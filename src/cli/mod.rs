@@ -15,8 +15,8 @@ use commands::{check, clear, codes, config, list, man, report, simulate};
 pub use engine::process;
 use errors::Error;
 pub use output::logging;
+pub use output::print::{fail, fail_early, usage_error};
 use output::progress::Terminal;
-pub use output::shell::{fail, fail_early, usage_error};
 pub use settings::Settings;
 pub use settings::run::METRICS;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::buffer::Buffer;
 use super::error::ReportError;
 use super::file::OpenFile;
 use crate::files::leads_to;
@@ -25,9 +26,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(10);
 pub(super) struct Appender {
     opened: OpenFile,
     /// Records that are not in the file yet.
-    pending: csv::Writer<Vec<u8>>,
-    /// Whether `pending` is not empty.
-    is_pending: bool,
+    pending: Buffer,
     /// Where the file's last complete record ends, in bytes.
     len: u64,
     /// When the file was last found in its place.
@@ -41,8 +40,7 @@ impl Appender {
     pub fn new(opened: OpenFile, len: u64, columns: &[&str]) -> Result<Appender, ReportError> {
         let mut appender = Appender {
             opened,
-            pending: writer(Vec::new()),
-            is_pending: false,
+            pending: Buffer::new(),
             len,
             checked_at: None,
             _replaced: None,
@@ -60,14 +58,13 @@ impl Appender {
 
     /// Ends the last line, for a file whose last record lacks its line end.
     pub fn end_line(&mut self) -> Result<(), ReportError> {
-        self.pending = writer(b"\n".to_vec());
-        self.is_pending = true;
+        self.pending.push_line_end();
         self.commit()
     }
 
     /// Whether records were taken that are not written.
     pub fn is_pending(&self) -> bool {
-        self.is_pending
+        !self.pending.is_empty()
     }
 
     /// Continues with `file`, which has replaced the previous one and is `len` bytes long. Nothing may be pending.
@@ -83,14 +80,12 @@ impl Appender {
 
     /// Buffers a record until [`Appender::commit`].
     pub fn push(&mut self, record: impl Serialize) {
-        self.pending.serialize(record).expect("memory takes any record");
-        self.is_pending = true;
+        self.pending.push(record);
     }
 
     /// Buffers a record with these fields.
     pub fn push_fields<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) {
-        self.pending.write_record(fields).expect("memory takes any record");
-        self.is_pending = true;
+        self.pending.push_fields(fields);
     }
 
     /// Writes the buffered records; they then survive any end of this process.
@@ -98,7 +93,7 @@ impl Appender {
     /// After an error the file is truncated to its last complete record, if possible. Does nothing if nothing is buffered:
     /// most events have no record, and checking the file costs as much as writing to it.
     pub fn commit(&mut self) -> Result<(), ReportError> {
-        if !self.is_pending {
+        if self.pending.is_empty() {
             return Ok(());
         }
         let is_check_due = self
@@ -109,16 +104,14 @@ impl Appender {
             self.check_in_place()?;
         }
         self.write_pending()?;
-        match is_check_due {
-            true => self.check_in_place(),
-            false => Ok(()),
+        if is_check_due {
+            self.check_in_place()?;
         }
+        Ok(())
     }
 
     fn write_pending(&mut self) -> Result<(), ReportError> {
-        let pending = std::mem::replace(&mut self.pending, writer(Vec::new()));
-        let pending = pending.into_inner().expect("memory takes any record");
-        self.is_pending = false;
+        let pending = self.pending.take();
         if let Err(source) = (&*self.opened.file).write_all(&pending) {
             // If this fails too, a resumed run drops the torn record. A file that was truncated further stays so.
             if self.opened.file.metadata().is_ok_and(|file| file.len() > self.len) {
@@ -153,10 +146,10 @@ impl Appender {
 
     /// Commits if much is pending, to bound the memory while copying.
     pub fn commit_when_large(&mut self) -> Result<(), ReportError> {
-        match self.pending.get_ref().len() {
-            0..MAX_PENDING => Ok(()),
-            _ => self.commit(),
+        if self.pending.len() < MAX_PENDING {
+            return Ok(());
         }
+        self.commit()
     }
 
     /// Returns a function that syncs the file to disk and checks that it is still in place.
@@ -188,11 +181,6 @@ fn check_same_file(file: &File, path: &Path) -> Result<Metadata, ReportError> {
         }
         Err(source) => Err(error(source)),
     }
-}
-
-/// A CSV writer that writes no header: each file has only one.
-pub(super) fn writer(bytes: Vec<u8>) -> csv::Writer<Vec<u8>> {
-    csv::WriterBuilder::new().has_headers(false).from_writer(bytes)
 }
 
 #[cfg(test)]

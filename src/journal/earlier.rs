@@ -9,7 +9,7 @@ use super::reader::ReportReader;
 use super::record::{Kind, ReportRecord};
 use super::table::{FileStart, Header, len_without_zeros, past_line_end, start_of};
 use crate::done::Done;
-use crate::row::Outcome;
+use crate::row::{Counts, Outcome};
 
 /// What an earlier run has left.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Earlier {
     /// The rows that have a record.
     pub done: Done,
     /// Their outcomes, counted.
-    pub outcomes: [u64; Outcome::ALL.len()],
+    pub outcomes: Counts,
     /// The `outside` rows among them, which the outside log may have.
     pub outside: Done,
     /// How many conversations were listed.
@@ -56,9 +56,10 @@ impl Earlier {
             }
             if record.message.is_simulated != is_simulated {
                 let (path, line) = (path(), entry.line);
-                return Err(match record.message.is_simulated {
-                    true => ReportError::IsSimulated { path, line },
-                    false => ReportError::IsReal { path, line },
+                return Err(if is_simulated {
+                    ReportError::IsReal { path, line }
+                } else {
+                    ReportError::IsSimulated { path, line }
                 });
             }
             earlier.add(&record);
@@ -99,7 +100,7 @@ impl Earlier {
 
     fn add(&mut self, record: &ReportRecord) {
         let [user, conv, conv_type] = record.key();
-        self.outcomes[record.outcome as usize] += 1;
+        self.outcomes[record.outcome] += 1;
         self.conversations += record.conversations.unwrap_or_default();
         match record.outcome {
             Outcome::Invalid => self.done.insert_invalid(record.line, user, conv, conv_type),

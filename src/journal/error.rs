@@ -142,7 +142,7 @@ pub enum ReportError {
     },
     /// The report is from a real run, and can't be resumed by a simulated one.
     #[error(
-        "{}, line {line}: this record was made by a real run, in whose report a simulated one must not write",
+        "{}, line {line}: this record was made by a real run, so a simulated run can't write to the report",
         .path.display()
     )]
     IsReal {

@@ -110,10 +110,10 @@ impl OpenFile {
 
     /// Truncates the file to `len` bytes, if it is a regular file.
     pub fn truncate(&self, len: u64) -> Result<(), ReportError> {
-        match self.is_regular && self.file.metadata().map_err(|source| self.error(source))?.len() != len {
-            true => self.file.set_len(len).map_err(|source| self.error(source)),
-            false => Ok(()),
+        if self.is_regular && self.file.metadata().map_err(|source| self.error(source))?.len() != len {
+            self.file.set_len(len).map_err(|source| self.error(source))?;
         }
+        Ok(())
     }
 
     /// Whether its path still leads to this file.

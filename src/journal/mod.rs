@@ -8,6 +8,7 @@
 //! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
 
 mod appender;
+mod buffer;
 mod earlier;
 mod error;
 mod file;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::done::Done;
-use crate::row::{Outcome, Record};
+use crate::row::{Counts, Record};
 use crate::sealed::Sealed;
 pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
@@ -47,8 +48,8 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     /// Takes the rows that the journal already has.
     fn take_done(&mut self) -> Done;
 
-    /// How many records of each outcome it already has, in the order of [`Outcome::ALL`].
-    fn earlier(&self) -> [u64; Outcome::ALL.len()];
+    /// How many records of each outcome it already has.
+    fn earlier(&self) -> Counts;
 
     /// Removes the `invalid` records of these lines, which must be ascending: their rows have changed and are processed
     /// again. Atomic: whenever the process ends, the journal has all of these records or none.

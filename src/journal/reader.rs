@@ -12,6 +12,7 @@ use std::path::Path;
 use super::error::{NotAReport, ReportError};
 use super::record::{Kind, ROWS_COLUMNS, ReportRecord, RowRecord};
 use super::table::{FileStart, Header, MAX_TORN, Table, joined, len_without_zeros, start_of};
+use crate::csv_reader::CsvRecord;
 
 /// Calls `on_record` with each complete record of a report. Returns what kind of report it is, and what can't be read.
 /// `place` names it in errors.
@@ -48,10 +49,10 @@ pub(crate) fn read_rows(
         .map_err(|source| read_error(place, 1, source))?;
     loop {
         let line = rows.line_reached();
-        match rows.advance().map_err(|source| read_error(place, line, source))? {
-            true => rows.record().iter().for_each(&mut on_row),
-            false => return Ok(()),
+        if !rows.advance().map_err(|source| read_error(place, line, source))? {
+            return Ok(());
         }
+        rows.record().iter().for_each(&mut on_row);
     }
 }
 
@@ -66,9 +67,11 @@ pub(crate) fn read_file<T>(
         source,
     };
     let file = File::open(path).map_err(error)?;
-    let start = || match file.metadata()?.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => start_of(&file, len_without_zeros(&file)?),
+    let start = || {
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        start_of(&file, len_without_zeros(&file)?)
     };
     read(start().map_err(error)?, &place)
 }
@@ -85,10 +88,18 @@ pub(super) struct ReportReader<R> {
     /// Where the last complete record or the header ends.
     len: u64,
     lacks_line_end: bool,
-    /// Lines that are no records, before the last complete one.
+    skipped: Skipped,
+}
+
+/// The parts of a report that are no records.
+#[derive(Default)]
+struct Skipped {
+    /// Before the last complete record.
     damaged: Option<Lines>,
-    /// Those after it, and the beginning of their bytes.
-    tail: Option<(Lines, Vec<u8>)>,
+    /// After it.
+    tail: Option<Lines>,
+    /// The beginning of the tail, at least [`MAX_TORN`] bytes if it is so long.
+    tail_bytes: Vec<u8>,
 }
 
 /// Lines of a report that can't be read.
@@ -100,12 +111,45 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    fn and(self, later: Lines) -> Lines {
+    fn and(earlier: Option<Lines>, later: Lines) -> Lines {
+        let Some(earlier) = earlier else { return later };
         Lines {
-            first: self.first,
-            count: self.count + later.count,
-            bytes: self.bytes + later.bytes,
+            first: earlier.first,
+            count: earlier.count + later.count,
+            bytes: earlier.bytes + later.bytes,
         }
+    }
+}
+
+impl Skipped {
+    fn note(&mut self, record: &CsvRecord, bytes: &[u8]) {
+        let lines = Lines {
+            first: record.line,
+            count: 1,
+            bytes: record.bytes(),
+        };
+        self.tail = Some(Lines::and(self.tail, lines));
+        if self.tail_bytes.len() <= MAX_TORN {
+            self.tail_bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Notes that a complete record follows.
+    fn close(&mut self) {
+        if let Some(tail) = self.tail.take() {
+            self.damaged = Some(Lines::and(self.damaged, tail));
+            self.tail_bytes.clear();
+        }
+    }
+
+    /// Whether the tail is a torn record: not too long, and with no complete record in it, which an open quote may hide.
+    fn is_torn(&self, tail: Lines, kind: Kind) -> bool {
+        let has_record = |start: usize| {
+            let mut later = ReportReader::of_records(&self.tail_bytes[start..], kind);
+            matches!(later.next(), Ok(Some(Entry { record: Some(_), .. })))
+        };
+        let mut line_starts = memchr::memchr_iter(b'\n', &self.tail_bytes).map(|end| end + 1);
+        tail.bytes <= MAX_TORN as u64 && !line_starts.any(has_record)
     }
 }
 
@@ -143,8 +187,7 @@ impl<R: BufRead> ReportReader<R> {
             kind,
             len: 0,
             lacks_line_end: false,
-            damaged: None,
-            tail: None,
+            skipped: Skipped::default(),
         }
     }
 
@@ -196,12 +239,11 @@ impl<R: BufRead> ReportReader<R> {
             // Without a line end it may be incomplete, unless its last field is complete.
             !table.lacks_line_end() || (record.finished_at.ends_with('Z') && record.finished_at().is_some())
         });
-        match (&record, self.tail.take()) {
-            (Some(_), tail) => {
-                (self.len, self.lacks_line_end) = (table.offset(), table.lacks_line_end());
-                self.damaged = merged(self.damaged, tail.map(|(lines, _)| lines));
-            }
-            (None, tail) => self.tail = Some(extended(tail, table)),
+        if record.is_some() {
+            (self.len, self.lacks_line_end) = (table.offset(), table.lacks_line_end());
+            self.skipped.close();
+        } else {
+            self.skipped.note(&table.current(), table.kept_bytes());
         }
         Ok(Some(Entry {
             record,
@@ -229,52 +271,17 @@ impl<R: BufRead> ReportReader<R> {
 
     /// What can't be read. To be called after the last record.
     pub fn unreadable(&self) -> Unreadable {
-        let Some((tail, bytes)) = &self.tail else {
-            return Unreadable {
-                damaged: self.damaged,
+        let Skipped { damaged, tail, .. } = self.skipped;
+        match tail {
+            Some(tail) if self.skipped.is_torn(tail, self.kind) => Unreadable {
+                damaged,
+                torn: Some(tail.bytes),
+            },
+            Some(tail) => Unreadable {
+                damaged: Some(Lines::and(damaged, tail)),
                 torn: None,
-            };
-        };
-        if tail.bytes > MAX_TORN as u64 || has_complete_record(bytes, self.kind) {
-            return Unreadable {
-                damaged: merged(self.damaged, Some(*tail)),
-                torn: None,
-            };
-        }
-        Unreadable {
-            damaged: self.damaged,
-            torn: Some(tail.bytes),
+            },
+            None => Unreadable { damaged, torn: None },
         }
     }
-}
-
-fn merged(one: Option<Lines>, later: Option<Lines>) -> Option<Lines> {
-    match (one, later) {
-        (Some(one), Some(later)) => Some(one.and(later)),
-        (one, later) => one.or(later),
-    }
-}
-
-/// A tail with the current record too.
-fn extended<R: BufRead>(tail: Option<(Lines, Vec<u8>)>, table: &Table<R>) -> (Lines, Vec<u8>) {
-    let record = table.current();
-    let lines = Lines {
-        first: record.line,
-        count: 1,
-        bytes: record.bytes(),
-    };
-    let (lines, mut bytes) = tail.map_or((lines, Vec::new()), |(before, bytes)| (before.and(lines), bytes));
-    if bytes.len() <= MAX_TORN {
-        bytes.extend_from_slice(table.kept_bytes());
-    }
-    (lines, bytes)
-}
-
-/// Whether a complete record begins on any line after the first of `bytes`, perhaps hidden by an open quote. Then they are
-/// not a torn record.
-fn has_complete_record(bytes: &[u8], kind: Kind) -> bool {
-    memchr::memchr_iter(b'\n', bytes).any(|end| {
-        let mut later = ReportReader::of_records(&bytes[end + 1..], kind);
-        matches!(later.next(), Ok(Some(Entry { record: Some(_), .. })))
-    })
 }

@@ -13,7 +13,7 @@ use super::rows::{self, RowsFile, RowsTo, Stream};
 use super::{Description, Journal, SyncFiles, forget, outside};
 use crate::done::Done;
 use crate::files::sync_directory_of;
-use crate::row::{Outcome, Record};
+use crate::row::{Counts, Outcome, Record};
 use crate::sealed::Sealed;
 
 /// The report of `clear` with its outside log, or the list report of `list` with its rows file, opened and locked.
@@ -32,7 +32,7 @@ pub struct Report {
     /// The rows or users that have a record already.
     done: Done,
     /// Their outcomes, counted.
-    earlier: [u64; Outcome::ALL.len()],
+    earlier: Counts,
     is_simulated: bool,
     /// Something could not be written: nothing more will be.
     is_broken: bool,
@@ -196,14 +196,14 @@ impl Journal for Report {
         std::mem::take(&mut self.done)
     }
 
-    fn earlier(&self) -> [u64; Outcome::ALL.len()] {
+    fn earlier(&self) -> Counts {
         self.earlier
     }
 
     fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {
         if let Some(records) = &mut self.records {
             let removed = forget::forget(records, lines)?;
-            let invalid = &mut self.earlier[Outcome::Invalid as usize];
+            let invalid = &mut self.earlier[Outcome::Invalid];
             *invalid = invalid.saturating_sub(removed);
         }
         Ok(())

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::appender::{Appender, writer};
+use super::appender::Appender;
+use super::buffer::Buffer;
 use super::error::ReportError;
 use super::file::OpenFile;
 use super::reader::ReportReader;
@@ -38,7 +39,7 @@ impl RowsFile {
             let row = RowRecord::new(&record.user, conversation);
             match self {
                 RowsFile::File(file) => file.push(row),
-                RowsFile::Stdout(stream) => stream.push(row),
+                RowsFile::Stdout(stream) => stream.pending.push(row),
             }
         }
     }
@@ -83,39 +84,31 @@ impl RowsFile {
 /// Standard output. It is written by another thread, because its reader may be slow.
 pub(super) struct Stream {
     /// Rows that are not written yet.
-    pending: csv::Writer<Vec<u8>>,
-    /// Whether `pending` is not empty.
-    is_pending: bool,
+    pending: Buffer,
     writing: Option<JoinHandle<io::Result<()>>>,
     error: Option<io::Error>,
 }
 
 impl Stream {
     pub fn new() -> Stream {
-        let mut pending = writer(Vec::new());
-        pending.write_record(ROWS_COLUMNS).expect("memory takes any row");
+        let mut pending = Buffer::new();
+        pending.push_fields(ROWS_COLUMNS);
         Stream {
             pending,
-            is_pending: true,
             writing: None,
             error: None,
         }
     }
 
-    fn push(&mut self, row: RowRecord) {
-        self.pending.serialize(row).expect("memory takes any row");
-        self.is_pending = true;
-    }
-
     /// Whether something was pushed that is not written yet.
     pub fn is_unfinished(&self) -> bool {
-        self.is_pending || self.writing.is_some()
+        !self.pending.is_empty() || self.writing.is_some()
     }
 
     /// Writes what is pending. May be dropped and called again.
     pub async fn write(&mut self) {
-        if self.is_pending && self.writing.is_none() {
-            let bytes = self.take_pending();
+        if !self.pending.is_empty() && self.writing.is_none() {
+            let bytes = self.pending.take();
             self.writing = Some(spawn_blocking(move || write(&bytes)));
         }
         if let Some(writing) = &mut self.writing {
@@ -126,16 +119,10 @@ impl Stream {
 
     /// Writes what is pending, on this thread.
     pub fn finish(&mut self) -> Result<(), ReportError> {
-        if self.is_pending && self.writing.is_none() {
-            self.error = write(&self.take_pending()).err();
+        if !self.pending.is_empty() && self.writing.is_none() {
+            self.error = write(&self.pending.take()).err();
         }
         self.commit()
-    }
-
-    fn take_pending(&mut self) -> Vec<u8> {
-        self.is_pending = false;
-        let pending = std::mem::replace(&mut self.pending, writer(Vec::new()));
-        pending.into_inner().expect("memory takes any row")
     }
 
     /// Fails if writing has failed.

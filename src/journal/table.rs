@@ -110,9 +110,11 @@ impl<R: BufRead> Table<R> {
             || headers
                 .iter()
                 .any(|header| header.join(",").as_bytes().starts_with(&torn));
-        Ok(match record.at_end && record.error.is_none() && is_torn {
-            true => Header::Torn,
-            false => Header::Other,
+        let may_be_torn = record.at_end && record.error.is_none();
+        Ok(if may_be_torn && is_torn {
+            Header::Torn
+        } else {
+            Header::Other
         })
     }
 

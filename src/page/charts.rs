@@ -7,7 +7,7 @@ use super::labels::{pause_label, percent, rate_label, time_label};
 use super::scale::Scale;
 use crate::analysis::{Analysis, Timeline};
 use crate::journal::Kind;
-use crate::row::Outcome;
+use crate::row::{Counts, Outcome};
 use crate::text::{duration, formatted, grouped};
 
 /// All charts; none for a report without times.
@@ -70,8 +70,8 @@ fn keys(analysis: &Analysis, outcomes: &[Outcome]) -> impl Iterator<Item = (&'st
 }
 
 /// The number of rows with one of these outcomes.
-fn rows_of(counts: &[u64; 5], outcomes: &[Outcome]) -> u64 {
-    outcomes.iter().map(|&outcome| counts[outcome as usize]).sum()
+fn rows_of(counts: &Counts, outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().map(|&outcome| counts[outcome]).sum()
 }
 
 /// Stacks bars for these outcomes. Their height is `scale` of all rows of these outcomes, for each row.
@@ -88,7 +88,7 @@ fn stack(chart: &mut Chart, analysis: &Analysis, outcomes: &[Outcome], scale: im
         let (time, noun) = (time_label(start, width), analysis.kind.noun());
         let mut text = format!("{time}: {} {noun}", grouped(bucket.rows()));
         for &outcome in outcomes {
-            let rows = bucket.counts[outcome as usize];
+            let rows = bucket.counts[outcome];
             if rows > 0 {
                 let y = (below as f64 * scale, (below + rows) as f64 * scale);
                 chart.bar(outcome.as_str(), x, y);

@@ -12,6 +12,7 @@ use crate::analysis::{self, Analysis};
 use crate::code;
 use crate::journal::Kind;
 use crate::row::Outcome;
+use crate::run::reasons;
 use crate::text::{duration, grouped, local, table_cell};
 
 /// The maximum number of each that a page lists, so that its size is bounded.
@@ -243,7 +244,7 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
 }
 
 impl Reason {
-    fn new(reason: &analysis::Reason) -> Reason {
+    fn new(reason: &reasons::Reason) -> Reason {
         let message = shown(&reason.message);
         let why = match reason.code {
             Some(code) => format!("code {code}: {message}"),

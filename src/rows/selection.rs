@@ -3,7 +3,7 @@
 use super::error::{InputError, InputErrorKind};
 use super::raw_row::RawRow;
 use super::reader::Rows;
-use crate::row::Outcome;
+use crate::row::{Counts, Outcome};
 
 /// Which rows of an earlier report are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +38,14 @@ pub(super) struct SelectedRows {
 pub(super) enum OkRows {
     Accept,
     /// Refuse the input at its end, with the number of rows by outcome: for a pass before any row is sent.
-    Count([u64; Outcome::ALL.len()]),
+    Count(Counts),
     /// Refuse the input at the first one.
     Refuse,
 }
 
 impl OkRows {
     pub fn counted() -> OkRows {
-        OkRows::Count(Default::default())
+        OkRows::Count(Counts::default())
     }
 }
 
@@ -95,7 +95,7 @@ impl SelectedRows {
                 OkRows::Accept => {}
                 OkRows::Count(rows) => {
                     if let Some(outcome) = outcome {
-                        rows[outcome as usize] += 1;
+                        rows[outcome] += 1;
                     }
                 }
                 OkRows::Refuse if outcome == Some(Outcome::Ok) => {
@@ -110,7 +110,7 @@ impl SelectedRows {
             }
         }
         match &self.ok_rows {
-            OkRows::Count(rows) if rows[Outcome::Ok as usize] > 0 => {
+            OkRows::Count(rows) if rows[Outcome::Ok] > 0 => {
                 Err(InputErrorKind::IsReport { found: counts(rows) }.of(self.rows.place()))
             }
             _ => Ok(false),
@@ -128,8 +128,8 @@ fn outcome_of(row: &RawRow) -> Option<Outcome> {
 }
 
 /// `ok 3, failed 1`: the outcomes that occur.
-fn counts(rows: &[u64; Outcome::ALL.len()]) -> String {
-    let counts = Outcome::ALL.iter().map(|outcome| (outcome, rows[*outcome as usize]));
+fn counts(rows: &Counts) -> String {
+    let counts = Outcome::ALL.iter().map(|outcome| (outcome, rows[*outcome]));
     let counts: Vec<String> = counts
         .filter(|(_, rows)| *rows > 0)
         .map(|(outcome, rows)| format!("{outcome} {rows}"))

@@ -26,6 +26,7 @@ mod dispatch;
 mod job;
 mod observer;
 mod policy;
+pub mod reasons;
 mod recorder;
 mod retry;
 mod row_task;

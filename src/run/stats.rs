@@ -6,10 +6,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::summary::{Failure, Latencies, Summary};
+use super::reasons::Reasons;
+use super::summary::{Latencies, Summary};
 use crate::code::Class;
 use crate::event::Event;
-use crate::row::{Outcome, Record};
+use crate::row::{Counts, Outcome, Record};
 use crate::stop::StopReason;
 use crate::window::Window;
 
@@ -22,16 +23,13 @@ const MIN_RATE_SPAN: Duration = Duration::from_secs(5);
 /// A failed attempt is reported as trouble if no other attempt was answered for this long.
 const TROUBLE_AFTER: Duration = Duration::from_secs(1);
 
-/// How many causes of failure without a code are counted separately.
-const MAX_CAUSES: usize = 20;
-
 /// The stats of a run so far, in constant memory.
 #[derive(Debug, Clone)]
 pub struct Stats {
-    outcomes: [u64; Outcome::ALL.len()],
+    outcomes: Counts,
     already_done: u64,
     /// The outcomes of the rows that were already done.
-    earlier: [u64; Outcome::ALL.len()],
+    earlier: Counts,
     not_run: u64,
     requests: u64,
     retries: u64,
@@ -40,7 +38,7 @@ pub struct Stats {
     codes: BTreeMap<i64, u64>,
     /// The codes of the rows' last answers.
     last_codes: BTreeMap<i64, u64>,
-    failures: BTreeMap<Failure, u64>,
+    reasons: Reasons,
     conversations: u64,
     /// The error of the last attempt, if the service failed.
     trouble: Option<String>,
@@ -55,16 +53,16 @@ pub struct Stats {
 /// The stats at the beginning of a run without earlier records.
 impl Default for Stats {
     fn default() -> Stats {
-        Stats::new([0; Outcome::ALL.len()])
+        Stats::new(Counts::default())
     }
 }
 
 impl Stats {
     /// `earlier`: the outcomes of the rows that were already done.
-    pub(crate) fn new(earlier: [u64; Outcome::ALL.len()]) -> Stats {
+    pub(crate) fn new(earlier: Counts) -> Stats {
         let longest = MAX_LATENCY.as_micros() as u64;
         Stats {
-            outcomes: [0; Outcome::ALL.len()],
+            outcomes: Counts::default(),
             already_done: 0,
             earlier,
             not_run: 0,
@@ -74,7 +72,7 @@ impl Stats {
             limited: 0,
             codes: BTreeMap::new(),
             last_codes: BTreeMap::new(),
-            failures: BTreeMap::new(),
+            reasons: Reasons::default(),
             conversations: 0,
             trouble: None,
             answered: None,
@@ -126,25 +124,13 @@ impl Stats {
     }
 
     fn count_record(&mut self, record: &Record) {
-        self.outcomes[record.outcome as usize] += 1;
+        self.outcomes[record.outcome] += 1;
         self.conversations += record.conversations.len() as u64;
         if let Some(code) = record.code {
             *self.last_codes.entry(code).or_default() += 1;
         }
-        if record.outcome == Outcome::Failed {
-            let failure = match record.code {
-                Some(code) if code != 0 => Failure::Code(code),
-                // With code 0 the answer had something else wrong with it.
-                _ => Failure::Cause(record.message.clone()),
-            };
-            let failure = match failure {
-                Failure::Cause(_) if self.failures.len() >= MAX_CAUSES && !self.failures.contains_key(&failure) => {
-                    Failure::Cause("other causes".into())
-                }
-                failure => failure,
-            };
-            *self.failures.entry(failure).or_default() += 1;
-        }
+        self.reasons
+            .insert(record.outcome, record.code, &record.message, record.line);
     }
 
     /// The last error, if the service has not answered since, nor in the second before `now`.
@@ -155,7 +141,7 @@ impl Stats {
 
     /// Rows with this outcome in this run.
     pub fn outcome(&self, outcome: Outcome) -> u64 {
-        self.outcomes[outcome as usize]
+        self.outcomes[outcome]
     }
 
     /// Conversations that were listed in this run.
@@ -170,7 +156,7 @@ impl Stats {
 
     /// Rows with an outcome, from this run or an earlier one.
     pub fn done(&self) -> u64 {
-        self.outcomes.iter().sum::<u64>() + self.already_done
+        self.outcomes.total() + self.already_done
     }
 
     /// Rows that an earlier run has recorded.
@@ -198,10 +184,10 @@ impl Stats {
     fn rate(&self, elapsed: Duration) -> f64 {
         let sending = self.span.map_or(Duration::ZERO, |(first, last)| last - first);
         let time = if sending < MIN_RATE_SPAN { elapsed } else { sending };
-        match time.is_zero() {
-            true => 0.0,
-            false => rounded(self.requests.saturating_sub(1) as f64 / time.as_secs_f64()),
+        if time.is_zero() {
+            return 0.0;
         }
+        rounded(self.requests.saturating_sub(1) as f64 / time.as_secs_f64())
     }
 
     /// The summary of the run. Rows that were never read and rows that got no outcome are `not_run`.
@@ -220,29 +206,15 @@ impl Stats {
         let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0));
         let milliseconds = |micros: u64| rounded(micros as f64 / 1000.0);
         let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
-        let failed = self.outcome(Outcome::Failed);
-        let invalid = self.outcome(Outcome::Invalid);
-        let earlier = |outcome: Outcome| self.earlier[outcome as usize];
         let left = (not_run > 0).then_some(StopReason::RowsLeft);
-        let mut failures: Vec<(Failure, u64)> = self.failures.clone().into_iter().collect();
-        failures.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         let retried = self.codes.iter().filter_map(|(code, answers)| {
             let last = self.last_codes.get(code).copied().unwrap_or_default();
             Some((*code, answers.checked_sub(last).filter(|answers| *answers > 0)?))
         });
         Summary {
             rows,
-            ok: self.outcome(Outcome::Ok),
-            outside: self.outcome(Outcome::Outside),
-            failed,
-            invalid,
-            skipped: self.outcome(Outcome::Skipped),
             already_done: self.already_done,
-            already_failed: earlier(Outcome::Failed) + earlier(Outcome::Invalid),
-            all_failed: failed + earlier(Outcome::Failed),
-            all_invalid: invalid + earlier(Outcome::Invalid),
-            all_outside: self.outcome(Outcome::Outside) + earlier(Outcome::Outside),
-            failures,
+            reasons: self.reasons.clone().sorted(),
             retried: retried.collect(),
             not_run,
             requests: self.requests,
@@ -252,8 +224,6 @@ impl Stats {
             rate: self.rate(elapsed),
             peak_1s: self.starts.peak() as u64,
             cap: cap as u64,
-            // The recorder adds it.
-            runs: 0,
             latency_ms: Latencies {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
@@ -261,14 +231,10 @@ impl Stats {
                 max: milliseconds(self.latencies.max()),
             },
             codes: self.codes.clone(),
-            // The journal adds its files.
-            report: None,
-            outside_log: None,
-            rows_file: None,
-            conversations: None,
             last_error: self.trouble.clone(),
             stopped: stopped.cloned().or(left),
-            simulated: false,
+            // The recorder adds the journal's files, and how many runs there were.
+            ..Summary::of_outcomes(self.outcomes, self.earlier)
         }
     }
 }
@@ -329,12 +295,13 @@ mod tests {
     #[test]
     fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_not_a_success() {
         let counted = |outcome: Outcome, is_earlier: bool| {
-            let mut earlier = [0; Outcome::ALL.len()];
-            earlier[outcome as usize] = u64::from(is_earlier);
+            let mut earlier = Counts::default();
+            earlier[outcome] = u64::from(is_earlier);
             let mut stats = Stats::new(earlier);
-            match is_earlier {
-                true => stats.count(&Event::AlreadyDone(1)),
-                false => stats.count(&record(outcome, None, "user is empty")),
+            if is_earlier {
+                stats.count(&Event::AlreadyDone(1));
+            } else {
+                stats.count(&record(outcome, None, "user is empty"));
             }
             summary(stats, 1, None)
         };
@@ -359,20 +326,15 @@ mod tests {
         stats.count(&record(Outcome::Failed, None, "timed out after 10s"));
         stats.count(&record(Outcome::Ok, Some(0), "success"));
         let summary = summary(stats, 4, None);
-        let timed_out = Failure::Cause("timed out after 10s".into());
-        assert_eq!(summary.failures, [(timed_out, 2), (Failure::Code(660500002), 1)]);
+        let reasons = summary.reasons.iter();
+        let reasons: Vec<_> = reasons
+            .map(|reason| (reason.code, reason.message.as_str(), reason.rows))
+            .collect();
+        assert_eq!(
+            reasons,
+            [(None, "timed out after 10s", 2), (Some(660500002), "not registered", 1)]
+        );
         assert_eq!(summary.retried, BTreeMap::from([(660000001, 2)]));
-    }
-
-    #[test]
-    fn the_number_of_separate_causes_is_bounded() {
-        let mut stats = Stats::default();
-        for number in 0..1000 {
-            stats.count(&record(Outcome::Failed, None, &format!("cause {number}")));
-        }
-        let failures = summary(stats, 1000, None).failures;
-        assert!(failures.len() <= MAX_CAUSES + 1, "{}", failures.len());
-        assert_eq!(failures.iter().map(|(_, rows)| rows).sum::<u64>(), 1000);
     }
 
     #[test]

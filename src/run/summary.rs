@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::reasons::Reason;
 use crate::journal::{Description, RowsTo};
+use crate::row::{Counts, Outcome};
 use crate::stop::StopReason;
 
 /// The summary of a run. Its JSON is one object with these names, except for skipped fields.
@@ -38,9 +40,9 @@ pub struct Summary {
     /// Outside rows of the report, including earlier runs.
     #[serde(skip)]
     pub all_outside: u64,
-    /// Why rows of this run failed, with the number of rows for each cause, most first.
+    /// Why rows of this run failed or were invalid, most rows first.
     #[serde(skip)]
-    pub failures: Vec<(Failure, u64)>,
+    pub reasons: Vec<Reason>,
     /// Return codes of answers that were retried, with the number of answers for each.
     #[serde(skip)]
     pub retried: BTreeMap<i64, u64>,
@@ -101,6 +103,24 @@ pub struct Latencies {
 }
 
 impl Summary {
+    /// The summary of rows with these outcomes, and of the rows of `earlier` runs.
+    pub(crate) fn of_outcomes(counts: Counts, earlier: Counts) -> Summary {
+        let all = |outcome: Outcome| counts[outcome] + earlier[outcome];
+        Summary {
+            rows: counts.total(),
+            ok: counts[Outcome::Ok],
+            outside: counts[Outcome::Outside],
+            failed: counts[Outcome::Failed],
+            invalid: counts[Outcome::Invalid],
+            skipped: counts[Outcome::Skipped],
+            already_failed: earlier[Outcome::Failed] + earlier[Outcome::Invalid],
+            all_failed: all(Outcome::Failed),
+            all_invalid: all(Outcome::Invalid),
+            all_outside: all(Outcome::Outside),
+            ..Summary::default()
+        }
+    }
+
     /// Adds the files of the journal, and for a list how many rows were written.
     pub(crate) fn describe(&mut self, journal: Description, rows_written: u64) {
         let text = |path: PathBuf| path.display().to_string();
@@ -137,13 +157,4 @@ impl Summary {
         ];
         self.rows == parts.iter().sum::<u64>()
     }
-}
-
-/// Why a row failed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
-    /// A return code.
-    Code(i64),
-    /// The error message, if there was no code.
-    Cause(String),
 }

@@ -326,8 +326,8 @@ fn the_printed_commands_send_failed_and_outside_rows_again() {
     assert_eq!(desk.read("my.retry.csv"), "somebody's");
     let failed = outcome.stdout.lines().find(|line| line.contains("660500002")).unwrap();
     assert!(
-        failed.starts_with("    660500002"),
-        "below the failed rows: {}",
+        failed.starts_with("failed "),
+        "with the failed rows: {}",
         outcome.stdout
     );
 }

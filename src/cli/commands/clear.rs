@@ -1,12 +1,11 @@
 //! `zim-batch clear`: clears the unread count of every row's conversation.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use zim_batch::journal::{self, Report};
+use zim_batch::page::NextStep;
 use zim_batch::run::summary::Summary;
 
-use crate::cli::args::Given;
 use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::Prepared;
@@ -49,12 +48,12 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     let client = run.client();
     let ended = batch.run(run, client, plan, journal).await?;
 
-    let left = left(
-        &ended.summary,
-        report,
-        &ended.settings.given,
-        batch.input.ignore_invalid,
-    );
+    let given = &ended.settings.given;
+    let resume = Some(next::resume(given));
+    let mut left = Left::new(report, &ended.summary, resume, next::app_and_rate(given));
+    if batch.input.ignore_invalid {
+        left.invalid = 0;
+    }
     let table = table(&ended.summary, &left);
     let write_page = move || {
         if let Some(page) = page {
@@ -66,25 +65,15 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     batch.finish(ended, table, write_page).await
 }
 
-/// What there is to do about the rows of the report.
-fn left(summary: &Summary, report: PathBuf, given: &Given, ignore_invalid: bool) -> Left {
-    Left {
-        report,
-        not_run: summary.not_run,
-        failed: summary.all_failed,
-        outside: summary.all_outside,
-        invalid: if ignore_invalid { 0 } else { summary.all_invalid },
-        resume: Some(next::resume(given)),
-        flags: next::app_and_rate(given),
-    }
-}
-
 /// The summary for people, with what to do next.
 fn table(summary: &Summary, left: &Left) -> String {
-    let mut steps = vec![next::details(&left.report)];
+    let mut next = vec![NextStep {
+        what: "See the details".to_owned(),
+        command: Some(next::report(&left.report)),
+    }];
     // After a stop, the run must be resumed first: see stderr.
     if summary.is_complete() {
-        steps.extend(left.steps());
+        next.extend(left.steps());
     }
-    format!("{}{}", Table(summary), next::as_text(&steps, ""))
+    Table { summary, next: &next }.to_string()
 }

@@ -7,7 +7,7 @@ use zim_batch::code::{Class, ReturnCode, TABLE, find};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::shell::print;
+use crate::cli::output::print::print;
 
 pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
     let known: Vec<ReturnCode> = match wanted {

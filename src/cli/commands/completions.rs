@@ -11,7 +11,7 @@ use clap_complete::{CompleteEnv, Shell};
 use crate::cli::args::Cli;
 use crate::cli::args::app::PROFILE;
 use crate::cli::errors::Error;
-use crate::cli::output::shell::print;
+use crate::cli::output::print::print;
 use crate::cli::settings::profile::ConfigFile;
 
 /// The variable by which a shell asks. clap's default, `COMPLETE`, may be set for something else.

@@ -14,7 +14,7 @@ use crate::cli::args::app::{CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SET
 use crate::cli::args::setting::{About, AnySetting, as_text as value_as_text};
 use crate::cli::engine::client::check_ca_cert;
 use crate::cli::errors::{Error, ExitStatus};
-use crate::cli::output::shell::{print, print_error};
+use crate::cli::output::print::{print, print_error};
 use crate::cli::settings::ConfigSettings;
 use crate::cli::settings::app;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong};

@@ -17,7 +17,7 @@ use crate::cli::engine::run::{Ended, Prepared};
 use crate::cli::errors::Error;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
-use crate::cli::output::table::ListTable;
+use crate::cli::output::table::Table;
 use crate::cli::settings::ListSettings;
 use crate::cli::settings::results::ListPaths;
 use explain::Explanation;
@@ -61,17 +61,16 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
 /// The summary for people, with what to do next.
 fn table(ended: &Ended, rows: &RowsTo, is_explained: bool) -> String {
     let summary = &ended.summary;
-    let mut text = ListTable(summary).to_string();
+    let mut next = Vec::new();
     if let (false, true, RowsTo::File(rows), Some(1..)) =
         (is_explained, summary.is_complete(), rows, summary.conversations)
     {
-        let step = NextStep {
+        next.push(NextStep {
             what: "Clear these conversations".to_owned(),
             command: Some(next::clear(&Source::File(rows.clone()), &ended.settings.given, false)),
-        };
-        text += &next::as_text(&[step], "");
+        });
     }
-    text
+    Table { summary, next: &next }.to_string()
 }
 
 /// From when on conversations are listed. A duration counts back from when the list began, so that a list that is resumed

@@ -8,7 +8,7 @@ use clap_mangen::Man;
 
 use crate::cli::args::Cli;
 use crate::cli::errors::Error;
-use crate::cli::output::shell::print;
+use crate::cli::output::print::print;
 
 /// Prints the man page.
 pub fn man() -> Result<ExitCode, Error> {

@@ -17,8 +17,8 @@ use zim_batch::text::shell_word;
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::shell::print;
-use crate::cli::output::shell::print_note;
+use crate::cli::output::print::print;
+use crate::cli::output::print::print_note;
 use crate::cli::settings::secret;
 use crate::cli::settings::simulate::SimulateSettings;
 

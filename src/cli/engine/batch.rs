@@ -20,7 +20,7 @@ use crate::cli::engine::signals;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
-use crate::cli::output::shell::{print, print_error, print_note, print_resume};
+use crate::cli::output::print::{print, print_error, print_note, print_resume};
 use crate::cli::output::table::pace;
 use crate::cli::settings::input::InputSettings;
 
@@ -170,7 +170,7 @@ impl Batch {
         } else if settings.quiet && exit == ExitStatus::Success {
             String::new()
         } else {
-            format!("{}\n", visible(&table))
+            format!("{}\n", visible(table.trim_end()))
         };
         // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
         let is_stdout_taken = self.is_stdout_taken;

@@ -12,7 +12,7 @@ use zim_batch::rows::{self, Done, Plan, Selection, Snapshot, Source};
 use zim_batch::stop::{StopHandle, StopReason};
 
 use crate::cli::errors::{Error, hints};
-use crate::cli::output::shell::print_error;
+use crate::cli::output::print::print_error;
 use crate::cli::settings::input::InputSettings;
 
 /// Minimum time between two checks of the watched file.

@@ -12,8 +12,8 @@ use crate::cli::engine::input::watch;
 use crate::cli::engine::{client, process, quota, signals, simulator};
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
+use crate::cli::output::print::print_error;
 use crate::cli::output::progress::{Progress, Terminal};
-use crate::cli::output::shell::print_error;
 use crate::cli::settings::run::RunSettings;
 
 /// The process is ready: it has the threads and handles the signals that a run needs.

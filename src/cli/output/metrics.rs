@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 use tokio::time::Instant;
 use zim_batch::Rate;
@@ -83,13 +84,13 @@ impl Metrics {
     /// [`Error::Usage`], which says what is there.
     pub fn check_target(path: &Path) -> Result<(), Error> {
         check_target(METRICS, path, MAGIC)?;
-        match path.exists() && !path.is_file() {
-            true => Err(Error::Usage(format!(
+        if path.exists() && !path.is_file() {
+            return Err(Error::Usage(format!(
                 "--metrics {}: this is not a regular file; name another one",
                 path.display()
-            ))),
-            false => Ok(()),
+            )));
         }
+        Ok(())
     }
 
     /// Writes the file for the first time. `total` is the number of rows, if known; `done` is the number of rows already
@@ -110,11 +111,7 @@ impl Metrics {
         let last = before
             .lines()
             .find_map(|line| line.strip_prefix(EXIT_STATUS)?.trim().parse().ok());
-        match last {
-            Some(status) => metrics.exit_status.set(status),
-            // There was no earlier run.
-            None => metrics.exit_status.set(0),
-        }
+        metrics.exit_status.set(last.unwrap_or_default());
         metrics.ignore_invalid = ignore_invalid;
         metrics.running.set(1);
         metrics.already_done.set(signed(done));
@@ -134,32 +131,17 @@ impl Metrics {
 
     fn new(path: &Path, total: Option<u64>) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| {
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone())).map(|()| gauge)
-        };
-        let int_gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone())).map(|()| gauge)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
-        };
-        let rows = IntCounterVec::new(
-            Opts::new("zim_batch_rows_total", "Rows recorded by this run, by outcome."),
-            &["outcome"],
-        )?;
-        registry.register(Box::new(rows.clone()))?;
+        let gauge = |name: &str, help: &str| register(&registry, Gauge::new(name, help)?);
+        let int_gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let rows = Opts::new("zim_batch_rows_total", "Rows recorded by this run, by outcome.");
+        let rows = register(&registry, IntCounterVec::new(rows, &["outcome"])?)?;
         let rows = Outcome::ALL.map(|outcome| rows.with_label_values(&[outcome.as_str()]));
-        let latency = Histogram::with_opts(
-            HistogramOpts::new(
-                "zim_batch_request_duration_seconds",
-                "Time from the start of a request to its complete answer, or to its failure.",
-            )
-            .buckets(BOUNDS.to_vec()),
-        )?;
-        registry.register(Box::new(latency.clone()))?;
+        let latency = HistogramOpts::new(
+            "zim_batch_request_duration_seconds",
+            "Time from the start of a request to its complete answer, or to its failure.",
+        );
+        let latency = register(&registry, Histogram::with_opts(latency.buckets(BOUNDS.to_vec()))?)?;
         let started_at = gauge(
             "zim_batch_start_time_seconds",
             "Start time of this run, in seconds since the epoch.",
@@ -220,9 +202,8 @@ impl Metrics {
         }) else {
             return;
         };
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         // An error is ignored: the run has already reported why it ended.
-        let _ = write(&path, &text);
+        let _ = write(path, &text);
     }
 
     fn set_target_rate(&mut self, target_rate: f64) {
@@ -320,6 +301,11 @@ impl Observer for Metrics {
             self.warn(&error);
         }
     }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 fn signed(number: u64) -> i64 {

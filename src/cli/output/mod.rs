@@ -4,6 +4,6 @@ pub mod logging;
 pub mod lossy;
 pub mod metrics;
 pub mod next;
+pub mod print;
 pub mod progress;
-pub mod shell;
 pub mod table;

@@ -9,6 +9,7 @@ use clap::CommandFactory;
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::rows::Source;
+use zim_batch::run::summary::Summary;
 use zim_batch::text::{grouped, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
@@ -102,6 +103,19 @@ pub struct Left {
 }
 
 impl Left {
+    /// What there is to do about the rows that a summary of the report counts.
+    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Left {
+        Left {
+            report,
+            not_run: summary.not_run,
+            failed: summary.all_failed,
+            outside: summary.all_outside,
+            invalid: summary.all_invalid,
+            resume,
+            flags,
+        }
+    }
+
     /// What to do, in order.
     pub fn steps(&self) -> Vec<NextStep> {
         let again = |outcome: Outcome, name: &str| {
@@ -135,12 +149,16 @@ impl Left {
     }
 }
 
-/// What to do to see the details of a run.
-pub fn details(report: &Path) -> NextStep {
-    NextStep {
-        what: "See the details".to_owned(),
-        command: Some(line(["zim-batch".into(), "report".into(), path_argument(report)])),
-    }
+/// The command that shows a report.
+pub fn report(report: &Path) -> String {
+    line(["zim-batch".into(), "report".into(), path_argument(report)])
+}
+
+/// The command that resumes the run of a report.
+pub fn resume_report(rows: &Path, report: &Path, flags: &[OsString]) -> String {
+    let mut words = vec!["zim-batch".into(), "clear".into(), path_argument(rows)];
+    words.extend(["--report".into(), path_argument(report), "--resume".into()]);
+    line(words.iter().chain(flags))
 }
 
 /// What to do next, below a table. `when` says when it can be done, if that is not now.

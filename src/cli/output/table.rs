@@ -1,165 +1,240 @@
-//! The summary of a run, as a table on stdout.
+//! The summary as a table on stdout: at the end of a run, and of a report.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use zim_batch::code;
-use zim_batch::run::summary::{Failure, Summary};
-use zim_batch::text::{grouped, one_line};
+use zim_batch::page::NextStep;
+use zim_batch::row::Outcome;
+use zim_batch::run::reasons::Reason;
+use zim_batch::run::summary::Summary;
+use zim_batch::text::{grouped, one_line, table_cell};
 
 use crate::cli::errors::hints;
+use crate::cli::output::next;
+
+/// The maximum number of each that a table lists, so that the end of a run fits on a screen.
+pub const SHOWN: usize = 10;
+
+/// The width of a table, in characters.
+const WIDTH: usize = 80;
+
+/// The width of the columns before a text.
+const INDENT: usize = 27;
 
 /// Up to this share of `limited` answers, jitter alone may be the cause: requests were sent evenly, but arrived closer
 /// together.
 const JITTER_UP_TO: f64 = 0.05;
 
-/// Shows a summary as a table.
-pub struct Table<'a>(pub &'a Summary);
+/// The end of a run.
+pub struct Table<'a> {
+    pub summary: &'a Summary,
+    pub next: &'a [NextStep],
+}
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let summary = self.0;
-        if summary.simulated {
-            writeln!(
-                f,
-                "simulated      by --simulate: nothing was sent to ZIM, and nothing was cleared"
-            )?;
+        let summary = self.summary;
+        fmt_rows(f, summary, "no record yet; to send them, use --resume")?;
+        fmt_requests(f, summary)?;
+        fmt_latency(f, summary)?;
+        if let Some(rows) = &summary.rows_file {
+            let rows = if rows == "-" { "standard output" } else { rows };
+            writeln!(f, "rows           {}", one_line(rows))?;
         }
-        writeln!(f, "rows           {:>12}", grouped(summary.rows))?;
-        writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
-        line(f, "outside", summary.outside, "out of reach; see the outside log")?;
-        outcomes(
-            f,
-            summary,
-            "repeated rows, not sent",
-            "not in the report; to send them, use --resume",
-        )?;
-        requests(f, summary, "row")?;
-        writeln!(f, "report         {}", path(&summary.report))?;
-        write!(f, "outside log    {}", path(&summary.outside_log))?;
-        ending(f, summary)
-    }
-}
-
-/// Shows the summary of a list as a table.
-pub struct ListTable<'a>(pub &'a Summary);
-
-impl fmt::Display for ListTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let summary = self.0;
-        if summary.simulated {
-            writeln!(f, "simulated      by --simulate: nothing was sent to ZIM")?;
-        }
-        writeln!(f, "users          {:>12}", grouped(summary.rows))?;
-        writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
-        let not_run = match summary.report {
-            Some(_) => "not in the list report; to list them, use --resume",
-            None => "not listed",
+        let report = if summary.conversations.is_some() {
+            "list report"
+        } else {
+            "report"
         };
-        outcomes(f, summary, "repeated users, not sent", not_run)?;
-        let conversations = grouped(summary.conversations.unwrap_or_default());
-        writeln!(f, "conversations  {conversations:>12}  rows written")?;
-        requests(f, summary, "page")?;
-        match summary.rows_file.as_deref() {
-            Some("-") | None => writeln!(f, "rows           standard output")?,
-            Some(_) => writeln!(f, "rows           {}", path(&summary.rows_file))?,
+        let path = |path: &Option<String>| one_line(path.as_deref().unwrap_or("none")).into_owned();
+        writeln!(f, "{report:<15}{}", path(&summary.report))?;
+        if summary.outside_log.is_some() {
+            writeln!(f, "outside log    {}", path(&summary.outside_log))?;
         }
-        write!(f, "list report    {}", path(&summary.report))?;
-        ending(f, summary)
-    }
-}
-
-fn line(f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt::Result {
-    match number {
-        0 => Ok(()),
-        number => writeln!(f, "  {name:<13}{:>12}  {note}", grouped(number)),
-    }
-}
-
-fn path(path: &Option<String>) -> String {
-    one_line(path.as_deref().unwrap_or("none")).into_owned()
-}
-
-/// The outcomes other than `ok` and `outside`.
-fn outcomes(f: &mut fmt::Formatter<'_>, summary: &Summary, skipped: &str, not_run: &str) -> fmt::Result {
-    line(f, "failed", summary.failed, "see the report's message column")?;
-    for (failure, rows) in &summary.failures {
-        match failure {
-            Failure::Code(code) => line(f, &format!("  {code}"), *rows, &meaning(*code))?,
-            Failure::Cause(cause) => line(f, "  no code", *rows, &shortened(cause))?,
+        fmt_reasons(f, summary, SHOWN)?;
+        if summary.last_error.is_some() || summary.stopped.is_some() {
+            writeln!(f)?;
         }
+        if let Some(error) = &summary.last_error {
+            writeln!(f, "last error     {error}")?;
+        }
+        if let Some(reason) = &summary.stopped {
+            writeln!(f, "stopped        {}", hints::stop_reason(reason))?;
+        }
+        f.write_str(&next::as_text(self.next, ""))
     }
-    line(
+}
+
+/// The rows or users, by outcome. `not_run` says what is known of those without a record.
+pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) -> fmt::Result {
+    let is_list = summary.conversations.is_some();
+    if summary.simulated {
+        let cleared = if is_list { "" } else { ", and nothing was cleared" };
+        writeln!(f, "simulated      nothing was sent to ZIM{cleared}")?;
+    }
+    writeln!(
         f,
-        "invalid",
-        summary.invalid,
-        "not sent; see the report's message column",
+        "{:<15}{:>12}",
+        if is_list { "users" } else { "rows" },
+        grouped(summary.rows)
     )?;
-    line(f, "skipped", summary.skipped, skipped)?;
-    let earlier = match summary.already_failed {
+    let already_done = match summary.already_failed {
         0 => "by an earlier run".to_owned(),
         bad => format!("by an earlier run; {} of them failed or invalid", grouped(bad)),
     };
-    line(f, "already done", summary.already_done, &earlier)?;
-    line(f, "not run", summary.not_run, not_run)
+    writeln!(f, "  ok           {:>12}", grouped(summary.ok))?;
+    for (name, number, note) in [
+        ("outside", summary.outside, "out of reach, not cleared"),
+        ("failed", summary.failed, ""),
+        ("invalid", summary.invalid, "not sent"),
+        ("skipped", summary.skipped, "repeated, not sent"),
+        ("already done", summary.already_done, &already_done),
+        ("not run", summary.not_run, not_run),
+    ] {
+        fmt_line(f, name, number, note)?;
+    }
+    match summary.conversations {
+        Some(conversations) => writeln!(f, "conversations  {:>12}", grouped(conversations)),
+        None => Ok(()),
+    }
 }
 
-/// The requests, and their answers. `item` is what each first request is for.
-fn requests(f: &mut fmt::Formatter<'_>, summary: &Summary, item: &str) -> fmt::Result {
-    writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
-    if summary.runs > 1 {
-        writeln!(
-            f,
-            "  shared with  {:>12}  other runs of this app, at most at a time",
-            grouped(summary.runs as u64 - 1)
-        )?;
+/// A number that is shown only if it is not zero.
+fn fmt_line(f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt::Result {
+    match number {
+        0 => Ok(()),
+        number => {
+            let line = format!("  {name:<13}{:>12}  {note}", grouped(number));
+            writeln!(f, "{}", line.trim_end())
+        }
     }
+}
+
+/// The requests of a run, and their answers.
+fn fmt_requests(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
+    writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
+    let others = (summary.runs as u64).saturating_sub(1);
+    fmt_line(f, "shared with", others, "other runs of this app, at most at a time")?;
+    let item = if summary.conversations.is_some() { "page" } else { "row" };
     let retries = format!("requests that were not a {item}'s first");
-    line(f, "retries", summary.retries, &retries)?;
-    line(f, "limited", summary.limited, &why_limited(summary))?;
+    fmt_line(f, "retries", summary.retries, &retries)?;
+    fmt_line(f, "limited", summary.limited, &why_limited(summary))?;
     let retried = summary.retried.iter().filter(|(code, _)| **code != 0);
     for (index, (&code, &answers)) in retried.enumerate() {
         if index == 0 {
-            writeln!(f, "answers that decided no row:")?;
+            writeln!(f, "other answers (retried, or they ended the run):")?;
         }
-        line(f, &code.to_string(), answers, &meaning(code))?;
+        fmt_line(f, &code.to_string(), answers, &shortened(meaning(code)))?;
     }
+    Ok(())
+}
+
+/// The latency of the answers, if there were any.
+pub fn fmt_latency(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
     let latency = summary.latency_ms;
-    if summary.requests > 0 {
-        let [p50, p90, p99, max] =
-            [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
-        writeln!(
-            f,
-            "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
-        )?;
+    if latency.max == 0.0 {
+        return Ok(());
     }
-    Ok(())
+    let [p50, p90, p99, max] =
+        [latency.p50, latency.p90, latency.p99, latency.max].map(|time| grouped(time.round() as u64));
+    writeln!(
+        f,
+        "latency        {p50:>9} ms  median; 90 % {p90} ms, 99 % {p99} ms, longest {max} ms",
+    )
 }
 
-fn ending(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
-    if let Some(error) = &summary.last_error {
-        write!(f, "\nlast error     {error}")?;
+/// Why rows are failed or invalid, with their lines: at most `most` reasons, and `most` lines of invalid rows for each.
+pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -> fmt::Result {
+    let reasons = &summary.reasons;
+    if reasons.is_empty() {
+        return Ok(());
     }
-    if let Some(reason) = &summary.stopped {
-        write!(f, "\nstopped        {}", hints::stop_reason(reason))?;
+    let (title, noun) = match summary.conversations {
+        Some(_) => ("not listed", "users"),
+        None => ("not cleared", "rows"),
+    };
+    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of the input")?;
+    for reason in reasons.iter().take(most) {
+        // Invalid rows must be found and corrected in the input; failed rows are sent again by a command.
+        let most_lines = match reason.outcome {
+            Outcome::Invalid => most,
+            _ => SHOWN,
+        };
+        let texts = [why(reason), lines(reason, most_lines)];
+        fmt_texts(f, reason.outcome.as_str(), reason.rows, texts)?;
     }
-    Ok(())
+    match reasons.len().saturating_sub(most) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {} more reasons (see the report)", grouped(more as u64)),
+    }
 }
 
-/// The meaning of a return code, shortened for the table.
-fn meaning(code: i64) -> String {
-    shortened(code::find(code).map_or("not in ZEGO's lists", |known| known.meaning))
+fn why(reason: &Reason) -> String {
+    let message = table_cell(&reason.message);
+    match reason.code.map(|code| (code, code::find(code))) {
+        Some((code, Some(known))) if known.meaning != message => {
+            format!("code {code}: {} ('{message}')", known.meaning)
+        }
+        Some((code, _)) => format!("code {code}: {message}"),
+        None => message.into_owned(),
+    }
+}
+
+/// A name and a number with texts beside them, each of which begins on a line.
+pub fn fmt_texts(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    number: u64,
+    texts: impl IntoIterator<Item = String>,
+) -> fmt::Result {
+    let texts: Vec<String> = texts.into_iter().map(|text| wrapped(&text)).collect();
+    let texts = texts.join(&format!("\n{:INDENT$}", ""));
+    writeln!(f, "{name:<13}{:>12}  {texts}", grouped(number))
+}
+
+/// The lines of the input, at most `most` of them.
+fn lines(reason: &Reason, most: usize) -> String {
+    let shown: Vec<String> = reason.lines.iter().take(most).map(u64::to_string).collect();
+    let more = reason.rows - shown.len() as u64;
+    let mut text = format!("line{} {}", if reason.rows == 1 { "" } else { "s" }, shown.join(", "));
+    if more > 0 {
+        // Writing to a String does not fail.
+        let _ = write!(text, " and {} more", grouped(more));
+    }
+    text
+}
+
+/// A text broken between words; all lines after the first are indented.
+fn wrapped(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = INDENT;
+    for (index, word) in text.split(' ').enumerate() {
+        let len = word.chars().count();
+        if index > 0 && column + 1 + len > WIDTH {
+            let _ = write!(wrapped, "\n{:INDENT$}", "");
+            column = INDENT;
+        } else if index > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += len;
+    }
+    wrapped
+}
+
+/// The meaning of a return code.
+fn meaning(code: i64) -> &'static str {
+    code::find(code).map_or("not in ZEGO's published lists", |known| known.meaning)
 }
 
 /// Shortens a text between words, so that it fits beside a count in 80 columns.
 fn shortened(text: &str) -> String {
-    const WIDTH: usize = 50;
-    let Some((end, _)) = text.char_indices().nth(WIDTH) else {
-        return text.to_owned();
-    };
-    let start = &text[..end];
-    let words = start.rsplit_once(' ').map_or(start, |(words, _)| words);
-    format!("{words} …")
+    match wrapped(text).split_once('\n') {
+        Some((line, _)) => format!("{line} …"),
+        None => text.to_owned(),
+    }
 }
 
 /// The probable reason why the server refused requests.
@@ -202,30 +277,19 @@ mod tests {
     use super::*;
 
     fn table(summary: &Summary) -> String {
-        Table(summary).to_string()
+        Table { summary, next: &[] }.to_string()
     }
 
     #[test]
-    fn failures_are_listed_below_the_failed_rows_and_retried_answers_below_the_requests() {
+    fn retried_answers_are_listed_below_the_requests() {
         let table = table(&Summary {
             rows: 4,
-            ok: 1,
-            failed: 3,
-            failures: vec![
-                (Failure::Cause("timed out after 10s".into()), 2),
-                (Failure::Code(660500002), 1),
-            ],
+            ok: 4,
             retried: BTreeMap::from([(0, 1), (660000001, 2)]),
             ..Summary::default()
         });
-        let (rows, answers) = table.split_once("answers that decided no row").unwrap();
-        assert!(rows.contains("660500002") && !rows.contains("660000001"), "{table}");
-        assert!(
-            answers.contains("660000001") && !answers.contains("660500002"),
-            "{table}"
-        );
-        let timed_out = rows.find("timed out after 10s").unwrap();
-        assert!(timed_out < rows.find("660500002").unwrap(), "{table}");
+        let (rows, answers) = table.split_once("other answers").unwrap();
+        assert!(!rows.contains("660000001") && answers.contains("660000001"), "{table}");
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     }
 
@@ -266,7 +330,7 @@ mod tests {
             ..Summary::default()
         });
         assert!(
-            said.ends_with("\nlast error     timed out after 10s\nstopped        SIGINT"),
+            said.ends_with("\nlast error     timed out after 10s\nstopped        SIGINT\n"),
             "{said}"
         );
     }

@@ -14,7 +14,7 @@ use super::online::Online;
 use crate::cli::args::Given;
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::next;
-use crate::cli::output::shell::print;
+use crate::cli::output::print::print;
 use crate::cli::settings::input::InputSettings;
 
 /// How many busy users are shown.

@@ -8,7 +8,7 @@ use zim_batch::journal::RowsTo;
 use zim_batch::rows::{Format, Reads, Rows, Source};
 
 use crate::cli::errors::Error;
-use crate::cli::output::shell::{print_error, print_note};
+use crate::cli::output::print::{print_error, print_note};
 use crate::cli::settings::files::check_target;
 use crate::cli::settings::input::InputSettings;
 use crate::cli::settings::results::ListPaths;

@@ -3,50 +3,49 @@
 mod table;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use zim_batch::analysis::{Analysis, Reason, UserRows};
+use zim_batch::analysis::{Analysis, UserRows};
 use zim_batch::journal::Kind;
 use zim_batch::page::{self, NextStep, Page, Progress};
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Rows, Source};
-use zim_batch::run::summary::Latencies;
+use zim_batch::run::reasons::Reason;
+use zim_batch::run::summary::{Latencies, Summary};
 use zim_batch::text::{grouped, table_cell, utc};
 
-use crate::cli::args::given::path_argument;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::next::{self, Left};
-use crate::cli::output::shell::{print, print_error};
+use crate::cli::output::print::{print, print_error};
 use crate::cli::settings::ReportSettings;
 
 pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     if let Some(page) = &settings.page {
         check_page(page)?;
     }
-    let found = Found::read(settings)?;
-    let written = settings.page.as_ref().map(|html| found.page().write(html));
-    let text = match settings.json {
-        true => {
-            let json = serde_json::to_string(&found.json()).map_err(|error| Error::Unexpected(error.to_string()))?;
-            format!("{json}\n")
-        }
-        false => match (&settings.page, &written) {
-            (Some(html), Some(Ok(()))) if html.is_file() => format!("{found}\npage           {}\n", html.display()),
-            _ => found.to_string(),
-        },
+    let overview = Overview::read(settings)?;
+    let written = settings.page.as_ref().map(|html| overview.page().write(html));
+    let text = if settings.json {
+        serde_json::to_string(&overview.json()).map_err(|error| Error::Unexpected(error.to_string()))?
+    } else {
+        overview.to_string()
     };
-    print(&text)?;
+    print(&format!("{}\n", text.trim_end()))?;
+    if let (Some(html), Some(Ok(())), false) = (&settings.page, &written, settings.json)
+        && html.is_file()
+    {
+        print(&format!("\npage           {}\n", html.display()))?;
+    }
     let mut status = ExitStatus::Success;
-    if let Some((line, count)) = found.analysis.damaged {
+    if let Some((line, count)) = overview.analysis.damaged {
         print_error(&format!(
             "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
              is unknown; remove the line and resume the run: its row will be sent again",
-            table_cell(&found.place),
+            table_cell(&overview.place),
             match count {
                 1 => String::new(),
                 more => format!(" ({} or more such lines in total)", grouped(more)),
@@ -71,64 +70,62 @@ pub fn check_page(html: &Path) -> Result<(), Error> {
 pub fn write_page_after_run(left: &Left, html: &Path) {
     let write = || -> Result<(), String> {
         let analysis = Analysis::from_file(&left.report).map_err(|error| error.to_string())?;
-        let found = Found {
-            place: left.report.display().to_string(),
-            analysis,
+        let page = Page {
+            report: &left.report.display().to_string(),
+            analysis: &analysis,
             not_run: Some(left.not_run),
             progress: None,
-            next: left.steps(),
+            next: &left.steps(),
         };
-        found.page().write(html).map_err(|error| error.to_string())
+        page.write(html).map_err(|error| error.to_string())
     };
     if let Err(error) = write() {
-        let command = next::line(["zim-batch".into(), "report".into(), path_argument(&left.report)]);
         print_error(&format!(
-            "{}: the page can't be written: {error}. The report is not affected. To write its page: {command} --html FILE",
-            html.display()
+            "{}: the page can't be written: {error}. The report is not affected. To write its page: {} --html FILE",
+            html.display(),
+            next::report(&left.report)
         ));
     }
 }
 
-/// Everything that is shown about a report.
-struct Found {
+/// What is shown of a report.
+struct Overview {
     place: String,
     analysis: Analysis,
+    summary: Summary,
     /// The number of rows without a record, if the rows are known.
     not_run: Option<u64>,
+    /// The progress of the run that is writing the report, if there is one.
     progress: Option<Progress>,
     next: Vec<NextStep>,
 }
 
-impl Found {
-    fn read(settings: &ReportSettings) -> Result<Found, Error> {
-        let rows = settings
-            .rows
-            .as_ref()
-            .map(|rows| count(rows, &settings.format))
-            .transpose()?;
-        if settings.report.as_os_str() == "-" {
-            let place = "standard input".to_owned();
-            let analysis = Analysis::from_reader(BufReader::with_capacity(256 * 1024, std::io::stdin()), &place)?;
-            return Ok(Found {
-                not_run: rows.map(|rows| rows.saturating_sub(analysis.rows)),
-                place,
-                analysis,
-                progress: None,
-                next: Vec::new(),
-            });
-        }
+impl Overview {
+    fn read(settings: &ReportSettings) -> Result<Overview, Error> {
+        let rows = settings.rows.as_ref();
+        let rows = rows.map(|rows| count(rows, &settings.format)).transpose()?;
+        let is_stdin = settings.report.as_os_str() == "-";
         // Checked before reading: a run that ends in the meantime still counts as running.
-        let holder = zim_batch::journal::holder(&settings.report);
-        let analysis = Analysis::from_file(&settings.report)?;
+        let holder = zim_batch::journal::holder(&settings.report).filter(|_| !is_stdin);
+        let (place, analysis) = if is_stdin {
+            let (place, input) = ("standard input", BufReader::with_capacity(256 * 1024, std::io::stdin()));
+            (place.to_owned(), Analysis::from_reader(input, place)?)
+        } else {
+            let place = settings.report.display().to_string();
+            (place, Analysis::from_file(&settings.report)?)
+        };
         let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
         let progress = holder.map(|process| Progress::new(process, &analysis, not_run));
+        // While the run is under way, rows without a record are its own.
+        let summary = analysis.summary(not_run.filter(|_| progress.is_none()).unwrap_or_default());
         let next = match analysis.kind {
-            Kind::Clear => left(settings, &analysis, not_run.filter(|_| progress.is_none())).steps(),
+            Kind::Clear if !is_stdin => left(settings, &summary).steps(),
             _ => Vec::new(),
         };
-        Ok(Found {
-            place: settings.report.display().to_string(),
+        Ok(Overview {
+            place,
             analysis,
+            summary,
             not_run,
             progress,
             next,
@@ -187,32 +184,16 @@ impl Found {
 }
 
 /// What there is to do about the rows of a report.
-fn left(settings: &ReportSettings, analysis: &Analysis, not_run: Option<u64>) -> Left {
+fn left(settings: &ReportSettings, summary: &Summary) -> Left {
     // A simulated report can't be resumed at ZIM.
-    let flags: Vec<OsString> = if analysis.simulated {
+    let flags = if summary.simulated {
         vec!["--simulate".into()]
     } else {
         Vec::new()
     };
-    let resume = |rows: &PathBuf| {
-        let words = [
-            "zim-batch".into(),
-            "clear".into(),
-            path_argument(rows),
-            "--report".into(),
-        ];
-        let report = [path_argument(&settings.report), "--resume".into()];
-        next::line(words.iter().chain(&report).chain(&flags))
-    };
-    Left {
-        report: settings.report.clone(),
-        not_run: not_run.unwrap_or_default(),
-        failed: analysis.outcome(Outcome::Failed),
-        outside: analysis.outcome(Outcome::Outside),
-        invalid: analysis.outcome(Outcome::Invalid),
-        resume: settings.rows.as_ref().map(resume),
-        flags,
-    }
+    let resume = settings.rows.as_ref();
+    let resume = resume.map(|rows| next::resume_report(rows, &settings.report, &flags));
+    Left::new(settings.report.clone(), summary, resume, flags)
 }
 
 /// Counts the rows as a run would.

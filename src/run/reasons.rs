@@ -1,10 +1,9 @@
-//! Why rows were not cleared: by ZIM's return code or, without one, by message.
+//! Why rows are `failed` or `invalid`: by ZIM's return code or, without one, by message; in bounded memory.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::values::shortened;
 use crate::row::Outcome;
 
 /// The maximum number of separate reasons; all later ones are counted as "other reasons".
@@ -34,14 +33,20 @@ pub struct Reason {
 
 /// Counts reasons.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reasons {
+pub(crate) struct Reasons {
     found: Vec<Reason>,
     by_code: HashMap<(Outcome, i64), usize>,
     by_message: HashMap<Box<str>, [Option<usize>; Outcome::ALL.len()]>,
 }
 
 impl Reasons {
+    /// Counts a row, if it is `failed` or `invalid`.
     pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &str, line: u64) {
+        if !matches!(outcome, Outcome::Failed | Outcome::Invalid) {
+            return;
+        }
+        // With code 0 the answer had something else wrong with it, which the message says.
+        let code = code.filter(|code| *code != 0);
         let message = shortened(message, MAX_MESSAGE);
         let known = match code {
             Some(code) => self.by_code.get(&(outcome, code)).copied(),
@@ -100,6 +105,16 @@ impl Reasons {
             .sort_by_key(|reason| (reason.outcome, std::cmp::Reverse(reason.rows)));
         self.found
     }
+}
+
+/// A text, shortened to `max` bytes.
+pub(crate) fn shortened(text: &str, max: usize) -> &str {
+    let is_beyond = |&(start, c): &(usize, char)| start + c.len_utf8() > max;
+    if text.len() <= max {
+        return text;
+    }
+    let end = text.char_indices().find(is_beyond).map(|(start, _)| start);
+    &text[..end.unwrap_or(text.len())]
 }
 
 #[cfg(test)]
