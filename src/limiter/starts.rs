@@ -8,17 +8,17 @@ use super::Rate;
 use super::quota::{Pace, Previous, Request, Reserved, Slot, Unavailable};
 use super::schedule::{Clocks, Schedule, Start};
 
-/// The lowest share that a quota is asked for: its schedule keeps starts no longer than this one needs.
+/// The lowest share in a request to a quota, which keeps starts just long enough for it.
 const MIN_SHARE: f64 = 0.5;
 
 /// The most reservations per second, alone and in a quota that runs share. Above this rate, each is for several starts.
 const MAX_RESERVATIONS: f64 = 1000.0;
 const MAX_SHARED_RESERVATIONS: f64 = 200.0;
 
-/// How long before its next start a run reserves it, alone and in a quota that runs share. There it must not be long, or a
-/// slow run would keep faster ones waiting.
+/// How long before its next start a run reserves it, alone and in a quota that runs share. There it must be long enough for a
+/// server's answer, and short enough that a slow run doesn't keep faster ones waiting.
 const RESERVE_AHEAD: Duration = Duration::from_secs(1);
-const RESERVE_SHARED_AHEAD: Duration = Duration::from_millis(25);
+const RESERVE_SHARED_AHEAD: Duration = Duration::from_millis(40);
 
 /// How soon a quota that can't be used is tried again.
 const RETRY_QUOTA: Duration = Duration::from_millis(250);
@@ -76,34 +76,46 @@ impl Starts {
             rate: self.rate.per_second(),
             share,
         };
-        if let Some(slot) = self.slot {
-            let used = self.used(slot);
-            let mut at = slot.at.max(not_before.unwrap_or(now));
-            if used == 0 {
-                // The share may be smaller than when it was reserved.
-                at = at.max(self.next_free(pace, slot.starts));
-            }
-            if used < slot.starts && at.max(now) <= slot.until {
-                if at > now {
-                    return Step::WaitUntil(at);
-                }
-                self.start(slot, now);
-                return Step::Start;
-            }
+        let not_before = not_before.unwrap_or(now).max(now);
+        self.use_slot(pace, now, not_before)
+            .unwrap_or_else(|| self.reserve(pace, now, not_before))
+    }
+
+    /// Uses the slot, or waits for it. `None` if there is none, if it is used up, or if it is too late for it.
+    fn use_slot(&mut self, pace: Pace, now: Instant, not_before: Instant) -> Option<Step> {
+        let slot = self.slot?;
+        let used = self.used(slot);
+        let free = match used {
+            // The share may be smaller than when it was reserved.
+            0 => self.next_free(pace, slot.starts),
+            _ => now,
+        };
+        let at = slot.at.max(free).max(not_before);
+        if used == slot.starts || at > slot.until {
+            return None;
         }
+        if at > now {
+            return Some(Step::WaitUntil(at));
+        }
+        self.start(slot, now);
+        Some(Step::Start)
+    }
+
+    /// Reserves the next starts, or waits until it is time for that.
+    fn reserve(&self, pace: Pace, now: Instant, not_before: Instant) -> Step {
         let (max_reservations, ahead) = match self.is_shared {
             true => (MAX_SHARED_RESERVATIONS, RESERVE_SHARED_AHEAD),
             false => (MAX_RESERVATIONS, RESERVE_AHEAD),
         };
-        let starts = (self.rate.per_second() / max_reservations).ceil() as u32;
-        let free = self.next_free(pace, starts).max(not_before.unwrap_or(now)).max(now);
+        let starts = (pace.rate / max_reservations).ceil() as u32;
+        let free = self.next_free(pace, starts).max(not_before);
         let reserve_at = self.reserve_at.max(free.checked_sub(ahead).unwrap_or(now));
         if reserve_at > now {
             return Step::WaitUntil(reserve_at.min(now + MAX_WAIT));
         }
         Step::Reserve(Request {
             pace: Pace {
-                share: share.max(MIN_SHARE),
+                share: pace.share.max(MIN_SHARE),
                 ..pace
             },
             starts,
@@ -122,6 +134,10 @@ impl Starts {
                     at: slot.at.max(request.not_before),
                     ..slot
                 });
+                if slot.until < request.not_before {
+                    // Too early for this run, which asks again when it may start.
+                    self.reserve_at = request.not_before;
+                }
             }
             Ok(Reserved::NotBefore(at)) => (self.slot, self.reserve_at) = (None, at),
             Err(error) => {
