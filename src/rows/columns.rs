@@ -100,10 +100,10 @@ impl Column {
     /// The column with this usual name, ignoring case and surrounding blanks.
     pub(super) fn of_name(field: &[u8]) -> Option<Column> {
         let field = std::str::from_utf8(field).ok()?.trim();
-        let has_it = |names: &[&str]| names.iter().any(|name| field.eq_ignore_ascii_case(name));
+        let has_name = |names: &[&str]| names.iter().any(|name| field.eq_ignore_ascii_case(name));
         USUAL_NAMES
             .iter()
-            .find(|(_, names)| has_it(names))
+            .find(|(_, names)| has_name(names))
             .map(|(column, _)| *column)
     }
 }
@@ -127,7 +127,7 @@ impl fmt::Display for ColumnRef {
 }
 
 /// Which columns are the user, the conversation and the type, read from text like `user=A,conv=B,type=C`: header names,
-/// or numbers from 1. A column that is not mentioned keeps its usual names or, without a header, its usual place.
+/// or numbers from 1. A column that is not mentioned keeps its usual names or, without a header, its usual position.
 ///
 /// ```
 /// use zim_batch::rows::{ColumnRef, Columns};
@@ -157,7 +157,7 @@ impl FromStr for Columns {
             let (key, name) = pair
                 .split_once('=')
                 .ok_or_else(|| format!("'{pair}' is not KEY=NAME; write user=A,conv=B,type=C"))?;
-            let place = match key.trim() {
+            let given = match key.trim() {
                 "user" => &mut columns.user,
                 "conv" => &mut columns.conv,
                 "type" => &mut columns.conv_type,
@@ -175,7 +175,7 @@ impl FromStr for Columns {
                 (true, Err(_)) => return Err(format!("'{name}' is no column; columns are numbered from 1")),
                 (false, _) => ColumnRef::Name(name.to_owned()),
             };
-            if place.replace(column).is_some() {
+            if given.replace(column).is_some() {
                 return Err(format!("'{}' is given twice", key.trim()));
             }
         }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 
 use super::columns::ColumnRef;
-pub use super::diagnosis::Diagnosis;
 use super::format::Reads;
+pub use super::layout::Diagnosis;
 use crate::row::{Column, RowError};
 
 /// Why an input can't be read, or its rows can't be worked on. A row that can't be sent is not an error but
@@ -14,7 +14,7 @@ use crate::row::{Column, RowError};
 #[non_exhaustive]
 pub struct InputError {
     /// The input: its path, or the name given to a reader.
-    pub place: String,
+    pub input: String,
     /// The line, if the error is about one.
     pub line: Option<u64>,
     /// What is wrong.
@@ -25,7 +25,7 @@ impl std::error::Error for InputError {}
 
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)?;
+        f.write_str(&self.input)?;
         if let Some(line) = self.line {
             write!(f, ", line {line}")?;
         }
@@ -88,18 +88,18 @@ pub enum InputErrorKind {
 
 impl InputErrorKind {
     /// The error for the whole input.
-    pub fn of(self, place: &str) -> InputError {
+    pub fn of(self, input: &str) -> InputError {
         InputError {
-            place: place.to_owned(),
+            input: input.to_owned(),
             line: None,
             kind: self,
         }
     }
 
     /// The error for a line of the input.
-    pub fn at(self, place: &str, line: u64) -> InputError {
+    pub fn at(self, input: &str, line: u64) -> InputError {
         InputError {
-            place: place.to_owned(),
+            input: input.to_owned(),
             line: Some(line),
             kind: self,
         }

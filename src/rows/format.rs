@@ -1,7 +1,7 @@
 //! How an input is read, where the input itself doesn't show it.
 
 use super::columns::Columns;
-use super::encoding::Encoding;
+use super::text::Encoding;
 use super::types::Types;
 
 /// What the records of an input are read as.

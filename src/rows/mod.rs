@@ -5,17 +5,24 @@
 //! never trimmed or normalised, and no character begins a comment: ZIM's group IDs begin with `#`.
 //!
 //! A list of users is read in the same way, as rows without a conversation: see [`Reads`].
+//!
+//! # From bytes to tasks
+//!
+//! ```text
+//! source     a file or standard input
+//! text/      its text as UTF-8: decompressed, decoded
+//! layout/    which column is which: a guess from the first record, resolved with `format`, `columns` and `types`
+//! reader     record by record: `raw_row` borrowed and checked, `parsed` owned
+//! selection  only the rows of a report with some outcomes
+//! plan/      what to do with each row: done already, a repeat, or to be sent; `input` makes it
+//! ```
+//!
+//! `snapshot` notices when a file changes meanwhile. `check/` reads all rows and sends none; `copy` writes rows as they are.
 
 pub mod check;
 mod columns;
-mod compression;
 mod copy;
-mod dedupe;
-mod diagnosis;
-mod encoding;
 pub mod error;
-mod file_kind;
-mod first_record;
 mod format;
 mod input;
 mod layout;
@@ -23,20 +30,16 @@ mod parsed;
 mod plan;
 mod raw_row;
 mod reader;
-mod resume;
 mod selection;
 mod snapshot;
 mod source;
 mod text;
 mod types;
-mod unusual_ids;
-mod warnings;
 
 pub use crate::done::Done;
 pub use crate::row::{Column, RowError};
 pub use columns::{ColumnRef, Columns, FoundColumns};
 pub use copy::{CopyError, copy_rows};
-pub use encoding::{Encoding, encoding};
 pub use error::{InputError, InputErrorKind};
 pub use format::{Format, Reads};
 pub use input::Input;
@@ -46,4 +49,5 @@ pub use reader::Rows;
 pub use selection::{Only, Selection};
 pub use snapshot::Snapshot;
 pub use source::Source;
+pub use text::{Encoding, encoding};
 pub use types::Types;

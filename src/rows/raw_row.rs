@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::diagnosis::Diagnosis;
-use super::layout::Layout;
+use super::layout::{Diagnosis, Layout};
 use super::parsed::{InvalidRow, ParsedRow};
 use crate::csv_reader::{CsvRecord, RecordError};
 use crate::row::{Column, ConvType, Numbered, Row, RowError, check_id};

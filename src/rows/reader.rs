@@ -4,11 +4,9 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use super::columns::FoundColumns;
-use super::diagnosis::Start;
 use super::error::{InputError, InputErrorKind};
-use super::first_record::{guess, read_start};
 use super::format::Format;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::parsed::ParsedRow;
 use super::raw_row::RawRow;
 use super::snapshot::{self, Snapshot};
@@ -32,7 +30,7 @@ use crate::csv_reader::CsvReader;
 pub struct Rows {
     records: CsvReader<Box<dyn BufRead + Send>>,
     layout: Layout,
-    place: String,
+    name: String,
     /// The header, if there is one, has been skipped.
     header_passed: bool,
     /// The input was decoded from another encoding: bytes that could not be decoded are U+FFFD.
@@ -46,7 +44,7 @@ pub struct Rows {
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rows")
-            .field("place", &self.place)
+            .field("name", &self.name)
             .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
@@ -66,24 +64,24 @@ impl Rows {
     /// Opens a file as it was when the snapshot was taken. Bytes appended since are not read; any other change is an
     /// error before a row of the changed file is returned.
     pub(super) fn open_snapshot(snapshot: &Snapshot, format: &Format) -> Result<Rows, InputError> {
-        let rows = Rows::from_reader(snapshot.open()?, &snapshot.place(), format)?;
+        let rows = Rows::from_reader(snapshot.open()?, &snapshot.name(), format)?;
         Ok(Rows {
             snapshot: Some(snapshot.clone()),
             ..rows
         })
     }
 
-    /// Reads from any reader; `place` names it in messages.
-    pub fn from_reader(reader: Box<dyn io::Read + Send>, place: &str, format: &Format) -> Result<Rows, InputError> {
-        let error = |source| read_error(place, 1, source);
+    /// Reads from any reader; `name` is what messages call it.
+    pub fn from_reader(reader: Box<dyn io::Read + Send>, name: &str, format: &Format) -> Result<Rows, InputError> {
+        let error = |source| read_error(name, 1, source);
         let text = Text::new(reader, format.encoding).map_err(error)?;
-        let (start, input) = read_start(text.reader, format.delimiter).map_err(error)?;
-        let layout = layout_of(&start, &text.signature, format, place)?;
+        let (start, input) = layout::read_start(text.reader, format.delimiter).map_err(error)?;
+        let layout = layout::find(&start, &text.signature, format, name)?;
         let whole: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start).chain(input));
         Ok(Rows {
             records: CsvReader::new(whole, layout.delimiter),
             layout,
-            place: place.to_owned(),
+            name: name.to_owned(),
             header_passed: false,
             is_decoded: text.is_decoded,
             is_stream: false,
@@ -91,9 +89,9 @@ impl Rows {
         })
     }
 
-    /// What the input is called in messages.
-    pub(super) fn place(&self) -> &str {
-        &self.place
+    /// What messages call the input.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether the input has an outcome column, as a report has.
@@ -135,7 +133,7 @@ impl Rows {
         loop {
             let line = self.records.line();
             let more = self.records.advance();
-            if !more.map_err(|source| read_error(&self.place, line, source))? {
+            if !more.map_err(|source| read_error(&self.name, line, source))? {
                 return Ok(false);
             }
             let record = self.records.current();
@@ -148,7 +146,7 @@ impl Rows {
                     || self
                         .records
                         .is_last()
-                        .map_err(|source| read_error(&self.place, line, source))?;
+                        .map_err(|source| read_error(&self.name, line, source))?;
                 if is_last {
                     return Ok(false);
                 }
@@ -171,7 +169,7 @@ impl Rows {
         if self.is_stream
             && let Err(error) = self.current().check()
         {
-            return Err(InputErrorKind::CutOff(error).at(&self.place, self.records.current().line));
+            return Err(InputErrorKind::CutOff(error).at(&self.name, self.records.current().line));
         }
         Ok(())
     }
@@ -182,30 +180,11 @@ impl Rows {
     }
 }
 
-/// Finds the layout from the first bytes of the input: guesses from the first record, then resolves the guesses, or says
-/// what the input is instead.
-fn layout_of(text: &[u8], signature: &[u8], format: &Format, place: &str) -> Result<Layout, InputError> {
-    let start = Start {
-        text,
-        signature,
-        format,
-    };
-    let unresolved = match Layout::resolve(&guess(text, format.delimiter), format) {
-        Ok(layout) => match start.problem_of_users(&layout) {
-            Some(unresolved) => unresolved,
-            None => return Ok(layout),
-        },
-        Err(Some(unresolved)) => unresolved,
-        Err(None) => return Err(InputErrorKind::Empty(format.reads).of(place)),
-    };
-    Err(start.error(unresolved, place))
-}
-
 /// The error for a failed read, which may mean that the file has changed.
-fn read_error(place: &str, line: u64, source: io::Error) -> InputError {
+fn read_error(name: &str, line: u64, source: io::Error) -> InputError {
     match snapshot::file_change(&source) {
-        Some(change) => InputErrorKind::Changed(change).of(place),
-        None => InputErrorKind::Read(source).at(place, line),
+        Some(change) => InputErrorKind::Changed(change).of(name),
+        None => InputErrorKind::Read(source).at(name, line),
     }
 }
 

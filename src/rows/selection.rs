@@ -57,7 +57,7 @@ impl SelectedRows {
             _ => None,
         };
         if outcomes.is_some() && !rows.has_outcomes() {
-            return Err(InputErrorKind::NoOutcomes.of(rows.place()));
+            return Err(InputErrorKind::NoOutcomes.of(rows.name()));
         }
         // The outcome of a row says nothing about its user.
         let is_report = selection.only.is_none() && rows.has_outcomes() && !rows.are_users();
@@ -77,8 +77,8 @@ impl SelectedRows {
         &self.rows
     }
 
-    pub fn place(&self) -> &str {
-        self.rows.place()
+    pub fn name(&self) -> &str {
+        self.rows.name()
     }
 
     /// The next row; `None` at the end of the input.
@@ -100,7 +100,7 @@ impl SelectedRows {
                 }
                 OkRows::Refuse if outcome == Some(Outcome::Ok) => {
                     let found = format!("line {} is an ok row", row.line());
-                    return Err(InputErrorKind::IsReport { found }.of(self.rows.place()));
+                    return Err(InputErrorKind::IsReport { found }.of(self.rows.name()));
                 }
                 OkRows::Refuse => {}
             }
@@ -111,7 +111,7 @@ impl SelectedRows {
         }
         match &self.ok_rows {
             OkRows::Count(rows) if rows[Outcome::Ok] > 0 => {
-                Err(InputErrorKind::IsReport { found: counts(rows) }.of(self.rows.place()))
+                Err(InputErrorKind::IsReport { found: counts(rows) }.of(self.rows.name()))
             }
             _ => Ok(false),
         }

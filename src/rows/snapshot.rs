@@ -11,8 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::compression::Compression;
 use super::error::{FileChange, InputError, InputErrorKind};
+use super::text::Compression;
 use crate::fingerprint::hasher;
 
 /// The size of a chunk, in bytes.
@@ -104,7 +104,7 @@ impl Snapshot {
         })))
     }
 
-    pub(super) fn place(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.0.path.display().to_string()
     }
 
@@ -113,7 +113,7 @@ impl Snapshot {
         match File::open(&self.0.path) {
             Ok(file) => Ok(Box::new(VerifyingReader::new(file, self.clone()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.changed(FileChange::Removed)),
-            Err(error) => Err(InputErrorKind::Open(error).of(&self.place())),
+            Err(error) => Err(InputErrorKind::Open(error).of(&self.name())),
         }
     }
 
@@ -153,7 +153,7 @@ impl Snapshot {
     fn check_row_ends(&self, open_row: Option<u64>) -> Result<(), InputError> {
         match open_row {
             Some(line) if self.row_continues().unwrap_or(false) => {
-                Err(InputErrorKind::StillWritten.at(&self.place(), line))
+                Err(InputErrorKind::StillWritten.at(&self.name(), line))
             }
             _ => Ok(()),
         }
@@ -178,7 +178,7 @@ impl Snapshot {
     }
 
     fn changed(&self, change: FileChange) -> InputError {
-        InputErrorKind::Changed(change).of(&self.place())
+        InputErrorKind::Changed(change).of(&self.name())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

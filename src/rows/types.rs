@@ -34,8 +34,8 @@ impl Types {
     }
 
     fn added(&self, field: &[u8]) -> Option<ConvType> {
-        let is_it = |word: &str| field.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
-        self.0.iter().find(|(word, _)| is_it(word)).map(|(_, known)| *known)
+        let is_word = |word: &str| field.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
+        self.0.iter().find(|(word, _)| is_word(word)).map(|(_, known)| *known)
     }
 }
 

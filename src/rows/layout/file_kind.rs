@@ -1,6 +1,6 @@
 //! Kinds of files that are often mistaken for CSV.
 
-use super::format::Reads;
+use crate::rows::format::Reads;
 
 /// What to do about such a file.
 #[derive(Clone, Copy)]

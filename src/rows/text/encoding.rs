@@ -5,13 +5,13 @@ use std::io::{self, Read};
 #[cfg(not(feature = "encodings"))]
 use none::decoder;
 #[cfg(not(feature = "encodings"))]
-pub(super) use none::guesses;
+pub(in crate::rows) use none::guesses;
 #[cfg(not(feature = "encodings"))]
 pub use none::{Encoding, encoding};
 #[cfg(feature = "encodings")]
 use whatwg::decoder;
 #[cfg(feature = "encodings")]
-pub(super) use whatwg::guesses;
+pub(in crate::rows) use whatwg::guesses;
 #[cfg(feature = "encodings")]
 pub use whatwg::{Encoding, encoding};
 

@@ -7,22 +7,26 @@
 //! 3. [`Dedupe`]: a row that repeats another one is skipped.
 //! 4. [`Limit`]: after so many rows to send, the plan ends.
 
+mod dedupe;
+mod resume;
+mod warnings;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 
-use super::dedupe::{Dedupe, Repeats};
 use super::error::{Diagnosis, InputError};
 use super::format::Format;
 use super::parsed::{InvalidRow, ParsedRow};
 use super::reader::Rows;
-use super::resume::Resume;
 use super::selection::{OkRows, SelectedRows, Selection};
 use super::snapshot::Snapshot;
-use super::warnings::Warnings;
 use crate::done::Done;
 use crate::fingerprint::fingerprint;
 use crate::row::{Numbered, Row};
+use dedupe::{Dedupe, Repeats};
+use resume::Resume;
+use warnings::Warnings;
 
 /// How many rows of a stream with an outcome column are read before the first one is returned, so that a report with
 /// `ok` rows among them is refused before anything is sent.
@@ -224,13 +228,13 @@ impl Steps {
     /// The next task; `None` at the end of the input.
     fn next(&mut self) -> Result<Option<Task>, InputError> {
         if !self.rows.advance()? {
-            self.resume.end(self.rows.place())?;
+            self.resume.end(self.rows.name())?;
             return Ok(None);
         }
         let row = self.rows.current();
-        let is_done = self.resume.is_done(&row, self.rows.place())?;
+        let is_done = self.resume.is_done(&row, self.rows.name())?;
         if let (false, Some(warnings)) = (is_done, &mut self.warnings) {
-            warnings.warn(&row, self.rows.place());
+            warnings.warn(&row, self.rows.name());
         }
         let task = match row.parsed() {
             ParsedRow::Invalid(row) => Task::Invalid(row),
@@ -263,7 +267,7 @@ impl Survey {
         let (mut count, mut diagnosis) = (0, None);
         while rows.advance()? {
             let row = rows.current();
-            let is_done = resume.is_done(&row, rows.place())?;
+            let is_done = resume.is_done(&row, rows.name())?;
             match (row.check(), &mut repeats) {
                 (Ok((user, conv, conv_type)), Some(repeats)) => {
                     repeats.add(fingerprint(user, conv, conv_type.digit()), row.line(), is_done);
@@ -275,7 +279,7 @@ impl Survey {
             }
             count += 1;
         }
-        resume.end(rows.place())?;
+        resume.end(rows.name())?;
         Ok(Survey {
             rows: count,
             diagnosis,

@@ -3,6 +3,8 @@
 //! One pass, with about twenty bytes per row: duplicates and busy users are found by sorting fingerprints at the end, not
 //! by keeping the rows.
 
+mod unusual_ids;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
@@ -12,9 +14,9 @@ use super::format::Format;
 use super::reader::Rows;
 use super::selection::{OkRows, SelectedRows, Selection};
 use super::source::Source;
-use super::unusual_ids::for_each_warning;
 use crate::row::ConvType;
 use crate::row::{Column, RowError};
+use unusual_ids::for_each_warning;
 
 /// How many lines of each kind of finding are kept.
 const LINES_KEPT: usize = 5;

@@ -1,6 +1,6 @@
 //! Warnings about rows that are sent but may not be what was intended.
 
-use super::raw_row::RawRow;
+use crate::rows::raw_row::RawRow;
 
 /// Warns as a plan reads its rows.
 #[derive(Debug, Default)]
@@ -9,12 +9,12 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    pub fn warn(&mut self, row: &RawRow, place: &str) {
+    pub fn warn(&mut self, row: &RawRow, input: &str) {
         let Ok((user, conv, _)) = row.check() else { return };
         let (first, last) = (row.line(), row.last_line());
         if row.may_be_cut_off() {
             tracing::warn!(
-                "{place}, line {first}: the input ends within this row, without a line end: it may have been cut off; the row \
+                "{input}, line {first}: the input ends within this row, without a line end: it may have been cut off; the row \
                  is sent as it is"
             );
         }
@@ -22,7 +22,7 @@ impl Warnings {
         if !self.has_warned_of_line_ends && (has_line_end(user) || has_line_end(conv)) {
             self.has_warned_of_line_ends = true;
             tracing::warn!(
-                "{place}, line {first}: an ID of this row has a line end in it, and the row spans lines {first} to {last}; \
+                "{input}, line {first}: an ID of this row has a line end in it, and the row spans lines {first} to {last}; \
                  perhaps a quote is not closed. It is sent as it is. This warning is shown once per run; `zim-batch check` \
                  lists all such rows"
             );

@@ -1,9 +1,13 @@
 //! The text of an input as UTF-8: decompressed and decoded.
 
+mod compression;
+mod encoding;
+
 use std::io::{self, Read};
 
-use super::compression::Compression;
-use super::encoding::{self, Encoding};
+pub(super) use compression::Compression;
+pub(super) use encoding::guesses;
+pub use encoding::{Encoding, encoding};
 
 /// The text of the input as UTF-8, decompressed if its first bytes are those of gzip or zstd.
 pub(super) struct Text {

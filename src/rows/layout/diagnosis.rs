@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use super::encoding::{Encoding, guesses};
-use super::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
 use super::file_kind::{is_certainly_not_csv, kind_of_file};
 use super::first_record::{FirstRecord, guess};
-use super::format::{Format, Reads};
-use super::layout::{Layout, Unresolved};
+use super::resolve::{Layout, Unresolved};
 use crate::row::Column;
+use crate::rows::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
+use crate::rows::format::{Format, Reads};
+use crate::rows::text::{Encoding, guesses};
 
 /// What a text whose columns are unknown probably is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl fmt::Display for Diagnosis {
 
 impl Diagnosis {
     /// What a row that is not valid text probably is: GBK, if all of its bytes beyond ASCII are pairs that GBK has.
-    pub(super) fn of_bytes(row: &[u8]) -> Diagnosis {
+    pub(in crate::rows) fn of_bytes(row: &[u8]) -> Diagnosis {
         let [gbk, _] = guesses(row);
         let is_valid = |text: &str| is_paired(row) && !text.contains(char::REPLACEMENT_CHARACTER);
         let likely = gbk.filter(|(text, _)| is_valid(text)).map(|(_, encoding)| encoding);
@@ -66,10 +66,10 @@ pub(super) struct Start<'a> {
 
 impl Start<'_> {
     /// The error that says what the input probably is.
-    pub fn error(self, unresolved: Unresolved, place: &str) -> InputError {
+    pub fn error(self, unresolved: Unresolved, name: &str) -> InputError {
         let reads = self.format.reads;
         if let Some((kind, advice)) = kind_of_file(self.text, self.signature, reads) {
-            return InputErrorKind::NotCsv { kind, advice }.of(place);
+            return InputErrorKind::NotCsv { kind, advice }.of(name);
         }
         let Unresolved { line, found, problem } = unresolved;
         let (found, diagnosis) = match self.likely_encoding() {
@@ -82,7 +82,7 @@ impl Start<'_> {
             found,
             diagnosis,
         };
-        InputErrorKind::Layout(Box::new(error)).at(place, line)
+        InputErrorKind::Layout(Box::new(error)).at(name, line)
     }
 
     /// The problem with a first record that could be a user but is more likely something else; `None` if there is none.

@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::columns::is_header_word;
-use super::types::Types;
 use crate::csv_reader::CsvReader;
 use crate::row::Column;
+use crate::rows::columns::is_header_word;
+use crate::rows::types::Types;
 use crate::text::one_line;
 
 /// The size of a read, in bytes.
@@ -100,7 +100,7 @@ fn possible_delimiters(given: &Option<u8>) -> &[u8] {
 
 /// Reads until the first record is complete, and no further, because standard input may be slow. Returns the bytes read
 /// and a reader of the rest.
-pub(super) fn read_start(
+pub(in crate::rows) fn read_start(
     mut reader: Box<dyn Read + Send>,
     delimiter: Option<u8>,
 ) -> io::Result<(Vec<u8>, impl BufRead + Send + use<>)> {

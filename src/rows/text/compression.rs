@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 /// How an input is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(in crate::rows) enum Compression {
     Gzip,
     Zstd,
 }

@@ -1,8 +1,8 @@
 //! Step 2 of a plan: a row that an earlier run has recorded is done.
 
-use super::error::{InputError, InputErrorKind};
-use super::raw_row::RawRow;
 use crate::done::Done;
+use crate::rows::error::{InputError, InputErrorKind};
+use crate::rows::raw_row::RawRow;
 
 /// Compares rows with those that are done. Both are in ascending order of lines.
 #[derive(Debug, Clone, Default)]
@@ -27,19 +27,19 @@ impl Resume {
 
     /// Whether the row is done. Fails if the report has another row for its line. A row whose record is `invalid` was never
     /// sent, so it may change: then it is not done, and its record is [stale](Resume::stale).
-    pub fn is_done(&mut self, row: &RawRow, place: &str) -> Result<bool, InputError> {
+    pub fn is_done(&mut self, row: &RawRow, input: &str) -> Result<bool, InputError> {
         if self.done.is_empty() {
             return Ok(false);
         }
         let [user, conv, conv_type] = row.shown();
         self.is_line_done(row.line(), [&user, &conv, &conv_type], || row.check().is_ok())
-            .map_err(|(line, kind)| kind.at(place, line))
+            .map_err(|(line, kind)| kind.at(input, line))
     }
 
     /// Call at the end of the input: fails if rows of the report are left, except those that were never sent.
-    pub fn end(&mut self, place: &str) -> Result<(), InputError> {
+    pub fn end(&mut self, input: &str) -> Result<(), InputError> {
         self.pass_lines_before(u64::MAX)
-            .map_err(|(line, kind)| kind.at(place, line))
+            .map_err(|(line, kind)| kind.at(input, line))
     }
 
     /// Whether all rows that are done have been found.
