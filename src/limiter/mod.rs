@@ -241,12 +241,12 @@ impl Limiter {
 
     /// Since when the quota that runs share can't be used, and why; `None` if it can.
     pub fn unavailable(&self) -> Option<(Instant, String)> {
-        self.state().starts.unavailable()
+        self.state().starts.unavailable.clone()
     }
 
     /// The most runs that shared the quota at a time, including this one; 0 if it is not shared.
     pub fn runs(&self) -> usize {
-        self.state().starts.most_runs()
+        self.state().starts.most_runs
     }
 
     /// The rate aimed at now, in requests per second; below the cap after `limited` answers.

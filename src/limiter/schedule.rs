@@ -54,7 +54,7 @@ pub(super) struct Schedule {
 pub(super) struct Start {
     /// Its place in the even spacing. It also identifies the start among those of its run.
     pub at: u64,
-    /// When the request, or the last of several, started. As long as that is unknown: when it must have started.
+    /// When the request, or the last of several, started. As long as that is unknown: the latest moment at which it may start.
     pub until: u64,
     pub count: u32,
     /// The run's rate.
@@ -68,16 +68,29 @@ pub(super) struct Wanted {
     pub run: u32,
     pub pace: Pace,
     pub count: u32,
-    pub not_before: u64,
-    /// How long the answer may take, so that the start is later by up to this.
+    /// How far from now the starts are, at least.
+    pub ahead: u64,
+    /// How long the answer may take, so that starts are later by up to this.
     pub delay: u64,
+    pub previous: Option<Made>,
+}
+
+/// What became of a reservation.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Made {
+    /// Its place.
+    pub at: u64,
+    /// How many of its starts were made. The others are free again.
+    pub count: u32,
+    /// How long after its place the last one was made.
+    pub late: u64,
 }
 
 impl Schedule {
     /// When the next `count` starts are free. If the rates of runs differ, the largest applies to all.
     pub fn next_free(&self, pace: Pace, count: u32) -> u64 {
         let pace = self.common_pace(pace);
-        let spaced = self.starts.iter().map(|start| start.at + pace.time_of(start.count));
+        let spaced = self.starts.iter().map(|start| start.at + pace.spread(start.count));
         let room = (pace.rate.ceil() as u64).saturating_sub(count.into());
         let mut counted = 0;
         let first_without_room = self.starts.iter().rev().find(|start| {
@@ -91,9 +104,12 @@ impl Schedule {
     /// Reserves starts, or returns when to try again.
     pub fn reserve(&mut self, now: u64, wanted: Wanted) -> Result<Start, u64> {
         let Wanted { run, pace, count, .. } = wanted;
+        if let Some(made) = wanted.previous {
+            self.settle(run, made, wanted.delay);
+        }
         self.drop_impossible(now);
         self.forget(now, 1);
-        let at = self.next_free(pace, count).max(wanted.not_before).max(now);
+        let at = self.next_free(pace, count).max(now + wanted.ahead);
         if at > now + MAX_AHEAD {
             return Err(at);
         }
@@ -108,16 +124,17 @@ impl Schedule {
         Ok(start)
     }
 
-    /// Notes what became of a reservation: how many of its starts were made, and when the last one. The others are free again.
-    pub fn settle(&mut self, run: u32, at: u64, made: u32, last: u64) {
-        let Some(index) = self.starts.iter().rposition(|start| (start.run, start.at) == (run, at)) else {
+    /// Notes what became of a run's reservation, whose answer took up to `delay`.
+    pub fn settle(&mut self, run: u32, made: Made, delay: u64) {
+        let is_meant = |start: &Start| (start.run, start.at) == (run, made.at);
+        let Some(index) = self.starts.iter().rposition(is_meant) else {
             return;
         };
         let start = self.starts.remove(index);
-        if made > 0 {
+        if made.count > 0 {
             self.insert(Start {
-                count: made,
-                until: last.max(at),
+                count: made.count,
+                until: made.at + made.late + delay,
                 ..start
             });
         }
@@ -134,8 +151,8 @@ impl Schedule {
         self.starts.iter().rfind(|start| (start.run, start.at) == (run, at))
     }
 
-    /// The newest start that comprises this moment.
-    pub fn around(&self, time: u64) -> Option<&Start> {
+    /// The newest start whose time includes this moment.
+    pub fn containing(&self, time: u64) -> Option<&Start> {
         self.starts
             .iter()
             .rfind(|start| (start.at..=start.until).contains(&time))
@@ -193,7 +210,7 @@ impl Start {
 /// What the rule needs to know of a pace.
 impl Pace {
     /// How long `count` starts take when they are evenly spaced.
-    fn time_of(self, count: u32) -> u64 {
+    fn spread(self, count: u32) -> u64 {
         ((SECOND + STRETCH) as f64 / (self.rate * self.share) * f64::from(count)) as u64
     }
 
@@ -204,7 +221,7 @@ impl Pace {
 
     /// How long after the first of `count` starts the last one may be.
     pub(super) fn lasts(self, count: u32) -> u64 {
-        self.time_of(count - 1) + LATENESS
+        self.spread(count - 1) + LATENESS
     }
 }
 
@@ -299,9 +316,14 @@ mod tests {
             run,
             pace: Pace { rate, share: 1.0 },
             count: 1,
-            not_before: 0,
+            ahead: 0,
             delay: 0,
+            previous: None,
         }
+    }
+
+    fn made_of(at: u64, count: u32, late: u64) -> Made {
+        Made { at, count, late }
     }
 
     /// The most starts in any second. Each of several starts may come at any moment of its reservation: the worst is assumed.
@@ -337,7 +359,7 @@ mod tests {
                     let started_at = start.at + late;
                     busy_until[run] = started_at;
                     if is_told {
-                        schedule.settle(run as u32, start.at, 1, started_at);
+                        schedule.settle(run as u32, made_of(start.at, 1, late), 0);
                     }
                     made.push(Start { at: started_at, until: started_at, ..start });
                 }
@@ -372,7 +394,7 @@ mod tests {
             {
                 match schedule.reserve(now, wanted(run as u32, 20.0)) {
                     Ok(start) => {
-                        schedule.settle(run as u32, start.at, 1, start.at);
+                        schedule.settle(run as u32, made_of(start.at, 1, 0), 0);
                         made[run] += 1;
                         next[run] = start.at + 1;
                     }
@@ -397,7 +419,7 @@ mod tests {
             match schedule.reserve(now, wanted) {
                 Ok(start) => {
                     let last = start.at + 9 * 500;
-                    schedule.settle(1, start.at, 10, last);
+                    schedule.settle(1, made_of(start.at, 10, 9 * 500), 0);
                     made.push(Start { until: last, ..start });
                     now = last + 1;
                 }
@@ -454,7 +476,7 @@ mod tests {
     fn a_late_start_counts_for_longer_and_does_not_delay_the_next() {
         let mut schedule = Schedule::default();
         let first = schedule.reserve(0, wanted(1, 20.0)).unwrap();
-        schedule.settle(1, first.at, 1, 9_000);
+        schedule.settle(1, made_of(first.at, 1, 9_000), 0);
         assert_eq!(schedule.reserve(9_000, wanted(1, 20.0)).unwrap().at, 50_225);
         let others: Vec<u64> = (0..19)
             .map(|_| {
@@ -472,7 +494,7 @@ mod tests {
         let first = schedule.reserve(0, wanted(1, 1.0)).unwrap();
         assert_eq!((first.at, first.until), (0, LATENESS));
         assert_eq!(schedule.next_free(wanted(1, 1.0).pace, 1), LATENESS + SECOND + MARGIN);
-        schedule.settle(1, first.at, 1, 0);
+        schedule.settle(1, made_of(first.at, 1, 0), 0);
         assert_eq!(schedule.next_free(wanted(1, 1.0).pace, 1), SECOND + STRETCH);
     }
 
@@ -481,9 +503,9 @@ mod tests {
         let mut schedule = Schedule::default();
         let first = schedule.reserve(0, wanted(1, 20.0)).unwrap();
         let second = schedule.reserve(0, wanted(2, 20.0)).unwrap();
-        schedule.settle(1, second.at, 0, 0);
+        schedule.settle(1, made_of(second.at, 0, 0), 0);
         assert_eq!(schedule.get(2, second.at), Some(&second), "it is another run's");
-        schedule.settle(2, second.at, 0, 0);
+        schedule.settle(2, made_of(second.at, 0, 0), 0);
         assert_eq!(schedule.reserve(0, wanted(3, 20.0)).unwrap().at, second.at);
         assert_eq!((schedule.runs(0), first.run), (2, 1));
         schedule.pause_until(500_000);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Rate;
 use super::quota::{Pace, Previous, Request, Reserved, Slot, Unavailable};
-use super::schedule::{Clocks, Schedule, Start};
+use super::schedule::{Clocks, Made, Schedule, Start};
 
 /// The lowest share in a request to a quota, which keeps starts just long enough for it.
 const MIN_SHARE: f64 = 0.5;
@@ -44,9 +44,9 @@ pub(super) struct Starts {
     /// Nothing is reserved before this time.
     reserve_at: Instant,
     /// Since when the quota can't be used, and why.
-    unavailable: Option<(Instant, String)>,
-    /// The most runs that shared the quota at a time.
-    most_runs: usize,
+    pub unavailable: Option<(Instant, String)>,
+    /// The most runs that shared the quota at a time; 0 if it is not shared.
+    pub most_runs: usize,
 }
 
 /// What a request that waits to start has to do next.
@@ -150,9 +150,14 @@ impl Starts {
     /// Notes that the request which was let through at `granted` started at `started_at`.
     pub fn started(&mut self, granted: Instant, started_at: Instant) {
         let started_at = self.clocks.time_of(started_at);
-        if let Some(&Start { at, count, until, .. }) = self.made.around(self.clocks.time_of(granted)) {
-            self.made.settle(OWN, at, count, until.max(started_at));
+        if let Some(&start) = self.made.containing(self.clocks.time_of(granted)) {
+            self.note_made(start.at, start.count, start.until.max(started_at));
         }
+    }
+
+    fn note_made(&mut self, at: u64, count: u32, last: u64) {
+        let late = last - at;
+        self.made.settle(OWN, Made { at, count, late }, 0);
     }
 
     /// What became of the latest slot.
@@ -166,19 +171,9 @@ impl Starts {
         })
     }
 
-    /// Since when the quota can't be used, and why; `None` if it can.
-    pub fn unavailable(&self) -> Option<(Instant, String)> {
-        self.unavailable.clone()
-    }
-
     /// How many runs share the quota at present, at least 1.
     pub fn runs(&self) -> usize {
         self.slot.map_or(1, |slot| slot.runs.max(1))
-    }
-
-    /// The most runs that shared the quota at a time; 0 if it is not shared.
-    pub fn most_runs(&self) -> usize {
-        self.most_runs
     }
 
     fn next_free(&self, pace: Pace, starts: u32) -> Instant {
@@ -207,21 +202,7 @@ impl Starts {
                     run: OWN,
                 });
             }
-            used => self.made.settle(OWN, at, used + 1, now),
-        }
-    }
-}
-
-impl Request {
-    /// What is asked for, granted: the slot of a run that has the quota to itself.
-    pub(super) fn granted(&self) -> Slot {
-        let lasts = Duration::from_micros(self.pace.lasts(self.starts));
-        Slot {
-            id: 0,
-            at: self.not_before,
-            until: self.not_before + lasts,
-            starts: self.starts,
-            runs: 0,
+            used => self.note_made(at, used + 1, now),
         }
     }
 }

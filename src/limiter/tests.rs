@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::quota::{BoxFuture, Previous, Request, Slot, Unavailable};
-use super::schedule::{Clocks, MARGIN, Schedule, Wanted, micros};
+use super::schedule::{Clocks, MARGIN, Schedule, micros};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -170,22 +170,11 @@ impl Quota for Distant {
     fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
         Box::pin(async move {
             let delay = micros(2 * self.one_way);
-            let ahead = micros(request.not_before.saturating_duration_since(Instant::now()));
+            let wanted = request.wanted(self.run, delay);
             tokio::time::sleep(self.one_way).await;
             let now = self.clocks.time_of(Instant::now());
             let (reserved, runs) = {
                 let mut schedule = self.schedule.lock().unwrap();
-                if let Some(Previous { slot, used, last }) = request.previous {
-                    let late = micros(last.saturating_duration_since(slot.at));
-                    schedule.settle(self.run, slot.id, used, slot.id + late + delay);
-                }
-                let wanted = Wanted {
-                    run: self.run,
-                    pace: request.pace,
-                    count: request.starts,
-                    not_before: now + ahead.saturating_sub(delay),
-                    delay,
-                };
                 (schedule.reserve(now, wanted), schedule.runs(now))
             };
             tokio::time::sleep(self.one_way).await;

@@ -31,7 +31,7 @@ use super::error::QuotaError;
 use super::location::QuotaLocation;
 use super::lock_file::LockFile;
 use super::{BoxFuture, Previous, Quota, Request, Reserved, Slot, Unavailable};
-use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, Wanted, micros};
+use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, micros};
 use crate::text::one_line;
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
@@ -178,12 +178,11 @@ impl MachineQuota {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a change to the schedule in the file, and to that of this run's own starts. `None` if another run is just using the
-    /// file.
+    /// Changes the schedule in the file. `None` if another run is just using it.
     fn try_change<T>(
         &self,
         state: &mut State,
-        change: impl FnOnce(&mut Schedule, &mut Schedule, Clocks) -> T,
+        change: impl FnOnce(&mut Schedule, Clocks) -> T,
     ) -> io::Result<Option<T>> {
         let Some(file) = self.try_lock(state)? else {
             return Ok(None);
@@ -208,7 +207,7 @@ impl MachineQuota {
             // Others may not have added their last starts yet.
             schedule.pause_until(clocks.time + SECOND + MARGIN);
         }
-        let changed = change(&mut schedule, &mut state.own, clocks);
+        let changed = change(&mut schedule, clocks);
         file.write(&format!("{}\n{schedule}", self.boot))?;
         file.unlock();
         (state.file, state.has_used_file) = (Some(file), true);
@@ -233,14 +232,48 @@ impl MachineQuota {
         }
     }
 
+    /// `None` if another run is just using the file.
     fn try_reserve(&self, request: &Request) -> Result<Option<Reserved>, Unavailable> {
         let state = &mut *self.state();
-        let reserve =
-            |schedule: &mut Schedule, own: &mut Schedule, clocks| self.reserve_in(schedule, own, clocks, request);
-        let error = match self.try_change(state, reserve) {
-            Ok(reserved) => return Ok(reserved),
-            Err(error) => unusable(&self.location.starts, error),
+        if let Some(previous) = request.previous {
+            state.own.settle(self.run, previous.made(), 0);
+        }
+        let reserve = |schedule: &mut Schedule, clocks| self.reserve_in(schedule, clocks, request);
+        let reserved = match self.try_change(state, reserve) {
+            Ok(None) => return Ok(None),
+            Ok(Some(reserved)) => reserved,
+            Err(source) => {
+                self.without_file(state, unusable(&self.location.starts, source))?;
+                reserve(&mut state.own.clone(), read_clocks(&self.clock))
+            }
         };
+        Ok(Some(match reserved {
+            Ok((start, slot)) => {
+                state.own.insert(start);
+                Reserved::Slot(slot)
+            }
+            Err(at) => Reserved::NotBefore(at),
+        }))
+    }
+
+    fn reserve_in(&self, schedule: &mut Schedule, clocks: Clocks, request: &Request) -> Result<(Start, Slot), Instant> {
+        match schedule.reserve(clocks.time, request.wanted(self.run, 0)) {
+            Err(at) => Err(clocks.instant_of(at)),
+            Ok(start) => {
+                let slot = Slot {
+                    id: start.at,
+                    at: clocks.instant_of(start.at),
+                    until: clocks.instant_of(start.until),
+                    starts: start.count,
+                    runs: schedule.runs(clocks.time),
+                };
+                Ok((start, slot))
+            }
+        }
+    }
+
+    /// The file can't be used any longer. Without others, the own starts are all that count; with others, nothing may start.
+    fn without_file(&self, state: &mut State, error: QuotaError) -> Result<(), Unavailable> {
         state.file = None;
         let is_alone = state.presence.try_lock().unwrap_or(true);
         // Shared again. If others are there, they don't see this run for a moment, which is harmless.
@@ -251,42 +284,14 @@ impl MachineQuota {
         if !std::mem::replace(&mut state.has_warned, true) {
             tracing::warn!("{error}");
         }
-        // Where no file can be made, no run can meet another one: only the own starts count.
-        let mut schedule = state.own.clone();
-        let clocks = read_clocks(&self.clock);
-        Ok(Some(self.reserve_in(&mut schedule, &mut state.own, clocks, request)))
+        Ok(())
     }
 
-    fn reserve_in(&self, schedule: &mut Schedule, own: &mut Schedule, clocks: Clocks, request: &Request) -> Reserved {
-        self.settle_in(schedule, own, clocks, request.previous);
-        let wanted = Wanted {
-            run: self.run,
-            pace: request.pace,
-            count: request.starts,
-            not_before: clocks.time_of(request.not_before),
-            delay: 0,
-        };
-        match schedule.reserve(clocks.time, wanted) {
-            Err(at) => Reserved::NotBefore(clocks.instant_of(at)),
-            Ok(start) => {
-                own.insert(start);
-                Reserved::Slot(Slot {
-                    id: start.at,
-                    at: clocks.instant_of(start.at),
-                    until: clocks.instant_of(start.until),
-                    starts: start.count,
-                    runs: schedule.runs(clocks.time),
-                })
-            }
-        }
-    }
-
-    fn settle_in(&self, schedule: &mut Schedule, own: &mut Schedule, clocks: Clocks, previous: Option<Previous>) {
-        if let Some(Previous { slot, used, last }) = previous {
-            for schedule in [schedule, own] {
-                schedule.settle(self.run, slot.id, used, clocks.time_of(last));
-            }
-        }
+    /// `None` if another run is just using the file.
+    fn try_settle(&self, last: Previous) -> Result<Option<()>, Unavailable> {
+        let settle = |schedule: &mut Schedule, _| schedule.settle(self.run, last.made(), 0);
+        let settled = self.try_change(&mut self.state(), settle);
+        settled.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Repeats an attempt as long as another run is just using the file.
@@ -317,14 +322,10 @@ impl Quota for MachineQuota {
     /// The last run waits until the next start would be free, at most a second, and removes the files.
     fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let settle = || {
-                let settle =
-                    |schedule: &mut Schedule, own: &mut Schedule, clocks| self.settle_in(schedule, own, clocks, last);
-                let settled = self.try_change(&mut self.state(), settle);
-                settled.map_err(|error| Unavailable(error.to_string()))
-            };
-            // If the file can't be used, the others count the slot for a little longer.
-            let _ = self.retry(settle).await;
+            if let Some(last) = last {
+                // If the file can't be used, the others count the slot for a little longer.
+                let _ = self.retry(|| self.try_settle(last)).await;
+            }
             if self.is_last() {
                 // Until the files are removed, no other run can join.
                 sleep(self.until_next_start()).await;

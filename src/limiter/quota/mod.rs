@@ -15,9 +15,11 @@ mod redis;
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::schedule::{Made, Wanted, micros};
 pub use error::QuotaError;
 pub use location::QuotaLocation;
 pub use machine::MachineQuota;
@@ -102,6 +104,45 @@ pub struct Previous {
     pub used: u32,
     /// When the last of those started.
     pub last: Instant,
+}
+
+impl Request {
+    /// The slot of a run that has the quota to itself: what it asks for.
+    pub(super) fn granted(&self) -> Slot {
+        let lasts = Duration::from_micros(self.pace.lasts(self.starts));
+        Slot {
+            id: 0,
+            at: self.not_before,
+            until: self.not_before + lasts,
+            starts: self.starts,
+            runs: 0,
+        }
+    }
+
+    /// The request to a schedule whose answer takes up to `delay`, in microseconds.
+    pub(super) fn wanted(&self, run: u32, delay: u64) -> Wanted {
+        let ahead = micros(self.not_before.saturating_duration_since(Instant::now()));
+        Wanted {
+            run,
+            pace: self.pace,
+            count: self.starts,
+            // The starts are later by the time that the answer takes.
+            ahead: ahead.saturating_sub(delay),
+            delay,
+            previous: self.previous.map(|previous| previous.made()),
+        }
+    }
+}
+
+impl Previous {
+    /// The same for a schedule.
+    fn made(&self) -> Made {
+        Made {
+            at: self.slot.id,
+            count: self.used,
+            late: micros(self.last.saturating_duration_since(self.slot.at)),
+        }
+    }
 }
 
 /// The quota can't be used at present, and why.

@@ -30,7 +30,7 @@ for at, till, number, of_rate, who in string.gmatch(text, '(%d+) (%d+) (%d+) (%S
     local start = { at = tonumber(at), till = tonumber(till), count = tonumber(number), rate = tonumber(of_rate), run = who }
     if who == run and at == previous then
         start.count = made
-        start.till = start.at + math.max(0, late) + delay
+        start.till = start.at + late + delay
     end
     local has_possible_rate = start.rate and start.rate > 0 and start.rate <= MAX_RATE
     if start.count == 0 then
@@ -61,9 +61,9 @@ if what == 'look' then return { 0, 0, 0, seen[run] and runs - 1 or runs, '' } en
 -- When the next starts are free.
 local common_rate = rate
 for _, start in ipairs(kept) do common_rate = math.max(common_rate, start.rate) end
-local function time_of(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
-local at = math.max(now, now + ahead, not_before)
-for _, start in ipairs(kept) do at = math.max(at, start.at + time_of(start.count)) end
+local function spread(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
+local at = math.max(now + ahead, not_before)
+for _, start in ipairs(kept) do at = math.max(at, start.at + spread(start.count)) end
 local room, counted = math.max(0, math.ceil(common_rate) - count), 0
 for index = #kept, 1, -1 do
     counted = counted + kept[index].count
@@ -74,7 +74,7 @@ for index = #kept, 1, -1 do
 end
 
 -- Reserve them, unless they are far ahead, and write everything back.
-local is_reserved, lasts = at <= now + MAX_AHEAD, time_of(count - 1) + LATENESS
+local is_reserved, lasts = at <= now + MAX_AHEAD, spread(count - 1) + LATENESS
 if is_reserved then
     if not seen[run] then runs = runs + 1 end
     kept[#kept + 1] = { at = at, till = at + lasts + delay, count = count, rate = rate, run = run }

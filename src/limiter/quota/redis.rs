@@ -23,9 +23,9 @@ use url::{Position, Url};
 
 use super::error::QuotaError;
 use super::location::QuotaLocation;
-use super::{BoxFuture, Pace, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use super::{BoxFuture, Quota, Request, Reserved, Slot, Unavailable};
 use crate::limiter::rate::MAX as MAX_RATE;
-use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, micros};
+use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, Wanted};
 
 /// How long to wait for the server: for a connection, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,16 +62,6 @@ impl fmt::Debug for RedisQuota {
 
 /// What the script returns; see there.
 type Answer = (bool, u64, u64, usize, String);
-
-/// The script's arguments to reserve starts.
-struct Reservation {
-    pace: Pace,
-    count: u32,
-    ahead: u64,
-    delay: u64,
-    /// The place of the previous reservation, how many of its starts were made, and how late the last one was.
-    previous: Option<(u64, u32, u64)>,
-}
 
 impl RedisQuota {
     /// Joins the runs that share the quota of this app through the server at `url`: `redis://`, `rediss://` (TLS, with the
@@ -120,40 +110,39 @@ impl RedisQuota {
         shown(url)
     }
 
-    /// Calls the script, without a reservation only to look.
-    async fn call(&self, reservation: Option<Reservation>) -> Result<Answer, RedisError> {
+    /// Calls the script to reserve starts, or only to look.
+    async fn call(&self, wanted: Option<Wanted>) -> Result<Answer, RedisError> {
         let mut connection = self.connection.lock().await;
         let mut open = match connection.take() {
             Some(open) => open,
             None => self.connect().await?,
         };
         let sent_at = Instant::now();
-        let answer = self.script(self.run, reservation).invoke_async(&mut open).await?;
+        let answer = self.script(wanted).invoke_async(&mut open).await?;
         self.note_round_trip(sent_at.elapsed());
         // After an error, the next call opens another connection.
         *connection = Some(open);
         Ok(answer)
     }
 
-    fn script(&self, run: u32, reservation: Option<Reservation>) -> ScriptInvocation<'_> {
+    fn script(&self, wanted: Option<Wanted>) -> ScriptInvocation<'_> {
         let mut script = self.script.key(&self.key);
-        script.arg(format!("{run:x}"));
-        match reservation {
-            None => script.arg("look"),
-            Some(wanted) => {
-                let (at, made, late) = wanted.previous.unwrap_or_default();
-                script
-                    .arg("reserve")
-                    .arg(wanted.pace.rate)
-                    .arg(wanted.pace.share)
-                    .arg(wanted.count)
-                    .arg(wanted.ahead)
-                    .arg(wanted.delay)
-                    .arg(at)
-                    .arg(made)
-                    .arg(late)
-            }
+        let Some(wanted) = wanted else {
+            script.arg(format!("{:x}", self.run)).arg("look");
+            return script;
         };
+        let made = wanted.previous.unwrap_or_default();
+        script
+            .arg(format!("{:x}", wanted.run))
+            .arg("reserve")
+            .arg(wanted.pace.rate)
+            .arg(wanted.pace.share)
+            .arg(wanted.count)
+            .arg(wanted.ahead)
+            .arg(wanted.delay)
+            .arg(made.at)
+            .arg(made.count)
+            .arg(made.late);
         script
     }
 
@@ -200,20 +189,9 @@ impl RedisQuota {
 impl Quota for RedisQuota {
     fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
         Box::pin(async move {
-            let round_trip = self.round_trip.load(Ordering::Relaxed);
-            let ahead = micros(request.not_before.saturating_duration_since(Instant::now()));
-            let late = |previous: &Previous| micros(previous.last.saturating_duration_since(previous.slot.at));
-            let reservation = Reservation {
-                pace: request.pace,
-                count: request.starts,
-                ahead: ahead.saturating_sub(round_trip),
-                delay: round_trip,
-                previous: request
-                    .previous
-                    .map(|previous| (previous.slot.id, previous.used, late(&previous))),
-            };
+            let wanted = request.wanted(self.run, self.round_trip.load(Ordering::Relaxed));
             let has_failed = self.has_failed.load(Ordering::Relaxed);
-            let answer = self.call((!has_failed).then_some(reservation)).await;
+            let answer = self.call((!has_failed).then_some(wanted)).await;
             let now = Instant::now();
             self.has_failed.store(answer.is_err(), Ordering::Relaxed);
             let (is_reserved, at, until, runs, id) = answer.map_err(|error| self.unavailable(&error))?;
@@ -280,7 +258,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limiter::schedule::{Schedule, Wanted};
+    use crate::limiter::quota::Pace;
+    use crate::limiter::schedule::{Made, Schedule};
 
     #[test]
     fn a_server_is_shown_without_user_and_password() {
@@ -439,15 +418,11 @@ mod tests {
                 for Call { run, after, share, ahead, delay, previous } in calls {
                     now += after;
                     let (pace, count) = (Pace { rate: rates[run], share }, (rates[run] / 200.0_f64).ceil() as u32);
-                    let previous = latest[run].zip(previous).map(|(at, (made, late))| (at, made.min(count), late));
-                    let number = run as u32 + 1;
-                    let mut script = quota.script(number, Some(Reservation { pace, count, ahead, delay, previous }));
+                    let previous = latest[run].zip(previous);
+                    let previous = previous.map(|(at, (made, late))| Made { at, count: made.min(count), late });
+                    let wanted = Wanted { run: run as u32 + 1, pace, count, ahead, delay, previous };
+                    let mut script = quota.script(Some(wanted));
                     let answer: Answer = script.arg(now).invoke_async(&mut connection).await.unwrap();
-
-                    if let Some((at, made, late)) = previous {
-                        schedule.settle(number, at, made, at + late + delay);
-                    }
-                    let wanted = Wanted { run: number, pace, count, not_before: now + ahead, delay };
                     let reserved = schedule.reserve(now, wanted);
                     let runs = schedule.runs(now);
                     let expected = match reserved {
