@@ -81,11 +81,11 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     /// If a file can't be written, or is no longer in place.
     fn finish(&mut self, has_begun: bool) -> Result<(), ReportError>;
 
-    /// Returns what there is to say about it.
+    /// Its files, for the summary.
     fn describe(&self) -> Description;
 }
 
-/// The files of a journal, and what they are worth.
+/// The files of a journal, and whether its answers come from a simulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
     /// The report; `None` if there is none.

@@ -70,11 +70,11 @@ impl Kind {
     }
 }
 
-/// A record as it stands in a report. The fields are the columns; a kind of report does not have those that are `None`
-/// where it is said.
+/// A record as it stands in a report. The fields are the columns: `conv` and `type` only in a report of `clear`,
+/// `conversations` only in a list report.
 ///
-/// When a record is read, only `line`, `user`, `outcome` and `conversations` must be as they were written: another program may
-/// have saved the report.
+/// Another program may have saved the report, with numbers and times in another form. So only `line`, `outcome` and
+/// `conversations` must be valid.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReportRecord<'a> {
     pub line: u64,

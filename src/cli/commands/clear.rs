@@ -10,7 +10,7 @@ use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::Prepared;
 use crate::cli::errors::Error;
-use crate::cli::output::next::{self, Left};
+use crate::cli::output::next::{self, Remaining};
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::table::Table;
 use crate::cli::settings::ClearSettings;
@@ -50,15 +50,15 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
 
     let given = &ended.settings.given;
     let resume = Some(next::resume(given));
-    let mut left = Left::new(report, &ended.summary, resume, next::app_and_rate(given));
+    let mut remaining = Remaining::new(report, &ended.summary, resume, next::app_and_rate(given));
     if batch.input.ignore_invalid {
-        left.invalid = 0;
+        remaining.invalid = 0;
     }
-    let table = table(&ended.summary, &left);
+    let table = table(&ended.summary, &remaining);
     let write_page = move || {
         if let Some(page) = page {
             // If that fails, the exit status remains that of the run.
-            report::write_page_after_run(&left, &page);
+            report::write_page_after_run(&remaining, &page);
         }
         true
     };
@@ -66,14 +66,14 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
 }
 
 /// The summary for people, with what to do next.
-fn table(summary: &Summary, left: &Left) -> String {
+fn table(summary: &Summary, remaining: &Remaining) -> String {
     let mut next = vec![NextStep {
         what: "See the details".to_owned(),
-        command: Some(next::report(&left.report)),
+        command: Some(next::report(&remaining.report)),
     }];
     // After a stop, the run must be resumed first: see stderr.
     if summary.is_complete() {
-        next.extend(left.steps());
+        next.extend(remaining.steps());
     }
     Table { summary, next: &next }.to_string()
 }

@@ -61,9 +61,9 @@ pub fn to_provide_again(given: &Given) -> Vec<String> {
 }
 
 /// The command that clears rows for the first time, with the given flags that choose the app and the rate, and, with
-/// `is_read_alike`, those that say how to read the rows.
-pub fn clear(rows: &Source, given: &Given, is_read_alike: bool) -> String {
-    let reading = if is_read_alike {
+/// `same_format`, those that say how to read the rows.
+pub fn clear(rows: &Source, given: &Given, same_format: bool) -> String {
+    let reading = if same_format {
         words_of(given, "clear", &[None])
     } else {
         Vec::new()
@@ -89,7 +89,7 @@ pub fn list(users: &Path, given: &Given) -> String {
 }
 
 /// What there is to do about the rows of a report.
-pub struct Left {
+pub struct Remaining {
     pub report: PathBuf,
     /// Rows without a record.
     pub not_run: u64,
@@ -102,10 +102,10 @@ pub struct Left {
     pub flags: Vec<OsString>,
 }
 
-impl Left {
+impl Remaining {
     /// What there is to do about the rows that a summary of the report counts.
-    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Left {
-        Left {
+    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Remaining {
+        Remaining {
             report,
             not_run: summary.not_run,
             failed: summary.all_failed,

@@ -19,7 +19,7 @@ use zim_batch::text::{grouped, table_cell, utc};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::next::{self, Left};
+use crate::cli::output::next::{self, Remaining};
 use crate::cli::output::print::{print, print_error};
 use crate::cli::settings::ReportSettings;
 
@@ -67,15 +67,15 @@ pub fn check_page(html: &Path) -> Result<(), Error> {
 
 /// Writes the page of a run that has just ended. If that fails, an error is printed, but the exit status remains that of the
 /// run.
-pub fn write_page_after_run(left: &Left, html: &Path) {
+pub fn write_page_after_run(remaining: &Remaining, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::from_file(&left.report).map_err(|error| error.to_string())?;
+        let analysis = Analysis::from_file(&remaining.report).map_err(|error| error.to_string())?;
         let page = Page {
-            report: &left.report.display().to_string(),
+            report: &remaining.report.display().to_string(),
             analysis: &analysis,
-            not_run: Some(left.not_run),
+            not_run: Some(remaining.not_run),
             progress: None,
-            next: &left.steps(),
+            next: &remaining.steps(),
         };
         page.write(html).map_err(|error| error.to_string())
     };
@@ -83,7 +83,7 @@ pub fn write_page_after_run(left: &Left, html: &Path) {
         print_error(&format!(
             "{}: the page can't be written: {error}. The report is not affected. To write its page: {} --html FILE",
             html.display(),
-            next::report(&left.report)
+            next::report(&remaining.report)
         ));
     }
 }
@@ -119,7 +119,7 @@ impl Overview {
         // While the run is under way, rows without a record are its own.
         let summary = analysis.summary(not_run.filter(|_| progress.is_none()).unwrap_or_default());
         let next = match analysis.kind {
-            Kind::Clear if !is_stdin => left(settings, &summary).steps(),
+            Kind::Clear if !is_stdin => remaining(settings, &summary).steps(),
             _ => Vec::new(),
         };
         Ok(Overview {
@@ -184,7 +184,7 @@ impl Overview {
 }
 
 /// What there is to do about the rows of a report.
-fn left(settings: &ReportSettings, summary: &Summary) -> Left {
+fn remaining(settings: &ReportSettings, summary: &Summary) -> Remaining {
     // A simulated report can't be resumed at ZIM.
     let flags = if summary.simulated {
         vec!["--simulate".into()]
@@ -193,7 +193,7 @@ fn left(settings: &ReportSettings, summary: &Summary) -> Left {
     };
     let resume = settings.rows.as_ref();
     let resume = resume.map(|rows| next::resume_report(rows, &settings.report, &flags));
-    Left::new(settings.report.clone(), summary, resume, flags)
+    Remaining::new(settings.report.clone(), summary, resume, flags)
 }
 
 /// Counts the rows as a run would.
