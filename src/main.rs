@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use cli::logging::LogOutput;
-use cli::{Cli, METRICS, Settings};
+use cli::{Cli, Settings};
 
 fn main() -> ExitCode {
     match cli::completions::answer() {
@@ -21,11 +21,14 @@ fn main() -> ExitCode {
     let logging = cli.logging.clone();
     let settings = Settings::new(cli);
     // Until it is dropped, everything on stderr is written there.
-    let started = settings.and_then(|settings| Ok((settings, LogOutput::start(&logging)?)));
-    let ((files, settings), output) = match started {
+    let started = settings.and_then(|(call, settings)| {
+        let output = LogOutput::start(&logging, &call.labels.name)?;
+        Ok((call, settings, output))
+    });
+    let (call, settings, output) = match started {
         Ok(started) => started,
         Err(error) => return cli::fail_early(logging.log_format, &error),
     };
     let ended = settings.and_then(|settings| cli::process::block_on(cli::run(settings, output.terminal())));
-    ended.unwrap_or_else(|error| cli::fail(&error, files.of_flag(METRICS)))
+    ended.unwrap_or_else(|error| cli::fail(&error, call.metrics().as_ref()))
 }

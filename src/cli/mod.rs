@@ -18,7 +18,6 @@ pub use output::logging;
 pub use output::print::{fail, fail_early, usage_error};
 use output::progress::Terminal;
 pub use settings::Settings;
-pub use settings::run::METRICS;
 
 /// Runs the command.
 pub async fn run(settings: Settings, terminal: Terminal) -> Result<ExitCode, Error> {

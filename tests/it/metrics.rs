@@ -1,18 +1,38 @@
 //! Prometheus metrics: what a collector finds in the file during a run and after it.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::support::{Answer, Desk, Latch, SECRET, Server, as_the_user_says, kind_server, named_rows, program, rows};
+use crate::support::{
+    APP_ID, Answer, Call, Desk, Latch, SECRET, Server, as_the_user_says, kind_server, named_rows, program, rows,
+};
 
-/// The samples by name and labels, for example `zim_batch_rows_total{outcome="ok"}`.
+/// The samples by name and labels, without those of the job: for example `zim_batch_rows_total{outcome="ok"}`.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
             let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-            (name.to_owned(), value.parse().expect("a number"))
+            let (name, labels) = name.split_once('{').expect("labels");
+            let is_of_job = |label: &&str| {
+                ["app_id=", "command=", "name="]
+                    .iter()
+                    .any(|job| label.starts_with(job))
+            };
+            let others: Vec<&str> = labels
+                .trim_end_matches('}')
+                .split(',')
+                .filter(|label| !is_of_job(label))
+                .collect();
+            let others = if others.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", others.join(","))
+            };
+            (format!("{name}{others}"), value.parse().expect("a number"))
         })
         .collect()
 }
@@ -88,6 +108,63 @@ fn during_a_run_the_file_says_so_and_how_the_last_run_ended() {
         (found["zim_batch_running"], found["zim_batch_last_exit_status"]),
         (0.0, 0.0)
     );
+}
+
+#[test]
+fn every_sample_says_which_job_it_is_of() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let labels = |name: &str| format!("app_id=\"{APP_ID}\",command=\"clear\",name=\"{name}\"");
+    let assert_labels = |labels: &str| {
+        let text = desk.read("zim.prom");
+        let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(lines.all(|line| line.contains(labels)), "{labels}: {text}");
+    };
+    let clear = || {
+        desk.clear(&server, rows(3))
+            .flag("--metrics", "zim.prom")
+            .arg("--overwrite")
+    };
+    clear().run().assert_status(0);
+    assert_labels(&labels("out"));
+    clear().flag("--name", "night \"2\"").run().assert_status(0);
+    assert_labels(&labels("night \\\"2\\\""));
+    // A run that can't start is told by what is known.
+    clear().flag("--profile", "none").run().assert_status(2);
+    assert_labels("app_id=\"\",command=\"clear\",name=\"out\"");
+    clear().arg("--simulate").without("--endpoint").run().assert_status(0);
+    assert_labels("app_id=\"simulated\"");
+    for name in ["", "two\nlines", "\u{202e}x"] {
+        clear().flag("--name", name).run().assert_status(2);
+    }
+}
+
+#[test]
+fn two_files_with_the_same_labels_in_one_directory_are_warned_about() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let clear = |file: &str| desk.clear(&server, rows(3)).arg("--overwrite").flag("--metrics", file);
+    let warns = |call: Call| call.run().assert_status(0).stderr.contains("--name");
+    assert!(!warns(clear("one.prom")));
+    assert!(warns(clear("two.prom")));
+    assert!(!warns(clear("two.prom").flag("--name", "two")));
+    assert!(!warns(clear("one.prom")));
+}
+
+#[test]
+fn a_new_file_is_readable_for_everyone_and_an_existing_one_keeps_its_mode() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mode = || std::fs::metadata(desk.path("zim.prom")).unwrap().permissions().mode() & 0o777;
+    let clear = || {
+        let call = desk
+            .clear(&server, rows(3))
+            .arg("--overwrite")
+            .flag("--metrics", "zim.prom");
+        call.started_by("umask 077; exec").run().assert_status(0);
+    };
+    clear();
+    assert_eq!(mode(), 0o644);
+    std::fs::set_permissions(desk.path("zim.prom"), Permissions::from_mode(0o640)).unwrap();
+    clear();
+    assert_eq!(mode(), 0o640);
 }
 
 #[test]

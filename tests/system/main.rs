@@ -9,6 +9,7 @@ mod clock;
 mod disk;
 mod list;
 mod locks;
+mod metrics;
 mod outages;
 mod pacing;
 mod redis;

@@ -52,6 +52,11 @@ impl Given {
         }
     }
 
+    /// The name of the subcommand.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
     /// The arguments, in the order in which they were given.
     pub fn arguments(&self) -> impl Iterator<Item = &Argument> {
         self.arguments.iter()

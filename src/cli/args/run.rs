@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::RESULTS;
+use super::{RESULTS, values};
 
 /// How a run continues an earlier one, and how it is followed
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub struct RunArgs {
     /// Write metrics to a Prometheus text file for node_exporter's textfile collector (FILE should end with .prom)
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// What this job is called in metrics and logs, and for the runs that share its quota [default: <report stem>]
+    #[arg(long, value_name = "NAME", value_parser = values::job_name)]
+    pub name: Option<String>,
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use zim_batch::code::TABLE;
 use zim_batch::row::{Outcome, UnknownName};
 use zim_batch::rows::Encoding;
+use zim_batch::text::is_invisible;
 
 /// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -109,6 +110,14 @@ pub const COMMON_ENCODINGS: [&str; 8] = [
 pub fn encoding(text: &str) -> Result<&'static Encoding, String> {
     zim_batch::rows::encoding(text)
         .ok_or_else(|| "it must be a WHATWG label, such as gbk or big5, or a code page, such as cp936".into())
+}
+
+/// Parses the name of a job.
+pub fn job_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(is_invisible) {
+        return Err("it must not be empty, or contain control characters or other invisible ones".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Parses a return code.

@@ -88,8 +88,8 @@ impl Batch {
         let rate = settings.pace.rate.value;
         let metrics = settings
             .metrics
-            .as_deref()
-            .map(|path| Metrics::start(path, plan.total(), plan.rows_done(), rate, self.input.ignore_invalid));
+            .as_ref()
+            .map(|file| Metrics::start(file, plan.total(), plan.rows_done(), rate, self.input.ignore_invalid));
         metrics.transpose()
     }
 

@@ -58,7 +58,7 @@ impl Prepared {
         signals::ignore_sigxfsz();
         let status_signal = signals::StatusSignal::listen();
         if let Some(metrics) = &settings.metrics {
-            Metrics::check_target(metrics)?;
+            Metrics::check_target(&metrics.path)?;
         }
         Ok(Prepared {
             settings,
@@ -147,7 +147,11 @@ impl Joined {
         if let Some(app) = &settings.app {
             client::announce(&client, app, &settings.pace.rate);
         }
-        tracing::info!("the run begins: {name}, at most {}/s", settings.pace.rate.value);
+        tracing::info!(
+            "the run begins: job {}, {name}, at most {}/s",
+            settings.labels.name,
+            settings.pace.rate.value
+        );
         let at_most = humantime::format_duration(settings.pace.timeout);
         let draining = |reason: &StopReason| {
             tracing::warn!(

@@ -3,10 +3,11 @@
 //! The file is replaced as a whole about every ten seconds and at the end. Everyone may read it: the collector is another
 //! user, and the file contains no IDs. A failed write costs the metrics, never the run.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,7 @@ use zim_batch::run::{Observer, Status};
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::settings::files::check_target;
+use crate::cli::settings::labels::MetricsFile;
 use crate::cli::settings::run::METRICS;
 
 /// How often the file is written.
@@ -38,10 +40,11 @@ const BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 const MAGIC: &str = "# HELP zim_batch_";
 
 const EXIT_STATUS: &str = "zim_batch_last_exit_status";
+const RUNNING: &str = "zim_batch_running";
 
 /// The metrics of a run, and the file to write them to.
 pub struct Metrics {
-    path: PathBuf,
+    file: MetricsFile,
     /// The number of rows, if known.
     total: Option<u64>,
     registry: Registry,
@@ -72,7 +75,7 @@ pub struct Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics")
-            .field("path", &self.path)
+            .field("file", &self.file)
             .finish_non_exhaustive()
     }
 }
@@ -99,18 +102,18 @@ impl Metrics {
     /// # Errors
     /// [`Error::Usage`] if the file can't be written, or has other content.
     pub fn start(
-        path: &Path,
+        file: &MetricsFile,
         total: Option<u64>,
         done: u64,
         rate: Rate,
         ignore_invalid: bool,
     ) -> Result<Metrics, Error> {
-        let before = fs::read_to_string(path).unwrap_or_default();
-        let mut metrics = Metrics::new(path, total)
+        let before = fs::read_to_string(&file.path).unwrap_or_default();
+        let mut metrics = Metrics::new(file, total)
             .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
         let last = before
             .lines()
-            .find_map(|line| line.strip_prefix(EXIT_STATUS)?.trim().parse().ok());
+            .find_map(|line| line.strip_prefix(EXIT_STATUS)?.rsplit(' ').next()?.parse().ok());
         metrics.exit_status.set(last.unwrap_or_default());
         metrics.ignore_invalid = ignore_invalid;
         metrics.running.set(1);
@@ -120,35 +123,47 @@ impl Metrics {
             .set(total.map_or(-1, |total| signed(total.saturating_sub(done))));
         metrics.target_rate.set(rate.per_second());
         let text = metrics.text();
-        write(path, &text).map_err(|error| {
+        write(&file.path, &text).map_err(|error| {
             Error::Usage(format!(
                 "--metrics {}: can't be written: {error}; choose a file in a directory that this user can write to",
-                path.display()
+                file.path.display()
             ))
         })?;
+        warn_about_the_same_labels(&file.path, &text);
         Ok(metrics)
     }
 
-    fn new(path: &Path, total: Option<u64>) -> prometheus::Result<Metrics> {
+    fn new(file: &MetricsFile, total: Option<u64>) -> prometheus::Result<Metrics> {
+        let labels = &file.labels;
+        let labels = [
+            ("app_id", &labels.app_id),
+            ("command", &labels.command),
+            ("name", &labels.name),
+        ];
+        let labels: HashMap<_, _> = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| register(&registry, Gauge::new(name, help)?);
-        let int_gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
-        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
-        let rows = Opts::new("zim_batch_rows_total", "Rows recorded by this run, by outcome.");
+        let opts = |name: &str, help: &str| Opts::new(name, help).const_labels(labels.clone());
+        let gauge = |name: &str, help: &str| register(&registry, Gauge::with_opts(opts(name, help))?);
+        let int_gauge = |name: &str, help: &str| register(&registry, IntGauge::with_opts(opts(name, help))?);
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::with_opts(opts(name, help))?);
+        let rows = opts("zim_batch_rows_total", "Rows recorded by this run, by outcome.");
         let rows = register(&registry, IntCounterVec::new(rows, &["outcome"])?)?;
         let rows = Outcome::ALL.map(|outcome| rows.with_label_values(&[outcome.as_str()]));
-        let latency = HistogramOpts::new(
-            "zim_batch_request_duration_seconds",
-            "Time from the start of a request to its complete answer, or to its failure.",
-        );
-        let latency = register(&registry, Histogram::with_opts(latency.buckets(BOUNDS.to_vec()))?)?;
+        let latency = HistogramOpts {
+            common_opts: opts(
+                "zim_batch_request_duration_seconds",
+                "Time from the start of a request to its complete answer, or to its failure.",
+            ),
+            buckets: BOUNDS.to_vec(),
+        };
+        let latency = register(&registry, Histogram::with_opts(latency)?)?;
         let started_at = gauge(
             "zim_batch_start_time_seconds",
             "Start time of this run, in seconds since the epoch.",
         )?;
         started_at.set(since_epoch());
         let metrics = Metrics {
-            path: path.to_owned(),
+            file: file.clone(),
             total,
             rows,
             already_done: int_gauge("zim_batch_rows_already_done", "Rows recorded by earlier runs.")?,
@@ -167,7 +182,7 @@ impl Metrics {
                 "zim_batch_on_hold",
                 "1 while the service is unavailable and only probes are sent.",
             )?,
-            running: int_gauge("zim_batch_running", "1 while a run is under way.")?,
+            running: int_gauge(RUNNING, "1 while a run is under way.")?,
             target_rate: gauge(
                 "zim_batch_target_requests_per_second",
                 "Target rate: the cap, or less after limited answers.",
@@ -192,9 +207,9 @@ impl Metrics {
     }
 
     /// Records that a run failed to start, or ended without a summary, with this exit status.
-    pub fn ended_early(path: &Path, status: u8) {
-        let Ok(text) = Metrics::check_target(path).and_then(|()| {
-            let mut metrics = Metrics::new(path, None)
+    pub fn ended_early(file: &MetricsFile, status: u8) {
+        let Ok(text) = Metrics::check_target(&file.path).and_then(|()| {
+            let mut metrics = Metrics::new(file, None)
                 .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
             metrics.rows_left.set(-1);
             metrics.exit_status.set(status.into());
@@ -203,7 +218,7 @@ impl Metrics {
             return;
         };
         // An error is ignored: the run has already reported why it ended.
-        let _ = write(path, &text);
+        let _ = write(&file.path, &text);
     }
 
     fn set_target_rate(&mut self, target_rate: f64) {
@@ -235,7 +250,7 @@ impl Metrics {
         if !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!(
                 "--metrics {}: can't be written: {error}; the run continues. This warning appears only once",
-                self.path.display()
+                self.file.path.display()
             );
         }
     }
@@ -275,7 +290,7 @@ impl Observer for Metrics {
         }
         self.set_rows(status.stats.done(), status.stats.already_done());
         self.set_target_rate(status.rate);
-        let (path, text) = (self.path.clone(), self.text());
+        let (path, text) = (self.file.path.clone(), self.text());
         let writing = std::thread::Builder::new()
             .name("metrics".into())
             .spawn(move || write(&path, &text));
@@ -297,7 +312,7 @@ impl Observer for Metrics {
         // A write in progress must finish first.
         let _ = self.writing.take().map(JoinHandle::join);
         let text = self.text();
-        if let Err(error) = write(&self.path, &text) {
+        if let Err(error) = write(&self.file.path, &text) {
             self.warn(&error);
         }
     }
@@ -317,6 +332,32 @@ fn since_epoch() -> f64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64()
+}
+
+/// Warns if another file in the directory has metrics with the same labels: a collector would refuse one of them.
+fn warn_about_the_same_labels(path: &Path, text: &str) {
+    let Some(series) = series(text) else { return };
+    let siblings = fs::read_dir(files::directory_of(path)).into_iter().flatten().flatten();
+    let same = siblings.map(|entry| entry.path()).find(|other| {
+        other.extension().is_some_and(|extension| extension == "prom")
+            && other.is_file()
+            && !files::same_file(other, path)
+            && fs::read_to_string(other).is_ok_and(|text| self::series(&text) == Some(series))
+    });
+    if let Some(other) = same {
+        tracing::warn!(
+            "--metrics {}: {} has metrics of a job with the same name, app and command, so a collector refuses one of \
+             them; give this job another name with --name, or remove the other file",
+            path.display(),
+            other.display()
+        );
+    }
+}
+
+/// A series that is in every metrics file, with its labels.
+fn series(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.starts_with(RUNNING))?;
+    line.rsplit_once(' ').map(|(series, _)| series)
 }
 
 /// Replaces the file, so that a reader sees either the new or the previous text.

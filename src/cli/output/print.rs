@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use tracing::Level;
@@ -13,6 +12,7 @@ use crate::cli::errors::Error;
 use crate::cli::errors::exit_status::ExitStatus;
 use crate::cli::output::logging::{MESSAGE, log_line};
 use crate::cli::output::metrics::Metrics;
+use crate::cli::settings::labels::MetricsFile;
 
 /// Prints a result on stdout. A reader that stops early, like `head`, is not an error.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
@@ -42,7 +42,7 @@ pub fn print_resume(command: &str) {
 
 /// Prints on stderr why there is no result, and with `--json` also on stdout. A run that could not start, or was ended by a
 /// bug, counts as failed in its `metrics`, unless another run is active. Returns the exit status.
-pub fn fail(error: &Error, metrics: Option<&Path>) -> ExitCode {
+pub fn fail(error: &Error, metrics: Option<&MetricsFile>) -> ExitCode {
     let (exit, why) = (ExitStatus::from(error), error.to_string());
     if let Some(metrics) = metrics
         && exit != ExitStatus::Held

@@ -2,6 +2,8 @@
 
 use crate::cli::args::{AppArgs, Given, Logging};
 use crate::cli::settings::files::Files;
+use crate::cli::settings::labels::{Labels, MetricsFile};
+use crate::cli::settings::run::METRICS;
 use crate::cli::settings::sources::Sources;
 
 /// What belongs to every command.
@@ -9,6 +11,7 @@ pub struct Call {
     pub given: Given,
     pub logging: Logging,
     pub files: Files,
+    pub labels: Labels,
 }
 
 impl Call {
@@ -17,5 +20,13 @@ impl Call {
         let sources = Sources::new(flags, is_simulated);
         self.files.add_settings(&sources.files);
         sources
+    }
+
+    /// Where metrics are written, with the labels that are known.
+    pub fn metrics(&self) -> Option<MetricsFile> {
+        Some(MetricsFile {
+            path: self.files.of_flag(METRICS)?.to_owned(),
+            labels: self.labels.clone(),
+        })
     }
 }

@@ -68,6 +68,14 @@ impl InputSettings {
         })
     }
 
+    /// Its path; of standard input, `stdin`.
+    pub fn path(&self) -> &Path {
+        match &self.source {
+            Source::File(path) => path,
+            Source::Stdin => Path::new("stdin"),
+        }
+    }
+
     /// Refuses an input for `--resume` that can't be read again.
     pub fn refuse_named_pipe(&self) -> Result<(), Error> {
         match &self.source {

@@ -4,6 +4,7 @@ pub mod app;
 mod call;
 pub mod files;
 pub mod input;
+pub mod labels;
 pub mod origin;
 pub mod profile;
 pub mod results;
@@ -21,9 +22,10 @@ use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::values::Since;
 use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, ReportArgs};
 use crate::cli::errors::Error;
-use call::Call;
+pub use call::Call;
 use files::Files;
 use input::InputSettings;
+use labels::Labels;
 use results::{ListPaths, ReportPaths};
 use run::RunSettings;
 use simulate::SimulateSettings;
@@ -46,19 +48,23 @@ pub enum Settings {
 }
 
 impl Settings {
-    /// The settings, and the files that the command uses, as far as they are known if the settings are wrong.
+    /// The settings, and what is known of the call if they are wrong.
     ///
     /// # Errors
     /// If the log file is another one of these: log lines would corrupt it.
-    pub fn new(cli: Cli) -> Result<(Files, Result<Settings, Error>), Error> {
+    pub fn new(cli: Cli) -> Result<(Call, Result<Settings, Error>), Error> {
         let mut call = Call {
+            labels: Labels {
+                command: cli.given.command().to_owned(),
+                ..Labels::default()
+            },
             given: cli.given,
             logging: cli.logging,
             files: Files::default(),
         };
         let settings = Settings::of_command(cli.command, &mut call);
         call.files.add_of_flag(LOG_FILE, call.logging.log_file.as_deref())?;
-        Ok((call.files, settings))
+        Ok((call, settings))
     }
 
     fn of_command(command: Command, call: &mut Call) -> Result<Settings, Error> {
@@ -93,6 +99,7 @@ impl Settings {
             })));
         }
         let paths = paths?;
+        call.labels.set_name(args.run.name.as_deref(), &paths.report);
         call.files.add_of_flag("--html", args.output.html.as_deref())?;
         Ok(Settings::Clear(Box::new(ClearSettings {
             input,
@@ -130,6 +137,8 @@ impl ListSettings {
         let sources = call.sources(args.app, args.simulator.simulate);
         let input = InputSettings::users(args.users, args.pace.limit, &mut call.files)?;
         let paths = ListPaths::new(&args.output, &args.run, &input, &mut call.files)?;
+        let file = paths.report.as_deref().unwrap_or(input.path());
+        call.labels.set_name(args.run.name.as_deref(), file);
         call.files.add_of_flag("--explain", args.output.explain.as_deref())?;
         Ok(ListSettings {
             input,
@@ -174,6 +183,7 @@ impl CheckSettings {
         let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
         call.files.add_of_flag("--missing", args.missing.as_deref())?;
         let (online, rate, without_profile) = if args.online {
+            call.labels.set_name(None, input.path());
             let run = RunSettings::of_check(args.pace, args.json, sources, call)?;
             let rate = run.pace.rate.value;
             let missing = args.missing;

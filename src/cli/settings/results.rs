@@ -200,7 +200,11 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
 
 /// `rows.csv` → `rows.list.csv`, for the ending `.list.csv`: as for an outside log, only `.csv` is removed.
 fn named_after(file: &Path, ending: &str) -> PathBuf {
+    file.with_file_name(OsStr::from_bytes(&[stem(file), ending.as_bytes()].concat()))
+}
+
+/// `out.csv` → `out`: only `.csv` is removed.
+pub fn stem(file: &Path) -> &[u8] {
     let name = file.file_name().unwrap_or_default().as_bytes();
-    let stem = name.strip_suffix(b".csv").unwrap_or(name);
-    file.with_file_name(OsStr::from_bytes(&[stem, ending.as_bytes()].concat()))
+    name.strip_suffix(b".csv").unwrap_or(name)
 }

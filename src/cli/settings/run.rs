@@ -1,7 +1,6 @@
 //! What every run has, of `clear`, `list` and `check --online`.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use zim_batch::Rate;
@@ -11,6 +10,7 @@ use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
 use crate::cli::settings::app::App;
 use crate::cli::settings::call::Call;
+use crate::cli::settings::labels::{Labels, MetricsFile};
 use crate::cli::settings::origin::Sourced;
 use crate::cli::settings::sources::Sources;
 
@@ -24,7 +24,9 @@ pub struct RunSettings {
     pub app: Option<App>,
     pub pace: PaceSettings,
     pub progress: ProgressStyle,
-    pub metrics: Option<PathBuf>,
+    /// What the job is called.
+    pub labels: Labels,
+    pub metrics: Option<MetricsFile>,
     /// Print the summary as JSON.
     pub json: bool,
     /// Print errors only.
@@ -56,11 +58,13 @@ impl RunSettings {
     pub fn new(run: RunArgs, pace: PaceArgs, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
         call.files.add_of_flag(METRICS, run.metrics.as_deref())?;
         let pace = PaceSettings::new(pace, &sources, Limits::default())?;
+        let app = app(sources, &mut call.labels)?;
         Ok(RunSettings {
-            app: app(sources)?,
+            app,
             pace,
             progress: progress(run.progress, call.logging.quiet),
-            metrics: run.metrics,
+            labels: call.labels.clone(),
+            metrics: call.metrics(),
             json: run.json,
             quiet: call.logging.quiet,
             given: call.given.clone(),
@@ -68,7 +72,7 @@ impl RunSettings {
     }
 
     /// Of `check --online`.
-    pub fn of_check(pace: PaceArgs, json: bool, sources: Sources, call: &Call) -> Result<RunSettings, Error> {
+    pub fn of_check(pace: PaceArgs, json: bool, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
         let defaults = Limits {
             // It is to say soon that the service can't be reached.
             give_up_after: Duration::from_secs(30),
@@ -77,10 +81,12 @@ impl RunSettings {
             ..Limits::default()
         };
         let pace = PaceSettings::new(pace, &sources, defaults)?;
+        let app = app(sources, &mut call.labels)?;
         Ok(RunSettings {
-            app: app(sources)?,
+            app,
             pace,
             progress: progress(None, call.logging.quiet),
+            labels: call.labels.clone(),
             metrics: None,
             json,
             quiet: call.logging.quiet,
@@ -90,11 +96,17 @@ impl RunSettings {
 }
 
 /// The app, unless it is simulated.
-fn app(sources: Sources) -> Result<Option<App>, Error> {
+fn app(sources: Sources, labels: &mut Labels) -> Result<Option<App>, Error> {
     if sources.is_simulated {
+        labels.app_id = "simulated".into();
         return sources.profile.map(|_| None);
     }
-    App::new(sources).map(Some)
+    let app = App::new(sources)?;
+    labels.app_id = app
+        .app_id
+        .as_ref()
+        .map_or_else(String::new, |app_id| app_id.value.to_string());
+    Ok(Some(app))
 }
 
 /// With `-q`, progress is shown only if `--progress` was given.

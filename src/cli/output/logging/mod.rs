@@ -45,7 +45,8 @@ impl Drop for LogOutput {
 
 impl LogOutput {
     /// Logs only this program's events: those of other crates could contain a signed URL.
-    pub fn start(logging: &Logging) -> Result<LogOutput, Error> {
+    /// `name` is that of the job, or empty.
+    pub fn start(logging: &Logging, name: &str) -> Result<LogOutput, Error> {
         let format = logging.log_format;
         let terminal = writer(io::stderr(), format, "nobody read the output")?;
         let log_file = match &logging.log_file {
@@ -59,8 +60,8 @@ impl LogOutput {
         // Respects NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM, like clap.
         let with_colors = console::colors_enabled_stderr();
         tracing_subscriber::registry()
-            .with(layer(logging, false, with_colors, move || to_terminal.clone()))
-            .with(to_file.map(|file| layer(logging, true, false, move || file.clone())))
+            .with(layer(logging, name, false, with_colors, move || to_terminal.clone()))
+            .with(to_file.map(|file| layer(logging, name, true, false, move || file.clone())))
             .init();
         std::panic::set_hook(Box::new(log_panic));
         Ok(LogOutput { terminal, log_file })
@@ -93,7 +94,13 @@ fn log_panic(panic: &PanicHookInfo) {
     );
 }
 
-fn layer<S, W>(logging: &Logging, is_file: bool, with_colors: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, W>(
+    logging: &Logging,
+    name: &str,
+    is_file: bool,
+    with_colors: bool,
+    writer: W,
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -130,6 +137,10 @@ where
             .flatten_event(true)
             .with_target(false)
             .with_timer(Utc)
+            .map_event_format(|lines| Json {
+                lines,
+                name: (!name.is_empty()).then(|| serde_json::json!(name).to_string()),
+            })
             .with_filter(shown)
             .boxed(),
     }
@@ -168,6 +179,29 @@ where
         }
         Utc.format_time(&mut writer)?;
         writeln!(writer, " {:>5} {}", event.metadata().level(), message.0)
+    }
+}
+
+/// JSON lines.
+struct Json {
+    lines: format::Format<format::Json, Utc>,
+    /// The name of the job, as JSON.
+    name: Option<String>,
+}
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some(name) = &self.name else {
+            return self.lines.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.lines.format_event(context, Writer::new(&mut line), event)?;
+        let members = line.strip_prefix('{').ok_or(fmt::Error)?;
+        write!(writer, "{{\"name\":{name},{members}")
     }
 }
 
