@@ -1,9 +1,7 @@
 //! Prometheus metrics: what a collector finds in the file during a run and after it.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::support::{
@@ -147,24 +145,6 @@ fn two_files_with_the_same_labels_in_one_directory_are_warned_about() {
     assert!(warns(clear("two.prom")));
     assert!(!warns(clear("two.prom").flag("--name", "two")));
     assert!(!warns(clear("one.prom")));
-}
-
-#[test]
-fn a_new_file_is_readable_for_everyone_and_an_existing_one_keeps_its_mode() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let mode = || std::fs::metadata(desk.path("zim.prom")).unwrap().permissions().mode() & 0o777;
-    let clear = || {
-        let call = desk
-            .clear(&server, rows(3))
-            .arg("--overwrite")
-            .flag("--metrics", "zim.prom");
-        call.started_by("umask 077; exec").run().assert_status(0);
-    };
-    clear();
-    assert_eq!(mode(), 0o644);
-    std::fs::set_permissions(desk.path("zim.prom"), Permissions::from_mode(0o640)).unwrap();
-    clear();
-    assert_eq!(mode(), 0o640);
 }
 
 #[test]
