@@ -83,7 +83,8 @@ fn node_exporter_serves_two_jobs_of_one_directory() {
 
 /// The alert rules in the documentation.
 fn documented_rules() -> String {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md")).unwrap();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md"));
+    let page = page.expect("there is such a page");
     let (_, rules) = page.split_once("```yaml\n").expect("the page has rules");
     rules.split("```").next().unwrap_or_default().to_owned()
 }
