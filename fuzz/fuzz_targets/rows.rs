@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Done, Format, Input, ParsedRow, Rows, Selection, Task, encoding};
+use zim_batch::rows::{Done, Format, Input, ParsedRow, Reads, Rows, Selection, Task, encoding};
 
 const ENCODINGS: [&str; 8] = ["", "", "", "", "gbk", "shift_jis", "utf-16le", "windows-1252"];
 const DELIMITERS: [Option<u8>; 4] = [None, None, Some(b';'), Some(b'\t')];
@@ -18,6 +18,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let format = Format {
+        reads: if flags >> 7 == 0 { Reads::Rows } else { Reads::RowsOrUsers },
         encoding: encoding(ENCODINGS[usize::from(flags & 7)]),
         delimiter: DELIMITERS[usize::from(flags >> 3 & 3)],
         columns: COLUMNS[usize::from(flags >> 5 & 3)].parse().unwrap_or_default(),
@@ -25,6 +26,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let open = || Rows::from_reader(Box::new(Cursor::new(bytes.to_vec())), "input", &format);
     let Ok(rows) = open() else { return };
+    let are_users = rows.columns().conv.is_none();
     let (mut rows_sent, mut rows_invalid, mut last, mut is_readable) = (0, 0, 0, true);
     for entry in rows {
         let Ok(entry) = entry else {
@@ -36,7 +38,8 @@ fuzz_target!(|data: &[u8]| {
         match entry {
             ParsedRow::Row(row) => {
                 rows_sent += 1;
-                assert!((1..=32).contains(&row.item.user().len()) && (1..=32).contains(&row.item.conv().len()));
+                assert!((1..=32).contains(&row.item.user().len()));
+                assert!(row.item.conv().len() <= 32 && row.item.conv().is_empty() == are_users);
             }
             ParsedRow::Invalid(row) => {
                 rows_invalid += 1;

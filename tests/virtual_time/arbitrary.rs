@@ -16,7 +16,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use zim_batch::row::{ConvType, Numbered};
 use zim_batch::rows::check::check_rows;
-use zim_batch::rows::{Columns, Done, Format, Input, InputError, ParsedRow, Rows, Selection, Source, Task, encoding};
+use zim_batch::rows::{
+    Columns, Done, Format, Input, InputError, ParsedRow, Reads, Rows, Selection, Source, Task, encoding,
+};
 
 /// The elements of CSV, and the first bytes of other files.
 const TOKENS: &[&[u8]] = &[
@@ -85,7 +87,9 @@ fn formats() -> impl Strategy<Value = Format> {
         1 => Just("user=2"),
         1 => Just("user=3,conv=1,type=2"),
     ];
-    (label, delimiter, columns).prop_map(|(encoding, delimiter, columns)| Format {
+    let reads = select(&[Reads::Rows, Reads::Rows, Reads::Users, Reads::RowsOrUsers][..]);
+    (reads, label, delimiter, columns).prop_map(|(reads, encoding, delimiter, columns)| Format {
+        reads,
         delimiter,
         columns: columns.parse().unwrap_or_else(|_| Columns::default()),
         encoding,
