@@ -17,8 +17,7 @@ use zim_batch::text::shell_word;
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::print::print;
-use crate::cli::output::print::print_note;
+use crate::cli::output::print::{print, print_note, to_json};
 use crate::cli::settings::secret;
 use crate::cli::settings::simulate::SimulateSettings;
 
@@ -77,7 +76,7 @@ pub async fn simulate(settings: SimulateSettings) -> Result<ExitCode, Error> {
         () = signals::watch(&stop, signals::StatusSignal::none(), |_| (), || ()) => unreachable!("it never completes"),
     };
     let stats = stats.map_err(|error| Error::Unexpected(format!("the simulator failed: {error}")))?;
-    let json = serde_json::to_string(&stats).map_err(|error| Error::Unexpected(error.to_string()))?;
+    let json = to_json(&stats)?;
     match settings.events {
         // Only events are written to stdout.
         Some(path) if path == Path::new("-") => print_note(&json),

@@ -20,7 +20,7 @@ use crate::cli::engine::signals;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
-use crate::cli::output::print::{print, print_error, print_note, print_resume};
+use crate::cli::output::print::{print, print_error, print_note, print_resume, to_json};
 use crate::cli::output::table::pace;
 use crate::cli::settings::input::InputSettings;
 
@@ -166,21 +166,21 @@ impl Batch {
         } = ended;
         let exit = self.exit_status(&summary);
         let text = if settings.json {
-            json(&summary, exit)?
+            Some(json(&summary, exit)?)
         } else if settings.quiet && exit == ExitStatus::Success {
-            String::new()
+            None
         } else {
-            format!("{}\n", visible(table.trim_end()))
+            Some(visible(table.trim_end()).into_owned())
         };
         // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
         let is_stdout_taken = self.is_stdout_taken;
         let finished = signals::unless_signaled(move || {
             let is_written = conclude();
             terminal.drain();
-            if !is_stdout_taken {
-                print(&text)?;
-            } else if !text.is_empty() {
-                print_note(&format!("summary:\n{}", text.trim_end()));
+            match text {
+                Some(text) if is_stdout_taken => print_note(&format!("summary:\n{text}")),
+                Some(text) => _ = print(&format!("{text}\n"))?,
+                None => {}
             }
             Ok(is_written)
         });
@@ -223,13 +223,11 @@ fn json(summary: &Summary, exit: ExitStatus) -> Result<String, Error> {
         stopped: Option<String>,
         exit: u8,
     }
-    let json = Json {
+    to_json(&Json {
         summary,
         stopped: summary.stopped.as_ref().map(hints::stop_reason),
         exit: exit.code(),
-    };
-    let json = serde_json::to_string(&json).map_err(|error| Error::Unexpected(error.to_string()))?;
-    Ok(format!("{json}\n"))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use serde::Serialize;
 use tracing::Level;
 use zim_batch::text::visible;
 
@@ -23,6 +24,11 @@ pub fn print(text: &str) -> Result<ExitCode, Error> {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// A result as one line of JSON.
+pub fn to_json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Unexpected(error.to_string()))
 }
 
 /// Prints an error on stderr, at any log level.

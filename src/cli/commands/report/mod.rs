@@ -20,7 +20,7 @@ use zim_batch::text::{grouped, table_cell, utc};
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::next::{self, Remaining};
-use crate::cli::output::print::{print, print_error};
+use crate::cli::output::print::{print, print_error, to_json};
 use crate::cli::settings::ReportSettings;
 
 pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
@@ -30,7 +30,7 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     let overview = Overview::read(settings)?;
     let written = settings.page.as_ref().map(|html| overview.page().write(html));
     let text = if settings.json {
-        serde_json::to_string(&overview.json()).map_err(|error| Error::Unexpected(error.to_string()))?
+        to_json(&overview.json())?
     } else {
         overview.to_string()
     };
