@@ -90,6 +90,10 @@ pub mod stop;
 pub mod text;
 mod window;
 
+#[cfg(all(test, feature = "redis"))]
+#[path = "../tests/support/passed_over.rs"]
+mod passed_over;
+
 pub use client::{Client, ClientBuilder, Lister};
 pub use code::Class;
 pub use error::Error;

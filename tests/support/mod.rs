@@ -11,6 +11,7 @@ mod codes;
 mod latch;
 pub mod list;
 pub mod pace;
+mod passed_over;
 mod process;
 pub mod proxy;
 mod report;
@@ -29,12 +30,13 @@ use tempfile::TempDir;
 
 pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
 pub use latch::Latch;
+pub use passed_over::passed_over;
 pub use process::{Call, Outcome, Running};
 pub use report::{
     LIST_HEADER, ListRecord, REPORT_HEADER, ROWS_HEADER, Record, Summary, read_list, read_report, read_rows,
 };
 pub use request::{APP_ID, Request, SECRET};
-pub use say::{figures, passed_over, program};
+pub use say::{figures, program};
 pub use server::{Answer, Options, Server, code_body};
 
 /// `count` rows `u1,c1,0`, `u2,c2,0`, … under a header.

@@ -1,14 +1,8 @@
-//! What tests need of the machine, and messages: that a test was passed over, and measured figures.
+//! Programs that tests need, and measured figures.
 
-use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-/// On stderr itself, where it is seen even if the test passes. With `ZIM_TEST_REQUIRE_ALL` set, as in CI, it fails.
-pub fn passed_over(why: &str) {
-    let requires_all = std::env::var_os("ZIM_TEST_REQUIRE_ALL").is_some_and(|value| !value.is_empty());
-    assert!(!requires_all, "{why}, and ZIM_TEST_REQUIRE_ALL is set");
-    writeln!(io::stderr(), "PASSED OVER: {why}").ok();
-}
+use super::passed_over;
 
 /// The first of these programs that is installed. If none is, the test that asks is to be passed over.
 pub fn program(names: &[&'static str]) -> Option<&'static str> {

@@ -335,9 +335,7 @@ mod tests {
             .stdout(Stdio::null())
             .spawn();
         let Ok(process) = started else {
-            let requires_all =
-                std::env::var_os(concat!("ZIM", "_TEST_REQUIRE_ALL")).is_some_and(|value| !value.is_empty());
-            assert!(!requires_all, "there is no redis-server");
+            crate::passed_over::passed_over("redis-server is not installed");
             return None;
         };
         let url = format!("redis+unix://{}", socket.display());
