@@ -2,7 +2,7 @@
 //! `cargo bench --bench pacing`.
 //!
 //! The simulation runs the real limiter in Tokio's paused time: refused rows back off and wait at the limiter again, as in
-//! a run, and hours pass in milliseconds. The seeds are fixed, so the same control law gives the same table.
+//! a run, and hours pass in milliseconds. The seeds are fixed, so the same rule gives the same table.
 //! `cargo bench --bench pacing -- FILE.csv` writes time series of the main scenarios instead, for `benches/pacing.py`.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]

@@ -19,8 +19,9 @@ fn main() {
         .iter()
         .map(|(why, tests)| format!("{why} ({tests})"))
         .collect();
-    match reasons.is_empty() {
-        true => println!("\nno test was passed over"),
-        false => println!("\ntests passed over, for what is missing here: {}", reasons.join("; ")),
+    if reasons.is_empty() {
+        println!("\nno test was passed over")
+    } else {
+        println!("\ntests passed over, for what is missing here: {}", reasons.join("; "))
     }
 }

@@ -71,14 +71,19 @@ pub fn mean_and_p95(runs: &[Figures], figure: fn(&Figures) -> f64) -> (String, S
     let mut values: Vec<f64> = runs.iter().map(figure).collect();
     values.sort_by(f64::total_cmp);
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    let show = |value: f64| match value.is_finite() {
-        true if value >= 1000.0 => format!("{value:.0}"),
-        true => format!("{value:.2}"),
-        false => "-".to_owned(),
+    let show = |value: f64| {
+        if !value.is_finite() {
+            "-".to_owned()
+        } else if value >= 1000.0 {
+            format!("{value:.0}")
+        } else {
+            format!("{value:.2}")
+        }
     };
-    let mean = match 2 * finite.len() > values.len() {
-        true => finite.iter().sum::<f64>() / finite.len() as f64,
-        false => f64::INFINITY,
+    let mean = if 2 * finite.len() > values.len() {
+        finite.iter().sum::<f64>() / finite.len() as f64
+    } else {
+        f64::INFINITY
     };
     let p95 = values[(values.len() * 95).div_ceil(100) - 1];
     (show(mean), show(p95))

@@ -25,12 +25,12 @@ pub(super) struct Failure<'a> {
 
 impl Failure<'_> {
     pub fn verdict(&self) -> Verdict {
-        match self.error.is_connect() {
-            true => self.connect_failed(),
-            false if self.error.is_builder() => {
-                verdict::no_answer(TransportError::Broken, "the URL would be too long".into(), None)
-            }
-            false => self.exchange_failed(),
+        if self.error.is_connect() {
+            self.connect_failed()
+        } else if self.error.is_builder() {
+            verdict::no_answer(TransportError::Broken, "the URL would be too long".into(), None)
+        } else {
+            self.exchange_failed()
         }
     }
 

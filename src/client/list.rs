@@ -19,7 +19,7 @@ use crate::entries::Entries;
 use crate::row::{ConvType, Conversation, Outcome, Record, Row, User};
 use crate::sealed::Sealed;
 
-/// Conversations on a page. ZEGO takes more for 500.
+/// Conversations on a page. ZEGO treats a larger number as 500.
 const PAGE: u32 = 500;
 
 /// ZIM lists a user's newest 1000 conversations (ZEGO, "QueryConversationList").

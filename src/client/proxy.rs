@@ -50,12 +50,13 @@ impl fmt::Display for ProxyName {
 /// # Errors
 /// The variable can't be used.
 pub fn proxy_for(endpoint: &Url) -> Result<Option<(String, &'static str)>, BuildError> {
-    match endpoint.scheme() == "https" {
-        true => Ok(match route(endpoint)? {
+    if endpoint.scheme() == "https" {
+        Ok(match route(endpoint)? {
             Route::Through { name, .. } => Some((name.url, name.variable)),
             Route::Direct | Route::NoProxy => None,
-        }),
-        false => Ok(None),
+        })
+    } else {
+        Ok(None)
     }
 }
 
@@ -81,13 +82,14 @@ fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) 
     let ends_early = authority
         .rsplit_once('@')
         .is_some_and(|(user, _)| user.contains(['/', '?', '\\']));
-    let intercept = match ends_early || value.contains('#') {
-        true => return Err(unusable()),
-        false => Matcher::builder()
+    let intercept = if ends_early || value.contains('#') {
+        return Err(unusable());
+    } else {
+        Matcher::builder()
             .all(value)
             .build()
             .intercept(&endpoint)
-            .ok_or_else(unusable)?,
+            .ok_or_else(unusable)?
     };
     let uri = intercept.uri();
     let authority = uri.authority().ok_or_else(unusable)?.as_str();

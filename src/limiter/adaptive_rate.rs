@@ -5,15 +5,15 @@
 //! - A refusal costs [`DECREASE`], down to [`MIN_AFTER_SINGLE`]; one after many accepted requests is isolated and costs
 //!   nothing. Two within a second are not isolated: the share drops to what was accepted in that second. A refusal while
 //!   climbing leads back to what was accepted as well, but not below where the climb began.
-//! - There the share holds, because what was refused just now will be refused again. Each climb that fails doubles the
+//! - There the share holds, because a rate that was just refused will be refused again. Each climb that fails doubles the
 //!   next hold; but a limit that is gone never costs more than [`MAX_HOLD_COST`]: at half the cap it is looked for
-//!   every 12 seconds, at 98 % every five minutes. A climb that lasts forgets what led to it.
+//!   every 12 seconds, at 98 % every five minutes. After a climb that lasts, what led to it is forgotten.
 //! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
 //!
 //! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
-//! never refused at 98 % of the cap, and often at 100 %: what comes back soon comes back to be refused. With
-//! someone else on the quota it is the other way round: being too low is expensive, and the only way to learn that they
-//! are gone is to try. One price for waiting, [`MAX_HOLD_COST`], serves both. `benches/pacing.rs` simulates both, and
+//! never refused at 98 % of the cap, and often at 100 %, so a rate that recovers fast is soon refused again. With
+//! someone else on the quota it is the opposite: a rate that is too low is expensive, and only a try shows that they
+//! are gone. One price for waiting, [`MAX_HOLD_COST`], serves both. `benches/pacing.rs` simulates both, and
 //! `docs/performance.md` shows the result.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ use crate::window::Window;
 /// | `MEASURED` | requests at the cap | what is accepted is measured over the time that these take, at least a second |
 /// | `INITIAL_HOLD` | time | how long the rate holds after a refusal, unless climbs have failed or the hold would cost too much |
 /// | `MAX_HOLD_COST` | time at the full rate | the most that holding on to a limit that is gone may cost: it bounds a hold to this divided by the unused share of the cap |
-/// | `CLIMB_LASTS` | time | a climb that was not refused for so long is over, and what led to it is forgotten |
+/// | `CLIMB_LASTS` | time | a climb that was not refused for this long has succeeded, and what led to it is forgotten |
 /// | `DOUBLING` | time | how long it takes until a climb is twice as fast |
 const FLOOR: f64 = 0.02;
 const DECREASE: f64 = 0.02;

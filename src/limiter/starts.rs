@@ -103,9 +103,10 @@ impl Starts {
 
     /// Reserves the next starts, or waits until it is time for that.
     fn reserve(&self, pace: Pace, now: Instant, not_before: Instant) -> Step {
-        let (max_reservations, ahead) = match self.is_shared {
-            true => (MAX_SHARED_RESERVATIONS, RESERVE_SHARED_AHEAD),
-            false => (MAX_RESERVATIONS, RESERVE_AHEAD),
+        let (max_reservations, ahead) = if self.is_shared {
+            (MAX_SHARED_RESERVATIONS, RESERVE_SHARED_AHEAD)
+        } else {
+            (MAX_RESERVATIONS, RESERVE_AHEAD)
         };
         let starts = (pace.rate / max_reservations).ceil() as u32;
         let free = self.next_free(pace, starts).max(not_before);

@@ -75,8 +75,8 @@ pub(super) struct CircuitBreaker {
 #[derive(Debug, Default)]
 struct Inner {
     state: State,
-    /// A row is tried alone.
-    is_alone: bool,
+    /// One row is tried alone; no new row may begin.
+    has_lone_row: bool,
     /// New rows in the queue.
     new_rows: usize,
     /// Probes so far, to tell them apart.
@@ -112,7 +112,7 @@ enum State {
 struct Failing {
     first: Instant,
     latest: Instant,
-    /// What the latest one came to.
+    /// Result of the latest one.
     verdict: Verdict,
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Alone {
     breaker: Arc<CircuitBreaker>,
 }
 
-/// What somebody who is not admitted waits for.
+/// What a blocked caller waits for.
 enum Wait {
     Until(Instant),
     Change,
@@ -155,18 +155,18 @@ impl CircuitBreaker {
 
     /// Waits until no row is tried alone: then a new row may begin.
     pub async fn admits_new_rows(&self) {
-        self.wait_until(|inner| match inner.is_alone {
-            true => Err(Wait::Change),
-            false => Ok(()),
-        })
-        .await;
+        self.wait_until(|inner| if inner.has_lone_row { Err(Wait::Change) } else { Ok(()) })
+            .await;
     }
 
     /// Waits until no other row is tried alone, and keeps new rows waiting from then on.
     pub async fn try_alone(self: &Arc<Self>) -> Alone {
-        self.wait_until(|inner| match std::mem::replace(&mut inner.is_alone, true) {
-            true => Err(Wait::Change),
-            false => Ok(()),
+        self.wait_until(|inner| {
+            if std::mem::replace(&mut inner.has_lone_row, true) {
+                Err(Wait::Change)
+            } else {
+                Ok(())
+            }
         })
         .await;
         Alone {
@@ -392,10 +392,7 @@ impl Admission {
 
     /// Waits until the attempt may start.
     pub async fn held(&self) {
-        let admits = |inner: &mut Inner| match inner.admits(self) {
-            true => Ok(()),
-            false => Err(Wait::Change),
-        };
+        let admits = |inner: &mut Inner| if inner.admits(self) { Ok(()) } else { Err(Wait::Change) };
         self.breaker.wait_until(admits).await;
     }
 }
@@ -420,7 +417,7 @@ impl Drop for Admission {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        self.breaker.inner().is_alone = false;
+        self.breaker.inner().has_lone_row = false;
         self.breaker.changed.notify_waiters();
     }
 }

@@ -111,7 +111,7 @@ type InFlightPermit = OwnedSemaphorePermit;
 /// One of the rows that may be under way.
 type RowPermit = OwnedSemaphorePermit;
 
-/// The right to try one request, with the place that it occupies.
+/// The right to try one request, with the in-flight permit that it occupies.
 struct Entry {
     in_flight: InFlightPermit,
     admission: Admission,
@@ -124,7 +124,7 @@ impl<S: Service> Shared<S> {
     }
 
     /// Waits at the gate: until the breaker is closed, there is an in-flight permit, and the limiter lets a request try.
-    /// Whoever comes out of the limiter first is the breaker's probe when one is due.
+    /// The first request that the limiter permits is the breaker's probe when one is due.
     async fn enter(&self, is_new_row: bool) -> Entry {
         let queued = self.breaker.queue(is_new_row);
         loop {

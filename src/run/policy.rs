@@ -1,4 +1,4 @@
-//! When a run stops by itself: too many failures, a time that is over, first rows that are all rejected alike.
+//! When a run stops by itself: too many failures, a time limit, first rows that are all rejected with the same error.
 
 use tokio::time::Instant;
 

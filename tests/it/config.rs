@@ -244,9 +244,10 @@ fn config_shows_every_setting_also_if_some_are_wrong_and_says_so_to_scripts() {
         ("HTTPS_PROXY", "gopher://x", "proxy", "names a proxy"),
         ("--profile", "none", "profile", "no profile 'none'"),
     ] {
-        let outcome = match source.starts_with("--") {
-            true => night().flag(source, text).run(),
-            false => night().env(source, text).run(),
+        let outcome = if source.starts_with("--") {
+            night().flag(source, text).run()
+        } else {
+            night().env(source, text).run()
         };
         outcome.assert_status(2).assert_says(&[says]);
         assert_hidden(&outcome);

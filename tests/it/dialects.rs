@@ -249,12 +249,12 @@ fn the_same_three_rows_are_the_same_three_requests_in_some_dialects() {
         let server = kind_server();
         for is_streamed in [false, true] {
             let desk = Desk::new();
-            let call = match is_streamed {
-                false => desk.clear(&server, &dialect.bytes),
-                true => desk
-                    .clear_with(&server.url(), "-")
+            let call = if is_streamed {
+                desk.clear_with(&server.url(), "-")
                     .stdin(dialect.bytes.clone())
-                    .flag("--report", "out.csv"),
+                    .flag("--report", "out.csv")
+            } else {
+                desk.clear(&server, &dialect.bytes)
             };
             let before = server.requests().len();
             with_flags(call, flags).flag("--rate", "500").run().assert_status(0);

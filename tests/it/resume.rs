@@ -23,9 +23,12 @@ const AWKWARD: &str = "user,conv,type\na,c,0\n\"b\nb\",\"c \"\"1\"\"\",2\nout,\"
 
 /// Answers outside for users that begin with `out`, success for others.
 fn sorting_server() -> Server {
-    Server::start(|request, _| match request.user().starts_with("out") {
-        true => Answer::Code(660_800_002, "no \"such\"\nconversation"),
-        false => Answer::Code(0, "success"),
+    Server::start(|request, _| {
+        if request.user().starts_with("out") {
+            Answer::Code(660_800_002, "no \"such\"\nconversation")
+        } else {
+            Answer::Code(0, "success")
+        }
     })
 }
 

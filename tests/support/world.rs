@@ -107,9 +107,10 @@ impl World {
         let limit: usize = request.member("Limit").parse().unwrap_or(100);
         let end = convs.len().min(begin + limit.min(500));
         let list: Vec<Value> = convs[begin..end].iter().map(entry).collect();
-        let next: u64 = match end < convs.len() {
-            true => format!("{NEXT}{end:04}").parse().expect("it is a number"),
-            false => 0,
+        let next: u64 = if end < convs.len() {
+            format!("{NEXT}{end:04}").parse().expect("it is a number")
+        } else {
+            0
         };
         Answer::Json(page(&next.to_string(), &list, convs.len()))
     }
@@ -132,9 +133,10 @@ impl World {
     fn clear(&self, request: &Request) -> Answer {
         let convs = self.reachable(&request.user()).unwrap_or_default();
         let (id, kind) = (request.text("ConvId"), request.text("ConvType"));
-        match convs.iter().any(|conv| conv.id == id && conv.kind.to_string() == kind) {
-            true => Answer::Code(0, "success"),
-            false => Answer::Code(660_800_002, "no such conversation"),
+        if convs.iter().any(|conv| conv.id == id && conv.kind.to_string() == kind) {
+            Answer::Code(0, "success")
+        } else {
+            Answer::Code(660_800_002, "no such conversation")
         }
     }
 }

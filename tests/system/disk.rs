@@ -319,9 +319,10 @@ fn a_report_or_outside_log_that_another_program_changes_stops_the_run() {
         let mut running = desk.clear(&server, rows(400)).flag("--rate", "40").spawn();
         running.wait_until("the run is under way", || server.requests().len() >= 20);
         let open = fs::OpenOptions::new().append(true).open(desk.path(file)).unwrap();
-        match is_cut {
-            true => open.set_len(0).unwrap(),
-            false => (&open).write_all(b"a line of somebody else's\n").unwrap(),
+        if is_cut {
+            open.set_len(0).unwrap()
+        } else {
+            (&open).write_all(b"a line of somebody else's\n").unwrap()
         }
         let outcome = running.wait();
 

@@ -60,9 +60,12 @@ fn the_first_twenty_rows_not_all_rejected_alike_stop_nothing() {
 
 #[test]
 fn max_failures_stops_the_run() {
-    let server = Server::start(|request, _| match request.user().starts_with("bad") {
-        true => Answer::Code(660_600_001, "the group does not exist"),
-        false => Answer::Code(0, "success"),
+    let server = Server::start(|request, _| {
+        if request.user().starts_with("bad") {
+            Answer::Code(660_600_001, "the group does not exist")
+        } else {
+            Answer::Code(0, "success")
+        }
     });
     let users: Vec<_> = (0..200)
         .map(|n| if n % 4 == 3 { format!("bad{n}") } else { format!("u{n}") })

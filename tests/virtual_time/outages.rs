@@ -30,9 +30,12 @@ fn wait_out(seconds: u64, failure: impl Fn() -> Verdict + Send + Sync + 'static)
             give_up_after: Duration::from_secs(7200),
             ..Limits::default()
         };
-        let (summary, sent, outcomes) = run_all(1000, limits, move |_, _| match is_down() {
-            true => (Duration::from_millis(5), failure()),
-            false => (Duration::from_millis(30), code(0)),
+        let (summary, sent, outcomes) = run_all(1000, limits, move |_, _| {
+            if is_down() {
+                (Duration::from_millis(5), failure())
+            } else {
+                (Duration::from_millis(30), code(0))
+            }
         })
         .await;
         assert_eq!((summary.ok, summary.is_success()), (1000, true));

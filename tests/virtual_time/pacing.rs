@@ -46,10 +46,7 @@ proptest! {
                         let now = Instant::now();
                         starts.lock().unwrap().push(now);
                         sleep(Duration::from_millis(caller.away)).await;
-                        match caller.limited == Some(nth) {
-                            true => limiter.limited(now, None),
-                            false => limiter.accepted(),
-                        };
+                        if caller.limited == Some(nth) { limiter.limited(now, None) } else { limiter.accepted() };
                     }
                 }));
             }

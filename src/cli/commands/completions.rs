@@ -20,7 +20,7 @@ const VARIABLE: &str = "ZIM_BATCH_COMPLETE";
 /// The name under which shells find the program.
 const PROGRAM: &str = "zim-batch";
 
-/// zsh reads a script in `$fpath` when it completes for the first time, and takes it for the function that completes.
+/// zsh reads a script in `$fpath` when it completes for the first time, and uses it as the completing function.
 const ZSH_FIRST_TIME: &str = "if [[ $funcstack[1] == _zim-batch ]]; then $_comps[zim-batch] \"$@\"; fi\n";
 
 /// Answers a shell that asks which words fit. Returns `false` if none asks.

@@ -40,9 +40,10 @@ pub fn config(config: ConfigSettings) -> Result<ExitCode, Error> {
     let lines = lines(&sources);
     let file = File::find();
     let errors: Vec<&str> = lines.iter().filter_map(|line| line.error.as_deref()).collect();
-    print(&match json {
-        true => format!("{}\n", as_json(&lines, &file, &errors)),
-        false => as_text(&lines, &file),
+    print(&if json {
+        format!("{}\n", as_json(&lines, &file, &errors))
+    } else {
+        as_text(&lines, &file)
     })?;
     for error in &errors {
         print_error(error);

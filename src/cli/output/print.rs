@@ -63,9 +63,10 @@ pub fn fail(error: &Error, metrics: Option<&MetricsFile>) -> ExitCode {
 /// Prints the help, the version, or what is wrong with the arguments.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
     // An error of stderr can't be reported anywhere.
-    let _ = match error.use_stderr() && is_json_log_typed() {
-        true => io::stderr().write_all(log_line(LogFormat::Json, Level::ERROR, &error.to_string()).as_bytes()),
-        false => error.print(),
+    let _ = if error.use_stderr() && is_json_log_typed() {
+        io::stderr().write_all(log_line(LogFormat::Json, Level::ERROR, &error.to_string()).as_bytes())
+    } else {
+        error.print()
     };
     let exit = u8::try_from(error.exit_code()).unwrap_or(ExitStatus::Usage.code());
     if error.use_stderr() {

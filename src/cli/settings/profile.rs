@@ -280,9 +280,10 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB")),
-        false => Ok(bytes),
+    if bytes.len() as u64 > MAX_FILE {
+        Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"))
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -352,13 +353,14 @@ fn known(key: &str) -> Result<&'static dyn AnySetting, String> {
 /// Refuses a key that is for the secret itself.
 fn refuse_secret(key: &str) -> Result<(), String> {
     let key = key.to_ascii_lowercase();
-    match key.contains("secret") && !key.replace(['-', '_'], "").contains("file") {
-        true => Err(
+    if key.contains("secret") && !key.replace(['-', '_'], "").contains("file") {
+        Err(
             "the secret itself does not belong in this file; write it to a file of its own, and the path of that \
                      file here, as secret_file"
                 .into(),
-        ),
-        false => Ok(()),
+        )
+    } else {
+        Ok(())
     }
 }
 

@@ -188,13 +188,14 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
     let is_file = report
         .metadata()
         .map_or(true, |metadata| metadata.is_file() || metadata.is_dir());
-    match is_file {
-        true => Ok(named_after(report, ".outside.csv")),
-        false => Err(Error::Usage(format!(
+    if is_file {
+        Ok(named_after(report, ".outside.csv"))
+    } else {
+        Err(Error::Usage(format!(
             "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; name one \
              with --report FILE",
             report.display()
-        ))),
+        )))
     }
 }
 

@@ -169,9 +169,10 @@ mod tests {
             .flat_map(u16::to_le_bytes)
             .collect();
         let read_utf16 = open(&utf16, "", Format::default());
-        match cfg!(feature = "encodings") {
-            true => assert_eq!(users(&utf16, ""), ["é"]),
-            false => assert!(read_utf16.is_err()),
+        if cfg!(feature = "encodings") {
+            assert_eq!(users(&utf16, ""), ["é"])
+        } else {
+            assert!(read_utf16.is_err())
         }
         assert_eq!(users("\u{feff}alice\n", ""), ["alice"]);
         if let Some(gbk) = encoding("gbk") {

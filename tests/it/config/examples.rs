@@ -13,9 +13,10 @@ fn every_example_with_a_simulator_runs_as_it_stands() {
     assert!(examples.len() >= 3, "{examples:?}");
     for example in examples {
         let desk = Desk::new();
-        match example.starts_with("list") {
-            true => desk.write("users.csv", "user\nalice\nbob\n"),
-            false => desk.write("rows.csv", "user,conv,type\nalice,bob,peer\nalice,team,group\n"),
+        if example.starts_with("list") {
+            desk.write("users.csv", "user\nalice\nbob\n")
+        } else {
+            desk.write("rows.csv", "user,conv,type\nalice,bob,peer\nalice,team,group\n")
         };
         desk.zim_batch(example.split(' ')).run().assert_status(0);
         let written = desk.has("trial.csv") || desk.has("out.csv") || desk.has("rows.csv");

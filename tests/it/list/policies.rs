@@ -22,9 +22,10 @@ fn an_outage_is_waited_out() {
         if request.user() == "u020" && began.is_none() {
             *began = Some(request.at);
         }
-        match began.is_some_and(|began| began.elapsed() < OUTAGE) {
-            true => Answer::Close,
-            false => served.answer(request),
+        if began.is_some_and(|began| began.elapsed() < OUTAGE) {
+            Answer::Close
+        } else {
+            served.answer(request)
         }
     });
     let desk = Desk::new();

@@ -27,13 +27,13 @@ fn a_fixed_row_is_sent_and_has_one_record() {
         // The first is fixed, the second becomes a blank line, the third has another error, the last is removed.
         let fixed = "user,conv,type\na,b,peer\nok,c,0\n,,\nout,c,0\nbad,c,8\n";
         let run = || {
-            let call = match is_streamed {
-                false => desk.clear(&server, fixed),
-                true => desk
-                    .clear_with(&server.url(), "-")
+            let call = if is_streamed {
+                desk.clear_with(&server.url(), "-")
                     .flag("--report", "out.csv")
                     .arg("--json")
-                    .stdin(fixed),
+                    .stdin(fixed)
+            } else {
+                desk.clear(&server, fixed)
             };
             call.arg("--resume").run()
         };

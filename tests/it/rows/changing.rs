@@ -110,9 +110,12 @@ fn after_a_change_a_run_resumes_with_the_original_file() {
 fn a_change_is_detected_even_if_all_rows_have_been_read_ahead() {
     for is_packed in [false, true] {
         let (desk, server) = (Desk::new(), kind_server());
-        let pack = |text: String| match is_packed {
-            false => text.into_bytes(),
-            true => zstd::encode_all(text.as_bytes(), 3).unwrap(),
+        let pack = |text: String| {
+            if is_packed {
+                zstd::encode_all(text.as_bytes(), 3).unwrap()
+            } else {
+                text.into_bytes()
+            }
         };
         let users = |letter: char| named_rows((0..100).map(move |number| format!("{letter}{number}")));
         let path = desk.write("rows.csv", pack(users('a')));

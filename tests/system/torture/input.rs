@@ -47,9 +47,10 @@ pub fn random(count: usize, rng: &mut Rng) -> Input {
             }
         }
         let [user, conv, kind] = fields.each_ref().map(|field| quoted(field, delimiter, rng));
-        text += &match has_header {
-            true => [kind, user, "a note".into(), conv].join(&delimiter.to_string()),
-            false => [user, conv, kind].join(&delimiter.to_string()),
+        text += &if has_header {
+            [kind, user, "a note".into(), conv].join(&delimiter.to_string())
+        } else {
+            [user, conv, kind].join(&delimiter.to_string())
         };
         text += line_end;
         let sent_as = match fields[2].trim().to_lowercase().as_str() {

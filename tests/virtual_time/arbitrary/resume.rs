@@ -150,10 +150,7 @@ proptest! {
             let whole = desk.whole_when_cut(cut);
             let outside = desk.outside(desk.records.len());
             // The log is complete or truncated; without a row of the report it belongs to any report.
-            let log_cut = match desk.outside(whole).len() > desk.ends[0] {
-                true => outside.len() - cut % outside.len(),
-                false => cut.min(desk.ends[0]),
-            };
+            let log_cut = if desk.outside(whole).len() > desk.ends[0] { outside.len() - cut % outside.len() } else { cut.min(desk.ends[0]) };
             let mut files = desk.resume_with_log(&desk.report[..cut], &outside[..log_cut]).unwrap();
             prop_assert_eq!(files.take_done().len(), whole, "cut at {}", cut);
             prop_assert_eq!(desk.read("report.csv"), &desk.report[..desk.ends[whole]], "cut at {}", cut);

@@ -76,7 +76,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     checked.print(ended.settings.json)?;
     Ok(match &ended.summary.stopped {
         Some(stop) => ExitStatus::from(stop),
-        // All requests failed alike: this is not ZIM, or not the app.
+        // All requests failed with the same error: this is not ZIM, or not the app.
         None if online.has_failed() => ExitStatus::Policy,
         None => ExitStatus::of_rows(checked.has_bad_rows() || !online.missing.is_empty() || online.unknown > 0),
     }
