@@ -11,6 +11,7 @@ pub mod rows;
 pub mod run;
 pub mod setting;
 pub mod simulate;
+pub mod time;
 pub mod values;
 
 use std::ffi::OsString;

@@ -6,7 +6,8 @@ use clap::Args;
 use zim_batch::row::ConvType;
 
 use super::RESULTS;
-use super::values::{self, Since, offering};
+use super::time::{self, Since};
+use super::values::offering;
 
 /// Where results are written
 #[derive(Debug, Args)]
@@ -37,9 +38,9 @@ pub struct ListOutputArgs {
     /// List report: a CSV file with one record per user [default: <rows stem>.list.csv; none with --rows -]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// List only conversations updated since then: a duration back from now (24h, 7d) or a date (2026-11-25,
-    /// 2026-11-25T03:00:00Z)
-    #[arg(long, value_name = "WHEN", value_parser = values::since)]
+    /// List only conversations updated since then: a duration back from now (24h, 7d), a date or a time
+    /// (2026-11-25, 2026-11-25T03:00:00; local, unless a zone is given: 2026-11-25T03:00:00Z)
+    #[arg(long, value_name = "WHEN", value_parser = time::since)]
     pub since: Option<Since>,
     /// List only conversations of this type: peer or group
     #[arg(long = "type", value_name = "TYPE", hide_possible_values = true)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use zim_batch::simulator::{Outage, OutageKind};
 
+use super::time::duration_or_zero;
+
 const WORLD: &str = "App and conversations";
 const TIMING: &str = "Limit and timing";
 const FAULTS: &str = "Faults";
@@ -37,13 +39,13 @@ pub struct SimulateArgs {
     #[arg(long, help_heading = WORLD, value_name = "N", default_value = "1000")]
     pub newest: usize,
     /// Time until a request is answered
-    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "30ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "30ms", value_parser = duration_or_zero)]
     pub latency: Duration,
     /// Maximum random time added to the latency
-    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = duration_or_zero)]
     pub jitter: Duration,
     /// Maximum random delay before a request counts against the cap
-    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", default_value = "0ms", value_parser = duration_or_zero)]
     pub arrival_jitter: Duration,
     /// Other traffic of the same app, in requests per second
     #[arg(long, help_heading = TIMING, value_name = "N", default_value = "0", value_parser = parse_competing)]
@@ -64,7 +66,7 @@ pub struct SimulateArgs {
     #[arg(long, help_heading = FAULTS, value_name = "KIND", default_value = "unavailable")]
     pub outage_kind: OutageKindArg,
     /// Answer requests over the cap with HTTP 429 and this Retry-After
-    #[arg(long, help_heading = TIMING, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, help_heading = TIMING, value_name = "DUR", value_parser = duration_or_zero)]
     pub retry_after: Option<Duration>,
     /// Seconds that the simulator's clock is ahead of this machine's clock
     #[arg(long, help_heading = FAULTS, value_name = "SECONDS", default_value = "0", allow_negative_numbers = true)]
@@ -109,7 +111,7 @@ fn parse_competing(text: &str) -> Result<f64, String> {
 fn parse_outage(text: &str) -> Result<Outage, String> {
     let times: Vec<Duration> = text
         .split('/')
-        .map(|time| humantime::parse_duration(time).map_err(|error| format!("'{time}': {error}")))
+        .map(|time| duration_or_zero(time).map_err(|error| format!("'{time}': {error}")))
         .collect::<Result<_, _>>()?;
     let (after, lasts, every) = match times[..] {
         [after, lasts] => (after, lasts, None),

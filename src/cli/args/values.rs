@@ -2,51 +2,14 @@
 
 use std::ffi::OsStr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::time::{Duration, SystemTime};
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::Error as ClapError;
 use clap::{Arg, Command};
-use jiff::Timestamp;
 use zim_batch::code::TABLE;
 use zim_batch::row::{Outcome, UnknownName};
 use zim_batch::rows::Encoding;
 use zim_batch::text::is_invisible;
-
-/// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("it must be longer than zero".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write it like 500ms, 10s, 5m or 2h")),
-    }
-}
-
-/// From when on conversations are listed.
-#[derive(Debug, Clone, Copy)]
-pub enum Since {
-    /// This long before the list began.
-    Back(Duration),
-    At(SystemTime),
-}
-
-/// Parses a duration back from now, or a date; without a time, midnight UTC.
-pub fn since(text: &str) -> Result<Since, String> {
-    let timestamp = |text: &str| {
-        text.parse::<Timestamp>()
-            .ok()
-            .and_then(|at| SystemTime::try_from(at).ok())
-    };
-    let time = match humantime::parse_duration(text) {
-        Ok(duration) => Some(Since::Back(duration)),
-        Err(_) => timestamp(text)
-            .or_else(|| timestamp(&format!("{text}T00:00:00Z")))
-            .map(Since::At),
-    };
-    time.ok_or_else(|| {
-        "it must be a duration back from now, like 24h or 7d, or a date, like 2026-11-25 or 2026-11-25T03:00:00Z".into()
-    })
-}
 
 /// Parses how many requests may be in flight.
 pub fn in_flight(text: &str) -> Result<NonZeroUsize, String> {

@@ -9,6 +9,7 @@ use zim_batch::endpoint::is_loopback;
 
 use crate::cli::errors::Error;
 use crate::cli::errors::redact::shown_path;
+use crate::cli::output::logging::START;
 use crate::cli::settings::app::{self, App};
 use crate::cli::settings::origin::{Origin, Sourced};
 use crate::cli::settings::secret;
@@ -59,9 +60,8 @@ fn no_certificate(path: &Path, origin: &Origin) -> Error {
 /// Logs where requests go, and warns about risky settings.
 pub fn announce(client: &Client, app: &App, rate: &Sourced<Rate>) {
     let (app_id, endpoint) = (client.app_id(), client.endpoint_url());
-    // This target is shown unless -q is given: see `logging::layer`.
     tracing::info!(
-        target: "zim_batch::start",
+        target: START,
         "requests go to {endpoint} for app {app_id}{}",
         app.origin_in_words()
     );

@@ -19,7 +19,7 @@ use zim_batch::rows::Format;
 use zim_batch::{ConvType, Rate};
 
 use crate::cli::args::app::{PROFILE, RATE};
-use crate::cli::args::values::Since;
+use crate::cli::args::time::Since;
 use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, ReportArgs};
 use crate::cli::errors::Error;
 pub use call::Call;

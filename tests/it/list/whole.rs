@@ -241,3 +241,33 @@ fn since_and_type_select_conversations() {
             .assert_says(&[flag]);
     }
 }
+
+#[test]
+fn since_a_date_means_local_midnight_and_the_run_says_so_with_the_offset() {
+    // 00:59 and 01:00 on the 25th in Shanghai.
+    let entries = [("before", 1_764_003_540_000_u64), ("at one", 1_764_003_600_000)]
+        .map(|(conv, at)| serde_json::json!({"ConvId": conv, "UpdateTime": at}));
+    let page = crate::support::world::page("0", &entries, entries.len());
+    let server = Server::start(move |_, _| crate::support::Answer::Json(page.clone()));
+    for (since, convs, shown) in [
+        ("2025-11-25", "before at one", "2025-11-25 00:00:00 +08:00"),
+        ("2025-11-25T01:00:00", "at one", "2025-11-25 01:00:00 +08:00"),
+        ("2025-11-24T16:59:30Z", "at one", "2025-11-25 00:59:30 +08:00"),
+    ] {
+        let desk = Desk::new();
+        desk.write("users.csv", "ann\n");
+        let call = list_with(&desk, &server.url(), "users.csv").flag("--rows", "rows.csv");
+        let outcome = call.env("TZ", "Asia/Shanghai").flag("--since", since).run();
+        outcome.assert_status(0).assert_says(&[shown]);
+        assert!(
+            outcome.stdout.contains(&format!("updated since  {shown}")),
+            "{outcome:?}"
+        );
+        let rows: Vec<_> = rows(&desk).into_iter().map(|[_, conv, ..]| conv).collect();
+        assert_eq!(rows.join(" "), convs, "{since}");
+    }
+    let desk = Desk::new();
+    let outcome = list(&desk, &server, "ann\n").flag("--since", "2999-01-01").run();
+    outcome.assert_status(2).assert_says(&["--since", "in the future"]);
+    assert!(!desk.has("users.rows.csv"));
+}

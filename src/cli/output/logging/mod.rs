@@ -30,6 +30,9 @@ use log_file::LogFile;
 /// The target of messages that are shown at any log level: errors, and the next command to run.
 pub const MESSAGE: &str = "zim_batch::message";
 
+/// The target of messages about what a run does, which are shown at any log level except with `-q`.
+pub const START: &str = "zim_batch::start";
+
 /// Writes to stderr and the log file. When it is dropped, the remaining output is written, if someone reads it.
 pub struct LogOutput {
     terminal: LossyWriter,
@@ -113,7 +116,6 @@ where
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    // The endpoint is shown at any level except -q.
     let start = if logging.quiet {
         level
     } else {
@@ -121,7 +123,7 @@ where
     };
     let shown = Targets::new()
         .with_target("zim_batch", level)
-        .with_target("zim_batch::start", start)
+        .with_target(START, start)
         .with_target(MESSAGE, LevelFilter::INFO)
         .with_target(progress::TARGET, LevelFilter::INFO);
     let layer = tracing_subscriber::fmt::layer()
