@@ -5,6 +5,7 @@ use std::io;
 
 use crate::client::BuildError;
 use crate::journal::ReportError;
+pub use crate::kind::ErrorKind;
 use crate::limiter::quota::QuotaError;
 use crate::rows::InputError;
 
@@ -30,4 +31,18 @@ pub enum Error {
     /// A part of this crate failed, which is a bug; which, and how. What was recorded until then stays.
     #[error("{0}")]
     Bug(String),
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Rows(error) => error.into(),
+            Error::Quota(error) => error.into(),
+            Error::Client(error) => error.into(),
+            Error::Report(error) => error.into(),
+            Error::Thread(_) => ErrorKind::System,
+            Error::Bug(_) => ErrorKind::Bug,
+        }
+    }
 }

@@ -76,6 +76,7 @@ pub mod explain;
 pub mod files;
 mod fingerprint;
 pub mod journal;
+mod kind;
 pub mod limiter;
 #[cfg(feature = "page")]
 pub mod page;
@@ -96,14 +97,14 @@ mod passed_over;
 
 pub use client::{Client, ClientBuilder, Lister};
 pub use code::Class;
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use journal::Report;
 pub use limiter::{Limiter, Rate};
 pub use row::{ConvType, Conversation, LookedUp, Outcome, Record, Row, RowError, User};
 pub use run::summary::Summary;
 pub use run::{Job, Limits, Observer};
-pub use stop::{StopHandle, StopReason};
+pub use stop::{StopHandle, StopKind, StopReason};
 
 /// README's example compiles.
 #[cfg(doctest)]

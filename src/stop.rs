@@ -17,6 +17,8 @@ use tokio::sync::watch;
 pub enum StopReason {
     /// A signal, by its number: SIGINT 2, SIGTERM 15, SIGHUP 1.
     Signal(i32),
+    /// [`StopHandle::cancel`] was called.
+    Cancelled,
     /// The time that the run may take is over.
     MaxDuration(Duration),
     /// The service was unreachable for [`Limits::give_up_after`](crate::run::Limits::give_up_after).
@@ -66,7 +68,50 @@ pub enum StopReason {
     RowsLeft,
 }
 
+/// What kind of reason it is, to decide by. [`StopReason::kind`] returns it.
+///
+/// There may be new reasons in any version, each of one of these kinds. So this enum is exhaustive on purpose, as
+/// [`ErrorKind`](crate::ErrorKind) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopKind {
+    /// A signal, by its number. Resume the run when it suits.
+    Signal(i32),
+    /// The program that embeds this crate has [cancelled](StopHandle::cancel) it. Resume the run when it suits.
+    Cancelled,
+    /// The time for the run is over. Resume the run when there is time again.
+    TimeLimit,
+    /// The service or the rows failed as long or as often as the run's [`Limits`](crate::Limits) allow. Resume the run when
+    /// the cause is gone.
+    Policy,
+    /// No row can succeed, because ZIM rejects the app, the secret or the signature, or because the server or the proxy
+    /// can't be used as it is set up. Resume the run when that is corrected.
+    Rejected,
+    /// The rest of the rows can't be read, or a row is not the one that was recorded.
+    Input,
+    /// A result can't be written. Resume the run when it can be.
+    Output,
+    /// A bug in this crate.
+    Bug,
+}
+
 impl StopReason {
+    /// What kind of reason it is.
+    pub fn kind(&self) -> StopKind {
+        match self {
+            StopReason::Signal(number) => StopKind::Signal(*number),
+            StopReason::Cancelled => StopKind::Cancelled,
+            StopReason::MaxDuration(_) => StopKind::TimeLimit,
+            StopReason::GaveUp { .. }
+            | StopReason::NoQuota { .. }
+            | StopReason::MaxFailures(_)
+            | StopReason::AllRejected { .. } => StopKind::Policy,
+            StopReason::Fatal { .. } | StopReason::Untrusted { .. } => StopKind::Rejected,
+            StopReason::InputFailed(_) => StopKind::Input,
+            StopReason::ReportFailed(_) => StopKind::Output,
+            StopReason::Bug(_) | StopReason::RowsLeft => StopKind::Bug,
+        }
+    }
+
     /// Whether a configured limit ended the run, rather than a signal, an outage or an error.
     pub fn is_policy(&self) -> bool {
         matches!(
@@ -86,6 +131,7 @@ impl fmt::Display for StopReason {
             StopReason::Signal(15) => f.write_str("SIGTERM"),
             StopReason::Signal(1) => f.write_str("SIGHUP"),
             StopReason::Signal(number) => write!(f, "signal {number}"),
+            StopReason::Cancelled => f.write_str("cancelled"),
             StopReason::MaxDuration(limit) => {
                 write!(
                     f,
@@ -182,9 +228,9 @@ impl Eq for Cause {}
 ///
 /// let stop = StopHandle::new();
 /// assert_eq!(stop.reason(), None);
-/// stop.drain(StopReason::Signal(2));
+/// stop.cancel();
 /// stop.abort(StopReason::Signal(15));
-/// assert_eq!(stop.reason(), Some(StopReason::Signal(2)));
+/// assert_eq!(stop.reason(), Some(StopReason::Cancelled));
 /// ```
 #[derive(Debug, Clone)]
 pub struct StopHandle {
@@ -203,6 +249,12 @@ impl StopHandle {
         StopHandle {
             state: Arc::new(watch::Sender::new(State::default())),
         }
+    }
+
+    /// Cancels the run: drains it, as [`StopReason::Cancelled`]. It ends when the requests in flight have ended, and can be
+    /// resumed; dropping the future of [`Job::run`](crate::Job::run) ends it at once.
+    pub fn cancel(&self) {
+        self.drain(StopReason::Cancelled);
     }
 
     /// Starts no more rows and requests, and finishes those in flight. Returns whether this is the first stop.

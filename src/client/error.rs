@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::verdict::Verdict;
 use crate::code::Class;
+use crate::kind::ErrorKind;
 
 /// Why a client can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,16 @@ pub enum BuildError {
          characters in the user and the password percent-encoded (a space is %20, an @ is %40); or unset {0}"
     )]
     Proxy(&'static str),
+}
+
+impl From<&BuildError> for ErrorKind {
+    fn from(error: &BuildError) -> ErrorKind {
+        match error {
+            BuildError::CaCert | BuildError::Tls(_) | BuildError::Endpoint | BuildError::Proxy(_) => {
+                ErrorKind::Settings
+            }
+        }
+    }
 }
 
 /// Why a single call failed: a refusal, another answer, or none.

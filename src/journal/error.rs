@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::holder::Holder;
 use crate::files::TargetError;
+use crate::kind::ErrorKind;
 
 /// Why a report can't be written, resumed or read.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +200,33 @@ pub enum ReportError {
         /// Why not.
         reason: TargetError,
     },
+}
+
+impl From<&ReportError> for ErrorKind {
+    fn from(error: &ReportError) -> ErrorKind {
+        match error {
+            ReportError::Exists { .. }
+            | ReportError::NotAFile { .. }
+            | ReportError::DanglingLink { .. }
+            | ReportError::NotAnOutsideLog { .. }
+            | ReportError::ForeignOutsideLog { .. }
+            | ReportError::NotARowsFile { .. }
+            | ReportError::Page { .. } => ErrorKind::Settings,
+            ReportError::NotAReport { .. }
+            | ReportError::Damaged { .. }
+            | ReportError::ForeignRowsFile { .. }
+            | ReportError::RowsFileMissing { .. }
+            | ReportError::ListReportMissing { .. }
+            | ReportError::OtherEncoding { .. }
+            | ReportError::Twice { .. }
+            | ReportError::IsSimulated { .. }
+            | ReportError::IsReal { .. }
+            | ReportError::Open { .. }
+            | ReportError::Read { .. } => ErrorKind::Input,
+            ReportError::Write { .. } => ErrorKind::Output,
+            ReportError::Held { .. } | ReportError::Replaced { .. } => ErrorKind::Busy,
+        }
+    }
 }
 
 /// What a file is for.

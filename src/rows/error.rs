@@ -6,6 +6,7 @@ use std::io;
 use super::columns::ColumnRef;
 use super::format::Reads;
 pub use super::layout::Diagnosis;
+use crate::kind::ErrorKind;
 use crate::row::{Column, RowError};
 
 /// Why an input can't be read, or its rows can't be worked on. A row that can't be sent is not an error but
@@ -102,6 +103,25 @@ impl InputErrorKind {
             input: input.to_owned(),
             line: Some(line),
             kind: self,
+        }
+    }
+}
+
+impl From<&InputError> for ErrorKind {
+    fn from(error: &InputError) -> ErrorKind {
+        match error.kind {
+            InputErrorKind::IsReport { .. } => ErrorKind::Settings,
+            InputErrorKind::Open(_)
+            | InputErrorKind::Read(_)
+            | InputErrorKind::Empty(_)
+            | InputErrorKind::NotCsv { .. }
+            | InputErrorKind::Layout(_)
+            | InputErrorKind::Changed(_)
+            | InputErrorKind::StillWritten
+            | InputErrorKind::CutOff(_)
+            | InputErrorKind::NoOutcomes
+            | InputErrorKind::RowChanged
+            | InputErrorKind::RowGone => ErrorKind::Input,
         }
     }
 }

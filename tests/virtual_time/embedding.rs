@@ -172,7 +172,7 @@ fn rows_taken_from_an_iterator_are_at_most_64_ahead_and_each_is_counted() {
                     // One row waits for its start; its request is not among those that were sent.
                     assert!(seen.load(Ordering::SeqCst) <= stop_after - left + 64);
                     if left == 0 {
-                        stopping.drain(StopReason::Signal(2));
+                        stopping.cancel();
                     }
                 }
             });
@@ -182,6 +182,7 @@ fn rows_taken_from_an_iterator_are_at_most_64_ahead_and_each_is_counted() {
                 "{summary:?}"
             );
             assert_eq!(summary.rows, taken.load(Ordering::SeqCst) as u64, "{summary:?}");
+            assert_eq!(summary.stopped, Some(StopReason::Cancelled));
         });
     }
 }

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use zim_batch::journal::ReportError;
-use zim_batch::limiter::quota::QuotaError;
-use zim_batch::rows::{InputError, InputErrorKind};
+use zim_batch::error::ErrorKind;
 use zim_batch::run::summary::Summary;
-use zim_batch::stop::StopReason;
+use zim_batch::stop::StopKind;
 
 use crate::cli::errors::Error;
 
@@ -58,7 +56,7 @@ impl ExitStatus {
     /// The exit status of a run with this summary. With `ignore_invalid`, invalid rows still count as success.
     pub fn of_run(summary: &Summary, ignore_invalid: bool) -> ExitStatus {
         match &summary.stopped {
-            Some(reason) => reason.into(),
+            Some(reason) => reason.kind().into(),
             None => ExitStatus::of_rows(summary.all_failed > 0 || (summary.all_invalid > 0 && !ignore_invalid)),
         }
     }
@@ -84,71 +82,34 @@ impl From<&Error> for ExitStatus {
             Error::Usage(_) => ExitStatus::Usage,
             Error::Held(_) => ExitStatus::Held,
             Error::Unexpected(_) => ExitStatus::Unexpected,
-            Error::Library(error) => error.into(),
+            Error::Library(error) => error.kind().into(),
         }
     }
 }
 
-impl From<&zim_batch::error::Error> for ExitStatus {
-    fn from(error: &zim_batch::error::Error) -> ExitStatus {
-        use zim_batch::error::Error;
-        match error {
-            Error::Client(_) => ExitStatus::Usage,
-            Error::Rows(InputError {
-                kind: InputErrorKind::IsReport { .. },
-                ..
-            }) => ExitStatus::Usage,
-            Error::Rows(_) => ExitStatus::Input,
-            Error::Report(error) => error.into(),
-            Error::Quota(QuotaError::Held { .. }) => ExitStatus::Held,
-            Error::Quota(QuotaError::Url(_) | QuotaError::Refused { .. }) => ExitStatus::Usage,
-            _ => ExitStatus::Unexpected,
+impl From<ErrorKind> for ExitStatus {
+    fn from(kind: ErrorKind) -> ExitStatus {
+        match kind {
+            ErrorKind::Settings => ExitStatus::Usage,
+            ErrorKind::Input => ExitStatus::Input,
+            ErrorKind::Output => ExitStatus::Report,
+            ErrorKind::Busy => ExitStatus::Held,
+            ErrorKind::System | ErrorKind::Bug => ExitStatus::Unexpected,
         }
     }
 }
 
-impl From<&ReportError> for ExitStatus {
-    fn from(error: &ReportError) -> ExitStatus {
-        match error {
-            ReportError::Exists { .. }
-            | ReportError::NotAFile { .. }
-            | ReportError::DanglingLink { .. }
-            | ReportError::NotAnOutsideLog { .. }
-            | ReportError::ForeignOutsideLog { .. }
-            | ReportError::NotARowsFile { .. }
-            | ReportError::Page { .. } => ExitStatus::Usage,
-            ReportError::NotAReport { .. }
-            | ReportError::Damaged { .. }
-            | ReportError::ForeignRowsFile { .. }
-            | ReportError::RowsFileMissing { .. }
-            | ReportError::ListReportMissing { .. }
-            | ReportError::OtherEncoding { .. }
-            | ReportError::Twice { .. }
-            | ReportError::IsSimulated { .. }
-            | ReportError::IsReal { .. }
-            | ReportError::Open { .. }
-            | ReportError::Read { .. } => ExitStatus::Input,
-            ReportError::Held { .. } | ReportError::Replaced { .. } => ExitStatus::Held,
-            // `Write`.
-            _ => ExitStatus::Report,
-        }
-    }
-}
-
-impl From<&StopReason> for ExitStatus {
-    fn from(reason: &StopReason) -> ExitStatus {
-        match reason {
-            StopReason::GaveUp { .. }
-            | StopReason::NoQuota { .. }
-            | StopReason::MaxFailures(_)
-            | StopReason::AllRejected { .. } => ExitStatus::Policy,
-            StopReason::Fatal { .. } | StopReason::Untrusted { .. } => ExitStatus::Rejected,
-            StopReason::MaxDuration(_) => ExitStatus::MaxDuration,
-            StopReason::ReportFailed(_) => ExitStatus::Report,
-            StopReason::InputFailed(_) => ExitStatus::Input,
-            StopReason::Signal(number) => u8::try_from(*number).map_or(ExitStatus::Unexpected, ExitStatus::Signal),
-            // `Bug`, `RowsLeft`.
-            _ => ExitStatus::Unexpected,
+impl From<StopKind> for ExitStatus {
+    fn from(kind: StopKind) -> ExitStatus {
+        match kind {
+            StopKind::Signal(number) => u8::try_from(number).map_or(ExitStatus::Unexpected, ExitStatus::Signal),
+            StopKind::TimeLimit => ExitStatus::MaxDuration,
+            StopKind::Policy => ExitStatus::Policy,
+            StopKind::Rejected => ExitStatus::Rejected,
+            StopKind::Input => ExitStatus::Input,
+            StopKind::Output => ExitStatus::Report,
+            // This program cancels no run.
+            StopKind::Cancelled | StopKind::Bug => ExitStatus::Unexpected,
         }
     }
 }
@@ -156,15 +117,8 @@ impl From<&StopReason> for ExitStatus {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io;
-    use std::time::Duration;
 
     use clap::CommandFactory;
-    use zim_batch::client::BuildError;
-    use zim_batch::error::Error as LibraryError;
-    use zim_batch::files::TargetError;
-    use zim_batch::journal::{NotAReport, Role};
-    use zim_batch::rows::error::FileChange;
 
     use super::*;
 
@@ -239,144 +193,5 @@ mod tests {
         let named = |status: &ExitStatus| numbers.contains(&status.code());
         let missing: Vec<_> = ALL.iter().filter(|status| !named(status)).collect();
         assert!(missing.is_empty(), "{missing:?}: {help}");
-    }
-
-    #[test]
-    fn every_error_has_its_exit_status() {
-        let path = || "out.csv".into();
-        let place = || "rows.csv".to_owned();
-        let source = || io::Error::from(io::ErrorKind::StorageFull);
-        let changed = || InputErrorKind::Changed(FileChange::Cut).of("rows.csv");
-        let role = Role::Report;
-        let reports = [
-            (ReportError::Exists { path: path(), role }, 2),
-            (
-                ReportError::NotAFile {
-                    path: path(),
-                    role,
-                    kind: "a pipe",
-                },
-                2,
-            ),
-            (
-                ReportError::DanglingLink {
-                    path: path(),
-                    target: path(),
-                    role,
-                },
-                2,
-            ),
-            (ReportError::NotAnOutsideLog { path: path() }, 2),
-            (
-                ReportError::ForeignOutsideLog {
-                    path: path(),
-                    line: 2,
-                    report: path(),
-                },
-                2,
-            ),
-            (
-                ReportError::Page {
-                    path: path(),
-                    reason: TargetError::InUse,
-                },
-                2,
-            ),
-            (
-                ReportError::NotAReport {
-                    place: place(),
-                    reason: NotAReport::Tabs,
-                    is_output: true,
-                },
-                4,
-            ),
-            (ReportError::Damaged { path: path(), line: 2 }, 4),
-            (ReportError::OtherEncoding { path: path(), line: 2 }, 4),
-            (ReportError::Twice { path: path(), line: 2 }, 4),
-            (ReportError::IsSimulated { path: path(), line: 2 }, 4),
-            (ReportError::IsReal { path: path(), line: 2 }, 4),
-            (
-                ReportError::Open {
-                    place: place(),
-                    source: source(),
-                },
-                4,
-            ),
-            (
-                ReportError::Read {
-                    place: place(),
-                    line: 2,
-                    source: source(),
-                },
-                4,
-            ),
-            (
-                ReportError::Write {
-                    path: path(),
-                    source: source(),
-                },
-                74,
-            ),
-            (ReportError::Held { path: path(), by: None }, 75),
-            (ReportError::Replaced { path: path() }, 75),
-        ];
-        let rows = [
-            (changed(), 4),
-            (InputErrorKind::NoOutcomes.of("rows.csv"), 4),
-            (InputErrorKind::RowChanged.at("rows.csv", 2), 4),
-            (InputErrorKind::RowGone.at("rows.csv", 2), 4),
-            (InputErrorKind::IsReport { found: "ok 1".into() }.of("rows.csv"), 2),
-        ];
-        let others = [
-            (LibraryError::Client(BuildError::CaCert), 2),
-            (
-                LibraryError::Quota(QuotaError::Held {
-                    by: "another run".into(),
-                }),
-                75,
-            ),
-            (
-                LibraryError::Quota(QuotaError::Unusable {
-                    path: path(),
-                    source: source(),
-                }),
-                1,
-            ),
-            (LibraryError::Thread(source()), 1),
-        ];
-        let reports = reports.map(|(error, code)| (Error::from(error), code));
-        let rows = rows.map(|(error, code)| (Error::from(error), code));
-        let others = others.map(|(error, code)| (Error::from(error), code));
-        let own = [
-            (Error::Usage(place()), 2),
-            (Error::Held(place()), 75),
-            (Error::Unexpected(place()), 1),
-        ];
-        for (error, code) in reports.into_iter().chain(rows).chain(others).chain(own) {
-            assert_eq!(ExitStatus::from(&error).code(), code, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn every_reason_to_stop_has_its_exit_status() {
-        let (after, why) = (Duration::from_secs(1800), || "timed out".to_owned());
-        for (reason, code) in [
-            (StopReason::Signal(2), 130),
-            (StopReason::Signal(15), 143),
-            (StopReason::Signal(1), 129),
-            (StopReason::MaxDuration(after), 7),
-            (StopReason::GaveUp { after, why: why() }, 5),
-            (StopReason::NoQuota { after, why: why() }, 5),
-            (StopReason::MaxFailures(3), 5),
-            (StopReason::AllRejected { rows: 20, why: why() }, 5),
-            (StopReason::Fatal { line: 2, why: why() }, 6),
-            (StopReason::Untrusted { after, why: why() }, 6),
-            (StopReason::ReportFailed(why().into()), 74),
-            (StopReason::InputFailed(why().into()), 4),
-            (StopReason::RowsLeft, 1),
-            (StopReason::Bug("a part failed".into()), 1),
-        ] {
-            assert_eq!(ExitStatus::from(&reason).code(), code, "{reason:?}");
-        }
     }
 }

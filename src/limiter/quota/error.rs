@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::kind::ErrorKind;
+
 /// Why a run can't use the app's quota as it should.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,4 +37,14 @@ pub enum QuotaError {
         /// Its error code.
         why: String,
     },
+}
+
+impl From<&QuotaError> for ErrorKind {
+    fn from(error: &QuotaError) -> ErrorKind {
+        match error {
+            QuotaError::Held { .. } => ErrorKind::Busy,
+            QuotaError::Url(_) | QuotaError::Refused { .. } => ErrorKind::Settings,
+            QuotaError::Unusable { .. } => ErrorKind::System,
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     };
     checked.print(ended.settings.json)?;
     Ok(match &ended.summary.stopped {
-        Some(stop) => ExitStatus::from(stop),
+        Some(stop) => stop.kind().into(),
         // All requests failed with the same error: this is not ZIM, or not the app.
         None if online.has_failed() => ExitStatus::Policy,
         None => ExitStatus::of_rows(checked.has_bad_rows() || !online.missing.is_empty() || online.unknown > 0),
