@@ -4,8 +4,10 @@
 //! so that no other user can plant a link there. Then one `rename` puts it in place: a reader sees the old file or the new
 //! one. The mode and owner of an existing file are kept.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,26 @@ pub fn directory_of(path: &Path) -> &Path {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
+}
+
+/// A name beside `file` for what belongs to it: only a trailing `.csv` is replaced by `ending`, because another extension may
+/// distinguish two files.
+///
+/// ```
+/// use std::path::Path;
+/// use zim_batch::files::named_after;
+///
+/// assert_eq!(named_after(Path::new("out.csv"), ".outside.csv"), Path::new("out.outside.csv"));
+/// assert_eq!(named_after(Path::new("out.2026-11-23"), ".outside.csv"), Path::new("out.2026-11-23.outside.csv"));
+/// ```
+pub fn named_after(file: &Path, ending: &str) -> PathBuf {
+    file.with_file_name(OsStr::from_bytes(&[stem(file), ending.as_bytes()].concat()))
+}
+
+/// The name of a file without its directory and a trailing `.csv`.
+pub fn stem(file: &Path) -> &[u8] {
+    let name = file.file_name().unwrap_or_default().as_bytes();
+    name.strip_suffix(b".csv").unwrap_or(name)
 }
 
 /// Syncs the directory of `path`, without which a new file may be lost in a power cut. Best effort: not every system and

@@ -75,6 +75,7 @@ pub mod event;
 pub mod explain;
 pub mod files;
 mod fingerprint;
+mod host;
 pub mod journal;
 mod kind;
 pub mod limiter;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -24,6 +24,12 @@ pub(crate) fn formatted(time: i64, format: &str) -> String {
         .to_zoned_datetime(TimeZone::system())
         .strftime(format)
         .to_string()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn timestamp(time: i64) -> Timestamp {

@@ -9,10 +9,11 @@ use super::model::{Analysis, LAST_MINUTE};
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::Users;
-use super::values::{MAX_LATENCY, milliseconds};
+use super::values::MAX_LATENCY;
 use crate::journal::{Kind, ReportRecord, Unreadable};
 use crate::row::{Counts, Outcome};
 use crate::run::reasons::Reasons;
+use crate::text::milliseconds;
 
 /// The maximum number of codes that are counted separately. ZIM has a few hundred.
 pub(super) const MAX_CODES: usize = 2000;

@@ -22,8 +22,6 @@ pub(crate) use spans::Spans;
 #[cfg(feature = "page")]
 pub(crate) use timeline::Timeline;
 pub use users::UserRows;
-#[cfg(feature = "page")]
-pub(crate) use values::milliseconds;
 
 impl Analysis {
     /// Analyses the report in this file, as it is now. A run may be writing it.

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use std::time::SystemTime;
 
 use super::collector::MAX_CODES;
-use super::values::milliseconds;
 use super::*;
 use crate::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
+use crate::text::milliseconds;
 
 fn record(line: usize, outcome: &str, latency: &str, finished_at: i64) -> String {
     format!(

@@ -19,6 +19,7 @@ mod reader;
 mod record;
 mod report;
 mod rows;
+mod run_log;
 mod table;
 
 use std::fmt;
@@ -36,6 +37,7 @@ pub use record::{COLUMNS, Kind, LIST_COLUMNS, ROWS_COLUMNS};
 pub(crate) use record::{ReportRecord, RowRecord};
 pub use report::{Report, check_list_paths, check_paths};
 pub use rows::RowsTo;
+pub use run_log::{LoggedRun, RunBegin, RunCounts, RunEnd, RunLog, read_runs};
 
 /// Syncs files to the disk; to be called on a thread that may block.
 pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
@@ -80,6 +82,9 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     /// # Errors
     /// If a file can't be written, or is no longer in place.
     fn finish(&mut self, has_begun: bool) -> Result<(), ReportError>;
+
+    /// Whether it continues the file of an earlier run.
+    fn is_resumed(&self) -> bool;
 
     /// Its files, for the summary.
     fn describe(&self) -> Description;

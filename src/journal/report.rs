@@ -34,6 +34,8 @@ pub struct Report {
     /// Their outcomes, counted.
     earlier: Counts,
     is_simulated: bool,
+    /// It continues the file of an earlier run.
+    is_resumed: bool,
     /// Something could not be written: nothing more will be.
     is_broken: bool,
 }
@@ -161,6 +163,7 @@ impl Report {
             done: earlier.done,
             earlier: earlier.outcomes,
             is_simulated,
+            is_resumed: earlier.len > 0,
             is_broken: false,
         };
         for file in opened.files() {
@@ -274,6 +277,10 @@ impl Journal for Report {
         }
         // What was broken before has been reported.
         if was_broken { Ok(()) } else { written }
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     fn describe(&self) -> Description {

@@ -21,9 +21,10 @@ use std::time::SystemTime;
 use askama::Template;
 use serde::Serialize;
 
-use crate::analysis::{Analysis, milliseconds};
+use crate::analysis::Analysis;
 use crate::files::{self, OWNER_ONLY};
 use crate::journal::ReportError;
+use crate::text::milliseconds;
 use view::View;
 
 /// The beginning of every page, which distinguishes pages from files that must not be replaced.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{InputError, InputErrorKind};
 
@@ -17,6 +17,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Its path; `-` for standard input.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::File(path) => path,
+            Source::Stdin => Path::new("-"),
+        }
+    }
+
     /// Whether the rows can be counted before they are sent. A pipe can be read only once.
     pub fn can_be_read_twice(&self) -> bool {
         match self {

@@ -11,7 +11,7 @@ use crate::client::Service;
 use crate::event::Event;
 use crate::journal::{Journal, ReportError};
 use crate::run::stats::Stats;
-use crate::run::summary::Summary;
+use crate::run::summary::{Summary, has_begun};
 use crate::stop::StopReason;
 
 /// How long a slow reader may take for what is left when a run is stopping.
@@ -174,8 +174,7 @@ impl Recorder {
         let elapsed = self.started_at.elapsed();
         // It holds the files, and with them their locks.
         self.synced(run).await;
-        // Input that could not be read, with nothing sent before: such a run has not begun.
-        let has_begun = !matches!(run.stop.reason(), Some(StopReason::InputFailed(_))) || self.stats.requests() > 0;
+        let has_begun = has_begun(run.stop.reason().as_ref(), self.stats.requests());
         if let Some(report) = &mut self.report
             && let Err(error) = report.finish(has_begun)
         {

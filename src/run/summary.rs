@@ -144,6 +144,12 @@ impl Summary {
         self.is_complete() && self.all_failed == 0 && self.all_invalid == 0
     }
 
+    /// Whether the run has begun. One that ended because its input could not be read, with nothing sent before, has not, and
+    /// leaves no new files.
+    pub fn has_begun(&self) -> bool {
+        has_begun(self.stopped.as_ref(), self.requests)
+    }
+
     /// Whether every row is accounted for exactly once.
     pub fn is_consistent(&self) -> bool {
         let parts = [
@@ -157,4 +163,9 @@ impl Summary {
         ];
         self.rows == parts.iter().sum::<u64>()
     }
+}
+
+/// See [`Summary::has_begun`].
+pub(super) fn has_begun(stopped: Option<&StopReason>, requests: u64) -> bool {
+    !matches!(stopped, Some(StopReason::InputFailed(_))) || requests > 0
 }

@@ -368,7 +368,7 @@ fn assert_runs(desk: &Desk, args: &[&str]) {
         "{args:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for file in ["out.csv", "out.outside.csv"] {
+    for file in ["out.csv", "out.outside.csv", "out.runs.jsonl"] {
         fs::remove_file(desk.path(file)).expect("it wrote its results");
     }
 }

@@ -18,6 +18,7 @@ mod report;
 mod resume;
 mod retries;
 mod rows;
+mod run_log;
 mod secrets;
 mod snapshots;
 mod usage;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use zim_batch::client::Service;
-use zim_batch::journal::{IfExists, Journal};
+use zim_batch::journal::{IfExists, Journal, RunBegin};
 use zim_batch::row::Row;
 use zim_batch::rows::{Plan, Snapshot};
 use zim_batch::run::Job;
@@ -16,6 +16,7 @@ use zim_batch::text::visible;
 use crate::cli::args::Given;
 use crate::cli::engine::input::{self, Input};
 use crate::cli::engine::run::{Ended, Joined};
+use crate::cli::engine::run_log::{self, LoggedRun};
 use crate::cli::engine::signals;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
@@ -66,14 +67,17 @@ impl Batch {
         let given = run.settings().given.clone();
         let (total, snapshot) = (plan.total(), plan.snapshot().cloned());
         let metrics = self.start_metrics(&run, &plan)?;
+        let logged = self.log_begin(&run, &plan, journal.is_resumed());
         let mut job = Job::planned(service, plan)
             .report(journal)
-            .observer(run.progress(total, self.items));
+            .observer(run.progress(total, self.items))
+            .observer(logged.clone());
         if let Some(metrics) = metrics {
             job = job.observer(metrics);
         }
         let work = run.attach(job).run();
         let ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
+            logged.end_by(error, has_begun(error));
             if has_begun(error) {
                 print_how_to_resume(&given);
             }
@@ -81,6 +85,16 @@ impl Batch {
         self.print_rows_left_out(&ended, snapshot);
         self.print_end(&ended);
         Ok(ended)
+    }
+
+    fn log_begin(&self, run: &Joined, plan: &Plan, keep_earlier: bool) -> LoggedRun {
+        let settings = run.settings();
+        let begin = RunBegin {
+            total: plan.selected(),
+            already_done: plan.rows_done(),
+            ..run_log::begin(&run.client(), settings.is_simulated(), &self.input, &settings.given)
+        };
+        LoggedRun::begin(self.report.as_deref(), &self.input, &begin, keep_earlier)
     }
 
     fn start_metrics(&self, run: &Joined, plan: &Plan) -> Result<Option<Metrics>, Error> {

@@ -18,5 +18,6 @@ pub mod input;
 pub mod process;
 mod quota;
 pub mod run;
+pub mod run_log;
 pub mod signals;
 mod simulator;

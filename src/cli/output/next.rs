@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
+use zim_batch::journal::RunLog;
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::rows::Source;
@@ -14,6 +15,11 @@ use zim_batch::text::{grouped, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
 use crate::cli::args::{APP, Cli, Given, PACE, RESULTS};
+
+/// The command of this run.
+pub fn again(given: &Given) -> String {
+    line(given.changed(&[], None))
+}
 
 /// The command that resumes this run.
 pub fn resume(given: &Given) -> String {
@@ -68,11 +74,7 @@ pub fn clear(rows: &Source, given: &Given, same_format: bool) -> String {
     } else {
         Vec::new()
     };
-    let rows = match rows {
-        Source::File(path) => path,
-        Source::Stdin => Path::new("-"),
-    };
-    clear_line(rows, reading, &free_name(), &app_and_rate(given))
+    clear_line(rows.path(), reading, &free_name(), &app_and_rate(given))
 }
 
 /// The given flags that choose the app and the rate.
@@ -211,7 +213,7 @@ fn words_of(given: &Given, command: &str, headings: &[Option<&str>]) -> Vec<OsSt
         .collect()
 }
 
-/// A name beside the report that no report and no outside log has yet: `out.retry.csv`, `out.retry2.csv`, …
+/// A name beside the report that no report, with what belongs to it, has yet: `out.retry.csv`, `out.retry2.csv`, …
 fn free(report: &Path, name: &str) -> PathBuf {
     let file = report.file_name().unwrap_or_default().as_bytes();
     let stem = file.strip_suffix(b".csv").unwrap_or(file);
@@ -225,7 +227,7 @@ fn free(report: &Path, name: &str) -> PathBuf {
     })
 }
 
-/// A name in the current directory that no report and no outside log has yet: `out.csv`, `out2.csv`, …
+/// A name in the current directory that no report, with what belongs to it, has yet: `out.csv`, `out2.csv`, …
 fn free_name() -> PathBuf {
     first_free(|number| format!("out{number}.csv").into())
 }
@@ -238,7 +240,10 @@ fn first_free(numbered: impl Fn(&str) -> PathBuf) -> PathBuf {
     };
     let is_free = |path: &PathBuf| {
         let outside = path.with_extension("outside.csv");
-        [path, &outside].iter().all(|path| path.symlink_metadata().is_err())
+        let runs = RunLog::path_of(path);
+        [path, &outside, &runs]
+            .iter()
+            .all(|path| path.symlink_metadata().is_err())
     };
     let mut free = (1..=9999).map(named).filter(is_free);
     free.next().unwrap_or_else(|| named(10_000))

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zim_batch::files::stem;
 use zim_batch::text::one_line;
-
-use crate::cli::settings::results::stem;
 
 /// The labels of a job. What is not known is empty.
 #[derive(Debug, Clone, Default)]

@@ -15,6 +15,7 @@ pub mod sources;
 
 use std::path::PathBuf;
 
+use zim_batch::journal::RunLog;
 use zim_batch::rows::Format;
 use zim_batch::{ConvType, Rate};
 
@@ -181,7 +182,13 @@ impl CheckSettings {
         let has_app = args.app.has_app() || is_simulated;
         let sources = call.sources(args.app, is_simulated);
         let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
-        call.files.add_of_flag("--missing", args.missing.as_deref())?;
+        for written in args
+            .missing
+            .iter()
+            .flat_map(|missing| [missing.clone(), RunLog::path_of(missing)])
+        {
+            call.files.add_of_flag("--missing", Some(&written))?;
+        }
         let (online, rate, without_profile) = if args.online {
             call.labels.set_name(None, input.path());
             let run = RunSettings::of_check(args.pace, args.json, sources, call)?;

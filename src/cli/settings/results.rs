@@ -1,10 +1,9 @@
 //! The files of results: which flag chooses them, and what they are named after by default.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use zim_batch::journal::{IfExists, RowsTo};
+use zim_batch::files::named_after;
+use zim_batch::journal::{IfExists, RowsTo, RunLog};
 use zim_batch::rows::Source;
 
 use crate::cli::args::{ListOutputArgs, OutputArgs, RunArgs};
@@ -19,6 +18,10 @@ const REPORT: Role = Role::Result {
 const OUTSIDE: Role = Role::Result {
     name: "outside log",
     flag: "--outside",
+};
+const RUNS: Role = Role::Result {
+    name: "log of runs",
+    flag: "--report",
 };
 const ROWS: Role = Role::Result {
     name: "rows",
@@ -63,6 +66,7 @@ impl ReportPaths {
         };
         files.add(REPORT, &report)?;
         files.add(OUTSIDE, &outside)?;
+        files.add(RUNS, &RunLog::path_of(&report))?;
         Ok(ReportPaths {
             report,
             outside,
@@ -113,6 +117,7 @@ impl ListPaths {
         }
         if let Some(report) = &report {
             files.add(LIST_REPORT, report)?;
+            files.add(RUNS, &RunLog::path_of(report))?;
         }
         Ok(ListPaths {
             rows,
@@ -181,8 +186,7 @@ fn beside(rows: &Path, ending: &str) -> PathBuf {
     rows.with_extension(ending)
 }
 
-/// `out.csv` → `out.outside.csv`, `out.2026-11-23` → `out.2026-11-23.outside.csv`: only `.csv` is removed, because another
-/// extension may distinguish two reports.
+/// `out.csv` → `out.outside.csv`.
 fn default_outside(report: &Path) -> Result<PathBuf, Error> {
     // No file can be created beside a device.
     let is_file = report
@@ -197,15 +201,4 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
             report.display()
         )))
     }
-}
-
-/// `rows.csv` → `rows.list.csv`, for the ending `.list.csv`: as for an outside log, only `.csv` is removed.
-fn named_after(file: &Path, ending: &str) -> PathBuf {
-    file.with_file_name(OsStr::from_bytes(&[stem(file), ending.as_bytes()].concat()))
-}
-
-/// `out.csv` → `out`: only `.csv` is removed.
-pub fn stem(file: &Path) -> &[u8] {
-    let name = file.file_name().unwrap_or_default().as_bytes();
-    name.strip_suffix(b".csv").unwrap_or(name)
 }

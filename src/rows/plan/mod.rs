@@ -71,6 +71,7 @@ pub struct Plan {
     limit: Limit,
     read_ahead: ReadAhead,
     total: Option<u64>,
+    selected: Option<u64>,
     stale: Vec<u64>,
     rows_done: u64,
     diagnosis: Option<(u64, Diagnosis)>,
@@ -98,11 +99,13 @@ impl Plan {
                 Plan::new(steps, selection).count_rows()?
             }
         };
-        let (stale, diagnosis) = (survey.resume.stale().to_vec(), survey.diagnosis);
+        let (selected, diagnosis) = (survey.rows, survey.diagnosis);
+        let stale = survey.resume.stale().to_vec();
         let mut steps = survey.into_steps(open()?, selection)?;
         steps.warnings = Some(Warnings::default());
         Ok(Plan {
             total: Some(total),
+            selected: Some(selected),
             stale,
             diagnosis,
             snapshot: Some(snapshot),
@@ -141,6 +144,7 @@ impl Plan {
             limit: Limit { left: selection.limit },
             read_ahead: ReadAhead::default(),
             total: None,
+            selected: None,
             stale: Vec::new(),
             diagnosis: None,
             snapshot: None,
@@ -156,9 +160,16 @@ impl Plan {
         Ok(rows)
     }
 
-    /// How many rows are selected, including those already done; `None` if that is not known before the end.
+    /// How many rows this plan has, up to its limit, including those already done; `None` if that is not known before the
+    /// end.
     pub fn total(&self) -> Option<u64> {
         self.total
+    }
+
+    /// How many rows are selected, whatever the limit, including those already done; `None` if that is not known before the
+    /// end.
+    pub fn selected(&self) -> Option<u64> {
+        self.selected
     }
 
     /// How many rows are already done, according to the report.

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use zim_batch::client::{MAX_USERS, UserBatch, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
-use zim_batch::journal::ReportError;
+use zim_batch::journal::{ReportError, RunBegin};
 use zim_batch::row::Numbered;
 use zim_batch::rows::{self, CopyError, copy_rows};
 use zim_batch::run::Job;
@@ -17,6 +17,7 @@ use zim_batch::{Outcome, Record, User};
 use super::result::{Checked, to_run};
 use crate::cli::engine::input::print_typing_hint;
 use crate::cli::engine::run::{Ended, Joined, Prepared};
+use crate::cli::engine::run_log::{self, LoggedRun};
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::print::{print_error, print_note};
 use crate::cli::output::progress::Terminal;
@@ -60,10 +61,17 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     let keep = |line, user: &str| users.extend(User::new(user).map(|item| Numbered { line, item }));
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
     let run = run.join(format!("check of {}", input.source)).await?;
-    let (ended, online) = look_up(run, &users).await?;
+    let settings = run.settings();
+    let begin = RunBegin {
+        total: Some(users.len() as u64),
+        ..run_log::begin(&run.client(), settings.is_simulated(), &input, &settings.given)
+    };
+    let log = LoggedRun::begin(missing.as_deref(), &input, &begin, false);
+    let failed = |error: &Error| log.end_by(error, true);
+    let (ended, online) = look_up(run, &users).await.inspect_err(failed)?;
 
     if let Some(missing) = &missing {
-        write_missing(missing, &online, &input)?;
+        write_missing(missing, &online, &input).inspect_err(failed)?;
     }
     let to_run = to_run(&findings, &input.source, &ended.settings.given);
     let checked = Checked {
@@ -73,14 +81,15 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         rate: ended.settings.pace.rate.value,
         to_run,
     };
-    checked.print(ended.settings.json)?;
-    Ok(match &ended.summary.stopped {
+    let exit = match &ended.summary.stopped {
         Some(stop) => stop.kind().into(),
         // All requests failed with the same error: this is not ZIM, or not the app.
         None if online.has_failed() => ExitStatus::Policy,
         None => ExitStatus::of_rows(checked.has_bad_rows() || !online.missing.is_empty() || online.unknown > 0),
-    }
-    .into())
+    };
+    log.end(exit, &ended.summary);
+    checked.print(ended.settings.json)?;
+    Ok(exit.into())
 }
 
 /// Refuses a file for `--missing` that can't be written, or an input that can't be read again.

@@ -1,0 +1,405 @@
+//! The log of runs, beside a report: one JSON object a line, when a run begins and when it ends.
+//!
+//! It is not the journal: a run resumes without it, and what can't be read of it is skipped. A run without an end was killed,
+//! or is under way, which the report's lock shows.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::files::{OWNER_ONLY, named_after};
+use crate::host::host_name;
+use crate::row::rfc3339_millis;
+use crate::text::{milliseconds, utc};
+
+/// What every line of a log begins with.
+const LINE_BEGINS: &[u8] = br#"{"event":""#;
+
+/// The beginning of a run.
+///
+/// What a log does not have, because another version of this program wrote it, is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunBegin {
+    /// When the run began, in milliseconds since 1970.
+    #[serde(serialize_with = "as_utc", deserialize_with = "of_utc")]
+    pub at: i64,
+    /// Identifies the run.
+    pub run: String,
+    /// The process ID, on its host.
+    pub process: u32,
+    /// The name of the machine.
+    pub host: String,
+    /// The version of this program.
+    pub version: String,
+    /// The command line, without secrets.
+    pub command: String,
+    /// The AppId.
+    pub app_id: Option<u32>,
+    /// The address of the server.
+    pub endpoint: String,
+    /// The answers come from a simulator.
+    pub simulated: bool,
+    /// The path of the input as it was given; `-` is standard input.
+    pub input: String,
+    /// How many rows of the input are to be done, with those that are done already: all that were selected, also beyond
+    /// `limit`. `None` if that is not known before the end, as of standard input.
+    pub total: Option<u64>,
+    /// How many of them the report had already.
+    pub already_done: u64,
+    /// The flags that select rows of the input; `None` if all rows are to be done.
+    pub selected: Option<String>,
+    /// The most rows that this run sends.
+    pub limit: Option<u64>,
+    /// The working directory, which paths in `command`, `input` and `resume` may be relative to.
+    pub directory: PathBuf,
+    /// The command that resumes the run, without secrets.
+    pub resume: String,
+}
+
+impl RunBegin {
+    /// The beginning, now, of a run of this process.
+    pub fn now() -> RunBegin {
+        RunBegin {
+            at: milliseconds(SystemTime::now()),
+            run: format!("{:016x}", fastrand::u64(..)),
+            process: std::process::id(),
+            host: host_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            directory: std::env::current_dir().unwrap_or_default(),
+            ..RunBegin::default()
+        }
+    }
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RunEnd {
+    /// When the run ended, in milliseconds since 1970.
+    #[serde(deserialize_with = "of_utc")]
+    pub at: i64,
+    /// The run, as in [`RunBegin::run`].
+    pub run: String,
+    /// The exit status.
+    pub exit: u8,
+    /// Why it stopped before its last row; `None` if it did not.
+    pub stopped: Option<String>,
+    /// What it has done; `None` if a bug ended it.
+    pub summary: Option<RunCounts>,
+}
+
+/// The counts of a run's summary that are read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RunCounts {
+    /// Rows of the input, as far as it was read.
+    pub rows: u64,
+    /// Rows that the report had already.
+    pub already_done: u64,
+    /// Rows without a record.
+    pub not_run: u64,
+}
+
+impl RunCounts {
+    /// Rows that got a record.
+    pub fn recorded(&self) -> u64 {
+        self.rows.saturating_sub(self.already_done + self.not_run)
+    }
+}
+
+/// A run, according to the log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoggedRun {
+    /// Its beginning.
+    pub begin: RunBegin,
+    /// Its end; `None` if it was killed, or is under way.
+    pub end: Option<RunEnd>,
+}
+
+/// The log of the run of this process.
+#[derive(Debug, Clone)]
+pub struct RunLog {
+    path: PathBuf,
+    run: String,
+}
+
+impl RunLog {
+    /// Where the log of a report's runs is: `out.csv` → `out.runs.jsonl`.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use zim_batch::journal::RunLog;
+    ///
+    /// assert_eq!(RunLog::path_of(Path::new("reports/out.csv")), Path::new("reports/out.runs.jsonl"));
+    /// ```
+    pub fn path_of(report: &Path) -> PathBuf {
+        named_after(report, ".runs.jsonl")
+    }
+
+    /// Writes the beginning of a run. `keep_earlier`: the log of the report's earlier runs is continued, not begun anew.
+    ///
+    /// # Errors
+    /// An [`io::Error`] if the file can't be written, or is something else than a log of runs. It is left unchanged then.
+    pub fn begin(path: PathBuf, begin: &RunBegin, keep_earlier: bool) -> io::Result<RunLog> {
+        let file = open(&path)?;
+        let mut start = [0; LINE_BEGINS.len()];
+        let read = file.read_at(&mut start, 0)?;
+        // What a full disk has left of a first line is replaced too.
+        if !LINE_BEGINS.starts_with(&start[..read]) {
+            return Err(io::Error::other(
+                "this file exists already and is not a log of runs, so it is left untouched",
+            ));
+        }
+        if !keep_earlier {
+            file.set_len(0)?;
+        }
+        append(
+            &file,
+            &Line {
+                event: "begin",
+                line: begin,
+            },
+        )?;
+        Ok(RunLog {
+            path,
+            run: begin.run.clone(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the log: the run has not begun, and there was none before.
+    pub fn remove(&self) {
+        // If this fails, a log is left whose only run has no end and no records, which is harmless.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// Writes the end of the run, with its exit status and why it stopped, if it did.
+    ///
+    /// # Errors
+    /// An [`io::Error`] if the file can't be written.
+    pub fn end(&self, exit: u8, stopped: Option<&str>, summary: Option<&impl Serialize>) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct End<'a, S> {
+            #[serde(serialize_with = "rfc3339_millis")]
+            at: SystemTime,
+            run: &'a str,
+            exit: u8,
+            stopped: Option<&'a str>,
+            summary: Option<&'a S>,
+        }
+        let end = End {
+            at: SystemTime::now(),
+            run: &self.run,
+            exit,
+            stopped,
+            summary,
+        };
+        append(
+            &open(&self.path)?,
+            &Line {
+                event: "end",
+                line: &end,
+            },
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a, L> {
+    event: &'static str,
+    #[serde(flatten)]
+    line: &'a L,
+}
+
+/// Opens the log, or creates it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(OWNER_ONLY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("this is not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Appends a line with one `write`. A torn line before it remains one of its own.
+fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let len = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if len > 0 {
+        file.read_exact_at(&mut last, len - 1)?;
+    }
+    if last != [b'\n'] {
+        bytes.push(b'\n');
+    }
+    serde_json::to_writer(&mut bytes, line)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)
+}
+
+/// The runs in a log, in the order in which they began; `None` if it can't be read or has none.
+pub fn read_runs(path: &Path) -> Option<Vec<LoggedRun>> {
+    let file = File::open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let runs = runs_of(BufReader::new(file));
+    (!runs.is_empty()).then_some(runs)
+}
+
+/// Skips what can't be read.
+fn runs_of(input: impl BufRead) -> Vec<LoggedRun> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        event: &'a str,
+    }
+    let mut runs: Vec<LoggedRun> = Vec::new();
+    for line in input.split(b'\n').map_while(Result::ok) {
+        match serde_json::from_slice(&line) {
+            Ok(Event { event: "begin" }) => {
+                let begin = serde_json::from_slice(&line).ok();
+                runs.extend(begin.map(|begin| LoggedRun { begin, end: None }));
+            }
+            Ok(Event { event: "end" }) => {
+                if let Ok(end) = serde_json::from_slice::<RunEnd>(&line)
+                    && let Some(run) = runs.iter_mut().rev().find(|run| run.begin.run == end.run)
+                {
+                    run.end = Some(end);
+                }
+            }
+            _ => {}
+        }
+    }
+    runs
+}
+
+fn as_utc<S: Serializer>(at: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&utc(*at))
+}
+
+fn of_utc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+    Ok(time.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn log_in(directory: &Path) -> PathBuf {
+        RunLog::path_of(&directory.join("out.csv"))
+    }
+
+    fn begin(path: &Path, keep_earlier: bool) -> io::Result<(RunBegin, RunLog)> {
+        let begin = RunBegin {
+            total: Some(7),
+            endpoint: "http://127.0.0.1/".into(),
+            ..RunBegin::now()
+        };
+        let log = RunLog::begin(path.to_owned(), &begin, keep_earlier)?;
+        Ok((begin, log))
+    }
+
+    #[derive(Serialize)]
+    struct Counts {
+        rows: u64,
+        already_done: u64,
+        not_run: u64,
+        codes: [u64; 2],
+    }
+
+    const COUNTS: Counts = Counts {
+        rows: 9,
+        already_done: 2,
+        not_run: 3,
+        codes: [1, 2],
+    };
+
+    #[test]
+    fn runs_are_read_as_they_were_written_each_with_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_in(directory.path());
+        assert_eq!(read_runs(&path), None);
+        let (first, log) = begin(&path, false).unwrap();
+        log.end(130, Some("SIGINT"), Some(&COUNTS)).unwrap();
+        let (second, _) = begin(&path, true).unwrap();
+        let runs = read_runs(&path).unwrap();
+        assert_eq!((&runs[0].begin, &runs[1].begin, runs.len()), (&first, &second, 2));
+        let end = runs[0].end.as_ref().unwrap();
+        assert_eq!((end.exit, end.stopped.as_deref()), (130, Some("SIGINT")));
+        assert_eq!(end.summary.map(|summary| summary.recorded()), Some(4));
+        assert_eq!(runs[1].end, None);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, OWNER_ONLY);
+
+        let (third, _) = begin(&path, false).unwrap();
+        assert_eq!(
+            read_runs(&path).unwrap(),
+            [LoggedRun {
+                begin: third,
+                end: None
+            }]
+        );
+    }
+
+    #[test]
+    fn what_is_torn_or_unknown_is_skipped_and_costs_no_other_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_in(directory.path());
+        let (first, log) = begin(&path, false).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        for torn in [
+            &whole[..whole.len() / 2],
+            "\0\0\0",
+            "{\"event\":\"pause\"}",
+            "nonsense\n\n\u{fffd}",
+        ] {
+            fs::write(&path, format!("{whole}{torn}")).unwrap();
+            log.end(0, None, Some(&COUNTS)).unwrap();
+            let runs = read_runs(&path).unwrap();
+            assert_eq!((runs.len(), &runs[0].begin), (1, &first), "{torn:?}");
+            assert_eq!(runs[0].end.as_ref().map(|end| end.exit), Some(0), "{torn:?}");
+        }
+        fs::write(&path, &whole[1..]).unwrap();
+        log.end(0, None, None::<&Counts>).unwrap();
+        assert_eq!(read_runs(&path), None, "an end without a beginning");
+    }
+
+    #[test]
+    fn a_file_that_is_no_log_of_runs_is_left_untouched() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_in(directory.path());
+        for content in ["mine\n", "{\"events\":1}\n"] {
+            fs::write(&path, content).unwrap();
+            for keep_earlier in [true, false] {
+                let error = begin(&path, keep_earlier).unwrap_err();
+                assert!(error.to_string().contains("left untouched"), "{error}");
+                assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            }
+        }
+        for start_of_a_log in ["", "{\"ev", "{\"event\":\"be"] {
+            fs::write(&path, start_of_a_log).unwrap();
+            begin(&path, true).unwrap();
+            assert_eq!(read_runs(&path).unwrap().len(), 1, "{start_of_a_log:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(begin(&path, true).is_err());
+    }
+}
