@@ -44,7 +44,7 @@ pub enum ExplainError {
     #[error(transparent)]
     List(#[from] ReportError),
     /// The explanation can't be written.
-    #[error("can't be written: {0}")]
+    #[error("can't be written")]
     Write(#[from] io::Error),
 }
 

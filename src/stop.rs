@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::text::with_causes;
+
 /// Why a run stopped before its last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,6 +50,9 @@ pub enum StopReason {
     Fatal {
         /// The line of the row that showed it.
         line: u64,
+        /// The server's certificate would be trusted if that of its authority were: see
+        /// [`ca_cert`](crate::ClientBuilder::ca_cert).
+        unknown_ca: bool,
         /// What was answered, and what to do.
         why: String,
     },
@@ -55,6 +60,9 @@ pub enum StopReason {
     Untrusted {
         /// The limit.
         after: Duration,
+        /// The server's certificate would be trusted if that of its authority were: see
+        /// [`ca_cert`](crate::ClientBuilder::ca_cert).
+        unknown_ca: bool,
         /// Why it is not trusted.
         why: String,
     },
@@ -144,7 +152,7 @@ impl fmt::Display for StopReason {
                 "the service was unreachable, or accepted no request, for {}; last: {why}",
                 humantime::format_duration(*after)
             ),
-            StopReason::Untrusted { after, why } => {
+            StopReason::Untrusted { after, why, .. } => {
                 write!(f, "for {} {why}", humantime::format_duration(*after))
             }
             StopReason::NoQuota { after, why } => write!(
@@ -155,8 +163,9 @@ impl fmt::Display for StopReason {
             StopReason::MaxFailures(1) => f.write_str("1 row has failed"),
             StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed"),
             StopReason::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
-            StopReason::Fatal { line, why } => write!(f, "row {line}: {why}"),
-            StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => cause.fmt(f),
+            StopReason::Fatal { line, why, .. } => write!(f, "row {line}: {why}"),
+            StopReason::ReportFailed(_) => f.write_str("writing the report failed"),
+            StopReason::InputFailed(_) => f.write_str("reading the rows failed"),
             StopReason::Bug(why) => f.write_str(why),
             StopReason::RowsLeft => f.write_str(
                 "rows were left over though nothing stopped the run, which is a bug in zim-batch, please report it",
@@ -206,9 +215,10 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Cause {
     }
 }
 
+/// The error with its own causes.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&with_causes(&*self.0))
     }
 }
 

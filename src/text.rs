@@ -1,6 +1,7 @@
 //! Text for people: times, durations and numbers, text from outside made safe to show, and words of shell commands.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
@@ -47,6 +48,28 @@ pub fn duration(milliseconds: i64) -> String {
         _ => (seconds + 1800) / 3600 * 3600,
     };
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
+}
+
+/// An error and its causes, on one line. The errors of this crate do not repeat their causes in their own text.
+///
+/// ```
+/// use std::io;
+/// use zim_batch::journal::ReportError;
+/// use zim_batch::text::with_causes;
+///
+/// let source = io::Error::other("disk full");
+/// let error = ReportError::Write { path: "out.csv".into(), source };
+/// assert_eq!(error.to_string(), "out.csv: can't be written");
+/// assert_eq!(with_causes(&error), "out.csv: can't be written: disk full");
+/// ```
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+/// An error, its cause, and so on to the first cause.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| error.source())
 }
 
 /// Whether a character can't be seen, or changes how the text around it is shown: control characters, marks that set the

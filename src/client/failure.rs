@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use super::proxy::ProxyName;
 use super::verdict::{self, TransportError, Verdict};
-
-/// The end of a message about a certificate that would be trusted if its CA's were ([`super::ClientBuilder::ca_cert`]).
-pub const TRUST_ITS_CA: &str = "trust its CA's certificate";
+use crate::text::causes;
 
 const INCOMPLETE: &str = "connection closed before the answer was complete";
 
@@ -36,9 +34,9 @@ impl Failure<'_> {
 
     /// No connection could be opened.
     fn connect_failed(&self) -> Verdict {
-        if let Some(certificate) = causes(&self.error).find_map(certificate_error) {
-            let message = format!("the server's certificate is not trusted: {certificate}");
-            return verdict::no_answer(TransportError::Untrusted, message, None);
+        if let Some((transport, why)) = causes(&self.error).find_map(certificate_error) {
+            let message = format!("the server's certificate is not trusted: {why}");
+            return verdict::no_answer(transport, message, None);
         }
         // hyper-util's error for tunnels can't be named outside of it.
         let is = |text: &str| causes(&self.error).any(|cause| cause.to_string() == text);
@@ -117,7 +115,7 @@ fn io_error_name(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 /// Why a certificate is not trusted, and what to do about it.
-fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
+fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<(TransportError, String)> {
     // rustls's error is wrapped in one io::Error or several, whose `source()` skips the wrapped error.
     let mut inner = cause;
     while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
@@ -128,18 +126,17 @@ fn certificate_error(cause: &(dyn StdError + 'static)) -> Option<String> {
     };
     Some(match reason.to_string() {
         // The inner error is webpki's, which is not a dependency of this crate.
-        text if text.contains("CaUsedAsEndEntity") => {
+        text if text.contains("CaUsedAsEndEntity") => (
+            TransportError::NotAServer,
             "it is a certificate of an authority, as `openssl req -x509` makes by default, not of a server; make one with \
              CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=…)"
-                .to_owned()
-        }
-        text => format!("{text}; check the endpoint, or {TRUST_ITS_CA}"),
+                .to_owned(),
+        ),
+        text => (
+            TransportError::Untrusted,
+            format!("{text}; check the endpoint, or trust its CA's certificate"),
+        ),
     })
-}
-
-/// The error and the chain of its causes.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&cause: &&'a (dyn StdError + 'static)| cause.source())
 }
 
 fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {

@@ -40,7 +40,6 @@ use call::Call;
 use connection::{Connections, Exchange, MAX_IDLE};
 pub use error::{BuildError, CallError};
 use failure::Failure;
-pub use failure::TRUST_ITS_CA;
 pub use gate::{Gate, NoGate};
 pub use list::{Lister, Listing};
 pub use lookup::{MAX_USERS, UserBatch, UserLookup};

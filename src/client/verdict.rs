@@ -43,10 +43,19 @@ pub enum TransportError {
     Broken,
     /// This machine could not open another connection: no file descriptors, ports or memory for it.
     Local,
-    /// The server's certificate is not trusted.
+    /// The server's certificate is not trusted; that of its authority ([`ca_cert`](crate::ClientBuilder::ca_cert)) may help.
     Untrusted,
+    /// The server's certificate is not trusted, because it is that of an authority and not of a server.
+    NotAServer,
     /// The proxy requires a user and a password, or refuses these.
     ProxyRefused,
+}
+
+impl TransportError {
+    /// Whether the server's certificate is why there was no answer.
+    pub fn is_about_certificate(self) -> bool {
+        matches!(self, TransportError::Untrusted | TransportError::NotAServer)
+    }
 }
 
 /// The fields of ZIM's answer; others are ignored.
@@ -103,7 +112,7 @@ pub fn no_answer(transport: TransportError, message: String, http: Option<u16>) 
             TransportError::Unreachable | TransportError::TimedOut | TransportError::Broken | TransportError::Local => {
                 Class::Transient
             }
-            TransportError::Untrusted | TransportError::ProxyRefused => Class::Fatal,
+            TransportError::Untrusted | TransportError::NotAServer | TransportError::ProxyRefused => Class::Fatal,
         },
         code: None,
         http,
@@ -248,6 +257,7 @@ mod tests {
             (TransportError::TimedOut, Class::Transient),
             (TransportError::Broken, Class::Transient),
             (TransportError::Untrusted, Class::Fatal),
+            (TransportError::NotAServer, Class::Fatal),
         ] {
             assert_eq!(no_answer(transport, "m".into(), None).class, class);
         }

@@ -189,6 +189,7 @@ mod tests {
     use super::super::file::IfExists;
     use super::super::record::COLUMNS;
     use super::*;
+    use crate::text::with_causes;
 
     #[test]
     fn a_file_is_checked_when_there_is_something_to_write_and_when_it_is_synced() {
@@ -200,10 +201,10 @@ mod tests {
         appender.make_check_due();
         appender.commit().unwrap();
         let error = appender.sync_later()().unwrap_err();
-        assert!(error.to_string().contains("removed"), "{error}");
+        assert!(with_causes(&error).contains("removed"), "{error}");
         appender.push(["a", "record"]);
         let error = appender.commit().unwrap_err();
-        assert!(error.to_string().contains("removed"), "{error}");
+        assert!(with_causes(&error).contains("removed"), "{error}");
     }
 
     #[test]
@@ -218,7 +219,7 @@ mod tests {
             appender.push_fields(["a", "record"]);
             appender.make_check_due();
             let error = appender.commit().unwrap_err();
-            assert!(error.to_string().contains(expected), "{error}");
+            assert!(with_causes(&error).contains(expected), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());
         }
     }

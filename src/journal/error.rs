@@ -153,7 +153,7 @@ pub enum ReportError {
         line: u64,
     },
     /// A file can't be written, or another program has changed it ([`io::ErrorKind::Other`]).
-    #[error("{}: can't be written: {source}", .path.display())]
+    #[error("{}: can't be written", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -175,7 +175,7 @@ pub enum ReportError {
         path: PathBuf,
     },
     /// A report can't be opened for reading.
-    #[error("{place}: can't be opened: {source}")]
+    #[error("{place}: can't be opened")]
     Open {
         /// The report.
         place: String,
@@ -183,7 +183,7 @@ pub enum ReportError {
         source: io::Error,
     },
     /// Reading a report failed.
-    #[error("{place}, line {line}: can't be read: {source}")]
+    #[error("{place}, line {line}: can't be read")]
     Read {
         /// The report.
         place: String,

@@ -22,7 +22,11 @@ pub struct InputError {
     pub kind: InputErrorKind,
 }
 
-impl std::error::Error for InputError {}
+impl std::error::Error for InputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.kind.source()
+    }
+}
 
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,11 +43,11 @@ impl fmt::Display for InputError {
 #[non_exhaustive]
 pub enum InputErrorKind {
     /// The file can't be opened.
-    #[error("can't be opened: {0}")]
-    Open(io::Error),
+    #[error("can't be opened")]
+    Open(#[source] io::Error),
     /// Reading failed; the line is the one reached so far.
-    #[error("can't be read: {0}")]
-    Read(io::Error),
+    #[error("can't be read")]
+    Read(#[source] io::Error),
     /// The input has only blank lines, not even a header; what was to be read.
     #[error("the input is empty; expected a CSV with {}", .0.columns())]
     Empty(Reads),

@@ -192,7 +192,7 @@ impl CircuitBreaker {
     /// A certificate that is not trusted ends the run, unless the run has been answered before: then some of the servers
     /// behind the endpoint have another one, or it has just expired, and that may be put right.
     pub fn reclassify(&self, verdict: &mut Verdict) {
-        if verdict.transport == Some(TransportError::Untrusted) && self.inner().has_answered {
+        if verdict.transport.is_some_and(TransportError::is_about_certificate) && self.inner().has_answered {
             verdict.class = Class::Transient;
         }
     }

@@ -125,7 +125,10 @@ impl Policy {
         let gave_up = outage.map(|(due, latest)| {
             let why = latest.message;
             let reason = match latest.transport {
-                Some(TransportError::Untrusted) => StopReason::Untrusted { after, why },
+                Some(transport) if transport.is_about_certificate() => {
+                    let unknown_ca = transport == TransportError::Untrusted;
+                    StopReason::Untrusted { after, unknown_ca, why }
+                }
                 _ => StopReason::GaveUp { after, why },
             };
             (due, reason)

@@ -79,10 +79,9 @@ impl RetryState {
             Class::Limited => RetryDecision::Retry(self.pause(verdict)),
             // Neither is the row's doing.
             Class::Transient
-                if matches!(
-                    verdict.transport,
-                    Some(TransportError::Local | TransportError::Untrusted)
-                ) =>
+                if verdict
+                    .transport
+                    .is_some_and(|why| why == TransportError::Local || why.is_about_certificate()) =>
             {
                 RetryDecision::Retry(self.pause(verdict))
             }

@@ -9,7 +9,7 @@ use super::breaker::{Admission, FirstFailure, Signal, Transition};
 use super::policy::clock_says;
 use super::retry::{RetryDecision, RetryState};
 use super::{Entry, InFlightPermit, Message, RowPermit, Shared};
-use crate::client::verdict::Verdict;
+use crate::client::verdict::{TransportError, Verdict};
 use crate::client::{Attempt, Gate, Item, Service};
 use crate::code::{self, Class};
 use crate::event::Event;
@@ -90,7 +90,8 @@ async fn settle<S: Service>(
             }
             RetryDecision::Abort => {
                 let why = why_no_row_can_succeed(&attempt);
-                run.stop.drain(StopReason::Fatal { line, why });
+                let unknown_ca = attempt.verdict.transport == Some(TransportError::Untrusted);
+                run.stop.drain(StopReason::Fatal { line, unknown_ca, why });
                 return NOT_RUN;
             }
             RetryDecision::Retry(pause) => (pause, false),

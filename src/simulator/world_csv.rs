@@ -17,8 +17,8 @@ use super::conversation::{ConvType, MAX_ID_BYTES};
 #[non_exhaustive]
 pub enum WorldError {
     /// The reader failed.
-    #[error("can't be read: {0}")]
-    Read(io::Error),
+    #[error("can't be read")]
+    Read(#[source] io::Error),
     /// A line is not valid.
     #[error("line {line}: {problem}")]
     Line {
@@ -380,6 +380,8 @@ mod tests {
                 Err(io::Error::other("cable pulled"))
             }
         }
-        assert_eq!(read(Broken).unwrap_err().to_string(), "can't be read: cable pulled");
+        let error = read(Broken).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("cable pulled"));
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use zim_batch::files::OWNER_ONLY;
 use zim_batch::simulator::{self, World, WorldError};
 use zim_batch::stop::StopHandle;
-use zim_batch::text::shell_word;
+use zim_batch::text::{shell_word, with_causes};
 
 use crate::cli::engine::signals;
 use crate::cli::errors::Error;
@@ -27,7 +27,7 @@ pub async fn simulate(settings: SimulateSettings) -> Result<ExitCode, Error> {
         Some(path) => File::open(path)
             .map_err(WorldError::Read)
             .and_then(World::from_csv)
-            .map_err(|error| Error::Usage(format!("{} (--conversations): {error}", path.display())))?,
+            .map_err(|error| Error::Usage(format!("{} (--conversations): {}", path.display(), with_causes(&error))))?,
     };
     let events = settings.events.as_deref().map(open_events).transpose()?;
     let mut options = settings.options;

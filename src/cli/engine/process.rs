@@ -62,7 +62,7 @@ pub fn block_on<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T,
 /// Checks, before a run starts, that the threads it needs later can be started. Also starts the runtime's first blocking
 /// thread, which is then kept: the runtime panics if it can't start one.
 pub fn start_threads() -> Result<(), Error> {
-    try_threads().map_err(|error| Error::no_thread(&error))?;
+    try_threads().map_err(Error::no_thread)?;
     drop(tokio::task::spawn_blocking(|| ()));
     Ok(())
 }

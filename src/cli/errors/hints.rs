@@ -1,29 +1,44 @@
 //! What to do about an error or a stop, with the flags for it. The library's errors say what is wrong and where; only this
 //! module knows flags.
 
-use std::io::ErrorKind;
+use std::error::Error as StdError;
+use std::io;
 
 use humantime::format_duration;
-use zim_batch::client::TRUST_ITS_CA;
-use zim_batch::error::Error;
+use zim_batch::error::{Error, ErrorKind};
 use zim_batch::journal::{NotAReport, ReportError, Role};
 use zim_batch::limiter::quota::QuotaError;
 use zim_batch::rows::error::{Diagnosis, LayoutProblem};
 use zim_batch::rows::{Column, InputError, InputErrorKind, Reads};
-use zim_batch::stop::{Cause, StopReason};
+use zim_batch::stop::{Cause, StopKind, StopReason};
+use zim_batch::text::with_causes;
 
 /// Follows a bug that ended a run.
 const RESUMABLE: &str = ". Rows in the report are done; to send the others, use --resume";
 
-/// An error of the library, and what to do about it.
+/// An error of the library with its causes, and what to do about it.
 pub fn error(error: &Error) -> String {
     match error {
         Error::Rows(error) => input_error(error),
         Error::Report(error) => report_error(error),
         Error::Quota(error) => quota_error(error),
-        Error::Bug(_) => format!("{error}{RESUMABLE}"),
-        other => other.to_string(),
+        other => advised(other, usual(other.kind())),
     }
+}
+
+/// What to do about an error of this kind, where nothing better is known.
+fn usual(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Settings | ErrorKind::Input => "",
+        ErrorKind::Output => "; free some space or correct the path, then resume with --resume",
+        ErrorKind::Busy => "; wait for it to end, or stop it",
+        ErrorKind::System => "; raise the limit of processes for this user (ulimit -u) or container (pids.max)",
+        ErrorKind::Bug => RESUMABLE,
+    }
+}
+
+fn advised(error: &(dyn StdError + 'static), hint: &str) -> String {
+    with_causes(error) + hint
 }
 
 /// Why a run stopped, with the flag that stopped it, and what to do about it.
@@ -34,27 +49,35 @@ pub fn stop_reason(reason: &StopReason) -> String {
             "the service was unreachable, or accepted no request, for {} (--give-up-after); last: {why}",
             format_duration(*after)
         ),
-        StopReason::Untrusted { after, why } => {
-            let hint = certificate(why);
+        StopReason::Untrusted { after, unknown_ca, why } => {
+            let hint = certificate(*unknown_ca);
             format!("for {} (--give-up-after) {why}{hint}", format_duration(*after))
         }
-        StopReason::Fatal { why, .. } => format!("{reason}{}", certificate(why)),
+        StopReason::Fatal { unknown_ca, .. } => format!("{reason}{}", certificate(*unknown_ca)),
         StopReason::NoQuota { .. } => format!("{reason} (--give-up-after)"),
         StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
         StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
-        StopReason::Bug(_) | StopReason::RowsLeft => {
-            format!("{reason}{RESUMABLE}")
-        }
-        other => other.to_string(),
+        other => format!("{other}{}", after_stop(other.kind())),
     }
 }
 
-/// The flag to add after a message about an untrusted certificate.
-fn certificate(why: &str) -> &'static str {
-    match why.ends_with(TRUST_ITS_CA) {
-        true => " too, with --ca-cert FILE",
-        false => "",
+/// What to do after a stop of this kind, where nothing better is known.
+fn after_stop(kind: StopKind) -> &'static str {
+    match kind {
+        StopKind::Bug => RESUMABLE,
+        StopKind::Signal(_)
+        | StopKind::Cancelled
+        | StopKind::TimeLimit
+        | StopKind::Policy
+        | StopKind::Rejected
+        | StopKind::Input
+        | StopKind::Output => "",
     }
+}
+
+/// Completes the advice to trust the certificate of a server's authority.
+fn certificate(unknown_ca: bool) -> &'static str {
+    if unknown_ca { " too, with --ca-cert FILE" } else { "" }
 }
 
 fn cause(cause: &Cause) -> String {
@@ -74,9 +97,9 @@ pub fn quota_error(error: &QuotaError) -> String {
         QuotaError::Unusable { .. } => {
             ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"
         }
-        _ => "",
+        other => usual(other.into()),
     };
-    format!("{error}{hint}")
+    advised(error, hint)
 }
 
 fn input_error(error: &InputError) -> String {
@@ -90,9 +113,9 @@ fn input_error(error: &InputError) -> String {
         InputErrorKind::IsReport { .. } => {
             ". Choose the rows with --only: --only failed,outside for those not cleared, or --only all for all of them"
         }
-        _ => "",
+        _ => usual(error.into()),
     };
-    format!("{error}{hint}")
+    advised(error, hint)
 }
 
 /// What to do about a layout that can't be detected, depending on the diagnosis if there is one.
@@ -179,39 +202,38 @@ fn report_error(error: &ReportError) -> String {
         ReportError::IsReal { .. } => "; name another report (--report FILE), or leave out --simulate",
         ReportError::Write { source, .. } => write_error(source.kind()),
         ReportError::Open { source, .. } => unreadable(source.kind()),
-        ReportError::Held { .. } => "; wait for it to end, or stop it",
         ReportError::Replaced { .. } => "; run this again",
-        _ => "",
+        other => usual(other.into()),
     };
-    format!("{error}{hint}")
+    advised(error, hint)
 }
 
 /// What to do about a file that can't be opened.
-fn unreadable(kind: ErrorKind) -> &'static str {
+fn unreadable(kind: io::ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::NotFound => "; check the path and the current directory",
-        ErrorKind::PermissionDenied => "; let this user read it",
+        io::ErrorKind::NotFound => "; check the path and the current directory",
+        io::ErrorKind::PermissionDenied => "; let this user read it",
         _ => "",
     }
 }
 
 /// What to do about a file that can't be written.
-fn write_error(kind: ErrorKind) -> &'static str {
+fn write_error(kind: io::ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::NotFound => {
+        io::ErrorKind::NotFound => {
             "; check that its directory exists and correct the path, then run it again (with --resume if the run had started)"
         }
-        ErrorKind::BrokenPipe => "; the program that reads it has ended",
-        ErrorKind::IsADirectory => "; name a file in this directory",
-        ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
-        ErrorKind::PermissionDenied => {
+        io::ErrorKind::BrokenPipe => "; the program that reads it has ended",
+        io::ErrorKind::IsADirectory => "; name a file in this directory",
+        io::ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
+        io::ErrorKind::PermissionDenied => {
             "; give this user write access to the file and its directory, or name another one, then run it again (with --resume \
              if the run had started)"
         }
-        ErrorKind::Other => {
+        io::ErrorKind::Other => {
             "; find out which program did that (logrotate, perhaps), restore the file, then resume with --resume"
         }
-        _ => "; free some space or correct the path, then resume with --resume",
+        _ => usual(ErrorKind::Output),
     }
 }
 
@@ -226,7 +248,6 @@ fn flag(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::path::PathBuf;
     use std::time::Duration;
 

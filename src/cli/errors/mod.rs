@@ -23,10 +23,8 @@ pub enum Error {
 
 impl Error {
     /// A thread that the run needs can't be started.
-    pub fn no_thread(error: &io::Error) -> Error {
-        Error::Unexpected(format!(
-            "a thread could not be started: {error}; raise the limit of processes for this user (ulimit -u) or container (pids.max)"
-        ))
+    pub fn no_thread(error: io::Error) -> Error {
+        Error::Library(zim_batch::Error::Thread(error))
     }
 }
 

@@ -17,14 +17,14 @@ pub enum QuotaError {
     },
     /// No file can be locked, so other runs are not detected.
     #[error(
-        "{}: can't be used as a lock file ({source}), so other runs of this app on this machine are not detected; together \
+        "{}: can't be used as a lock file ({why}), so other runs of this app on this machine are not detected; together \
          with one of them this run may exceed the app's limit", .path.display()
     )]
     Unusable {
         /// The lock file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
     /// The URL of the server through which runs share the quota can't be used.
     #[error("the quota URL can't be used: {0}; write it like redis://host:6379, rediss://host or redis+unix:///path")]

@@ -373,10 +373,10 @@ fn present(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-fn unusable(path: &Path, source: io::Error) -> QuotaError {
+fn unusable(path: &Path, why: io::Error) -> QuotaError {
     QuotaError::Unusable {
         path: path.to_owned(),
-        source,
+        why,
     }
 }
 

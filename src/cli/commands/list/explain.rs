@@ -6,6 +6,7 @@ use zim_batch::explain::{EXPLANATION_COLUMNS, Explained, explain};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::RowsTo;
 use zim_batch::rows::{Format, Reads, Rows, Source};
+use zim_batch::text::with_causes;
 
 use crate::cli::errors::Error;
 use crate::cli::output::print::{print_error, print_note};
@@ -73,7 +74,7 @@ impl Explanation {
         match &written {
             Ok(_) if quiet => {}
             Ok(explained) => print_note(&in_words(explained)),
-            Err(error) => print_error(&format!("--explain {}: {error}", path.display())),
+            Err(error) => print_error(&format!("--explain {}: {}", path.display(), with_causes(error))),
         }
         written.is_ok()
     }

@@ -15,7 +15,7 @@ use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Rows, Source};
 use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Latencies, Summary};
-use zim_batch::text::{grouped, table_cell, utc};
+use zim_batch::text::{grouped, table_cell, utc, with_causes};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
@@ -69,7 +69,7 @@ pub fn check_page(html: &Path) -> Result<(), Error> {
 /// run.
 pub fn write_page_after_run(remaining: &Remaining, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::from_file(&remaining.report).map_err(|error| error.to_string())?;
+        let analysis = Analysis::from_file(&remaining.report).map_err(|error| with_causes(&error))?;
         let page = Page {
             report: &remaining.report.display().to_string(),
             analysis: &analysis,

@@ -79,7 +79,7 @@ impl LogOutput {
 /// A writer that says in the output how many lines are missing, and `why`.
 fn writer(sink: impl Write + Send + 'static, format: LogFormat, why: &'static str) -> Result<LossyWriter, Error> {
     let missing = move |lines| log_line(format, Level::WARN, &format!("{lines} lines are missing here: {why}"));
-    LossyWriter::start(sink, missing).map_err(|error| Error::no_thread(&error))
+    LossyWriter::start(sink, missing).map_err(Error::no_thread)
 }
 
 fn log_panic(panic: &PanicHookInfo) {
