@@ -309,6 +309,7 @@ fn the_chinese_documents_have_the_same_code() {
     for (english, chinese) in [
         ("README.md", "README.zh-CN.md"),
         ("docs/guide.md", "docs/guide.zh-CN.md"),
+        ("docs/faq.md", "docs/faq.zh-CN.md"),
     ] {
         let (ours, theirs) = (blocks(english), blocks(chinese));
         for (ours, theirs) in ours.iter().zip(&theirs) {

@@ -1,4 +1,4 @@
-//! The exit statuses of the process. README.md has the same table; a test compares the two.
+//! The exit statuses of the process. docs/guide.md has the same table; a test compares the two.
 
 use std::process::ExitCode;
 
@@ -142,26 +142,26 @@ mod tests {
     fn says(status: ExitStatus) -> &'static str {
         match status {
             ExitStatus::Success => "every row was answered",
-            ExitStatus::Unexpected => "unexpected error",
-            ExitStatus::Usage => "usage or configuration",
+            ExitStatus::Unexpected => "a bug",
+            ExitStatus::Usage => "a flag, a variable or a path is wrong",
             ExitStatus::RowsFailed => "some rows are `failed`",
-            ExitStatus::Input => "the input can't be read",
-            ExitStatus::Policy => "stopped by a policy",
-            ExitStatus::Rejected => "ZIM rejects the app",
+            ExitStatus::Input => "the rows can't be read",
+            ExitStatus::Policy => "a policy stopped it",
+            ExitStatus::Rejected => "the app, the secret, the signature",
             ExitStatus::MaxDuration => "`--max-duration`",
             ExitStatus::Report => "the report can't be written",
             ExitStatus::Held => "another run",
-            ExitStatus::Signal(_) => "stopped by SIGINT, SIGTERM, SIGHUP",
+            ExitStatus::Signal(_) => "SIGINT (Ctrl-C), SIGTERM, SIGHUP",
         }
     }
 
     #[test]
-    fn the_readme_s_table_has_every_exit_status_and_no_other() {
-        let readme = include_str!("../../../README.md");
-        let (_, section) = readme.split_once("\n## Exit status\n").unwrap();
-        let lines = section.trim_start().lines().take_while(|line| line.starts_with('|'));
+    fn the_guide_s_table_has_every_exit_status_and_no_other() {
+        let guide = include_str!("../../../docs/guide.md");
+        let (_, section) = guide.split_once("\n| status |").unwrap();
+        let lines = section.lines().skip(1).take_while(|line| line.starts_with('|'));
         let mut table = BTreeMap::new();
-        for line in lines.skip(2) {
+        for line in lines.skip(1) {
             let mut cells = line.trim_matches('|').split('|').map(str::trim);
             let (codes, meaning) = (cells.next().unwrap(), cells.next().unwrap());
             for code in codes.split(',') {
