@@ -184,26 +184,34 @@ impl Schedule {
         self.starts.drain(..old.min(self.starts.len().saturating_sub(kept)));
     }
 
-    /// Drops what no run can have written. Real starts may have been lost with it, so then nothing starts for a second.
+    /// Drops what no run can have written. Times that are too late were right before the clock went back: such starts may
+    /// have been made just now, so then nothing starts for a second.
     fn drop_impossible(&mut self, now: u64) {
         let latest = now + 2 * MAX_AHEAD;
-        let known = self.starts.len();
-        self.starts.retain(|start| start.is_possible(latest));
-        if self.starts.len() < known || self.not_before > latest {
+        self.starts.retain(Start::has_possible_numbers);
+        let possible = self.starts.len();
+        self.starts.retain(|start| start.at <= latest && start.until <= latest);
+        if self.starts.len() < possible || self.not_before > latest {
             self.not_before = now + SECOND + MARGIN;
         }
     }
 
+    /// The largest rate: that of the runs whose starts are known, and this one.
+    pub fn largest_rate(&self, rate: f64) -> f64 {
+        self.starts.iter().map(|start| start.rate).fold(rate, f64::max)
+    }
+
     fn common_pace(&self, pace: Pace) -> Pace {
-        let rate = self.starts.iter().map(|start| start.rate).fold(pace.rate, f64::max);
-        Pace { rate, ..pace }
+        Pace {
+            rate: self.largest_rate(pace.rate),
+            ..pace
+        }
     }
 }
 
 impl Start {
-    fn is_possible(&self, latest: u64) -> bool {
-        let has_possible_rate = self.rate > 0.0 && self.rate <= MAX_RATE;
-        self.at <= latest && self.until <= latest && self.count <= MAX_COUNT && has_possible_rate
+    fn has_possible_numbers(&self) -> bool {
+        self.count <= MAX_COUNT && self.rate > 0.0 && self.rate <= MAX_RATE
     }
 }
 
@@ -445,16 +453,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_run_can_have_written_is_dropped_and_then_nothing_starts_for_a_second() {
+    fn times_that_no_run_can_have_written_are_dropped_and_then_nothing_starts_for_a_second() {
         let now = 1_000_000;
         for impossible in [
             "99999999999999 99999999999999 1 20 a",
             "18446744073709551615 18446744073709551615 1 20 b",
             "5 18446744073709551615 1 20 c",
-            "6 6 4294967295 20 d",
-            "7 7 1 nan e",
-            "8 8 1 1e300 e",
-            "9 9 1 -1 e",
             "hold 99999999999999",
         ] {
             let mut schedule = Schedule::parse(&format!("hold 0\n{impossible}\n8 8 1 20 f\nend\n")).unwrap();
@@ -468,6 +472,32 @@ mod tests {
             assert_eq!(
                 schedule.reserve(later, wanted(1, 20.0)).map(|start| start.at),
                 Ok(later)
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_with_impossible_numbers_is_no_start_and_changes_nothing() {
+        let now = 1_000_000;
+        for impossible in [
+            "6 6 4294967295 20 d",
+            "7 7 1 nan e",
+            "7 7 1 abc e",
+            "8 8 1 1e300 e",
+            "8 8 1 1000000001 e",
+            "9 9 1 -1 e",
+            "9 9 1 0 e",
+        ] {
+            let mut schedule = Schedule::parse(&format!("hold 0\n{impossible}\n8 8 1 20 f\nend\n")).unwrap();
+            assert_eq!(
+                schedule.reserve(now, wanted(1, 20.0)).map(|start| start.at),
+                Ok(now),
+                "{impossible}"
+            );
+            assert_eq!(
+                (schedule.starts().len(), schedule.largest_rate(20.0)),
+                (2, 20.0),
+                "{impossible}"
             );
         }
     }

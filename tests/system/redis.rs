@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Call, Desk, Running, Server, kind_server, named_rows, pace, program};
+use crate::support::{Call, Desk, Request, Running, Server, kind_server, named_rows, pace, program};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CAP: usize = 20;
@@ -105,24 +105,31 @@ fn runs_on_several_machines_share_the_quota() {
     let (desk, server) = (Desk::new(), kind_server());
     let socket = format!("redis+unix://{}?pass=s3cr%25t-pass", redis.socket().display());
     let runs = [("a", redis.url()), ("b", redis.url()), ("c", socket)];
-    let runs = runs.map(|(user, url)| run_of(&desk, &server, &url, user, 60).spawn());
+    let mut runs = runs.map(|(user, url)| run_of(&desk, &server, &url, user, 400).spawn());
+    let count_of = |requests: &[Request], user: &str| {
+        let mine = requests.iter().filter(|request| request.user().starts_with(user));
+        mine.count()
+    };
+    // On a busy machine one may begin seconds after the others.
+    for (run, user) in runs.iter_mut().zip(["a-", "b-", "c-"]) {
+        run.wait_until("all are under way", || count_of(&server.requests(), user) > 0);
+    }
+    let before = server.requests().len();
+    runs[0].wait_until("all have had their share", || server.requests().len() >= before + 90);
+    let together = server.requests().split_off(before);
+    for user in ["a-", "b-", "c-"] {
+        let share = count_of(&together, user) as f64 / together.len() as f64;
+        assert!(share >= 0.15, "{user} has a share of {share:.2}");
+    }
+    for run in &runs {
+        run.signal("TERM");
+    }
     for run in runs {
         let outcome = run.wait();
-        outcome.assert_status(0).summary().assert_counts(&[("ok", 60)]);
+        outcome.assert_status(143);
         assert!(outcome.stdout.contains("\"runs\":3,"), "{outcome:?}");
     }
-    let requests = server.requests();
-    assert_eq!(requests.len(), 180);
     pace::assert_within_cap(&server.arrivals(), CAP);
-    for user in ["a-", "b-", "c-"] {
-        let share = requests[30..120]
-            .iter()
-            .filter(|request| request.user().starts_with(user))
-            .count();
-        assert!(share >= 12, "{user} has {share} of 90 requests");
-    }
-    let alone = run_of(&desk, &server, &redis.url(), "d", 2).arg("--no-wait").run();
-    alone.assert_status(75).assert_says(&["another run", "--no-wait"]);
 }
 
 #[test]

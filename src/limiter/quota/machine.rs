@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use super::error::QuotaError;
 use super::location::QuotaLocation;
 use super::lock_file::LockFile;
-use super::{BoxFuture, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Unavailable};
 use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, micros};
 use crate::text::one_line;
 
@@ -54,6 +54,7 @@ pub struct MachineQuota {
     clock: Clock,
     /// Names the start of the machine.
     boot: String,
+    higher_rate: HigherRate,
     state: Mutex<State>,
 }
 
@@ -135,6 +136,7 @@ impl MachineQuota {
             run: fastrand::u32(1..),
             boot,
             clock,
+            higher_rate: HigherRate::default(),
             state: Mutex::new(State {
                 presence,
                 has_joined_others: has_others,
@@ -257,7 +259,10 @@ impl MachineQuota {
     }
 
     fn reserve_in(&self, schedule: &mut Schedule, clocks: Clocks, request: &Request) -> Result<(Start, Slot), Instant> {
-        match schedule.reserve(clocks.time, request.wanted(self.run, 0)) {
+        let reserved = schedule.reserve(clocks.time, request.wanted(self.run, 0));
+        self.higher_rate
+            .note(schedule.largest_rate(request.pace.rate), request.pace.rate);
+        match reserved {
             Err(at) => Err(clocks.instant_of(at)),
             Ok(start) => {
                 let slot = Slot {

@@ -15,6 +15,7 @@ mod redis;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -149,6 +150,25 @@ impl Previous {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
+
+/// Says once that another run has a higher rate than this one. Then they may start more requests together than this run's rate
+/// says.
+#[derive(Debug, Default)]
+struct HigherRate {
+    is_said: AtomicBool,
+}
+
+impl HigherRate {
+    /// `largest` is the largest rate of the runs that share the quota, `own` this run's.
+    fn note(&self, largest: f64, own: f64) {
+        if largest > own && !self.is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "another run of this app has a rate of {largest} requests per second, this one {own}: together they may send \
+                 {largest}"
+            );
+        }
+    }
+}
 
 /// Held by tests that start a process, and by tests in paused time that lock files: a process that is being started has, for
 /// a moment, all files that are locked in this one, and in paused time this moment can last for seconds.

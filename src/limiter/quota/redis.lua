@@ -10,7 +10,7 @@
 --   made, late      how many of its starts were made, and how long after its place the last one was
 --   time            now; from the server's clock if empty
 -- Returns whether starts are reserved; from when on, or when to try again; until when; how many runs share the quota (not
--- counting this one for 'look'); and the place of the reservation. Times are in microseconds from now.
+-- counting this one for 'look'); the place of the reservation; and the largest rate. Times are in microseconds from now.
 local run, what = ARGV[1], ARGV[2]
 local rate, share, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local ahead, delay = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -33,9 +33,9 @@ for at, till, number, of_rate, who in string.gmatch(text, '(%d+) (%d+) (%d+) (%S
         start.till = start.at + late + delay
     end
     local has_possible_rate = start.rate and start.rate > 0 and start.rate <= MAX_RATE
-    if start.count == 0 then
-        -- None of its starts was made.
-    elseif start.at <= latest and start.till <= latest and start.count <= MAX_COUNT and has_possible_rate then
+    if start.count == 0 or start.count > MAX_COUNT or not has_possible_rate then
+        -- None of its starts was made, or it is no start.
+    elseif start.at <= latest and start.till <= latest then
         starts[#starts + 1] = start
     else
         is_possible = false
@@ -56,7 +56,7 @@ for index, start in ipairs(starts) do
     if is_recent or index == #starts then kept[#kept + 1] = start end
     if is_recent and not seen[start.run] then seen[start.run], runs = true, runs + 1 end
 end
-if what == 'look' then return { 0, 0, 0, seen[run] and runs - 1 or runs, '' } end
+if what == 'look' then return { 0, 0, 0, seen[run] and runs - 1 or runs, '', '0' } end
 
 -- When the next starts are free.
 local common_rate = rate
@@ -89,5 +89,6 @@ lines[#lines + 1] = 'end\n'
 local last = kept[#kept]
 local expires = math.max(not_before, last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / last.rate) or 0) - now
 if expires > 0 then redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.ceil(expires / 1000)) end
-if not is_reserved then return { 0, at - now, 0, runs, '' } end
-return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at) }
+local largest = string.format('%.17g', common_rate)
+if not is_reserved then return { 0, at - now, 0, runs, '', largest } end
+return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at), largest }

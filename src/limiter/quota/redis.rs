@@ -23,7 +23,7 @@ use url::{Position, Url};
 
 use super::error::QuotaError;
 use super::location::QuotaLocation;
-use super::{BoxFuture, Quota, Request, Reserved, Slot, Unavailable};
+use super::{BoxFuture, HigherRate, Quota, Request, Reserved, Slot, Unavailable};
 use crate::limiter::rate::MAX as MAX_RATE;
 use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, Wanted};
 
@@ -49,6 +49,7 @@ pub struct RedisQuota {
     round_trip: AtomicU64,
     /// A call has failed, so the server may have lost the starts of the last second.
     has_failed: AtomicBool,
+    higher_rate: HigherRate,
 }
 
 impl fmt::Debug for RedisQuota {
@@ -61,7 +62,7 @@ impl fmt::Debug for RedisQuota {
 }
 
 /// What the script returns; see there.
-type Answer = (bool, u64, u64, usize, String);
+type Answer = (bool, u64, u64, usize, String, String);
 
 impl RedisQuota {
     /// Joins the runs that share the quota of this app through the server at `url`: `redis://`, `rediss://` (TLS, with the
@@ -86,9 +87,10 @@ impl RedisQuota {
             connection: Mutex::new(None),
             round_trip: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            higher_rate: HigherRate::default(),
         };
         match quota.call(None).await {
-            Ok((.., others, _)) if exclusive && others > 0 => Err(QuotaError::Held {
+            Ok((.., others, _, _)) if exclusive && others > 0 => Err(QuotaError::Held {
                 by: "another run".into(),
             }),
             Ok(_) => Ok(quota),
@@ -194,11 +196,13 @@ impl Quota for RedisQuota {
             let answer = self.call((!has_failed).then_some(wanted)).await;
             let now = Instant::now();
             self.has_failed.store(answer.is_err(), Ordering::Relaxed);
-            let (is_reserved, at, until, runs, id) = answer.map_err(|error| self.unavailable(&error))?;
+            let (is_reserved, at, until, runs, id, largest) = answer.map_err(|error| self.unavailable(&error))?;
             let later = |micros| now + Duration::from_micros(micros);
             if has_failed {
                 return Ok(Reserved::NotBefore(later(SECOND + MARGIN)));
             }
+            let own = request.pace.rate;
+            self.higher_rate.note(largest.parse().unwrap_or(own), own);
             if !is_reserved {
                 return Ok(Reserved::NotBefore(later(at)));
             }
@@ -311,7 +315,7 @@ mod tests {
         );
     }
 
-    /// A Redis, until this is dropped.
+    /// A Redis, until this is dropped or this process ends, however that ends: then its standard input is closed.
     struct Server {
         process: Child,
         url: String,
@@ -319,7 +323,7 @@ mod tests {
 
     impl Drop for Server {
         fn drop(&mut self) {
-            self.process.kill().unwrap();
+            drop(self.process.stdin.take());
             self.process.wait().unwrap();
         }
     }
@@ -330,17 +334,25 @@ mod tests {
         let settings = directory.join("redis.conf");
         std::fs::write(&settings, format!("port 0\nsave ''\nunixsocket {}\n", socket.display())).unwrap();
         let _alone = super::super::STARTING_A_PROCESS.blocking_lock();
-        let started = Command::new("redis-server")
-            .arg(&settings)
-            .stdout(Stdio::null())
-            .spawn();
-        let Ok(process) = started else {
+        if Command::new("redis-server").arg("-v").output().is_err() {
             crate::passed_over::passed_over("redis-server is not installed");
             return None;
-        };
+        }
+        let process = Command::new("sh")
+            .args(["-c", "redis-server \"$0\" & read -r end; kill $! && wait $!"])
+            .arg(&settings)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let url = format!("redis+unix://{}", socket.display());
         let server = Server { process, url };
+        let begun = Instant::now();
         while !socket.exists() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "redis-server does not answer"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(server)
@@ -404,7 +416,7 @@ mod tests {
             1 => Just(format!("{0} {0} 1 20 00d1e2f3\n", BEGIN - 30_000)),
             1 => (0_u64..4_000_000).prop_map(|at| format!("{0} {0} 1 20 a\n", BEGIN + at)),
             1 => Just(format!("{BEGIN} {BEGIN} 10001 20 a\n")),
-            1 => prop_oneof![Just("0"), Just("-1"), Just("1e7"), Just("inf")]
+            1 => prop_oneof![Just("0"), Just("-1"), Just("1e7"), Just("inf"), Just("abc")]
                 .prop_map(|rate| format!("{BEGIN} {BEGIN} 1 {rate} a\n")),
         ];
         proptest!(ProptestConfig::with_cases(64), |(rates in rates, before in before, calls in calls())| {
@@ -423,11 +435,13 @@ mod tests {
                     let answer: Answer = script.arg(now).invoke_async(&mut connection).await.unwrap();
                     let reserved = schedule.reserve(now, wanted);
                     let runs = schedule.runs(now);
+                    let (is_reserved, at, until, its_runs, id, largest) = answer;
                     let expected = match reserved {
                         Ok(start) => (true, start.at - now, start.until - delay - now, runs, start.at.to_string()),
                         Err(at) => (false, at - now, 0, runs, String::new()),
                     };
-                    prop_assert_eq!(answer, expected);
+                    prop_assert_eq!((is_reserved, at, until, its_runs, id), expected);
+                    prop_assert_eq!(largest.parse(), Ok(schedule.largest_rate(rates[run])));
                     let text: String = ::redis::cmd("GET").arg(&quota.key).query_async(&mut connection).await.unwrap();
                     prop_assert_eq!(Schedule::parse(&text), Some(schedule.clone()), "{}", text);
                     latest[run] = reserved.ok().map(|start| start.at);
