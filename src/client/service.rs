@@ -27,7 +27,7 @@ pub trait Service: Sealed + Send + Sync + 'static {
 
 /// What a run processes: a [`Row`], a [`Listing`](super::Listing) of a user, or a [`UserBatch`](super::UserBatch). Only this
 /// crate implements it.
-pub trait Item: Sealed + Send + 'static {
+pub trait Item: Sealed + Send + Sync + 'static {
     /// Its user, conversation and type, as a report writes them. What it does not have is empty.
     fn key(&self) -> [&str; 3];
 

@@ -15,12 +15,13 @@
 //! | a row's way | file |
 //! |---|---|
 //! | from the reading thread to the gate | `dispatch.rs` |
-//! | attempt by attempt to its outcome | `row_task.rs` |
+//! | attempt by attempt to its outcome | `row_task.rs`, `attempt_gate.rs` |
 //! | whether it is the row or the service | `breaker.rs` |
 //! | another attempt, or the end | `retry.rs` |
 //! | to the report | `recorder.rs` |
 //! | whether the run continues | `policy.rs` |
 
+mod attempt_gate;
 mod breaker;
 mod dispatch;
 mod job;

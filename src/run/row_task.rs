@@ -1,242 +1,254 @@
 //! One row's way from the gate to its outcome: attempt → verdict → breaker and retry state → event.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::breaker::{Admission, FirstFailure, Signal, Transition};
+use super::attempt_gate::AttemptGate;
+use super::breaker::{Admission, Alone, FirstFailure, Signal, Transition};
 use super::policy::clock_says;
 use super::retry::{RetryDecision, RetryState};
 use super::{Entry, InFlightPermit, Message, RowPermit, Shared};
 use crate::client::verdict::{TransportError, Verdict};
-use crate::client::{Attempt, Gate, Item, Service};
+use crate::client::{Attempt, Item, Service};
 use crate::code::{self, Class};
 use crate::event::Event;
 use crate::row::{Numbered, Outcome, Record};
-use crate::sealed::Sealed;
 use crate::stop::StopReason;
 
 /// A clock so far off makes ZIM refuse every signature (ZEGO, "Accessing Server APIs": ten minutes). In seconds.
 const CLOCK_TOO_FAR_OFF: u64 = 10 * 60;
 
-/// Stays with the row until it has an outcome, or a stop comes first.
+/// Stays with the row until it has an outcome, or a stop comes first; then sends its last event, and with an outcome the
+/// in-flight permit of its last request.
 pub(super) async fn run<S: Service>(item: Numbered<S::Item>, _place: RowPermit, entry: Entry, run: Arc<Shared<S>>) {
-    let (event, in_flight) = settle(item, entry, &run).await;
+    let task = RowTask {
+        tries: Tries::new(&run),
+        run: &run,
+        line: item.line,
+        item: item.item,
+        sent: 0,
+    };
+    let (event, in_flight) = match task.settle(entry).await {
+        Ok((record, in_flight)) => (Event::Settled(Box::new(record)), Some(in_flight)),
+        Err(Stopped { was_retrying }) => (Event::NotRun { was_retrying }, None),
+    };
     run.send(Message::Event(event, in_flight));
 }
 
-/// Returns the row's last event, and with an outcome the in-flight permit of its last request.
-async fn settle<S: Service>(
-    Numbered { line, mut item }: Numbered<S::Item>,
-    mut entry: Entry,
-    run: &Shared<S>,
-) -> (Event, Option<InFlightPermit>) {
-    const NOT_RUN: (Event, Option<InFlightPermit>) = (super::NOT_RUN, None);
-    let new_state = || RetryState::new(run.limits.max_attempts.get());
-    let (mut state, mut first_failure, mut alone) = (new_state(), FirstFailure::default(), None);
-    // Of all its requests, each of which has tries of its own.
-    let mut sent = 0;
-    loop {
-        let start = Start::new(run, &entry, state.sent > 0);
-        let attempt = tokio::select! {
-            biased;
-            () = start.given_up() => return NOT_RUN,
-            attempt = run.service.attempt(&mut item, &start) => attempt,
-        };
-        let Some(mut attempt) = attempt else {
-            // The old place is given up first: it may be the only one.
-            drop(entry);
-            entry = tokio::select! {
-                biased;
-                () = run.stop.stopping() => return NOT_RUN,
-                entry = run.enter(false) => entry,
+/// A row under way.
+struct RowTask<'a, S: Service> {
+    run: &'a Shared<S>,
+    line: u64,
+    item: S::Item,
+    /// Requests sent for the row.
+    sent: u32,
+    /// The tries of the present request. A clear has one request, a list one for each page.
+    tries: Tries,
+}
+
+/// What there is to know of the tries of one request.
+struct Tries {
+    state: RetryState,
+    first_failure: FirstFailure,
+    /// Keeps new rows waiting while this one is tried alone.
+    alone: Option<Alone>,
+}
+
+/// The run stops, and the row has no outcome.
+struct Stopped {
+    /// It was waiting for another attempt.
+    was_retrying: bool,
+}
+
+/// An attempt that was made.
+struct Attempted {
+    attempt: Attempt,
+    /// It counts against the row.
+    counts: bool,
+    in_flight: InFlightPermit,
+}
+
+impl Tries {
+    fn new<S: Service>(run: &Shared<S>) -> Tries {
+        Tries {
+            state: RetryState::new(run.limits.max_attempts.get()),
+            first_failure: FirstFailure::default(),
+            alone: None,
+        }
+    }
+}
+
+impl<S: Service> RowTask<'_, S> {
+    /// Makes attempts until the row has its outcome.
+    async fn settle(mut self, mut entry: Entry) -> Result<(Record, InFlightPermit), Stopped> {
+        loop {
+            let Attempted {
+                attempt,
+                counts,
+                in_flight,
+            } = self.attempt(entry).await?;
+            let was_accepted = self.run.breaker.has_accepted_signature();
+            entry = match self.tries.state.next(&attempt.verdict, counts, was_accepted) {
+                RetryDecision::Done(Outcome::Ok) if attempt.has_more => {
+                    drop(in_flight);
+                    self.tries = Tries::new(self.run);
+                    self.enter().await?
+                }
+                RetryDecision::Done(outcome) => return Ok((self.record(outcome, attempt), in_flight)),
+                RetryDecision::Abort => return Err(self.abort(&attempt)),
+                RetryDecision::Retry(pause) => {
+                    drop(in_flight);
+                    self.tries.alone = None;
+                    self.enter_after(pause).await?
+                }
+                RetryDecision::RetryAlone(pause) => {
+                    drop(in_flight);
+                    self.be_alone().await?;
+                    self.enter_after(pause).await?
+                }
             };
-            continue;
+        }
+    }
+
+    /// Makes one attempt, and tells the loop, the limiter and the breaker about it. Gives up all of `entry` but the in-flight
+    /// permit.
+    async fn attempt(&mut self, mut entry: Entry) -> Result<Attempted, Stopped> {
+        let mut attempt = loop {
+            match self.try_entry(&entry).await? {
+                Some(attempt) => break attempt,
+                // The connection may have been closed during the wait, so the row has to enter again. The old place is given
+                // up first: it may be the only one.
+                None => {
+                    drop(entry);
+                    entry = self.enter().await?;
+                }
+            }
         };
         let was_sent = u32::from(attempt.started_at.is_some());
-        (state.sent, sent) = (state.sent + was_sent, sent + was_sent);
-        run.breaker.reclassify(&mut attempt.verdict);
-        run.tell(answered(&attempt));
-        log(line, state.sent, &attempt.verdict);
-        let counts = note(
-            run,
-            &entry.admission,
-            &attempt,
-            &mut first_failure,
-            state.is_last_attempt(),
-        );
-        // The limiter's permit and the breaker's admission are released here; only the in-flight permit is kept.
-        let Entry {
-            in_flight,
-            admission,
-            permit,
-        } = entry;
-        drop((admission, permit));
-        let (pause, is_to_be_alone) = match state.next(&attempt.verdict, counts, run.breaker.has_accepted_signature()) {
-            RetryDecision::Done(Outcome::Ok) if attempt.has_more => {
-                drop(in_flight);
-                (state, first_failure, alone) = (new_state(), FirstFailure::default(), None);
-                entry = tokio::select! {
-                    biased;
-                    () = run.stop.stopping() => return NOT_RUN,
-                    entry = run.enter(false) => entry,
-                };
-                continue;
-            }
-            RetryDecision::Done(outcome) => {
-                let record = record(line, item, outcome, sent, attempt);
-                return (Event::Settled(Box::new(record)), Some(in_flight));
-            }
-            RetryDecision::Abort => {
-                let why = why_no_row_can_succeed(&attempt);
-                let unknown_ca = attempt.verdict.transport == Some(TransportError::Untrusted);
-                run.stop.drain(StopReason::Fatal { line, unknown_ca, why });
-                return NOT_RUN;
-            }
-            RetryDecision::Retry(pause) => (pause, false),
-            RetryDecision::RetryAlone(pause) => (pause, true),
-        };
-        drop(in_flight);
-        if !is_to_be_alone {
-            alone = None;
-        } else if alone.is_none() {
-            alone = Some(tokio::select! {
-                biased;
-                () = run.stop.stopping() => return NOT_RUN,
-                alone = run.breaker.try_alone() => alone,
-            });
-        }
-        run.tell(Event::Retrying);
-        entry = tokio::select! {
-            biased;
-            () = run.stop.stopping() => return (Event::NotRun { was_retrying: true }, None),
-            entry = async { sleep(pause).await; run.enter(false).await } => entry,
-        };
-        run.tell(Event::Waited);
-    }
-}
-
-/// The gate of one attempt: waits for breaker and limiter when the connection is open, and reports the start to the limiter
-/// and the loop.
-struct Start<'a, S: Service> {
-    run: &'a Shared<S>,
-    entry: &'a Entry,
-    is_retry: bool,
-    passage: Mutex<Passage>,
-    changed: Notify,
-}
-
-/// How far an attempt has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Passage {
-    /// It has not passed, or its connection was closed, and another one had to be opened.
-    Waiting,
-    /// It was let through at this moment, and may start at any.
-    Passed(Instant),
-    Started,
-}
-
-impl<S: Service> Sealed for Start<'_, S> {}
-
-impl<S: Service> Gate for Start<'_, S> {
-    async fn pass(&self) {
-        self.set(Passage::Waiting);
-        let granted = loop {
-            self.entry.admission.held().await;
-            let granted = self.entry.permit.start().await;
-            if self.entry.admission.holds() {
-                break granted;
-            }
-        };
-        self.set(Passage::Passed(granted));
+        self.tries.state.sent += was_sent;
+        self.sent += was_sent;
+        self.run.breaker.reclassify(&mut attempt.verdict);
+        self.run.tell(answered(&attempt));
+        log(self.line, self.tries.state.sent, &attempt.verdict);
+        self.tell_limiter(&attempt);
+        let counts = self.tell_breaker(&entry.admission, &attempt.verdict);
+        Ok(Attempted {
+            attempt,
+            counts,
+            in_flight: entry.in_flight,
+        })
     }
 
-    fn started(&self, at: Instant) {
-        if let Passage::Passed(granted) = std::mem::replace(&mut *self.passage(), Passage::Started) {
-            self.entry.permit.started(granted, at);
-        }
-        let is_retry = self.is_retry;
-        self.run.tell(Event::Sent { at, is_retry });
-    }
-}
-
-impl<'a, S: Service> Start<'a, S> {
-    fn new(run: &'a Shared<S>, entry: &'a Entry, is_retry: bool) -> Start<'a, S> {
-        Start {
-            run,
-            entry,
-            is_retry,
-            passage: Mutex::new(Passage::Waiting),
-            changed: Notify::new(),
-        }
-    }
-
-    fn passage(&self) -> MutexGuard<'_, Passage> {
-        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, passage: Passage) {
-        *self.passage() = passage;
-        self.changed.notify_waiters();
-    }
-
-    /// Completes when the attempt is to be given up. One that has passed is finished, unless the run is aborted.
-    async fn given_up(&self) {
-        self.run.stop.stopping().await;
-        let not_passed = async {
-            loop {
-                let changed = self.changed.notified();
-                if *self.passage() == Passage::Waiting {
-                    return;
-                }
-                changed.await;
-            }
-        };
+    /// Makes one attempt; `None` if nothing was sent, because the connection had waited too long at the gate.
+    async fn try_entry(&mut self, entry: &Entry) -> Result<Option<Attempt>, Stopped> {
+        let gate = AttemptGate::new(self.run, entry, self.tries.state.sent > 0);
         tokio::select! {
-            () = self.run.stop.aborting() => {}
-            () = not_passed => {}
+            biased;
+            () = gate.given_up() => Err(Stopped { was_retrying: false }),
+            attempt = self.run.service.attempt(&mut self.item, &gate) => Ok(attempt),
         }
     }
-}
 
-/// Tells the limiter and the breaker what an attempt came to, and the world when an outage begins or ends. `true` if the
-/// attempt counts against the row.
-fn note<S: Service>(
-    run: &Shared<S>,
-    admission: &Admission,
-    attempt: &Attempt,
-    first_failure: &mut FirstFailure,
-    is_last_attempt: bool,
-) -> bool {
-    let verdict = &attempt.verdict;
-    match Signal::from(verdict) {
-        Signal::Up => run.limiter.accepted(),
-        Signal::Throttled => {
-            let started_at = attempt.started_at.unwrap_or_else(Instant::now);
-            run.limiter.limited(started_at, verdict.retry_after);
-        }
-        Signal::Down => {}
+    /// Enters for the row's next request.
+    async fn enter(&self) -> Result<Entry, Stopped> {
+        self.unless_stopped(self.run.enter(false)).await
     }
-    let (counts, transition) = run.breaker.record(admission, verdict, first_failure, is_last_attempt);
-    match transition {
-        Some(Transition::Opened) => {
-            tracing::warn!(
-                "on hold, because the service is unavailable: {}; sending a probe now and then, no row uses up attempts \
+
+    /// Enters for another try of the same request, after a pause.
+    async fn enter_after(&self, pause: Duration) -> Result<Entry, Stopped> {
+        self.run.tell(Event::Retrying);
+        let entered = self.unless_stopped(async {
+            sleep(pause).await;
+            self.run.enter(false).await
+        });
+        let entry = entered.await.map_err(|_| Stopped { was_retrying: true })?;
+        self.run.tell(Event::Waited);
+        Ok(entry)
+    }
+
+    /// Waits until no other row is tried alone; from then on, this one is.
+    async fn be_alone(&mut self) -> Result<(), Stopped> {
+        if self.tries.alone.is_none() {
+            let alone = self.unless_stopped(self.run.breaker.try_alone()).await?;
+            self.tries.alone = Some(alone);
+        }
+        Ok(())
+    }
+
+    async fn unless_stopped<T>(&self, awaited: impl Future<Output = T>) -> Result<T, Stopped> {
+        tokio::select! {
+            biased;
+            () = self.run.stop.stopping() => Err(Stopped { was_retrying: false }),
+            ready = awaited => Ok(ready),
+        }
+    }
+
+    /// Stops the run, because no row can succeed.
+    fn abort(&self, attempt: &Attempt) -> Stopped {
+        self.run.stop.drain(StopReason::Fatal {
+            line: self.line,
+            unknown_ca: attempt.verdict.transport == Some(TransportError::Untrusted),
+            why: why_no_row_can_succeed(attempt),
+        });
+        Stopped { was_retrying: false }
+    }
+
+    fn tell_limiter(&self, attempt: &Attempt) {
+        match Signal::from(&attempt.verdict) {
+            Signal::Up => self.run.limiter.accepted(),
+            Signal::Throttled => {
+                let started_at = attempt.started_at.unwrap_or_else(Instant::now);
+                self.run.limiter.limited(started_at, attempt.verdict.retry_after);
+            }
+            Signal::Down => {}
+        }
+    }
+
+    /// Tells the breaker, and the observers when an outage begins or ends. Returns whether the attempt counts against the row.
+    fn tell_breaker(&mut self, admission: &Admission, verdict: &Verdict) -> bool {
+        let run = self.run;
+        let Tries {
+            state, first_failure, ..
+        } = &mut self.tries;
+        let (counts, transition) = run
+            .breaker
+            .record(admission, verdict, first_failure, state.is_last_attempt());
+        match transition {
+            Some(Transition::Opened) => {
+                tracing::warn!(
+                    "on hold, because the service is unavailable: {}; sending a probe now and then, no row uses up attempts \
                  (giving up after {})",
-                verdict.message,
-                humantime::format_duration(run.limits.give_up_after)
-            );
-            let why = verdict.message.clone();
-            run.tell(Event::Held { why });
+                    verdict.message,
+                    humantime::format_duration(run.limits.give_up_after)
+                );
+                let why = verdict.message.clone();
+                run.tell(Event::Held { why });
+            }
+            Some(Transition::Closed) => {
+                tracing::warn!("the service answers again: the run continues");
+                run.tell(Event::Released);
+            }
+            None => {}
         }
-        Some(Transition::Closed) => {
-            tracing::warn!("the service answers again: the run continues");
-            run.tell(Event::Released);
-        }
-        None => {}
+        counts
     }
-    counts
+
+    fn record(self, outcome: Outcome, attempt: Attempt) -> Record {
+        let verdict = attempt.verdict;
+        let key = self.item.key().map(str::to_owned);
+        let mut record = Record {
+            code: verdict.code,
+            http: verdict.http,
+            request_id: verdict.request_id,
+            attempts: self.sent,
+            latency: Some(attempt.latency),
+            ..Record::new(self.line, key, outcome, verdict.message)
+        };
+        self.item.complete(&mut record);
+        record
+    }
 }
 
 fn answered(attempt: &Attempt) -> Event {
@@ -247,21 +259,6 @@ fn answered(attempt: &Attempt) -> Event {
         clock_skew: attempt.clock_skew,
         trouble: (Signal::from(&attempt.verdict) == Signal::Down).then(|| attempt.verdict.message.clone()),
     }
-}
-
-fn record(line: u64, item: impl Item, outcome: Outcome, attempts: u32, attempt: Attempt) -> Record {
-    let verdict = attempt.verdict;
-    let key = item.key().map(str::to_owned);
-    let mut record = Record {
-        code: verdict.code,
-        http: verdict.http,
-        request_id: verdict.request_id,
-        attempts,
-        latency: Some(attempt.latency),
-        ..Record::new(line, key, outcome, verdict.message)
-    };
-    item.complete(&mut record);
-    record
 }
 
 fn log(line: u64, attempt: u32, verdict: &Verdict) {
