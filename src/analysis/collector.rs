@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 
 use super::model::{Analysis, LAST_MINUTE};
+use super::runs::Runs;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::Users;
@@ -26,11 +27,17 @@ pub(super) struct Collector {
     analysis: Analysis,
     users: Users,
     reasons: Reasons,
+    runs: Runs,
+    /// Records after this moment are recent, in milliseconds since 1970.
+    recent_since: i64,
 }
 
 impl Collector {
-    pub fn new() -> Collector {
+    pub fn new(runs: Runs) -> Collector {
+        let read_at = milliseconds(SystemTime::now());
+        let began = runs.under_way.and_then(|run| run.began).unwrap_or(i64::MIN);
         Collector {
+            recent_since: began.max(read_at - LAST_MINUTE),
             analysis: Analysis {
                 kind: Kind::Clear,
                 rows: 0,
@@ -52,12 +59,16 @@ impl Collector {
                 simulated: false,
                 untimed: 0,
                 recent: 0,
-                read_at: milliseconds(SystemTime::now()),
+                runs: Vec::new(),
+                to_do: None,
+                under_way: runs.under_way,
+                read_at,
                 is_torn: false,
                 damaged: None,
             },
             users: Users::default(),
             reasons: Reasons::default(),
+            runs,
         }
     }
 
@@ -87,8 +98,9 @@ impl Collector {
             Some(time) => {
                 analysis.first = Some(analysis.first.map_or(time, |first| first.min(time)));
                 analysis.last = Some(analysis.last.map_or(time, |last| last.max(time)));
-                analysis.recent += u64::from(time > analysis.read_at - LAST_MINUTE);
+                analysis.recent += u64::from(time > self.recent_since);
                 analysis.spans.insert(time);
+                self.runs.note(time);
                 analysis.timeline.insert(time, record.outcome, record.latency_ms);
             }
             None => analysis.untimed += 1,
@@ -101,9 +113,11 @@ impl Collector {
     }
 
     /// Completes the analysis.
-    pub fn finish(self, kind: Kind, unreadable: &Unreadable) -> Analysis {
+    pub fn finish(mut self, kind: Kind, unreadable: &Unreadable) -> Analysis {
         let mut analysis = self.analysis;
         analysis.kind = kind;
+        analysis.to_do = self.runs.finish(analysis.rows);
+        analysis.runs = self.runs.list;
         (analysis.users, analysis.users_missed) = self.users.top(TOP_USERS);
         analysis.reasons = self.reasons.sorted();
         analysis.damaged = unreadable.damaged.map(|lines| (lines.first, lines.count));

@@ -5,6 +5,7 @@
 
 mod collector;
 mod model;
+mod runs;
 mod spans;
 #[cfg_attr(not(feature = "page"), expect(dead_code, reason = "only the page shows all of it"))]
 mod timeline;
@@ -17,6 +18,8 @@ use std::path::Path;
 use crate::journal::{self, ReportError};
 use collector::Collector;
 pub use model::Analysis;
+use runs::Runs;
+pub use runs::{Run, UnderWay};
 #[cfg(feature = "page")]
 pub(crate) use spans::Spans;
 #[cfg(feature = "page")]
@@ -24,14 +27,20 @@ pub(crate) use timeline::Timeline;
 pub use users::UserRows;
 
 impl Analysis {
-    /// Analyses the report in this file, as it is now. A run may be writing it.
+    /// Analyses the report in this file, as it is now, with the log of its runs beside it. A run may be writing it.
     pub fn from_file(path: &Path) -> Result<Analysis, ReportError> {
-        journal::read_file(path, |input, place| Analysis::from_reader(input, place))
+        // Before the records: a run that ends in the meantime still counts as under way.
+        let runs = Runs::of(path);
+        journal::read_file(path, |input, place| Analysis::of(input, place, runs))
     }
 
-    /// Analyses a report from any reader; `place` names it in messages.
+    /// Analyses a report from any reader, without a log of runs; `place` names it in messages.
     pub fn from_reader(input: impl BufRead, place: &str) -> Result<Analysis, ReportError> {
-        let mut collector = Collector::new();
+        Analysis::of(input, place, Runs::default())
+    }
+
+    fn of(input: impl BufRead, place: &str, runs: Runs) -> Result<Analysis, ReportError> {
+        let mut collector = Collector::new(runs);
         let (kind, unreadable) = journal::read_report(input, place, |record| collector.add(record))?;
         Ok(collector.finish(kind, &unreadable))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::runs::{Run, UnderWay};
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
@@ -52,7 +53,13 @@ pub struct Analysis {
     pub simulated: bool,
     /// Records whose time can't be read.
     pub untimed: u64,
-    /// Records of the minute before the analysis began.
+    /// The runs, in the order in which they began; none if there is no log of runs.
+    pub runs: Vec<Run>,
+    /// How many records the report is to have, by the log of runs.
+    pub to_do: Option<u64>,
+    /// The run that holds the report, if there is one.
+    pub under_way: Option<UnderWay>,
+    /// Records of the present run in the minute before the analysis began.
     pub(super) recent: u64,
     pub(super) read_at: i64,
     /// The last record is torn and was ignored.
@@ -62,8 +69,10 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// The summary of all runs together, as far as the report tells. `not_run` rows have no record.
-    pub fn summary(&self, not_run: u64) -> Summary {
+    /// The summary of all runs together, as far as the report tells.
+    pub fn summary(&self) -> Summary {
+        // While a run is under way, they are its own.
+        let not_run = self.left().filter(|_| self.under_way.is_none()).unwrap_or_default();
         Summary {
             rows: self.rows + not_run,
             not_run,
@@ -122,12 +131,31 @@ impl Analysis {
         (seconds >= 1.0).then(|| rows as f64 / seconds)
     }
 
-    /// Records per second in the minute before the report was read, or since the start of a run that began later.
+    /// Records per second in the minute before the report was read, or since the present run began: by the log of runs, or
+    /// else with the first record after the last pause.
     pub fn recent_rate(&self) -> f64 {
         let minute_ago = self.read_at - LAST_MINUTE;
-        let started_at = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
-        let took = (self.read_at - started_at.max(minute_ago)).max(1000);
+        let after_pause = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
+        let began = self.under_way.and_then(|run| run.began).unwrap_or(after_pause);
+        let took = (self.read_at - began.max(after_pause).max(minute_ago)).max(1000);
         self.recent as f64 * 1000.0 / took as f64
+    }
+
+    /// Sets how many records the report is to have, unless the log of runs says so.
+    pub fn or_to_do(&mut self, rows: Option<u64>) {
+        self.to_do = self.to_do.or(rows).filter(|to_do| *to_do >= self.rows);
+    }
+
+    /// How many rows have no record yet; `None` if it is not known how many there are.
+    pub fn left(&self) -> Option<u64> {
+        self.to_do?.checked_sub(self.rows)
+    }
+
+    /// When the run under way will end at its recent rate, in milliseconds since 1970, if that can be told.
+    pub fn until(&self) -> Option<i64> {
+        let rate = self.under_way.map(|_| self.recent_rate()).filter(|rate| *rate > 0.0)?;
+        let takes = self.left()? as f64 / rate * 1000.0;
+        Some(self.read_at.saturating_add(takes as i64))
     }
 
     /// When the analysis began.

@@ -10,10 +10,16 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::{ReportError, Role};
 use super::holder::Holder;
 use crate::files::{OWNER_ONLY, directory_of, leads_to};
+
+/// How long a lock of an unknown process may be that of a reader, who asks whether a run holds the file: see
+/// [`is_locked`](super::is_locked).
+const READER_MAY_TAKE: Duration = Duration::from_millis(200);
 
 /// What to do if the report already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,19 +88,26 @@ impl OpenFile {
     /// Locks the file, or fails with the holder of its lock. The lock ends with the process.
     fn lock(&self) -> Result<(), ReportError> {
         let path = || self.path.clone();
-        match self.file.try_lock() {
-            // Another run may have created and, because it never began, removed it before it was locked here.
-            Ok(()) if self.is_in_place().is_ok_and(|is| !is) => Err(ReportError::Replaced { path: path() }),
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(ReportError::Held {
-                path: path(),
-                by: Holder::of(&self.path),
-            }),
-            // Some file systems and devices don't support locks; the run works without.
-            Err(TryLockError::Error(error)) => {
-                tracing::debug!("{}: can't be locked: {error}", self.path.display());
-                Ok(())
-            }
+        let began = Instant::now();
+        loop {
+            return match self.file.try_lock() {
+                // Another run may have created and, because it never began, removed it before it was locked here.
+                Ok(()) if self.is_in_place().is_ok_and(|is| !is) => Err(ReportError::Replaced { path: path() }),
+                Ok(()) => Ok(()),
+                Err(TryLockError::WouldBlock) => {
+                    let by = Holder::of(&self.path);
+                    if by.is_none() && began.elapsed() < READER_MAY_TAKE {
+                        thread::sleep(Duration::from_millis(2));
+                        continue;
+                    }
+                    Err(ReportError::Held { path: path(), by })
+                }
+                // Some file systems and devices don't support locks; the run works without.
+                Err(TryLockError::Error(error)) => {
+                    tracing::debug!("{}: can't be locked: {error}", self.path.display());
+                    Ok(())
+                }
+            };
         }
     }
 
@@ -204,5 +217,35 @@ fn unwritable(path: &Path, source: io::Error) -> ReportError {
     ReportError::Write {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::is_locked;
+    use super::*;
+
+    #[test]
+    fn asking_for_the_lock_never_keeps_a_run_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.csv");
+        fs::write(&path, "x").unwrap();
+        let has_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !has_ended.load(Ordering::Relaxed) {
+                    is_locked(&path);
+                }
+            });
+            let opened: Vec<_> = (0..300)
+                .map(|_| OpenFile::open(&path, Role::Report, IfExists::Resume).map(drop))
+                .collect();
+            has_ended.store(true, Ordering::Relaxed);
+            assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+        });
+        let _run = OpenFile::open(&path, Role::Report, IfExists::Resume).unwrap();
+        assert!(is_locked(&path));
     }
 }

@@ -1,9 +1,10 @@
-//! Which process is writing a report, found without touching its lock.
+//! Whether a run is writing a report, and which process that is.
 //!
-//! A run locks its report (`flock`). Trying that lock would take it for a moment, and a run that begins in that moment
-//! would fail. The kernel's list of locks shows the holder without side effects; only Linux has one.
+//! A run locks its report (`flock`). The kernel's list of locks shows the holder; only Linux has one, and it shows no process
+//! of another PID namespace, such as another container's. So the lock itself is asked too: a shared lock can't be had while a
+//! run holds the report. It is held for a moment only, and a run that begins in that moment waits for it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -62,6 +63,24 @@ pub fn holder(path: &Path) -> Option<u32> {
         processes.into_iter().find(|&process| has_locked(process, &report))
     };
     by_name.map(|lock| lock.process).or_else(by_files)
+}
+
+/// Whether a run has locked the report at `path`, also one whose process the system can't show: one in another container, or
+/// on another machine that shares the file system.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("out.csv");
+/// let report = std::fs::File::create(&path)?;
+/// assert!(!zim_batch::journal::is_locked(&path));
+/// report.try_lock()?;
+/// assert!(zim_batch::journal::is_locked(&path));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn is_locked(path: &Path) -> bool {
+    let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
+    let is_refused = |report: File| matches!(report.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_file && (holder(path).is_some() || File::open(path).is_ok_and(is_refused))
 }
 
 /// An exclusive `flock`.

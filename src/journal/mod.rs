@@ -31,7 +31,7 @@ use crate::row::{Counts, Record};
 use crate::sealed::Sealed;
 pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
-pub use holder::{Holder, holder};
+pub use holder::{Holder, holder, is_locked};
 pub(crate) use reader::{Unreadable, read_file, read_report, read_rows};
 pub use record::{COLUMNS, Kind, LIST_COLUMNS, ROWS_COLUMNS};
 pub(crate) use record::{ReportRecord, RowRecord};

@@ -99,16 +99,27 @@ pub struct RunEnd {
 pub struct RunCounts {
     /// Rows of the input, as far as it was read.
     pub rows: u64,
-    /// Rows that the report had already.
-    pub already_done: u64,
-    /// Rows without a record.
-    pub not_run: u64,
+    /// Rows that were cleared, or users that were listed.
+    pub ok: u64,
+    /// Rows out of reach.
+    pub outside: u64,
+    /// Rows that failed.
+    pub failed: u64,
+    /// Rows that could not be sent.
+    pub invalid: u64,
+    /// Repeated rows.
+    pub skipped: u64,
 }
 
 impl RunCounts {
     /// Rows that got a record.
     pub fn recorded(&self) -> u64 {
-        self.rows.saturating_sub(self.already_done + self.not_run)
+        self.sent() + self.invalid + self.skipped
+    }
+
+    /// Rows that were sent and got an outcome.
+    pub fn sent(&self) -> u64 {
+        self.ok + self.outside + self.failed
     }
 }
 
@@ -320,15 +331,15 @@ mod tests {
     #[derive(Serialize)]
     struct Counts {
         rows: u64,
-        already_done: u64,
-        not_run: u64,
+        ok: u64,
+        invalid: u64,
         codes: [u64; 2],
     }
 
     const COUNTS: Counts = Counts {
         rows: 9,
-        already_done: 2,
-        not_run: 3,
+        ok: 3,
+        invalid: 1,
         codes: [1, 2],
     };
 

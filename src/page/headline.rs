@@ -56,7 +56,8 @@ impl Headline {
         let (all, noun) = (analysis.rows, analysis.kind.noun());
         let [outside, failed, invalid] =
             [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
-        let not_run = page.not_run.filter(|_| page.progress.is_none()).unwrap_or_default();
+        let is_under_way = analysis.under_way.is_some();
+        let not_run = analysis.left().filter(|_| !is_under_way).unwrap_or_default();
         let parts = [
             Part(failed, "failed", "failed"),
             Part(invalid, "could not be sent", "could not be sent"),
@@ -70,9 +71,13 @@ impl Headline {
             Kind::Clear => "cleared",
         };
         let (status, text) = match &parts[..] {
-            [] if page.progress.is_some() => (Status::Quiet, "Under way, and all is well so far".to_owned()),
+            [] if is_under_way => (Status::Quiet, "Under way, and all is well so far".to_owned()),
             [] => match all {
                 0 => (Status::Quiet, format!("There are no {noun} in this report yet")),
+                _ if analysis.to_do.is_none() => (
+                    Status::Quiet,
+                    format!("The {noun} in this report are {done}; how many were to be is not known"),
+                ),
                 1 => (Status::Good, format!("The only {one} is {done}")),
                 _ => (Status::Good, format!("All {} {noun} are {done}", grouped(all))),
             },

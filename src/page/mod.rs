@@ -16,7 +16,6 @@ mod view;
 
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use askama::Template;
 use serde::Serialize;
@@ -24,7 +23,6 @@ use serde::Serialize;
 use crate::analysis::Analysis;
 use crate::files::{self, OWNER_ONLY};
 use crate::journal::ReportError;
-use crate::text::milliseconds;
 use view::View;
 
 /// The beginning of every page, which distinguishes pages from files that must not be replaced.
@@ -39,36 +37,6 @@ pub fn check_target<'a>(path: &Path, used: impl IntoIterator<Item = &'a Path>) -
         path: path.to_owned(),
         reason,
     })
-}
-
-/// The progress of a run that is writing the report.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// The process ID of the run.
-    pub process: u32,
-    /// Rows per second in the last minute.
-    pub rate: f64,
-    /// Rows without a record, if the rows are known.
-    pub rows_left: Option<u64>,
-    /// The estimated time of completion at this rate, in milliseconds since 1970.
-    pub until: Option<i64>,
-}
-
-impl Progress {
-    /// The progress of the run in `process`, according to its report.
-    pub fn new(process: u32, analysis: &Analysis, rows_left: Option<u64>) -> Progress {
-        let rate = analysis.recent_rate();
-        let until = rows_left.filter(|_| rate > 0.0).map(|left| {
-            let takes = left as f64 / rate * 1000.0;
-            milliseconds(SystemTime::now()).saturating_add(takes as i64)
-        });
-        Progress {
-            process,
-            rate,
-            rows_left,
-            until,
-        }
-    }
 }
 
 /// What can be done about rows that are not cleared.
@@ -87,10 +55,6 @@ pub struct Page<'a> {
     pub report: &'a str,
     /// The analysis of the report.
     pub analysis: &'a Analysis,
-    /// Rows without a record, if the rows are known.
-    pub not_run: Option<u64>,
-    /// The progress of the run that is writing the report, if there is one.
-    pub progress: Option<&'a Progress>,
     /// What can be done.
     pub next: &'a [NextStep],
 }

@@ -7,8 +7,8 @@ use askama::Template;
 use super::chart::Chart;
 use super::charts::charts;
 use super::headline::Headline;
-use super::{NextStep, Page, Progress};
-use crate::analysis::{self, Analysis};
+use super::{NextStep, Page};
+use crate::analysis::{self, Analysis, UnderWay};
 use crate::code;
 use crate::journal::Kind;
 use crate::row::Outcome;
@@ -103,7 +103,7 @@ impl View<'_> {
             is_simulated: analysis.simulated,
             cards: [outcomes(page), figures(analysis)],
             next: page.next,
-            is_under_way: page.progress.is_some(),
+            is_under_way: analysis.under_way.is_some(),
             reasons: analysis.reasons.iter().take(REASONS).map(Reason::new).collect(),
             reasons_more: analysis.reasons.len().saturating_sub(REASONS),
             charts: charts(analysis),
@@ -129,7 +129,11 @@ fn shown(text: &str) -> String {
 
 fn facts(page: &Page) -> Vec<String> {
     let analysis = page.analysis;
-    let mut facts: Vec<String> = page.progress.map(under_way).into_iter().collect();
+    let mut facts: Vec<String> = analysis
+        .under_way
+        .map(|run| under_way(analysis, run))
+        .into_iter()
+        .collect();
     if let (Some(first), Some(last)) = (analysis.first, analysis.last) {
         let pauses: i64 = analysis.pauses().map(|(from, to)| to - from).sum();
         let mut text = match last - first {
@@ -163,13 +167,17 @@ fn facts(page: &Page) -> Vec<String> {
     facts
 }
 
-fn under_way(progress: &Progress) -> String {
-    let Progress { process, rate, .. } = progress;
-    let mut text = format!("A run is under way (process {process}): {rate:.1} rows/s in the last minute");
-    if let Some(left) = progress.rows_left {
+fn under_way(analysis: &Analysis, run: UnderWay) -> String {
+    let process = run
+        .process
+        .map(|process| format!(" (process {process})"))
+        .unwrap_or_default();
+    let rate = analysis.recent_rate();
+    let mut text = format!("A run is under way{process}: {rate:.1} rows/s in the last minute");
+    if let Some(left) = analysis.left() {
         text += &format!(", {} rows left", grouped(left));
     }
-    if let Some(until) = progress.until {
+    if let Some(until) = analysis.until() {
         text += &format!(", until {}", local(until));
     }
     text + "."
@@ -200,8 +208,12 @@ fn outcomes(page: &Page) -> Vec<Card> {
         let ink = if rows > 0 { outcome.as_str() } else { "zero" };
         cards.push(card(outcome.as_str(), rows, note, ink));
     }
-    if let Some(not_run) = page.not_run.filter(|&rows| rows > 0) {
-        let name = if page.progress.is_some() { "left" } else { "not run" };
+    if let Some(not_run) = analysis.left().filter(|&rows| rows > 0) {
+        let name = if analysis.under_way.is_some() {
+            "left"
+        } else {
+            "not run"
+        };
         cards.push(card(name, not_run, "no record yet", ""));
     }
     cards

@@ -95,7 +95,7 @@ impl Rows {
     }
 
     /// Whether the input has an outcome column, as a report has.
-    pub(super) fn has_outcomes(&self) -> bool {
+    pub fn has_outcomes(&self) -> bool {
         self.layout.outcome.is_some()
     }
 

@@ -1,6 +1,7 @@
 //! `zim-batch report`: its output for reports of all kinds, and that it does not disturb a run.
 
 mod page;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -174,8 +175,11 @@ fn a_run_in_progress_is_shown_with_the_rows_left_and_is_not_disturbed() {
     );
     assert!(table.stdout.contains("20 rows left"), "{}", table.stdout);
     let without_rows = json(&desk, &[]);
-    assert_eq!(without_rows["running"]["rows_left"], Value::Null);
-    assert_eq!(without_rows["running"]["until"], Value::Null);
+    assert_eq!(without_rows["running"]["rows_left"], 20, "by the log of runs");
+    fs::remove_file(desk.path("out.runs.jsonl")).unwrap();
+    let without_log = json(&desk, &[]);
+    assert_eq!(without_log["running"]["rows_left"], Value::Null);
+    assert_eq!(without_log["running"]["until"], Value::Null);
 
     run.signal("KILL");
     run.wait();

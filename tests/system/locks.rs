@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::{
-    Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, program,
-    read_report, rows,
+    Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, passed_over,
+    program, read_report, rows,
 };
 
 const CAP: usize = 20;
@@ -109,6 +109,40 @@ fn a_report_that_another_program_has_locked_is_refused_with_the_name_of_the_prog
     drop(other.stdin.take());
     other.wait().unwrap();
     desk.clear(&server, rows(3)).arg("--resume").run().assert_status(0);
+}
+
+#[test]
+fn a_run_in_another_container_is_seen_to_be_under_way() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let Some(unshare) = program(&["unshare"]) else { return };
+    let words = format!("{unshare} --pid --fork --mount-proc");
+    let can_unshare = desk.zim_batch(["--version"]).started_by(&words).run().status == 0;
+    if !can_unshare {
+        return passed_over("another PID namespace needs root");
+    }
+    let mut run = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut run, &server, 5);
+    let read = || {
+        let report = desk
+            .zim_batch(["report", "a.report.csv", "--json"])
+            .started_by(&words)
+            .run();
+        report.assert_status(0);
+        serde_json::from_str::<serde_json::Value>(&report.stdout).expect("one JSON object")
+    };
+    let found = read();
+    assert_eq!(found["running"]["process"], serde_json::Value::Null, "{found}");
+    assert!(
+        found["running"]["rate"].as_f64().is_some_and(|rate| rate > 0.0),
+        "{found}"
+    );
+    assert_eq!(found["runs"][0]["why"], "under way", "{found}");
+    assert!(run.is_running());
+    run.signal("KILL");
+    run.wait();
+    let found = read();
+    assert_eq!(found["running"], serde_json::Value::Null, "{found}");
+    assert_eq!(found["runs"][0]["why"], "killed, or the machine stopped", "{found}");
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use zim_batch::journal::RunLog;
+use zim_batch::journal::{RunBegin, RunLog};
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::rows::Source;
 use zim_batch::run::summary::Summary;
-use zim_batch::text::{grouped, shell_word};
+use zim_batch::text::{grouped, one_line, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
 use crate::cli::args::{APP, Cli, Given, PACE, RESULTS};
@@ -154,6 +154,19 @@ impl Remaining {
 /// The command that shows a report.
 pub fn report(report: &Path) -> String {
     line(["zim-batch".into(), "report".into(), path_argument(report)])
+}
+
+/// The command that resumes a run, as the log of runs has it, from this directory.
+pub fn resume_logged(begin: &RunBegin) -> Option<String> {
+    let resume = one_line(&begin.resume);
+    if resume.is_empty() {
+        return None;
+    }
+    let is_here = std::env::current_dir().is_ok_and(|here| here == begin.directory);
+    Some(match is_here {
+        true => resume.into_owned(),
+        false => format!("cd {} && {resume}", shell_word(&begin.directory)),
+    })
 }
 
 /// The command that resumes the run of a report.

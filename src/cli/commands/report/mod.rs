@@ -1,5 +1,6 @@
 //! `zim-batch report`: summarizes the report of a run, finished or still running.
 
+mod runs;
 mod table;
 
 use std::collections::BTreeMap;
@@ -8,11 +9,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use zim_batch::analysis::{Analysis, UserRows};
+use zim_batch::analysis::{Analysis, Run, UserRows};
 use zim_batch::journal::Kind;
-use zim_batch::page::{self, NextStep, Page, Progress};
+use zim_batch::page::{self, NextStep, Page};
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Format, Rows, Source};
+use zim_batch::rows::{Format, Reads, Rows, Source};
 use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Latencies, Summary};
 use zim_batch::text::{grouped, table_cell, utc, with_causes};
@@ -69,12 +70,11 @@ pub fn check_page(html: &Path) -> Result<(), Error> {
 /// run.
 pub fn write_page_after_run(remaining: &Remaining, html: &Path) {
     let write = || -> Result<(), String> {
-        let analysis = Analysis::from_file(&remaining.report).map_err(|error| with_causes(&error))?;
+        let mut analysis = Analysis::from_file(&remaining.report).map_err(|error| with_causes(&error))?;
+        analysis.or_to_do(Some(analysis.rows + remaining.not_run));
         let page = Page {
             report: &remaining.report.display().to_string(),
             analysis: &analysis,
-            not_run: Some(remaining.not_run),
-            progress: None,
             next: &remaining.steps(),
         };
         page.write(html).map_err(|error| error.to_string())
@@ -88,46 +88,39 @@ pub fn write_page_after_run(remaining: &Remaining, html: &Path) {
     }
 }
 
+/// How a report on standard input is named.
+const STANDARD_INPUT: &str = "standard input";
+
 /// What is shown of a report.
 struct Overview {
     place: String,
     analysis: Analysis,
     summary: Summary,
-    /// The number of rows without a record, if the rows are known.
-    not_run: Option<u64>,
-    /// The progress of the run that is writing the report, if there is one.
-    progress: Option<Progress>,
     next: Vec<NextStep>,
 }
 
 impl Overview {
     fn read(settings: &ReportSettings) -> Result<Overview, Error> {
-        let rows = settings.rows.as_ref();
-        let rows = rows.map(|rows| count(rows, &settings.format)).transpose()?;
         let is_stdin = settings.report.as_os_str() == "-";
-        // Checked before reading: a run that ends in the meantime still counts as running.
-        let holder = zim_batch::journal::holder(&settings.report).filter(|_| !is_stdin);
-        let (place, analysis) = if is_stdin {
-            let (place, input) = ("standard input", BufReader::with_capacity(256 * 1024, std::io::stdin()));
+        let (place, mut analysis) = if is_stdin {
+            let (place, input) = (STANDARD_INPUT, BufReader::with_capacity(256 * 1024, std::io::stdin()));
             (place.to_owned(), Analysis::from_reader(input, place)?)
         } else {
             let place = settings.report.display().to_string();
             (place, Analysis::from_file(&settings.report)?)
         };
-        let not_run = rows.map(|rows| rows.saturating_sub(analysis.rows));
-        let progress = holder.map(|process| Progress::new(process, &analysis, not_run));
-        // While the run is under way, rows without a record are its own.
-        let summary = analysis.summary(not_run.filter(|_| progress.is_none()).unwrap_or_default());
-        let next = match analysis.kind {
-            Kind::Clear if !is_stdin => remaining(settings, &summary).steps(),
-            _ => Vec::new(),
+        if let Some(rows) = &settings.rows {
+            analysis.or_to_do(count(rows, &settings.format, analysis.kind)?);
+        }
+        let summary = analysis.summary();
+        let next = match is_stdin {
+            true => Vec::new(),
+            false => remaining(settings, &analysis, &summary).steps(),
         };
         Ok(Overview {
             place,
             analysis,
             summary,
-            not_run,
-            progress,
             next,
         })
     }
@@ -136,8 +129,6 @@ impl Overview {
         Page {
             report: &self.place,
             analysis: &self.analysis,
-            not_run: self.not_run,
-            progress: self.progress.as_ref(),
             next: &self.next,
         }
     }
@@ -156,7 +147,9 @@ impl Overview {
             failed: analysis.outcome(Outcome::Failed),
             invalid: analysis.outcome(Outcome::Invalid),
             skipped: analysis.outcome(Outcome::Skipped),
-            not_run: self.not_run,
+            not_run: analysis.left(),
+            to_do: analysis.to_do,
+            left: analysis.left(),
             requests: analysis.requests,
             retries: analysis.retries,
             conversations: (analysis.kind == Kind::List).then_some(analysis.conversations),
@@ -170,11 +163,12 @@ impl Overview {
             last: analysis.last.map(utc),
             pauses: pauses.collect(),
             simulated: analysis.simulated,
-            running: self.progress.as_ref().map(|progress| Running {
-                process: progress.process,
-                rate: (progress.rate * 1000.0).round() / 1000.0,
-                rows_left: progress.rows_left,
-                until: progress.until.map(utc),
+            runs: analysis.runs.iter().map(RunJson::new).collect(),
+            running: analysis.under_way.map(|run| Running {
+                process: run.process,
+                rate: (analysis.recent_rate() * 1000.0).round() / 1000.0,
+                rows_left: analysis.left(),
+                until: analysis.until().map(utc),
             }),
             torn: analysis.is_torn,
             damaged: analysis.damaged.map_or(0, |(_, count)| count),
@@ -184,21 +178,31 @@ impl Overview {
 }
 
 /// What there is to do about the rows of a report.
-fn remaining(settings: &ReportSettings, summary: &Summary) -> Remaining {
+fn remaining(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) -> Remaining {
     // A simulated report can't be resumed at ZIM.
     let flags = if summary.simulated {
         vec!["--simulate".into()]
     } else {
         Vec::new()
     };
-    let resume = settings.rows.as_ref();
-    let resume = resume.map(|rows| next::resume_report(rows, &settings.report, &flags));
+    let resume = analysis.runs.last().and_then(|run| next::resume_logged(&run.begin));
+    let of_rows = || Some(next::resume_report(settings.rows.as_ref()?, &settings.report, &flags));
+    let resume = resume.or_else(of_rows);
     Remaining::new(settings.report.clone(), summary, resume, flags)
 }
 
-/// Counts the rows as a run would.
-fn count(rows: &Path, format: &Format) -> Result<u64, Error> {
-    Ok(Rows::open(&Source::from(rows.to_owned()), format)?.count_rows()?)
+/// Counts the rows as a run would; `None` if the file is itself a report, some of whose rows the run may have selected.
+fn count(rows: &Path, format: &Format, kind: Kind) -> Result<Option<u64>, Error> {
+    let format = Format {
+        reads: match kind {
+            Kind::List => Reads::Users,
+            _ => Reads::Rows,
+        },
+        ..format.clone()
+    };
+    let rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
+    let is_selected = rows.has_outcomes();
+    Ok((!is_selected).then(|| rows.count_rows()).transpose()?)
 }
 
 #[derive(Serialize)]
@@ -211,6 +215,8 @@ struct Json<'a> {
     invalid: u64,
     skipped: u64,
     not_run: Option<u64>,
+    to_do: Option<u64>,
+    left: Option<u64>,
     requests: u64,
     retries: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +232,7 @@ struct Json<'a> {
     last: Option<String>,
     pauses: Vec<Pause>,
     simulated: bool,
+    runs: Vec<RunJson<'a>>,
     running: Option<Running>,
     torn: bool,
     damaged: u64,
@@ -243,8 +250,38 @@ struct Pause {
 }
 
 #[derive(Serialize)]
+struct RunJson<'a> {
+    began: String,
+    ended: Option<String>,
+    rows: u64,
+    why: String,
+    exit: Option<u8>,
+    app_id: Option<u32>,
+    endpoint: &'a str,
+    host: &'a str,
+    version: &'a str,
+}
+
+impl RunJson<'_> {
+    fn new(run: &Run) -> RunJson<'_> {
+        let (begin, end) = (&run.begin, run.end.as_ref());
+        RunJson {
+            began: utc(begin.at),
+            ended: end.map(|end| utc(end.at)),
+            rows: run.rows,
+            why: run.why(),
+            exit: end.map(|end| end.exit),
+            app_id: begin.app_id,
+            endpoint: &begin.endpoint,
+            host: &begin.host,
+            version: &begin.version,
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct Running {
-    process: u32,
+    process: Option<u32>,
     rate: f64,
     rows_left: Option<u64>,
     until: Option<String>,

@@ -7,7 +7,7 @@ use zim_batch::code;
 use zim_batch::journal::Kind;
 use zim_batch::text::{duration, grouped, local, table_cell};
 
-use super::Overview;
+use super::{Overview, STANDARD_INPUT, runs};
 use crate::cli::output::next;
 use crate::cli::output::table::{SHOWN, fmt_latency, fmt_reasons, fmt_rows, fmt_texts};
 
@@ -18,15 +18,17 @@ impl fmt::Display for Overview {
         if analysis.is_torn {
             writeln!(f, "torn           the last record is incomplete and not counted")?;
         }
-        self.fmt_progress(f)?;
+        self.fmt_under_way(f)?;
         fmt_rows(f, &self.summary, "no record yet")?;
+        self.fmt_to_do(f)?;
         self.fmt_requests(f)?;
         fmt_latency(f, &self.summary)?;
         self.fmt_times(f)?;
+        runs::fmt(f, analysis)?;
         self.fmt_codes(f)?;
         fmt_reasons(f, &self.summary, usize::MAX)?;
         self.fmt_users(f)?;
-        let when = if self.progress.is_some() {
+        let when = if analysis.under_way.is_some() {
             ", after the run has ended"
         } else {
             ""
@@ -36,22 +38,35 @@ impl fmt::Display for Overview {
 }
 
 impl Overview {
-    fn fmt_progress(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(progress) = &self.progress else { return Ok(()) };
-        let (process, rate) = (progress.process, progress.rate);
-        writeln!(
-            f,
-            "running        process {process}: {rate:.1} rows/s in the last minute"
-        )?;
-        match (progress.rows_left, progress.until) {
-            (Some(left), Some(until)) => writeln!(
-                f,
-                "               {} rows left, until about {}",
-                grouped(left),
-                local(until)
-            ),
-            (Some(left), None) => writeln!(f, "               {} rows left", grouped(left)),
-            (None, _) => Ok(()),
+    fn fmt_under_way(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let analysis = &self.analysis;
+        let Some(run) = analysis.under_way else { return Ok(()) };
+        let (process, rate, noun) = (run.process, analysis.recent_rate(), analysis.kind.noun());
+        let process = process.map_or("a run".to_owned(), |process| format!("process {process}"));
+        writeln!(f, "running        {process}: {rate:.1} {noun}/s in the last minute")?;
+        let Some(left) = analysis.left() else { return Ok(()) };
+        let until = analysis.until().map(|until| format!(", until about {}", local(until)));
+        writeln!(f, "{:15}{} {noun} left{}", "", grouped(left), until.unwrap_or_default())
+    }
+
+    /// Whether anything is left to do, unless the rows above say so.
+    fn fmt_to_do(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let analysis = &self.analysis;
+        let noun = analysis.kind.noun();
+        match analysis.left() {
+            None => writeln!(f, "left           not known: {}", self.why_not_known()),
+            Some(0) => writeln!(f, "left           {:>12}  all {noun} have a record", 0),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Why it is not known how many rows were to be done.
+    fn why_not_known(&self) -> &'static str {
+        match self.analysis.runs.last() {
+            None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
+            None => "there is no log of runs beside the report",
+            Some(run) if run.begin.total.is_none() => "the input was a stream that was not read to its end",
+            Some(_) => "the log of runs is that of another report",
         }
     }
 
