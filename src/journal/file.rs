@@ -234,16 +234,18 @@ mod tests {
         fs::write(&path, "x").unwrap();
         let has_ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !has_ended.load(Ordering::Relaxed) {
-                    is_locked(&path);
-                }
-            });
-            let opened: Vec<_> = (0..300)
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !has_ended.load(Ordering::Relaxed) {
+                        is_locked(&path);
+                    }
+                });
+            }
+            let opened: Vec<_> = (0..5000)
                 .map(|_| OpenFile::open(&path, Role::Report, IfExists::Resume).map(drop))
                 .collect();
             has_ended.store(true, Ordering::Relaxed);
-            assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+            assert_eq!(opened.iter().filter(|opened| opened.is_err()).count(), 0);
         });
         let _run = OpenFile::open(&path, Role::Report, IfExists::Resume).unwrap();
         assert!(is_locked(&path));

@@ -12,7 +12,7 @@ pub struct ReportArgs {
     /// Report of a run or of a list, or outside log; - for standard input
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,
-    /// Rows of the run: also shows how many have no record yet, and when a run in progress will end
+    /// Rows of the run, to count how many have no record yet if the log of runs does not say it
     #[arg(long, value_name = "FILE")]
     pub rows: Option<PathBuf>,
     /// Delimiter of the rows, if it can't be detected from the header line: one character, or 'tab'
