@@ -90,6 +90,7 @@ pub mod sealed;
 pub mod simulator;
 pub mod stop;
 pub mod text;
+mod tls;
 mod window;
 
 #[cfg(all(test, feature = "redis"))]

@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     fn connections() -> Connections {
-        let build = || Client::builder().tls_backend_preconfigured(super::super::tls::untrusting().unwrap());
+        let build = || Client::builder().tls_backend_preconfigured(crate::tls::untrusting().unwrap());
         Connections::new(build).unwrap()
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use super::verdict::Verdict;
 use crate::code::Class;
 use crate::kind::ErrorKind;
+use crate::tls::TlsError;
 
 /// Why a client can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,15 @@ pub enum BuildError {
          characters in the user and the password percent-encoded (a space is %20, an @ is %40); or unset {0}"
     )]
     Proxy(&'static str),
+}
+
+impl From<TlsError> for BuildError {
+    fn from(error: TlsError) -> BuildError {
+        match error {
+            TlsError::CaCert => BuildError::CaCert,
+            TlsError::Setup(why) => BuildError::Tls(why),
+        }
+    }
 }
 
 impl From<&BuildError> for ErrorKind {

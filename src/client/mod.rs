@@ -16,7 +16,6 @@ mod lookup;
 mod proxy;
 mod service;
 pub mod sign;
-mod tls;
 pub mod verdict;
 
 use std::fmt;
@@ -35,6 +34,7 @@ use url::Url;
 use crate::endpoint::{self, is_loopback};
 use crate::row::{Conversation, LookedUp, Row, User};
 use crate::sealed::Sealed;
+use crate::tls;
 pub use builder::{ClientBuilder, DEFAULT_TIMEOUT};
 use call::Call;
 use connection::{Connections, Exchange, MAX_IDLE};

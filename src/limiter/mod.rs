@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use adaptive_rate::AdaptiveRate;
-use quota::{Quota, Reserved};
+use quota::{Activity, Quota, Reserved};
 pub use rate::{Rate, RateError};
 use spacing::Spacing;
 use starts::{Starts, Step};
@@ -224,6 +224,19 @@ impl Limiter {
                 self.cap()
             );
         }
+    }
+
+    /// Tells the runs that share the quota how far this one is. To be called several times a second.
+    pub(crate) fn note_activity(&self, on_hold: bool) {
+        let Some(quota) = &self.shared.quota else { return };
+        let activity = {
+            let starts = &self.state().starts;
+            Activity {
+                recent_rate: starts.recent_rate(Instant::now()),
+                on_hold: on_hold || starts.unavailable.is_some(),
+            }
+        };
+        quota.note(activity);
     }
 
     /// Leaves the quota that runs share: this run starts no more requests.

@@ -1,12 +1,13 @@
 //! The starts of one run: those that were made, and what is reserved.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Rate;
 use super::quota::{Pace, Previous, Request, Reserved, Slot, Unavailable};
-use super::schedule::{Clocks, Made, Schedule, Start};
+use super::schedule::{Clocks, Made, SECOND, Schedule, Start};
 
 /// The lowest share in a request to a quota, which keeps starts just long enough for it.
 const MIN_SHARE: f64 = 0.5;
@@ -26,6 +27,14 @@ const RETRY_QUOTA: Duration = Duration::from_millis(250);
 /// A longer wait is looked at again after this: the rate may have risen.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
+/// How long the wait for a quota's next free start may be, besides the time that ten runs at this rate take in turn. After a
+/// longer one, the quota is not what runs make of it.
+const MAX_QUOTA_WAIT: Duration = Duration::from_secs(10);
+const PATIENCE_RUNS: f64 = 10.0;
+
+/// The time over which the recent rate is an average, in seconds.
+const RECENT: u64 = 10;
+
 /// Up to this many of the newest starts are kept regardless of their age; fewer if the rate is lower.
 const MAX_KEPT: usize = 1000;
 
@@ -43,6 +52,10 @@ pub(super) struct Starts {
     slot: Option<Slot>,
     /// Nothing is reserved before this time.
     reserve_at: Instant,
+    /// Since when the quota has had no free start for this run.
+    waiting_since: Option<Instant>,
+    /// Starts in each of the last seconds, by the number of the second.
+    recent: VecDeque<(u64, u32)>,
     /// Since when the quota can't be used, and why.
     pub unavailable: Option<(Instant, String)>,
     /// The most runs that shared the quota at a time; 0 if it is not shared.
@@ -65,6 +78,8 @@ impl Starts {
             made: Schedule::default(),
             slot: None,
             reserve_at: now,
+            waiting_since: None,
+            recent: VecDeque::new(),
             unavailable: None,
             most_runs: 0,
         }
@@ -129,7 +144,7 @@ impl Starts {
     pub fn note(&mut self, reserved: Result<Reserved, Unavailable>, request: &Request, now: Instant) {
         match reserved {
             Ok(Reserved::Slot(slot)) => {
-                self.unavailable = None;
+                (self.unavailable, self.waiting_since) = (None, None);
                 self.most_runs = self.most_runs.max(slot.runs);
                 self.slot = Some(Slot {
                     at: slot.at.max(request.not_before),
@@ -140,12 +155,39 @@ impl Starts {
                     self.reserve_at = request.not_before;
                 }
             }
-            Ok(Reserved::NotBefore(at)) => (self.slot, self.reserve_at) = (None, at),
+            Ok(Reserved::NotBefore(at)) => {
+                (self.slot, self.reserve_at) = (None, at);
+                self.note_no_start(now);
+            }
             Err(error) => {
                 self.unavailable.get_or_insert((now, String::new())).1 = error.to_string();
                 self.reserve_at = now + RETRY_QUOTA;
             }
         }
+    }
+
+    /// The quota has no free start. If that lasts too long, it counts as one that can't be used.
+    fn note_no_start(&mut self, now: Instant) {
+        let since = *self.waiting_since.get_or_insert(now);
+        let patience = MAX_QUOTA_WAIT + Duration::from_secs_f64(PATIENCE_RUNS / self.rate.per_second());
+        if now - since > patience && self.unavailable.is_none() {
+            let waited = (now - since).as_secs();
+            let why = format!(
+                "no start has been free for {waited} s: other runs of this app use them all, or what is kept of the starts is wrong"
+            );
+            self.unavailable = Some((since, why));
+        }
+    }
+
+    /// Requests per second, on average over the last [`RECENT`] seconds.
+    pub fn recent_rate(&self, now: Instant) -> f64 {
+        let second = self.clocks.time_of(now) / SECOND;
+        let recent = self
+            .recent
+            .iter()
+            .filter(|(of, _)| *of < second && of + RECENT >= second);
+        let starts: u32 = recent.map(|(_, starts)| starts).sum();
+        f64::from(starts) / second.clamp(1, RECENT) as f64
     }
 
     /// Notes that the request which was let through at `granted` started at `started_at`.
@@ -192,6 +234,14 @@ impl Starts {
     /// Uses one of the slot's starts.
     fn start(&mut self, slot: Slot, now: Instant) {
         let (at, now) = (self.clocks.time_of(slot.at), self.clocks.time_of(now));
+        match self.recent.back_mut() {
+            Some((second, starts)) if *second == now / SECOND => *starts += 1,
+            _ => {
+                self.recent.push_back((now / SECOND, 1));
+                let is_old = self.recent.len() > RECENT as usize + 1;
+                self.recent.drain(..usize::from(is_old));
+            }
+        }
         match self.used(slot) {
             0 => {
                 self.made.forget(now, self.rate.cap().min(MAX_KEPT));

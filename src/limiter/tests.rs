@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::quota::{BoxFuture, Previous, Request, Slot, Unavailable};
+use super::quota::{Activity, BoxFuture, Previous, Request, Slot, Unavailable};
 use super::schedule::{Clocks, MARGIN, Schedule, micros};
 use super::*;
 
@@ -270,4 +270,71 @@ async fn a_slot_that_comes_too_early_for_a_run_is_asked_for_again_only_when_it_m
     }
     let asked = quota.requests.lock().unwrap().len();
     assert_eq!((asked, zero.elapsed()), (3, millis(71)));
+}
+
+/// A quota that has no free start for this long, and then as many as are asked for.
+#[derive(Debug)]
+struct Full {
+    until: Instant,
+    noted: Mutex<Option<Activity>>,
+}
+
+impl Quota for Full {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+        Box::pin(async move {
+            Ok(match Instant::now() < self.until {
+                true => Reserved::NotBefore(Instant::now() + SECOND),
+                false => Reserved::Slot(request.granted()),
+            })
+        })
+    }
+
+    fn note(&self, activity: Activity) {
+        *self.noted.lock().unwrap() = Some(activity);
+    }
+}
+
+fn full_for(duration: Duration) -> (Limiter, Arc<Full>) {
+    let full = Arc::new(Full {
+        until: Instant::now() + duration,
+        noted: Mutex::default(),
+    });
+    (Limiter::sharing(Rate::default(), Arc::clone(&full) as _), full)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_without_a_free_start_for_many_seconds_is_a_hold_since_the_first_of_them() {
+    let zero = Instant::now();
+    let (limiter, _) = full_for(30 * SECOND);
+    let permit = limiter.acquire().await;
+    assert!(tokio::time::timeout(10 * SECOND, permit.start()).await.is_err());
+    assert_eq!(limiter.unavailable(), None);
+    assert!(tokio::time::timeout(2 * SECOND, permit.start()).await.is_err());
+    let (since, why) = limiter.unavailable().unwrap();
+    assert_eq!(since, zero);
+    assert!(why.contains("no start has been free for 11 s"), "{why}");
+    permit.start().await;
+    assert_eq!((limiter.unavailable(), zero.elapsed()), (None, 30 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_are_told_the_rate_of_the_last_ten_seconds_and_whether_the_run_is_on_hold() {
+    let (limiter, quota) = full_for(Duration::ZERO);
+    for _ in 0..100 {
+        let _ = limiter.ready().await;
+    }
+    let noted = |on_hold| {
+        limiter.note_activity(on_hold);
+        quota.noted.lock().unwrap().unwrap()
+    };
+    let busy = noted(false);
+    assert!((19.0..=20.0).contains(&busy.recent_rate) && !busy.on_hold, "{busy:?}");
+    tokio::time::sleep(5 * SECOND).await;
+    let waiting = noted(true);
+    assert!(
+        (9.0..=11.2).contains(&waiting.recent_rate) && waiting.on_hold,
+        "{waiting:?}"
+    );
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(noted(false).recent_rate, 0.0);
 }

@@ -227,6 +227,11 @@ impl CircuitBreaker {
         self.inner().has_accepted_signature
     }
 
+    /// Whether the run is on hold because of the service.
+    pub fn is_on_hold(&self) -> bool {
+        !self.inner().is_closed()
+    }
+
     /// When the service is tried again, if the run is on hold and not trying just now.
     pub fn next_probe(&self) -> Option<Instant> {
         match self.inner().state {

@@ -109,6 +109,7 @@ impl Recorder {
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
         self.note_quota(run);
+        run.limiter.note_activity(run.breaker.is_on_hold());
         if run.stop.is_stopping() {
             self.stopping_since.get_or_insert_with(Instant::now);
         }

@@ -153,9 +153,10 @@ fn a_lock_dies_with_its_process() {
     first.signal("KILL");
     first.wait();
 
-    // The locks of the report and of the quota: even a run that does not wait succeeds.
+    // The locks of the report and of the quota: even a run that does not wait succeeds. It shares the quota with nobody.
     let outcome = run_of(&desk, &server, "a", 40).arg("--resume").arg("--no-wait").run();
     outcome.assert_status(0);
+    assert!(outcome.stdout.contains("\"runs\":1,"), "{outcome:?}");
     assert_eq!(read_report(&desk.path("a.report.csv")).len(), 40);
     pace::assert_within_cap(&server.arrivals(), CAP);
 }
@@ -266,9 +267,11 @@ fn a_run_that_is_to_be_alone_names_another_and_ends() {
     for _ in 0..2 {
         // Twice: the first time must leave nothing that blocks the second.
         let outcome = run_of(&desk, &server, "b", 5).arg("--no-wait").run();
-        outcome
-            .assert_status(75)
-            .assert_says(&["a.report.csv", &first.id().to_string()]);
+        outcome.assert_status(75).assert_says(&[
+            &format!("process {} on ", first.id()),
+            "job \"a.report\"",
+            "/a.report.csv\"",
+        ]);
         assert!(first.is_running(), "it waited");
     }
     first.signal("TERM");
@@ -309,22 +312,20 @@ fn other_apps_other_endpoints_and_simulations_are_alone() {
 fn lock_files(desk: &Desk) -> Vec<String> {
     let names = fs::read_dir(desk.path("")).expect("the desk can be read").flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names
-        .filter(|name| name.ends_with(".lock") || name.ends_with(".starts"))
-        .collect()
+    names.filter(|name| name.starts_with("zim-batch-")).collect()
 }
 
-/// The paths of the files through which runs of this server's app share its quota: the one that each run locks, and the one
-/// with the starts. They exist while a run sends.
-fn quota_files(desk: &Desk, server: &Server) -> [PathBuf; 2] {
+/// The paths of the files through which runs of this server's app share its quota: the one that each run locks, the entry of
+/// a run, and the one with the starts. They exist while a run sends.
+fn quota_files(desk: &Desk, server: &Server) -> [PathBuf; 3] {
     let mut running = run_of(desk, server, "finder", 100).spawn();
     wait_for_requests(&mut running, server, server.requests().len() + 1);
     let mut found = lock_files(desk);
     running.signal("TERM");
     running.wait();
-    assert_eq!((found.len(), lock_files(desk).len()), (2, 0));
+    assert_eq!((found.len(), lock_files(desk).len()), (3, 0));
     found.sort();
-    [&found[0], &found[1]].map(|name| desk.path(name))
+    [&found[0], &found[1], &found[2]].map(|name| desk.path(name))
 }
 
 #[test]
@@ -370,14 +371,15 @@ fn localhost_and_127_0_0_1_share_one_quota() {
 }
 
 #[test]
-fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged() {
+fn any_other_file_in_place_of_the_lock_file_is_an_error_that_is_always_said_and_stays_unchanged() {
     let (desk, server) = (Desk::new(), kind_server());
-    let paths = quota_files(&desk, &server);
+    let [lock, _, starts] = quota_files(&desk, &server);
+    let paths = [lock, starts];
     let victim = desk.write("victim", "precious");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
     type Put<'a> = &'a dyn Fn(&Path);
-    let cases: [(&str, Put); 6] = [
+    let cases: [(&str, Put); 5] = [
         ("FIFO", &|path| {
             let made = std::process::Command::new("mkfifo").arg(path).status();
             assert!(made.unwrap().success());
@@ -386,7 +388,6 @@ fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged
         ("symbolic link", &|path| {
             std::os::unix::fs::symlink(&victim, path).unwrap();
         }),
-        ("hard link", &|path| fs::hard_link(&victim, path).unwrap()),
         ("too large", &|path| {
             fs::File::create(path).unwrap().set_len(1_500_000_000).unwrap();
         }),
@@ -397,7 +398,7 @@ fn any_other_file_in_place_of_the_lock_file_causes_a_warning_and_stays_unchanged
     for (index, (what, put)) in cases.into_iter().enumerate() {
         let path = &paths[index % 2];
         put(path);
-        for (number, flag) in ["-v", "--no-wait"].into_iter().enumerate() {
+        for (number, flag) in ["-q", "--no-wait"].into_iter().enumerate() {
             let name = format!("run{index}{number}");
             let outcome = run_of(&desk, &server, &name, 2).arg(flag).run();
             outcome.assert_status(0).assert_says(&[what, "ZIM_LOCK_DIR"]);
@@ -436,7 +437,7 @@ fn a_run_that_can_create_no_lock_file_warns_and_continues() {
 #[test]
 fn a_file_that_another_program_keeps_locked_holds_a_run_no_longer_than_its_limits() {
     let (desk, server) = (Desk::new(), kind_server());
-    let [_, starts] = quota_files(&desk, &server);
+    let [.., starts] = quota_files(&desk, &server);
     let before = server.requests().len();
     let holder = fs::File::create(&starts).unwrap();
     holder.lock().unwrap();
@@ -455,16 +456,19 @@ fn a_file_that_another_program_keeps_locked_holds_a_run_no_longer_than_its_limit
 #[test]
 fn a_name_that_another_program_has_written_is_shown_without_control_characters() {
     let (desk, server) = (Desk::new(), kind_server());
-    let [lock, _] = quota_files(&desk, &server);
-    let holder = fs::File::create(&lock).unwrap();
-    holder.lock().unwrap();
-    let text = format!("{} \u{1b}]0;owned\u{7}\u{1b}[2J evil \u{9b}31m\n", std::process::id());
-    fs::write(&lock, text).unwrap();
+    let [lock, entry, _] = quota_files(&desk, &server);
+    let holders = [&lock, &entry].map(|path| fs::File::create(path).unwrap());
+    holders.iter().for_each(|holder| holder.lock().unwrap());
+    let text = r#"{"host":"\u001b]0;owned\u0007","process":1,"name":"evil \u202e\u009b31m","rate":20,"since":0}"#;
+    fs::write(&entry, text).unwrap();
 
     let refused = run_of(&desk, &server, "b", 2).arg("--no-wait").run();
     refused.assert_status(75).assert_says(&["evil"]);
     assert!(
-        !refused.stderr.chars().any(|c| c.is_control() && c != '\n'),
+        !refused
+            .stderr
+            .chars()
+            .any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')),
         "{refused:?}"
     );
     // Without the flag it warns, and sends.
@@ -496,4 +500,55 @@ fn removing_the_files_during_a_run_never_lets_two_runs_exceed_the_cap_together()
     let first = first.wait();
     first.assert_status(143).assert_says(&["removed, replaced or changed"]);
     pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn a_directory_that_two_machines_share_is_refused_while_the_other_one_s_run_is_there() {
+    let Some(unshare) = program(&["unshare"]) else { return };
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.write("boot", "11111111-2222-3333-4444-555555555555\n");
+    let script = format!(
+        "{} -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"'",
+        unshare,
+        desk.path("boot").display()
+    );
+    let can_mount = Command::new("sh").args(["-c", &format!("{script} true")]).output();
+    if !can_mount.expect("there is a shell").status.success() {
+        passed_over("a file can't be mounted over another one here");
+        return;
+    }
+    let mut first = run_of(&desk, &server, "a", 4000).spawn();
+    wait_for_requests(&mut first, &server, 5);
+    let outcome = run_of(&desk, &server, "b", 5).started_by(&script).run();
+    outcome
+        .assert_status(2)
+        .assert_says(&["a run on another machine", ".starts", "ZIM_QUOTA"]);
+    let before = server.requests().len();
+    first.wait_until("it keeps its pace", || server.requests().len() >= before + 20);
+    first.signal("TERM");
+    let first = first.wait();
+    first.assert_status(143);
+    assert!(!first.stderr.contains("removed, replaced or changed"), "{first:?}");
+}
+
+#[test]
+fn a_file_that_is_truncated_again_and_again_holds_a_run_no_longer_than_its_limits() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let mut run = run_of(&desk, &server, "a", 4000).flag("--give-up-after", "3s").spawn();
+    wait_for_requests(&mut run, &server, 5);
+    let starts = lock_files(&desk).into_iter().find(|name| name.ends_with(".starts"));
+    let starts = desk.path(&starts.expect("it is there"));
+    run.wait_until("it ends", || {
+        let _ = fs::File::options()
+            .write(true)
+            .open(&starts)
+            .and_then(|file| file.set_len(0));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        !starts.exists()
+    });
+    let outcome = run.wait();
+    outcome
+        .assert_status(5)
+        .assert_says(&["again and again", "--give-up-after", "--resume"]);
+    assert_eq!(outcome.stderr.matches("on hold").count(), 1, "{outcome:?}");
 }

@@ -42,7 +42,7 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_paths(&report, &outside, existing)?;
     let rows = batch.open_input()?;
-    let run = run.join(batch.name()).await?;
+    let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let mut journal = Report::open(&report, &outside, existing, run.settings().is_simulated())?;
     let plan = rows.plan(&mut journal)?;
     let client = run.client();

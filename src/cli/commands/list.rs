@@ -48,7 +48,7 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_list_paths(&rows, report.as_deref(), existing)?;
     let users = batch.open_input()?;
-    let run = run.join(batch.name()).await?;
+    let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let mut journal = Report::open_list(&rows, report.as_deref(), existing, run.settings().is_simulated())?;
     let plan = users.plan(&mut journal)?;
     let lister = Lister::new(run.client())

@@ -38,7 +38,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What other runs with the same quota are told.
+    /// What the run does, for the log.
     pub fn name(&self) -> String {
         match &self.report {
             Some(report) => format!("report {}", report.display()),

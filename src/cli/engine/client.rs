@@ -29,13 +29,19 @@ pub fn build(app: &App, timeout: Duration) -> Result<Client, Error> {
     let mut client = Client::builder(app_id.value, secret.value)
         .endpoint(app.endpoint.value.clone())
         .timeout(timeout);
-    if let Some(Sourced { value: path, origin }) = &app.ca_cert {
-        client = client.ca_cert(read_ca_cert(path, origin)?);
+    if let Some(pem) = ca_cert(app)? {
+        client = client.ca_cert(pem);
     }
     client.build().map_err(|error| match (&app.ca_cert, error) {
         (Some(file), BuildError::CaCert) => no_certificate(&file.value, &file.origin),
         (_, error) => error.into(),
     })
+}
+
+/// The certificates that are trusted besides the system's, PEM.
+pub fn ca_cert(app: &App) -> Result<Option<Vec<u8>>, Error> {
+    let file = app.ca_cert.as_ref();
+    file.map(|file| read_ca_cert(&file.value, &file.origin)).transpose()
 }
 
 /// Checks that a client can trust the certificates in this file.

@@ -1,5 +1,7 @@
 //! The states of a run. Each is made from the one before, so their order can't be wrong.
 
+use std::path::Path;
+
 use tokio::time::Instant;
 use zim_batch::client::{Client, Service};
 use zim_batch::limiter::Limiter;
@@ -34,7 +36,7 @@ pub struct Connected {
 /// The run has joined the others that share the app's quota, so requests may be sent.
 pub struct Joined {
     connected: Connected,
-    /// What other runs with the same quota are told.
+    /// What it does, for the log.
     name: String,
     /// All jobs of the run share it.
     limiter: Limiter,
@@ -90,10 +92,10 @@ impl Prepared {
 }
 
 impl Connected {
-    /// Joins the runs that share the app's quota. `name` tells them what this run is.
-    pub async fn join(self, name: String) -> Result<Joined, Error> {
+    /// Joins the runs that share the app's quota. `name` is what this run does, for the log.
+    pub async fn join(self, name: String, report: Option<&Path>) -> Result<Joined, Error> {
         Ok(Joined {
-            limiter: quota::join(&self.prepared.settings, &self.client, &name).await?,
+            limiter: quota::join(&self.prepared.settings, &self.client, report).await?,
             connected: self,
             name,
             stop: StopHandle::new(),

@@ -93,6 +93,12 @@ fn cause(cause: &Cause) -> String {
 /// An error of the app's quota, and what to do about it.
 pub fn quota_error(error: &QuotaError) -> String {
     let hint = match error {
+        QuotaError::OtherMachine { .. } => {
+            "; share it through a server, with --quota or ZIM_QUOTA on each machine, and choose a directory of this machine with \
+             --lock-dir or ZIM_LOCK_DIR"
+        }
+        QuotaError::Untrusted { .. } => "; to trust its CA too, use --ca-cert FILE",
+        QuotaError::Unreachable { .. } => "; to wait for it, leave out --no-wait",
         QuotaError::Held { .. } => "; to share it, leave out --no-wait; or stop the other run",
         QuotaError::Unusable { .. } => {
             ". Make its directory writable, remove the file if it is unusable, or choose another directory for all runs with --lock-dir or ZIM_LOCK_DIR"

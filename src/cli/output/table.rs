@@ -115,7 +115,11 @@ fn fmt_line(f: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> 
 fn fmt_requests(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
     writeln!(f, "requests       {:>12}  {}", grouped(summary.requests), pace(summary))?;
     let others = (summary.runs as u64).saturating_sub(1);
-    fmt_line(f, "shared with", others, "other runs of this app, at most at a time")?;
+    let note = match others {
+        1 => "other run of this app",
+        _ => "other runs of this app, at most at a time",
+    };
+    fmt_line(f, "shared with", others, note)?;
     let item = if summary.conversations.is_some() { "page" } else { "row" };
     let retries = format!("requests that were not a {item}'s first");
     fmt_line(f, "retries", summary.retries, &retries)?;

@@ -27,6 +27,9 @@ pub struct QuotaLocation {
     pub(super) starts: PathBuf,
 }
 
+/// Runs that share a quota on one machine: no more of them have an entry.
+const MAX_ENTRIES: u32 = 256;
+
 impl QuotaLocation {
     /// The default directory of the files.
     pub const DEFAULT_DIRECTORY: &str = "/tmp";
@@ -43,6 +46,11 @@ impl QuotaLocation {
             starts: path("starts"),
             name,
         }
+    }
+
+    /// The files of the runs' entries. Each run takes the first that no run has.
+    pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        (0..MAX_ENTRIES).map(|number| self.runs.with_extension(format!("run-{number}")))
     }
 
     /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.

@@ -14,6 +14,10 @@ const MAX_TEXT: usize = 60 * 1024;
 /// A larger file is not a lock file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// The modes of files that are created here: for all runs, and for one's own that others read.
+const EVERYBODY: u32 = 0o666;
+const READABLE: u32 = 0o644;
+
 /// How often to retry if the file is removed or replaced while it is being locked.
 const TRIES: u32 = 10;
 
@@ -21,26 +25,60 @@ const TRIES: u32 = 10;
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
+    is_writable: bool,
     path: PathBuf,
     id: (u64, u64),
 }
 
 impl LockFile {
-    /// Opens the file, creating it if necessary. Never blocks.
+    /// Opens the file, creating it if necessary, for everybody. Never blocks.
     ///
     /// # Errors
     /// If the file can't be created or opened, or is not a small regular file with one name.
     pub fn open(path: &Path) -> io::Result<LockFile> {
+        LockFile::open_or_create(path, EVERYBODY)
+    }
+
+    /// As [`LockFile::open`]. A file that is created here can be written only by this user.
+    ///
+    /// # Errors
+    /// As [`LockFile::open`].
+    pub fn open_own(path: &Path) -> io::Result<LockFile> {
+        LockFile::open_or_create(path, READABLE)
+    }
+
+    /// Opens the file if it is there. Never blocks.
+    ///
+    /// # Errors
+    /// If the file can't be opened, or is not a small regular file with one name.
+    pub fn open_existing(path: &Path) -> io::Result<Option<LockFile>> {
+        match open_existing(path)? {
+            Some(opened) => LockFile::new(opened, path).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn open_or_create(path: &Path, mode: u32) -> io::Result<LockFile> {
         for _ in 0..TRIES {
-            let Some(file) = open(path)? else { continue };
-            let metadata = file.metadata()?;
-            return Ok(LockFile {
-                file,
-                path: path.to_owned(),
-                id: (metadata.dev(), metadata.ino()),
-            });
+            let opened = match create(path, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path)?,
+                created => Some((created?, true)),
+            };
+            if let Some(opened) = opened {
+                return LockFile::new(opened, path);
+            }
         }
         Err(io::Error::other("it is being replaced repeatedly"))
+    }
+
+    fn new((file, is_writable): (File, bool), path: &Path) -> io::Result<LockFile> {
+        let metadata = file.metadata()?;
+        Ok(LockFile {
+            file,
+            is_writable,
+            path: path.to_owned(),
+            id: (metadata.dev(), metadata.ino()),
+        })
     }
 
     /// Locks the file for this process alone. `false` if another process has locked it. Never blocks.
@@ -78,6 +116,16 @@ impl LockFile {
         self.file.set_len(text.len() as u64)
     }
 
+    /// Whether it can be written. Another user's can perhaps only be read and locked.
+    pub fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
+    /// Whether both are the same file.
+    pub fn is_same(&self, other: &LockFile) -> bool {
+        self.id == other.id
+    }
+
     /// Whether the path still leads to this file, so that other runs find its lock.
     pub fn is_in_place(&self) -> bool {
         let at_path = self.path.symlink_metadata();
@@ -101,26 +149,29 @@ fn is_locked(locked: Result<(), TryLockError>) -> io::Result<bool> {
     }
 }
 
-/// Opens the file for reading and writing or, if it is another user's, for reading. `None` if it was removed meanwhile.
-fn open(path: &Path) -> io::Result<Option<File>> {
+fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     // std adds O_CLOEXEC. For an existing file O_CREAT is omitted: Linux refuses it for another user's file in /tmp.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    match options.clone().write(true).create_new(true).mode(0o666).open(path) {
-        Ok(file) => {
-            // Regardless of the umask, other users must be able to lock it.
-            let _ = file.set_permissions(Permissions::from_mode(0o666));
-            return Ok(Some(file));
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    let file = match options.clone().write(true).open(path) {
-        Err(error) if may_be_readable(&error) => options.open(path),
-        opened => opened,
+    options
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let file = options().write(true).create_new(true).mode(mode).open(path)?;
+    // Regardless of the umask, other users must be able to lock it.
+    let _ = file.set_permissions(Permissions::from_mode(mode));
+    Ok(file)
+}
+
+/// Opens the file for reading and writing or, if it is another user's, for reading; and whether it can be written. `None` if
+/// it is not there, or was removed meanwhile.
+fn open_existing(path: &Path) -> io::Result<Option<(File, bool)>> {
+    let opened = match options().write(true).open(path) {
+        Err(error) if may_be_readable(&error) => options().open(path).map(|file| (file, false)),
+        opened => opened.map(|file| (file, true)),
     };
-    let file = match file {
-        Ok(file) => file,
+    let (file, is_writable) = match opened {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong_kind(path).unwrap_or(error)),
     };
@@ -130,8 +181,13 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
     match (metadata.nlink(), metadata.len()) {
         (0, _) => Ok(None),
-        (1, ..=MAX_FILE) => Ok(Some(file)),
+        (1, ..=MAX_FILE) => Ok(Some((file, is_writable))),
         (1, _) => Err(io::Error::other("it is too large to be a lock file")),
+        // Any user can link to a file of this user. Without this name, the other one leads to nothing that is used.
+        _ if metadata.uid() == rustix::process::geteuid().as_raw() => {
+            std::fs::remove_file(path)?;
+            Ok(None)
+        }
         _ => Err(io::Error::other("it has another name too (a hard link)")),
     }
 }
@@ -218,14 +274,15 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_link_to_another_file_is_refused_and_that_file_stays_as_it_is() {
+    fn a_second_name_of_a_file_is_removed_and_that_file_stays_as_it_is() {
         let (directory, path) = directory();
         let victim = directory.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
         fs::hard_link(&victim, &path).unwrap();
 
-        assert!(refused(&path).contains("hard link"));
+        locked(&path).write("text").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o600);
     }
@@ -258,6 +315,8 @@ mod tests {
     fn only_a_file_that_is_created_here_is_made_writable_for_everybody() {
         let (_directory, path) = directory();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        LockFile::open_own(&path).unwrap().remove();
+        assert!(LockFile::open_existing(&path).unwrap().is_none());
         drop(locked(&path));
         assert_eq!(mode(), 0o666);
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();

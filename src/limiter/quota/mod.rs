@@ -10,6 +10,7 @@ mod error;
 mod location;
 mod lock_file;
 mod machine;
+mod presence;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -24,6 +25,7 @@ use super::schedule::{Made, Wanted, micros};
 pub use error::QuotaError;
 pub use location::QuotaLocation;
 pub use machine::MachineQuota;
+pub use presence::{Activity, Presence};
 #[cfg(feature = "redis")]
 pub use redis::RedisQuota;
 
@@ -37,6 +39,12 @@ pub trait Quota: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Unavailable`] if it is not known whether a start is free. Then nothing may start, and the caller tries again.
     fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>>;
+
+    /// What the run is doing at present, for its entry among the runs that share the quota. Called several times a second; must
+    /// not block.
+    fn note(&self, activity: Activity) {
+        let _ = activity;
+    }
 
     /// The run starts no more requests. `last` is what became of its last slot.
     fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {

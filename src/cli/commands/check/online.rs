@@ -60,7 +60,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     let mut users = Vec::new();
     let keep = |line, user: &str| users.extend(User::new(user).map(|item| Numbered { line, item }));
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
-    let run = run.join(format!("check of {}", input.source)).await?;
+    let run = run.join(format!("check of {}", input.source), None).await?;
     let settings = run.settings();
     let begin = RunBegin {
         total: Some(users.len() as u64),

@@ -1,7 +1,8 @@
 -- The scheduling rule of schedule.rs, for starts that Redis keeps. A test compares the two, call by call.
 --
--- KEYS[1] has the schedule, as text; it expires. The caller defines the constants in capital letters. Arguments:
---   run, what       the run, in hexadecimal digits; 'reserve', or 'look' to change nothing
+-- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the runs that are there (runs.lua). The caller defines the
+-- constants in capital letters. Arguments:
+--   run, what       the run, in hexadecimal digits; 'reserve', or 'check' to reserve nothing and to see whether it could be
 --   rate, share     the run's pace
 --   count           how many starts it wants
 --   ahead           how far from now they may be at the earliest
@@ -9,8 +10,9 @@
 --   previous        the place of the previous reservation, or 0
 --   made, late      how many of its starts were made, and how long after its place the last one was
 --   time            now; from the server's clock if empty
--- Returns whether starts are reserved; from when on, or when to try again; until when; how many runs share the quota (not
--- counting this one for 'look'); the place of the reservation; and the largest rate. Times are in microseconds from now.
+-- Returns 1 if starts are reserved, 0 if not, and 2 if the run is not there: then the server has lost what it knew, and
+-- perhaps starts too; from when on, or when to try again; until when; how many runs have started requests in the last seconds;
+-- the place of the reservation; and the largest rate. Times are in microseconds from now.
 local run, what = ARGV[1], ARGV[2]
 local rate, share, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local ahead, delay = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -20,6 +22,8 @@ if not now then
     local time = redis.call('TIME')
     now = time[1] * SECOND + time[2]
 end
+
+if what == 'reserve' and redis.call('HEXISTS', KEYS[2], run) == 0 then return { 2, 0, 0, 0, '', '0' } end
 
 -- Read what is possible, with the previous reservation as it was used.
 local text = redis.call('GET', KEYS[1]) or ''
@@ -56,7 +60,23 @@ for index, start in ipairs(starts) do
     if is_recent or index == #starts then kept[#kept + 1] = start end
     if is_recent and not seen[start.run] then seen[start.run], runs = true, runs + 1 end
 end
-if what == 'look' then return { 0, 0, 0, seen[run] and runs - 1 or runs, '', '0' } end
+local function write()
+    local lines = { string.format('hold %.0f\n', not_before) }
+    for _, start in ipairs(kept) do
+        lines[#lines + 1] =
+            string.format('%.0f %.0f %d %.17g %s\n', start.at, start.till, start.count, start.rate, start.run)
+    end
+    lines[#lines + 1] = 'end\n'
+    -- The last start matters for as long as the next one, at the lowest share, is spaced from it.
+    local last = kept[#kept]
+    local matters = last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / last.rate) or 0
+    local expires = math.ceil((math.max(not_before, matters) - now) / 1000)
+    redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.max(1, expires))
+end
+if what == 'check' then
+    write()
+    return { 0, 0, 0, runs, '', '0' }
+end
 
 -- When the next starts are free.
 local common_rate = rate
@@ -80,15 +100,7 @@ if is_reserved then
     kept[#kept + 1] = { at = at, till = at + lasts + delay, count = count, rate = rate, run = run }
     table.sort(kept, is_earlier)
 end
-local lines = { string.format('hold %.0f\n', not_before) }
-for _, start in ipairs(kept) do
-    lines[#lines + 1] = string.format('%.0f %.0f %d %.17g %s\n', start.at, start.till, start.count, start.rate, start.run)
-end
-lines[#lines + 1] = 'end\n'
--- The last start matters for as long as the next one, at the lowest share, is spaced from it.
-local last = kept[#kept]
-local expires = math.max(not_before, last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / last.rate) or 0) - now
-if expires > 0 then redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.ceil(expires / 1000)) end
+write()
 local largest = string.format('%.17g', common_rate)
 if not is_reserved then return { 0, at - now, 0, runs, '', largest } end
 return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at), largest }

@@ -8,23 +8,32 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-use super::error::BuildError;
+/// Why TLS can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// The PEM text has no readable certificate.
+    #[error("no certificate could be read from it; it must contain PEM blocks that begin with BEGIN CERTIFICATE")]
+    CaCert,
+    /// Usually because the system has no root certificates.
+    #[error("TLS could not be set up: {0}; if the system has no root certificates, install ca-certificates")]
+    Setup(String),
+}
 
 /// The configuration that all connections share, so that they share TLS sessions too. It trusts the system's roots and
 /// the certificates in `ca_cert` (PEM).
-pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
+pub(crate) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let failed = |error: rustls::Error| BuildError::Tls(error.to_string());
+    let failed = |error: rustls::Error| TlsError::Setup(error.to_string());
     let verifier = match ca_cert {
         None => Verifier::new(Arc::clone(&provider)).map_err(failed)?,
         Some(pem) => {
             let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
                 .collect::<Result<_, _>>()
-                .map_err(|_| BuildError::CaCert)?;
+                .map_err(|_| TlsError::CaCert)?;
             if certificates.is_empty() {
-                return Err(BuildError::CaCert);
+                return Err(TlsError::CaCert);
             }
-            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider)).map_err(|_| BuildError::CaCert)?
+            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider)).map_err(|_| TlsError::CaCert)?
         }
     };
     let config = ClientConfig::builder_with_provider(provider)
@@ -37,10 +46,10 @@ pub(super) fn config(ca_cert: Option<&[u8]>) -> Result<ClientConfig, BuildError>
 }
 
 /// The configuration for a plain `http` endpoint: trusts no certificate, and does not read the system's roots.
-pub(super) fn untrusting() -> Result<ClientConfig, BuildError> {
+pub(crate) fn untrusting() -> Result<ClientConfig, TlsError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| BuildError::Tls(error.to_string()))?
+        .map_err(|error| TlsError::Setup(error.to_string()))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     Ok(config)

@@ -1,0 +1,528 @@
+//! The quota of all runs of an app on one machine.
+//!
+//! A small file has the starts of the last seconds. For each reservation a run locks it, reads it, adds its own start and
+//! unlocks it: some microseconds. Another file is locked by every run as long as it lasts, so that the last one can remove
+//! both. And each run has a file of its own with its [entry](Presence), locked too, so that others see which runs are there.
+//!
+//! # Clock
+//! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
+//! file names the start of the machine, so that a file that has survived it is not read.
+//!
+//! # Format
+//! A line that names the start of the machine, then the [`Schedule`] as text. Version 0.1.0 writes and reads the same, so runs of
+//! both versions share the quota.
+//!
+//! # A file that is removed or changed
+//! A run notices at its next reservation, and adds its own last starts again. A run that finds no starts while other runs are
+//! there lets a second pass first. If that happens again within a minute, or if the file can't be used any longer while other
+//! runs are there, nothing is sent for a while.
+//!
+//! # Other machines
+//! A volume that several machines share is not for this: each machine has its own clock. A run that finds the file of another
+//! machine, while a run has it locked, does not join.
+
+mod entry;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, sleep};
+
+use super::error::QuotaError;
+use super::location::QuotaLocation;
+use super::lock_file::LockFile;
+use super::presence::{Activity, Presence};
+use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, micros};
+use entry::Entry;
+
+/// The first pause before the file is tried again while another run uses it, and the longest.
+const INITIAL_PAUSE: Duration = Duration::from_micros(200);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// A run that has used the file for so long is not at work: it was suspended, or is another program.
+const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
+
+/// How long to try to join the other runs.
+const JOIN_FOR: Duration = Duration::from_secs(3);
+
+/// How long another run may take from joining until it has begun the file with the starts.
+const BEGIN_FOR: Duration = Duration::from_millis(500);
+
+/// How often the run's entry is written, and those of others are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When the file was lost twice within this time, nothing starts for as long: somebody changes it all the time.
+const LOST_AGAIN: Duration = Duration::from_secs(60);
+
+/// The quota that all runs of one app on this machine share.
+pub struct MachineQuota {
+    location: QuotaLocation,
+    run: u32,
+    clock: Clock,
+    /// Names the start of the machine.
+    boot: String,
+    higher_rate: HigherRate,
+    state: Mutex<State>,
+}
+
+/// The time since the machine was started.
+type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+struct State {
+    /// The file that every run locks, shared.
+    lock: LockFile,
+    /// The entry of this run.
+    entry: Option<Entry>,
+    activity: Activity,
+    /// How many other runs are there, and when that was looked at.
+    others: usize,
+    looked_at: Option<Instant>,
+    /// Others were here when this run joined.
+    has_joined_others: bool,
+    /// The file with the starts, once it was used.
+    file: Option<LockFile>,
+    has_used_file: bool,
+    /// The starts of this run, for a new file.
+    own: Schedule,
+    /// When the starts of others were last found to be lost.
+    lost_at: Option<Instant>,
+    /// They were lost twice, so nothing starts before this time.
+    held_until: Option<Instant>,
+    has_warned: bool,
+}
+
+impl fmt::Debug for MachineQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineQuota")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MachineQuota {
+    /// Joins the runs that share the quota. `presence` is the entry that they see. `exclusive`: fail if there are others.
+    ///
+    /// # Errors
+    /// [`QuotaError::Held`] if there are others although the run is to be exclusive, [`QuotaError::OtherMachine`] if a run on
+    /// another machine uses the same file, [`QuotaError::Unusable`] if no file can be locked.
+    pub async fn join(
+        location: QuotaLocation,
+        presence: Presence,
+        exclusive: bool,
+    ) -> Result<MachineQuota, QuotaError> {
+        MachineQuota::join_with(location, presence, exclusive, Box::new(since_boot), boot_id()).await
+    }
+
+    async fn join_with(
+        location: QuotaLocation,
+        presence: Presence,
+        exclusive: bool,
+        clock: Clock,
+        boot: String,
+    ) -> Result<MachineQuota, QuotaError> {
+        let (lock, has_joined_others) = join_lock(&location, exclusive).await?;
+        // A file that can't be used is to be known before anything is sent.
+        let begun = begin_file(&location, &boot, has_joined_others).await;
+        if let Err(error) = begun {
+            if lock.try_lock().unwrap_or(false) {
+                lock.remove();
+            }
+            return Err(error);
+        }
+        Ok(MachineQuota {
+            run: fastrand::u32(1..),
+            boot,
+            clock,
+            higher_rate: HigherRate::default(),
+            state: Mutex::new(State {
+                lock,
+                entry: Entry::create(&location, presence),
+                activity: Activity::default(),
+                others: 0,
+                looked_at: None,
+                has_joined_others,
+                file: None,
+                has_used_file: false,
+                own: Schedule::default(),
+                lost_at: None,
+                held_until: None,
+                has_warned: false,
+            }),
+            location,
+        })
+    }
+
+    /// Once per second: writes the run's entry, and looks which others are there. What somebody has removed is written again.
+    fn look(&self, state: &mut State) {
+        if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        state.looked_at = Some(Instant::now());
+        if !state.lock.is_in_place()
+            && let Ok(lock) = LockFile::open(&self.location.runs)
+            && lock.try_lock_shared().unwrap_or(false)
+        {
+            state.lock = lock;
+        }
+        if let Some(entry) = &mut state.entry {
+            // If that fails, the others see what the run was doing before.
+            let _ = entry.renew(state.activity);
+            if !entry.is_in_place() {
+                let presence = entry.presence().clone();
+                state.entry = Entry::create(&self.location, presence);
+            }
+        }
+        state.others = entry::others(&self.location, state.entry.as_ref()).len();
+    }
+
+    /// Whether no other run is there. If so, none can join from now on.
+    fn is_last(&self) -> bool {
+        let lock = &self.state().lock;
+        lock.try_lock().unwrap_or(false) && lock.is_in_place()
+    }
+
+    /// How long it takes until the next start would be free, at most about a second.
+    fn until_next_start(&self) -> Duration {
+        let now = micros((self.clock)());
+        let file = LockFile::open(&self.location.starts).ok();
+        let schedule = file.and_then(|file| schedule_in(&file, &self.boot)).unwrap_or_default();
+        let last = schedule.starts().last();
+        let next = last.map_or(now, |last| {
+            last.until + ((SECOND + MARGIN) as f64 / last.rate.max(1.0)) as u64
+        });
+        Duration::from_micros(next.saturating_sub(now).min(SECOND + MARGIN))
+    }
+
+    fn remove_files(&self) {
+        if let Ok(starts) = LockFile::open(&self.location.starts)
+            && starts.try_lock().unwrap_or(false)
+        {
+            starts.remove();
+        }
+        let state = &mut *self.state();
+        state.entry = None;
+        state.lock.remove();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts of this run or of others are no longer in the file.
+    fn note_loss(&self, state: &mut State) {
+        let now = Instant::now();
+        let is_repeated = state
+            .lost_at
+            .replace(now)
+            .is_some_and(|before| now - before < LOST_AGAIN);
+        if is_repeated {
+            state.held_until = Some(now + LOST_AGAIN);
+        } else if !std::mem::replace(&mut state.has_warned, true) {
+            tracing::warn!(
+                "{}: this file, through which runs share the quota, was removed, replaced or changed during the run; it is \
+                 written again",
+                self.location.starts.display()
+            );
+        }
+    }
+
+    /// Changes the schedule in the file. `None` if another run is just using it.
+    fn try_change<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut Schedule, Clocks) -> T,
+    ) -> io::Result<Option<T>> {
+        let Some(file) = self.try_lock(state)? else {
+            return Ok(None);
+        };
+        let clocks = read_clocks(&self.clock);
+        let found = schedule_in(&file, &self.boot);
+        let is_lost = found.is_none() && (state.has_used_file || state.has_joined_others);
+        let mut schedule = found.unwrap_or_default();
+        // The file may be another one than before: own starts that it does not have are added.
+        state.own.forget(clocks.time, 0);
+        let is_missing = |start: &&Start| schedule.get(self.run, start.at).is_none();
+        let missing: Vec<Start> = state.own.starts().iter().filter(is_missing).copied().collect();
+        if is_lost || !missing.is_empty() {
+            self.note_loss(state);
+        }
+        missing.into_iter().for_each(|start| schedule.insert(start));
+        if is_lost {
+            // Others may not have added their last starts yet.
+            schedule.pause_until(clocks.time + SECOND + MARGIN);
+        }
+        let changed = change(&mut schedule, clocks);
+        file.write(&format!("{}\n{schedule}", self.boot))?;
+        file.unlock();
+        (state.file, state.has_used_file) = (Some(file), true);
+        Ok(Some(changed))
+    }
+
+    /// Locks the file with the starts. `None` if another run is just using it.
+    fn try_lock(&self, state: &mut State) -> io::Result<Option<LockFile>> {
+        loop {
+            let file = match state.file.take() {
+                Some(file) => file,
+                None => LockFile::open(&self.location.starts)?,
+            };
+            if !file.try_lock()? {
+                state.file = Some(file);
+                return Ok(None);
+            }
+            // It was removed, or the last run has just removed it.
+            if file.is_in_place() {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    /// `None` if another run is just using the file.
+    fn try_reserve(&self, request: &Request) -> Result<Option<Reserved>, Unavailable> {
+        let state = &mut *self.state();
+        self.look(state);
+        self.check_held(state)?;
+        if let Some(previous) = request.previous {
+            state.own.settle(self.run, previous.made(), 0);
+        }
+        let others = state.others;
+        let reserve = |schedule: &mut Schedule, clocks| self.reserve_in(schedule, clocks, request, others);
+        let reserved = match self.try_change(state, reserve) {
+            Ok(None) => return Ok(None),
+            Ok(Some(reserved)) => reserved,
+            Err(source) => {
+                self.without_file(state, unusable(&self.location.starts, source))?;
+                reserve(&mut state.own.clone(), read_clocks(&self.clock))
+            }
+        };
+        self.check_held(state)?;
+        Ok(Some(match reserved {
+            Ok((start, slot)) => {
+                state.own.insert(start);
+                Reserved::Slot(slot)
+            }
+            Err(at) => Reserved::NotBefore(at),
+        }))
+    }
+
+    /// Nothing starts for a while after the file was lost twice.
+    fn check_held(&self, state: &State) -> Result<(), Unavailable> {
+        if state.held_until.is_none_or(|until| until <= Instant::now()) {
+            return Ok(());
+        }
+        Err(Unavailable(format!(
+            "{}: this file, through which runs share the quota, is removed, replaced or changed again and again, by another \
+             program or on another machine",
+            self.location.starts.display()
+        )))
+    }
+
+    fn reserve_in(
+        &self,
+        schedule: &mut Schedule,
+        clocks: Clocks,
+        request: &Request,
+        others: usize,
+    ) -> Result<(Start, Slot), Instant> {
+        let reserved = schedule.reserve(clocks.time, request.wanted(self.run, 0));
+        self.higher_rate
+            .note(schedule.largest_rate(request.pace.rate), request.pace.rate);
+        match reserved {
+            Err(at) => Err(clocks.instant_of(at)),
+            Ok(start) => {
+                let slot = Slot {
+                    id: start.at,
+                    at: clocks.instant_of(start.at),
+                    until: clocks.instant_of(start.until),
+                    starts: start.count,
+                    // A run that was killed has starts, and is no longer there.
+                    runs: schedule.runs(clocks.time).min(others + 1),
+                };
+                Ok((start, slot))
+            }
+        }
+    }
+
+    /// The file can't be used any longer. Without others, the own starts are all that count; with others, nothing may start.
+    fn without_file(&self, state: &mut State, error: QuotaError) -> Result<(), Unavailable> {
+        state.file = None;
+        let is_alone = state.lock.try_lock().unwrap_or(true);
+        // Shared again. If others are there, they don't see this run for a moment, which is harmless.
+        let _ = state.lock.try_lock_shared();
+        if !is_alone {
+            return Err(Unavailable(error.to_string()));
+        }
+        if !std::mem::replace(&mut state.has_warned, true) {
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+
+    /// `None` if another run is just using the file.
+    fn try_settle(&self, last: Previous) -> Result<Option<()>, Unavailable> {
+        let settle = |schedule: &mut Schedule, _| schedule.settle(self.run, last.made(), 0);
+        let settled = self.try_change(&mut self.state(), settle);
+        settled.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Repeats an attempt as long as another run is just using the file.
+    async fn retry<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>, Unavailable>) -> Result<T, Unavailable> {
+        let (tries_from, mut pause) = (Instant::now(), INITIAL_PAUSE);
+        loop {
+            if let Some(result) = attempt()? {
+                return Ok(result);
+            }
+            if tries_from.elapsed() > LOCKED_TOO_LONG {
+                return Err(Unavailable(format!(
+                    "{}: another process has locked this file, through which runs share the quota, for more than {} s",
+                    self.location.starts.display(),
+                    LOCKED_TOO_LONG.as_secs()
+                )));
+            }
+            sleep(pause).await;
+            pause = MAX_PAUSE.min(pause * 2);
+        }
+    }
+}
+
+impl Quota for MachineQuota {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+        Box::pin(async move { self.retry(|| self.try_reserve(&request)).await })
+    }
+
+    fn note(&self, activity: Activity) {
+        let state = &mut *self.state();
+        state.activity = activity;
+        self.look(state);
+    }
+
+    /// The last run waits until the next start would be free, at most a second, and removes the files.
+    fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(last) = last {
+                // If the file can't be used, the others count the slot for a little longer.
+                let _ = self.retry(|| self.try_settle(last)).await;
+            }
+            self.state().entry = None;
+            if self.is_last() {
+                // Until the files are removed, no other run can join.
+                sleep(self.until_next_start()).await;
+                self.remove_files();
+            }
+        })
+    }
+}
+
+/// A run that ends before its first start leaves no files either.
+impl Drop for MachineQuota {
+    fn drop(&mut self) {
+        let has_started = !self.state().own.starts().is_empty();
+        if !has_started && self.is_last() {
+            self.remove_files();
+        }
+    }
+}
+
+/// What the file has; `None` if it is not whole, or from before the machine was started.
+fn schedule_in(file: &LockFile, boot: &str) -> Option<Schedule> {
+    let text = file.read();
+    let (of_boot, schedule) = text.split_once('\n')?;
+    (of_boot == boot).then(|| Schedule::parse(schedule))?
+}
+
+/// Locks the file that every run locks, shared; and whether others have it locked. Fails if there are others and the run is to
+/// be exclusive.
+async fn join_lock(location: &QuotaLocation, exclusive: bool) -> Result<(LockFile, bool), QuotaError> {
+    let unusable = |source| unusable(&location.runs, source);
+    let tries_from = Instant::now();
+    loop {
+        let lock = LockFile::open(&location.runs).map_err(unusable)?;
+        let has_others = !lock.try_lock().map_err(unusable)?;
+        if has_others && exclusive {
+            let by = entry::others(location, None).into_iter().flatten().next();
+            return Err(QuotaError::Held { by: by.map(Box::new) });
+        }
+        if lock.try_lock_shared().map_err(unusable)? && lock.is_in_place() {
+            return Ok((lock, has_others));
+        }
+        if tries_from.elapsed() > JOIN_FOR {
+            return Err(unusable(io::Error::other("another program has locked it")));
+        }
+        sleep(MAX_PAUSE).await;
+    }
+}
+
+/// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
+/// another one.
+async fn begin_file(location: &QuotaLocation, boot: &str, has_others: bool) -> Result<(), QuotaError> {
+    let path = &location.starts;
+    let unusable = |source| unusable(path, source);
+    let tries_from = Instant::now();
+    loop {
+        let file = LockFile::open(path).map_err(unusable)?;
+        if !file.is_writable() {
+            return Err(unusable(io::Error::other("it is another user's, and can't be written")));
+        }
+        let text = file.read();
+        let is_of_this_machine = text.is_empty() || text.lines().next() == Some(boot);
+        if !has_others {
+            // From before the machine was started.
+            if (text.is_empty() || !is_of_this_machine) && file.try_lock().map_err(unusable)? {
+                file.write(&format!("{boot}\n{}", Schedule::default()))
+                    .map_err(unusable)?;
+            }
+            return Ok(());
+        }
+        if is_of_this_machine {
+            return Ok(());
+        }
+        // The first run may not have come so far.
+        if tries_from.elapsed() > BEGIN_FOR {
+            return Err(QuotaError::OtherMachine { path: path.clone() });
+        }
+        sleep(MAX_PAUSE).await;
+    }
+}
+
+fn unusable(path: &Path, why: io::Error) -> QuotaError {
+    QuotaError::Unusable {
+        path: path.to_owned(),
+        why,
+    }
+}
+
+/// One moment on the shared clock and on this process's.
+fn read_clocks(clock: &Clock) -> Clocks {
+    let read = || {
+        let (instant, time) = (Instant::now(), micros(clock()));
+        (instant.elapsed(), Clocks { time, instant })
+    };
+    // Unless this thread was interrupted between the two.
+    let mut reads = std::iter::repeat_with(read).take(3);
+    let is_exact = |(took, _): &(Duration, Clocks)| *took < Duration::from_micros(100);
+    reads.find(is_exact).unwrap_or_else(read).1
+}
+
+/// Names the start of the machine.
+fn boot_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim_end().to_owned()
+}
+
+/// The time since the machine was started, including the time in which it slept, where the system can tell.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(CLOCK);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
