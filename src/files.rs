@@ -93,22 +93,22 @@ fn absolute(path: &Path) -> Option<PathBuf> {
 #[non_exhaustive]
 pub enum TargetError {
     /// The path is `-`.
-    #[error("this must be a file; to write to standard output, name /dev/stdout")]
+    #[error("this must be a file; to write to standard output, specify /dev/stdout")]
     StandardOutput,
     /// The file has another use.
-    #[error("this command already uses the file for something else; name another one")]
+    #[error("this command already uses the file for something else; choose another one")]
     InUse,
     /// It is a directory.
-    #[error("this is a directory; name a file in it")]
+    #[error("this is a directory; specify a file in it")]
     Directory,
     /// It is a named pipe.
-    #[error("this is a pipe, which would have to wait for a reader; name a file")]
+    #[error("this is a pipe, which would have to wait for a reader; specify a file")]
     Pipe,
     /// It is a link to a file that does not exist.
-    #[error("this is a link to a file that does not exist; name another one")]
+    #[error("this is a link to a file that does not exist; choose another one")]
     DanglingLink,
     /// The existing file has other content, which would be lost.
-    #[error("this file exists already and has other content; name another one, or remove it")]
+    #[error("this file exists already and has other content; choose another one, or remove it")]
     OtherContent,
     /// Its directory does not exist.
     #[error("its directory does not exist; correct the path")]

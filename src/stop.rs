@@ -143,7 +143,7 @@ impl fmt::Display for StopReason {
             StopReason::MaxDuration(limit) => {
                 write!(
                     f,
-                    "the maximum duration of {} is over",
+                    "the maximum duration of {} was reached",
                     humantime::format_duration(*limit)
                 )
             }

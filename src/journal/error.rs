@@ -132,8 +132,8 @@ pub enum ReportError {
     },
     /// The report is from a simulated run, and can't be resumed by a real one.
     #[error(
-        "{}, line {line}: this record was made by a simulated run, so its row was never cleared, and the report can't be \
-         resumed for real", .path.display()
+        "{}, line {line}: this record is from a simulated run, so its row was never cleared; a real run can't resume this \
+         report", .path.display()
     )]
     IsSimulated {
         /// The report.
@@ -143,7 +143,7 @@ pub enum ReportError {
     },
     /// The report is from a real run, and can't be resumed by a simulated one.
     #[error(
-        "{}, line {line}: this record was made by a real run, so a simulated run can't write to the report",
+        "{}, line {line}: this record is from a real run; a simulated run can't write to this report",
         .path.display()
     )]
     IsReal {

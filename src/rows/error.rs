@@ -87,7 +87,7 @@ pub enum InputErrorKind {
     #[error("this is not the row that the report has for this line. {OTHER_INPUT}")]
     RowChanged,
     /// No row begins on a line that the report has a row for: the report was made from other input.
-    #[error("the report has a record for this line, but no row begins here now. {OTHER_INPUT}")]
+    #[error("the report has a record for this line, but no row starts there now. {OTHER_INPUT}")]
     RowGone,
 }
 

@@ -218,7 +218,7 @@ impl<S: Service> RowTask<'_, S> {
         match transition {
             Some(Transition::Opened) => {
                 tracing::warn!(
-                    "on hold, because the service is unavailable: {}; sending a probe now and then, no row uses up attempts \
+                    "on hold, because the service is unavailable: {}; probing until it answers, which uses up no attempts \
                  (giving up after {})",
                     verdict.message,
                     humantime::format_duration(run.limits.give_up_after)

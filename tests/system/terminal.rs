@@ -383,7 +383,7 @@ fn a_log_file_that_cannot_be_opened_is_exit_2_and_nothing_is_started() {
         "out.outside.csv",
     ] {
         let outcome = desk.clear(&server, rows(3)).flag("--log-file", file).run();
-        outcome.assert_status(2).assert_says(&[file, "name another one"]);
+        outcome.assert_status(2).assert_says(&[file, "choose another one"]);
         assert!(!desk.has("out.csv") && !desk.has("out.outside.csv"), "{file}");
         assert_eq!(desk.read("rows.csv"), rows(3), "{file}");
     }

@@ -186,7 +186,7 @@ pub static LOCK_DIR: Setting<PathBuf> = Setting {
             return Ok(path);
         }
         Err(format!(
-            "{}: there is no such directory; create it, or name another one",
+            "{}: there is no such directory; create it, or choose another one",
             shown_path(&path)
         ))
     },

@@ -33,17 +33,17 @@ Run the job:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
   zim-batch clear rows.csv --report out.csv --region fra
 
-Every night: resume where the last night ended, print nothing if all rows succeeded:
+Every night: resume where the last run ended; print nothing if all rows succeeded:
   zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
 
-With app, secret file and region from a profile (the help of config says how):
+With app, secret file and region from a profile:
   zim-batch clear rows.csv --report out.csv --profile night
 
 Send the failed rows again:
   zim-batch clear out.csv --only failed --report out.retry.csv
 
 Send the rows outside the newest 1000 again, after ZEGO has raised the limit:
-  zim-batch clear out.outside.csv --report out.second.csv
+  zim-batch clear out.csv --only outside --report out.second.csv
 
 The secret is read from a file or from the environment (ZIM_SERVER_SECRET). No flag takes it, because other users of the \
 machine can read command lines.
@@ -64,13 +64,13 @@ From users to cleared conversations:
 The same, without a file between them:
   zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
 
-Every night: what was updated in the last days, so that a night that failed is made up for:
+Every night: what was updated in the last days; this covers missed nights too:
   zim-batch list users.csv --rows rows.csv --since 8d --no-wait --overwrite -q
 
 Why rows were outside: missing, or beyond the newest 1000:
   zim-batch list out.outside.csv --explain why.csv
 
-One request lists up to 500 conversations of a user, so 100 000 users take about 84 minutes at 20 requests per second.";
+One request lists up to 500 conversations of a user, so 100 000 users take at least 84 minutes at 20 requests per second.";
 
 pub const CODES: &str = "\
 Each code belongs to a class, which decides what a run does:

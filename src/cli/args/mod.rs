@@ -80,7 +80,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show which settings are in force, and where each comes from
+    /// Show effective settings and their sources
     #[command(after_help = examples::CONFIG)]
     Config(Box<ConfigArgs>),
     /// Print the completion script for a shell

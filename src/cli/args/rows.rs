@@ -18,7 +18,7 @@ pub struct DialectArgs {
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     #[arg(value_parser = offering(values::encoding, values::COMMON_ENCODINGS))]
     pub encoding: Option<&'static Encoding>,
-    /// If the input is an earlier report: take only what has these outcomes, separated by commas
+    /// If the input is an earlier report: process only rows with these outcomes (comma-separated)
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
     #[arg(value_parser = offering(values::only, values::outcomes()))]
     pub only: Option<Vec<OnlyWord>>,

@@ -130,18 +130,18 @@ fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -
         (Some(diagnosis), _) => diagnosed(diagnosis),
         (_, LayoutProblem::Ambiguous(..)) if reads == Reads::Users => ". Choose one with --columns user=A",
         _ if reads == Reads::Users => {
-            ". Name the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
+            ". Specify the column of the users with --columns user=A (by name, or by number from 1), or remove the header"
         }
         (_, LayoutProblem::Missing(missing))
             if !missing.iter().any(|column| column.column == Column::User) && missing.len() == 2 =>
         {
-            ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, name the columns \
+            ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, specify the columns \
              with --columns user=A,conv=B,type=C (by name, or by number from 1)"
         }
         (_, LayoutProblem::Ambiguous(..)) => ". Choose one with --columns user=A,conv=B,type=C",
-        (_, LayoutProblem::Shared(..)) => ". Name all three with --columns user=1,conv=2,type=3",
+        (_, LayoutProblem::Shared(..)) => ". Specify all three with --columns user=1,conv=2,type=3",
         _ => {
-            ". Name the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
+            ". Specify the columns with --columns user=A,conv=B,type=C (by name, or by number from 1). Or remove the header and \
              use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
         }
     }
@@ -159,7 +159,7 @@ fn diagnosed(diagnosis: Diagnosis) -> &'static str {
         Diagnosis::NotUtf8(_) => "; specify its encoding, for example --encoding gbk, big5, shift_jis or windows-1252",
         Diagnosis::Utf16 => "; add --encoding utf-16le or utf-16be",
         Diagnosis::ExcelDelimiter => "; remove it, and use --delimiter instead",
-        Diagnosis::Pipes => "; if so, add --delimiter '|'. To name the columns, add --columns user=A,conv=B,type=C",
+        Diagnosis::Pipes => "; if so, add --delimiter '|'. To specify the columns, add --columns user=A,conv=B,type=C",
         _ => "",
     }
 }
@@ -173,39 +173,39 @@ fn report_error(error: &ReportError) -> String {
         ReportError::Exists { .. } => {
             "; resume its run (--resume), replace it (--overwrite), or choose another report (--report FILE)"
         }
-        ReportError::NotAFile { role, .. } => return format!("{error}; name one with {} FILE", flag(*role)),
+        ReportError::NotAFile { role, .. } => return format!("{error}; specify one with {} FILE", flag(*role)),
         ReportError::DanglingLink { role, .. } => {
             return format!(
-                "{error}; mount its disk if it is not mounted. Otherwise, remove the link or name another file with {}",
+                "{error}; mount its disk if it is not mounted. Otherwise, remove the link or choose another file with {}",
                 flag(*role)
             );
         }
-        ReportError::NotAnOutsideLog { .. } => "; name another one with --outside FILE",
+        ReportError::NotAnOutsideLog { .. } => "; choose another one with --outside FILE",
         ReportError::ForeignOutsideLog { .. } => {
-            "; name another one with --outside FILE, or move it away: the outside log is created again from the report"
+            "; choose another one with --outside FILE, or move it away: the outside log is created again from the report"
         }
-        ReportError::NotARowsFile { .. } => "; name another one with --rows FILE",
+        ReportError::NotARowsFile { .. } => "; choose another one with --rows FILE",
         ReportError::ForeignRowsFile { .. } => {
-            ". Restore the rows as they were written, name another file with --rows, or list again (--overwrite)"
+            ". Restore the rows as they were written, choose another file with --rows, or list again (--overwrite)"
         }
         ReportError::RowsFileMissing { .. } => "; restore it, or list again (--overwrite)",
         ReportError::ListReportMissing { .. } => {
-            "; restore it, name another file with --rows, or list again (--overwrite)"
+            "; restore it, choose another file with --rows, or list again (--overwrite)"
         }
         ReportError::NotAReport { is_output: false, .. } => {
-            "; name the file that a run wrote (--report), or its outside log"
+            "; specify the file that a run wrote (--report), or its outside log"
         }
         ReportError::NotAReport {
             reason: NotAReport::OtherHeader,
             ..
-        } => "; name another file with --report",
+        } => "; choose another file with --report",
         ReportError::Damaged { .. } => "; remove the line and resume (--resume): its row will be sent again",
         ReportError::OtherEncoding { .. } => "; save it as UTF-8 with commas as delimiters, then resume (--resume)",
         ReportError::Twice { .. } => "; remove one of its records and resume (--resume)",
         ReportError::IsSimulated { .. } => {
-            "; name another report (--report FILE), replace this one (--overwrite), or continue with --simulate"
+            "; choose another report (--report FILE), replace this one (--overwrite), or continue with --simulate"
         }
-        ReportError::IsReal { .. } => "; name another report (--report FILE), or leave out --simulate",
+        ReportError::IsReal { .. } => "; choose another report (--report FILE), or leave out --simulate",
         ReportError::Write { source, .. } => write_error(source.kind()),
         ReportError::Open { source, .. } => unreadable(source.kind()),
         ReportError::Replaced { .. } => "; run this again",
@@ -230,10 +230,10 @@ fn write_error(kind: io::ErrorKind) -> &'static str {
             "; check that its directory exists and correct the path, then run it again (with --resume if the run had started)"
         }
         io::ErrorKind::BrokenPipe => "; the program that reads it has ended",
-        io::ErrorKind::IsADirectory => "; name a file in this directory",
+        io::ErrorKind::IsADirectory => "; specify a file in this directory",
         io::ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
         io::ErrorKind::PermissionDenied => {
-            "; give this user write access to the file and its directory, or name another one, then run it again (with --resume \
+            "; give this user write access to the file and its directory, or choose another one, then run it again (with --resume \
              if the run had started)"
         }
         io::ErrorKind::Other => {

@@ -89,7 +89,7 @@ impl Metrics {
         check_target(METRICS, path, MAGIC)?;
         if path.exists() && !path.is_file() {
             return Err(Error::Usage(format!(
-                "--metrics {}: this is not a regular file; name another one",
+                "--metrics {}: this is not a regular file; choose another one",
                 path.display()
             )));
         }

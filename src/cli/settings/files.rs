@@ -73,23 +73,23 @@ fn conflict(earlier: Role, new: Role, path: &Path) -> String {
     };
     match (earlier, new) {
         (Role::Settings, Role::Other(flag)) => format!(
-            "{flag} {shown}: this command already uses the file, which contains the secret or other settings; name another one"
+            "{flag} {shown}: this command already uses the file, which contains the secret or other settings; choose another one"
         ),
         (Role::Settings, _) => format!(
-            "{shown}: this file contains the secret or other settings; it can't be an input or an output; name another file"
+            "{shown}: this file contains the secret or other settings; it can't be an input or an output; choose another file"
         ),
         (Role::Input(items), Role::Result { flag, .. }) => {
             format!(
-                "{shown}: this file contains the {items} and can't be an output too; name another one with {flag} FILE"
+                "{shown}: this file contains the {items} and can't be an output too; choose another one with {flag} FILE"
             )
         }
         (Role::Result { name: one, .. }, Role::Result { name: other, flag }) => {
-            format!("{shown}: the {one} and the {other} can't be the same file; name another one with {flag} FILE")
+            format!("{shown}: the {one} and the {other} can't be the same file; choose another one with {flag} FILE")
         }
         (_, Role::Other(flag)) => {
-            format!("{flag} {shown}: this command already uses the file for something else; name another one")
+            format!("{flag} {shown}: this command already uses the file for something else; choose another one")
         }
-        _ => format!("{shown}: this command already uses the file for something else; name another one"),
+        _ => format!("{shown}: this command already uses the file for something else; choose another one"),
     }
 }
 
@@ -98,7 +98,7 @@ fn refuse_redirected(path: &Path, flag: &str) -> Result<(), Error> {
     for (stream, name) in [("/dev/stdout", "standard output"), ("/dev/stderr", "standard error")] {
         if identity(Path::new(stream)).is_some_and(|stream| Some(stream) == identity(path)) {
             return Err(Error::Usage(format!(
-                "{}: {name} is redirected to this file, so the two would mix; name another one with {flag} FILE",
+                "{}: {name} is redirected to this file, so the two would mix; choose another one with {flag} FILE",
                 path.display()
             )));
         }

@@ -52,7 +52,7 @@ impl ReportPaths {
             (None, Some(beside)) => beside,
             (None, None) => {
                 return Err(Error::Usage(
-                    "rows from standard input or a pipe have no default report; name one with --report FILE".into(),
+                    "rows from standard input or a pipe have no default report; specify one with --report FILE".into(),
                 ));
             }
         };
@@ -97,7 +97,7 @@ impl ListPaths {
             (None, Some(beside)) => RowsTo::File(beside),
             (None, None) => {
                 return Err(Error::Usage(
-                    "users from standard input or a pipe have no default file for their rows; name one with --rows FILE, or \
+                    "users from standard input or a pipe have no default file for their rows; specify one with --rows FILE, or \
                      write them to standard output with --rows -"
                         .into(),
                 ));
@@ -132,16 +132,16 @@ fn refuse_with_rows_on_stdout(args: &ListOutputArgs, run: &RunArgs) -> Result<()
     let refuse = |text: &str| Err(Error::Usage(text.into()));
     if run.json {
         return refuse(
-            "--json prints the summary to standard output, where --rows - prints the rows; name a file with --rows",
+            "--json prints the summary to standard output, where --rows - prints the rows; specify a file with --rows",
         );
     }
     if run.resume && args.report.is_none() {
         return refuse(
-            "--resume with --rows - needs the list report, which says which users are done; name it with --report FILE",
+            "--resume with --rows - needs the list report, which says which users are done; specify it with --report FILE",
         );
     }
     if args.explain.is_some() {
-        return refuse("--explain compares with the rows, which --rows - does not keep; name a file with --rows");
+        return refuse("--explain compares with the rows, which --rows - does not keep; specify a file with --rows");
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn existing(run: &RunArgs, input: &InputSettings) -> Result<IfExists, Error> {
 fn refuse_standard_output(path: &Path, flag: &str) -> Result<(), Error> {
     if path.as_os_str() == "-" {
         return Err(Error::Usage(format!(
-            "{flag} -: this must be a file, not standard output, because a later run reads it; name a file, or write ./- \
+            "{flag} -: this must be a file, not standard output, because a later run reads it; specify a file, or write ./- \
              for a file of that name"
         )));
     }
@@ -196,7 +196,7 @@ fn default_outside(report: &Path) -> Result<PathBuf, Error> {
         Ok(named_after(report, ".outside.csv"))
     } else {
         Err(Error::Usage(format!(
-            "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; name one \
+            "{}: this is a device or a pipe, but the report must be a file, because a later run reads it; specify one \
              with --report FILE",
             report.display()
         )))

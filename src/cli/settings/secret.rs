@@ -71,7 +71,7 @@ pub fn from_file(path: &Path, origin: impl Display) -> Result<String, Error> {
     let place = place(path);
     let bytes = read(path).map_err(|error| {
         Error::Usage(format!(
-            "{place} ({origin}): can't be read: {error}; name the file that contains the secret"
+            "{place} ({origin}): can't be read: {error}; specify the file that contains the secret"
         ))
     })?;
     checked(&bytes).map_err(|why| Error::Usage(format!("{place} ({origin}): {why}")))

@@ -32,7 +32,7 @@ impl LogFile {
         let file = options.custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| {
             Error::Usage(format!(
-                "--log-file {}: the file can't be opened: {error}; name another one",
+                "--log-file {}: the file can't be opened: {error}; choose another one",
                 path.display()
             ))
         })?;
