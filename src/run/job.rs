@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::observer::Observer;
 use super::source::Source;
@@ -242,16 +243,24 @@ impl<S: Service> Job<S> {
     /// Runs to the end, or to the stop that comes first; the summary says which. Dropping the future ends the run
     /// immediately; what was recorded stays.
     ///
+    /// Log lines, observers and the iterator or stream of rows are in the [`tracing`] span of the caller: the one in which
+    /// the future is first polled or, if there is none, the one in which this was called.
+    ///
     /// # Errors
     /// If the run could not begin, or a bug in this crate ended it without a summary; what was recorded stays.
-    pub async fn run(self) -> Result<Summary, Error> {
-        // In a task of its own: a panic of the loop doesn't reach the caller, and messages wake it cheaply.
-        let mut run = JoinSet::new();
-        run.spawn(super::run(self));
-        match run.join_next().await {
-            Some(Ok(ended)) => ended,
-            Some(Err(panic)) => Err(Error::Bug(stop::bug("the part that records results", &panic))),
-            None => unreachable!("it was just spawned"),
+    pub fn run(self) -> impl Future<Output = Result<Summary, Error>> + Send {
+        let called_in = Span::current();
+        async move {
+            let polled_in = Span::current();
+            let span = if polled_in.is_none() { called_in } else { polled_in };
+            // In a task of its own: a panic of the loop doesn't reach the caller, and messages wake it cheaply.
+            let mut run = JoinSet::new();
+            run.spawn(super::run(self).instrument(span));
+            match run.join_next().await {
+                Some(Ok(ended)) => ended,
+                Some(Err(panic)) => Err(Error::Bug(stop::bug("the part that records results", &panic))),
+                None => unreachable!("it was just spawned"),
+            }
         }
     }
 }

@@ -43,6 +43,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::Instrument;
 
 use crate::client::Service;
 use crate::done::Done;
@@ -200,7 +201,9 @@ async fn work<S: Service>(
     run: &Arc<Shared<S>>,
 ) {
     let mut tasks = JoinSet::new();
-    let dispatcher = tasks.spawn(dispatch::dispatch(reader, done, Arc::clone(run))).id();
+    let dispatcher = tasks
+        .spawn(dispatch::dispatch(reader, done, Arc::clone(run)).in_current_span())
+        .id();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(MESSAGES_AT_ONCE);
@@ -217,7 +220,8 @@ async fn work<S: Service>(
                 for message in batch.drain(..) {
                     if let Message::Begin(row, place, entry) = message {
                         // Boxed, because the future of a row is large and would be moved several times.
-                        tasks.spawn(Box::pin(row_task::run(row, place, entry, Arc::clone(run))));
+                        let row = row_task::run(row, place, entry, Arc::clone(run)).in_current_span();
+                        tasks.spawn(Box::pin(row));
                     }
                 }
             }

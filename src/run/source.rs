@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::Span;
+use tracing::dispatcher::{Dispatch, get_default, with_default};
 
 use crate::row::Numbered;
 use crate::rows::Task;
@@ -135,9 +137,10 @@ impl<I: Send + 'static> Rows<I> {
             stop: stop.clone(),
         };
         let runtime = Handle::current();
-        let thread = thread::Builder::new()
-            .name("rows".into())
-            .spawn(move || reading.run(&send, &runtime))?;
+        // What is logged there is logged where the run logs, and in its span.
+        let (subscriber, span) = (get_default(Dispatch::clone), Span::current());
+        let read = move || with_default(&subscriber, || span.in_scope(|| reading.run(&send, &runtime)));
+        let thread = thread::Builder::new().name("rows".into()).spawn(read)?;
         Ok(Rows::Thread { received, thread })
     }
 

@@ -4,9 +4,14 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use tracing::{Instrument, Subscriber, info_span};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt};
+use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 use zim_batch::event::Event;
 use zim_batch::row::ConvType;
 use zim_batch::stop::{StopHandle, StopReason};
@@ -88,6 +93,45 @@ fn busy_at_first() -> impl Service<Item = Row> {
     Scripted {
         answer: |_: &Row, nth| (Duration::from_millis(30), code(if nth == 1 { 660_000_001 } else { 0 })),
         sent: Arc::default(),
+    }
+}
+
+/// Records of each event whether it is in a span of this name, by the event's target.
+struct InSpan {
+    name: &'static str,
+    seen: Sender<(bool, String)>,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for InSpan {
+    fn on_event(&self, event: &tracing::Event<'_>, context: layer::Context<'_, S>) {
+        let mut spans = context.event_scope(event).into_iter().flatten();
+        let is_in_span = spans.any(|span| span.name() == self.name);
+        // Other tests of this binary are not in this subscriber's scope, but threads of this one may outlive the receiver.
+        let _ = self.seen.send((is_in_span, event.metadata().target().to_owned()));
+    }
+}
+
+#[test]
+fn what_a_job_logs_is_in_the_span_in_which_it_was_run() {
+    let job = || {
+        let taken = rows(1..=40).inspect(|row| tracing::info!(target: "iterator", "{}", row.user()));
+        Job::new(busy_at_first(), taken).on_event(|event| tracing::info!(target: "observer", "{event:?}"))
+    };
+    type Run = Pin<Box<dyn Future<Output = Result<Summary, zim_batch::Error>> + Send>>;
+    let instrumented = |job: Job<_>| -> Run { Box::pin(job.run().instrument(info_span!("night"))) };
+    let called_in_span = |job: Job<_>| -> Run { Box::pin(info_span!("night").in_scope(|| job.run())) };
+    for run in [&instrumented as &dyn Fn(_) -> Run, &called_in_span] {
+        let (seen, events) = channel();
+        let _default = tracing::subscriber::set_default(registry().with(InSpan { name: "night", seen }));
+        in_paused_time(async {
+            assert!(tokio::spawn(run(job())).await.unwrap().unwrap().is_success());
+        });
+        let events: Vec<_> = events.try_iter().collect();
+        for target in ["iterator", "observer", "zim_batch::run::row_task"] {
+            assert!(events.iter().any(|(_, seen)| seen == target), "{target}");
+        }
+        let outside: Vec<_> = events.iter().filter(|(is_in_span, _)| !is_in_span).collect();
+        assert!(outside.is_empty(), "{outside:?}");
     }
 }
 
