@@ -1,21 +1,15 @@
 //! Lists the conversations of one user, then clears them, at one rate: `cargo run --example list_user`.
 
-use std::{error::Error, future::pending, sync::mpsc};
+mod simulator;
 
-use tokio::net::TcpListener;
-use zim_batch::simulator::{Options, World, serve};
-use zim_batch::{Client, Job, Limiter, Lister, Rate, Row, User};
+use std::{error::Error, sync::mpsc};
+
+use zim_batch::{Job, Limiter, Lister, Rate, Row, User};
 
 /// The whole program.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let endpoint = format!("http://{}", listener.local_addr()?).parse()?; // ZIM itself is the default.
-    let app = Options::default();
-    let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
-    tokio::spawn(serve(listener, World::sample(), app, None, pending()));
-
-    let (client, limiter) = (client.build()?, Limiter::new(Rate::default()));
+    let (client, limiter) = (simulator::client().await?, Limiter::new(Rate::default()));
     let (found, records) = mpsc::channel();
     let list = Job::new(Lister::new(client.clone()), [User::new("alice")?])
         .limiter(limiter.clone())

@@ -1,17 +1,40 @@
 //! The examples are whole programs that assert what they show; here each of them runs.
 
+#![expect(clippy::duplicate_mod, reason = "each is a program with the simulator as a module")]
+
 #[path = "../../examples/check_rows.rs"]
 mod check_rows;
+#[path = "../../examples/database.rs"]
+mod database;
 #[path = "../../examples/embed.rs"]
 mod embed;
 #[path = "../../examples/list_user.rs"]
 mod list_user;
 #[path = "../../examples/one_call.rs"]
 mod one_call;
+#[path = "../../examples/service.rs"]
+mod service;
+#[path = "../../examples/stream.rs"]
+mod stream;
 
 #[test]
 fn a_whole_run_inside_another_program_works_as_shown() {
     embed::main().unwrap();
+}
+
+#[test]
+fn rows_of_a_database_that_goes_away_work_as_shown() {
+    database::main().unwrap();
+}
+
+#[test]
+fn rows_of_a_stream_work_as_shown() {
+    stream::main().unwrap();
+}
+
+#[test]
+fn a_job_that_a_service_cancels_works_as_shown() {
+    service::main().unwrap();
 }
 
 #[test]
