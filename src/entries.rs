@@ -16,14 +16,31 @@ pub(crate) struct Entries {
     pub repeated: u64,
 }
 
+/// ZIM lists a user's newest 1000 conversations (ZEGO, "QueryConversationList").
+pub(crate) const NEWEST: u64 = 1000;
+
 const BEGIN: &str = "; of ";
 const UNSELECTED: &str = "not selected: ";
 const UNUSABLE: &str = "without an ID or of another type: ";
 const REPEATED: &str = "listed again: ";
 
 impl Entries {
+    /// Those of a user's record, with its message and so many conversations.
+    pub fn of_record(message: &str, conversations: u64) -> Entries {
+        let each_is_a_row = || Entries {
+            all: conversations,
+            ..Entries::default()
+        };
+        Entries::of_message(message).unwrap_or_else(each_is_a_row)
+    }
+
+    /// Whether there were as many as ZIM lists: the user may have older conversations.
+    pub fn are_full(&self) -> bool {
+        self.all >= NEWEST
+    }
+
     /// Parses the end of a message; `None` if it says nothing, because each entry became a row.
-    pub fn of_message(message: &str) -> Option<Entries> {
+    fn of_message(message: &str) -> Option<Entries> {
         let (_, note) = message.rsplit_once(BEGIN)?;
         let (all, counts) = note.split_once(" entries, ")?;
         let mut entries = Entries {

@@ -45,6 +45,7 @@ impl Collector {
                 requests: 0,
                 retries: 0,
                 conversations: 0,
+                users_full: 0,
                 codes: BTreeMap::new(),
                 other_codes: 0,
                 reasons: Vec::new(),
@@ -82,6 +83,7 @@ impl Collector {
         analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
         let conversations = record.conversations.unwrap_or_default();
         analysis.conversations = analysis.conversations.saturating_add(conversations);
+        analysis.users_full += u64::from(record.entries().are_full());
         if let Some(code) = record.code {
             if analysis.codes.len() < MAX_CODES || analysis.codes.contains_key(&code) {
                 *analysis.codes.entry(code).or_default() += 1;

@@ -31,6 +31,8 @@ pub struct Analysis {
     pub retries: u64,
     /// Conversations found; only in reports of `list`.
     pub conversations: u64,
+    /// Users with 1000 conversations, the most that ZIM lists; only in reports of `list`.
+    pub users_full: u64,
     /// Records by ZIM's return code of the last answer.
     pub codes: BTreeMap<i64, u64>,
     /// Records with codes beyond the maximum number of separate codes.
@@ -79,6 +81,7 @@ impl Analysis {
             requests: self.requests,
             retries: self.retries,
             conversations: (self.kind == Kind::List).then_some(self.conversations),
+            users_full: (self.kind == Kind::List).then_some(self.users_full),
             latency_ms: self.latency_ms(),
             codes: self.codes.clone(),
             reasons: self.reasons.clone(),

@@ -15,15 +15,12 @@ use super::call::Call;
 use super::gate::Gate;
 use super::service::{Attempt, Item, Service};
 use crate::code::Class;
-use crate::entries::Entries;
+use crate::entries::{Entries, NEWEST};
 use crate::row::{ConvType, Conversation, Outcome, Record, Row, User};
 use crate::sealed::Sealed;
 
 /// Conversations on a page. ZEGO treats a larger number as 500.
 const PAGE: u32 = 500;
-
-/// ZIM lists a user's newest 1000 conversations (ZEGO, "QueryConversationList").
-const NEWEST: usize = 1000;
 
 /// Pages without a conversation that was not listed before, at most: ZEGO does not document whether there can be any.
 const MAX_FRUITLESS: u32 = 20;
@@ -228,7 +225,7 @@ impl Listing {
         if !self.begun.insert(next.get().to_owned()) {
             return Err(PageError::Repeats);
         }
-        if self.conversations.len() > NEWEST || self.fruitless > MAX_FRUITLESS {
+        if self.conversations.len() as u64 > NEWEST || self.fruitless > MAX_FRUITLESS {
             return Err(PageError::Endless);
         }
         self.next = next;

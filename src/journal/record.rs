@@ -137,11 +137,7 @@ impl<'a> ReportRecord<'a> {
 
     /// What became of the entries that were listed for a user.
     pub fn entries(&self) -> Entries {
-        let each_is_a_row = || Entries {
-            all: self.conversations.unwrap_or_default(),
-            ..Entries::default()
-        };
-        Entries::of_message(self.message.text).unwrap_or_else(each_is_a_row)
+        Entries::of_record(self.message.text, self.conversations.unwrap_or_default())
     }
 
     /// The user, conversation and type. What it does not have is empty.

@@ -184,7 +184,7 @@ impl Recorder {
         let (cap, stopped) = (run.limiter.cap(), run.stop.reason());
         let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref());
         if let Some(report) = &self.report {
-            summary.describe(report.describe(), self.stats.conversations());
+            summary.describe(report.describe(), &self.stats);
         }
         summary.runs = run.limiter.runs();
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));

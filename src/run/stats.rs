@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::reasons::Reasons;
 use super::summary::{Latencies, Summary};
 use crate::code::Class;
+use crate::entries::Entries;
 use crate::event::Event;
 use crate::row::{Counts, Outcome, Record};
 use crate::stop::StopReason;
@@ -40,6 +41,7 @@ pub struct Stats {
     last_codes: BTreeMap<i64, u64>,
     reasons: Reasons,
     conversations: u64,
+    users_full: u64,
     /// The error of the last attempt, if the service failed.
     trouble: Option<String>,
     /// When the service last answered.
@@ -74,6 +76,7 @@ impl Stats {
             last_codes: BTreeMap::new(),
             reasons: Reasons::default(),
             conversations: 0,
+            users_full: 0,
             trouble: None,
             answered: None,
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
@@ -125,7 +128,9 @@ impl Stats {
 
     fn count_record(&mut self, record: &Record) {
         self.outcomes[record.outcome] += 1;
-        self.conversations += record.conversations.len() as u64;
+        let conversations = record.conversations.len() as u64;
+        self.conversations += conversations;
+        self.users_full += u64::from(Entries::of_record(&record.message, conversations).are_full());
         if let Some(code) = record.code {
             *self.last_codes.entry(code).or_default() += 1;
         }
@@ -147,6 +152,11 @@ impl Stats {
     /// Conversations that were listed in this run.
     pub fn conversations(&self) -> u64 {
         self.conversations
+    }
+
+    /// Users listed in this run with as many conversations as ZIM lists.
+    pub fn users_full(&self) -> u64 {
+        self.users_full
     }
 
     /// Rows that wait for their next attempt.

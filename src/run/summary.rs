@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::reasons::Reason;
+use super::stats::Stats;
 use crate::journal::{Description, RowsTo};
 use crate::row::{Counts, Outcome};
 use crate::stop::StopReason;
@@ -79,6 +80,10 @@ pub struct Summary {
     /// For a list: the rows written by this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversations: Option<u64>,
+    /// For a list: the users listed by this run who have 1000 conversations, the most that ZIM lists. Older ones, if any, are
+    /// out of reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users_full: Option<u64>,
     /// The error of the last attempt, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
     /// Why the run stopped before its last row; `None` if it did not. Not in the JSON, because the caller words it in terms
@@ -121,12 +126,13 @@ impl Summary {
         }
     }
 
-    /// Adds the files of the journal, and for a list how many rows were written.
-    pub(crate) fn describe(&mut self, journal: Description, rows_written: u64) {
+    /// Adds the files of the journal, and for a list what was listed.
+    pub(crate) fn describe(&mut self, journal: Description, stats: &Stats) {
         let text = |path: PathBuf| path.display().to_string();
         self.report = journal.report.map(text);
         self.outside_log = journal.outside_log.map(text);
-        self.conversations = journal.rows.is_some().then_some(rows_written);
+        self.conversations = journal.rows.is_some().then_some(stats.conversations());
+        self.users_full = journal.rows.is_some().then_some(stats.users_full());
         self.rows_file = journal.rows.map(|rows| match rows {
             RowsTo::File(path) => text(path),
             RowsTo::Stdout => "-".to_owned(),

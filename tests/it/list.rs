@@ -3,6 +3,7 @@
 
 mod explain;
 mod files;
+mod full;
 mod leaks;
 mod oddities;
 mod online;

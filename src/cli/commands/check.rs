@@ -5,7 +5,9 @@ mod result;
 
 use std::process::ExitCode;
 
-use zim_batch::rows::{self, Reads};
+use zim_batch::analysis::Analysis;
+use zim_batch::journal::Kind;
+use zim_batch::rows::{self, Reads, Source};
 
 use crate::cli::engine::input::print_typing_hint;
 use crate::cli::errors::{Error, ExitStatus};
@@ -34,7 +36,10 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         tracing::warn!("{error}; the time is that of a run without a profile");
     }
     print_typing_hint(&input.source, "rows");
-    let findings = rows::check::check(&input.source, &input.format, &input.selection)?;
+    let mut findings = rows::check::check(&input.source, &input.format, &input.selection)?;
+    if findings.are_users() {
+        findings.users_full = users_full(&input.source);
+    }
     let to_run = if is_dry_run {
         next::without_dry_run(&given)
     } else {
@@ -49,4 +54,13 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
     };
     checked.print(json)?;
     Ok(ExitStatus::of_rows(checked.has_bad_rows()).into())
+}
+
+/// How many users have as many conversations as ZIM lists, if the users are those of a list report.
+fn users_full(users: &Source) -> u64 {
+    let Source::File(path) = users else { return 0 };
+    let report = Analysis::from_file(path)
+        .ok()
+        .filter(|report| report.kind == Kind::List);
+    report.map_or(0, |report| report.users_full)
 }

@@ -22,6 +22,10 @@ const WIDTH: usize = 80;
 /// The width of the columns before a text.
 const INDENT: usize = 27;
 
+/// What is said of users with as many conversations as ZIM lists.
+pub const FULL: &str =
+    "with 1,000 conversations or more: ZIM lists the newest 1,000, and older ones, if any, are out of reach";
+
 /// Up to this share of `limited` answers, jitter alone may be the cause: requests were sent evenly, but arrived closer
 /// together.
 const JITTER_UP_TO: f64 = 0.05;
@@ -94,9 +98,12 @@ pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) ->
     ] {
         fmt_line(f, name, number, note)?;
     }
-    match summary.conversations {
-        Some(conversations) => writeln!(f, "conversations  {:>12}", grouped(conversations)),
-        None => Ok(()),
+    if let Some(conversations) = summary.conversations {
+        writeln!(f, "conversations  {:>12}", grouped(conversations))?;
+    }
+    match summary.users_full {
+        Some(users @ 1..) => fmt_texts(f, "  full users", users, [FULL.to_owned()]),
+        _ => Ok(()),
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Findings {
     pub warnings: BTreeMap<String, Finding>,
     /// Rows that repeat an earlier one.
     pub duplicates: Finding,
+    /// How many users have [`MAX_REACHABLE`] conversations in the input, or more.
+    pub users_full: u64,
     /// Users with more than [`MAX_REACHABLE`] conversations in the input, the busiest first.
     pub busy_users: Vec<BusyUser>,
 }
@@ -255,6 +257,7 @@ impl Findings {
                 conversations += 1;
                 repeats.extend(group[1..].iter().map(|key| key[4]));
             }
+            self.users_full += u64::from(conversations >= MAX_REACHABLE);
             if conversations > MAX_REACHABLE {
                 let first_line = user.iter().map(|key| u64::from(key[4])).min().unwrap_or_default();
                 self.busy_users.push(BusyUser {

@@ -15,6 +15,7 @@ use crate::cli::args::Given;
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::next;
 use crate::cli::output::print::print;
+use crate::cli::output::table::FULL;
 use crate::cli::settings::input::InputSettings;
 
 /// How many busy users are shown.
@@ -92,6 +93,7 @@ impl Checked<'_> {
             "invalid_kinds": kinds(&findings.invalid),
             "warning_kinds": kinds(&findings.warnings),
             "duplicate_lines": findings.duplicates.first_lines,
+            "users_full": findings.users_full,
             "busy_users": findings.busy_users,
         });
         if let Some(online) = self.online {
@@ -158,6 +160,9 @@ impl Checked<'_> {
             "sent as they are",
             &findings.warnings,
         )?;
+        if findings.users_full > 0 {
+            writeln!(text, "full users     {:>12}  {FULL}", grouped(findings.users_full))?;
+        }
         if !findings.busy_users.is_empty() {
             writeln!(
                 text,

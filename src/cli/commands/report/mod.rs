@@ -152,7 +152,8 @@ impl Overview {
             left: analysis.left(),
             requests: analysis.requests,
             retries: analysis.retries,
-            conversations: (analysis.kind == Kind::List).then_some(analysis.conversations),
+            conversations: self.summary.conversations,
+            users_full: self.summary.users_full,
             latency_ms: analysis.latency_ms(),
             codes: &analysis.codes,
             other_codes: analysis.other_codes,
@@ -221,6 +222,7 @@ struct Json<'a> {
     retries: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     conversations: Option<u64>,
+    users_full: Option<u64>,
     latency_ms: Latencies,
     codes: &'a BTreeMap<i64, u64>,
     #[serde(skip_serializing_if = "is_zero")]
