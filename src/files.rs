@@ -5,13 +5,25 @@
 //! one. The mode and owner of an existing file are kept.
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::process::geteuid;
 use tempfile::NamedTempFile;
+
+/// How the name of a new version of a file begins, before it is put in place.
+const PREFIX: &str = ".zim-batch.";
+
+/// How that name ends.
+const SUFFIX: &str = ".tmp";
+
+/// A new version that nobody has written to for this long is left over. A process locks its own, so this only covers the
+/// moment between creating and locking one.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// The mode of a new file that contains user IDs: its owner may read and write it.
 pub const OWNER_ONLY: u32 = 0o600;
@@ -82,6 +94,29 @@ pub(crate) fn leads_to(path: &Path, file: &Metadata) -> io::Result<bool> {
     Ok((file.dev(), file.ino()) == (found.dev(), found.ino()))
 }
 
+/// The user ID of the owner of a file, or of the link at its `path`, if it is neither this user nor root. Another user may
+/// have put it there beforehand, in order to read or change what is written to it.
+pub fn other_owner(path: &Path, file: &Metadata) -> Option<u32> {
+    let link = path.symlink_metadata().ok().map(|link| link.uid());
+    let is_trusted = |owner: &u32| [0, geteuid().as_raw()].contains(owner);
+    [Some(file.uid()), link]
+        .into_iter()
+        .flatten()
+        .find(|owner| !is_trusted(owner))
+}
+
+/// Refuses a file open for appending that belongs to another user: see [`other_owner`].
+///
+/// # Errors
+/// [`TargetError::OtherOwner`], or the reason why the file can't be read.
+pub fn check_owner(path: &Path, file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    match other_owner(path, &metadata) {
+        Some(owner) if metadata.is_file() => Err(io::Error::other(TargetError::OtherOwner(owner))),
+        _ => Ok(()),
+    }
+}
+
 /// The absolute path, with links and dots resolved; also of a file that does not exist yet.
 fn absolute(path: &Path) -> Option<PathBuf> {
     let of_new_file = || Some(directory_of(path).canonicalize().ok()?.join(path.file_name()?));
@@ -110,6 +145,11 @@ pub enum TargetError {
     /// The existing file has other content, which would be lost.
     #[error("this file exists already and has other content; choose another one, or remove it")]
     OtherContent,
+    /// Another user has put it there.
+    #[error(
+        "this file belongs to another user (user ID {0}), who could read what is written to it; remove it, or choose another one"
+    )]
+    OtherOwner(u32),
     /// Its directory does not exist.
     #[error("its directory does not exist; correct the path")]
     NoDirectory,
@@ -141,7 +181,7 @@ pub fn check_target<'a>(
         {
             Err(TargetError::Pipe)
         }
-        Ok(metadata) if metadata.is_file() => check_content(path, begins_with),
+        Ok(metadata) if metadata.is_file() => check_existing(path, &metadata, begins_with),
         Ok(_) => Ok(()),
         Err(_) if path.is_symlink() => Err(TargetError::DanglingLink),
         Err(_) if directory_of(path).is_dir() => Ok(()),
@@ -149,8 +189,14 @@ pub fn check_target<'a>(
     }
 }
 
-/// Checks that a file may be replaced: it is empty, or begins with this text.
-fn check_content(path: &Path, begins_with: &str) -> Result<(), TargetError> {
+/// Checks that a file may be replaced: it is empty, or begins with this text. An empty file of another user is no earlier
+/// version.
+fn check_existing(path: &Path, metadata: &Metadata, begins_with: &str) -> Result<(), TargetError> {
+    if metadata.len() == 0
+        && let Some(owner) = other_owner(path, metadata)
+    {
+        return Err(TargetError::OtherOwner(owner));
+    }
     let mut start = Vec::new();
     let file = File::open(path).map_err(TargetError::Read)?;
     let mut file = file.take(begins_with.len().max(1) as u64);
@@ -182,7 +228,7 @@ pub fn replace<T, E: From<io::Error>>(
     };
     match path.metadata() {
         Ok(metadata) if !metadata.is_file() => return write_to(&OpenOptions::new().write(true).open(path)?),
-        Ok(_) => check_content(path, begins_with).map_err(io::Error::other)?,
+        Ok(metadata) => check_existing(path, &metadata, begins_with).map_err(io::Error::other)?,
         Err(_) => {}
     }
     let new = NewFile::beside(path, mode)?;
@@ -200,11 +246,14 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Creates the new version of the file at `path`, with the mode and owner of the existing file, or else with `mode`.
     pub fn beside(path: &Path, mode: u32) -> io::Result<NewFile> {
+        remove_stale(directory_of(path));
         let file = tempfile::Builder::new()
-            .prefix(".zim-batch.")
-            .suffix(".tmp")
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
             .append(true)
             .tempfile_in(directory_of(path))?;
+        // It is in use. Some file systems don't support locks.
+        let _ = file.as_file().try_lock();
         let kept = path.metadata().ok().filter(|existing| {
             let owner = |file: &Metadata| (file.uid(), file.gid());
             let is_owner = file
@@ -222,6 +271,7 @@ impl NewFile {
         })
     }
 
+    /// The new version, which is locked.
     pub fn file(&self) -> &File {
         self.file.as_file()
     }
@@ -232,10 +282,32 @@ impl NewFile {
     }
 }
 
+/// Removes new versions of this user's that processes left behind when they were killed: those that are old, and not in use.
+/// Best effort.
+fn remove_stale(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        if name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes()) && is_stale(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_stale(path: &Path) -> bool {
+    let is_old = |metadata: &Metadata| {
+        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+        age.is_some_and(|age| age > STALE_AFTER)
+    };
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.uid() == geteuid().as_raw() && is_old(&metadata))
+        && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -325,5 +397,33 @@ mod tests {
         assert!(same_file(&path("new"), &path("directory/../new")));
         assert!(!same_file(&path("file"), &path("new")));
         assert!(!same_file(&path("new"), &path("newer")));
+    }
+    #[test]
+    fn a_file_left_over_by_a_killed_process_is_removed_when_it_is_old_and_not_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let create = |name: &str, age: Duration| {
+            let file = File::create(directory.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            file
+        };
+        let old = STALE_AFTER + Duration::from_secs(60);
+        create(".zim-batch.aaaaaa.tmp", old);
+        let in_use = create(".zim-batch.bbbbbb.tmp", old);
+        in_use.try_lock().unwrap();
+        create(".zim-batch.cccccc.tmp", Duration::ZERO);
+        create(".zim-batch.toml", old);
+        create("other.tmp", old);
+        write(&directory.path().join("file"), "mine").unwrap();
+        let names = fs::read_dir(directory.path()).unwrap().flatten();
+        let mut names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        let left = [
+            ".zim-batch.bbbbbb.tmp",
+            ".zim-batch.cccccc.tmp",
+            ".zim-batch.toml",
+            "file",
+            "other.tmp",
+        ];
+        assert_eq!(names, left);
     }
 }

@@ -40,6 +40,19 @@ pub enum ReportError {
         /// What was to be written there.
         role: Role,
     },
+    /// Another user has put the file there, and could read and change what is written to it.
+    #[error(
+        "{}: this file belongs to another user (user ID {owner}), who could read and change what is written to it",
+        .path.display()
+    )]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// What was to be written there.
+        role: Role,
+        /// The other user.
+        owner: u32,
+    },
     /// The file in the outside log's place is something else.
     #[error("{}: this file exists already and is not an outside log, so it is left untouched", .path.display())]
     NotAnOutsideLog {
@@ -208,6 +221,7 @@ impl From<&ReportError> for ErrorKind {
             ReportError::Exists { .. }
             | ReportError::NotAFile { .. }
             | ReportError::DanglingLink { .. }
+            | ReportError::OtherOwner { .. }
             | ReportError::NotAnOutsideLog { .. }
             | ReportError::ForeignOutsideLog { .. }
             | ReportError::NotARowsFile { .. }

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::geteuid;
+
 use super::error::{ReportError, Role};
 use super::holder::Holder;
-use crate::files::{OWNER_ONLY, directory_of, leads_to};
+use crate::files::{OWNER_ONLY, directory_of, leads_to, other_owner};
 
 /// How long a lock of an unknown process may be that of a reader, who asks whether a run holds the file: see
 /// [`is_locked`](super::is_locked).
@@ -69,6 +71,9 @@ impl OpenFile {
         let metadata = file.metadata().map_err(error)?;
         // Checked again, because it may have been created since the first check.
         check_existing(path, role, existing, &metadata)?;
+        if !is_new {
+            check_owner(path, role, existing, &metadata)?;
+        }
         let (is_regular, len) = (metadata.is_file(), metadata.len());
         let opened = OpenFile {
             file: Arc::new(file),
@@ -181,6 +186,19 @@ fn check_existing(path: &Path, role: Role, existing: IfExists, metadata: &Metada
         return Err(ReportError::Exists { path, role });
     }
     Ok(())
+}
+
+/// Refuses a file that another user has put there. But root may resume a user's run.
+fn check_owner(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {
+    let is_resumed_by_root = geteuid().is_root() && existing == IfExists::Resume && metadata.len() > 0;
+    match other_owner(path, metadata) {
+        Some(owner) if metadata.is_file() && !is_resumed_by_root => Err(ReportError::OtherOwner {
+            path: path.to_owned(),
+            role,
+            owner,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn check_kind(path: &Path, role: Role, existing: IfExists, metadata: &Metadata) -> Result<(), ReportError> {

@@ -36,8 +36,6 @@ fn remove_invalid(report: &Path, lines: &[u64]) -> io::Result<(File, u64, u64)> 
     let report = report.canonicalize()?;
     let new = NewFile::beside(&report, OWNER_ONLY)?;
     let removed = write_without(&report, lines, new.file())?;
-    // Locked before it gets the report's name. Some file systems don't support locks.
-    let _ = new.file().try_lock();
     new.file().sync_all()?;
     let file = new.put_in_place()?;
     sync_directory_of(&report);

@@ -5,7 +5,7 @@ mod examples;
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{APP_ID, Call, Desk, Outcome, SECRET, Server, kind_server, passed_over, rows};
+use crate::support::{APP_ID, Call, Desk, Outcome, SECRET, Server, can_be_another_user, kind_server, rows};
 
 const CONFIG: &str = ".config/zim-batch/config.toml";
 
@@ -505,17 +505,10 @@ fn a_check_uses_the_rate_of_the_run_and_prints_its_app() {
 fn a_file_of_another_user_is_reported_and_a_home_that_is_closed_has_none() {
     let desk = Desk::new();
     write_config(&desk, "[profiles.default]\n");
-    let may_change_user = std::process::Command::new("setpriv")
-        .args(["--reuid=54321", "--clear-groups", "true"])
-        .status();
-    if !may_change_user.is_ok_and(|status| status.success()) {
-        passed_over("no unreadable file without the right to become another user");
+    if !can_be_another_user() {
         return;
     }
-    let as_another = |flags: &[&str]| {
-        let call = config(&desk, flags).started_by("exec setpriv --reuid=54321 --clear-groups");
-        call.run()
-    };
+    let as_another = |flags: &[&str]| config(&desk, flags).as_user(54321).run();
     set_mode(&desk, ".config", 0o700);
     as_another(&[]).assert_status(0);
     as_another(&["--profile", "default"])

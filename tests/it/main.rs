@@ -13,6 +13,7 @@ mod examples;
 mod harness;
 mod list;
 mod metrics;
+mod other_users;
 mod readme;
 mod report;
 mod resume;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::support::{
     APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SECRET, SIGNATURE_CODES, Server,
 };
-use crate::support::{kind_server, passed_over, program, rows};
+use crate::support::{can_be_another_user, kind_server, program, rows};
 
 #[test]
 fn the_version_is_the_name_and_a_number() {
@@ -307,11 +307,7 @@ fn a_run_that_can_t_start_threads_says_so_and_sends_nothing() {
     let (desk, server) = (Desk::new(), kind_server());
     std::fs::set_permissions(desk.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
     // The limit does not apply to root, and counts all of the user's processes.
-    let may_change_user = std::process::Command::new("setpriv")
-        .args(["--reuid=54321", "--clear-groups", "true"])
-        .status();
-    if !may_change_user.is_ok_and(|status| status.success()) {
-        passed_over("no limit on threads without the right to become another user");
+    if !can_be_another_user() {
         return;
     }
     for threads in 1..=3 {

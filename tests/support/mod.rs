@@ -31,7 +31,7 @@ use tempfile::TempDir;
 pub use codes::{APP_CODES, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES};
 pub use latch::Latch;
 pub use passed_over::passed_over;
-pub use process::{Call, Outcome, Running};
+pub use process::{Call, Outcome, Running, can_be_another_user};
 pub use report::{
     LIST_HEADER, ListRecord, REPORT_HEADER, ROWS_HEADER, Record, Summary, read_list, read_report, read_rows,
 };

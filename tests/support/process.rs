@@ -11,10 +11,23 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::passed_over;
 use super::report::Summary;
 
 /// Longer than any test's run: a run that hangs is killed, and the test fails with its output.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Whether tests can be other users, as root can. If not, it is told that they are passed over.
+pub fn can_be_another_user() -> bool {
+    let changed = Command::new("setpriv")
+        .args(["--reuid=54321", "--clear-groups", "true"])
+        .status();
+    let can = changed.is_ok_and(|status| status.success());
+    if !can {
+        passed_over("what another user could do, without the right to become one");
+    }
+    can
+}
 
 /// A call that is being built.
 pub struct Call {
@@ -57,6 +70,11 @@ impl Call {
     pub fn started_by(mut self, words: &str) -> Self {
         self.shell = Some(words.to_owned());
         self
+    }
+
+    /// Started as another user: see [`can_be_another_user`].
+    pub fn as_user(self, id: u32) -> Self {
+        self.started_by(&format!("exec setpriv --reuid={id} --clear-groups"))
     }
 
     pub fn arg(mut self, arg: &str) -> Self {

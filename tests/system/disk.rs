@@ -359,7 +359,7 @@ fn a_report_that_is_not_writable_is_reported_before_anything_is_sent() {
         }
         let call = desk.clear(&server, rows(6)).flag("--report", report);
         let outcome = call.arg("--resume").run();
-        outcome.assert_status(74).assert_says(&[report]);
+        outcome.assert_status(74).assert_says(&[report, "--report"]);
         assert_eq!(desk.read(report), before);
     }
     assert_eq!(server.requests().len(), 3);

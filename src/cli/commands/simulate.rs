@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use zim_batch::files::OWNER_ONLY;
+use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::simulator::{self, World, WorldError};
 use zim_batch::stop::StopHandle;
 use zim_batch::text::{shell_word, with_causes};
@@ -92,7 +92,8 @@ fn open_events(path: &Path) -> Result<Box<dyn Write + Send>, Error> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdout()));
     }
-    match OpenOptions::new().create(true).append(true).mode(OWNER_ONLY).open(path) {
+    let file = OpenOptions::new().create(true).append(true).mode(OWNER_ONLY).open(path);
+    match file.and_then(|file| files::check_owner(path, &file).map(|()| file)) {
         Ok(file) => Ok(Box::new(file)),
         Err(error) => Err(Error::Usage(format!(
             "{} (--events): can't be written: {error}; choose a file that this user can write",

@@ -180,6 +180,9 @@ fn report_error(error: &ReportError) -> String {
                 flag(*role)
             );
         }
+        ReportError::OtherOwner { role, .. } => {
+            return format!("{error}; remove it, or choose another one with {} FILE", flag(*role));
+        }
         ReportError::NotAnOutsideLog { .. } => "; choose another one with --outside FILE",
         ReportError::ForeignOutsideLog { .. } => {
             "; choose another one with --outside FILE, or move it away: the outside log is created again from the report"
@@ -233,8 +236,12 @@ fn write_error(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::IsADirectory => "; specify a file in this directory",
         io::ErrorKind::NotADirectory => "; a part of the path is not a directory; correct the path",
         io::ErrorKind::PermissionDenied => {
-            "; give this user write access to the file and its directory, or choose another one, then run it again (with --resume \
-             if the run had started)"
+            "; give this user write access to the file and its directory, or choose another one (--report FILE; for list, --rows \
+             FILE), then run it again (with --resume if the run had started)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a file in another directory (--report FILE; for list, --rows FILE), or mount it for writing, then run it \
+             again (with --resume if the run had started)"
         }
         io::ErrorKind::Other => {
             "; find out which program did that (logrotate, perhaps), restore the file, then resume with --resume"
@@ -364,5 +371,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_to_do_about_a_file_system_that_is_read_only_is_to_name_another_report() {
+        let error = report_error(&ReportError::Write {
+            path: "/media/rows.report.csv".into(),
+            source: io::ErrorKind::ReadOnlyFilesystem.into(),
+        });
+        assert!(
+            error.contains("--report FILE") && !error.contains("free some space"),
+            "{error}"
+        );
     }
 }

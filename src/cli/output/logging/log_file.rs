@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tracing::Level;
-use zim_batch::files::OWNER_ONLY;
+use zim_batch::files::{self, OWNER_ONLY};
 
 use super::log_line;
 use crate::cli::args::LogFormat;
@@ -30,12 +30,14 @@ impl LogFile {
         options.append(true).create(true).mode(OWNER_ONLY);
         // Opening a pipe that nobody reads must fail, not block.
         let file = options.custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file.map_err(|error| {
-            Error::Usage(format!(
-                "--log-file {}: the file can't be opened: {error}; choose another one",
-                path.display()
-            ))
-        })?;
+        let file = file
+            .and_then(|file| files::check_owner(path, &file).map(|()| file))
+            .map_err(|error| {
+                Error::Usage(format!(
+                    "--log-file {}: the file can't be opened: {error}; choose another one",
+                    path.display()
+                ))
+            })?;
         Ok(LogFile {
             file,
             path: path.to_owned(),
