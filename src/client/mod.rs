@@ -14,6 +14,7 @@ mod gate;
 mod list;
 mod lookup;
 mod proxy;
+mod redact;
 mod service;
 pub mod sign;
 pub mod verdict;
@@ -45,6 +46,7 @@ pub use list::{Lister, Listing};
 pub use lookup::{MAX_USERS, UserBatch, UserLookup};
 pub use proxy::proxy_for;
 use proxy::{ProxyName, Route};
+use redact::redact;
 pub use service::{Attempt, Item, Service};
 use sign::Signature;
 use verdict::{TransportError, Verdict};
@@ -311,29 +313,15 @@ impl Client {
     /// Removes secrets that a server has echoed, before its text is written to reports and logs. The text is shortened
     /// afterwards, because a part of a signature would not be found.
     fn redact(&self, verdict: &mut Verdict, signature: &Signature) {
+        let secrets = [self.shared.settings.server_secret.expose_secret(), signature.expose()];
         for text in [&mut verdict.message, &mut verdict.request_id] {
-            for secret in [self.shared.settings.server_secret.expose_secret(), signature.expose()] {
-                let mut from = 0;
-                while let Some(at) = text.get(from..).and_then(|rest| find_ignoring_case(rest, secret)) {
-                    text.replace_range(from + at..from + at + secret.len(), "[redacted]");
-                    from += at + "[redacted]".len();
-                }
-            }
+            redact(text, &secrets);
             if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
                 text.truncate(end);
                 text.push('…');
             }
         }
     }
-}
-
-fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
-    if wanted.is_empty() {
-        return None;
-    }
-    text.as_bytes()
-        .windows(wanted.len())
-        .position(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// `Retry-After` in either form, seconds or a date, at most [`MAX_RETRY_AFTER`].

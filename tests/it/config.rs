@@ -508,7 +508,7 @@ fn a_file_of_another_user_is_reported_and_a_home_that_is_closed_has_none() {
     if !can_be_another_user() {
         return;
     }
-    let as_another = |flags: &[&str]| config(&desk, flags).as_user(54321).run();
+    let as_another = |flags: &[&str]| config(&desk, flags).by_user(54321).run();
     set_mode(&desk, ".config", 0o700);
     as_another(&[]).assert_status(0);
     as_another(&["--profile", "default"])

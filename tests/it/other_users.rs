@@ -43,7 +43,7 @@ fn a_file_that_another_user_has_put_there_is_refused() {
         plant(&desk, name, "", OTHER);
         let call = run(&desk, &server);
         let call = match user {
-            Some(user) => call.as_user(user),
+            Some(user) => call.by_user(user),
             None => call,
         };
         let outcome = call.run();
@@ -96,13 +96,13 @@ fn a_user_resumes_no_report_of_another_one_and_root_does_if_it_has_records() {
     let (desk, server) = (open_desk(), kind_server());
     desk.clear(&server, rows(4))
         .flag("--limit", "2")
-        .as_user(OTHER)
+        .by_user(OTHER)
         .run()
         .assert_status(0);
     fs::set_permissions(desk.path("out.csv"), Permissions::from_mode(0o666)).unwrap();
     let resume = || desk.clear(&server, rows(4)).arg("--resume");
     resume()
-        .as_user(THIRD)
+        .by_user(THIRD)
         .run()
         .assert_status(2)
         .assert_says(&["out.csv", "another user", "--report FILE"]);

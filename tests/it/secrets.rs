@@ -5,6 +5,7 @@ mod files;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::{
@@ -216,6 +217,45 @@ fn a_connection_that_fails_leaks_nothing() {
             scope.spawn(move || fail(endpoint));
         }
     });
+}
+
+#[test]
+fn a_server_that_echoes_the_url_of_another_request_leaks_nothing() {
+    let earlier = Mutex::new(String::new());
+    let server = Server::start(move |request, _| {
+        let earlier = std::mem::replace(&mut *earlier.lock().expect("nobody panics"), request.target.clone());
+        let encoded: String = earlier.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let signature = earlier.rsplit("Signature=").next().unwrap_or_default();
+        let text = match request.user().as_str() {
+            "signature" => format!("is {signature} known?"),
+            "encoded" => format!("bad request: {encoded}"),
+            "cut" => format!("bad request: {}", &earlier[..earlier.len().saturating_sub(9)]),
+            _ => format!("bad request: {earlier}"),
+        };
+        Answer::Json(serde_json::json!({"Code": 2, "Message": text, "RequestId": signature}).to_string())
+    });
+    let desk = Desk::new();
+    let users = ["a", "url", "signature", "encoded", "cut", "b"];
+
+    let outcome = desk.clear(&server, named_rows(users)).arg("-vv").run();
+
+    outcome.assert_status(3);
+    assert_no_leak(&desk, &outcome, &server.requests(), true);
+    let requests = server.requests();
+    for part in requests
+        .iter()
+        .map(|request| request.text("Signature"))
+        .map(|text| text[..20].to_owned())
+    {
+        let encoded: String = part.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for text in [&part, &encoded] {
+            assert!(
+                !desk.read("out.csv").contains(text),
+                "{text} is in {}",
+                desk.read("out.csv")
+            );
+        }
+    }
 }
 
 #[test]

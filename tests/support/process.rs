@@ -73,7 +73,7 @@ impl Call {
     }
 
     /// Started as another user: see [`can_be_another_user`].
-    pub fn as_user(self, id: u32) -> Self {
+    pub fn by_user(self, id: u32) -> Self {
         self.started_by(&format!("exec setpriv --reuid={id} --clear-groups"))
     }
 
