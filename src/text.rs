@@ -123,7 +123,8 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Text of a report for a table: like [`one_line`], and with a quote before what a spreadsheet would read as a formula.
+/// Text of a report for a cell of the page's tables, which may be pasted into a spreadsheet: like [`one_line`], and with a
+/// quote before what a spreadsheet would read as a formula.
 ///
 /// ```
 /// use zim_batch::text::table_cell;

@@ -13,6 +13,7 @@ pub use args::Cli;
 pub use commands::completions;
 use commands::{check, clear, codes, config, list, man, report, simulate};
 pub use engine::process;
+use engine::signals;
 use errors::Error;
 pub use output::logging;
 pub use output::print::{fail, fail_early, usage_error};
@@ -21,6 +22,7 @@ pub use settings::Settings;
 
 /// Runs the command.
 pub async fn run(settings: Settings, terminal: Terminal) -> Result<ExitCode, Error> {
+    signals::outlive();
     match settings {
         Settings::Clear(settings) => clear::clear(*settings, terminal).await,
         Settings::Check(settings) => check::check(*settings, terminal).await,

@@ -1,6 +1,7 @@
 //! Version, usage errors, `codes`, and what the environment and the system may say.
 
 mod places;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -8,9 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::support::{
-    APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SECRET, SIGNATURE_CODES, Server,
-};
+use crate::support::{APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES, Server};
 use crate::support::{can_be_another_user, kind_server, program, rows};
 
 #[test]
@@ -78,43 +77,15 @@ fn a_flag_of_a_command_before_the_command_is_told_where_it_belongs() {
 }
 
 #[test]
-fn a_secret_in_place_of_an_argument_is_in_no_message() {
-    let desk = Desk::new();
-    desk.write("rows.csv", rows(1));
-    for args in [
-        &[SECRET][..],
-        &["clear", SECRET],
-        &["clear", "rows.csv", SECRET],
-        &["clear", "rows.csv", "--rate", SECRET],
-        &["clear", "rows.csv", "--region", SECRET],
-        &["clear", "rows.csv", "--endpoint", SECRET],
-        &["clear", "rows.csv", "--app-id", SECRET],
-        &["clear", "rows.csv", "--profile", SECRET],
-        &["clear", "rows.csv", "--lock-dir", SECRET],
-        &["clear", "rows.csv", "--timeout", SECRET],
-        &["clear", "rows.csv", "--max-attempts", SECRET],
-        &["clear", "rows.csv", "--only", SECRET],
-        &["clear", "rows.csv", "--columns", SECRET],
-        &["clear", "rows.csv", "--delimiter", SECRET],
-        &["clear", "rows.csv", "--progress", SECRET],
-        &["list", "rows.csv", "--since", SECRET],
-        &["list", SECRET],
-        &["check", SECRET],
-        &["report", SECRET],
-        &["report", "out.csv", "--rows", SECRET],
-        &["codes", SECRET],
-        &["completions", SECRET],
-    ] {
-        let call = desk.zim_batch(args).arg("--json").env("ZIM_APP_ID", "1");
-        let outcome = call.env("ZIM_SERVER_SECRET", SECRET).run();
-        assert!([2, 4].contains(&outcome.status), "{args:?}: {outcome:?}");
-        let said = format!("{}{}", outcome.stdout, outcome.stderr);
-        assert!(
-            !said.contains(&SECRET[..6]) && !said.contains(&SECRET[26..]),
-            "{args:?}: {said}"
-        );
-        assert!(!outcome.stderr.is_empty(), "{args:?}");
+fn a_report_whose_name_says_that_it_is_compressed_is_refused() {
+    let (desk, server) = (Desk::new(), kind_server());
+    for name in ["out.csv.gz", "out.csv.zst"] {
+        for flag in ["--report", "--outside"] {
+            let outcome = desk.clear(&server, rows(1)).flag(flag, name).run();
+            outcome.assert_status(2).assert_says(&[name, "plain CSV", flag]);
+        }
     }
+    assert!(server.requests().is_empty());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use zim_batch::row::UnknownName;
 
 use super::setting::{About, AnySetting, Kind, Setting, flag};
 use super::{APP, PACE};
-use crate::cli::errors::redact::{shown, shown_path};
+use crate::cli::errors::redact::{refuse_secret, shown, shown_path};
 
 /// All of them, in the order of the help.
 pub static SETTINGS: &[&dyn AnySetting] = &[
@@ -160,6 +160,8 @@ pub static QUOTA: Setting<SecretString> = Setting {
     default: None,
     parse: |text| {
         let url = utf8(text)?;
+        // A password may look like the secret, and is not shown.
+        refuse_secret(url.rsplit('@').next().unwrap_or_default())?;
         RedisQuota::server(url).map_err(|error| error.to_string())?;
         Ok(url.into())
     },
@@ -281,6 +283,7 @@ fn endpoint(endpoint: &OsStr) -> Result<Url, String> {
     if text.contains('@') {
         return Err("the endpoint must not contain a user name or a password; remove them".into());
     }
+    refuse_secret(text)?;
     // The query and the fragment may be secret.
     let shown = shown(text.split(['?', '#']).next().unwrap_or_default());
     let refuse = |why: &str| Err(format!("'{shown}': {why}"));

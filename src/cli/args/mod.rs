@@ -186,7 +186,7 @@ impl Cli {
 
 /// The error without what may be the secret, typed where something else belongs.
 fn without_secret(error: clap::Error) -> clap::Error {
-    let is_secret = |text: &String| redact::may_be_secret(text);
+    let is_secret = |text: &String| redact::may_be_secret(text) || redact::refuse_secret(text).is_err();
     let has_secret = |value: &ContextValue| match value {
         ContextValue::String(text) => is_secret(text),
         ContextValue::Strings(texts) => texts.iter().any(is_secret),

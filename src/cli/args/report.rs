@@ -6,6 +6,7 @@ use clap::Args;
 use zim_batch::rows::{Columns, Encoding, Types};
 
 use super::values::{self, offering};
+use crate::cli::errors::redact::parse_without_secret;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -23,10 +24,10 @@ pub struct ReportArgs {
     #[arg(value_parser = offering(values::encoding, values::COMMON_ENCODINGS))]
     pub encoding: Option<&'static Encoding>,
     /// Which columns of the rows to read, by header name or by number from 1: user=A,conv=B,type=C
-    #[arg(long, value_name = "MAP", requires = "rows")]
+    #[arg(long, value_name = "MAP", requires = "rows", value_parser = parse_without_secret::<Columns>)]
     pub columns: Option<Columns>,
     /// Additional words for the types of the rows: single=0,room=2
-    #[arg(long, value_name = "MAP", requires = "rows")]
+    #[arg(long, value_name = "MAP", requires = "rows", value_parser = parse_without_secret::<Types>)]
     pub types: Option<Types>,
     /// Write a self-contained HTML page with charts; replaces an earlier page
     #[arg(long, value_name = "FILE")]

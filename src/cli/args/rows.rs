@@ -6,6 +6,7 @@ use clap::Args;
 use zim_batch::rows::{Columns, Encoding, Types};
 
 use super::values::{self, OnlyWord, offering};
+use crate::cli::errors::redact::parse_without_secret;
 
 /// How to read the input
 #[derive(Debug, Clone, Args)]
@@ -36,10 +37,10 @@ pub struct RowsArgs {
     #[command(flatten)]
     pub dialect: DialectArgs,
     /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
-    #[arg(long, value_name = "MAP")]
+    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Columns>)]
     pub columns: Option<Columns>,
     /// Additional words for the types: single=0,room=2
-    #[arg(long, value_name = "MAP")]
+    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Types>)]
     pub types: Option<Types>,
     /// Send repeated rows (same user, conv and type) only once
     #[arg(long)]
@@ -56,6 +57,6 @@ pub struct UsersArgs {
     pub dialect: DialectArgs,
     /// Which column has the users, by header name or by number from 1: user=A or user=2 [default: the column with a usual
     /// name, else the first]
-    #[arg(long, value_name = "MAP")]
+    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Columns>)]
     pub columns: Option<Columns>,
 }

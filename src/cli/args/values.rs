@@ -11,6 +11,8 @@ use zim_batch::row::{Outcome, UnknownName};
 use zim_batch::rows::Encoding;
 use zim_batch::text::is_invisible;
 
+use crate::cli::errors::redact;
+
 /// Parses how many requests may be in flight.
 pub fn in_flight(text: &str) -> Result<NonZeroUsize, String> {
     match text.parse::<NonZeroUsize>() {
@@ -80,6 +82,7 @@ pub fn job_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(is_invisible) {
         return Err("it must not be empty, or contain control characters or other invisible ones".into());
     }
+    redact::refuse_secret(text)?;
     Ok(text.to_owned())
 }
 

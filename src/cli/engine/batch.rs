@@ -117,7 +117,7 @@ impl Batch {
                 "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
             ));
             if self.report.is_some() {
-                print_note(&format!("to send the next {items}: {}", next::resume(&settings.given)));
+                print_note(&format!("to send the rest: {}", next::without_limit(&settings.given)));
             }
         }
         if let Some(snapshot) = snapshot

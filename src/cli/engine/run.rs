@@ -57,7 +57,6 @@ impl Prepared {
     pub fn new(settings: RunSettings, terminal: Terminal) -> Result<Prepared, Error> {
         let started_at = Instant::now();
         process::start_threads()?;
-        signals::ignore_sigxfsz();
         let status_signal = signals::StatusSignal::listen();
         if let Some(metrics) = &settings.metrics {
             Metrics::check_target(&metrics.path)?;

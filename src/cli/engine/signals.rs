@@ -92,10 +92,13 @@ pub async fn watch(
     }
 }
 
-/// Makes a write beyond the file size limit fail with an error, instead of ending the process.
-pub fn ignore_sigxfsz() {
+/// Keeps two signals from ending the process: SIGXFSZ, so that a write beyond the file size limit fails with an error, and
+/// SIGUSR1, which asks a run for its progress, and may be sent to every `zim-batch` of a machine.
+pub fn outlive() {
     // Once handled, a signal never has its default effect again, even after the handler is dropped.
-    drop(listen(SignalKind::from_raw(libc::SIGXFSZ)));
+    for kind in [SignalKind::from_raw(libc::SIGXFSZ), SignalKind::user_defined1()] {
+        drop(listen(kind));
+    }
 }
 
 fn listen(kind: SignalKind) -> Option<Signal> {

@@ -1,9 +1,15 @@
 //! No message shows text that may be the secret, given by mistake where something else belongs.
 
+use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 
 /// Stands in messages for such a text.
 pub const NOT_SHOWN: &str = "(not shown)";
+
+/// Why a text is refused.
+pub const LIKE_SECRET: &str =
+    "(not shown): this looks like the ServerSecret; write the secret to a file, and name that with --secret-file";
 
 /// A text, unless it may be the secret.
 pub fn shown(text: &str) -> &str {
@@ -21,6 +27,28 @@ pub fn may_be_secret(text: &str) -> bool {
     let consists_of = |others: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c));
     // A secret has no dot, a slash only in Base64, and is at least this long.
     text.len() >= 16 && (consists_of("") || text.contains(['+', '=']) && consists_of("+/="))
+}
+
+/// Whether a text is most likely the secret: 32 hex digits, as the ZEGO console shows it. Unlike what only may be the
+/// secret, it can be refused.
+pub fn is_like_secret(text: &str) -> bool {
+    let text = text.trim();
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Refuses a text if a part of it, between other characters than letters and digits, is most likely the secret.
+pub fn refuse_secret(text: &str) -> Result<(), String> {
+    let mut parts = text.split(|c: char| !c.is_ascii_alphanumeric());
+    if parts.any(is_like_secret) {
+        return Err(LIKE_SECRET.into());
+    }
+    Ok(())
+}
+
+/// Parses a text in which the secret has no place.
+pub fn parse_without_secret<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    refuse_secret(text)?;
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 #[cfg(test)]

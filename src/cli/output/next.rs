@@ -26,6 +26,11 @@ pub fn resume(given: &Given) -> String {
     line(given.changed(&["overwrite"], Some("--resume")))
 }
 
+/// The command that does what `--limit` has left for later.
+pub fn without_limit(given: &Given) -> String {
+    line(given.changed(&["overwrite", "limit"], Some("--resume")))
+}
+
 /// The command that starts this run again.
 pub fn overwrite(given: &Given) -> String {
     line(given.changed(&["resume"], Some("--overwrite")))

@@ -1,5 +1,6 @@
 //! Output: results on stdout, errors on stderr.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -63,14 +64,16 @@ pub fn fail(error: &Error, metrics: Option<&MetricsFile>) -> ExitCode {
 /// Prints the help, the version, or what is wrong with the arguments.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
     // An error of stderr can't be reported anywhere.
+    let text = error.to_string();
     let _ = if error.use_stderr() && is_json_log_typed() {
-        io::stderr().write_all(log_line(LogFormat::Json, Level::ERROR, &error.to_string()).as_bytes())
+        io::stderr().write_all(log_line(LogFormat::Json, Level::ERROR, &text).as_bytes())
+    } else if let Cow::Owned(shown) = visible(&text) {
+        io::stderr().write_all(shown.as_bytes())
     } else {
         error.print()
     };
     let exit = u8::try_from(error.exit_code()).unwrap_or(ExitStatus::Usage.code());
     if error.use_stderr() {
-        let text = error.to_string();
         let why = text.split("\n\nUsage:").next().unwrap_or_default();
         let why = why.split("\n\nFor more information").next().unwrap_or_default().trim();
         print_error_object(exit, why.strip_prefix("error: ").unwrap_or(why));
@@ -82,7 +85,7 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
 pub fn fail_early(format: LogFormat, error: &Error) -> ExitCode {
     let (exit, why) = (ExitStatus::from(error), error.to_string());
     let line = match format {
-        LogFormat::Text => format!("zim-batch: {why}\n"),
+        LogFormat::Text => format!("zim-batch: {}\n", visible(&why)),
         LogFormat::Json => log_line(format, Level::ERROR, &why),
     };
     // An error of stderr can't be reported anywhere.

@@ -8,7 +8,7 @@ use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::Summary;
-use zim_batch::text::{grouped, one_line, table_cell};
+use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::hints;
 use crate::cli::output::next;
@@ -182,7 +182,7 @@ pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -
 }
 
 fn why(reason: &Reason) -> String {
-    let message = table_cell(&reason.message);
+    let message = one_line(&reason.message);
     match reason.code.map(|code| (code, code::find(code))) {
         Some((code, Some(known))) if known.meaning != message => {
             format!("code {code}: {} ('{message}')", known.meaning)

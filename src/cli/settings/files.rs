@@ -1,11 +1,12 @@
 //! The files of a command, each with what it is used for, so that none is used for two things.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use zim_batch::files::{self, identity, same_file};
 
-use crate::cli::errors::Error;
+use crate::cli::errors::{Error, redact};
 use crate::cli::settings::secret;
 
 /// What a command uses a file for.
@@ -33,8 +34,12 @@ impl Files {
         if let Some(&(earlier, _)) = self.0.iter().find(|(_, other)| is_same(other)) {
             return Err(Error::Usage(conflict(earlier, role, path)));
         }
-        if let Role::Result { flag, .. } = role {
+        if let Role::Result { flag, .. } | Role::Other(flag) = role {
+            refuse_secret(path, flag)?;
+        }
+        if let Role::Result { name, flag } = role {
             refuse_redirected(path, flag)?;
+            refuse_compressed(path, name, flag)?;
         }
         self.0.push((role, path.to_owned()));
         Ok(())
@@ -104,6 +109,26 @@ fn refuse_redirected(path: &Path, flag: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses to create a file that is named like the secret: its name would be shown.
+fn refuse_secret(path: &Path, flag: &str) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if redact::is_like_secret(&name) && !path.exists() {
+        return Err(Error::Usage(format!("{flag} {}", redact::LIKE_SECRET)));
+    }
+    Ok(())
+}
+
+/// Refuses a result whose name says that it is compressed: it would not be.
+fn refuse_compressed(path: &Path, name: &str, flag: &str) -> Result<(), Error> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("gz" | "zst" | "xz" | "bz2" | "zip") => Err(Error::Usage(format!(
+            "{}: the {name} is written as plain CSV, not compressed; choose a file that ends with .csv with {flag} FILE",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a file of `flag` that can't be replaced as a whole: see [`files::check_target`].

@@ -5,12 +5,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Gid, getegid, getgroups};
 use secrecy::SecretString;
 use zim_batch::text::is_invisible;
 
@@ -24,8 +25,11 @@ pub const VARIABLE: &str = "ZIM_SERVER_SECRET";
 /// The maximum length of a secret, in bytes; more than any real one has.
 const MAX_SECRET: usize = 4096;
 
-/// The mode bits that let the group or everyone read a file.
-const OTHERS_READ: u32 = 0o044;
+/// The mode bit that lets everyone read a file.
+const OTHERS_READ: u32 = 0o004;
+
+/// The mode bit that lets the file's group read it.
+const GROUP_READS: u32 = 0o040;
 
 /// The secret, from a file or from the environment.
 pub fn find(file: Option<&Sourced<PathBuf>>) -> Result<Option<Sourced<SecretString>>, Wrong> {
@@ -86,7 +90,7 @@ pub fn from_variable(name: &str, value: &[u8]) -> Result<String, Error> {
 pub fn warn_if_others_can_read(path: &Path, what: &str) {
     if let Ok(metadata) = path.metadata()
         && metadata.is_file()
-        && metadata.mode() & OTHERS_READ != 0
+        && others_can_read(&metadata)
         && !is_credential(path)
     {
         let place = place(path);
@@ -94,6 +98,14 @@ pub fn warn_if_others_can_read(path: &Path, what: &str) {
             "{place}: other users of this machine can read this file, which contains {what}; run: chmod 600 {place}"
         );
     }
+}
+
+/// Whether users who are not in a group of this process can read the file. A container's secret is readable for the
+/// container's own group, and its mode can't be changed there.
+fn others_can_read(file: &Metadata) -> bool {
+    let group = Gid::from_raw(file.gid());
+    let is_own_group = || group == getegid() || getgroups().is_ok_and(|groups| groups.contains(&group));
+    file.mode() & OTHERS_READ != 0 || file.mode() & GROUP_READS != 0 && !is_own_group()
 }
 
 /// Whether systemd made the file for this service alone (`LoadCredential=`). Its access list looks like a group that may read.

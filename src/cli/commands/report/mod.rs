@@ -16,7 +16,7 @@ use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Reads, Rows, Source};
 use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Latencies, Summary};
-use zim_batch::text::{grouped, table_cell, utc, with_causes};
+use zim_batch::text::{grouped, one_line, utc, with_causes};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
@@ -46,7 +46,7 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
         print_error(&format!(
             "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
              is unknown; remove the line and resume the run: its row will be sent again",
-            table_cell(&overview.place),
+            one_line(&overview.place),
             match count {
                 1 => String::new(),
                 more => format!(" ({} or more such lines in total)", grouped(more)),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use zim_batch::code;
 use zim_batch::journal::Kind;
-use zim_batch::text::{duration, grouped, local, table_cell};
+use zim_batch::text::{duration, grouped, local, one_line};
 
 use super::{Overview, STANDARD_INPUT, runs};
 use crate::cli::output::next;
@@ -14,7 +14,7 @@ use crate::cli::output::table::{SHOWN, fmt_latency, fmt_reasons, fmt_rows, fmt_t
 impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let analysis = &self.analysis;
-        writeln!(f, "report         {}", table_cell(&self.place))?;
+        writeln!(f, "report         {}", one_line(&self.place))?;
         if analysis.is_torn {
             writeln!(f, "torn           the last record is incomplete and not counted")?;
         }
@@ -157,7 +157,7 @@ impl Overview {
                 "{:>12}{:>12}  {}",
                 grouped(user.failed),
                 grouped(user.outside),
-                table_cell(&user.user)
+                one_line(&user.user)
             )?;
         }
         if analysis.users.len() > SHOWN {

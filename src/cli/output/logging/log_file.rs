@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 use zim_batch::files::{self, OWNER_ONLY};
@@ -13,10 +14,15 @@ use crate::cli::args::LogFormat;
 use crate::cli::errors::Error;
 use crate::cli::output::lossy::LossyWriter;
 
-/// The log file. Lines that can't be written are lost, with one error message.
+/// How often it is checked whether the file is still at its path: logrotate may have moved it.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// The log file. Lines that can't be written are lost, with one error message. If the file is moved or removed, as by
+/// logrotate, a new one is created in its place.
 pub struct LogFile {
     file: File,
     path: PathBuf,
+    checked_at: Instant,
     terminal: LossyWriter,
     format: LogFormat,
     has_failed: bool,
@@ -26,21 +32,16 @@ pub struct LogFile {
 
 impl LogFile {
     pub fn open(path: &Path, terminal: LossyWriter, format: LogFormat) -> Result<LogFile, Error> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(OWNER_ONLY);
-        // Opening a pipe that nobody reads must fail, not block.
-        let file = options.custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file
-            .and_then(|file| files::check_owner(path, &file).map(|()| file))
-            .map_err(|error| {
-                Error::Usage(format!(
-                    "--log-file {}: the file can't be opened: {error}; choose another one",
-                    path.display()
-                ))
-            })?;
+        let file = open(path).map_err(|error| {
+            Error::Usage(format!(
+                "--log-file {}: the file can't be opened: {error}; choose another one",
+                path.display()
+            ))
+        })?;
         Ok(LogFile {
             file,
             path: path.to_owned(),
+            checked_at: Instant::now(),
             terminal,
             format,
             has_failed: false,
@@ -49,12 +50,40 @@ impl LogFile {
     }
 
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.checked_at.elapsed() >= CHECK_EVERY {
+            self.checked_at = Instant::now();
+            self.reopen_if_moved()?;
+        }
         if self.is_torn {
             self.file.write_all(b"\n")?;
             self.is_torn = false;
         }
         self.file.write(bytes)
     }
+
+    fn reopen_if_moved(&mut self) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        let is_in_place = files::identity(&self.path) == Some((metadata.dev(), metadata.ino()));
+        if metadata.is_file() && !is_in_place {
+            match open(&self.path) {
+                Ok(file) => (self.file, self.is_torn) = (file, false),
+                // Lines still get into the file that was moved.
+                Err(_) if metadata.nlink() > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a log file for appending, and creates it if necessary.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(OWNER_ONLY);
+    // Opening a pipe that nobody reads must fail, not block.
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    files::check_owner(path, &file)?;
+    Ok(file)
 }
 
 /// Receives whole lines, unless the file accepts only a part of one.

@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use zim_batch::text::visible;
+use zim_batch::text::{is_invisible, visible};
 
 use crate::cli::args::{LogFormat, Logging};
 use crate::cli::errors::Error;
@@ -131,7 +131,10 @@ where
         .with_ansi(with_colors);
     match logging.log_format {
         LogFormat::Text => {
-            let lines = format::format().with_target(false).with_timer(Utc);
+            let lines = format::format()
+                .with_target(false)
+                .with_timer(Utc)
+                .with_ansi(with_colors);
             layer.event_format(Text { lines, is_file }).with_filter(shown).boxed()
         }
         LogFormat::Json => layer
@@ -171,7 +174,17 @@ where
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let target = event.metadata().target();
         if target != MESSAGE && target != progress::TARGET {
-            return self.lines.format_event(context, writer, event);
+            let mut line = String::new();
+            self.lines.format_event(context, Writer::new(&mut line), event)?;
+            // Control characters are escaped already, except for those that set colours.
+            let is_shown = |c: char| c.is_control() || !is_invisible(c);
+            return line.chars().try_for_each(|c| {
+                if is_shown(c) {
+                    writer.write_char(c)
+                } else {
+                    write!(writer, "{}", c.escape_unicode())
+                }
+            });
         }
         // The message repeats what the fields say.
         let mut message = Message(String::new());
@@ -197,14 +210,30 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Some(name) = &self.name else {
-            return self.lines.format_event(context, writer, event);
-        };
         let mut line = String::new();
         self.lines.format_event(context, Writer::new(&mut line), event)?;
-        let members = line.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"name\":{name},{members}")
+        let line = visible_json(&line);
+        match &self.name {
+            Some(name) => {
+                let members = line.strip_prefix('{').ok_or(fmt::Error)?;
+                write!(writer, "{{\"name\":{name},{members}")
+            }
+            None => writer.write_str(&line),
+        }
     }
+}
+
+/// JSON with the same meaning, without characters that change how the text around them is shown.
+fn visible_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() || !is_invisible(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    shown
 }
 
 /// The message of an event, safe to show on a terminal.
@@ -222,10 +251,10 @@ impl Visit for Message {
 pub fn log_line(format: LogFormat, level: Level, message: &str) -> String {
     let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     match format {
-        LogFormat::Text => format!("{now} {level:>5} {message}\n"),
+        LogFormat::Text => format!("{now} {level:>5} {}\n", visible(message)),
         LogFormat::Json => {
             let line = serde_json::json!({"timestamp": now, "level": level.as_str(), "message": message});
-            format!("{line}\n")
+            visible_json(&format!("{line}\n"))
         }
     }
 }
