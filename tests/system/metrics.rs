@@ -191,7 +191,7 @@ fn summary_of(alert: &str, case: &Case) -> String {
         "ZimBatchFailed" => format!("{job} ended with exit status {}", case.status),
         "ZimBatchDidNotRun" => format!("{job} has not run for 1d {}h 0m 0s", case.silent / 60 - 24),
         "ZimBatchGone" => format!(
-            "{job} was killed, or its machine stands still; its metrics are {}m 0s old",
+            "{job} was killed, or its machine hangs; its metrics are {}m 0s old",
             case.silent
         ),
         _ => format!("{job} is on hold: ZIM, or what its runs share the limit through, can't be used"),
