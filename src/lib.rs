@@ -35,9 +35,43 @@
 //! # }
 //! ```
 //!
-//! A [`Report`] makes a run resumable; rows of a CSV come from a [`rows::Plan`]; a [`StopHandle`] stops a run; errors and
-//! [`StopReason`]s can be matched on. Whole programs are in the repository's `examples/`. Everything is on Tokio's
-//! clock, so that tests of programs that embed this can pause time.
+//! Add the crate with `default-features = false`, and Tokio to run it: a runtime of either kind, with its drivers for I/O
+//! and time (`enable_all`, which `#[tokio::main]` does).
+//!
+//! | to | use |
+//! |---|---|
+//! | make single calls | [`Client::clear`], [`Client::list`], [`Client::look_up`]: neither paced nor retried |
+//! | send many rows | [`Job::new`] for an iterator, [`Job::try_new`] for one that may fail, [`Job::from_stream`] for a stream, [`Job::planned`] for a CSV |
+//! | list many users, look many up | a [`Lister`] or a [`UserLookup`](client::UserLookup) in place of the client |
+//! | set the pace | [`Job::rate`]: 20 per second if it is not called |
+//! | share the pace | [`Job::limiter`] for jobs of one process; [`Limiter::ready`] for single calls; [`limiter::quota`] for processes and machines |
+//! | see progress | [`Job::on_record`], [`Job::on_event`], [`Job::observer`] |
+//! | end it early | [`StopHandle::cancel`] on the handle given to [`Job::stop_handle`]; [`Limits`] end it by themselves |
+//! | resume it | [`Job::report`] with a [`Report`] opened to resume |
+//!
+//! **What can go wrong.** A row that fails is no error: it has a [`Record`], whose [`Outcome`] is `failed`. A run that ends
+//! early is no error either: the [`Summary`] says why ([`Summary::stopped`]), and [`StopReason::kind`] what kind of reason it
+//! is. [`Job::run`] returns an [`Error`] if there was no run, or if a bug ended it; [`Error::kind`] is what to decide by. A
+//! single call returns a [`CallError`], and its [`Class`] says whether another try may help.
+//! An error does not repeat its causes; [`text::with_causes`] puts all on one line.
+//!
+//! **Resuming.** A row is done when its record is in the report, and any other row is sent by the next run that opens the
+//! report with [`IfExists::Resume`](journal::IfExists::Resume). Records have the number of the row, so that run must get the
+//! same rows in the same order; there may be more behind them. After any end, a kill or a power cut too, each row is recorded
+//! once; those that were in flight are sent twice, which does no harm.
+//!
+//! **What is read ahead.** A job takes rows from an iterator on a thread of its own, which may block, and at most 64 before
+//! their turn; from a stream one. When a run stops, the rows that it has taken and not sent are counted in
+//! [`Summary::not_run`]; no others are taken.
+//!
+//! **Logs.** Log lines are events of [`tracing`], in the span in which [`Job::run`] was called.
+//!
+//! **Tests.** With the feature `simulator`, the crate's simulator stands for ZIM (see `examples/simulator`), in real time: in
+//! Tokio's paused time, requests to it time out.
+//!
+//! The repository's `examples/` are whole programs, which run without an app: `database` has rows that may fail and a run
+//! that resumes, `stream` rows that arrive, `service` a job that is watched and cancelled; `one_call`, `list_user` and
+//! `check_rows` are what their names say.
 //!
 //! # Versions
 //!
@@ -97,7 +131,7 @@ mod window;
 #[path = "../tests/support/passed_over.rs"]
 mod passed_over;
 
-pub use client::{Client, ClientBuilder, Lister};
+pub use client::{CallError, Client, ClientBuilder, Lister};
 pub use code::Class;
 pub use error::{Error, ErrorKind};
 pub use event::Event;

@@ -102,8 +102,8 @@ impl<S: Service> Job<S> {
     /// Sends these rows, in order.
     ///
     /// They are iterated over on a thread of their own, which may block; at most 64 are taken before their turn. A run that
-    /// stops early counts those as [`Summary::not_run`]. If the iterator panics, the run ends as after an error of
-    /// [`Job::try_new`].
+    /// stops early counts those as [`Summary::not_run`]; an iterator that blocks at that moment, for more than 100 ms, may
+    /// return one more, which is not counted. If the iterator panics, the run ends as after an error of [`Job::try_new`].
     pub fn new<R>(service: S, rows: R) -> Job<S>
     where
         R: IntoIterator<Item: Into<S::Item>>,
@@ -135,8 +135,8 @@ impl<S: Service> Job<S> {
         Job::of(service, Source::iterator(rows))
     }
 
-    /// Sends the rows of a stream, in order, until the first error, as [`Job::try_new`] does. One row at most is taken before
-    /// its turn.
+    /// Sends the rows of a stream, in order, until the first error, as [`Job::try_new`] does. There is no thread: the stream is
+    /// polled in a task of the runtime. One row at most is taken before its turn.
     pub fn from_stream<R, T, E>(service: S, rows: R) -> Job<S>
     where
         R: Stream<Item = Result<T, E>> + Send + 'static,

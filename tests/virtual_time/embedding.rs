@@ -230,3 +230,27 @@ fn rows_taken_from_an_iterator_are_at_most_64_ahead_and_each_is_counted() {
         });
     }
 }
+
+#[test]
+fn a_row_taken_from_a_stream_is_at_most_one_ahead_and_is_counted() {
+    in_paused_time(async {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let (counter, seen) = (Arc::clone(&taken), Arc::clone(&taken));
+        let endless = rows(1..=u64::MAX).inspect(move |_| _ = counter.fetch_add(1, Ordering::SeqCst));
+        let (stop, mut sent) = (StopHandle::new(), 0);
+        let stopping = stop.clone();
+        let job = Job::from_stream(ok(), stream(endless.map(io::Result::Ok))).stop_handle(stop);
+        let job = job.on_event(move |event| {
+            if let Event::Sent { .. } = event {
+                sent += 1;
+                assert!(seen.load(Ordering::SeqCst) <= sent + 1);
+                if sent == 10 {
+                    stopping.cancel();
+                }
+            }
+        });
+        let summary = job.run().await.unwrap();
+        assert!(summary.is_consistent() && summary.ok >= 10, "{summary:?}");
+        assert_eq!(summary.rows, taken.load(Ordering::SeqCst) as u64, "{summary:?}");
+    });
+}
