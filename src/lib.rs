@@ -113,6 +113,7 @@ mod host;
 pub mod journal;
 mod kind;
 pub mod limiter;
+mod listed;
 #[cfg(feature = "page")]
 pub mod page;
 pub mod row;

@@ -401,6 +401,16 @@ pub struct LookedUp {
     pub missing: Vec<User>,
 }
 
+/// What a record is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A row that is cleared.
+    #[default]
+    Row,
+    /// A user who is listed, or users who are looked up.
+    User,
+}
+
 /// The result of a row, a user or a lookup: one record of the report.
 ///
 /// With serde it has the report's columns (`line`, `user`, `conv`, `type`, `outcome`, `code`, `http`, `message`,
@@ -408,6 +418,9 @@ pub struct LookedUp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Record {
+    /// Whether it is about a row or a user.
+    #[serde(skip)]
+    pub subject: Subject,
     /// The 1-based line of the input on which the row begins; without an input, its place in the order of the rows, from 1.
     pub line: u64,
     /// The user, as sent; empty for a lookup.
@@ -446,9 +459,10 @@ pub struct Record {
 
 impl Record {
     /// The record of an item that gets its outcome now, with nothing sent. `key`: its user, conversation and type.
-    pub fn new(line: u64, key: [String; 3], outcome: Outcome, message: String) -> Record {
+    pub fn new(subject: Subject, line: u64, key: [String; 3], outcome: Outcome, message: String) -> Record {
         let [user, conv, conv_type] = key;
         Record {
+            subject,
             line,
             user,
             conv,

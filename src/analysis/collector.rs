@@ -62,6 +62,7 @@ impl Collector {
                 recent: 0,
                 runs: Vec::new(),
                 to_do: None,
+                listed: None,
                 under_way: runs.under_way,
                 read_at,
                 is_torn: false,

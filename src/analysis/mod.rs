@@ -15,7 +15,7 @@ mod values;
 use std::io::BufRead;
 use std::path::Path;
 
-use crate::journal::{self, ReportError};
+use crate::journal::{self, ReportError, list_report_of};
 use collector::Collector;
 pub use model::Analysis;
 use runs::Runs;
@@ -31,7 +31,16 @@ impl Analysis {
     pub fn from_file(path: &Path) -> Result<Analysis, ReportError> {
         // Before the records: a run that ends in the meantime still counts as under way.
         let runs = Runs::of(path);
-        journal::read_file(path, |input, place| Analysis::of(input, place, runs))
+        let mut analysis = journal::read_file(path, |input, place| Analysis::of(input, place, runs))?;
+        if let Some(begin) = analysis.runs.last().map(|run| &run.begin).filter(|begin| begin.lists) {
+            let (path, users) = (list_report_of(path), begin.users);
+            analysis.to_do = None;
+            // Without the list report it is not known how many rows there are to be.
+            if let Ok(listed) = journal::read_file(&path, |input, place| Analysis::of(input, place, Runs::default())) {
+                analysis.add_listed(listed, users);
+            }
+        }
+        Ok(analysis)
     }
 
     /// Analyses a report from any reader, without a log of runs; `place` names it in messages.

@@ -11,7 +11,7 @@ use super::users::UserRows;
 use crate::journal::Kind;
 use crate::row::{Counts, Outcome};
 use crate::run::reasons::Reason;
-use crate::run::summary::{Latencies, Summary};
+use crate::run::summary::{Latencies, Summary, UsersSummary};
 
 /// The period of [`Analysis::recent_rate`], in milliseconds.
 pub(super) const LAST_MINUTE: i64 = 60_000;
@@ -59,6 +59,8 @@ pub struct Analysis {
     pub runs: Vec<Run>,
     /// How many records the report is to have, by the log of runs.
     pub to_do: Option<u64>,
+    /// The list report, if the rows are those that the runs have listed.
+    pub listed: Option<Box<Analysis>>,
     /// The run that holds the report, if there is one.
     pub under_way: Option<UnderWay>,
     /// Records of the present run in the minute before the analysis began.
@@ -81,13 +83,42 @@ impl Analysis {
             requests: self.requests,
             retries: self.retries,
             conversations: (self.kind == Kind::List).then_some(self.conversations),
-            users_full: (self.kind == Kind::List).then_some(self.users_full),
+            users_full: match &self.listed {
+                Some(listed) => Some(listed.users_full),
+                None => (self.kind == Kind::List).then_some(self.users_full),
+            },
             latency_ms: self.latency_ms(),
             codes: self.codes.clone(),
             reasons: self.reasons.clone(),
             simulated: self.simulated,
+            users: self.listed.as_ref().map(|listed| listed.users_summary()),
             ..Summary::of_outcomes(self.counts, Counts::default())
         }
+    }
+
+    /// As the users of a report of the rows that were listed.
+    fn users_summary(&self) -> UsersSummary {
+        let not_run = self.left().unwrap_or_default();
+        UsersSummary {
+            total: self.rows + not_run,
+            ok: self.counts[Outcome::Ok],
+            failed: self.counts[Outcome::Failed],
+            invalid: self.counts[Outcome::Invalid],
+            skipped: self.counts[Outcome::Skipped],
+            not_run,
+            full: self.users_full,
+            conversations: self.conversations,
+            reasons: self.reasons.clone(),
+        }
+    }
+
+    /// Adds the list report of the users, of which there are so many. When all of them are listed, it is known how many rows
+    /// there are to be.
+    pub(super) fn add_listed(&mut self, mut listed: Analysis, users: Option<u64>) {
+        listed.or_to_do(users);
+        self.to_do = (listed.left() == Some(0)).then_some(listed.conversations);
+        self.to_do = self.to_do.filter(|to_do| *to_do >= self.rows);
+        self.listed = Some(Box::new(listed));
     }
 
     /// Records of this outcome.

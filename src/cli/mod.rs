@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub use args::Cli;
 pub use commands::completions;
-use commands::{check, clear, codes, config, list, man, report, simulate};
+use commands::{check, clear, clear_users, codes, config, list, man, report, simulate};
 pub use engine::process;
 use engine::signals;
 use errors::Error;
@@ -25,6 +25,7 @@ pub async fn run(settings: Settings, terminal: Terminal) -> Result<ExitCode, Err
     signals::outlive();
     match settings {
         Settings::Clear(settings) => clear::clear(*settings, terminal).await,
+        Settings::ClearUsers(settings) => clear_users::clear_users(*settings, terminal).await,
         Settings::Check(settings) => check::check(*settings, terminal).await,
         Settings::List(settings) => list::list(*settings, terminal).await,
         Settings::Report(settings) => report::report(&settings),

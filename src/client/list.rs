@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::service::{Attempt, Item, Service};
 use crate::code::Class;
 use crate::entries::{Entries, NEWEST};
-use crate::row::{ConvType, Conversation, Outcome, Record, Row, User};
+use crate::row::{ConvType, Conversation, Outcome, Record, Row, Subject, User};
 use crate::sealed::Sealed;
 
 /// Conversations on a page. ZEGO treats a larger number as 500.
@@ -68,6 +68,10 @@ impl Lister {
     /// Lists only conversations of this type.
     pub fn conv_type(self, conv_type: Option<ConvType>) -> Lister {
         Lister { conv_type, ..self }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     fn includes(&self, conversation: &Conversation) -> bool {
@@ -170,6 +174,10 @@ impl From<Row> for Listing {
 impl Sealed for Listing {}
 
 impl Item for Listing {
+    fn subject(&self) -> Subject {
+        Subject::User
+    }
+
     fn key(&self) -> [&str; 3] {
         [self.user.id(), "", ""]
     }

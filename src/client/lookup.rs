@@ -8,7 +8,7 @@ use super::call::Call;
 use super::gate::Gate;
 use super::service::{Attempt, Item, Service};
 use crate::code::Class;
-use crate::row::{LookedUp, Record, User};
+use crate::row::{LookedUp, Record, Subject, User};
 use crate::sealed::Sealed;
 
 /// The most users of one request (ZEGO, "QueryUserInfos").
@@ -79,6 +79,10 @@ impl UserBatch {
 impl Sealed for UserBatch {}
 
 impl Item for UserBatch {
+    fn subject(&self) -> Subject {
+        Subject::User
+    }
+
     fn key(&self) -> [&str; 3] {
         [""; 3]
     }

@@ -7,6 +7,7 @@
 
 mod builder;
 mod call;
+mod clear_users;
 mod connection;
 mod error;
 mod failure;
@@ -38,6 +39,7 @@ use crate::sealed::Sealed;
 use crate::tls;
 pub use builder::{ClientBuilder, DEFAULT_TIMEOUT};
 use call::Call;
+pub use clear_users::{ClearUsers, UserOrRow};
 use connection::{Connections, Exchange, MAX_IDLE};
 pub use error::{BuildError, CallError};
 use failure::Failure;

@@ -8,7 +8,7 @@ use super::error::CallError;
 use super::gate::{Gate, NoGate};
 use super::verdict::Verdict;
 use crate::code::Class;
-use crate::row::{Record, Row};
+use crate::row::{Record, Row, Subject};
 use crate::sealed::Sealed;
 
 /// What a run sends its items with: [`Client`](super::Client) clears rows, [`Lister`](super::Lister) lists users'
@@ -28,6 +28,9 @@ pub trait Service: Sealed + Send + Sync + 'static {
 /// What a run processes: a [`Row`], a [`Listing`](super::Listing) of a user, or a [`UserBatch`](super::UserBatch). Only this
 /// crate implements it.
 pub trait Item: Sealed + Send + Sync + 'static {
+    /// Whether it is a row or a user.
+    fn subject(&self) -> Subject;
+
     /// Its user, conversation and type, as a report writes them. What it does not have is empty.
     fn key(&self) -> [&str; 3];
 
@@ -43,6 +46,10 @@ pub trait Item: Sealed + Send + Sync + 'static {
 impl Sealed for Row {}
 
 impl Item for Row {
+    fn subject(&self) -> Subject {
+        Subject::Row
+    }
+
     fn key(&self) -> [&str; 3] {
         [self.user(), self.conv(), self.conv_type().digit()]
     }

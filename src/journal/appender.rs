@@ -56,6 +56,11 @@ impl Appender {
         &self.opened.path
     }
 
+    /// Where the last complete record ends, in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Ends the last line, for a file whose last record lacks its line end.
     pub fn end_line(&mut self) -> Result<(), ReportError> {
         self.pending.push_line_end();

@@ -26,6 +26,8 @@ pub(super) struct Earlier {
     pub outside: Done,
     /// How many conversations were listed.
     pub conversations: u64,
+    /// Users with as many conversations as ZIM lists.
+    pub users_full: u64,
 }
 
 impl Earlier {
@@ -102,6 +104,7 @@ impl Earlier {
         let [user, conv, conv_type] = record.key();
         self.outcomes[record.outcome] += 1;
         self.conversations += record.conversations.unwrap_or_default();
+        self.users_full += u64::from(record.entries().are_full());
         match record.outcome {
             Outcome::Invalid => self.done.insert_invalid(record.line, user, conv, conv_type),
             _ => self.done.insert(record.line, user, conv, conv_type),

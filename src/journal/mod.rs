@@ -21,13 +21,14 @@ mod report;
 mod rows;
 mod run_log;
 mod table;
+mod users_report;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::done::Done;
-use crate::row::{Counts, Record};
+use crate::row::{Counts, Record, Subject};
 use crate::sealed::Sealed;
 pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
@@ -38,6 +39,7 @@ pub(crate) use record::{ReportRecord, RowRecord};
 pub use report::{Report, check_list_paths, check_paths};
 pub use rows::RowsTo;
 pub use run_log::{LoggedRun, RunBegin, RunCounts, RunEnd, RunLog, read_runs};
+pub use users_report::{UsersReport, list_report_of};
 
 /// Syncs files to the disk; to be called on a thread that may block.
 pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
@@ -50,8 +52,13 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     /// Takes the rows that the journal already has.
     fn take_done(&mut self) -> Done;
 
-    /// How many records of each outcome it already has.
+    /// How many records of each outcome it already has; of rows, if it has users besides.
     fn earlier(&self) -> Counts;
+
+    /// The same of users, if it has rows besides.
+    fn earlier_users(&self) -> Option<EarlierUsers> {
+        None
+    }
 
     /// Removes the `invalid` records of these lines, which must be ascending: their rows have changed and are processed
     /// again. Atomic: whenever the process ends, the journal has all of these records or none.
@@ -69,12 +76,20 @@ pub trait Journal: Sealed + fmt::Debug + Send {
         Box::pin(std::future::ready(()))
     }
 
-    /// Writes the records taken since the last time. Returns whether they are in the journal now, which they may be even if
+    /// Writes the records taken since the last time. Returns which of them are in the journal now, which they may be even if
     /// another file can't be written. After an error nothing more is written, and nothing more should be sent.
-    fn commit(&mut self) -> (bool, Result<(), ReportError>);
+    fn commit(&mut self) -> (Written, Result<(), ReportError>);
 
-    /// Returns a function that syncs the files to the disk.
-    fn sync_later(&self) -> SyncFiles;
+    /// Whether something waits until it is on the disk.
+    fn awaits_sync(&self) -> bool {
+        false
+    }
+
+    /// Returns a function that syncs the files to the disk. [`Journal::synced`] follows when it has succeeded.
+    fn sync_later(&mut self) -> SyncFiles;
+
+    /// What was written before the last [`Journal::sync_later`] is on the disk.
+    fn synced(&mut self) {}
 
     /// Syncs the files, and checks that they are still in place. `has_begun`: something was sent, so the files stay even
     /// without a record.
@@ -90,11 +105,53 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     fn describe(&self) -> Description;
 }
 
+/// The users that a journal already has, besides rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EarlierUsers {
+    /// How many of each outcome.
+    pub outcomes: Counts,
+    /// The rows that were listed for them.
+    pub rows: u64,
+    /// Those with as many conversations as ZIM lists.
+    pub full: u64,
+}
+
+/// Which records are in a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Those of rows.
+    pub rows: bool,
+    /// Those of users.
+    pub users: bool,
+}
+
+impl Written {
+    /// All of them.
+    pub const ALL: Written = Written::of_all(true);
+
+    pub(crate) const fn of_all(are_written: bool) -> Written {
+        Written {
+            rows: are_written,
+            users: are_written,
+        }
+    }
+
+    /// Whether records about this are.
+    pub fn has(self, subject: Subject) -> bool {
+        match subject {
+            Subject::Row => self.rows,
+            Subject::User => self.users,
+        }
+    }
+}
+
 /// The files of a journal, and whether its answers come from a simulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
     /// The report; `None` if there is none.
     pub report: Option<PathBuf>,
+    /// The list report of a journal that has rows besides.
+    pub list_report: Option<PathBuf>,
     /// The outside log, likewise.
     pub outside_log: Option<PathBuf>,
     /// For a list: where the rows are.

@@ -212,10 +212,11 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::row::ConvType;
+    use crate::row::{ConvType, Subject};
 
     fn record() -> Record {
         Record {
+            subject: Subject::Row,
             line: 2,
             user: "alice".into(),
             conv: "b,ob".into(),

@@ -10,7 +10,7 @@ use super::error::{ReportError, Role};
 use super::file::{self, IfExists, OpenFile};
 use super::record::{Kind, ROWS_COLUMNS, ReportRecord};
 use super::rows::{self, RowsFile, RowsTo, Stream};
-use super::{Description, Journal, SyncFiles, forget, outside};
+use super::{Description, Journal, SyncFiles, Written, forget, outside};
 use crate::done::Done;
 use crate::files::sync_directory_of;
 use crate::row::{Counts, Outcome, Record};
@@ -33,6 +33,10 @@ pub struct Report {
     done: Done,
     /// Their outcomes, counted.
     earlier: Counts,
+    /// The rows that were listed for them.
+    rows_listed: u64,
+    /// Those with as many conversations as ZIM lists.
+    users_full: u64,
     is_simulated: bool,
     /// It continues the file of an earlier run.
     is_resumed: bool,
@@ -162,6 +166,8 @@ impl Report {
             outside,
             done: earlier.done,
             earlier: earlier.outcomes,
+            rows_listed: earlier.conversations,
+            users_full: earlier.users_full,
             is_simulated,
             is_resumed: earlier.len > 0,
             is_broken: false,
@@ -170,6 +176,22 @@ impl Report {
             sync_directory_of(file.path());
         }
         opened
+    }
+
+    /// The rows file, and its length in bytes.
+    pub(super) fn rows_file(&self) -> Option<(&Path, u64)> {
+        let file = self.rows.as_ref()?.file()?;
+        Some((file.path(), file.len()))
+    }
+
+    /// The rows that earlier runs have listed.
+    pub(super) fn rows_listed(&self) -> u64 {
+        self.rows_listed
+    }
+
+    /// The users of earlier runs with as many conversations as ZIM lists.
+    pub(super) fn users_full(&self) -> u64 {
+        self.users_full
     }
 
     /// The files, in the order in which they are written: a record must not reach the disk before its rows.
@@ -238,12 +260,12 @@ impl Journal for Report {
         })
     }
 
-    fn commit(&mut self) -> (bool, Result<(), ReportError>) {
+    fn commit(&mut self) -> (Written, Result<(), ReportError>) {
         // If the run was aborted while a reader was slow, the users whose rows it did not take are not done.
         self.is_broken |= self.rows.as_ref().is_some_and(RowsFile::is_unfinished);
         if self.is_broken {
             // The outside log must not get rows that the report could not be given.
-            return (false, Ok(()));
+            return (Written::of_all(false), Ok(()));
         }
         let has_records = self.records.as_ref().is_some_and(Appender::is_pending);
         let written = self.write_records();
@@ -253,10 +275,10 @@ impl Journal for Report {
         }
         let written = written.and_then(|()| self.outside.as_mut().map_or(Ok(()), Appender::commit));
         self.is_broken = written.is_err();
-        (is_written, written)
+        (Written::of_all(is_written), written)
     }
 
-    fn sync_later(&self) -> SyncFiles {
+    fn sync_later(&mut self) -> SyncFiles {
         let syncs: Vec<_> = self.files().map(Appender::sync_later).collect();
         Box::new(|| syncs.into_iter().try_for_each(|sync| sync()))
     }
@@ -287,6 +309,7 @@ impl Journal for Report {
         let path = |file: &Option<Appender>| file.as_ref().map(|file| file.path().to_owned());
         Description {
             report: path(&self.records),
+            list_report: None,
             outside_log: path(&self.outside),
             rows: self.rows.as_ref().map(RowsFile::to),
             is_simulated: self.is_simulated,
@@ -360,9 +383,11 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::row::Subject;
 
     fn record(outcome: Outcome) -> Record {
         Record {
+            subject: Subject::Row,
             line: 2,
             user: "alice".into(),
             conv: "bob".into(),
@@ -387,15 +412,16 @@ mod tests {
             let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
             let mut report = Report::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
             report.push(&record(Outcome::Ok));
-            assert!(matches!(report.commit(), (true, Ok(()))));
+            assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
             std::fs::remove_file(directory.path().join(removed)).unwrap();
             report.files_mut().for_each(Appender::make_check_due);
             report.push(&record(Outcome::Ok));
             report.push(&record(Outcome::Outside));
             let (was_written, result) = report.commit();
-            assert_eq!((was_written, result.is_err()), (is_written, true), "{removed}");
+            assert_eq!((was_written.rows, result.is_err()), (is_written, true), "{removed}");
             report.push(&record(Outcome::Ok));
-            assert!(matches!(report.commit(), (false, Ok(()))), "{removed}");
+            let (was_written, result) = report.commit();
+            assert!(!was_written.rows && result.is_ok(), "{removed}");
         }
     }
 }

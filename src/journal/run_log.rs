@@ -55,6 +55,10 @@ pub struct RunBegin {
     pub selected: Option<String>,
     /// The most rows that this run sends.
     pub limit: Option<u64>,
+    /// The run lists users and clears what is listed; the list report is beside the report.
+    pub lists: bool,
+    /// The users of the input then, if their number is known.
+    pub users: Option<u64>,
     /// The working directory, which paths in `command`, `input` and `resume` may be relative to.
     pub directory: PathBuf,
     /// The command that resumes the run, without secrets.

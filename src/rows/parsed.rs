@@ -1,10 +1,12 @@
 //! A record of the input as a row, or why it is invalid.
 
-use crate::row::{Numbered, Row, RowError};
+use crate::row::{Numbered, Row, RowError, Subject};
 
 /// A row that is never sent, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidRow {
+    /// Whether it was read as a row or as a user.
+    pub subject: Subject,
     /// The 1-based line of the input on which the row begins.
     pub line: u64,
     /// The user field as read; bytes that are not UTF-8 are U+FFFD.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::layout::{Diagnosis, Layout};
 use super::parsed::{InvalidRow, ParsedRow};
 use crate::csv_reader::{CsvRecord, RecordError};
-use crate::row::{Column, ConvType, Numbered, Row, RowError, check_id};
+use crate::row::{Column, ConvType, Numbered, Row, RowError, Subject, check_id};
 use crate::text::one_line;
 
 /// The longest field of an invalid row that is written to a report, in characters.
@@ -48,6 +48,17 @@ impl<'a> RawRow<'a> {
     /// The row's outcome in an earlier report, if the input is one.
     pub fn outcome(&self) -> Option<&'a [u8]> {
         self.record.get(self.layout.outcome?)
+    }
+
+    /// Whether it has another type than this one. Users have none.
+    pub fn is_not(&self, conv_type: ConvType) -> bool {
+        let field = self
+            .layout
+            .conversation
+            .and_then(|(_, conv_type)| self.record.get(conv_type));
+        field
+            .and_then(|field| self.layout.types.parse(field))
+            .is_some_and(|found| found != conv_type)
     }
 
     /// Checks the row: returns its user, conversation and type, or the first error found. If
@@ -153,7 +164,12 @@ impl<'a> RawRow<'a> {
             }
             Err(error) => {
                 let [user, conv, conv_type] = self.shown().map(Cow::into_owned);
+                let subject = match self.layout.conversation {
+                    Some(_) => Subject::Row,
+                    None => Subject::User,
+                };
                 ParsedRow::Invalid(InvalidRow {
+                    subject,
                     line,
                     user,
                     conv,

@@ -3,7 +3,7 @@
 use super::error::{InputError, InputErrorKind};
 use super::raw_row::RawRow;
 use super::reader::Rows;
-use crate::row::{Counts, Outcome};
+use crate::row::{ConvType, Counts, Outcome};
 
 /// Which rows of an earlier report are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Selection {
     /// Send at most this many rows that are not done yet. The input ends with the last of them: later rows are neither
     /// sent, reported nor counted, except those already done.
     pub limit: Option<u64>,
+    /// Only rows of this type, and those whose type can't be read. Rows that are done already are, whatever their type.
+    pub conv_type: Option<ConvType>,
 }
 
 /// The rows of an input that [`Selection::only`] selects.

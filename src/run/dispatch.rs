@@ -86,12 +86,14 @@ async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
             return run.send(message);
         }
         Task::Invalid(row) => Record::new(
+            row.subject,
             row.line,
             [row.user, row.conv, row.conv_type],
             Outcome::Invalid,
             row.error.to_string(),
         ),
         Task::Skip { item, first } => Record::new(
+            item.item.subject(),
             item.line,
             item.item.key().map(str::to_owned),
             Outcome::Skipped,

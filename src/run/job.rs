@@ -13,13 +13,14 @@ use tracing::{Instrument, Span};
 
 use super::observer::Observer;
 use super::source::Source;
-use crate::client::Service;
+use crate::client::{ClearUsers, Service, UserOrRow};
 use crate::error::Error;
 use crate::event::Event;
-use crate::journal::Journal;
+use crate::journal::{Journal, UsersReport};
 use crate::limiter::{Limiter, Rate};
 use crate::row::{Record, Row};
 use crate::rows::Plan;
+use crate::run::stats::Total;
 use crate::run::summary::Summary;
 use crate::stop::{self, Cause, StopHandle};
 
@@ -75,8 +76,7 @@ impl Default for Limits {
 pub struct Job<S: Service> {
     pub(super) service: S,
     pub(super) source: Source<S::Item>,
-    /// How many rows there are, if that is known.
-    pub(super) total: Option<u64>,
+    pub(super) total: Total,
     /// How many rows are done already, if they have been counted before the run.
     pub(super) already_done: Option<u64>,
     pub(super) limiter: Limiter,
@@ -98,6 +98,34 @@ impl<S: Service> fmt::Debug for Job<S> {
     }
 }
 
+impl Job<ClearUsers> {
+    /// Lists the users, writes their conversations to the rows file of the report, and clears these rows in the same run.
+    /// Rows that are listed are cleared before more users are listed; listing stays at most about 1000 rows ahead.
+    ///
+    /// `users` is planned with the [list report](UsersReport::list), `rows` is [`Plan::of_listed`].
+    pub fn listed(service: ClearUsers, users: Plan, rows: Plan, report: UsersReport) -> Job<ClearUsers> {
+        let total = Total {
+            users: users.total(),
+            is_limited: rows.has_limit(),
+            ..Total::default()
+        };
+        let rows_done = rows.rows_done();
+        let users = users.map(|user| user.map(|user| user.map(UserOrRow::user)).map_err(Cause::from));
+        let source = Source::Listed {
+            users: Box::new(users),
+            listed: report.listed(),
+            rows_done,
+            rows: Box::new(rows.map(|row| row.map(|row| row.map(UserOrRow::Row)).map_err(Cause::from))),
+        };
+        Job {
+            total,
+            already_done: Some(rows_done),
+            ..Job::of(service, source)
+        }
+        .report(report)
+    }
+}
+
 impl<S: Service> Job<S> {
     /// Sends these rows, in order.
     ///
@@ -115,7 +143,7 @@ impl<S: Service> Job<S> {
             _ => None,
         };
         Job {
-            total,
+            total: total.into(),
             ..Job::of(service, Source::iterator(rows.map(|row| Ok(row.into()))))
         }
     }
@@ -161,7 +189,7 @@ impl<S: Service> Job<S> {
         let already_done = total.map(|_| plan.rows_done());
         let tasks = plan.map(|task| task.map(|task| task.map(S::Item::from)).map_err(Cause::from));
         Job {
-            total,
+            total: total.into(),
             already_done,
             ..Job::of(service, Source::Input(Box::new(tasks)))
         }
@@ -171,7 +199,7 @@ impl<S: Service> Job<S> {
         Job {
             service,
             source,
-            total: None,
+            total: Total::default(),
             already_done: None,
             limiter: Limiter::new(Rate::default()),
             report: None,

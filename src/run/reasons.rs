@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use crate::code::{self, Class};
 use crate::row::Outcome;
 
 /// The maximum number of separate reasons; all later ones are counted as "other reasons".
@@ -29,6 +30,14 @@ pub struct Reason {
     pub rows: u64,
     /// The first of their lines in the input; at most 1000.
     pub lines: Vec<u64>,
+}
+
+impl Reason {
+    /// Whether another try may mend it. Without a code of ZIM's that says otherwise, it may.
+    pub fn may_be_mended(&self) -> bool {
+        let class = self.code.and_then(code::find).map(|known| known.class);
+        self.outcome == Outcome::Failed && class != Some(Class::Rejected)
+    }
 }
 
 /// Counts reasons.

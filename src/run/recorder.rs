@@ -9,8 +9,8 @@ use super::policy::Policy;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
 use crate::client::Service;
 use crate::event::Event;
-use crate::journal::{Journal, ReportError};
-use crate::run::stats::Stats;
+use crate::journal::{Journal, ReportError, Written};
+use crate::run::stats::{Stats, Total};
 use crate::run::summary::{Summary, has_begun};
 use crate::stop::StopReason;
 
@@ -41,7 +41,10 @@ impl Recorder {
         run: &Shared<S>,
     ) -> Recorder {
         Recorder {
-            stats: Stats::new(report.as_ref().map(|report| report.earlier()).unwrap_or_default()),
+            stats: Stats::new(
+                report.as_ref().map(|report| report.earlier()).unwrap_or_default(),
+                report.as_ref().and_then(|report| report.earlier_users()),
+            ),
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
@@ -78,19 +81,19 @@ impl Recorder {
     /// Records what happened, with one `write`. A row whose record can't be written is not run.
     pub fn commit<S: Service>(&mut self, happened: &[Message<S::Item>], run: &Shared<S>) {
         let events = || happened.iter().filter_map(Message::event);
-        let (are_written, written) = match &mut self.report {
+        let (written, result) = match &mut self.report {
             Some(report) => report.commit(),
-            None => (true, Ok(())),
+            None => (Written::ALL, Ok(())),
         };
         for event in events() {
-            if !are_written && matches!(event, Event::Settled(_)) {
+            if matches!(event, Event::Settled(record) if !written.has(record.subject)) {
                 self.stats.count(&NOT_RUN);
                 continue;
             }
             self.stats.count(event);
             self.observers.iter_mut().for_each(|observer| observer.event(event));
         }
-        match written {
+        match result {
             Ok(()) => events().for_each(|event| self.policy.note(event, &run.stop)),
             Err(error) => run.stop.report_failed(error),
         }
@@ -152,8 +155,8 @@ impl Recorder {
             return;
         }
         self.synced(run).await;
-        if let Some(report) = &self.report
-            && self.synced_at.elapsed() >= SYNC_EVERY
+        if let Some(report) = &mut self.report
+            && (report.awaits_sync() || self.synced_at.elapsed() >= SYNC_EVERY)
         {
             self.synced_at = Instant::now();
             self.syncing = Some(tokio::task::spawn_blocking(report.sync_later()));
@@ -164,14 +167,14 @@ impl Recorder {
     async fn synced<S: Service>(&mut self, run: &Shared<S>) {
         let Some(syncing) = self.syncing.take() else { return };
         match syncing.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.report.iter_mut().for_each(|report| report.synced()),
             Ok(Err(error)) => run.stop.report_failed(error),
             Err(panic) => run.stop.bug("the thread that syncs the files", &panic),
         }
     }
 
-    /// Brings everything to the disk and adds it up. `total`: how many rows the input has, if that is known.
-    pub async fn finish<S: Service>(mut self, total: Option<u64>, run: &Shared<S>) -> Summary {
+    /// Brings everything to the disk and adds it up.
+    pub async fn finish<S: Service>(mut self, total: Total, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
         // It holds the files, and with them their locks.
         self.synced(run).await;

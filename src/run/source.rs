@@ -1,7 +1,7 @@
 //! Where a run's rows come from: an iterator, which may block and so has a thread, or a stream.
 
 use std::any::Any;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tracing::Span;
 use tracing::dispatcher::{Dispatch, get_default, with_default};
 
+use crate::listed::Listed;
 use crate::row::Numbered;
 use crate::rows::Task;
 use crate::stop::{Cause, StopHandle};
@@ -23,6 +24,9 @@ const READ_AHEAD_OF_INPUT: usize = 1024;
 /// How many rows of a caller's iterator are taken ahead. With the one that waits for its first request these are the 64 that
 /// [`Job::new`](crate::Job::new) promises.
 const READ_AHEAD_OF_CALLER: usize = 63;
+
+/// How many rows are listed ahead of those that are cleared, but for the rest of a user's.
+const LIST_AHEAD: u64 = 1000;
 
 /// How long a stop waits for an iterator to return what it is about to return. It may block for ever.
 const ITERATOR_MAY_TAKE: Duration = Duration::from_millis(100);
@@ -41,6 +45,14 @@ pub(super) enum Source<I> {
     Iterator(Tasks<I>),
     /// A stream of the caller's.
     Stream(PollRow<I>),
+    /// Users to list, and the rows that are listed for them.
+    Listed {
+        users: Tasks<I>,
+        rows: Tasks<I>,
+        listed: Listed,
+        /// The rows of the file that are done already.
+        rows_done: u64,
+    },
 }
 
 impl<I> Source<I> {
@@ -73,14 +85,25 @@ pub(super) struct Reader<I> {
 }
 
 enum Rows<I> {
-    Thread {
-        received: mpsc::Receiver<Next<I>>,
-        thread: JoinHandle<()>,
-    },
+    Thread(Reading<I>),
     Stream {
         poll: PollRow<I>,
         line: u64,
     },
+    Listed {
+        /// `None` after the last one.
+        users: Option<Reading<I>>,
+        rows: Reading<I>,
+        listed: Listed,
+        /// The rows of the file that are done or have been returned.
+        rows_taken: u64,
+    },
+}
+
+/// A thread that takes rows from an iterator.
+struct Reading<I> {
+    received: mpsc::Receiver<Next<I>>,
+    thread: JoinHandle<()>,
 }
 
 impl<I: Send + 'static> Reader<I> {
@@ -88,9 +111,20 @@ impl<I: Send + 'static> Reader<I> {
     pub fn start(source: Source<I>, counts_done: bool, stop: &StopHandle) -> io::Result<Reader<I>> {
         let is_of_caller = !matches!(source, Source::Input(_));
         let rows = match source {
-            Source::Input(tasks) => Rows::of_thread(tasks, READ_AHEAD_OF_INPUT, counts_done, stop)?,
-            Source::Iterator(tasks) => Rows::of_thread(tasks, READ_AHEAD_OF_CALLER, counts_done, stop)?,
+            Source::Input(tasks) => Rows::Thread(Reading::start(tasks, READ_AHEAD_OF_INPUT, counts_done, stop)?),
+            Source::Iterator(tasks) => Rows::Thread(Reading::start(tasks, READ_AHEAD_OF_CALLER, counts_done, stop)?),
             Source::Stream(poll) => Rows::Stream { poll, line: 0 },
+            Source::Listed {
+                users,
+                rows,
+                listed,
+                rows_done,
+            } => Rows::Listed {
+                users: Some(Reading::start(users, READ_AHEAD_OF_INPUT, counts_done, stop)?),
+                rows: Reading::start(rows, READ_AHEAD_OF_INPUT, counts_done, stop)?,
+                listed,
+                rows_taken: rows_done,
+            },
         };
         Ok(Reader { rows, is_of_caller })
     }
@@ -106,7 +140,8 @@ impl<I: Send + 'static> Reader<I> {
 
     /// After a stop: the rows that were taken from the source, and that [`Reader::next`] has not returned.
     pub async fn left_over(self) -> Vec<Task<I>> {
-        let Rows::Thread { mut received, thread } = self.rows else {
+        // Rows and users of files are counted by what the files have.
+        let Rows::Thread(Reading { mut received, thread }) = self.rows else {
             return Vec::new();
         };
         // It ends before it takes another row.
@@ -127,8 +162,8 @@ impl<I: Send + 'static> Reader<I> {
     }
 }
 
-impl<I: Send + 'static> Rows<I> {
-    fn of_thread(tasks: Tasks<I>, read_ahead: usize, counts_done: bool, stop: &StopHandle) -> io::Result<Rows<I>> {
+impl<I: Send + 'static> Reading<I> {
+    fn start(tasks: Tasks<I>, read_ahead: usize, counts_done: bool, stop: &StopHandle) -> io::Result<Reading<I>> {
         let (send, received) = mpsc::channel(read_ahead);
         let reading = ReadingThread {
             tasks,
@@ -141,15 +176,51 @@ impl<I: Send + 'static> Rows<I> {
         let (subscriber, span) = (get_default(Dispatch::clone), Span::current());
         let read = move || with_default(&subscriber, || span.in_scope(|| reading.run(&send, &runtime)));
         let thread = thread::Builder::new().name("rows".into()).spawn(read)?;
-        Ok(Rows::Thread { received, thread })
+        Ok(Reading { received, thread })
     }
 
     async fn next(&mut self) -> Next<I> {
+        let next = self.received.recv().await;
+        next.unwrap_or_else(|| Next::Panicked("ended without a result".into()))
+    }
+}
+
+impl<I: Send + 'static> Rows<I> {
+    async fn next(&mut self) -> Next<I> {
         match self {
-            Rows::Thread { received, .. } => {
-                let next = received.recv().await;
-                next.unwrap_or_else(|| Next::Panicked("ended without a result".into()))
-            }
+            Rows::Thread(reading) => reading.next().await,
+            Rows::Listed {
+                users,
+                rows,
+                listed,
+                rows_taken,
+            } => loop {
+                let next_user = async {
+                    listed.ahead_less_than(LIST_AHEAD, *rows_taken).await;
+                    match users {
+                        Some(users) => users.next().await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! {
+                    // Rows that were listed are cleared before more are listed.
+                    biased;
+                    next = rows.next() => {
+                        *rows_taken += 1;
+                        return next;
+                    }
+                    next = next_user => match next {
+                        Next::End => {
+                            *users = None;
+                            listed.all_users_taken();
+                        }
+                        next => {
+                            listed.take_user();
+                            return next;
+                        }
+                    }
+                }
+            },
             Rows::Stream { poll, line } => {
                 let next = poll_fn(|context| match catch(|| poll(context)) {
                     Ok(poll) => poll.map(Ok),

@@ -7,11 +7,12 @@ use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use super::reasons::Reasons;
-use super::summary::{Latencies, Summary};
+use super::summary::{Latencies, Summary, UsersSummary};
 use crate::code::Class;
 use crate::entries::Entries;
 use crate::event::Event;
-use crate::row::{Counts, Outcome, Record};
+use crate::journal::EarlierUsers;
+use crate::row::{Counts, Outcome, Record, Subject};
 use crate::stop::StopReason;
 use crate::window::Window;
 
@@ -42,8 +43,12 @@ pub struct Stats {
     reasons: Reasons,
     conversations: u64,
     users_full: u64,
+    /// The users of a run that clears what it lists.
+    users: Option<Users>,
     /// The error of the last attempt, if the service failed.
     trouble: Option<String>,
+    /// See [`Summary::clock_skew`].
+    clock_skew: Option<i64>,
     /// When the service last answered.
     answered: Option<Instant>,
     latencies: Histogram<u64>,
@@ -52,16 +57,74 @@ pub struct Stats {
     span: Option<(Instant, Instant)>,
 }
 
+/// The users of a run that clears what it lists, over all its runs.
+#[derive(Debug, Clone, Default)]
+pub struct Users {
+    outcomes: Counts,
+    /// The rows that were listed for them.
+    rows: u64,
+    /// Those with as many conversations as ZIM lists.
+    full: u64,
+    /// Why users of this run failed or were invalid.
+    reasons: Reasons,
+}
+
+impl Users {
+    /// The users that an earlier run has recorded.
+    fn of_earlier(earlier: EarlierUsers) -> Users {
+        Users {
+            outcomes: earlier.outcomes,
+            rows: earlier.rows,
+            full: earlier.full,
+            ..Users::default()
+        }
+    }
+
+    fn count(&mut self, record: &Record) {
+        self.outcomes[record.outcome] += 1;
+        let conversations = record.conversations.len() as u64;
+        self.rows += conversations;
+        self.full += u64::from(Entries::of_record(&record.message, conversations).are_full());
+        self.reasons
+            .insert(record.outcome, record.code, &record.message, record.line);
+    }
+
+    /// Users with an outcome.
+    pub fn done(&self) -> u64 {
+        self.outcomes.total()
+    }
+
+    /// The rows that were listed.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn summary(&self, total: Option<u64>) -> UsersSummary {
+        let total = total.unwrap_or_default().max(self.done());
+        UsersSummary {
+            total,
+            ok: self.outcomes[Outcome::Ok],
+            failed: self.outcomes[Outcome::Failed],
+            invalid: self.outcomes[Outcome::Invalid],
+            skipped: self.outcomes[Outcome::Skipped],
+            not_run: total - self.done(),
+            full: self.full,
+            conversations: self.rows,
+            reasons: self.reasons.clone().sorted(),
+        }
+    }
+}
+
 /// The stats at the beginning of a run without earlier records.
 impl Default for Stats {
     fn default() -> Stats {
-        Stats::new(Counts::default())
+        Stats::new(Counts::default(), None)
     }
 }
 
 impl Stats {
-    /// `earlier`: the outcomes of the rows that were already done.
-    pub(crate) fn new(earlier: Counts) -> Stats {
+    /// `earlier`: the outcomes of the rows that were already done. `users`: those of a run that clears what it lists.
+    pub(crate) fn new(earlier: Counts, users: Option<EarlierUsers>) -> Stats {
         let longest = MAX_LATENCY.as_micros() as u64;
         Stats {
             outcomes: Counts::default(),
@@ -77,7 +140,9 @@ impl Stats {
             reasons: Reasons::default(),
             conversations: 0,
             users_full: 0,
+            users: users.map(Users::of_earlier),
             trouble: None,
+            clock_skew: None,
             answered: None,
             latencies: Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"),
             starts: Window::new(Duration::from_secs(1)),
@@ -100,8 +165,9 @@ impl Stats {
                 code,
                 latency,
                 trouble,
-                ..
+                clock_skew,
             } => {
+                self.clock_skew = self.clock_skew.or(*clock_skew);
                 self.trouble.clone_from(trouble);
                 if trouble.is_none() {
                     self.answered = Some(Instant::now());
@@ -118,7 +184,8 @@ impl Stats {
             Event::Waited => self.retrying -= 1,
             Event::AlreadyDone(rows) => self.already_done += rows,
             Event::NotRun { was_retrying } => {
-                self.not_run += 1;
+                // Where rows are listed, those that are not run are the rest of the rows file.
+                self.not_run += u64::from(self.users.is_none());
                 self.retrying -= u64::from(*was_retrying);
             }
             Event::Settled(record) => self.count_record(record),
@@ -127,13 +194,16 @@ impl Stats {
     }
 
     fn count_record(&mut self, record: &Record) {
+        if let Some(code) = record.code {
+            *self.last_codes.entry(code).or_default() += 1;
+        }
+        if let (Some(users), Subject::User) = (&mut self.users, record.subject) {
+            return users.count(record);
+        }
         self.outcomes[record.outcome] += 1;
         let conversations = record.conversations.len() as u64;
         self.conversations += conversations;
         self.users_full += u64::from(Entries::of_record(&record.message, conversations).are_full());
-        if let Some(code) = record.code {
-            *self.last_codes.entry(code).or_default() += 1;
-        }
         self.reasons
             .insert(record.outcome, record.code, &record.message, record.line);
     }
@@ -157,6 +227,28 @@ impl Stats {
     /// Users listed in this run with as many conversations as ZIM lists.
     pub fn users_full(&self) -> u64 {
         self.users_full
+    }
+
+    /// The users of a run that clears what it lists.
+    pub fn users(&self) -> Option<&Users> {
+        self.users.as_ref()
+    }
+
+    /// Where what is listed is cleared: the requests that are probably left with so many users to list, by what the users so
+    /// far needed in this run. `None` if none was listed yet.
+    pub fn requests_left(&self, users_left: u64) -> Option<f64> {
+        let users = self.users.as_ref()?;
+        let rows_left = users.rows.saturating_sub(self.done()) as f64;
+        if users_left == 0 {
+            return Some(rows_left);
+        }
+        let listed = users.outcomes[Outcome::Ok];
+        if listed == 0 {
+            return None;
+        }
+        // A row is one request, and so is a user, but for the few with many conversations.
+        let for_each_user = 1.0 + users.rows as f64 / listed as f64;
+        Some(rows_left + users_left as f64 * for_each_user)
     }
 
     /// Rows that wait for their next attempt.
@@ -201,28 +293,29 @@ impl Stats {
     }
 
     /// The summary of the run. Rows that were never read and rows that got no outcome are `not_run`.
-    pub(crate) fn summary(
-        &self,
-        rows: Option<u64>,
-        cap: usize,
-        elapsed: Duration,
-        stopped: Option<&StopReason>,
-    ) -> Summary {
+    pub(crate) fn summary(&self, total: Total, cap: usize, elapsed: Duration, stopped: Option<&StopReason>) -> Summary {
+        let users = self.users.as_ref().map(|users| users.summary(total.users));
+        let users_left = users.as_ref().is_some_and(|users| users.not_run > 0) && !total.is_limited;
+        let rows = match &self.users {
+            Some(users) if !total.is_limited => Some(users.rows),
+            _ => total.rows,
+        };
         let taken = self.done() + self.not_run;
         let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
         let rows = rows.max(taken);
         let not_run = self.not_run + (rows - taken);
         // A limit that was reached with the last row has not stopped the run.
-        let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0));
+        let stopped = stopped.filter(|stop| !(stop.is_policy() && rows_known && not_run == 0 && !users_left));
         let milliseconds = |micros: u64| rounded(micros as f64 / 1000.0);
         let quantile = |q| milliseconds(self.latencies.value_at_quantile(q));
-        let left = (not_run > 0).then_some(StopReason::RowsLeft);
+        let left = (not_run > 0 || users_left).then_some(StopReason::RowsLeft);
         let retried = self.codes.iter().filter_map(|(code, answers)| {
             let last = self.last_codes.get(code).copied().unwrap_or_default();
             Some((*code, answers.checked_sub(last).filter(|answers| *answers > 0)?))
         });
         Summary {
             rows,
+            users,
             already_done: self.already_done,
             reasons: self.reasons.clone().sorted(),
             retried: retried.collect(),
@@ -241,10 +334,31 @@ impl Stats {
                 max: milliseconds(self.latencies.max()),
             },
             codes: self.codes.clone(),
+            clock_skew: self.clock_skew,
             last_error: self.trouble.clone(),
             stopped: stopped.cloned().or(left),
             // The recorder adds the journal's files, and how many runs there were.
             ..Summary::of_outcomes(self.outcomes, self.earlier)
+        }
+    }
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Total {
+    /// Rows of the input, if their number is known. Where rows are listed, they are counted on the way.
+    pub rows: Option<u64>,
+    /// Where rows are listed: users of the input, if their number is known.
+    pub users: Option<u64>,
+    /// Where rows are listed: the run ends after so many rows.
+    pub is_limited: bool,
+}
+
+impl From<Option<u64>> for Total {
+    fn from(rows: Option<u64>) -> Total {
+        Total {
+            rows,
+            ..Total::default()
         }
     }
 }
@@ -259,6 +373,7 @@ mod tests {
 
     fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Event {
         Event::Settled(Box::new(Record {
+            subject: Subject::Row,
             line: 2,
             user: "u".into(),
             conv: "c".into(),
@@ -287,7 +402,7 @@ mod tests {
     }
 
     fn summary(stats: Stats, rows: u64, stopped: Option<&StopReason>) -> Summary {
-        stats.summary(Some(rows), 20, Duration::from_millis(140), stopped)
+        stats.summary(Some(rows).into(), 20, Duration::from_millis(140), stopped)
     }
 
     #[test]
@@ -307,7 +422,7 @@ mod tests {
         let counted = |outcome: Outcome, is_earlier: bool| {
             let mut earlier = Counts::default();
             earlier[outcome] = u64::from(is_earlier);
-            let mut stats = Stats::new(earlier);
+            let mut stats = Stats::new(earlier, None);
             if is_earlier {
                 stats.count(&Event::AlreadyDone(1));
             } else {

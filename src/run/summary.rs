@@ -17,6 +17,9 @@ pub struct Summary {
     /// Rows of the input; from standard input, those that were read. The sum of `ok`, `outside`, `failed`, `invalid`,
     /// `skipped`, `already_done` and `not_run`.
     pub rows: u64,
+    /// The users of a run that clears what it lists, over all its runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<UsersSummary>,
     /// Rows cleared.
     pub ok: u64,
     /// Rows whose conversation is not reachable.
@@ -74,6 +77,9 @@ pub struct Summary {
     pub report: Option<String>,
     /// The outside log's path; likewise.
     pub outside_log: Option<String>,
+    /// For a run that clears what it lists: the list report's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list_report: Option<String>,
     /// For a list: the path of the rows file, or `-` for standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_file: Option<String>,
@@ -84,6 +90,9 @@ pub struct Summary {
     /// out of reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users_full: Option<u64>,
+    /// How far this machine's clock was ahead of the server's, by the first answer that said the time; in seconds.
+    #[serde(skip)]
+    pub clock_skew: Option<i64>,
     /// The error of the last attempt, if the service failed; `null` if it answered.
     pub last_error: Option<String>,
     /// Why the run stopped before its last row; `None` if it did not. Not in the JSON, because the caller words it in terms
@@ -92,6 +101,31 @@ pub struct Summary {
     pub stopped: Option<StopReason>,
     /// The answers came from a simulator: nothing was cleared.
     pub simulated: bool,
+}
+
+/// The users of a run that clears what it lists, over all its runs. `total` is the sum of `ok`, `failed`, `invalid`,
+/// `skipped` and `not_run`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct UsersSummary {
+    /// Users of the input; from standard input, those with a record.
+    pub total: u64,
+    /// Users that were listed.
+    pub ok: u64,
+    /// Users that could not be listed.
+    pub failed: u64,
+    /// Users that could not be sent.
+    pub invalid: u64,
+    /// Repeated users.
+    pub skipped: u64,
+    /// Users without a record, because the run stopped first.
+    pub not_run: u64,
+    /// Users with 1000 conversations, the most that ZIM lists. Older ones, if any, are out of reach.
+    pub full: u64,
+    /// The rows that were listed.
+    pub conversations: u64,
+    /// Why users of this run failed or were invalid, most users first.
+    #[serde(skip)]
+    pub reasons: Vec<Reason>,
 }
 
 /// Quantiles of the attempts' latencies, in milliseconds; 0 if there were no attempts.
@@ -131,8 +165,13 @@ impl Summary {
         let text = |path: PathBuf| path.display().to_string();
         self.report = journal.report.map(text);
         self.outside_log = journal.outside_log.map(text);
-        self.conversations = journal.rows.is_some().then_some(stats.conversations());
-        self.users_full = journal.rows.is_some().then_some(stats.users_full());
+        let is_list = self.users.is_none() && journal.rows.is_some();
+        self.list_report = journal.list_report.map(text);
+        self.conversations = is_list.then_some(stats.conversations());
+        self.users_full = match &self.users {
+            Some(users) => Some(users.full),
+            None => is_list.then_some(stats.users_full()),
+        };
         self.rows_file = journal.rows.map(|rows| match rows {
             RowsTo::File(path) => text(path),
             RowsTo::Stdout => "-".to_owned(),
@@ -147,7 +186,7 @@ impl Summary {
 
     /// Whether every row has a record and none is failed or invalid, including those of earlier runs.
     pub fn is_success(&self) -> bool {
-        self.is_complete() && self.all_failed == 0 && self.all_invalid == 0
+        self.is_complete() && self.failed_at_all() == 0 && self.invalid_at_all() == 0
     }
 
     /// Whether the run has begun. One that ended because its input could not be read, with nothing sent before, has not, and
@@ -168,6 +207,16 @@ impl Summary {
             self.not_run,
         ];
         self.rows == parts.iter().sum::<u64>()
+    }
+
+    /// Rows, and users where rows are listed, that failed, including those of earlier runs.
+    pub fn failed_at_all(&self) -> u64 {
+        self.all_failed + self.users.as_ref().map_or(0, |users| users.failed)
+    }
+
+    /// Rows, and users where rows are listed, that are invalid, including those of earlier runs.
+    pub fn invalid_at_all(&self) -> u64 {
+        self.all_invalid + self.users.as_ref().map_or(0, |users| users.invalid)
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 mod answers;
 mod check;
 mod clear;
+mod clear_users;
 mod config;
 mod connections;
 mod dialects;

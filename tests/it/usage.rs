@@ -224,7 +224,7 @@ fn with_json_an_error_is_one_object_on_stdout_too() {
         (&["clear", "no-such-file.csv", "--json"][..], 4, "no-such-file.csv"),
         (&["clear", "bad.csv", "--json", "--report", "out.csv"], 4, "--columns"),
         (&["clear", "rows.csv", "--json", "--region", "fra"], 2, "ZIM_ENDPOINT"),
-        (&["clear", "--json"], 2, "<ROWS>"),
+        (&["clear", "--json"], 2, "<ROWS|--users <USERS>>"),
         (&["clear", "rows.csv", "--json", "--nonsense"], 2, "--nonsense"),
         (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "--rate"),
         (&["check", "no-such-file.csv", "--json"], 4, "no-such-file.csv"),

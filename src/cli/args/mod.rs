@@ -24,10 +24,10 @@ use crate::cli::errors::redact;
 pub use app::{AppArgs, SimulatorArgs};
 pub use given::Given;
 pub use logging::{LogFormat, Logging};
-pub use output::{ListOutputArgs, OutputArgs};
+pub use output::{ListOutputArgs, ListingArgs, OutputArgs};
 pub use pace::PaceArgs;
 pub use report::ReportArgs;
-pub use rows::{DialectArgs, RowsArgs, UsersArgs};
+pub use rows::{ClearInputArgs, DialectArgs, RowsArgs, UsersArgs};
 pub use run::{ProgressStyle, RunArgs};
 pub use simulate::SimulateArgs;
 use values::offering;
@@ -97,9 +97,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ClearArgs {
     #[command(flatten)]
-    pub rows: RowsArgs,
+    pub input: ClearInputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub listing: ListingArgs,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -116,6 +118,8 @@ pub struct ListArgs {
     pub users: UsersArgs,
     #[command(flatten)]
     pub output: ListOutputArgs,
+    #[command(flatten)]
+    pub listing: ListingArgs,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]

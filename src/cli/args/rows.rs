@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use zim_batch::rows::{Columns, Encoding, Types};
 
 use super::values::{self, OnlyWord, offering};
@@ -45,6 +45,58 @@ pub struct RowsArgs {
     /// Send repeated rows (same user, conv and type) only once
     #[arg(long)]
     pub dedupe: bool,
+}
+
+/// What is cleared: rows, or the conversations of users
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("input").args(["rows", "users"]).required(true)))]
+pub struct ClearInputArgs {
+    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
+    #[arg(value_name = "ROWS")]
+    rows: Option<PathBuf>,
+    /// Instead of ROWS: CSV file with a user in each record; lists the users and clears what is listed, in one run; - for
+    /// standard input
+    #[arg(long, value_name = "USERS", conflicts_with_all = ["types", "dedupe"])]
+    pub users: Option<PathBuf>,
+    #[command(flatten)]
+    dialect: DialectArgs,
+    /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
+    #[arg(long, value_name = "MAP")]
+    columns: Option<Columns>,
+    /// Additional words for the types: single=0,room=2
+    #[arg(long, value_name = "MAP")]
+    types: Option<Types>,
+    /// Send repeated rows (same user, conv and type) only once
+    #[arg(long)]
+    dedupe: bool,
+}
+
+impl ClearInputArgs {
+    /// Rows, or else users.
+    pub fn split(self) -> Result<RowsArgs, UsersArgs> {
+        let ClearInputArgs {
+            rows,
+            users,
+            dialect,
+            columns,
+            types,
+            dedupe,
+        } = self;
+        match users {
+            Some(users) => Err(UsersArgs {
+                users,
+                dialect,
+                columns,
+            }),
+            None => Ok(RowsArgs {
+                rows: rows.unwrap_or_default(),
+                dialect,
+                columns,
+                types,
+                dedupe,
+            }),
+        }
+    }
 }
 
 /// Where the users are, and how to read them

@@ -35,6 +35,8 @@ pub enum Since {
     /// This long before the list began.
     Back(Duration),
     At(Timestamp),
+    /// When the last run began that left nothing to do again.
+    Last,
 }
 
 /// Parses a duration back from now, a date, or a time. A date, and a time without a zone, are local.
@@ -44,11 +46,14 @@ pub fn since(text: &str) -> Result<Since, String> {
 
 fn since_at(text: &str, now: Timestamp, local_zone: TimeZone) -> Result<Since, String> {
     let text = text.trim();
+    if text == "last" {
+        return Ok(Since::Last);
+    }
     let Some(at) = moment(text, local_zone) else {
         check_units(text)?;
         return humantime::parse_duration(text).map(Since::Back).map_err(|_| {
-            "it must be a duration back from now, like 24h or 7d, or a date or a time, like 2026-11-25, \
-             2026-11-25T03:00:00 (local time) or 2026-11-25T03:00:00Z"
+            "it must be a duration back from now, like 24h or 7d, a date or a time, like 2026-11-25, \
+             2026-11-25T03:00:00 (local time) or 2026-11-25T03:00:00Z, or last"
                 .into()
         });
     };

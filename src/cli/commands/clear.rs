@@ -1,14 +1,14 @@
 //! `zim-batch clear`: clears the unread count of every row's conversation.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use zim_batch::journal::{self, Report};
 use zim_batch::page::NextStep;
-use zim_batch::run::summary::Summary;
 
 use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
-use crate::cli::engine::run::Prepared;
+use crate::cli::engine::run::{Ended, Prepared};
 use crate::cli::errors::Error;
 use crate::cli::output::next::{self, Remaining};
 use crate::cli::output::progress::Terminal;
@@ -28,6 +28,7 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     }
     let batch = Batch {
         items: "rows",
+        limit: input.selection.limit,
         input,
         report: Some(paths.report.clone()),
         existing: paths.existing,
@@ -41,32 +42,36 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
 
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_paths(&report, &outside, existing)?;
-    let rows = batch.open_input()?;
+    let rows = batch.open_input(Some(&report))?;
     let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let mut journal = Report::open(&report, &outside, existing, run.settings().is_simulated())?;
     let plan = rows.plan(&mut journal)?;
     let client = run.client();
     let ended = batch.run(run, client, plan, journal).await?;
 
-    let given = &ended.settings.given;
-    let resume = Some(next::resume(given));
-    let mut remaining = Remaining::new(report, &ended.summary, resume, next::app_and_rate(given));
-    if batch.input.ignore_invalid {
-        remaining.invalid = 0;
-    }
-    let table = table(&ended.summary, &remaining);
-    let write_page = move || {
+    let (remaining, table) = table(&ended, report, batch.input.ignore_invalid);
+    batch.finish(ended, table, conclude(remaining, page)).await
+}
+
+/// Writes the page, if there is one.
+pub fn conclude(remaining: Remaining, page: Option<PathBuf>) -> impl FnOnce() -> bool + Send + 'static {
+    move || {
         if let Some(page) = page {
             // If that fails, the exit status remains that of the run.
             report::write_page_after_run(&remaining, &page);
         }
         true
-    };
-    batch.finish(ended, table, write_page).await
+    }
 }
 
-/// The summary for people, with what to do next.
-fn table(summary: &Summary, remaining: &Remaining) -> String {
+/// What is left to do, and the summary for people, with it.
+pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> (Remaining, String) {
+    let (summary, given) = (&ended.summary, &ended.settings.given);
+    let resume = Some(next::resume(given));
+    let mut remaining = Remaining::new(report, summary, resume, next::app_and_rate(given));
+    if ignore_invalid {
+        remaining.invalid = 0;
+    }
     let mut next = vec![NextStep {
         what: "See the details".to_owned(),
         command: Some(next::report(&remaining.report)),
@@ -75,5 +80,6 @@ fn table(summary: &Summary, remaining: &Remaining) -> String {
     if summary.is_complete() {
         next.extend(remaining.steps());
     }
-    Table { summary, next: &next }.to_string()
+    let table = Table { summary, next: &next }.to_string();
+    (remaining, table)
 }

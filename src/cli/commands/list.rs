@@ -5,18 +5,17 @@ mod explain;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use zim_batch::analysis::Analysis;
 use zim_batch::client::Lister;
-use zim_batch::journal::{self, IfExists, Report, RowsTo};
+use zim_batch::journal::{self, Report, RowsTo};
 use zim_batch::page::NextStep;
 use zim_batch::rows::Source;
 use zim_batch::text::local;
+use zim_batch::{Client, ConvType};
 
-use crate::cli::args::time::Since;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::{Ended, Prepared};
+use crate::cli::engine::since::Listed;
 use crate::cli::errors::Error;
-use crate::cli::output::logging::START;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::table::Table;
@@ -35,10 +34,12 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     } = settings;
     let explanation = explanation.map(|path| Explanation::new(path, &input, &paths));
     let explanation = explanation.transpose()?;
-    let since = since.and_then(|since| moment(since, &paths));
+    let reports = (paths.report.as_deref(), None);
+    let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
     let ListPaths { rows, report, existing } = paths;
     let batch = Batch {
         items: "users",
+        limit: input.selection.limit,
         input,
         report: report.clone(),
         existing,
@@ -47,22 +48,26 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
 
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_list_paths(&rows, report.as_deref(), existing)?;
-    let users = batch.open_input()?;
+    let users = batch.open_input(batch.report.as_deref())?;
     let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let mut journal = Report::open_list(&rows, report.as_deref(), existing, run.settings().is_simulated())?;
     let plan = users.plan(&mut journal)?;
-    let lister = Lister::new(run.client())
-        .since(since.and_then(|since| since.try_into().ok()))
-        .conv_type(conv_type);
-    if let Some(since) = since {
-        tracing::info!(target: START, "only conversations updated since {} are listed", local(since.as_millisecond()));
-    }
+    let lister = lister(run.client(), &listed, conv_type);
     let ended = batch.run(run, lister, plan, journal).await?;
+    listed.end(&ended.summary, batch.limit.is_some());
 
-    let table = table(&ended, &rows, since, explanation.is_some());
+    let table = table(&ended, &rows, listed.since, explanation.is_some());
     let (is_complete, quiet) = (ended.summary.is_complete(), ended.settings.quiet);
     let explain = move || explanation.is_none_or(|explanation| explanation.write(is_complete, quiet));
     batch.finish(ended, table, explain).await
+}
+
+/// Lists what is to be listed. Says since when.
+pub fn lister(client: Client, listed: &Listed, conv_type: Option<ConvType>) -> Lister {
+    listed.announce();
+    Lister::new(client)
+        .since(listed.since.and_then(|since| since.try_into().ok()))
+        .conv_type(conv_type)
 }
 
 /// The summary for people, with what to do next.
@@ -81,19 +86,5 @@ fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: b
     match since {
         Some(since) => format!("updated since  {}\n{table}", local(since.as_millisecond())),
         None => table.to_string(),
-    }
-}
-
-/// From when on conversations are listed. A duration counts back from when the list began, so that a list that is resumed
-/// has no gap.
-fn moment(since: Since, paths: &ListPaths) -> Option<Timestamp> {
-    match since {
-        Since::At(time) => Some(time),
-        Since::Back(duration) => {
-            let resumed = paths.report.as_ref().filter(|_| paths.existing == IfExists::Resume);
-            let first = resumed.and_then(|report| Analysis::from_file(report).ok()?.first);
-            let began = first.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-            began.unwrap_or_else(Timestamp::now).checked_sub(duration).ok()
-        }
     }
 }

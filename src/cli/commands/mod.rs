@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod clear;
+pub mod clear_users;
 pub mod codes;
 pub mod completions;
 pub mod config;

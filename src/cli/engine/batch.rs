@@ -1,6 +1,6 @@
 //! What `clear` and `list` have in common: an input, a journal, and the same end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -23,6 +23,7 @@ use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, print_note, print_resume, to_json};
 use crate::cli::output::table::pace;
+use crate::cli::output::work::Work;
 use crate::cli::settings::input::InputSettings;
 
 /// A run that processes an input and writes a journal.
@@ -30,6 +31,8 @@ pub struct Batch {
     /// What the input has: `rows` or `users`.
     pub items: &'static str,
     pub input: InputSettings,
+    /// Maximum items to send; where what is listed is cleared, maximum rows.
+    pub limit: Option<u64>,
     /// The file of the journal; `None` for a list without one.
     pub report: Option<PathBuf>,
     pub existing: IfExists,
@@ -46,14 +49,14 @@ impl Batch {
         }
     }
 
-    /// Opens the input.
-    pub fn open_input(&self) -> Result<Input<'_>, Error> {
+    /// Opens the input of which `journal` has the records.
+    pub fn open_input<'a>(&'a self, journal: Option<&'a Path>) -> Result<Input<'a>, Error> {
         input::print_typing_hint(&self.input.source, self.items);
-        let resumed = self.report.as_deref().filter(|_| self.existing == IfExists::Resume);
+        let resumed = journal.filter(|_| self.existing == IfExists::Resume);
         Input::open(&self.input, resumed)
     }
 
-    /// Runs to the end, or to the stop that comes first. Says on stderr how it ended.
+    /// Processes the input: see [`Batch::run_job`].
     pub async fn run<S>(
         &self,
         run: Joined,
@@ -64,17 +67,28 @@ impl Batch {
     where
         S: Service<Item: From<Row>>,
     {
+        let work = Work {
+            rows: plan.total(),
+            selected: plan.selected(),
+            users: None,
+            rows_done: plan.rows_done(),
+            is_resumed: journal.is_resumed(),
+            input: plan.snapshot().cloned(),
+        };
+        let job = Job::planned(service, plan).report(journal);
+        self.run_job(run, job, work).await
+    }
+
+    /// Runs a job to the end, or to the stop that comes first. Says on stderr how it ended.
+    pub async fn run_job<S: Service>(&self, run: Joined, job: Job<S>, work: Work) -> Result<Ended, Error> {
         let given = run.settings().given.clone();
-        let (total, snapshot) = (plan.total(), plan.snapshot().cloned());
-        let metrics = self.start_metrics(&run, &plan)?;
-        let logged = self.log_begin(&run, &plan, journal.is_resumed());
-        let mut job = Job::planned(service, plan)
-            .report(journal)
-            .observer(run.progress(total, self.items))
-            .observer(logged.clone());
+        let metrics = self.start_metrics(&run, &work)?;
+        let logged = self.log_begin(&run, &work);
+        let mut job = job.observer(run.progress(&work, self.items)).observer(logged.clone());
         if let Some(metrics) = metrics {
             job = job.observer(metrics);
         }
+        let snapshot = work.input;
         let work = run.attach(job).run();
         let ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
             logged.end_by(error, has_begun(error));
@@ -87,23 +101,26 @@ impl Batch {
         Ok(ended)
     }
 
-    fn log_begin(&self, run: &Joined, plan: &Plan, keep_earlier: bool) -> LoggedRun {
+    fn log_begin(&self, run: &Joined, work: &Work) -> LoggedRun {
         let settings = run.settings();
         let begin = RunBegin {
-            total: plan.selected(),
-            already_done: plan.rows_done(),
+            total: work.selected,
+            already_done: work.rows_done,
+            lists: work.users.is_some(),
+            users: work.users.flatten(),
+            limit: self.limit,
             ..run_log::begin(&run.client(), settings.is_simulated(), &self.input, &settings.given)
         };
-        LoggedRun::begin(self.report.as_deref(), &self.input, &begin, keep_earlier)
+        LoggedRun::begin(self.report.as_deref(), &self.input, &begin, work.is_resumed)
     }
 
-    fn start_metrics(&self, run: &Joined, plan: &Plan) -> Result<Option<Metrics>, Error> {
+    fn start_metrics(&self, run: &Joined, work: &Work) -> Result<Option<Metrics>, Error> {
         let settings = run.settings();
         let rate = settings.pace.rate.value;
         let metrics = settings
             .metrics
             .as_ref()
-            .map(|file| Metrics::start(file, plan.total(), plan.rows_done(), rate, self.input.ignore_invalid));
+            .map(|file| Metrics::start(file, work, rate, self.input.ignore_invalid));
         metrics.transpose()
     }
 
@@ -112,7 +129,8 @@ impl Batch {
         let items = self.items;
         let (summary, settings) = (&ended.summary, &ended.settings);
         let taken = summary.ok + summary.outside + summary.failed;
-        if self.input.selection.limit == Some(taken) && !settings.quiet {
+        let items = if summary.users.is_some() { "rows" } else { items };
+        if self.limit == Some(taken) && !settings.quiet {
             print_note(&format!(
                 "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
             ));

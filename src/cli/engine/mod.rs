@@ -21,3 +21,4 @@ pub mod run;
 pub mod run_log;
 pub mod signals;
 mod simulator;
+pub mod since;

@@ -16,6 +16,7 @@ use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::print::print_error;
 use crate::cli::output::progress::{Progress, Terminal};
+use crate::cli::output::work::Work;
 use crate::cli::settings::run::RunSettings;
 
 /// The process is ready: it has the threads and handles the signals that a run needs.
@@ -113,9 +114,12 @@ impl Joined {
     }
 
     /// Shows the progress of a job with so many items.
-    pub fn progress(&self, total: Option<u64>, items: &'static str) -> Progress {
+    pub fn progress(&self, work: &Work, items: &'static str) -> Progress {
         let terminal = self.connected.prepared.terminal.clone();
-        Progress::new(self.settings().progress, terminal, total, items)
+        match work.users {
+            None => Progress::new(self.settings().progress, terminal, work.rows, items),
+            Some(users) => Progress::of_users(self.settings().progress, terminal, users),
+        }
     }
 
     /// Makes a job a part of this run: it shares the run's limiter, and stops with the run.

@@ -98,7 +98,6 @@ pub fn begin(client: &Client, is_simulated: bool, input: &InputSettings, given: 
         simulated: is_simulated,
         input: input.source.path().display().to_string(),
         selected: (!selecting.is_empty()).then(|| next::line(selecting)),
-        limit: input.selection.limit,
         ..RunBegin::now()
     }
 }

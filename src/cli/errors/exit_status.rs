@@ -57,7 +57,9 @@ impl ExitStatus {
     pub fn of_run(summary: &Summary, ignore_invalid: bool) -> ExitStatus {
         match &summary.stopped {
             Some(reason) => reason.kind().into(),
-            None => ExitStatus::of_rows(summary.all_failed > 0 || (summary.all_invalid > 0 && !ignore_invalid)),
+            None => {
+                ExitStatus::of_rows(summary.failed_at_all() > 0 || (summary.invalid_at_all() > 0 && !ignore_invalid))
+            }
         }
     }
 

@@ -20,12 +20,14 @@ use zim_batch::Rate;
 use zim_batch::code::Class;
 use zim_batch::event::Event;
 use zim_batch::files::{self, READABLE};
-use zim_batch::row::Outcome;
+use zim_batch::row::{Outcome, Subject};
+use zim_batch::run::stats::Users;
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
+use crate::cli::output::work::Work;
 use crate::cli::settings::files::check_target;
 use crate::cli::settings::labels::MetricsFile;
 use crate::cli::settings::run::METRICS;
@@ -50,6 +52,8 @@ pub struct Metrics {
     registry: Registry,
     /// In the order of [`Outcome::ALL`].
     rows: [IntCounter; Outcome::ALL.len()],
+    /// Of a run that clears what it lists.
+    users: Option<UserMetrics>,
     already_done: IntGauge,
     rows_left: IntGauge,
     requests: IntCounter,
@@ -70,6 +74,22 @@ pub struct Metrics {
     has_warned: bool,
     /// Invalid rows still count as success.
     ignore_invalid: bool,
+}
+
+/// The users of a run that clears what it lists.
+struct UserMetrics {
+    /// Their number, if known.
+    total: Option<u64>,
+    /// In the order of [`Outcome::ALL`].
+    outcomes: [IntCounter; Outcome::ALL.len()],
+    left: IntGauge,
+}
+
+impl UserMetrics {
+    fn set_left(&self, done: u64) {
+        let left = self.total.map(|total| total.saturating_sub(done));
+        self.left.set(left.map_or(-1, signed));
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -96,20 +116,13 @@ impl Metrics {
         Ok(())
     }
 
-    /// Writes the file for the first time. `total` is the number of rows, if known; `done` is the number of rows already
-    /// done; `rate` is the cap, in requests per second.
+    /// Writes the file for the first time. `rate` is the cap, in requests per second.
     ///
     /// # Errors
     /// [`Error::Usage`] if the file can't be written, or has other content.
-    pub fn start(
-        file: &MetricsFile,
-        total: Option<u64>,
-        done: u64,
-        rate: Rate,
-        ignore_invalid: bool,
-    ) -> Result<Metrics, Error> {
+    pub fn start(file: &MetricsFile, work: &Work, rate: Rate, ignore_invalid: bool) -> Result<Metrics, Error> {
         let before = fs::read_to_string(&file.path).unwrap_or_default();
-        let mut metrics = Metrics::new(file, total)
+        let mut metrics = Metrics::new(file, work)
             .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
         let last = before
             .lines()
@@ -117,10 +130,7 @@ impl Metrics {
         metrics.exit_status.set(last.unwrap_or_default());
         metrics.ignore_invalid = ignore_invalid;
         metrics.running.set(1);
-        metrics.already_done.set(signed(done));
-        metrics
-            .rows_left
-            .set(total.map_or(-1, |total| signed(total.saturating_sub(done))));
+        metrics.set_rows(work.rows, work.rows_done, work.rows_done);
         metrics.target_rate.set(rate.per_second());
         let text = metrics.text();
         write(&file.path, &text).map_err(|error| {
@@ -133,7 +143,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    fn new(file: &MetricsFile, total: Option<u64>) -> prometheus::Result<Metrics> {
+    fn new(file: &MetricsFile, work: &Work) -> prometheus::Result<Metrics> {
         let labels = &file.labels;
         let labels = [
             ("app_id", &labels.app_id),
@@ -149,6 +159,18 @@ impl Metrics {
         let rows = opts("zim_batch_rows_total", "Rows recorded by this run, by outcome.");
         let rows = register(&registry, IntCounterVec::new(rows, &["outcome"])?)?;
         let rows = Outcome::ALL.map(|outcome| rows.with_label_values(&[outcome.as_str()]));
+        let users = |total| -> prometheus::Result<UserMetrics> {
+            let users = opts("zim_batch_users_total", "Users recorded by this run, by outcome.");
+            let users = register(&registry, IntCounterVec::new(users, &["outcome"])?)?;
+            Ok(UserMetrics {
+                total,
+                outcomes: Outcome::ALL.map(|outcome| users.with_label_values(&[outcome.as_str()])),
+                left: int_gauge(
+                    "zim_batch_users_left",
+                    "Users without a record; -1 if the number of users is unknown.",
+                )?,
+            })
+        };
         let latency = HistogramOpts {
             common_opts: opts(
                 "zim_batch_request_duration_seconds",
@@ -164,8 +186,9 @@ impl Metrics {
         started_at.set(since_epoch());
         let metrics = Metrics {
             file: file.clone(),
-            total,
+            total: work.rows,
             rows,
+            users: work.users.map(users).transpose()?,
             already_done: int_gauge("zim_batch_rows_already_done", "Rows recorded by earlier runs.")?,
             rows_left: int_gauge(
                 "zim_batch_rows_left",
@@ -209,7 +232,7 @@ impl Metrics {
     /// Records that a run failed to start, or ended without a summary, with this exit status.
     pub fn ended_early(file: &MetricsFile, status: u8) {
         let Ok(text) = Metrics::check_target(&file.path).and_then(|()| {
-            let mut metrics = Metrics::new(file, None)
+            let mut metrics = Metrics::new(file, &Work::default())
                 .map_err(|error| Error::Unexpected(format!("the metrics could not be created: {error}")))?;
             metrics.rows_left.set(-1);
             metrics.exit_status.set(status.into());
@@ -230,9 +253,9 @@ impl Metrics {
         self.written = (Instant::now(), self.requests.get());
     }
 
-    fn set_rows(&mut self, done: u64, already_done: u64) {
+    fn set_rows(&mut self, total: Option<u64>, done: u64, already_done: u64) {
         self.already_done.set(signed(already_done));
-        let left = self.total.map(|total| total.saturating_sub(done));
+        let left = total.map(|total| total.saturating_sub(done));
         self.rows_left.set(left.map_or(-1, signed));
     }
 
@@ -270,7 +293,13 @@ impl Observer for Metrics {
                     self.latency.observe(latency.as_secs_f64());
                 }
             }
-            Event::Settled(record) => self.rows[record.outcome as usize].inc(),
+            Event::Settled(record) => {
+                let outcomes = match (&self.users, record.subject) {
+                    (Some(users), Subject::User) => &users.outcomes,
+                    _ => &self.rows,
+                };
+                outcomes[record.outcome as usize].inc();
+            }
             Event::Held { .. } => self.on_hold.set(1),
             Event::Released => self.on_hold.set(0),
             _ => {}
@@ -288,7 +317,12 @@ impl Observer for Metrics {
         if let Some(Ok(Err(error))) = self.writing.take().map(JoinHandle::join) {
             self.warn(&error);
         }
-        self.set_rows(status.stats.done(), status.stats.already_done());
+        let stats = status.stats;
+        let rows = stats.users().map(Users::rows).or(self.total);
+        self.set_rows(rows, stats.done(), stats.already_done());
+        if let (Some(metrics), Some(users)) = (&self.users, stats.users()) {
+            metrics.set_left(users.done());
+        }
         self.set_target_rate(status.rate);
         let (path, text) = (self.file.path.clone(), self.text());
         let writing = std::thread::Builder::new()
@@ -303,7 +337,14 @@ impl Observer for Metrics {
     /// Writes the file for the last time.
     fn end(&mut self, summary: &Summary) {
         let recorded: u64 = self.rows.iter().map(IntCounter::get).sum();
-        self.set_rows(recorded + summary.already_done, summary.already_done);
+        let total = summary
+            .users
+            .as_ref()
+            .map_or(self.total, |users| Some(users.conversations));
+        self.set_rows(total, recorded + summary.already_done, summary.already_done);
+        if let (Some(metrics), Some(users)) = (&self.users, &summary.users) {
+            metrics.left.set(signed(users.not_run));
+        }
         self.set_target_rate(0.0);
         self.running.set(0);
         self.on_hold.set(0);

@@ -7,3 +7,4 @@ pub mod next;
 pub mod print;
 pub mod progress;
 pub mod table;
+pub mod work;

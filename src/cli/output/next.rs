@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use zim_batch::journal::{RunBegin, RunLog};
+use zim_batch::journal::{RunBegin, RunLog, list_report_of};
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::rows::Source;
+use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::Summary;
 use zim_batch::text::{grouped, one_line, shell_word};
 
@@ -98,6 +99,10 @@ pub fn list(users: &Path, given: &Given) -> String {
 /// What there is to do about the rows of a report.
 pub struct Remaining {
     pub report: PathBuf,
+    /// Where what is listed is cleared: users without a record.
+    pub users_not_run: u64,
+    /// Likewise: users that could not be listed, and that another try may list.
+    pub users_failed: u64,
     /// Rows without a record.
     pub not_run: u64,
     pub failed: u64,
@@ -112,8 +117,13 @@ pub struct Remaining {
 impl Remaining {
     /// What there is to do about the rows that a summary of the report counts.
     pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Remaining {
+        let users = summary.users.as_ref();
+        let may_be_listed = |reason: &&Reason| reason.may_be_mended();
+        let failed = users.map(|users| users.reasons.iter().filter(may_be_listed).map(|reason| reason.rows));
         Remaining {
             report,
+            users_not_run: users.map_or(0, |users| users.not_run),
+            users_failed: failed.into_iter().flatten().sum(),
             not_run: summary.not_run,
             failed: summary.all_failed,
             outside: summary.all_outside,
@@ -142,6 +152,29 @@ impl Remaining {
             1 => format!("1 {which}row"),
             more => format!("{} {which}rows", grouped(more)),
         };
+        let users_of = |users: u64, which: &str| match users {
+            1 => format!("1 {which}user"),
+            more => format!("{} {which}users", grouped(more)),
+        };
+        let users = users_of(self.users_not_run, "");
+        let users = format!("List the {users} that have no record yet, and clear what is listed");
+        step(self.users_not_run, users, &|| self.resume.clone());
+        let users = format!(
+            "List the {} again, and clear what is listed",
+            users_of(self.users_failed, "failed ")
+        );
+        step(self.users_failed, users, &|| {
+            let list = list_report_of(&self.report);
+            let mut words: Vec<OsString> = vec!["zim-batch".into(), "clear".into(), "--users".into(), list.into()];
+            let report = free(&self.report, "users");
+            words.extend([
+                "--only".into(),
+                "failed".into(),
+                "--report".into(),
+                path_argument(&report),
+            ]);
+            Some(line(words.iter().chain(&self.flags)))
+        });
         let not_run = format!("Send the {} that have no record yet", rows_of(self.not_run, ""));
         step(self.not_run, not_run, &|| self.resume.clone());
         let failed = format!("Send the {} again", rows_of(self.failed, "failed "));

@@ -7,7 +7,7 @@ use zim_batch::code;
 use zim_batch::page::NextStep;
 use zim_batch::row::Outcome;
 use zim_batch::run::reasons::Reason;
-use zim_batch::run::summary::Summary;
+use zim_batch::run::summary::{Summary, UsersSummary};
 use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::hints;
@@ -46,6 +46,9 @@ impl fmt::Display for Table<'_> {
             let rows = if rows == "-" { "standard output" } else { rows };
             writeln!(f, "rows           {}", one_line(rows))?;
         }
+        if let Some(list) = &summary.list_report {
+            writeln!(f, "list report    {}", one_line(list))?;
+        }
         let report = if summary.conversations.is_some() {
             "list report"
         } else {
@@ -77,6 +80,9 @@ pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) ->
         let cleared = if is_list { "" } else { ", and nothing was cleared" };
         writeln!(f, "simulated      nothing was sent to ZIM{cleared}")?;
     }
+    if let Some(users) = &summary.users {
+        fmt_users(f, users)?;
+    }
     writeln!(
         f,
         "{:<15}{:>12}",
@@ -105,6 +111,21 @@ pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) ->
         Some(users @ 1..) => fmt_texts(f, "  full users", users, [FULL.to_owned()]),
         _ => Ok(()),
     }
+}
+
+/// The users of a run that clears what it lists, by outcome.
+fn fmt_users(f: &mut fmt::Formatter<'_>, users: &UsersSummary) -> fmt::Result {
+    writeln!(f, "users          {:>12}", grouped(users.total))?;
+    writeln!(f, "  listed       {:>12}", grouped(users.ok))?;
+    for (name, number, note) in [
+        ("failed", users.failed, "not listed"),
+        ("invalid", users.invalid, "not sent"),
+        ("skipped", users.skipped, "repeated, not sent"),
+        ("not run", users.not_run, "not listed yet; to list them, use --resume"),
+    ] {
+        fmt_line(f, name, number, note)?;
+    }
+    Ok(())
 }
 
 /// A number that is shown only if it is not zero.
@@ -157,15 +178,27 @@ pub fn fmt_latency(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result
 
 /// Why rows are failed or invalid, with their lines: at most `most` reasons, and `most` lines of invalid rows for each.
 pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -> fmt::Result {
-    let reasons = &summary.reasons;
+    let rows = &summary.reasons;
+    match (&summary.users, summary.conversations) {
+        (None, None) => fmt_reasons_of(f, rows, ["not cleared", "rows", "input"], most),
+        (None, Some(_)) => fmt_reasons_of(f, rows, ["not listed", "users", "input"], most),
+        (Some(users), _) => {
+            fmt_reasons_of(f, &users.reasons, ["not listed", "users", "input"], most)?;
+            fmt_reasons_of(f, rows, ["not cleared", "rows", "rows file"], most)
+        }
+    }
+}
+
+fn fmt_reasons_of(
+    f: &mut fmt::Formatter<'_>,
+    reasons: &[Reason],
+    [title, noun, file]: [&str; 3],
+    most: usize,
+) -> fmt::Result {
     if reasons.is_empty() {
         return Ok(());
     }
-    let (title, noun) = match summary.conversations {
-        Some(_) => ("not listed", "users"),
-        None => ("not cleared", "rows"),
-    };
-    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of the input")?;
+    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of the {file}")?;
     for reason in reasons.iter().take(most) {
         // Invalid rows must be found and corrected in the input; failed rows are sent again by a command.
         let most_lines = match reason.outcome {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use zim_batch::ConvType;
 use zim_batch::rows::{Columns, Format, InputErrorKind, Only, Reads, Selection, Source, Types};
 
 use crate::cli::args::{DialectArgs, ReportArgs, RowsArgs, UsersArgs};
@@ -23,7 +24,12 @@ pub struct InputSettings {
 
 impl InputSettings {
     /// `limit` is the maximum number of rows to send.
-    pub fn rows(args: RowsArgs, limit: Option<NonZeroU64>, files: &mut Files) -> Result<InputSettings, Error> {
+    pub fn rows(
+        args: RowsArgs,
+        limit: Option<NonZeroU64>,
+        conv_type: Option<ConvType>,
+        files: &mut Files,
+    ) -> Result<InputSettings, Error> {
         let RowsArgs {
             rows,
             dialect,
@@ -35,6 +41,7 @@ impl InputSettings {
             only: only(&dialect),
             dedupe,
             limit: limit.map(NonZeroU64::get),
+            conv_type,
         };
         Ok(InputSettings {
             source: source(rows, "rows", files)?,
@@ -56,6 +63,7 @@ impl InputSettings {
             // A user is listed once.
             dedupe: true,
             limit: limit.map(NonZeroU64::get),
+            conv_type: None,
         };
         Ok(InputSettings {
             source: source(users, "users", files)?,

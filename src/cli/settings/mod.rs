@@ -13,7 +13,8 @@ pub mod secret;
 pub mod simulate;
 pub mod sources;
 
-use std::path::PathBuf;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 
 use zim_batch::journal::RunLog;
 use zim_batch::rows::Format;
@@ -21,13 +22,15 @@ use zim_batch::{ConvType, Rate};
 
 use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::time::Since;
-use crate::cli::args::{CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, ReportArgs};
+use crate::cli::args::{
+    CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, OutputArgs, PaceArgs, ReportArgs, RunArgs,
+};
 use crate::cli::errors::Error;
 pub use call::Call;
 use files::Files;
 use input::InputSettings;
 use labels::Labels;
-use results::{ListPaths, ReportPaths};
+use results::{ListPaths, ReportPaths, UsersReportPaths};
 use run::RunSettings;
 use simulate::SimulateSettings;
 use sources::Sources;
@@ -38,6 +41,7 @@ const LOG_FILE: &str = "--log-file";
 /// A command, with its settings.
 pub enum Settings {
     Clear(Box<ClearSettings>),
+    ClearUsers(Box<ClearUsersSettings>),
     List(Box<ListSettings>),
     Check(Box<CheckSettings>),
     Report(ReportSettings),
@@ -85,30 +89,77 @@ impl Settings {
     /// With `--dry-run`, `clear` is a check.
     fn of_clear(args: ClearArgs, call: &mut Call) -> Result<Settings, Error> {
         let sources = call.sources(args.app, args.simulator.simulate);
-        let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
-        let paths = ReportPaths::new(&args.output, &args.run, &input, &mut call.files);
-        if args.output.dry_run {
-            let (rate, without_profile) = rate_of_a_run(sources)?;
-            return Ok(Settings::Check(Box::new(CheckSettings {
-                input,
-                rate,
-                without_profile,
-                json: args.run.json,
-                given: call.given.clone(),
-                is_dry_run: true,
-                online: None,
-            })));
+        let (limit, conv_type) = (args.pace.limit, args.listing.conv_type);
+        match args.input.split() {
+            Ok(_) if args.listing.since.is_some() => Err(Error::Usage(
+                "--since selects the conversations that are listed for --users USERS; rows have no time".into(),
+            )),
+            Ok(_) if args.output.rows_file.is_some() => Err(Error::Usage(
+                "--rows names the file of the rows that are listed for --users USERS; here the rows are the input"
+                    .into(),
+            )),
+            Ok(rows) => {
+                let input = InputSettings::rows(rows, limit, conv_type, &mut call.files)?;
+                let paths = ReportPaths::new(&args.output, &args.run, &input, &mut call.files);
+                if args.output.dry_run {
+                    return Settings::of_dry_run(input, args.run.json, sources, call);
+                }
+                let paths = paths?;
+                let (page, run) = of_clear_run(args.output, args.run, args.pace, &paths.report, sources, call)?;
+                Ok(Settings::Clear(Box::new(ClearSettings {
+                    input,
+                    paths,
+                    page,
+                    run,
+                })))
+            }
+            Err(users) => {
+                let input = InputSettings::users(users, None, &mut call.files)?;
+                let paths = UsersReportPaths::new(&args.output, &args.run, &input, &mut call.files);
+                if args.output.dry_run {
+                    return Settings::of_dry_run(input, args.run.json, sources, call);
+                }
+                let paths = paths?;
+                let (page, run) = of_clear_run(args.output, args.run, args.pace, &paths.report.report, sources, call)?;
+                Ok(Settings::ClearUsers(Box::new(ClearUsersSettings {
+                    input,
+                    limit: limit.map(NonZeroU64::get),
+                    paths,
+                    since: args.listing.since,
+                    conv_type,
+                    page,
+                    run,
+                })))
+            }
         }
-        let paths = paths?;
-        call.labels.set_name(args.run.name.as_deref(), &paths.report);
-        call.files.add_of_flag("--html", args.output.html.as_deref())?;
-        Ok(Settings::Clear(Box::new(ClearSettings {
+    }
+
+    fn of_dry_run(input: InputSettings, json: bool, sources: Sources, call: &Call) -> Result<Settings, Error> {
+        let (rate, without_profile) = rate_of_a_run(sources)?;
+        Ok(Settings::Check(Box::new(CheckSettings {
             input,
-            paths,
-            page: args.output.html,
-            run: RunSettings::new(args.run, args.pace, sources, call)?,
+            rate,
+            without_profile,
+            json,
+            given: call.given.clone(),
+            is_dry_run: true,
+            online: None,
         })))
     }
+}
+
+/// The page and the run of `clear`, whose job is named after its report.
+fn of_clear_run(
+    output: OutputArgs,
+    run: RunArgs,
+    pace: PaceArgs,
+    report: &Path,
+    sources: Sources,
+    call: &mut Call,
+) -> Result<(Option<PathBuf>, RunSettings), Error> {
+    call.labels.set_name(run.name.as_deref(), report);
+    call.files.add_of_flag("--html", output.html.as_deref())?;
+    Ok((output.html, RunSettings::new(run, pace, sources, call)?))
 }
 
 /// What `clear` does.
@@ -116,6 +167,20 @@ impl Settings {
 pub struct ClearSettings {
     pub input: InputSettings,
     pub paths: ReportPaths,
+    /// The page to write at the end.
+    pub page: Option<PathBuf>,
+    pub run: RunSettings,
+}
+
+/// What `clear --users` does. Its input is read as users.
+#[derive(Debug)]
+pub struct ClearUsersSettings {
+    pub input: InputSettings,
+    /// Maximum rows to clear.
+    pub limit: Option<u64>,
+    pub paths: UsersReportPaths,
+    pub since: Option<Since>,
+    pub conv_type: Option<ConvType>,
     /// The page to write at the end.
     pub page: Option<PathBuf>,
     pub run: RunSettings,
@@ -144,8 +209,8 @@ impl ListSettings {
         Ok(ListSettings {
             input,
             paths,
-            since: args.output.since,
-            conv_type: args.output.conv_type,
+            since: args.listing.since,
+            conv_type: args.listing.conv_type,
             explanation: args.output.explain,
             run: RunSettings::new(args.run, args.pace, sources, call)?,
         })
@@ -181,7 +246,7 @@ impl CheckSettings {
         let is_simulated = args.simulator.simulate;
         let has_app = args.app.has_app() || is_simulated;
         let sources = call.sources(args.app, is_simulated);
-        let input = InputSettings::rows(args.rows, args.pace.limit, &mut call.files)?;
+        let input = InputSettings::rows(args.rows, args.pace.limit, None, &mut call.files)?;
         for written in args
             .missing
             .iter()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use zim_batch::files::named_after;
-use zim_batch::journal::{IfExists, RowsTo, RunLog};
+use zim_batch::journal::{IfExists, RowsTo, RunLog, list_report_of};
 use zim_batch::rows::Source;
 
 use crate::cli::args::{ListOutputArgs, OutputArgs, RunArgs};
@@ -52,7 +52,8 @@ impl ReportPaths {
             (None, Some(beside)) => beside,
             (None, None) => {
                 return Err(Error::Usage(
-                    "rows from standard input or a pipe have no default report; specify one with --report FILE".into(),
+                    "an input from standard input or a pipe has no default report; specify one with --report FILE"
+                        .into(),
                 ));
             }
         };
@@ -72,6 +73,37 @@ impl ReportPaths {
             outside,
             existing: existing(run, input)?,
         })
+    }
+}
+
+/// The results of `clear --users`.
+#[derive(Debug, Clone)]
+pub struct UsersReportPaths {
+    pub rows: PathBuf,
+    pub list: PathBuf,
+    /// Those of the rows.
+    pub report: ReportPaths,
+}
+
+impl UsersReportPaths {
+    pub fn new(
+        args: &OutputArgs,
+        run: &RunArgs,
+        input: &InputSettings,
+        files: &mut Files,
+    ) -> Result<UsersReportPaths, Error> {
+        let report = ReportPaths::new(args, run, input, files)?;
+        let rows = match &args.rows_file {
+            Some(rows) => {
+                refuse_standard_output(rows, "--rows")?;
+                rows.clone()
+            }
+            None => named_after(&report.report, ".rows.csv"),
+        };
+        let list = list_report_of(&report.report);
+        files.add(ROWS, &rows)?;
+        files.add(LIST_REPORT, &list)?;
+        Ok(UsersReportPaths { rows, list, report })
     }
 }
 

@@ -4,8 +4,9 @@
 //!
 //! 1. [`SelectedRows`]: of an earlier report, only rows with some outcomes are selected.
 //! 2. [`Resume`]: a row that an earlier run has recorded is done.
-//! 3. [`Dedupe`]: a row that repeats another one is skipped.
-//! 4. [`Limit`]: after so many rows to send, the plan ends.
+//! 3. A row of another type than the one to be sent is left out.
+//! 4. [`Dedupe`]: a row that repeats another one is skipped.
+//! 5. [`Limit`]: after so many rows to send, the plan ends.
 
 mod dedupe;
 mod resume;
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 
-use super::error::{Diagnosis, InputError};
+use super::error::{Diagnosis, InputError, InputErrorKind};
 use super::format::Format;
 use super::parsed::{InvalidRow, ParsedRow};
 use super::reader::Rows;
@@ -23,7 +24,8 @@ use super::selection::{OkRows, SelectedRows, Selection};
 use super::snapshot::Snapshot;
 use crate::done::Done;
 use crate::fingerprint::fingerprint;
-use crate::row::{Numbered, Row};
+use crate::listed::Listed;
+use crate::row::{ConvType, Numbered, Row};
 use dedupe::{Dedupe, Repeats};
 use resume::Resume;
 use warnings::Warnings;
@@ -119,6 +121,7 @@ impl Plan {
         let mut steps = Steps {
             rows: SelectedRows::new(rows, selection, OkRows::Refuse)?,
             resume: Resume::new(done),
+            conv_type: selection.conv_type,
             dedupe: selection.dedupe.then(Dedupe::default),
             warnings: Some(Warnings::default()),
         };
@@ -134,6 +137,35 @@ impl Plan {
             stale: steps.resume.stale().to_vec(),
             read_ahead,
             ..Plan::new(steps, selection)
+        })
+    }
+
+    /// The rows of a run that lists them: first those that are in the file already, then those that are listed meanwhile.
+    /// `limit`: as [`Selection::limit`]. Call it in a Tokio runtime, and before the run.
+    ///
+    /// # Errors
+    /// If the file can't be read, or is not what the report was made from.
+    pub fn of_listed(listed: &Listed, limit: Option<u64>, done: Done) -> Result<Plan, InputError> {
+        let selection = Selection {
+            limit,
+            ..Selection::default()
+        };
+        let name = listed.path().display().to_string();
+        let error = |source| InputErrorKind::Open(source).of(&name);
+        let recorded = Box::new(listed.read_recorded().map_err(error)?);
+        let survey = Survey::of(
+            Rows::from_reader(recorded, &name, &Format::default())?,
+            &selection,
+            done,
+        )?;
+        let (stale, diagnosis) = (survey.resume.stale().to_vec(), survey.diagnosis);
+        let growing = Box::new(listed.reader().map_err(error)?);
+        let mut steps = survey.into_steps(Rows::from_reader(growing, &name, &Format::default())?, &selection)?;
+        steps.warnings = Some(Warnings::default());
+        Ok(Plan {
+            stale,
+            diagnosis,
+            ..Plan::new(steps, &selection)
         })
     }
 
@@ -170,6 +202,11 @@ impl Plan {
     /// end.
     pub fn selected(&self) -> Option<u64> {
         self.selected
+    }
+
+    /// Whether it ends after so many rows to send.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.limit.left.is_some()
     }
 
     /// How many rows are already done, according to the report.
@@ -230,6 +267,7 @@ impl fmt::Debug for Plan {
 struct Steps {
     rows: SelectedRows,
     resume: Resume,
+    conv_type: Option<ConvType>,
     dedupe: Option<Dedupe>,
     /// `None` if the rows are only counted.
     warnings: Option<Warnings>,
@@ -238,12 +276,17 @@ struct Steps {
 impl Steps {
     /// The next task; `None` at the end of the input.
     fn next(&mut self) -> Result<Option<Task>, InputError> {
-        if !self.rows.advance()? {
-            self.resume.end(self.rows.name())?;
-            return Ok(None);
-        }
-        let row = self.rows.current();
-        let is_done = self.resume.is_done(&row, self.rows.name())?;
+        let (row, is_done) = loop {
+            if !self.rows.advance()? {
+                self.resume.end(self.rows.name())?;
+                return Ok(None);
+            }
+            let row = self.rows.current();
+            let is_done = self.resume.is_done(&row, self.rows.name())?;
+            if is_done || !self.conv_type.is_some_and(|conv_type| row.is_not(conv_type)) {
+                break (self.rows.current(), is_done);
+            }
+        };
         if let (false, Some(warnings)) = (is_done, &mut self.warnings) {
             warnings.warn(&row, self.rows.name());
         }
@@ -279,6 +322,9 @@ impl Survey {
         while rows.advance()? {
             let row = rows.current();
             let is_done = resume.is_done(&row, rows.name())?;
+            if !is_done && selection.conv_type.is_some_and(|conv_type| row.is_not(conv_type)) {
+                continue;
+            }
             match (row.check(), &mut repeats) {
                 (Ok((user, conv, conv_type)), Some(repeats)) => {
                     repeats.add(fingerprint(user, conv, conv_type.digit()), row.line(), is_done);
@@ -304,13 +350,14 @@ impl Survey {
         Ok(Steps {
             rows: SelectedRows::new(rows, selection, OkRows::Refuse)?,
             resume: self.resume.again(),
+            conv_type: selection.conv_type,
             dedupe: self.dedupe,
             warnings: None,
         })
     }
 }
 
-/// Step 4 of a plan: it ends after so many rows to send.
+/// Step 5 of a plan: it ends after so many rows to send.
 struct Limit {
     /// `None`: no limit.
     left: Option<u64>,
@@ -332,7 +379,6 @@ impl Limit {
 mod tests {
     use std::io::{Cursor, Write as _};
 
-    use super::super::error::InputErrorKind;
     use super::super::format::Reads;
     use super::super::input::Input;
     use super::super::selection::Only;

@@ -21,6 +21,7 @@ use crate::cli::engine::run_log::{self, LoggedRun};
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::print::{print_error, print_note};
 use crate::cli::output::progress::Terminal;
+use crate::cli::output::work::Work;
 use crate::cli::settings::OnlineSettings;
 use crate::cli::settings::files::check_target;
 use crate::cli::settings::input::InputSettings;
@@ -109,7 +110,11 @@ async fn look_up(run: Joined, users: &[Numbered<User>]) -> Result<(Ended, Online
         .chunks(MAX_USERS)
         .map(|users| UserBatch::new(users.iter().map(|user| user.item.clone()).collect()))
         .collect();
-    let progress = run.progress(Some(batches.len() as u64), "requests");
+    let work = Work {
+        rows: Some(batches.len() as u64),
+        ..Work::default()
+    };
+    let progress = run.progress(&work, "requests");
     let (answered, first_answer) = mpsc::channel();
     let batches = batches.into_iter().enumerate().map(move |(index, batch)| {
         if index == 1 {

@@ -15,7 +15,7 @@ use zim_batch::page::{self, NextStep, Page};
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Reads, Rows, Source};
 use zim_batch::run::reasons::Reason;
-use zim_batch::run::summary::{Latencies, Summary};
+use zim_batch::run::summary::{Latencies, Summary, UsersSummary};
 use zim_batch::text::{grouped, one_line, utc, with_causes};
 
 use crate::cli::errors::Error;
@@ -159,6 +159,7 @@ impl Overview {
             other_codes: analysis.other_codes,
             reasons: &analysis.reasons,
             users: &analysis.users,
+            listed: self.summary.users.as_ref(),
             users_missed: analysis.users_missed,
             first: analysis.first.map(utc),
             last: analysis.last.map(utc),
@@ -229,6 +230,9 @@ struct Json<'a> {
     other_codes: u64,
     reasons: &'a [Reason],
     users: &'a [UserRows],
+    /// The users whose rows these are, if the runs have listed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<&'a UsersSummary>,
     users_missed: u64,
     first: Option<String>,
     last: Option<String>,

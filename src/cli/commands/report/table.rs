@@ -5,6 +5,7 @@ use std::fmt;
 
 use zim_batch::code;
 use zim_batch::journal::Kind;
+use zim_batch::row::Outcome;
 use zim_batch::text::{duration, grouped, local, one_line};
 
 use super::{Overview, STANDARD_INPUT, runs};
@@ -27,6 +28,7 @@ impl fmt::Display for Overview {
         runs::fmt(f, analysis)?;
         self.fmt_codes(f)?;
         fmt_reasons(f, &self.summary, usize::MAX)?;
+        self.fmt_not_listed(f)?;
         self.fmt_users(f)?;
         let when = if analysis.under_way.is_some() {
             ", after the run has ended"
@@ -65,6 +67,10 @@ impl Overview {
         match self.analysis.runs.last() {
             None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
             None => "there is no log of runs beside the report",
+            Some(run) if run.begin.lists && self.analysis.listed.is_none() => {
+                "there is no list report beside the report"
+            }
+            Some(run) if run.begin.lists => "not all users are listed yet",
             Some(run) if run.begin.total.is_none() => "the input was a stream that was not read to its end",
             Some(_) => "the log of runs is that of another report",
         }
@@ -143,6 +149,34 @@ impl Overview {
             writeln!(f, "{:<13}{:>12}", "others", grouped(analysis.other_codes))?;
         }
         Ok(())
+    }
+
+    /// The users that could not be listed, by name.
+    fn fmt_not_listed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(listed) = &self.analysis.listed else {
+            return Ok(());
+        };
+        let names: Vec<_> = listed
+            .users
+            .iter()
+            .take(SHOWN)
+            .map(|user| one_line(&user.user))
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let more = listed.outcome(Outcome::Failed).saturating_sub(names.len() as u64);
+        let more = if more > 0 {
+            format!(" and {} more", grouped(more))
+        } else {
+            String::new()
+        };
+        fmt_texts(
+            f,
+            "failed users",
+            listed.outcome(Outcome::Failed),
+            [names.join(", ") + &more],
+        )
     }
 
     fn fmt_users(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

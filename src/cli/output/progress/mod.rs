@@ -15,7 +15,7 @@ use jiff::{Timestamp, ZonedDateTime};
 use tokio::time::Instant;
 use zim_batch::event::Event;
 use zim_batch::row::Outcome;
-use zim_batch::run::stats::Stats;
+use zim_batch::run::stats::{Stats, Users};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
 use zim_batch::text::grouped;
@@ -50,6 +50,8 @@ pub struct Progress {
     total: Option<u64>,
     /// What they are: `rows` or `users`.
     items: &'static str,
+    /// Where what is listed is cleared: the number of users, if known.
+    users: Option<Option<u64>>,
     plain_lines: u32,
     hold: Option<Hold>,
     speed: Speed,
@@ -87,6 +89,21 @@ impl Hold {
 impl Progress {
     /// `total` is the number of rows; `None` for standard input. `items` is what they are: `rows` or `users`.
     pub fn new(style: ProgressStyle, terminal: Terminal, total: Option<u64>, items: &'static str) -> Progress {
+        Progress::showing(style, terminal, total, items, None)
+    }
+
+    /// Of a run that lists users and clears what is listed. `users` is their number, if it is known.
+    pub fn of_users(style: ProgressStyle, terminal: Terminal, users: Option<u64>) -> Progress {
+        Progress::showing(style, terminal, users, "users", Some(users))
+    }
+
+    fn showing(
+        style: ProgressStyle,
+        terminal: Terminal,
+        total: Option<u64>,
+        items: &'static str,
+        users: Option<Option<u64>>,
+    ) -> Progress {
         let display = match (style, terminal.with_bar()) {
             (ProgressStyle::None, _) => Display::None,
             (ProgressStyle::Auto | ProgressStyle::Bar, Some(output)) => {
@@ -99,7 +116,8 @@ impl Progress {
             display,
             started_at: Instant::now(),
             total,
-            items,
+            items: if users.is_some() { "rows" } else { items },
+            users,
             plain_lines: 0,
             hold: None,
             speed: Speed::default(),
@@ -116,7 +134,9 @@ impl Progress {
     fn log(&self, stats: &Stats, left: Option<Duration>, parts: &[Part]) {
         tracing::info!(
             target: TARGET,
-            rows = self.total,
+            users = self.users.flatten(),
+            users_done = stats.users().map(Users::done),
+            rows = self.total(stats),
             done = stats.done(),
             ok = stats.outcome(Outcome::Ok),
             outside = stats.outcome(Outcome::Outside),
@@ -138,14 +158,10 @@ impl Progress {
         if let Some(hold) = &self.hold {
             parts.extend(hold.parts(status.next_probe));
         }
-        let of_all = self
-            .total
-            .map(|total| format!("/{}", grouped(total)))
-            .unwrap_or_default();
-        parts.push(Part::new(
-            9,
-            format!("{}{of_all} {}", grouped(stats.done()), self.items),
-        ));
+        if let Some(users) = stats.users() {
+            parts.push(Part::new(9, of_all(users.done(), self.users.flatten(), "users")));
+        }
+        parts.push(Part::new(9, of_all(stats.done(), self.total(stats), self.items)));
         parts.push(Part::new(1, format!("ok {}", grouped(stats.outcome(Outcome::Ok)))));
         for (weight, name, count) in [
             (4, "outside", stats.outcome(Outcome::Outside)),
@@ -176,15 +192,26 @@ impl Progress {
         parts
     }
 
-    /// The estimated time for the remaining rows, from the speed of the last minutes.
+    /// The number of rows, if it is known; where rows are listed, those that were listed so far.
+    fn total(&self, stats: &Stats) -> Option<u64> {
+        stats.users().map(Users::rows).or(self.total)
+    }
+
+    /// The estimated time for what remains, from the speed of the last minutes.
     fn time_left(&self, status: &Status<'_>) -> Option<Duration> {
-        let left = self.total?.saturating_sub(status.stats.done());
+        let stats = status.stats;
+        let left = match stats.users() {
+            Some(users) => stats.requests_left(self.users.flatten()?.saturating_sub(users.done()))?,
+            None => self.total?.saturating_sub(stats.done()) as f64,
+        };
         let speed = if self.speed.measured() < MEASURED_FROM {
             status.rate
+        } else if stats.users().is_some() {
+            self.speed.requests()?
         } else {
             self.speed.rows()?
         };
-        let seconds = Duration::try_from_secs_f64((left as f64 / speed).ceil()).ok()?;
+        let seconds = Duration::try_from_secs_f64((left / speed).ceil()).ok()?;
         // A longer estimate is useless, and could exceed the calendar's range.
         (seconds < Duration::from_secs(10 * 365 * 24 * 60 * 60)).then_some(seconds)
     }
@@ -222,7 +249,8 @@ impl Observer for Progress {
             self.log(stats, left, &parts);
         }
         if let Display::Bar(bar) = &mut self.display {
-            bar.show(&parts, stats.done(), self.hold.is_some(), left);
+            let done = stats.users().map_or(stats.done(), Users::done);
+            bar.show(&parts, done, self.hold.is_some(), left);
         }
     }
 
@@ -236,6 +264,14 @@ impl Observer for Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// `12/100 rows`, or `12 rows` if their number is not known.
+fn of_all(done: u64, all: Option<u64>, items: &str) -> String {
+    match all {
+        Some(all) => format!("{}/{} {items}", grouped(done), grouped(all)),
+        None => format!("{} {items}", grouped(done)),
     }
 }
 

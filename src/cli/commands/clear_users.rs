@@ -1,0 +1,84 @@
+//! `zim-batch clear --users`: lists users and clears what is listed, in one run.
+
+use std::process::ExitCode;
+
+use zim_batch::client::ClearUsers;
+use zim_batch::journal::{self, Journal, Report, RowsTo, UsersReport};
+use zim_batch::rows::Plan;
+use zim_batch::run::Job;
+
+use crate::cli::commands::clear::{conclude, table};
+use crate::cli::commands::list::lister;
+use crate::cli::commands::report;
+use crate::cli::engine::batch::Batch;
+use crate::cli::engine::run::Prepared;
+use crate::cli::engine::since::Listed;
+use crate::cli::errors::Error;
+use crate::cli::output::progress::Terminal;
+use crate::cli::output::work::Work;
+use crate::cli::settings::ClearUsersSettings;
+use crate::cli::settings::results::{ReportPaths, UsersReportPaths};
+
+pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Result<ExitCode, Error> {
+    let ClearUsersSettings {
+        input,
+        limit,
+        paths: UsersReportPaths {
+            rows,
+            list,
+            report: paths,
+        },
+        since,
+        conv_type,
+        page,
+        run,
+    } = settings;
+    if let Some(page) = &page {
+        report::check_page(page)?;
+    }
+    let batch = Batch {
+        items: "users",
+        limit,
+        input,
+        report: Some(paths.report.clone()),
+        existing: paths.existing,
+        is_stdout_taken: false,
+    };
+    let reports = (Some(list.as_path()), Some(paths.report.as_path()));
+    let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
+    let ReportPaths {
+        report,
+        outside,
+        existing,
+    } = paths;
+    let rows = RowsTo::File(rows);
+
+    let run = Prepared::new(run, terminal)?.connect().await?;
+    journal::check_list_paths(&rows, Some(&list), existing)?;
+    journal::check_paths(&report, &outside, existing)?;
+    let users = batch.open_input(Some(&list))?;
+    let run = run.join(batch.name(), batch.report.as_deref()).await?;
+    let is_simulated = run.settings().is_simulated();
+    let mut journal = UsersReport::new(
+        Report::open_list(&rows, Some(&list), existing, is_simulated)?,
+        Report::open(&report, &outside, existing, is_simulated)?,
+    );
+    let users = users.plan(journal.list())?;
+    let rows = Plan::of_listed(&journal.listed(), limit, journal.take_done())?;
+    journal.forget(rows.stale())?;
+    let lister = lister(run.client(), &listed, conv_type);
+    let work = Work {
+        rows: None,
+        selected: None,
+        is_resumed: journal.is_resumed(),
+        users: Some(users.total()),
+        rows_done: rows.rows_done(),
+        input: users.snapshot().cloned(),
+    };
+    let job = Job::listed(ClearUsers::new(lister), users, rows, journal);
+    let ended = batch.run_job(run, job, work).await?;
+    listed.end(&ended.summary, limit.is_some());
+
+    let (remaining, table) = table(&ended, report, batch.input.ignore_invalid);
+    batch.finish(ended, table, conclude(remaining, page)).await
+}

@@ -1,0 +1,288 @@
+//! `clear --users`: lists users and clears what is listed, in one run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::support::list::with_app;
+use crate::support::world::{Conv, World, page};
+use crate::support::{Answer, Call, Desk, Options, Server, read_list, read_report, read_rows};
+
+/// The usual call: users in `users.csv`, everything else named after `out.csv`, the summary as JSON, at a high rate.
+fn clear_users(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
+    desk.write("users.csv", users);
+    with_app(desk.zim_batch(["clear", "--users", "users.csv", "--endpoint", &server.url()]))
+        .flag("--report", "out.csv")
+        .flag("--rate", "500")
+        .arg("--json")
+}
+
+/// The report must have exactly one record for each row of the rows file, with its line.
+#[track_caller]
+fn assert_each_row_once(desk: &Desk) {
+    let rows = read_rows(&desk.read("out.rows.csv"));
+    let report = read_report(&desk.path("out.csv"));
+    let by_line: BTreeMap<u64, [String; 3]> = report
+        .iter()
+        .map(|record| {
+            (
+                record.line,
+                [&record.user, &record.conv, &record.kind].map(String::clone),
+            )
+        })
+        .collect();
+    assert_eq!(by_line.len(), report.len(), "a row has two records");
+    let expected: BTreeMap<u64, [String; 3]> = (2..)
+        .zip(&rows)
+        .map(|(line, [user, conv, kind, _])| (line, [user, conv, kind].map(String::clone)))
+        .collect();
+    assert_eq!(by_line, expected);
+}
+
+fn users_of(summary: &Value) -> Value {
+    summary["users"].clone()
+}
+
+#[test]
+fn every_conversation_of_every_user_is_cleared_and_recorded() {
+    let world = World::of([("ann", 3), ("ben", 0), ("cyd", 700), ("dan", 2)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let outcome = clear_users(&desk, &server, "user\nann\nben\ngone\nann\ncyd\n\"\"\ndan\n").run();
+    outcome.assert_status(3);
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(
+        users_of(&summary),
+        serde_json::json!({
+            "total": 7, "ok": 4, "failed": 1, "invalid": 1, "skipped": 1, "not_run": 0, "full": 0, "conversations": 705
+        })
+    );
+    outcome
+        .summary()
+        .assert_counts(&[("rows", 705), ("ok", 705), ("requests", 6 + 705)]);
+    let mut rows = read_rows(&desk.read("out.rows.csv"));
+    rows.sort();
+    assert_eq!(rows, world.all_rows());
+    assert_each_row_once(&desk);
+    assert_eq!(read_list(&desk.path("out.list.csv")).len(), 7);
+    assert_eq!(read_report(&desk.path("out.outside.csv")).len(), 0);
+    server.assert_well_formed();
+}
+
+/// Whatever the end, a run that resumes lists the other users and clears the other rows.
+#[test]
+fn a_run_that_was_ended_anyhow_resumes_with_each_user_listed_and_each_row_recorded_once() {
+    let world = World::of((0..60).map(|number| (format!("user{number}"), number % 23)));
+    let (desk, server) = (Desk::new(), world.serve());
+    let call = || {
+        clear_users(&desk, &server, world.users_csv())
+            .arg("--resume")
+            .flag("--max-in-flight", "8")
+    };
+    for (signal, requests) in [("KILL", 40), ("TERM", 170), ("KILL", 330), ("INT", 480)] {
+        let mut running = call().spawn();
+        running.wait_until("enough requests", || server.count() > requests);
+        running.signal(signal);
+        running.wait();
+        let rows = desk.read("out.rows.csv");
+        let report = read_report(&desk.path("out.csv"));
+        let torn = std::fs::OpenOptions::new().append(true).open(desk.path("out.list.csv"));
+        std::io::Write::write_all(&mut torn.unwrap(), b"99,us").unwrap();
+        for record in report {
+            let row = rows.lines().nth(record.line as usize - 1).expect("its line");
+            assert!(row.starts_with(&format!("{},", record.user)), "{row}: {record:?}");
+        }
+    }
+    let outcome = call().run();
+    outcome.assert_status(0).summary().assert_adds_up();
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(
+        (&summary["users"]["ok"], &summary["users"]["total"]),
+        (&60.into(), &60.into())
+    );
+    let mut rows = read_rows(&desk.read("out.rows.csv"));
+    rows.sort();
+    assert_eq!(rows, world.all_rows());
+    assert_each_row_once(&desk);
+    assert_eq!(call().run().assert_status(0).summary().count("requests"), 0);
+}
+
+/// A row that was sent is never taken out of the rows file, so nothing may be sent before its user is on record.
+#[test]
+fn a_row_is_sent_only_when_its_user_is_recorded_and_listing_stays_about_a_thousand_rows_ahead() {
+    let world = World::of((0..40).map(|number| (format!("user{number}"), 150)));
+    let desk = Desk::new();
+    let list_report: PathBuf = desk.path("out.list.csv");
+    let seen = std::sync::Arc::new(Mutex::new((BTreeSet::new(), 0_usize, 0_usize)));
+    let (served, watched) = (world.clone(), std::sync::Arc::clone(&seen));
+    let server = Server::with(Options::default(), move |request, _| {
+        let answer = served.answer(request);
+        let mut seen = watched.lock().unwrap();
+        if request.action() == "QueryConversationList" {
+            seen.1 += 150;
+        } else {
+            let user = request.user();
+            if seen.0.insert(user.clone()) {
+                let list = std::fs::read_to_string(&list_report).unwrap_or_default();
+                assert!(list.contains(&format!(",{user},ok,")), "{user} is not on record");
+            }
+            seen.1 -= 1;
+        }
+        seen.2 = seen.2.max(seen.1);
+        answer
+    });
+    clear_users(&desk, &server, world.users_csv())
+        .flag("--max-in-flight", "16")
+        .run()
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("ok", 6000), ("requests", 6040)]);
+    let (_, _, most) = *seen.lock().unwrap();
+    // The lists that are in flight when the thousand is reached come in addition.
+    assert!((1000..1000 + 17 * 150).contains(&most), "{most} rows ahead");
+    assert_each_row_once(&desk);
+}
+
+#[test]
+fn a_limit_counts_rows_and_the_next_run_takes_those_after_them() {
+    let world = World::of([("ann", 30), ("ben", 30)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let call = || clear_users(&desk, &server, "user\nann\nben\n").arg("--resume");
+    let outcome = call().flag("--limit", "20").run();
+    outcome
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("rows", 20), ("ok", 20)]);
+    let outcome = call().run();
+    outcome
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("rows", 60), ("already_done", 20), ("ok", 40)]);
+    assert_each_row_once(&desk);
+}
+
+#[test]
+fn what_is_for_rows_is_refused_for_users_and_the_other_way_round() {
+    let desk = Desk::new();
+    desk.write("users.csv", "user\nann\n");
+    desk.write("rows.csv", "user,conv,type\nann,ben,0\n");
+    let users = ["clear", "--users", "users.csv", "--simulate"];
+    for (args, said) in [
+        (&["rows.csv"][..], "cannot be used with"),
+        (&["--dedupe"], "cannot be used with"),
+        (&["--rows", "-"], "must be a file"),
+        (&["--rows", "users.csv"], "contains the users"),
+    ] {
+        let outcome = desk.zim_batch(users.iter().chain(args)).run();
+        outcome.assert_status(2).assert_says(&[said]);
+    }
+    for args in [&["--since", "7d"][..], &["--rows", "new.csv"]] {
+        let outcome = desk
+            .zim_batch(["clear", "rows.csv", "--simulate"].iter().chain(args))
+            .run();
+        outcome.assert_status(2).assert_says(&["--users"]);
+    }
+    assert!(
+        desk.zim_batch(["clear"])
+            .run()
+            .assert_status(2)
+            .stderr
+            .contains("--users")
+    );
+}
+
+#[test]
+fn only_conversations_of_the_type_are_listed_and_only_rows_of_the_type_are_sent() {
+    let world = World::of([("ann", 9)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    clear_users(&desk, &server, "user\nann\n")
+        .flag("--type", "group")
+        .run()
+        .assert_status(0)
+        .summary()
+        .assert_counts(&[("rows", 3), ("ok", 3)]);
+    let rows = "user,conv,type\nann,a,0\nann,#b,2\nann,c,nothing\nann,d,peer\n";
+    let call = |kind: &str| {
+        desk.clear(&server, rows)
+            .flag("--report", "rows.out.csv")
+            .flag("--type", kind)
+            .arg("--resume")
+    };
+    let outcome = call("peer").run();
+    outcome
+        .assert_status(3)
+        .summary()
+        .assert_counts(&[("rows", 3), ("outside", 2), ("invalid", 1)]);
+    let outcome = call("group").run();
+    outcome
+        .assert_status(3)
+        .summary()
+        .assert_counts(&[("rows", 4), ("already_done", 3), ("outside", 1)]);
+}
+
+#[test]
+fn an_outage_of_the_service_holds_both_halves_and_ends_as_ever() {
+    let (desk, server) = (Desk::new(), Server::start(|_, _| Answer::Reset));
+    let outcome = clear_users(&desk, &server, "user\nann\nben\n")
+        .flag("--give-up-after", "1s")
+        .run();
+    outcome.assert_status(5);
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(users_of(&summary)["not_run"], 2);
+}
+
+/// Three nights with `--since last`: each lists what was updated since the last one that left nothing to do again.
+#[test]
+fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let minutes_ago = |minutes: u64| now - minutes * 60_000;
+    let conv = |id: &str, at| Conv {
+        id: id.into(),
+        kind: 0,
+        at,
+    };
+    let convs = vec![conv("old", minutes_ago(3 * 24 * 60)), conv("new", minutes_ago(5))];
+    let world = World::default().with("ann", convs);
+    let (desk, server) = (Desk::new(), world.serve());
+    let busy = Server::start(|request, _| match request.action().as_str() {
+        "QueryConversationList" => Answer::Json(page("0", &[serde_json::json!({"ConvId": "new"})], 1)),
+        _ => Answer::Code(660_000_001, "an error"),
+    });
+    let night = |server: &Server| {
+        clear_users(&desk, server, "user\nann\n")
+            .flag("--since", "last")
+            .flag("--max-attempts", "1")
+            .arg("--overwrite")
+    };
+    let rows = || read_rows(&desk.read("out.rows.csv")).len();
+    let mark = || desk.read("out.list.since");
+
+    night(&server).run().assert_status(0);
+    assert_eq!(rows(), 2, "without an earlier run everything is listed");
+    let first = mark();
+    night(&server).run().assert_status(0);
+    assert_eq!(rows(), 1, "ten minutes less than the beginning of the last run");
+    assert_ne!(mark(), first);
+    let second = mark();
+    night(&busy).run().assert_status(3);
+    assert_eq!(mark(), second, "a failure that another try may mend does not move it");
+    let mut running = night(&Server::start(|_, _| Answer::Hang(Duration::from_secs(20)))).spawn();
+    running.wait_until("it has begun", || desk.has("out.runs.jsonl"));
+    running.signal("KILL");
+    running.wait();
+    assert_eq!(mark(), second);
+    // What can't be mended is not listed again for ever.
+    clear_users(&desk, &server, "user\nann\ngone\n")
+        .flag("--since", "last")
+        .arg("--overwrite")
+        .run()
+        .assert_status(3);
+    assert_ne!(mark(), second);
+    desk.write("out.list.since", "something else");
+    night(&server)
+        .run()
+        .assert_status(2)
+        .assert_says(&["out.list.since", "--since last"]);
+}
