@@ -71,9 +71,14 @@ pub struct ClearInputArgs {
     dedupe: bool,
 }
 
+/// What `clear` is given.
+pub enum RowsOrUsers {
+    Rows(RowsArgs),
+    Users(UsersArgs),
+}
+
 impl ClearInputArgs {
-    /// Rows, or else users.
-    pub fn split(self) -> Result<RowsArgs, UsersArgs> {
+    pub fn rows_or_users(self) -> RowsOrUsers {
         let ClearInputArgs {
             rows,
             users,
@@ -83,12 +88,12 @@ impl ClearInputArgs {
             dedupe,
         } = self;
         match users {
-            Some(users) => Err(UsersArgs {
+            Some(users) => RowsOrUsers::Users(UsersArgs {
                 users,
                 dialect,
                 columns,
             }),
-            None => Ok(RowsArgs {
+            None => RowsOrUsers::Rows(RowsArgs {
                 rows: rows.unwrap_or_default(),
                 dialect,
                 columns,

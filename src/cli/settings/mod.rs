@@ -23,7 +23,8 @@ use zim_batch::{ConvType, Rate};
 use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::time::Since;
 use crate::cli::args::{
-    CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, OutputArgs, PaceArgs, ReportArgs, RunArgs,
+    CheckArgs, ClearArgs, Cli, Command, ConfigArgs, Given, ListArgs, OutputArgs, PaceArgs, ReportArgs, RowsOrUsers,
+    RunArgs,
 };
 use crate::cli::errors::Error;
 pub use call::Call;
@@ -90,15 +91,15 @@ impl Settings {
     fn of_clear(args: ClearArgs, call: &mut Call) -> Result<Settings, Error> {
         let sources = call.sources(args.app, args.simulator.simulate);
         let (limit, conv_type) = (args.pace.limit, args.listing.conv_type);
-        match args.input.split() {
-            Ok(_) if args.listing.since.is_some() => Err(Error::Usage(
+        match args.input.rows_or_users() {
+            RowsOrUsers::Rows(_) if args.listing.since.is_some() => Err(Error::Usage(
                 "--since selects the conversations that are listed for --users USERS; rows have no time".into(),
             )),
-            Ok(_) if args.output.rows_file.is_some() => Err(Error::Usage(
+            RowsOrUsers::Rows(_) if args.output.rows_file.is_some() => Err(Error::Usage(
                 "--rows names the file of the rows that are listed for --users USERS; here the rows are the input"
                     .into(),
             )),
-            Ok(rows) => {
+            RowsOrUsers::Rows(rows) => {
                 let input = InputSettings::rows(rows, limit, conv_type, &mut call.files)?;
                 let paths = ReportPaths::new(&args.output, &args.run, &input, &mut call.files);
                 if args.output.dry_run {
@@ -113,7 +114,7 @@ impl Settings {
                     run,
                 })))
             }
-            Err(users) => {
+            RowsOrUsers::Users(users) => {
                 let input = InputSettings::users(users, None, &mut call.files)?;
                 let paths = UsersReportPaths::new(&args.output, &args.run, &input, &mut call.files);
                 if args.output.dry_run {

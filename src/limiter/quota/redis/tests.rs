@@ -1,3 +1,4 @@
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -99,7 +100,7 @@ fn server(directory: &Path) -> Option<Server> {
     let url = format!("redis+unix://{}", socket.display());
     let server = Server { process, url };
     let begun = Instant::now();
-    while !socket.exists() {
+    while UnixStream::connect(&socket).is_err() {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
             "redis-server does not answer"
