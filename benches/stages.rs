@@ -8,7 +8,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use zim_batch::client::{sign, verdict};
 use zim_batch::journal::{IfExists, Journal, Report};
 use zim_batch::limiter::Limiter;
-use zim_batch::row::{Outcome, Record, Subject};
+use zim_batch::row::{Outcome, Record};
 use zim_batch::rows::{Format, Rows, Selection, check::check_rows};
 
 fn main() {
@@ -83,7 +83,7 @@ fn writing_sixty_four_records_at_once(bencher: Bencher) {
     let mut report = Report::open(&paths.0, &paths.1, IfExists::Refuse, false).expect("a report");
     let record = |line| {
         let key = ["user000001", "conv0000001", "0"].map(str::to_owned);
-        let mut record = Record::new(Subject::Row, line, key, Outcome::Ok, "success".into());
+        let mut record = Record::new(line, key, Outcome::Ok, "success".into());
         (record.code, record.http) = (Some(0), Some(200));
         record.request_id = "343649807833778782".into();
         (record.attempts, record.latency) = (1, Some(Duration::from_millis(31)));

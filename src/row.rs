@@ -458,11 +458,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of an item that gets its outcome now, with nothing sent. `key`: its user, conversation and type.
-    pub fn new(subject: Subject, line: u64, key: [String; 3], outcome: Outcome, message: String) -> Record {
+    /// The record of a row that gets its outcome now, with nothing sent. `key`: its user, conversation and type.
+    pub fn new(line: u64, key: [String; 3], outcome: Outcome, message: String) -> Record {
         let [user, conv, conv_type] = key;
         Record {
-            subject,
+            subject: Subject::Row,
             line,
             user,
             conv,

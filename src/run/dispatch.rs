@@ -85,20 +85,24 @@ async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
             };
             return run.send(message);
         }
-        Task::Invalid(row) => Record::new(
-            row.subject,
-            row.line,
-            [row.user, row.conv, row.conv_type],
-            Outcome::Invalid,
-            row.error.to_string(),
-        ),
-        Task::Skip { item, first } => Record::new(
-            item.item.subject(),
-            item.line,
-            item.item.key().map(str::to_owned),
-            Outcome::Skipped,
-            format!("the same as line {first}"),
-        ),
+        Task::Invalid(row) => Record {
+            subject: row.subject,
+            ..Record::new(
+                row.line,
+                [row.user, row.conv, row.conv_type],
+                Outcome::Invalid,
+                row.error.to_string(),
+            )
+        },
+        Task::Skip { item, first } => Record {
+            subject: item.item.subject(),
+            ..Record::new(
+                item.line,
+                item.item.key().map(str::to_owned),
+                Outcome::Skipped,
+                format!("the same as line {first}"),
+            )
+        },
     };
     let in_flight = run.in_flight().await;
     run.send(Message::Event(Event::Settled(Box::new(record)), Some(in_flight)));

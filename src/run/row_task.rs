@@ -244,7 +244,8 @@ impl<S: Service> RowTask<'_, S> {
             request_id: verdict.request_id,
             attempts: self.sent,
             latency: Some(attempt.latency),
-            ..Record::new(self.item.subject(), self.line, key, outcome, verdict.message)
+            subject: self.item.subject(),
+            ..Record::new(self.line, key, outcome, verdict.message)
         };
         self.item.complete(&mut record);
         record

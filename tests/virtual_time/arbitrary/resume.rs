@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use zim_batch::client::Item;
 use zim_batch::journal::{COLUMNS, IfExists, Journal, Report, ReportError};
-use zim_batch::row::{Numbered, Outcome, Record, Row, Subject};
+use zim_batch::row::{Numbered, Outcome, Record, Row};
 use zim_batch::rows::Done;
 use zim_batch::rows::InputErrorKind;
 
@@ -101,7 +101,7 @@ fn record_of(parsed: ParsedRow, outcome: Outcome, message: String) -> Record {
         ParsedRow::Invalid(row) => (row.line, [row.user, row.conv, row.conv_type], Outcome::Invalid),
     };
     let millis = Duration::from_millis(1_790_000_000_123 + line);
-    let mut record = Record::new(Subject::Row, line, key, outcome, message);
+    let mut record = Record::new(line, key, outcome, message);
     record.code = (line % 2 == 0).then_some(660_800_002);
     record.http = (line % 3 == 0).then_some(200);
     record.request_id = line.to_string();
