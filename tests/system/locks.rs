@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::{
-    Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, passed_over,
+    APP_ID, Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, passed_over,
     program, read_report, rows,
 };
 
@@ -551,4 +551,49 @@ fn a_file_that_is_truncated_again_and_again_holds_a_run_no_longer_than_its_limit
         .assert_status(5)
         .assert_says(&["again and again", "--give-up-after", "--resume"]);
     assert_eq!(outcome.stderr.matches("on hold").count(), 1, "{outcome:?}");
+}
+
+#[test]
+fn the_directory_of_a_group_is_used_where_it_exists_and_a_user_who_can_t_use_it_is_told_its_group() {
+    let (Some(unshare), Some(setpriv)) = (program(&["unshare"]), program(&["setpriv"])) else {
+        return;
+    };
+    let (desk, server) = (Desk::new(), kind_server());
+    let script = |user: &str| {
+        format!(
+            "{unshare} -m sh -c 'mount -t tmpfs none /run && mkdir -m 2770 /run/zim-batch && chgrp games /run/zim-batch \
+             && exec {user} \"$0\" \"$@\"'"
+        )
+    };
+    let can_mount = Command::new("sh")
+        .args(["-c", &format!("{} true", script(""))])
+        .output();
+    if !can_mount.expect("there is a shell").status.success() {
+        passed_over("a directory can't be mounted over /run here");
+        return;
+    }
+    let run = |user: &str, script: &str| {
+        run_of(&desk, &server, user, 2)
+            .without_env("ZIM_LOCK_DIR")
+            .started_by(script)
+    };
+    // The directory is the only one that root finds locked by another program: so it is used.
+    let locked = script("flock /run/zim-batch/zim-batch-APP-loopback-PORT.lock");
+    let port = server.url().rsplit(':').next().expect("it has a port").to_owned();
+    let locked = locked.replace("APP", &APP_ID.to_string()).replace("PORT", &port);
+    let refused = run("a", &locked).arg("--no-wait").run();
+    refused.assert_status(75);
+
+    let nobody = script(&format!("{setpriv} --reuid nobody --regid nogroup --clear-groups"));
+    fs::set_permissions(desk.path(""), fs::Permissions::from_mode(0o777)).expect("it is this user's");
+    let refused = run("b", &nobody).run();
+    refused.assert_status(2).assert_says(&[
+        "/run/zim-batch",
+        "its group, games",
+        "usermod -aG games",
+        "ZIM_LOCK_DIR",
+    ]);
+    assert_eq!(server.count(), 0);
+    let elsewhere = run("c", &nobody).flag("--lock-dir", "/tmp").run();
+    elsewhere.assert_status(0);
 }

@@ -1,6 +1,9 @@
 //! A quota that runs on many machines share through a real Redis: runs with lock directories of their own, as on machines
 //! of their own.
 
+mod faults;
+
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,25 +12,33 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Call, Desk, Request, Running, Server, kind_server, named_rows, pace, program};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 const CAP: usize = 20;
 const PASSWORD: &str = "s3cr%t-pass";
 
-/// A Redis with a password, on a port and a socket of its own.
-struct Redis {
+/// A Redis with a password, on a port and a socket of its own. It ends with this process too, however that ends: then the
+/// standard input of the shell that started it is closed.
+pub struct Redis {
     directory: tempfile::TempDir,
-    port: u16,
+    pub port: u16,
+    /// Further arguments.
+    options: Vec<String>,
     process: Option<Child>,
 }
 
 impl Redis {
     /// `None` if it is not installed.
-    fn start() -> Option<Redis> {
+    pub fn start() -> Option<Redis> {
+        Redis::with(&[])
+    }
+
+    pub fn with(options: &[&str]) -> Option<Redis> {
         program(&["redis-server"])?;
         let free = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let mut redis = Redis {
             directory: tempfile::tempdir().expect("a temporary directory can be made"),
             port: free.local_addr().expect("it is bound").port(),
+            options: options.iter().map(ToString::to_string).collect(),
             process: None,
         };
         drop(free);
@@ -35,24 +46,21 @@ impl Redis {
         Some(redis)
     }
 
-    fn begin(&mut self) {
+    pub fn begin(&mut self) {
         let port = self.port.to_string();
-        let process = Command::new("redis-server")
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &port,
-                "--save",
-                "",
-                "--requirepass",
-                PASSWORD,
-            ])
+        // A Sentinel needs a file for its settings.
+        std::fs::write(self.directory.path().join("redis.conf"), "").expect("it can be written to");
+        let process = Command::new("sh")
+            .args(["-c", "redis-server redis.conf \"$@\" & read -r end; kill -9 $!; wait"])
+            .args(["sh", "--bind", "127.0.0.1", "--port", &port, "--requirepass", PASSWORD])
             .args(["--unixsocket".as_ref(), self.socket().as_os_str()])
+            .args(&self.options)
             .current_dir(self.directory.path())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn();
-        self.process = Some(process.expect("it is installed"));
+        self.process = Some(process.expect("there is a shell"));
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(begun.elapsed() < 90 * SECOND, "redis-server does not answer");
@@ -60,9 +68,24 @@ impl Redis {
         }
     }
 
-    fn end(&mut self) {
+    /// Sends a command, as `redis-cli` does, and returns what it answers at once.
+    pub fn command(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it is running");
+        let text = format!("AUTH {PASSWORD}\r\n{command}\r\nPING\r\n");
+        stream.write_all(text.as_bytes()).expect("it is running");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"+PONG\r\n") {
+            let mut bytes = [0; 4096];
+            let length = stream.read(&mut bytes).expect("it is running");
+            assert!(length > 0, "{command}: {}", String::from_utf8_lossy(&answer));
+            answer.extend(&bytes[..length]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub fn end(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.kill().expect("it is running");
+            drop(process.stdin.take());
             process.wait().expect("it was started here");
         }
     }
@@ -72,7 +95,7 @@ impl Redis {
     }
 
     /// The URL with the password, percent-encoded.
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://:s3cr%25t-pass@127.0.0.1:{}", self.port)
     }
 }
@@ -84,7 +107,7 @@ impl Drop for Redis {
 }
 
 /// A run of `count` rows on a machine of its own.
-fn run_of(desk: &Desk, server: &Server, quota: &str, user: &str, count: usize) -> Call {
+pub fn run_of(desk: &Desk, server: &Server, quota: &str, user: &str, count: usize) -> Call {
     let file = format!("{user}.csv");
     desk.write(&file, named_rows((0..count).map(|number| format!("{user}-{number}"))));
     std::fs::create_dir_all(desk.path(&format!("{user}.locks"))).expect("the desk can be written to");
@@ -95,7 +118,7 @@ fn run_of(desk: &Desk, server: &Server, quota: &str, user: &str, count: usize) -
         .arg("--json")
 }
 
-fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
+pub fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
     running.wait_until("it is under way", || server.requests().len() >= count);
 }
 

@@ -2,6 +2,7 @@
 
 mod changing;
 mod proxies;
+mod quota;
 mod slow;
 
 use std::io::{Read, Write};

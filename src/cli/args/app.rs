@@ -179,9 +179,10 @@ pub static LOCK_DIR: Setting<PathBuf> = Setting {
         heading: PACE,
         value_name: "DIR",
         help: "Directory of the files through which runs on this machine share an app's quota; must be the same for all runs",
+        default_in_words: Some("/run/zim-batch if it exists, or else /tmp"),
         ..About::OF_APP
     },
-    default: Some(|| QuotaLocation::DEFAULT_DIRECTORY.into()),
+    default: Some(|| QuotaLocation::default_directory().into()),
     parse: |path| {
         let path = PathBuf::from(path);
         if path.is_dir() {

@@ -38,6 +38,8 @@ pub struct About {
     pub value_name: &'static str,
     pub values: fn() -> Vec<PossibleValue>,
     pub help: &'static str,
+    /// The default in the help, if it is another one on other machines.
+    pub default_in_words: Option<&'static str>,
     /// What `zim-batch config` shows if it is not set.
     pub unset: &'static str,
     /// A run can't do without it.
@@ -67,6 +69,7 @@ impl About {
         value_name: "",
         values: Vec::new,
         help: "",
+        default_in_words: None,
         unset: "none",
         is_required: false,
     };
@@ -115,9 +118,13 @@ pub fn flag(setting: &dyn AnySetting) -> Arg {
     if let Some(variable) = about.variable {
         help += &format!(" [env: {variable}]");
     }
-    if let Some(default) = setting.show_default() {
+    let default = match about.default_in_words {
+        Some(words) => Some(words.to_owned()),
+        None => setting.show_default().as_ref().map(as_text),
+    };
+    if let Some(default) = default {
         // A URL ends with a slash that nobody writes.
-        help += &format!(" [default: {}]", as_text(&default).trim_end_matches('/'));
+        help += &format!(" [default: {}]", default.trim_end_matches('/'));
     }
     let arg = Arg::new(about.key)
         .long(about.flag.trim_start_matches('-'))

@@ -1,16 +1,20 @@
 //! The app's quota, which a run shares with the other runs of the app.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use secrecy::ExposeSecret;
 use zim_batch::client::Client;
 use zim_batch::limiter::Limiter;
 use zim_batch::limiter::quota::{MachineQuota, Presence, Quota, QuotaError, QuotaLocation, RedisQuota};
+use zim_batch::text::one_line;
 
 use crate::cli::engine::client;
 use crate::cli::errors::{Error, hints};
 use crate::cli::settings::app::App;
+use crate::cli::settings::origin::{Origin, Sourced};
 use crate::cli::settings::run::RunSettings;
 
 /// The limiter of a run. It joins the runs that share the quota; with `--no-wait`, that fails if there are any. A simulated
@@ -64,10 +68,38 @@ async fn join_others(
     }
     match MachineQuota::join(location, presence, exclusive).await {
         Ok(quota) => Ok(Some(Arc::new(quota))),
+        Err(QuotaError::Unusable { path, why }) if is_group_directory(&app.lock_dir) => {
+            Err(Error::Usage(not_in_the_group(&path, &why)))
+        }
         Err(error @ QuotaError::Unusable { .. }) => {
             tracing::error!("{}", hints::quota_error(&error));
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether this is the directory that is made for a group, and nobody has chosen it: a user who can't use it is to know.
+fn is_group_directory(directory: &Sourced<PathBuf>) -> bool {
+    directory.origin == Origin::Default && directory.value == Path::new(QuotaLocation::GROUP_DIRECTORY)
+}
+
+fn not_in_the_group(file: &Path, why: &io::Error) -> String {
+    let directory = QuotaLocation::GROUP_DIRECTORY;
+    let gid = fs::metadata(directory)
+        .map(|metadata| metadata.gid())
+        .unwrap_or_default();
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let group = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == gid.to_string()).then_some(name)
+    });
+    let group = group.map_or_else(|| gid.to_string(), |name| one_line(name).into_owned());
+    format!(
+        "{}: can't be used ({why}), but runs on this machine share the quota through files in {directory}. Add this user to its \
+         group, {group} (sudo usermod -aG {group} USER, then log in again), or choose another directory for all runs with \
+         --lock-dir or ZIM_LOCK_DIR",
+        file.display()
+    )
 }

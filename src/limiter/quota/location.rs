@@ -1,9 +1,10 @@
 //! Where the runs of an app meet.
 //!
 //! # Location
-//! `/tmp`, regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users
-//! must share the files. All runs of an app must use the same directory ([`QuotaLocation::in_directory`]). Other users' files there
-//! can cause a warning and nothing else: see the module `lock_file`.
+//! `/run/zim-batch` if it exists: a directory that only a group can write to, as the Debian package makes it. Otherwise `/tmp`.
+//! Both regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users must share
+//! the files. All runs of an app must use the same directory ([`QuotaLocation::in_directory`]). Whoever may write there can
+//! disturb the sharing, but can't have a run write or read anything else: see the module `lock_file`.
 //!
 //! # Name
 //! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all
@@ -31,8 +32,18 @@ pub struct QuotaLocation {
 const MAX_ENTRIES: u32 = 256;
 
 impl QuotaLocation {
-    /// The default directory of the files.
-    pub const DEFAULT_DIRECTORY: &str = "/tmp";
+    /// The directory of the files on a machine that has it: only a group can write to it.
+    pub const GROUP_DIRECTORY: &str = "/run/zim-batch";
+
+    /// The default directory of the files: [`QuotaLocation::GROUP_DIRECTORY`] if it exists, or else `/tmp`.
+    pub fn default_directory() -> &'static Path {
+        let directory = Path::new(QuotaLocation::GROUP_DIRECTORY);
+        if directory.is_dir() {
+            directory
+        } else {
+            Path::new("/tmp")
+        }
+    }
 
     /// The location for an app. A stand-in on a loopback `endpoint` has its own.
     pub fn new(app_id: u32, endpoint: &Url) -> QuotaLocation {
@@ -40,7 +51,7 @@ impl QuotaLocation {
             Some(port) => format!("zim-batch-{app_id}-loopback-{port}"),
             None => format!("zim-batch-{app_id}"),
         };
-        let path = |ending: &str| Path::new(QuotaLocation::DEFAULT_DIRECTORY).join(format!("{name}.{ending}"));
+        let path = |ending: &str| QuotaLocation::default_directory().join(format!("{name}.{ending}"));
         QuotaLocation {
             runs: path("lock"),
             starts: path("starts"),
@@ -53,7 +64,7 @@ impl QuotaLocation {
         (0..MAX_ENTRIES).map(|number| self.runs.with_extension(format!("run-{number}")))
     }
 
-    /// Uses another directory than `/tmp`. Runs that use different directories don't detect each other.
+    /// Uses another directory than the default. Runs that use different directories don't detect each other.
     #[must_use]
     pub fn in_directory(self, directory: &Path) -> QuotaLocation {
         let inside = |path: PathBuf| directory.join(path.file_name().unwrap_or_default());
@@ -76,7 +87,10 @@ mod tests {
 
     #[test]
     fn an_app_has_one_location_whatever_the_host_and_one_per_port_of_this_machine() {
-        let name = |endpoint: &str| QuotaLocation::new(12345, &endpoint.parse().unwrap()).runs;
+        let name = |endpoint: &str| {
+            let location = QuotaLocation::new(12345, &endpoint.parse().unwrap());
+            location.in_directory(Path::new("/tmp")).runs
+        };
         assert_eq!(name("https://zim-api.zego.im"), Path::new("/tmp/zim-batch-12345.lock"));
         assert_eq!(name("https://zim-api-fra.zego.im"), name("https://zim-api.zego.im"));
         let local = Path::new("/tmp/zim-batch-12345-loopback-8080.lock");

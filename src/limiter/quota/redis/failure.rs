@@ -1,6 +1,7 @@
 //! Why the server can't be used, in words; and whether waiting can help.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use ::redis::{ErrorKind, RedisError};
@@ -46,12 +47,22 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What an access list must allow, as Redis writes it.
+const RIGHTS: &str =
+    "~zim-batch-* +ping +eval +evalsha +script|load +time +get +set +hset +hdel +hgetall +hexists +pexpire";
+
+fn lacks_right(error: &RedisError) -> String {
+    format!("its user lacks a right ({}); it needs {RIGHTS}", said(error))
+}
+
 /// What the server refuses, for a reason that does not pass.
 fn refusal(error: &RedisError) -> Option<String> {
     let code = error.code().unwrap_or_default();
     let detail = error.detail().unwrap_or_default();
     Some(match (error.kind(), code) {
-        (_, "NOPERM") => format!("its user lacks a right ({})", cut(&said(error))),
+        (_, "NOPERM") => lacks_right(error),
+        // What a command in a script lacks has no code of its own.
+        (_, _) if detail.contains("user executing the script can't") => lacks_right(error),
         (ErrorKind::AuthenticationFailed, "") => {
             "it refuses the user or the password (authentication failed)".to_owned()
         }
@@ -80,17 +91,19 @@ fn refusal(error: &RedisError) -> Option<String> {
 
 /// A failure of TLS: a certificate that is not trusted, or a server that does not speak TLS.
 fn tls_failure(error: &RedisError) -> Option<Failure> {
-    // rustls's error is wrapped in an io::Error, whose `source()` skips it.
+    // rustls's error is wrapped in an io::Error, and that in an Arc; the `source()` of both skips what they wrap.
     let mut cause = error.source();
     let error = loop {
         let current = cause?;
         if let Some(error) = current.downcast_ref::<rustls::Error>() {
             break error;
         }
-        let wrapped = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => current.source(),
+        cause = if let Some(shared) = current.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+            Some(&**shared)
+        } else if let Some(wrapped) = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped)
+        } else {
+            current.source()
         };
     };
     Some(match error {

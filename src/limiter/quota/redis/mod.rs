@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ::redis::{RedisError, Script, ScriptInvocation};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::QuotaError;
 use super::location::QuotaLocation;
@@ -35,7 +35,7 @@ use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Una
 use crate::limiter::rate::MAX as MAX_RATE;
 use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, Wanted};
 use failure::Failure;
-use server::Server;
+use server::{Server, TIMEOUT};
 
 /// Round trips are assumed to take no longer than this, in microseconds.
 const MAX_ROUND_TRIP: u64 = 200_000;
@@ -329,14 +329,15 @@ impl Drop for RedisQuota {
         let run = Arc::clone(&self.run);
         let leave = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
+            let leaving = async {
                 // The connection belongs to the runtime in which it was opened.
                 run.server.disconnect().await;
                 run.leave().await;
-            });
+            };
+            let _ = runtime.block_on(async { timeout(2 * TIMEOUT, leaving).await });
             Ok::<_, std::io::Error>(())
         };
-        // On a thread of its own, because this one may be a runtime's. Each step of it has a time limit.
+        // On a thread of its own, because this one may be a runtime's.
         let leaving = std::thread::Builder::new().spawn(leave);
         let _ = leaving.map(std::thread::JoinHandle::join);
     }

@@ -27,6 +27,9 @@ use crate::tls;
 /// How long to wait for the server: for a connection, and for an answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long to wait for the server's part of a TLS handshake: less than [`TIMEOUT`], so that it is told from a connection.
+const HANDSHAKE: Duration = Duration::from_millis(800);
+
 /// The longest answer, in bytes. The entries of a few hundred runs are shorter.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -132,7 +135,10 @@ impl Server {
                     None => Bounded::new(stream),
                     Some((config, name)) => {
                         let connector = TlsConnector::from(Arc::clone(config));
-                        Bounded::new(connector.connect(name.clone(), stream).await?)
+                        let handshake = timeout(HANDSHAKE, connector.connect(name.clone(), stream)).await;
+                        // A Redis without TLS waits for the end of what it takes for a command.
+                        let stalled = |_| io::Error::other("no answer to a TLS handshake; does it speak TLS?");
+                        Bounded::new(handshake.map_err(stalled)??)
                     }
                 }
             }
