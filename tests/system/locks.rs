@@ -1,21 +1,23 @@
 //! Concurrent runs: one per report, and a quota that runs of an app share.
 
+mod files;
+
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::{
-    APP_ID, Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, passed_over,
+    Answer, Call, Desk, Options, Request, Running, Server, figures, kind_server, named_rows, pace, passed_over,
     program, read_report, rows,
 };
 
 const CAP: usize = 20;
 
 /// A run of `count` rows of this user, at the default rate, with its own report.
-fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
+pub fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
     let csv = named_rows((0..count).map(|number| format!("{user}-{number}")));
     let file = format!("{user}.csv");
     desk.write(&file, csv);
@@ -25,7 +27,7 @@ fn run_of(desk: &Desk, server: &Server, user: &str, count: usize) -> Call {
         .arg("--json")
 }
 
-fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
+pub fn wait_for_requests(running: &mut Running, server: &Server, count: usize) {
     running.wait_until("it is under way", || server.requests().len() >= count);
 }
 
@@ -233,10 +235,15 @@ fn runs_with_different_rates_never_exceed_the_largest_together_nor_each_its_own(
         count_of(&server.requests(), "quick") >= 60 && count_of(&server.requests(), "slow") >= 10
     });
     slow.wait_until("it has sent", || true);
-    for run in [slow, quick] {
+    let [slow, quick] = [slow, quick].map(|run| {
         run.signal("TERM");
-        run.wait().assert_status(143);
-    }
+        run.wait()
+    });
+    slow.assert_status(143);
+    quick.assert_status(143);
+    let says = "another run of this app has a rate of 20 requests per second, this one 5";
+    assert_eq!(slow.stderr.matches(says).count(), 1, "{slow:?}");
+    assert!(!quick.stderr.contains("has a rate of"), "{quick:?}");
     pace::assert_within_cap(&server.arrivals(), CAP);
     let requests = server.requests();
     let of_slow = requests.iter().filter(|request| request.user().starts_with("slow-"));
@@ -309,7 +316,7 @@ fn other_apps_other_endpoints_and_simulations_are_alone() {
 }
 
 /// The names of the lock files in this directory.
-fn lock_files(desk: &Desk) -> Vec<String> {
+pub fn lock_files(desk: &Desk) -> Vec<String> {
     let names = fs::read_dir(desk.path("")).expect("the desk can be read").flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with("zim-batch-")).collect()
@@ -317,7 +324,7 @@ fn lock_files(desk: &Desk) -> Vec<String> {
 
 /// The paths of the files through which runs of this server's app share its quota: the one that each run locks, the entry of
 /// a run, and the one with the starts. They exist while a run sends.
-fn quota_files(desk: &Desk, server: &Server) -> [PathBuf; 3] {
+pub fn quota_files(desk: &Desk, server: &Server) -> [PathBuf; 3] {
     let mut running = run_of(desk, server, "finder", 100).spawn();
     wait_for_requests(&mut running, server, server.requests().len() + 1);
     let mut found = lock_files(desk);
@@ -368,232 +375,4 @@ fn localhost_and_127_0_0_1_share_one_quota() {
     outcome.assert_status(75).assert_says(&["a.report.csv"]);
     first.signal("TERM");
     first.wait();
-}
-
-#[test]
-fn any_other_file_in_place_of_the_lock_file_is_an_error_that_is_always_said_and_stays_unchanged() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let [lock, _, starts] = quota_files(&desk, &server);
-    let paths = [lock, starts];
-    let victim = desk.write("victim", "precious");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
-    type Put<'a> = &'a dyn Fn(&Path);
-    let cases: [(&str, Put); 5] = [
-        ("FIFO", &|path| {
-            let made = std::process::Command::new("mkfifo").arg(path).status();
-            assert!(made.unwrap().success());
-        }),
-        ("directory", &|path| fs::create_dir(path).unwrap()),
-        ("symbolic link", &|path| {
-            std::os::unix::fs::symlink(&victim, path).unwrap();
-        }),
-        ("too large", &|path| {
-            fs::File::create(path).unwrap().set_len(1_500_000_000).unwrap();
-        }),
-        ("socket", &|path| {
-            std::os::unix::net::UnixListener::bind(path).unwrap();
-        }),
-    ];
-    for (index, (what, put)) in cases.into_iter().enumerate() {
-        let path = &paths[index % 2];
-        put(path);
-        for (number, flag) in ["-q", "--no-wait"].into_iter().enumerate() {
-            let name = format!("run{index}{number}");
-            let outcome = run_of(&desk, &server, &name, 2).arg(flag).run();
-            outcome.assert_status(0).assert_says(&[what, "ZIM_LOCK_DIR"]);
-            assert_eq!(
-                outcome.stderr.matches("can't be used as a lock file").count(),
-                1,
-                "{outcome:?}"
-            );
-        }
-        assert!(path.symlink_metadata().is_ok(), "{what} was removed");
-        assert_eq!(
-            (desk.read("victim").as_str(), mode(&victim)),
-            ("precious", 0o600),
-            "{what}"
-        );
-        fs::remove_file(path).or_else(|_| fs::remove_dir(path)).unwrap();
-    }
-}
-
-#[test]
-fn a_run_that_can_create_no_lock_file_warns_and_continues() {
-    let (desk, server) = (Desk::new(), kind_server());
-    // Not even root can create a file there.
-    let outcome = run_of(&desk, &server, "a", 2).env("ZIM_LOCK_DIR", "/sys").run();
-    outcome.assert_status(0).assert_says(&["/sys/zim-batch", "exceed"]);
-
-    let outcome = run_of(&desk, &server, "b", 2)
-        .flag("--lock-dir", "no-such-directory")
-        .run();
-    outcome
-        .assert_status(2)
-        .assert_says(&["no-such-directory", "--lock-dir"]);
-    assert!(!desk.has("b.report.csv") && server.requests().len() == 2);
-}
-
-#[test]
-fn a_file_that_another_program_keeps_locked_holds_a_run_no_longer_than_its_limits() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let [.., starts] = quota_files(&desk, &server);
-    let before = server.requests().len();
-    let holder = fs::File::create(&starts).unwrap();
-    holder.lock().unwrap();
-
-    let outcome = run_of(&desk, &server, "a", 2).flag("--give-up-after", "1s").run();
-    outcome
-        .assert_status(5)
-        .assert_says(&["on hold", "has locked this file", "--give-up-after", "--resume"])
-        .summary()
-        .assert_counts(&[("rows", 2), ("not_run", 2), ("requests", 0)]);
-    assert_eq!(server.requests().len(), before);
-    drop(holder);
-    run_of(&desk, &server, "a", 2).arg("--resume").run().assert_status(0);
-}
-
-#[test]
-fn a_name_that_another_program_has_written_is_shown_without_control_characters() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let [lock, entry, _] = quota_files(&desk, &server);
-    let holders = [&lock, &entry].map(|path| fs::File::create(path).unwrap());
-    holders.iter().for_each(|holder| holder.lock().unwrap());
-    let text = r#"{"host":"\u001b]0;owned\u0007","process":1,"name":"evil \u202e\u009b31m","rate":20,"since":0}"#;
-    fs::write(&entry, text).unwrap();
-
-    let refused = run_of(&desk, &server, "b", 2).arg("--no-wait").run();
-    refused.assert_status(75).assert_says(&["evil"]);
-    assert!(
-        !refused
-            .stderr
-            .chars()
-            .any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')),
-        "{refused:?}"
-    );
-    // Without the flag it warns, and sends.
-    let outcome = run_of(&desk, &server, "c", 2).run();
-    outcome.assert_status(0).assert_says(&["another program has locked it"]);
-}
-
-#[test]
-fn removing_the_files_during_a_run_never_lets_two_runs_exceed_the_cap_together() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let mut first = run_of(&desk, &server, "a", 4000).spawn();
-    wait_for_requests(&mut first, &server, 30);
-    let files: Vec<PathBuf> = lock_files(&desk).iter().map(|name| desk.path(name)).collect();
-    let starts = files
-        .iter()
-        .find(|path| path.extension().is_some_and(|ending| ending == "starts"))
-        .unwrap();
-
-    // It is created again, and a second run finds the starts of the first in it.
-    fs::remove_file(starts).unwrap();
-    first.wait_until("the file is created again", || starts.exists());
-    run_of(&desk, &server, "b", 2).arg("--no-wait").run().assert_status(75);
-    run_of(&desk, &server, "b", 10).run().assert_status(0);
-    // A second run creates it before the first has noticed.
-    fs::remove_file(starts).unwrap();
-    run_of(&desk, &server, "c", 30).run().assert_status(0);
-
-    first.signal("TERM");
-    let first = first.wait();
-    first.assert_status(143).assert_says(&["removed, replaced or changed"]);
-    pace::assert_within_cap(&server.arrivals(), CAP);
-}
-
-#[test]
-fn a_directory_that_two_machines_share_is_refused_while_the_other_one_s_run_is_there() {
-    let Some(unshare) = program(&["unshare"]) else { return };
-    let (desk, server) = (Desk::new(), kind_server());
-    desk.write("boot", "11111111-2222-3333-4444-555555555555\n");
-    let script = format!(
-        "{} -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"'",
-        unshare,
-        desk.path("boot").display()
-    );
-    let can_mount = Command::new("sh").args(["-c", &format!("{script} true")]).output();
-    if !can_mount.expect("there is a shell").status.success() {
-        passed_over("a file can't be mounted over another one here");
-        return;
-    }
-    let mut first = run_of(&desk, &server, "a", 4000).spawn();
-    wait_for_requests(&mut first, &server, 5);
-    let outcome = run_of(&desk, &server, "b", 5).started_by(&script).run();
-    outcome
-        .assert_status(2)
-        .assert_says(&["a run on another machine", ".starts", "ZIM_QUOTA"]);
-    let before = server.requests().len();
-    first.wait_until("it keeps its pace", || server.requests().len() >= before + 20);
-    first.signal("TERM");
-    let first = first.wait();
-    first.assert_status(143);
-    assert!(!first.stderr.contains("removed, replaced or changed"), "{first:?}");
-}
-
-#[test]
-fn a_file_that_is_truncated_again_and_again_holds_a_run_no_longer_than_its_limits() {
-    let (desk, server) = (Desk::new(), kind_server());
-    let mut run = run_of(&desk, &server, "a", 4000).flag("--give-up-after", "3s").spawn();
-    wait_for_requests(&mut run, &server, 5);
-    let starts = lock_files(&desk).into_iter().find(|name| name.ends_with(".starts"));
-    let starts = desk.path(&starts.expect("it is there"));
-    run.wait_until("it ends", || {
-        let _ = fs::File::options()
-            .write(true)
-            .open(&starts)
-            .and_then(|file| file.set_len(0));
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        !starts.exists()
-    });
-    let outcome = run.wait();
-    outcome
-        .assert_status(5)
-        .assert_says(&["again and again", "--give-up-after", "--resume"]);
-    assert_eq!(outcome.stderr.matches("on hold").count(), 1, "{outcome:?}");
-}
-
-#[test]
-fn the_directory_of_a_group_is_used_where_it_exists_and_a_user_who_can_t_use_it_is_told_its_group() {
-    let (Some(unshare), Some(setpriv)) = (program(&["unshare"]), program(&["setpriv"])) else {
-        return;
-    };
-    let (desk, server) = (Desk::new(), kind_server());
-    let script = |user: &str| {
-        format!(
-            "{unshare} -m sh -c 'mount -t tmpfs none /run && mkdir -m 2770 /run/zim-batch && chgrp games /run/zim-batch \
-             && exec {user} \"$0\" \"$@\"'"
-        )
-    };
-    let can_mount = Command::new("sh")
-        .args(["-c", &format!("{} true", script(""))])
-        .output();
-    if !can_mount.expect("there is a shell").status.success() {
-        passed_over("a directory can't be mounted over /run here");
-        return;
-    }
-    let run = |user: &str, script: &str| {
-        run_of(&desk, &server, user, 2)
-            .without_env("ZIM_LOCK_DIR")
-            .started_by(script)
-    };
-    // The directory is the only one that root finds locked by another program: so it is used.
-    let locked = script("flock /run/zim-batch/zim-batch-APP-loopback-PORT.lock");
-    let port = server.url().rsplit(':').next().expect("it has a port").to_owned();
-    let locked = locked.replace("APP", &APP_ID.to_string()).replace("PORT", &port);
-    let refused = run("a", &locked).arg("--no-wait").run();
-    refused.assert_status(75);
-
-    let nobody = script(&format!("{setpriv} --reuid nobody --regid nogroup --clear-groups"));
-    fs::set_permissions(desk.path(""), fs::Permissions::from_mode(0o777)).expect("it is this user's");
-    let refused = run("b", &nobody).run();
-    refused.assert_status(2).assert_says(&[
-        "/run/zim-batch",
-        "its group, games",
-        "usermod -aG games",
-        "ZIM_LOCK_DIR",
-    ]);
-    assert_eq!(server.count(), 0);
-    let elsewhere = run("c", &nobody).flag("--lock-dir", "/tmp").run();
-    elsewhere.assert_status(0);
 }

@@ -21,15 +21,15 @@
 //! A volume that several machines share is not for this: each machine has its own clock. A run that finds the file of another
 //! machine, while a run has it locked, does not join.
 
+mod clock;
 mod entry;
+mod join;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 use super::error::QuotaError;
@@ -38,7 +38,9 @@ use super::lock_file::LockFile;
 use super::presence::{Activity, Presence};
 use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Unavailable};
 use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, micros};
+use clock::{Clock, boot_id, read_clocks, since_boot};
 use entry::Entry;
+use join::{begin_file, check_writable, join_lock, unusable};
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
 const INITIAL_PAUSE: Duration = Duration::from_micros(200);
@@ -46,12 +48,6 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// A run that has used the file for so long is not at work: it was suspended, or is another program.
 const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
-
-/// How long to try to join the other runs.
-const JOIN_FOR: Duration = Duration::from_secs(3);
-
-/// How long another run may take from joining until it has begun the file with the starts.
-const BEGIN_FOR: Duration = Duration::from_millis(500);
 
 /// How often the run's entry is written, and those of others are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,9 +65,6 @@ pub struct MachineQuota {
     higher_rate: HigherRate,
     state: Mutex<State>,
 }
-
-/// The time since the machine was started.
-type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
 
 struct State {
     /// The file that every run locks, shared.
@@ -276,7 +269,7 @@ impl MachineQuota {
             }
             // It was removed, or the last run has just removed it.
             if file.is_in_place() {
-                return Ok(Some(file));
+                return check_writable(&file).map(|()| Some(file));
             }
         }
     }
@@ -432,96 +425,6 @@ fn schedule_in(file: &LockFile, boot: &str) -> Option<Schedule> {
     let text = file.read();
     let (of_boot, schedule) = text.split_once('\n')?;
     (of_boot == boot).then(|| Schedule::parse(schedule))?
-}
-
-/// Locks the file that every run locks, shared; and whether others have it locked. Fails if there are others and the run is to
-/// be exclusive.
-async fn join_lock(location: &QuotaLocation, exclusive: bool) -> Result<(LockFile, bool), QuotaError> {
-    let unusable = |source| unusable(&location.runs, source);
-    let tries_from = Instant::now();
-    loop {
-        let lock = LockFile::open(&location.runs).map_err(unusable)?;
-        let has_others = !lock.try_lock().map_err(unusable)?;
-        if has_others && exclusive {
-            let by = entry::others(location, None).into_iter().flatten().next();
-            return Err(QuotaError::Held { by: by.map(Box::new) });
-        }
-        if lock.try_lock_shared().map_err(unusable)? && lock.is_in_place() {
-            return Ok((lock, has_others));
-        }
-        if tries_from.elapsed() > JOIN_FOR {
-            return Err(unusable(io::Error::other("another program has locked it")));
-        }
-        sleep(MAX_PAUSE).await;
-    }
-}
-
-/// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
-/// another one.
-async fn begin_file(location: &QuotaLocation, boot: &str, has_others: bool) -> Result<(), QuotaError> {
-    let path = &location.starts;
-    let unusable = |source| unusable(path, source);
-    let tries_from = Instant::now();
-    loop {
-        let file = LockFile::open(path).map_err(unusable)?;
-        if !file.is_writable() {
-            return Err(unusable(io::Error::other("it is another user's, and can't be written")));
-        }
-        let text = file.read();
-        let is_of_this_machine = text.is_empty() || text.lines().next() == Some(boot);
-        if !has_others {
-            // From before the machine was started.
-            if (text.is_empty() || !is_of_this_machine) && file.try_lock().map_err(unusable)? {
-                file.write(&format!("{boot}\n{}", Schedule::default()))
-                    .map_err(unusable)?;
-            }
-            return Ok(());
-        }
-        if is_of_this_machine {
-            return Ok(());
-        }
-        // The first run may not have come so far.
-        if tries_from.elapsed() > BEGIN_FOR {
-            return Err(QuotaError::OtherMachine { path: path.clone() });
-        }
-        sleep(MAX_PAUSE).await;
-    }
-}
-
-fn unusable(path: &Path, why: io::Error) -> QuotaError {
-    QuotaError::Unusable {
-        path: path.to_owned(),
-        why,
-    }
-}
-
-/// One moment on the shared clock and on this process's.
-fn read_clocks(clock: &Clock) -> Clocks {
-    let read = || {
-        let (instant, time) = (Instant::now(), micros(clock()));
-        (instant.elapsed(), Clocks { time, instant })
-    };
-    // Unless this thread was interrupted between the two.
-    let mut reads = std::iter::repeat_with(read).take(3);
-    let is_exact = |(took, _): &(Duration, Clocks)| *took < Duration::from_micros(100);
-    reads.find(is_exact).unwrap_or_else(read).1
-}
-
-/// Names the start of the machine.
-fn boot_id() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    boot.trim_end().to_owned()
-}
-
-/// The time since the machine was started, including the time in which it slept, where the system can tell.
-fn since_boot() -> Duration {
-    #[cfg(target_os = "linux")]
-    const CLOCK: ClockId = ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
-    const CLOCK: ClockId = ClockId::Monotonic;
-    let time = clock_gettime(CLOCK);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 #[cfg(test)]
