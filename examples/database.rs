@@ -3,8 +3,10 @@
 mod simulator;
 
 use std::error::Error;
+use std::path::Path;
 use std::{io, vec};
 
+use zim_batch::files::named_after;
 use zim_batch::journal::IfExists;
 use zim_batch::{Client, ConvType, Job, Report, Row, StopKind, Summary};
 
@@ -22,8 +24,9 @@ fn query(goes_away: bool) -> vec::IntoIter<io::Result<(&'static str, &'static st
 }
 
 /// Clears the rows that have no record yet. Only in a simulation are records marked as simulated.
-async fn clear(client: Client, directory: &std::path::Path, goes_away: bool) -> Result<Summary, Box<dyn Error>> {
-    let [report, outside] = ["night.csv", "night.outside.csv"].map(|name| directory.join(name));
+async fn clear(client: Client, directory: &Path, goes_away: bool) -> Result<Summary, Box<dyn Error>> {
+    let report = directory.join("night.csv");
+    let outside = named_after(&report, ".outside.csv");
     let report = Report::open(&report, &outside, IfExists::Resume, true)?;
     // The iterator has a thread of its own, so it may block.
     let rows = query(goes_away).map(|found| -> Result<Row, Failure> {

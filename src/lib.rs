@@ -44,7 +44,7 @@
 //! | send many rows | [`Job::new`] for an iterator, [`Job::try_new`] for one that may fail, [`Job::from_stream`] for a stream, [`Job::planned`] for a CSV |
 //! | list many users, look many up | a [`Lister`] or a [`UserLookup`](client::UserLookup) in place of the client |
 //! | set the pace | [`Job::rate`]: 20 per second if it is not called |
-//! | share the pace | [`Job::limiter`] for jobs of one process; [`Limiter::ready`] for single calls; [`limiter::quota`] for processes and machines |
+//! | share the pace | [`Job::limiter`] for jobs of one process; [`Limiter::ready`] before single calls; [`limiter::quota`] for processes and machines |
 //! | see progress | [`Job::on_record`], [`Job::on_event`], [`Job::observer`] |
 //! | end it early | [`StopHandle::cancel`] on the handle given to [`Job::stop_handle`]; [`Limits`] end it by themselves |
 //! | resume it | [`Job::report`] with a [`Report`] opened to resume |
@@ -66,8 +66,9 @@
 //!
 //! **Logs.** Log lines are events of [`tracing`], in the span in which [`Job::run`] was called.
 //!
-//! **Tests.** With the feature `simulator`, the crate's simulator stands for ZIM (see `examples/simulator`), in real time: in
-//! Tokio's paused time, requests to it time out.
+//! **Tests.** With the feature `simulator`, the crate's simulator stands for ZIM (see `examples/simulator`). Both are on
+//! Tokio's clock, so in a test with paused time (`start_paused`) a run of an hour takes seconds. The thread that iterates over
+//! rows is not on that clock; where times have to be exact, use a stream.
 //!
 //! The repository's `examples/` are whole programs, which run without an app: `database` has rows that may fail and a run
 //! that resumes, `stream` rows that arrive, `service` a job that is watched and cancelled; `one_call`, `list_user` and

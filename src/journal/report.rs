@@ -59,6 +59,8 @@ impl Report {
     /// Opens and locks the report of `clear`, which excludes other runs, reads back the rows that are done, and completes
     /// the outside log.
     ///
+    /// The program's outside log is [`files::named_after`](crate::files::named_after)`(report, ".outside.csv")`.
+    ///
     /// `is_simulated`: the answers come from a simulator. Then every record's message begins with `simulated: `. Such a
     /// report is never resumed by a real run, nor a real one by a simulated run.
     ///

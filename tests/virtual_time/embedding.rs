@@ -8,12 +8,15 @@ use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use tokio::net::TcpListener;
 use tracing::{Instrument, Subscriber, info_span};
 use tracing_subscriber::layer::{self, Layer, SubscriberExt};
 use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
+use zim_batch::Client;
 use zim_batch::event::Event;
 use zim_batch::row::ConvType;
+use zim_batch::simulator::{Options, World, serve};
 use zim_batch::stop::{StopHandle, StopReason};
 
 use super::*;
@@ -252,5 +255,25 @@ fn a_row_taken_from_a_stream_is_at_most_one_ahead_and_is_counted() {
         let summary = job.run().await.unwrap();
         assert!(summary.is_consistent() && summary.ok >= 10, "{summary:?}");
         assert_eq!(summary.rows, taken.load(Ordering::SeqCst) as u64, "{summary:?}");
+    });
+}
+
+#[test]
+fn a_client_and_the_simulator_are_on_the_paused_clock_too() {
+    in_paused_time(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let app = Options::default();
+        let client = Client::builder(app.app_id, app.server_secret.clone()).endpoint(endpoint);
+        tokio::spawn(serve(listener, World::sample(), app, None, std::future::pending()));
+        let rows = (1..=400).map(|number| Row::new("archivist", format!("c{number:04}"), ConvType::Peer));
+        let job = Job::from_stream(client.build().unwrap(), stream(rows));
+        let summary = job.run().await.unwrap();
+        assert_eq!(
+            (summary.ok, summary.requests, summary.limited),
+            (400, 400, 0),
+            "{summary:?}"
+        );
+        assert!((19.5..21.0).contains(&summary.elapsed_s), "{summary:?}");
     });
 }

@@ -1,6 +1,6 @@
 //! The library without the program: pacing and whole runs in Tokio's paused time, hours of sending, exact and at once. No
-//! sockets: the service is a function, and what it sees is when requests start. And arbitrary bytes through what reads rows
-//! and reports.
+//! sockets but in one test: the service is a function, and what it sees is when requests start. And arbitrary bytes through
+//! what reads rows and reports.
 //!
 //! No test here starts another process: what a child inherits while it starts would keep the locks of these reports.
 
