@@ -62,6 +62,7 @@ impl World {
     /// | `carol` | `alice` (2), `mary ann` (1) |
     /// | `mary ann` | `carol` (5), `q&a+x=y` (1), group `#team` (9) |
     /// | `q&a+x=y` | `mary ann` (2), group `#100%` (1) |
+    /// | `helpdesk` | `h001` (1) … `h160` (1) |
     /// | `archivist` | `c0001` (1) … `c1200` (1): `c1001` and older are outside the newest 1000 |
     pub fn sample() -> World {
         use ConvType::{Group, Peer};
@@ -85,6 +86,9 @@ impl World {
             ("q&a+x=y", "#100%", Group, 1),
         ] {
             world.push_older(user, conv, conv_type, unread, None);
+        }
+        for number in 1..=160 {
+            world.push_older("helpdesk", &format!("h{number:03}"), Peer, 1, None);
         }
         for number in 1..=1200 {
             world.push_older("archivist", &format!("c{number:04}"), Peer, 1, None);
@@ -258,7 +262,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(clear(&mut open, "somebody", "x", ConvType::Group, 1000), Ok(1));
         }
-        assert_eq!(open.users(), 6);
+        assert_eq!(open.users(), 7);
         assert_eq!(clear(&mut open, "alice", "x", ConvType::Peer, 1000), Err(660_800_002));
         let mut closed = World::from_csv("user,conv,type\na,b,0\n".as_bytes()).unwrap();
         assert_eq!(clear(&mut closed, "b", "a", ConvType::Peer, 1000), Err(660_500_002));

@@ -4,6 +4,8 @@
 
 #[path = "../../examples/check_rows.rs"]
 mod check_rows;
+#[path = "../../examples/clear_users.rs"]
+mod clear_users;
 #[path = "../../examples/database.rs"]
 mod database;
 #[path = "../../examples/embed.rs"]
@@ -45,6 +47,11 @@ fn one_call_works_as_shown() {
 #[test]
 fn checking_rows_works_as_shown() {
     check_rows::main().unwrap();
+}
+
+#[test]
+fn clearing_what_is_listed_of_users_works_as_shown() {
+    clear_users::main().unwrap();
 }
 
 #[test]

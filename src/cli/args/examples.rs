@@ -3,19 +3,21 @@
 pub const FIRST_STEPS: &str = "\
 First steps:
 
-Rows are a CSV file, here rows.csv, with a user, a conversation and a type in each row:
-  user,conv,type
-  alice,bob,peer
-  alice,team,group
+Users are a CSV file, here users.csv, with a user in each record:
+  user
+  alice
+  bob
 
 Try it with a private simulator, without credentials, and look at the report:
-  zim-batch clear rows.csv --report trial.csv --simulate
+  zim-batch clear --users users.csv --report trial.csv --simulate
   zim-batch report trial.csv
 
 With your app (AppId and ServerSecret are in the ZEGO console), check which users exist, then run the job:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
-  zim-batch check rows.csv --online
-  zim-batch clear rows.csv --report out.csv
+  zim-batch check users.csv --online
+  zim-batch clear --users users.csv --report out.csv
+
+If you know the conversations, rows are a CSV file with user, conversation and type: see zim-batch clear --help.
 
 Settings can also be in a profile (--profile NAME): see zim-batch config --help. More examples: zim-batch clear --help.
 
@@ -29,12 +31,18 @@ Examples:
 Try it with a private simulator, without credentials:
   zim-batch clear rows.csv --report out.csv --simulate
 
-Run the job:
+List users and clear what is listed:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
-  zim-batch clear rows.csv --report out.csv --region fra
+  zim-batch clear --users users.csv --report out.csv --region fra
 
-Every night: resume where the last run ended; print nothing if all rows succeeded:
-  zim-batch clear rows.csv --report out.csv --resume --max-duration 5h -q
+Resume it, however it ended:
+  zim-batch clear --users users.csv --report out.csv --region fra --resume
+
+Every night: what was updated since the last run that left nothing to do; print nothing if all succeeded:
+  zim-batch clear --users users.csv --report out.csv --since last --overwrite -q
+
+Clear rows:
+  zim-batch clear rows.csv --report out.csv
 
 With app, secret file and region from a profile:
   zim-batch clear rows.csv --report out.csv --profile night
@@ -56,15 +64,12 @@ Examples:
 Try it with a private simulator, without credentials:
   zim-batch list users.csv --rows rows.csv --simulate
 
-From users to cleared conversations:
+List, look at the rows, then clear them:
   export ZIM_APP_ID=1234567890 ZIM_SERVER_SECRET_FILE=secret
   zim-batch list users.csv --rows rows.csv
   zim-batch clear rows.csv --report out.csv
 
-The same, without a file between them:
-  zim-batch list users.csv --rows - | zim-batch clear - --report out.csv
-
-Every night: what was updated in the last days; this covers missed nights too:
+What was updated in the last days:
   zim-batch list users.csv --rows rows.csv --since 8d --no-wait --overwrite -q
 
 Why rows were outside: missing, or beyond the newest 1000:
