@@ -254,7 +254,7 @@ fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
         clear_users(&desk, server, "user\nann\n")
             .flag("--since", "last")
             .flag("--max-attempts", "1")
-            .arg("--overwrite")
+            .arg("--resume")
     };
     let rows = || read_rows(&desk.read("out.rows.csv")).len();
     let mark = || desk.read("out.list.since");
@@ -273,6 +273,10 @@ fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
     running.signal("KILL");
     running.wait();
     assert_eq!(mark(), second);
+    night(&server).run().assert_status(0);
+    assert_eq!(rows(), 1, "what was killed is resumed");
+    assert_ne!(mark(), second);
+    let second = mark();
     // What can't be mended is not listed again for ever.
     clear_users(&desk, &server, "user\nann\ngone\n")
         .flag("--since", "last")

@@ -39,7 +39,7 @@ Resume it, however it ended:
   zim-batch clear --users users.csv --report out.csv --region fra --resume
 
 Every night: what was updated since the last run that left nothing to do; print nothing if all succeeded:
-  zim-batch clear --users users.csv --report out.csv --since last --overwrite -q
+  zim-batch clear --users users.csv --report out.csv --since last --resume -q
 
 Clear rows:
   zim-batch clear rows.csv --report out.csv

@@ -36,7 +36,8 @@ pub struct OutputArgs {
 pub struct ListingArgs {
     /// List only conversations updated since then: a duration back from now (24h, 7d), a date or a time
     /// (2026-11-25, 2026-11-25T03:00:00; local, unless a zone is given: 2026-11-25T03:00:00Z), or last: since the last run
-    /// of this list report that left nothing to do again
+    /// of this list report that left nothing to do again; with --resume, an unfinished run is resumed, and after a finished
+    /// one a new run begins
     #[arg(long, value_name = "WHEN", value_parser = time::since)]
     pub since: Option<Since>,
     /// Process only conversations of this type: peer or group

@@ -12,7 +12,7 @@ use crate::cli::commands::list::lister;
 use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::Prepared;
-use crate::cli::engine::since::Listed;
+use crate::cli::engine::since::{self, Listed};
 use crate::cli::errors::Error;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::work::Work;
@@ -43,6 +43,10 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         report: Some(paths.report.clone()),
         existing: paths.existing,
         is_stdout_taken: false,
+    };
+    let paths = ReportPaths {
+        existing: since::existing(since, paths.existing, Some(&paths.report)),
+        ..paths
     };
     let reports = (Some(list.as_path()), Some(paths.report.as_path()));
     let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;

@@ -14,7 +14,7 @@ use zim_batch::{Client, ConvType};
 
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::{Ended, Prepared};
-use crate::cli::engine::since::Listed;
+use crate::cli::engine::since::{self, Listed};
 use crate::cli::errors::Error;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
@@ -34,6 +34,10 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     } = settings;
     let explanation = explanation.map(|path| Explanation::new(path, &input, &paths));
     let explanation = explanation.transpose()?;
+    let paths = ListPaths {
+        existing: since::existing(since, paths.existing, paths.report.as_deref()),
+        ..paths
+    };
     let reports = (paths.report.as_deref(), None);
     let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
     let ListPaths { rows, report, existing } = paths;

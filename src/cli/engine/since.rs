@@ -144,6 +144,21 @@ impl Listed {
     }
 }
 
+/// What happens to results of an earlier run, by the flags `typed`. With `--since last`, `--resume` resumes a run that did not
+/// finish; after one that did, a new run begins, so that the same command serves every night.
+pub fn existing(since: Option<Since>, typed: IfExists, report: Option<&Path>) -> IfExists {
+    let (Some(Since::Last), IfExists::Resume, Some(report)) = (since, typed, report) else {
+        return typed;
+    };
+    let is_finished =
+        Analysis::from_file(report).is_ok_and(|analysis| analysis.left() == Some(0) && analysis.under_way.is_none());
+    if !is_finished {
+        return typed;
+    }
+    tracing::info!(target: START, "{}: the run of this report has finished; a new one begins", report.display());
+    IfExists::Overwrite
+}
+
 impl Since {
     /// The moment, for a list that began then; `None` before the beginning of the calendar.
     fn at(self, began: Timestamp) -> Option<Timestamp> {
