@@ -15,8 +15,6 @@ pub(super) struct Chart {
     pub legend: Vec<Key>,
     pub x_name: String,
     pub y_name: String,
-    /// Low and without labels on the y axis: there is nothing to compare.
-    pub is_flat: bool,
     x: Axis,
     y: Axis,
     /// Bars, joined to one shape for each ink.
@@ -83,7 +81,6 @@ impl Chart {
             legend: Vec::new(),
             x_name: String::new(),
             y_name: String::new(),
-            is_flat: false,
             x,
             y,
             bars: Vec::new(),

@@ -4,6 +4,7 @@ use super::axis::Axis;
 use super::chart::{Chart, Key};
 use super::histogram::histogram;
 use super::labels::{pause_label, percent, rate_label, time_label};
+use super::runs::{self, at_work, ended_before};
 use super::scale::Scale;
 use crate::analysis::{Analysis, Timeline};
 use crate::journal::Kind;
@@ -14,7 +15,7 @@ use crate::text::{duration, formatted, grouped};
 pub(super) fn charts(analysis: &Analysis) -> Vec<Chart> {
     let mut charts = Vec::new();
     if analysis.first.is_some() {
-        charts.push(outcomes(analysis));
+        charts.extend(outcomes(analysis));
         charts.extend(not_cleared(analysis));
         charts.push(rate(analysis));
         charts.extend(analysis.has_latency().then(|| latency(analysis)));
@@ -56,8 +57,16 @@ fn over_time(
         if next > covered {
             let x = (covered as f64, next as f64);
             chart.band(x, pause_label(to - from));
-            let (lasted, from, to) = (duration(to - from), time_label(from, 1000), time_label(to, 1000));
-            chart.tooltip(x, format!("pause of {lasted}: {from} to {to}"));
+            let mut text = format!(
+                "pause of {}: {} to {}",
+                duration(to - from),
+                time_label(from, 1000),
+                time_label(to, 1000)
+            );
+            if let Some(why) = ended_before(analysis, from, to) {
+                text += &format!("; {why}");
+            }
+            chart.tooltip(x, text);
         }
     }
     chart
@@ -100,7 +109,8 @@ fn stack(chart: &mut Chart, analysis: &Analysis, outcomes: &[Outcome], scale: im
     }
 }
 
-fn outcomes(analysis: &Analysis) -> Chart {
+/// None if there is nothing to compare.
+fn outcomes(analysis: &Analysis) -> Option<Chart> {
     let (noun, rows) = (analysis.kind.noun(), analysis.rows.max(1) as f64);
     let found = Outcome::ALL
         .into_iter()
@@ -112,9 +122,8 @@ fn outcomes(analysis: &Analysis) -> Chart {
     let y = Axis::up_to(100.0, true, |value| format!("{value}%"));
     let mut chart = over_time(analysis, "Outcomes over time", caption, y, keys(analysis, &STACKED));
     chart.y_name = format!("% of {noun}");
-    chart.is_flat = shares.len() == 1;
     stack(&mut chart, analysis, &STACKED, |all| 100.0 / all as f64);
-    chart
+    (shares.len() > 1).then_some(chart)
 }
 
 fn not_cleared(analysis: &Analysis) -> Option<Chart> {
@@ -152,10 +161,11 @@ fn rate(analysis: &Analysis) -> Chart {
     let (noun, width) = (analysis.kind.noun(), analysis.timeline.width());
     let rates = rates(analysis, &analysis.timeline);
     let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let caption = match analysis.rate() {
+    let caption = match runs::rate(analysis) {
         Some(rate) => format!(
-            "On average {} {noun}/s without pauses of more than a minute, at most {} {noun}/s over {}.",
+            "On average {} {noun}/s, {}; at most {} {noun}/s over {}.",
             rate_label(rate),
+            runs::rate_counts(analysis),
             rate_label(highest),
             duration(width)
         ),
@@ -232,10 +242,10 @@ fn latency(analysis: &Analysis) -> Chart {
 /// Rows per second in each bucket. If records cover only a small part of a bucket, such as the first or the last of a run,
 /// its rate includes its neighbor.
 fn rates(analysis: &Analysis, timeline: &Timeline) -> Vec<(i64, f64)> {
-    let width = timeline.width();
+    let (width, work) = (timeline.width(), at_work(analysis));
     let covered = |start: i64| {
-        let overlap = |(from, to): (i64, i64)| (to.min(start + width) - from.max(start)).max(0);
-        analysis.spans.iter().map(overlap).sum::<i64>()
+        let overlap = |(from, to): &(i64, i64)| (to.min(&(start + width)) - from.max(&start)).max(0);
+        work.iter().map(overlap).sum::<i64>()
     };
     let buckets: Vec<(i64, u64, i64)> = timeline
         .iter()

@@ -1,6 +1,7 @@
 //! The headline: whether everything went well.
 
 use super::Page;
+use crate::analysis::Analysis;
 use crate::journal::Kind;
 use crate::row::Outcome;
 use crate::text::grouped;
@@ -41,7 +42,7 @@ impl Status {
     }
 }
 
-/// A number of rows, and what they are or did, if it is one row or more.
+/// A number of rows or users, and what they are or did, if it is one or more.
 struct Part(u64, &'static str, &'static str);
 
 impl Part {
@@ -50,56 +51,99 @@ impl Part {
     }
 }
 
+/// "5 failed, 1 is out of reach".
+fn joined(parts: &[Part]) -> String {
+    let parts = parts.iter().map(|part| format!("{} {}", grouped(part.0), part.what()));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 impl Headline {
     pub fn new(page: &Page) -> Headline {
         let analysis = page.analysis;
-        let (all, noun) = (analysis.rows, analysis.kind.noun());
-        let [outside, failed, invalid] =
-            [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
-        let is_under_way = analysis.under_way.is_some();
-        let not_run = analysis.left().filter(|_| !is_under_way).unwrap_or_default();
-        let parts = [
-            Part(failed, "failed", "failed"),
-            Part(invalid, "could not be sent", "could not be sent"),
-            Part(outside, "is out of reach", "are out of reach"),
-            Part(not_run, "has no record yet", "have no record yet"),
-        ];
-        let parts: Vec<Part> = parts.into_iter().filter(|part| part.0 > 0).collect();
-        let one = noun.trim_end_matches('s');
-        let done = match analysis.kind {
-            Kind::List => "listed",
-            Kind::Clear => "cleared",
+        let listed = analysis.listed.as_deref();
+        let (rows, users) = (parts(analysis), listed.map(parts).unwrap_or_default());
+        let has_failed =
+            |analysis: &Analysis| analysis.outcome(Outcome::Failed) + analysis.outcome(Outcome::Invalid) > 0;
+        let status = if has_failed(analysis) || listed.is_some_and(has_failed) {
+            Status::Bad
+        } else if !rows.is_empty() || !users.is_empty() {
+            Status::Warn
+        } else if analysis.under_way.is_some() || analysis.rows == 0 || analysis.left() != Some(0) {
+            Status::Quiet
+        } else {
+            Status::Good
         };
-        let (status, text) = match &parts[..] {
-            [] if is_under_way => (Status::Quiet, "Under way, and all is well so far".to_owned()),
-            [] => match all {
-                0 => (Status::Quiet, format!("There are no {noun} in this report yet")),
-                _ if analysis.to_do.is_none() => (
-                    Status::Quiet,
-                    format!("The {noun} in this report are {done}; how many were to be is not known"),
-                ),
-                1 => (Status::Good, format!("The only {one} is {done}")),
-                _ => (Status::Good, format!("All {} {noun} are {done}", grouped(all))),
-            },
-            parts => {
-                let is_bad = failed + invalid > 0;
-                let status = if is_bad { Status::Bad } else { Status::Warn };
-                let text = match parts {
-                    [part] if part.0 == all && not_run == 0 => match all {
-                        1 => format!("The only {one} {}", part.what()),
-                        _ => format!("All {} {noun} {}", grouped(all), part.what()),
-                    },
-                    _ => {
-                        let parts: Vec<String> = parts
-                            .iter()
-                            .map(|part| format!("{} {}", grouped(part.0), part.what()))
-                            .collect();
-                        format!("Of {} {noun}, {}", grouped(all + not_run), parts.join(", "))
-                    }
-                };
-                (status, text)
-            }
+        let mut text = if analysis.under_way.is_some() {
+            under_way(analysis, &rows, users.is_empty())
+        } else {
+            ended(analysis, &rows, users.is_empty())
         };
+        if let (Some(listed), false) = (listed, users.is_empty()) {
+            let all = listed.rows + not_run(listed);
+            text += &format!("; of {} users, {}", grouped(all), joined(&users));
+        }
         Headline { text, status }
+    }
+}
+
+/// What is not as it should be, or not done.
+fn parts(analysis: &Analysis) -> Vec<Part> {
+    let [outside, failed, invalid] =
+        [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
+    let mut parts = vec![
+        Part(failed, "failed", "failed"),
+        Part(invalid, "could not be sent", "could not be sent"),
+        Part(outside, "is out of reach", "are out of reach"),
+        Part(not_run(analysis), "has no record yet", "have no record yet"),
+    ];
+    parts.retain(|part| part.0 > 0);
+    parts
+}
+
+/// Rows without a record that no run is about to send.
+fn not_run(analysis: &Analysis) -> u64 {
+    let left = analysis.left().filter(|_| analysis.under_way.is_none());
+    left.unwrap_or_default()
+}
+
+fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
+    let done = match analysis.to_do {
+        Some(to_do) => format!("{} of {}", grouped(analysis.rows), grouped(to_do)),
+        None => grouped(analysis.rows),
+    };
+    let noun = analysis.kind.noun();
+    match parts {
+        [] if is_well => format!("Under way: {done} {noun}, and all is well so far"),
+        [] => format!("Under way: {done} {noun}"),
+        parts => format!("Under way: {done} {noun}, {}", joined(parts)),
+    }
+}
+
+fn ended(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
+    let (all, noun) = (analysis.rows, analysis.kind.noun());
+    let one = noun.trim_end_matches('s');
+    let done = match analysis.kind {
+        Kind::List => "listed",
+        Kind::Clear => "cleared",
+    };
+    let not_run = not_run(analysis);
+    match parts {
+        [] => match all {
+            0 => format!("There are no {noun} in this report yet"),
+            _ if analysis.left().is_none() => {
+                format!(
+                    "The {} {noun} in this report are {done}; how many were to be is not known",
+                    grouped(all)
+                )
+            }
+            1 => format!("The only {one} is {done}"),
+            _ if !is_well => format!("{} {noun} are {done}", grouped(all)),
+            _ => format!("All {} {noun} are {done}", grouped(all)),
+        },
+        [part] if part.0 == all && not_run == 0 => match all {
+            1 => format!("The only {one} {}", part.what()),
+            _ => format!("All {} {noun} {}", grouped(all), part.what()),
+        },
+        parts => format!("Of {} {noun}, {}", grouped(all + not_run), joined(parts)),
     }
 }

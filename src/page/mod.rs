@@ -11,6 +11,8 @@ mod charts;
 mod headline;
 mod histogram;
 mod labels;
+mod not_cleared;
+mod runs;
 mod scale;
 mod view;
 
@@ -23,6 +25,7 @@ use serde::Serialize;
 use crate::analysis::Analysis;
 use crate::files::{self, OWNER_ONLY};
 use crate::journal::ReportError;
+use crate::text::table_cell;
 use view::View;
 
 /// The beginning of every page, which distinguishes pages from files that must not be replaced.
@@ -72,3 +75,17 @@ impl Page<'_> {
         Ok(format!("{MARK}\n{html}"))
     }
 }
+
+/// The maximum length of a path or message on the page, in characters.
+const MAX_TEXT: usize = 300;
+
+/// Shortens text of a report and makes it safe to show; the template escapes it.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", table_cell(&text[..end])),
+        None => table_cell(text).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,23 +7,18 @@ use askama::Template;
 use super::chart::Chart;
 use super::charts::charts;
 use super::headline::Headline;
-use super::{NextStep, Page};
-use crate::analysis::{self, Analysis, UnderWay};
+use super::not_cleared::{Reasons, Users, not_listed, why};
+use super::runs::{self, Runs, ended_before};
+use super::{NextStep, Page, shown};
+use crate::analysis::{Analysis, UnderWay};
 use crate::code;
 use crate::journal::Kind;
 use crate::row::Outcome;
-use crate::run::reasons;
-use crate::text::{duration, grouped, local, table_cell};
+use crate::text::{duration, grouped, local};
 
 /// The maximum number of each that a page lists, so that its size is bounded.
 const CODES: usize = 100;
-const REASONS: usize = 40;
-const LINES: usize = 60;
-const USERS: usize = 20;
 const PAUSES: usize = 50;
-
-/// The maximum length of a path or message on the page, in characters.
-const MAX_TEXT: usize = 300;
 
 /// The page.
 #[derive(Template)]
@@ -36,17 +31,20 @@ pub(super) struct View<'a> {
     /// Sentences below the headline.
     facts: Vec<String>,
     is_simulated: bool,
-    /// In two rows.
-    cards: [Vec<Card>; 2],
+    /// In rows.
+    cards: Vec<Vec<Card>>,
     next: &'a [NextStep],
+    noun: &'static str,
     is_under_way: bool,
-    reasons: Vec<Reason>,
-    reasons_more: usize,
+    runs: Runs,
+    /// Of the rows, and of the users that were listed.
+    reasons: Vec<Reasons>,
+    /// The users that could not be listed.
+    not_listed: String,
     charts: Vec<Chart>,
     codes: Vec<Code>,
     codes_more: usize,
-    users: Vec<User>,
-    users_note: String,
+    users: Users,
     pauses: Vec<Pause>,
     pauses_note: String,
     made: String,
@@ -62,27 +60,12 @@ struct Card {
     ink: &'static str,
 }
 
-/// Why rows failed or could not be sent.
-struct Reason {
-    outcome: Outcome,
-    why: String,
-    rows: String,
-    lines: String,
-}
-
 /// A return code.
 struct Code {
     code: i64,
     rows: String,
     meaning: &'static str,
     advice: &'static str,
-}
-
-/// A user with rows that were not cleared.
-struct User {
-    user: String,
-    failed: String,
-    outside: String,
 }
 
 /// A time without a record.
@@ -95,35 +78,43 @@ struct Pause {
 impl View<'_> {
     pub fn new<'a>(page: &Page<'a>) -> View<'a> {
         let analysis = page.analysis;
+        let listed = analysis.listed.as_deref();
+        let lists = match analysis.kind {
+            Kind::List => Some(analysis),
+            Kind::Clear => listed,
+        };
         View {
             report: shown(page.report),
             nonce: format!("{:032x}", fastrand::u128(..)),
             headline: Headline::new(page),
             facts: facts(page),
             is_simulated: analysis.simulated,
-            cards: [outcomes(page), figures(analysis)],
+            cards: [Some(outcomes(page)), listed.map(listed_users), Some(figures(analysis))]
+                .into_iter()
+                .flatten()
+                .collect(),
             next: page.next,
+            noun: match analysis.kind {
+                Kind::List => "Users",
+                Kind::Clear => "Rows",
+            },
             is_under_way: analysis.under_way.is_some(),
-            reasons: analysis.reasons.iter().take(REASONS).map(Reason::new).collect(),
-            reasons_more: analysis.reasons.len().saturating_sub(REASONS),
+            runs: Runs::new(analysis),
+            reasons: [Some(analysis), listed]
+                .into_iter()
+                .flatten()
+                .map(Reasons::new)
+                .collect(),
+            not_listed: lists.map(not_listed).unwrap_or_default(),
             charts: charts(analysis),
             codes: codes(analysis),
             codes_more: analysis.codes.len().saturating_sub(CODES),
-            users: users(analysis),
-            users_note: users_note(analysis),
+            users: Users::new(analysis),
             pauses: pauses(analysis),
             pauses_note: pauses_note(analysis),
             made: local(analysis.read_at()),
             version: env!("CARGO_PKG_VERSION"),
         }
-    }
-}
-
-/// Shortens text of a report and makes it safe to show; the template escapes it.
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", table_cell(&text[..end])),
-        None => table_cell(text).into_owned(),
     }
 }
 
@@ -146,7 +137,7 @@ fn facts(page: &Page) -> Vec<String> {
         facts.push(text + ".");
     }
     if let Some(most) = analysis.reasons.iter().max_by_key(|reason| reason.rows) {
-        let Reason { outcome, why, rows, .. } = Reason::new(most);
+        let (outcome, why, rows) = (most.outcome, why(most), grouped(most.rows));
         let nouns = analysis.kind.noun();
         let noun = if most.rows == 1 {
             nouns.trim_end_matches('s')
@@ -154,6 +145,16 @@ fn facts(page: &Page) -> Vec<String> {
             nouns
         };
         facts.push(format!("The most frequent reason: {why} ({rows} {noun}, {outcome})."));
+    }
+    let full = analysis.summary().users_full.unwrap_or_default();
+    if full > 0 {
+        let users = match full {
+            1 => "1 user has".to_owned(),
+            more => format!("{} users have", grouped(more)),
+        };
+        facts.push(format!(
+            "{users} 1,000 conversations, the most that ZIM lists: older conversations, if any, are out of reach."
+        ));
     }
     if analysis.is_torn {
         facts.push("The last record was cut short and is left out.".into());
@@ -219,6 +220,36 @@ fn outcomes(page: &Page) -> Vec<Card> {
     cards
 }
 
+/// The users whose conversations these rows are.
+fn listed_users(listed: &Analysis) -> Vec<Card> {
+    let card = |name, users, note: &str, ink: &'static str| Card {
+        name,
+        value: grouped(users),
+        note: note.to_owned(),
+        ink: if users > 0 { ink } else { "zero" },
+    };
+    let mut cards = vec![
+        card("users", listed.rows + listed.left().unwrap_or_default(), "", ""),
+        card("users listed", listed.outcome(Outcome::Ok), "", "ok"),
+        card("users failed", listed.outcome(Outcome::Failed), "not listed", "failed"),
+    ];
+    for (name, outcome, note) in [
+        ("users invalid", Outcome::Invalid, "not listed"),
+        ("users skipped", Outcome::Skipped, "repeated"),
+    ] {
+        let users = listed.outcome(outcome);
+        cards.extend((users > 0).then(|| card(name, users, note, outcome.as_str())));
+    }
+    match listed.left() {
+        Some(left) => cards.push(card("users left", left, "no record yet", "")),
+        None => cards.push(Card {
+            value: "?".to_owned(),
+            ..card("users left", 0, "not known", "")
+        }),
+    }
+    cards
+}
+
 /// Conversations, requests, rate and latency.
 fn figures(analysis: &Analysis) -> Vec<Card> {
     let card = |name, value, note| Card {
@@ -237,12 +268,12 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
         (retries, Kind::Clear) => format!("{} of them retries", grouped(retries)),
     };
     cards.push(card("requests", grouped(analysis.requests), retries));
-    if let Some(rate) = analysis.rate() {
+    if let Some(rate) = runs::rate(analysis) {
         let name = match analysis.kind {
             Kind::List => "users/s",
             Kind::Clear => "rows/s",
         };
-        let note = "without pauses over 1 min".to_owned();
+        let note = runs::rate_counts(analysis).to_owned();
         cards.push(card(name, format!("{rate:.2}"), note));
     }
     if analysis.has_latency() {
@@ -255,34 +286,12 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
     cards
 }
 
-impl Reason {
-    fn new(reason: &reasons::Reason) -> Reason {
-        let message = shown(&reason.message);
-        let why = match reason.code {
-            Some(code) => format!("code {code}: {message}"),
-            None if message.is_empty() => "no message".to_owned(),
-            None => message,
-        };
-        // Failed rows are sent again by a command; invalid ones have to be found in the input.
-        let most = if reason.outcome == Outcome::Invalid { LINES } else { 8 };
-        let first: Vec<String> = reason.lines.iter().take(most).map(u64::to_string).collect();
-        let mut lines = first.join(", ");
-        let more = reason.rows - first.len() as u64;
-        if more > 0 {
-            lines += &format!(" and {} more", grouped(more));
-        }
-        Reason {
-            outcome: reason.outcome,
-            why,
-            rows: grouped(reason.rows),
-            lines,
-        }
-    }
-}
-
-/// The most frequent codes.
+/// The most frequent codes; none if all are success.
 fn codes(analysis: &Analysis) -> Vec<Code> {
     let mut codes: Vec<(i64, u64)> = analysis.codes.iter().map(|(code, rows)| (*code, *rows)).collect();
+    if let [(0, _)] = codes[..] {
+        return Vec::new();
+    }
     codes.sort_by_key(|&(code, rows)| (Reverse(rows), code));
     let line = |(code, rows)| {
         let known = code::find(code);
@@ -296,32 +305,9 @@ fn codes(analysis: &Analysis) -> Vec<Code> {
     codes.into_iter().take(CODES).map(line).collect()
 }
 
-fn users(analysis: &Analysis) -> Vec<User> {
-    let user = |user: &analysis::UserRows| User {
-        user: shown(&user.user),
-        failed: grouped(user.failed),
-        outside: grouped(user.outside),
-    };
-    analysis.users.iter().take(USERS).map(user).collect()
-}
-
-fn users_note(analysis: &Analysis) -> String {
-    let mut notes = Vec::new();
-    if analysis.users.len() > USERS {
-        notes.push(format!("The {USERS} with the most rows; there are more."));
-    }
-    if analysis.users_missed > 0 {
-        notes.push(format!(
-            "So many users have such rows that each may have up to {} more.",
-            grouped(analysis.users_missed)
-        ));
-    }
-    notes.join(" ")
-}
-
 /// The longest pauses, in order of time.
 fn pauses(analysis: &Analysis) -> Vec<Pause> {
-    let mut pauses: Vec<(i64, i64)> = analysis.pauses().collect();
+    let mut pauses: Vec<(i64, i64)> = within_runs(analysis).collect();
     pauses.sort_by_key(|(from, to)| from - to);
     pauses.truncate(PAUSES);
     pauses.sort_unstable();
@@ -334,11 +320,23 @@ fn pauses(analysis: &Analysis) -> Vec<Pause> {
 }
 
 fn pauses_note(analysis: &Analysis) -> String {
-    let (count, min) = (analysis.pauses().count(), duration(analysis.min_pause()));
+    let (count, min) = (within_runs(analysis).count(), duration(analysis.min_pause()));
+    let when = if analysis.runs.is_empty() {
+        ""
+    } else {
+        ", though a run was under way"
+    };
     if count > PAUSES {
         let count = grouped(count as u64);
-        format!("The {PAUSES} longest of {count} times without a record for more than {min}.")
+        format!("The {PAUSES} longest of {count} times without a record for more than {min}{when}.")
     } else {
-        format!("Times without a record for more than {min}.")
+        format!("Times without a record for more than {min}{when}.")
     }
+}
+
+/// The pauses that the runs' begins and ends don't explain.
+fn within_runs(analysis: &Analysis) -> impl Iterator<Item = (i64, i64)> {
+    analysis
+        .pauses()
+        .filter(|&(from, to)| ended_before(analysis, from, to).is_none())
 }

@@ -1,0 +1,167 @@
+//! The runs of a report, and the times between them.
+
+use super::shown;
+use crate::analysis::{Analysis, Run};
+use crate::text::{duration, formatted, grouped};
+
+/// The maximum number of runs on a page: the newest.
+const RUNS: usize = 50;
+
+/// The runs on the page.
+pub(super) struct Runs {
+    /// What they have in common.
+    pub common: String,
+    pub lines: Vec<Line>,
+    /// Earlier runs that are not shown.
+    pub earlier: usize,
+}
+
+/// A run.
+pub(super) struct Line {
+    /// How long there was no run before, and why, if it was a second or more.
+    pub gap: Option<String>,
+    pub number: usize,
+    pub began: String,
+    pub took: String,
+    pub rows: String,
+    pub rate: String,
+    pub why: String,
+    /// Its app, machine and so on, as far as not all runs have it in common.
+    pub by: String,
+}
+
+impl Runs {
+    pub fn new(analysis: &Analysis) -> Runs {
+        let runs = &analysis.runs;
+        let earlier = runs.len().saturating_sub(RUNS);
+        let all: Vec<[String; 4]> = runs[earlier..].iter().map(made_by).collect();
+        let is_common = |index: usize| all.iter().all(|run| run[index] == all[0][index]);
+        let join = |run: &[String; 4], common: bool| {
+            let parts = run.iter().enumerate();
+            let parts = parts.filter(|&(index, part)| is_common(index) == common && !part.is_empty());
+            parts.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(" · ")
+        };
+        let line = |(index, made_by): (usize, &[String; 4])| {
+            let (index, run) = (earlier + index, &runs[earlier + index]);
+            Line {
+                gap: index.checked_sub(1).and_then(|before| gap(index, &runs[before], run)),
+                number: index + 1,
+                began: formatted(run.begin.at, "%F %T"),
+                took: took(run, analysis.read_at()),
+                rows: grouped(run.rows),
+                rate: run.rate().map_or_else(String::new, |rate| format!("{rate:.2}")),
+                why: why(run),
+                by: join(made_by, false),
+            }
+        };
+        Runs {
+            common: all.first().map_or_else(String::new, |first| join(first, true)),
+            lines: all.iter().enumerate().map(line).collect(),
+            earlier,
+        }
+    }
+}
+
+/// The app and the endpoint, the input, the machine, the version; empty if the log does not say.
+fn made_by(run: &Run) -> [String; 4] {
+    let begin = &run.begin;
+    let to = match begin.app_id {
+        _ if begin.simulated => "simulator".to_owned(),
+        Some(app_id) => format!("app {app_id} at {}", begin.endpoint),
+        None => begin.endpoint.clone(),
+    };
+    let input = match begin.input.as_str() {
+        "-" => "standard input",
+        path => path,
+    };
+    let selected = begin.selected.as_deref().unwrap_or_default();
+    let named = |name: &str, value: &str| match value {
+        "" => String::new(),
+        value => shown(format!("{name} {value}").trim()),
+    };
+    [
+        named("", &to),
+        named("", format!("{input} {selected}").trim()),
+        named("on", &begin.host),
+        named("zim-batch", &begin.version),
+    ]
+}
+
+fn took(run: &Run, now: i64) -> String {
+    match run.duration() {
+        _ if run.is_under_way => format!("{} so far", duration((now - run.begin.at).max(0))),
+        Some(took) if run.end.is_some() => duration(took),
+        Some(took) => format!("{} until its last record", duration(took)),
+        None => "not known".to_owned(),
+    }
+}
+
+fn why(run: &Run) -> String {
+    let why = shown(&run.why());
+    match &run.end {
+        Some(end) => format!("{why} (exit status {})", end.exit),
+        None => why,
+    }
+}
+
+/// The time between two runs, of which the first has this number.
+fn gap(number: usize, before: &Run, next: &Run) -> Option<String> {
+    let gap = next.begin.at - end(before);
+    (gap >= 1000).then(|| format!("no run for {}: {}", duration(gap), ended(number, before)))
+}
+
+/// Why the run with this number ended.
+fn ended(number: usize, run: &Run) -> String {
+    match &run.end {
+        Some(_) => format!("run {number} had ended: {}", why(run)),
+        None => format!("run {number} was {}", why(run)),
+    }
+}
+
+/// When the run ended or, if that is not known, wrote its last record.
+fn end(run: &Run) -> i64 {
+    run.begin.at + run.duration().unwrap_or_default()
+}
+
+/// Why there is no record between these times: a run had ended, and the next one began later. `None` if the same run wrote
+/// the records before and after, or if it is not known.
+pub(super) fn ended_before(analysis: &Analysis, from: i64, to: i64) -> Option<String> {
+    let next = analysis
+        .runs
+        .iter()
+        .position(|run| (from + 1..=to).contains(&run.begin.at))?;
+    let before = next.checked_sub(1)?;
+    Some(ended(before + 1, &analysis.runs[before]))
+}
+
+/// The times when a run was at work: those with records, without pauses and without the times between two runs.
+pub(super) fn at_work(analysis: &Analysis) -> Vec<(i64, i64)> {
+    let mut work: Vec<(i64, i64)> = analysis.spans.iter().collect();
+    for runs in analysis.runs.windows(2) {
+        let (from, to) = (end(&runs[0]), runs[1].begin.at);
+        if let Some(index) = work
+            .iter()
+            .position(|&(start, end)| start <= from && from < to && to <= end)
+        {
+            let (start, end) = work[index];
+            work.splice(index..=index, [(start, from), (to, end)]);
+        }
+    }
+    work
+}
+
+/// Records per second when a run was at work; `None` if that was too short.
+pub(super) fn rate(analysis: &Analysis) -> Option<f64> {
+    let took: i64 = at_work(analysis).iter().map(|(from, to)| to - from).sum();
+    // The time with records begins with the first record, so the duration of that one is not in it.
+    let rows = (analysis.rows - analysis.untimed).saturating_sub(analysis.spans.iter().count() as u64);
+    (took >= 1000).then(|| rows as f64 * 1000.0 / took as f64)
+}
+
+/// Which times the rate counts.
+pub(super) fn rate_counts(analysis: &Analysis) -> &'static str {
+    match analysis.runs[..] {
+        [] | [_] => "without pauses of more than a minute",
+        _ => "without the times between runs and pauses of more than a minute",
+    }
+}

@@ -1,0 +1,200 @@
+//! What pages say of reports with a log of runs.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::text::utc;
+
+const RECORDS: &str = "line,user,conv,type,outcome,code,http,message,request_id,attempts,latency_ms,finished_at\n";
+const LISTED: &str = "line,user,outcome,conversations,code,http,message,request_id,attempts,latency_ms,finished_at\n";
+
+/// Milliseconds since 1970, in November 2026.
+const BEGIN: i64 = 1_795_000_000_000;
+
+/// Writes so many records, one each second, with this outcome.
+fn records(report: &mut String, after: i64, count: i64, outcome: &str) {
+    for number in 1..=count {
+        let line = report.lines().count() + 1;
+        let time = utc(BEGIN + (after + number) * 1000);
+        let _ = writeln!(report, "{line},u{},c,0,{outcome},0,200,m,r,1,40,{time}", line / 2);
+    }
+}
+
+fn began(after: i64, run: &str, total: i64, done: i64, lists: bool) -> String {
+    format!(
+        "{{\"event\":\"begin\",\"at\":\"{}\",\"run\":\"{run}\",\"host\":\"host-{run}\",\"version\":\"0.9\",\"app_id\":42,\
+         \"endpoint\":\"https://zim.example/\",\"input\":\"rows.csv\",\"total\":{total},\"already_done\":{done},\
+         \"lists\":{lists},\"users\":3}}\n",
+        utc(BEGIN + after * 1000)
+    )
+}
+
+fn ended(after: i64, run: &str, stopped: &str, ok: i64) -> String {
+    format!(
+        "{{\"event\":\"end\",\"at\":\"{}\",\"run\":\"{run}\",\"exit\":0,\"stopped\":{stopped},\"summary\":{{\"rows\":{ok},\
+         \"ok\":{ok}}}}}\n",
+        utc(BEGIN + after * 1000)
+    )
+}
+
+/// The page of a report with these files.
+fn page(report: &str, log: &str, listed: Option<&str>) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.csv");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("out.csv", report);
+    write("out.runs.jsonl", log);
+    if let Some(listed) = listed {
+        write("out.list.csv", listed);
+    }
+    html(&path)
+}
+
+fn html(report: &Path) -> String {
+    let analysis = Analysis::from_file(report).unwrap();
+    let page = Page {
+        report: "out.csv",
+        analysis: &analysis,
+        next: &[],
+    };
+    page.to_html().unwrap()
+}
+
+/// The status and text of the headline.
+fn headline(page: &str) -> (&str, &str) {
+    let (_, rest) = page.split_once("<div class=\"verdict ").unwrap();
+    let (status, rest) = rest.split_once('"').unwrap();
+    let (_, rest) = rest.split_once("<div><p>").unwrap();
+    (status, rest.split_once("</p>").unwrap().0)
+}
+
+#[test]
+fn a_page_is_green_only_when_nothing_is_left_and_nothing_has_failed() {
+    let of = |outcome: &str, total: i64, log: bool| {
+        let mut report = RECORDS.to_owned();
+        records(&mut report, 0, 5, outcome);
+        let log = if log {
+            began(0, "a", total, 0, false)
+        } else {
+            String::new()
+        };
+        let page = page(&report, &log, None);
+        let (status, text) = headline(&page);
+        (status.to_owned(), text.to_owned())
+    };
+    let said = |status: &str, text: &str| (status.to_owned(), text.to_owned());
+    assert_eq!(of("ok", 5, true), said("good", "All 5 rows are cleared"));
+    assert_eq!(of("ok", 9, true), said("warn", "Of 9 rows, 4 have no record yet"));
+    assert_eq!(of("failed", 5, true), said("bad", "All 5 rows failed"));
+    assert_eq!(of("outside", 5, true), said("warn", "All 5 rows are out of reach"));
+    let (status, text) = of("ok", 5, false);
+    assert!(
+        status == "quiet" && text.ends_with("how many were to be is not known"),
+        "{status}: {text}"
+    );
+}
+
+#[test]
+fn the_page_of_rows_that_were_listed_tells_of_the_users_too() {
+    let mut report = RECORDS.to_owned();
+    records(&mut report, 0, 5, "ok");
+    let log = began(0, "a", 0, 0, true) + &ended(9, "a", "null", 5);
+    let listed = |users: &[&str]| {
+        let line = |(index, outcome): (usize, &&str)| {
+            let line = index + 2;
+            format!(
+                "{line},user-{line},{outcome},{},0,200,m,r,1,40,{}\n",
+                5 * u8::from(index == 0),
+                utc(BEGIN)
+            )
+        };
+        LISTED.to_owned() + &users.iter().enumerate().map(line).collect::<String>()
+    };
+    let of = |users: &[&str]| page(&report, &log, Some(&listed(users)));
+    assert_eq!(headline(&of(&["ok", "ok", "ok"])), ("good", "All 5 rows are cleared"));
+    let failed = of(&["ok", "failed", "failed"]);
+    assert_eq!(headline(&failed), ("bad", "5 rows are cleared; of 3 users, 2 failed"));
+    assert!(failed.contains("<small>users failed</small><b>2</b>"), "{failed}");
+    assert!(failed.contains("user-3, user-4"), "{failed}");
+    let left = of(&["ok", "ok"]);
+    let (status, text) = headline(&left);
+    assert!(
+        status == "warn" && text.ends_with("of 3 users, 1 has no record yet"),
+        "{status}: {text}"
+    );
+    assert!(left.contains("<small>users left</small><b>1</b>"), "{left}");
+    // Without the list report it is not known what was to be done.
+    assert_eq!(headline(&page(&report, &log, None)).0, "quiet");
+}
+
+#[test]
+fn users_with_1000_conversations_are_told() {
+    let mut listed = LISTED.to_owned();
+    let _ = writeln!(listed, "2,u,ok,1000,0,200,1000 conversations,r,10,40,{}", utc(BEGIN));
+    let page = page(&listed, "", None);
+    assert!(page.contains("older conversations, if any, are out of reach"));
+}
+
+/// Three runs: stopped, killed, finished; 20 seconds and 2 hours between them. Each wrote 100 records in 100 seconds.
+fn three_runs() -> String {
+    let mut report = RECORDS.to_owned();
+    for after in [0, 120, 8000] {
+        records(&mut report, after, 100, "ok");
+    }
+    let log = began(0, "a", 300, 0, false)
+        + &ended(100, "a", "\"SIGINT\"", 100)
+        + &began(120, "b", 300, 100, false)
+        + &began(8000, "c", 300, 200, false)
+        + &ended(8100, "c", "null", 300);
+    page(&report, &log.replace("\"ok\":300", "\"ok\":100"), None)
+}
+
+#[test]
+fn the_page_tells_of_each_run_when_and_why_it_ended_and_of_the_times_between() {
+    let page = three_runs();
+    assert_eq!(headline(&page), ("good", "All 300 rows are cleared"));
+    for said in [
+        "SIGINT (exit status 0)",
+        "killed, or the machine stopped",
+        "finished (exit status 0)",
+        "<tr class=\"gap\"><td colspan=\"6\">no run for 20s: run 1 had ended: SIGINT (exit status 0)</td></tr>",
+        "<tr class=\"gap\"><td colspan=\"6\">no run for 2h 10m: run 2 was killed, or the machine stopped</td></tr>",
+        "1m 40s until its last record",
+        "<br><small>on host-b</small>",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    // What they have in common is said once.
+    assert_eq!(
+        page.matches("app 42 at https://zim.example/ · rows.csv · zim-batch 0.9")
+            .count(),
+        1
+    );
+    assert_eq!(page.matches("zim.example").count(), 1);
+    // The pause between two runs is no pause of a run, but the charts tell it.
+    assert!(!page.contains("<h2>Pauses</h2>"));
+    assert!(
+        page.contains("; run 2 was killed, or the machine stopped</title>"),
+        "{page}"
+    );
+}
+
+#[test]
+fn times_between_runs_are_no_work_however_short() {
+    // Without the first record of each span of time: 298 in 298 seconds.
+    assert!(
+        three_runs().contains("<small>rows/s</small><b>1.00</b>"),
+        "{}",
+        three_runs()
+    );
+}
+
+#[test]
+fn users_are_told_only_where_one_has_several_rows() {
+    let of = |report: &str| page(report, "", None).contains("<h2>Users with several rows");
+    let failed = |user: u64| format!("{user},u{user},c,0,failed,7,200,m,r,1,40,\n");
+    let singles: String = (0..19).map(failed).collect();
+    assert!(!of(&format!("{RECORDS}{singles}")));
+    assert!(of(&format!("{RECORDS}{singles}{}", failed(3))));
+}
