@@ -5,7 +5,7 @@ use std::io;
 
 use super::columns::ColumnRef;
 use super::format::Reads;
-pub use super::layout::Diagnosis;
+use super::text::Encoding;
 use crate::kind::ErrorKind;
 use crate::row::{Column, RowError};
 
@@ -162,6 +162,39 @@ pub enum LayoutProblem {
     /// The column with this number, from 1, would be two of user, conversation and type.
     #[error("column {0} would be two of user, conv and type")]
     Shared(usize),
+}
+
+/// What a text whose columns are unknown probably is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Diagnosis {
+    /// Text in another encoding; the most likely one, if it can be guessed.
+    NotUtf8(Option<&'static Encoding>),
+    /// UTF-16 without a byte order mark.
+    Utf16,
+    /// A line for Excel that names the delimiter.
+    ExcelDelimiter,
+    /// A record with `|` in it, which may be the delimiter.
+    Pipes,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Diagnosis::NotUtf8(None) => f.write_str("The text is not UTF-8"),
+            Diagnosis::NotUtf8(Some(likely)) => {
+                let windows = if likely.name() == "GBK" {
+                    " (Chinese Windows)"
+                } else {
+                    ""
+                };
+                write!(f, "The text is not UTF-8 but most likely {}{windows}", likely.name())
+            }
+            Diagnosis::Utf16 => f.write_str("The text looks like UTF-16 without a byte order mark"),
+            Diagnosis::ExcelDelimiter => f.write_str("The first line names Excel's delimiter"),
+            Diagnosis::Pipes => f.write_str("Perhaps '|' is the delimiter"),
+        }
+    }
 }
 
 /// A column that was not found.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::layout::{Diagnosis, Layout};
+use super::error::Diagnosis;
+use super::layout::Layout;
 use super::parsed::{InvalidRow, ParsedRow};
 use crate::csv_reader::{CsvRecord, RecordError};
 use crate::row::{Column, ConvType, Numbered, Row, RowError, Subject, check_id};

@@ -187,7 +187,7 @@ impl Recorder {
         let (cap, stopped) = (run.limiter.cap(), run.stop.reason());
         let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref());
         if let Some(report) = &self.report {
-            summary.describe(report.describe(), &self.stats);
+            summary.describe(report.describe(), self.stats.conversations(), self.stats.users_full());
         }
         summary.runs = run.limiter.runs();
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::reasons::Reason;
-use super::stats::Stats;
 use crate::journal::{Description, RowsTo};
 use crate::row::{Counts, Outcome};
 use crate::stop::StopReason;
@@ -160,17 +159,17 @@ impl Summary {
         }
     }
 
-    /// Adds the files of the journal, and for a list what was listed.
-    pub(crate) fn describe(&mut self, journal: Description, stats: &Stats) {
+    /// Adds the files of the journal. Of a list, also the rows that it has listed, and the users with as many as ZIM lists.
+    pub(crate) fn describe(&mut self, journal: Description, conversations: u64, users_full: u64) {
         let text = |path: PathBuf| path.display().to_string();
         self.report = journal.report.map(text);
         self.outside_log = journal.outside_log.map(text);
         let is_list = self.users.is_none() && journal.rows.is_some();
         self.list_report = journal.list_report.map(text);
-        self.conversations = is_list.then_some(stats.conversations());
+        self.conversations = is_list.then_some(conversations);
         self.users_full = match &self.users {
             Some(users) => Some(users.full),
-            None => is_list.then_some(stats.users_full()),
+            None => is_list.then_some(users_full),
         };
         self.rows_file = journal.rows.map(|rows| match rows {
             RowsTo::File(path) => text(path),

@@ -29,8 +29,8 @@ use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::work::Work;
 use crate::cli::settings::files::check_target;
+use crate::cli::settings::labels::METRICS;
 use crate::cli::settings::labels::MetricsFile;
-use crate::cli::settings::run::METRICS;
 
 /// How often the file is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);

@@ -2,8 +2,7 @@
 
 use crate::cli::args::{AppArgs, Given, Logging};
 use crate::cli::settings::files::Files;
-use crate::cli::settings::labels::{Labels, MetricsFile};
-use crate::cli::settings::run::METRICS;
+use crate::cli::settings::labels::{Labels, METRICS, MetricsFile};
 use crate::cli::settings::sources::Sources;
 
 /// What belongs to every command.

@@ -25,6 +25,9 @@ impl Labels {
     }
 }
 
+/// The flag of the file with metrics.
+pub const METRICS: &str = "--metrics";
+
 /// Where metrics are written, and their labels.
 #[derive(Debug, Clone)]
 pub struct MetricsFile {

@@ -10,12 +10,9 @@ use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
 use crate::cli::settings::app::App;
 use crate::cli::settings::call::Call;
-use crate::cli::settings::labels::{Labels, MetricsFile};
+use crate::cli::settings::labels::{Labels, METRICS, MetricsFile};
 use crate::cli::settings::origin::Sourced;
 use crate::cli::settings::sources::Sources;
-
-/// The flag of the file with metrics.
-pub const METRICS: &str = "--metrics";
 
 /// What every run has.
 #[derive(Debug)]

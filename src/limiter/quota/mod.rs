@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use super::schedule::Pace;
 use super::schedule::{Made, Wanted, micros};
 pub use error::QuotaError;
 pub use location::QuotaLocation;
@@ -55,16 +56,6 @@ pub trait Quota: fmt::Debug + Send + Sync {
 
 /// The future of a method of [`Quota`].
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// How fast a run may start requests.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Maximum starts in any second, of all runs together. If runs differ, the largest applies.
-    pub rate: f64,
-    /// The share of it that is used, because the server has refused requests: in a request from 0.5 to 1. A run that has to
-    /// be slower than that is so by itself.
-    pub share: f64,
-}
 
 /// What a run wants to reserve.
 #[derive(Debug, Clone, Copy, PartialEq)]

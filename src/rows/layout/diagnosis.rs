@@ -1,48 +1,13 @@
 //! What an input without known columns probably is: another kind of file, text in another encoding, or with another
 //! delimiter.
 
-use std::fmt;
-
 use super::file_kind::{is_certainly_not_csv, kind_of_file};
 use super::first_record::{FirstRecord, guess};
 use super::resolve::{Layout, Unresolved};
 use crate::row::Column;
-use crate::rows::error::{InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
+use crate::rows::error::{Diagnosis, InputError, InputErrorKind, LayoutError, LayoutProblem, MissingColumn};
 use crate::rows::format::{Format, Reads};
 use crate::rows::text::{Encoding, guesses};
-
-/// What a text whose columns are unknown probably is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Diagnosis {
-    /// Text in another encoding; the most likely one, if it can be guessed.
-    NotUtf8(Option<&'static Encoding>),
-    /// UTF-16 without a byte order mark.
-    Utf16,
-    /// A line for Excel that names the delimiter.
-    ExcelDelimiter,
-    /// A record with `|` in it, which may be the delimiter.
-    Pipes,
-}
-
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Diagnosis::NotUtf8(None) => f.write_str("The text is not UTF-8"),
-            Diagnosis::NotUtf8(Some(likely)) => {
-                let windows = if likely.name() == "GBK" {
-                    " (Chinese Windows)"
-                } else {
-                    ""
-                };
-                write!(f, "The text is not UTF-8 but most likely {}{windows}", likely.name())
-            }
-            Diagnosis::Utf16 => f.write_str("The text looks like UTF-16 without a byte order mark"),
-            Diagnosis::ExcelDelimiter => f.write_str("The first line names Excel's delimiter"),
-            Diagnosis::Pipes => f.write_str("Perhaps '|' is the delimiter"),
-        }
-    }
-}
 
 impl Diagnosis {
     /// What a row that is not valid text probably is: GBK, if all of its bytes beyond ASCII are pairs that GBK has.

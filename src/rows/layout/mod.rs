@@ -10,7 +10,6 @@ mod resolve;
 
 use super::error::{InputError, InputErrorKind};
 use super::format::Format;
-pub use diagnosis::Diagnosis;
 use diagnosis::Start;
 use first_record::guess;
 pub(super) use first_record::read_start;

@@ -14,7 +14,7 @@ use zim_batch::rows::{self, CopyError, copy_rows};
 use zim_batch::run::Job;
 use zim_batch::{Outcome, Record, User};
 
-use super::result::{Checked, to_run};
+use super::result::{Checked, Online, to_run};
 use crate::cli::engine::input::print_typing_hint;
 use crate::cli::engine::run::{Ended, Joined, Prepared};
 use crate::cli::engine::run_log::{self, LoggedRun};
@@ -25,29 +25,6 @@ use crate::cli::output::work::Work;
 use crate::cli::settings::OnlineSettings;
 use crate::cli::settings::files::check_target;
 use crate::cli::settings::input::InputSettings;
-
-/// What ZIM said about the users.
-pub struct Online {
-    pub existing: u64,
-    /// Users who don't exist, by their first lines.
-    pub missing: Vec<Numbered<User>>,
-    /// Users who could not be looked up.
-    pub unknown: u64,
-    /// Why not all users were looked up.
-    pub stopped: Option<String>,
-}
-
-impl Online {
-    /// Whether all requests were made, and ZIM answered at least one of them.
-    pub fn is_answered(&self) -> bool {
-        self.stopped.is_none() && !self.has_failed()
-    }
-
-    /// Whether there were users, and nothing is known of any.
-    fn has_failed(&self) -> bool {
-        self.unknown > 0 && self.existing == 0 && self.missing.is_empty()
-    }
-}
 
 /// Checks the rows, and asks ZIM which of their users exist.
 pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Terminal) -> Result<ExitCode, Error> {

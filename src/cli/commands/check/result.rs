@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zim_batch::Rate;
+use zim_batch::row::Numbered;
 use zim_batch::rows::Source;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
 use zim_batch::text::{grouped, one_line};
+use zim_batch::{Rate, User};
 
-use super::online::Online;
 use crate::cli::args::Given;
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::next;
@@ -23,6 +23,29 @@ const BUSY_SHOWN: usize = 10;
 
 /// How many users who do not exist are shown.
 const MISSING_SHOWN: usize = 20;
+
+/// What ZIM said about the users.
+pub struct Online {
+    pub existing: u64,
+    /// Users who don't exist, by their first lines.
+    pub missing: Vec<Numbered<User>>,
+    /// Users who could not be looked up.
+    pub unknown: u64,
+    /// Why not all users were looked up.
+    pub stopped: Option<String>,
+}
+
+impl Online {
+    /// Whether all requests were made, and ZIM answered at least one of them.
+    pub fn is_answered(&self) -> bool {
+        self.stopped.is_none() && !self.has_failed()
+    }
+
+    /// Whether there were users, and nothing is known of any.
+    pub fn has_failed(&self) -> bool {
+        self.unknown > 0 && self.existing == 0 && self.missing.is_empty()
+    }
+}
 
 /// The result of a check.
 pub struct Checked<'a> {
