@@ -30,20 +30,19 @@ impl Key {
         u64::from(self.0[0]) << 32 | u64::from(self.0[1])
     }
 
-    fn is_invalid(self) -> bool {
-        self.0[2] & INVALID != 0
-    }
-
     fn fingerprint(self) -> u32 {
-        self.0[2] & !INVALID
+        self.0[2] & !(INVALID | SKIPPED)
     }
 }
 
 /// The lowest bit of a key's fingerprint: the row's record is `invalid`, so the row was never sent.
 const INVALID: u32 = 1;
 
+/// The next bit: the row's record is `skipped`. The row that it repeats may have no record yet.
+const SKIPPED: u32 = 2;
+
 fn key(line: u64, user: &str, conv: &str, conv_type: &str) -> Key {
-    let fingerprint = fingerprint(user, conv, conv_type) as u32 & !INVALID;
+    let fingerprint = fingerprint(user, conv, conv_type) as u32 & !(INVALID | SKIPPED);
     Key([(line >> 32) as u32, line as u32, fingerprint])
 }
 
@@ -57,6 +56,13 @@ impl Done {
     pub fn insert_invalid(&mut self, line: u64, user: &str, conv: &str, conv_type: &str) {
         let mut key = key(line, user, conv, conv_type);
         key.0[2] |= INVALID;
+        self.rows.push(key);
+    }
+
+    /// Adds a row whose record is `skipped`: the row that it repeats may have no record yet, so it is not done by this one.
+    pub fn insert_skipped(&mut self, line: u64, user: &str, conv: &str, conv_type: &str) {
+        let mut key = key(line, user, conv, conv_type);
+        key.0[2] |= SKIPPED;
         self.rows.push(key);
     }
 
@@ -81,7 +87,8 @@ impl Done {
 
     /// Whether it has this row with these values. Call [`Done::seal`] first.
     pub(crate) fn contains(&self, line: u64, user: &str, conv: &str, conv_type: &str) -> bool {
-        self.rows.binary_search(&key(line, user, conv, conv_type)).is_ok()
+        let found = self.rows.binary_search_by_key(&line, |key| key.line());
+        found.is_ok_and(|index| Entry(self.rows[index]).is([user, conv, conv_type]))
     }
 
     /// Whether it has a row on this line. Call [`Done::seal`] first.
@@ -116,7 +123,12 @@ impl Entry {
 
     /// Whether its record is `invalid`: it was never sent.
     pub fn is_invalid(self) -> bool {
-        self.0.is_invalid()
+        self.0.0[2] & INVALID != 0
+    }
+
+    /// Whether its record is `skipped`.
+    pub fn is_skipped(self) -> bool {
+        self.0.0[2] & SKIPPED != 0
     }
 
     /// Whether this row has these values, as the report writes them.

@@ -107,6 +107,7 @@ impl Earlier {
         self.users_full += u64::from(record.entries().are_full());
         match record.outcome {
             Outcome::Invalid => self.done.insert_invalid(record.line, user, conv, conv_type),
+            Outcome::Skipped => self.done.insert_skipped(record.line, user, conv, conv_type),
             _ => self.done.insert(record.line, user, conv, conv_type),
         }
         if record.outcome == Outcome::Outside {

@@ -34,11 +34,12 @@ impl Dedupe {
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     fingerprints: Vec<u64>,
-    /// The fingerprints and lines of the rows that are done.
+    /// The fingerprints and lines of the rows that are done, other than those that were skipped themselves.
     done: Vec<(u64, u64)>,
 }
 
 impl Repeats {
+    /// `is_done`: and was not skipped.
     pub fn add(&mut self, fingerprint: u64, line: u64, is_done: bool) {
         self.fingerprints.push(fingerprint);
         if is_done {

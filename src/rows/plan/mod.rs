@@ -282,7 +282,7 @@ impl Steps {
                 return Ok(None);
             }
             let row = self.rows.current();
-            let is_done = self.resume.is_done(&row, self.rows.name())?;
+            let is_done = self.resume.recorded(&row, self.rows.name())?.is_some();
             if is_done || !self.conv_type.is_some_and(|conv_type| row.is_not(conv_type)) {
                 break (self.rows.current(), is_done);
             }
@@ -321,13 +321,14 @@ impl Survey {
         let (mut count, mut diagnosis) = (0, None);
         while rows.advance()? {
             let row = rows.current();
-            let is_done = resume.is_done(&row, rows.name())?;
-            if !is_done && selection.conv_type.is_some_and(|conv_type| row.is_not(conv_type)) {
+            let record = resume.recorded(&row, rows.name())?;
+            if record.is_none() && selection.conv_type.is_some_and(|conv_type| row.is_not(conv_type)) {
                 continue;
             }
             match (row.check(), &mut repeats) {
                 (Ok((user, conv, conv_type)), Some(repeats)) => {
-                    repeats.add(fingerprint(user, conv, conv_type.digit()), row.line(), is_done);
+                    let is_first = record.is_some_and(|record| !record.is_skipped());
+                    repeats.add(fingerprint(user, conv, conv_type.digit()), row.line(), is_first);
                 }
                 (Err(error), _) if diagnosis.is_none() => {
                     diagnosis = row.diagnosis(&error).map(|diagnosis| (row.line(), diagnosis));
@@ -517,6 +518,22 @@ mod tests {
             assert_eq!(of_file.total(), Some(1 + not_done), "{limit:?}");
             assert_eq!(of_file.count(), expected.len());
         }
+    }
+
+    #[test]
+    fn a_row_whose_repetition_was_skipped_before_it_had_a_record_is_sent() {
+        let csv = "user,conv,type\na,b,0\nc,d,0\na,b,0\na,b,0\n";
+        let mut recorded = done(&[(3, ["c", "d", "0"])]);
+        recorded.insert_skipped(4, "a", "b", "0");
+        recorded.seal().unwrap();
+        let selection = Selection {
+            dedupe: true,
+            ..Selection::default()
+        };
+        assert_eq!(
+            steps(csv, Reads::Rows, &selection, &recorded),
+            ["2 a", "done", "done", "5 as 2"]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Step 2 of a plan: a row that an earlier run has recorded is done.
 
-use crate::done::Done;
+use crate::done::{Done, Entry};
 use crate::rows::error::{InputError, InputErrorKind};
 use crate::rows::raw_row::RawRow;
 
@@ -25,14 +25,14 @@ impl Resume {
         }
     }
 
-    /// Whether the row is done. Fails if the report has another row for its line. A row whose record is `invalid` was never
-    /// sent, so it may change: then it is not done, and its record is [stale](Resume::stale).
-    pub fn is_done(&mut self, row: &RawRow, input: &str) -> Result<bool, InputError> {
+    /// The record of the row, if it is done. Fails if the report has another row for its line. A row whose record is `invalid`
+    /// was never sent, so it may change: then it is not done, and its record is [stale](Resume::stale).
+    pub fn recorded(&mut self, row: &RawRow, input: &str) -> Result<Option<Entry>, InputError> {
         if self.done.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let [user, conv, conv_type] = row.shown();
-        self.is_line_done(row.line(), [&user, &conv, &conv_type], || row.check().is_ok())
+        self.record_of_line(row.line(), [&user, &conv, &conv_type], || row.check().is_ok())
             .map_err(|(line, kind)| kind.at(input, line))
     }
 
@@ -63,19 +63,24 @@ impl Resume {
         Resume::new(self.done)
     }
 
-    fn is_line_done(&mut self, line: u64, row: [&str; 3], is_valid: impl FnOnce() -> bool) -> Result<bool, Mismatch> {
+    fn record_of_line(
+        &mut self,
+        line: u64,
+        row: [&str; 3],
+        is_valid: impl FnOnce() -> bool,
+    ) -> Result<Option<Entry>, Mismatch> {
         self.pass_lines_before(line)?;
         let Some(recorded) = self.done.get(self.next).filter(|recorded| recorded.line() == line) else {
-            return Ok(false);
+            return Ok(None);
         };
         self.next += 1;
         let is_same = recorded.is(row);
         if recorded.is_invalid() && (!is_same || is_valid()) {
             self.stale.push(line);
-            return Ok(false);
+            return Ok(None);
         }
         if is_same {
-            Ok(true)
+            Ok(Some(recorded))
         } else {
             Err((line, InputErrorKind::RowChanged))
         }
@@ -107,7 +112,7 @@ mod tests {
     }
 
     fn is_done(resume: &mut Resume, line: u64, row: [&str; 3]) -> bool {
-        resume.is_line_done(line, row, || false).unwrap()
+        resume.record_of_line(line, row, || false).unwrap().is_some()
     }
 
     #[test]
@@ -125,11 +130,11 @@ mod tests {
     #[test]
     fn a_changed_row_and_a_removed_row_are_reported_with_their_line() {
         let mut resume = Resume::new(done());
-        let changed = resume.is_line_done(2, ["a", "b", "2"], || true);
+        let changed = resume.record_of_line(2, ["a", "b", "2"], || true);
         assert!(matches!(changed, Err((2, InputErrorKind::RowChanged))), "{changed:?}");
 
         let mut resume = Resume::new(done());
-        let gone = resume.is_line_done(3, ["a", "b", "0"], || true);
+        let gone = resume.record_of_line(3, ["a", "b", "0"], || true);
         assert!(matches!(gone, Err((2, InputErrorKind::RowGone))), "{gone:?}");
 
         let mut resume = Resume::new(done());
@@ -153,8 +158,8 @@ mod tests {
         assert!(is_done(&mut resume, 3, ["x", "", "0"]), "it is unchanged");
         // No row begins on line 4 any longer.
         assert!(is_done(&mut resume, 5, ["c", "d", "2"]));
-        let valid = resume.is_line_done(6, ["x", "", "0"], || true);
-        assert!(matches!(valid, Ok(false)), "it can be sent now");
+        let valid = resume.record_of_line(6, ["x", "", "0"], || true);
+        assert!(matches!(valid, Ok(None)), "it can be sent now");
         resume.end("input").unwrap();
         assert_eq!(resume.stale(), [4, 6, 7]);
         assert_eq!(resume.rows_done(), 3);
