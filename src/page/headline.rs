@@ -111,7 +111,10 @@ fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
         Some(to_do) => format!("{} of {}", grouped(analysis.rows), grouped(to_do)),
         None => grouped(analysis.rows),
     };
-    let noun = analysis.kind.noun();
+    let noun = match (analysis.to_do, analysis.rows) {
+        (Some(1), _) | (None, 1) => analysis.kind.noun().trim_end_matches('s'),
+        _ => analysis.kind.noun(),
+    };
     match parts {
         [] if is_well => format!("Under way: {done} {noun}, and all is well so far"),
         [] => format!("Under way: {done} {noun}"),

@@ -18,6 +18,7 @@ mod view;
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use askama::Template;
 use serde::Serialize;
@@ -60,6 +61,9 @@ pub struct Page<'a> {
     pub analysis: &'a Analysis,
     /// What can be done.
     pub next: &'a [NextStep],
+    /// While a run is under way: about how often the page is written anew. Such a page reloads itself as often. `None` if it
+    /// is not written again.
+    pub rewritten: Option<Duration>,
 }
 
 impl Page<'_> {

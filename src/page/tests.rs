@@ -57,6 +57,7 @@ fn html(report: &Path) -> String {
         report: "out.csv",
         analysis: &analysis,
         next: &[],
+        rewritten: None,
     };
     page.to_html().unwrap()
 }

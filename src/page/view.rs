@@ -14,7 +14,7 @@ use crate::analysis::{Analysis, UnderWay};
 use crate::code;
 use crate::journal::Kind;
 use crate::row::Outcome;
-use crate::text::{duration, grouped, local};
+use crate::text::{duration, grouped, local, shell_word};
 
 /// The maximum number of each that a page lists, so that its size is bounded.
 const CODES: usize = 100;
@@ -27,6 +27,8 @@ pub(super) struct View<'a> {
     report: String,
     /// Marks the page's own style sheet and script, which alone the content security policy allows.
     nonce: String,
+    /// Seconds after which the page reloads itself.
+    reload_after: Option<u64>,
     headline: Headline,
     /// Sentences below the headline.
     facts: Vec<String>,
@@ -86,6 +88,7 @@ impl View<'_> {
         View {
             report: shown(page.report),
             nonce: format!("{:032x}", fastrand::u128(..)),
+            reload_after: page.rewritten.map(|every| every.as_secs()),
             headline: Headline::new(page),
             facts: facts(page),
             is_simulated: analysis.simulated,
@@ -122,8 +125,8 @@ fn facts(page: &Page) -> Vec<String> {
     let analysis = page.analysis;
     let mut facts: Vec<String> = analysis
         .under_way
-        .map(|run| under_way(analysis, run))
         .into_iter()
+        .flat_map(|run| [under_way(analysis, run), written(page)])
         .collect();
     if let (Some(first), Some(last)) = (analysis.first, analysis.last) {
         let pauses: i64 = analysis.pauses().map(|(from, to)| to - from).sum();
@@ -182,6 +185,22 @@ fn under_way(analysis: &Analysis, run: UnderWay) -> String {
         text += &format!(", until {}", local(until));
     }
     text + "."
+}
+
+/// When the page of a run under way was written.
+fn written(page: &Page) -> String {
+    let at = local(page.analysis.read_at());
+    match page.rewritten {
+        Some(every) => {
+            let every = duration(every.as_millis() as i64);
+            format!(
+                "This page was written at {at}. While the run is under way, it is written anew about every {every} and \
+                 reloads itself. If this time stays as it is, 'zim-batch report {}' says whether the run has ended.",
+                shown(&shell_word(page.report))
+            )
+        }
+        None => format!("This page was written at {at}, and is not written anew."),
+    }
 }
 
 /// All rows, and those of each outcome.

@@ -5,8 +5,9 @@ mod chromium;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::time::Duration;
 
-use crate::support::{Desk, LIST_HEADER, REPORT_HEADER};
+use crate::support::{Answer, Desk, LIST_HEADER, REPORT_HEADER, Server, rows};
 use chromium::Chromium;
 
 /// Twenty records per second, some of them not ok, in two runs with a pause of nine hours between them.
@@ -232,4 +233,45 @@ fn a_message_or_a_request_of_a_page_would_be_detected() {
     assert!(!chromium.open(&desk.path("page.html"), 1200, false).is_empty());
     desk.write("page.html", "<!doctype html><link rel=stylesheet href='other.css'>");
     assert!(!chromium.open(&desk.path("page.html"), 1200, false).is_empty());
+}
+
+#[test]
+fn the_page_of_a_run_under_way_reloads_itself_until_the_run_has_ended() {
+    let desk = Desk::new();
+    let server = Server::start(|request, _| match request.user() == "u5" {
+        true => Answer::Hang(Duration::from_secs(60)),
+        false => Answer::Code(0, "success"),
+    });
+    let mut run = desk.clear(&server, rows(9)).flag("--html", "out.html").spawn();
+    run.wait_until("the page", || desk.has("out.html"));
+    let page = desk.read("out.html");
+    assert!(page.contains("Under way: 8 of 9 rows"));
+    // It is not called finished by others either.
+    desk.zim_batch(["report", "out.csv", "--html", "other.html"])
+        .run()
+        .assert_status(0);
+    let other = desk.read("other.html");
+    assert!(other.contains("Under way: 8 of 9 rows") && !other.contains("http-equiv=\"refresh\""));
+    run.signal("INT");
+    run.signal("INT");
+    run.wait().assert_status(130);
+    let last = desk.read("out.html");
+    assert!(last.contains("Of 9 rows, 1 has no record yet") && !last.contains("http-equiv=\"refresh\""));
+
+    let Some(mut chromium) = Chromium::start() else { return };
+    let impatient = page.replace(
+        "http-equiv=\"refresh\" content=\"60\"",
+        "http-equiv=\"refresh\" content=\"1\"",
+    );
+    assert_ne!(page, impatient);
+    desk.write("out.html", impatient);
+    assert!(chromium.open(&desk.path("out.html"), 1200, false).is_empty());
+    desk.write("out.html", &last);
+    // Nothing but the page's own file is loaded.
+    assert!(chromium.wait_for_reload(&desk.path("out.html")).is_empty());
+    let text = chromium.evaluate("document.querySelector('.verdict').textContent");
+    assert!(
+        text.as_str().unwrap().contains("Of 9 rows, 1 has no record yet"),
+        "{text}"
+    );
 }

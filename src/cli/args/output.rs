@@ -26,7 +26,8 @@ pub struct OutputArgs {
     /// Same as the check command: read everything, send nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// At the end, write a self-contained HTML page with charts; replaces an earlier page
+    /// Write a self-contained HTML page with charts: about once a minute while the run is under way, when the page reloads
+    /// itself, and at the end; replaces an earlier page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -61,4 +62,8 @@ pub struct ListOutputArgs {
     /// newest 1000
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "conv_type"])]
     pub explain: Option<PathBuf>,
+    /// Write a self-contained HTML page with charts of the list report: about once a minute while the run is under way, when
+    /// the page reloads itself, and at the end; replaces an earlier page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use zim_batch::journal::{self, Report};
 use zim_batch::page::NextStep;
 
-use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::{Ended, Prepared};
 use crate::cli::errors::Error;
 use crate::cli::output::next::{self, Remaining};
 use crate::cli::output::progress::Terminal;
+use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::Table;
 use crate::cli::settings::ClearSettings;
 use crate::cli::settings::results::ReportPaths;
@@ -23,15 +23,15 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
         page,
         run,
     } = settings;
-    if let Some(page) = &page {
-        report::check_page(page)?;
-    }
+    let page = page.map(|page| RunPage::new(page, paths.report.clone(), &run.given, input.ignore_invalid));
+    let page = page.transpose()?;
     let batch = Batch {
         items: "rows",
         limit: input.selection.limit,
         input,
         report: Some(paths.report.clone()),
         existing: paths.existing,
+        page,
         is_stdout_taken: false,
     };
     let ReportPaths {
@@ -49,23 +49,12 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     let client = run.client();
     let ended = batch.run(run, client, plan, journal).await?;
 
-    let (remaining, table) = table(&ended, report, batch.input.ignore_invalid);
-    batch.finish(ended, table, conclude(remaining, page)).await
+    let table = table(&ended, report, batch.input.ignore_invalid);
+    batch.finish(ended, table, || true).await
 }
 
-/// Writes the page, if there is one.
-pub fn conclude(remaining: Remaining, page: Option<PathBuf>) -> impl FnOnce() -> bool + Send + 'static {
-    move || {
-        if let Some(page) = page {
-            // If that fails, the exit status remains that of the run.
-            report::write_page_after_run(&remaining, &page);
-        }
-        true
-    }
-}
-
-/// What is left to do, and the summary for people, with it.
-pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> (Remaining, String) {
+/// The summary for people, with what is left to do.
+pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> String {
     let (summary, given) = (&ended.summary, &ended.settings.given);
     let resume = Some(next::resume(given));
     let mut remaining = Remaining::new(report, summary, resume, next::app_and_rate(given));
@@ -80,6 +69,5 @@ pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> (Remaining
     if summary.is_complete() {
         next.extend(remaining.steps());
     }
-    let table = Table { summary, next: &next }.to_string();
-    (remaining, table)
+    Table { summary, next: &next }.to_string()
 }

@@ -7,14 +7,14 @@ use zim_batch::journal::{self, Journal, Report, RowsTo, UsersReport};
 use zim_batch::rows::Plan;
 use zim_batch::run::Job;
 
-use crate::cli::commands::clear::{conclude, table};
+use crate::cli::commands::clear::table;
 use crate::cli::commands::list::lister;
-use crate::cli::commands::report;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::Prepared;
 use crate::cli::engine::since::{self, Listed};
 use crate::cli::errors::Error;
 use crate::cli::output::progress::Terminal;
+use crate::cli::output::run_page::RunPage;
 use crate::cli::output::work::Work;
 use crate::cli::settings::ClearUsersSettings;
 use crate::cli::settings::results::{ReportPaths, UsersReportPaths};
@@ -33,15 +33,15 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         page,
         run,
     } = settings;
-    if let Some(page) = &page {
-        report::check_page(page)?;
-    }
+    let page = page.map(|page| RunPage::new(page, paths.report.clone(), &run.given, input.ignore_invalid));
+    let page = page.transpose()?;
     let batch = Batch {
         items: "users",
         limit,
         input,
         report: Some(paths.report.clone()),
         existing: paths.existing,
+        page,
         is_stdout_taken: false,
     };
     let paths = ReportPaths {
@@ -83,6 +83,6 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     let ended = batch.run_job(run, job, work).await?;
     listed.end(&ended.summary, limit.is_some());
 
-    let (remaining, table) = table(&ended, report, batch.input.ignore_invalid);
-    batch.finish(ended, table, conclude(remaining, page)).await
+    let table = table(&ended, report, batch.input.ignore_invalid);
+    batch.finish(ended, table, || true).await
 }

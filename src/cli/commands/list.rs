@@ -18,6 +18,7 @@ use crate::cli::engine::since::{self, Listed};
 use crate::cli::errors::Error;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
+use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::Table;
 use crate::cli::settings::ListSettings;
 use crate::cli::settings::results::ListPaths;
@@ -30,8 +31,12 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
         since,
         conv_type,
         explanation,
+        page,
         run,
     } = settings;
+    let page = paths.report.clone().zip(page);
+    let page = page.map(|(report, page)| RunPage::new(page, report, &run.given, input.ignore_invalid));
+    let page = page.transpose()?;
     let explanation = explanation.map(|path| Explanation::new(path, &input, &paths));
     let explanation = explanation.transpose()?;
     let paths = ListPaths {
@@ -47,6 +52,7 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
         input,
         report: report.clone(),
         existing,
+        page,
         is_stdout_taken: rows == RowsTo::Stdout,
     };
 

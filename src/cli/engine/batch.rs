@@ -22,6 +22,7 @@ use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, print_note, print_resume, to_json};
+use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::pace;
 use crate::cli::output::work::Work;
 use crate::cli::settings::input::InputSettings;
@@ -36,6 +37,8 @@ pub struct Batch {
     /// The file of the journal; `None` for a list without one.
     pub report: Option<PathBuf>,
     pub existing: IfExists,
+    /// The page of the report, if there is to be one.
+    pub page: Option<RunPage>,
     /// The summary goes to stderr, because stdout has the rows.
     pub is_stdout_taken: bool,
 }
@@ -88,12 +91,16 @@ impl Batch {
         if let Some(metrics) = metrics {
             job = job.observer(metrics);
         }
+        if let Some(page) = &self.page {
+            job = job.observer(page.writer());
+        }
         let snapshot = work.input;
         let work = run.attach(job).run();
         let ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
             logged.end_by(error, has_begun(error));
             if has_begun(error) {
                 print_how_to_resume(&given);
+                self.page.iter().for_each(|page| page.write_last(None));
             }
         })?;
         self.print_rows_left_out(&ended, snapshot);
@@ -206,8 +213,11 @@ impl Batch {
         };
         // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
         let is_stdout_taken = self.is_stdout_taken;
+        let page = self.page.clone().map(|page| (page, summary.clone()));
         let finished = signals::unless_signaled(move || {
             let is_written = conclude();
+            // If that fails, the exit status remains that of the run.
+            page.iter().for_each(|(page, summary)| page.write_last(Some(summary)));
             terminal.drain();
             match text {
                 Some(text) if is_stdout_taken => print_note(&format!("summary:\n{text}")),

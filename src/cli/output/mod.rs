@@ -6,5 +6,6 @@ pub mod metrics;
 pub mod next;
 pub mod print;
 pub mod progress;
+pub mod run_page;
 pub mod table;
 pub mod work;

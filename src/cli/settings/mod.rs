@@ -168,7 +168,7 @@ fn of_clear_run(
 pub struct ClearSettings {
     pub input: InputSettings,
     pub paths: ReportPaths,
-    /// The page to write at the end.
+    /// The page to write.
     pub page: Option<PathBuf>,
     pub run: RunSettings,
 }
@@ -182,7 +182,7 @@ pub struct ClearUsersSettings {
     pub paths: UsersReportPaths,
     pub since: Option<Since>,
     pub conv_type: Option<ConvType>,
-    /// The page to write at the end.
+    /// The page to write.
     pub page: Option<PathBuf>,
     pub run: RunSettings,
 }
@@ -196,6 +196,8 @@ pub struct ListSettings {
     pub conv_type: Option<ConvType>,
     /// Where to write why the rows of the input were outside.
     pub explanation: Option<PathBuf>,
+    /// The page to write.
+    pub page: Option<PathBuf>,
     pub run: RunSettings,
 }
 
@@ -207,12 +209,19 @@ impl ListSettings {
         let file = paths.report.as_deref().unwrap_or(input.path());
         call.labels.set_name(args.run.name.as_deref(), file);
         call.files.add_of_flag("--explain", args.output.explain.as_deref())?;
+        call.files.add_of_flag("--html", args.output.html.as_deref())?;
+        if args.output.html.is_some() && paths.report.is_none() {
+            return Err(Error::Usage(
+                "--html is the page of the list report; specify a file for it with --report FILE".into(),
+            ));
+        }
         Ok(ListSettings {
             input,
             paths,
             since: args.listing.since,
             conv_type: args.listing.conv_type,
             explanation: args.output.explain,
+            page: args.output.html,
             run: RunSettings::new(args.run, args.pace, sources, call)?,
         })
     }

@@ -94,3 +94,20 @@ fn a_page_that_cannot_be_written_does_not_change_how_the_run_ended() {
         assert!(!desk.has("new.csv"), "{target}");
     }
 }
+
+#[test]
+fn a_list_writes_the_page_of_its_report() {
+    let desk = Desk::new();
+    desk.write("users.csv", "user\nalice\nbob\n");
+    let list = |args: &[&str]| {
+        let words = ["list", "users.csv", "--simulate", "--overwrite", "--html", "out.html"];
+        desk.zim_batch([&words, args].concat()).run()
+    };
+    list(&[]).assert_status(0);
+    let page = desk.read("out.html");
+    assert_eq!(in_page(&page, "users"), "2");
+    assert!(page.contains("All 2 users are listed"));
+    list(&["--rows", "-"])
+        .assert_status(2)
+        .assert_says(&["--html is the page of the list report", "--report FILE"]);
+}

@@ -118,8 +118,18 @@ impl Chromium {
             json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
         );
         self.events.clear();
-        let url = format!("file://{}", page.canonicalize().unwrap().display());
+        let url = url(page);
         self.call("Page.navigate", json!({"url": url}));
+        self.incidents(&url)
+    }
+
+    /// Waits until the page has reloaded itself; returns the same.
+    pub fn wait_for_reload(&mut self, page: &Path) -> Vec<String> {
+        self.incidents(&url(page))
+    }
+
+    /// Waits until the page at `url` is loaded.
+    fn incidents(&mut self, url: &str) -> Vec<String> {
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             let event = self.receive();
             self.events.push(event);
@@ -133,7 +143,7 @@ impl Chromium {
                 "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded" => {
                     incidents.push(event.to_string());
                 }
-                "Network.requestWillBeSent" if params["request"]["url"] != url.as_str() => {
+                "Network.requestWillBeSent" if params["request"]["url"] != url => {
                     incidents.push(event.to_string());
                 }
                 _ => {}
@@ -183,6 +193,10 @@ impl Chromium {
         );
         fs::remove_file(base64).unwrap();
     }
+}
+
+fn url(page: &Path) -> String {
+    format!("file://{}", page.canonicalize().unwrap().display())
 }
 
 impl Drop for Chromium {

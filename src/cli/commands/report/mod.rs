@@ -16,7 +16,7 @@ use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Reads, Rows, Source};
 use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Latencies, Summary, UsersSummary};
-use zim_batch::text::{grouped, one_line, utc, with_causes};
+use zim_batch::text::{grouped, one_line, utc};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
@@ -26,7 +26,7 @@ use crate::cli::settings::ReportSettings;
 
 pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     if let Some(page) = &settings.page {
-        check_page(page)?;
+        page::check_target(page, [])?;
     }
     let overview = Overview::read(settings)?;
     let written = settings.page.as_ref().map(|html| overview.page().write(html));
@@ -59,33 +59,6 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
         status = ExitStatus::Report;
     }
     Ok(status.into())
-}
-
-/// Refuses to replace a file that is not a page.
-pub fn check_page(html: &Path) -> Result<(), Error> {
-    Ok(page::check_target(html, [])?)
-}
-
-/// Writes the page of a run that has just ended. If that fails, an error is printed, but the exit status remains that of the
-/// run.
-pub fn write_page_after_run(remaining: &Remaining, html: &Path) {
-    let write = || -> Result<(), String> {
-        let mut analysis = Analysis::from_file(&remaining.report).map_err(|error| with_causes(&error))?;
-        analysis.or_to_do(Some(analysis.rows + remaining.not_run));
-        let page = Page {
-            report: &remaining.report.display().to_string(),
-            analysis: &analysis,
-            next: &remaining.steps(),
-        };
-        page.write(html).map_err(|error| error.to_string())
-    };
-    if let Err(error) = write() {
-        print_error(&format!(
-            "{}: the page can't be written: {error}. The report is not affected. To write its page: {} --html FILE",
-            html.display(),
-            next::report(&remaining.report)
-        ));
-    }
 }
 
 /// How a report on standard input is named.
@@ -130,6 +103,7 @@ impl Overview {
             report: &self.place,
             analysis: &self.analysis,
             next: &self.next,
+            rewritten: None,
         }
     }
 
