@@ -240,13 +240,14 @@ impl CircuitBreaker {
         }
     }
 
-    /// When the service will have been unreachable for this long, if it does not answer before, and the latest failure.
+    /// When the service will have been unreachable for too long, if it does not answer before, and the latest failure.
+    /// `due`: when that is, if it has been unreachable since a given time.
     ///
     /// While the breaker is closed, only the time between failures counts: perhaps nothing has been sent since.
-    pub fn unreachable_for(&self, time: Duration) -> Option<(Instant, Verdict)> {
+    pub fn unreachable(&self, due: impl Fn(Instant) -> Option<Instant>) -> Option<(Instant, Verdict)> {
         let inner = self.inner();
         let failing = inner.failing.as_ref()?;
-        let due = failing.first.checked_add(time)?;
+        let due = due(failing.first)?;
         (!inner.is_closed() || failing.latest >= due).then(|| (due, failing.verdict.clone()))
     }
 

@@ -31,11 +31,11 @@ pub struct Limits {
     pub max_in_flight: NonZeroUsize,
     /// Attempts for each row; `limited` answers and probes don't count.
     pub max_attempts: NonZeroU32,
-    /// Stop when the service has been unreachable this long.
+    /// Stop when the service has been unreachable this long. Time in which the machine sleeps is included.
     pub give_up_after: Duration,
     /// Stop when this many rows have failed.
     pub max_failures: Option<NonZeroU64>,
-    /// Take no more rows after this long.
+    /// Take no more rows after this long. Time in which the machine sleeps is included.
     pub max_duration: Option<Duration>,
     /// Stop when this many first rows have failed, all with the same answer: the others would fail too.
     pub max_rejected_alike: NonZeroU64,

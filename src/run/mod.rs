@@ -31,6 +31,7 @@ pub mod reasons;
 mod recorder;
 mod retry;
 mod row_task;
+mod sleep;
 mod source;
 pub mod stats;
 pub mod summary;

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::Limits;
+use super::sleep::{Sleeps, slept_since_boot};
 use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
 use crate::row::{Outcome, Record};
@@ -19,6 +20,7 @@ const CLOCK_WARNED_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Policy {
     limits: Limits,
     started_at: Instant,
+    sleeps: Sleeps,
     failed: u64,
     first: FirstRows,
     /// The clock's error that was warned of, in seconds, and when.
@@ -41,10 +43,21 @@ impl Policy {
         Policy {
             limits,
             started_at,
+            sleeps: Sleeps::new(Box::new(slept_since_boot)),
             failed: 0,
             first: FirstRows::None,
             clock_warned: None,
         }
+    }
+
+    /// Looks whether the machine has slept. To be called several times a second.
+    pub fn tick(&mut self) {
+        self.sleeps.look();
+    }
+
+    /// When what has been unreachable since `start` is given up.
+    pub fn due_to_give_up(&self, start: Instant) -> Option<Instant> {
+        self.sleeps.due_to_give_up(start, self.limits.give_up_after)
     }
 
     /// Looks at an event, after its record is written.
@@ -115,11 +128,11 @@ impl Policy {
     ) -> Option<(Instant, StopReason)> {
         let after = self.limits.give_up_after;
         let max_duration = self.limits.max_duration.and_then(|limit| {
-            let due = self.started_at.checked_add(limit)?;
+            let due = self.sleeps.due(self.started_at, limit)?;
             Some((due, StopReason::MaxDuration(limit)))
         });
         let no_quota = quota_away.and_then(|(since, why)| {
-            let due = since.checked_add(after)?;
+            let due = self.due_to_give_up(since)?;
             Some((due, StopReason::NoQuota { after, why }))
         });
         let gave_up = outage.map(|(due, latest)| {

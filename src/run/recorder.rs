@@ -111,6 +111,7 @@ impl Recorder {
             next_probe,
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
+        self.policy.tick();
         self.note_quota(run);
         run.limiter.note_activity(run.breaker.is_on_hold());
         if run.stop.is_stopping() {
@@ -124,7 +125,7 @@ impl Recorder {
         if run.stop.is_stopping() {
             return None;
         }
-        let outage = run.breaker.unreachable_for(run.limits.give_up_after);
+        let outage = run.breaker.unreachable(|since| self.policy.due_to_give_up(since));
         self.policy.next_limit(outage, run.limiter.unavailable())
     }
 

@@ -69,7 +69,7 @@ async fn answers_that_are_not_zim_s_make_an_outage_and_unknown_codes_of_zim_s_do
         }
         let unknown = judge(status, br#"{"Code":424242}"#, None);
         assert_eq!(first(&breaker, &admission, &unknown), Some(Transition::Closed));
-        assert_eq!(breaker.unreachable_for(Duration::ZERO), None);
+        assert_eq!(breaker.unreachable(Some), None);
     }
 }
 
@@ -112,7 +112,7 @@ async fn the_time_without_an_answer_begins_with_the_first_failure_and_ends_with_
     let admission = admit(&breaker).await;
     let due = |seconds| {
         breaker
-            .unreachable_for(Duration::from_secs(seconds))
+            .unreachable(|since| since.checked_add(Duration::from_secs(seconds)))
             .map(|(due, _)| due)
     };
     assert_eq!(due(5), None);
