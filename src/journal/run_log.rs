@@ -9,9 +9,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::files::{OWNER_ONLY, named_after};
+use crate::files::{OWNER_ONLY, check_owner, named_after, other_owner};
 use crate::host::host_name;
 use crate::row::rfc3339_millis;
 use crate::text::{milliseconds, utc};
@@ -244,8 +245,13 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(OWNER_ONLY)
         .open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("this is not a regular file"));
+    }
+    // Root may go on with a user's.
+    if metadata.len() == 0 || !geteuid().is_root() {
+        check_owner(path, &file)?;
     }
     Ok(file)
 }
@@ -269,10 +275,15 @@ fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
 /// The runs in a log, in the order in which they began; `None` if it can't be read or has none.
 pub fn read_runs(path: &Path) -> Option<Vec<LoggedRun>> {
     let file = File::open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
         return None;
     }
-    let runs = runs_of(BufReader::new(file));
+    let mut runs = runs_of(BufReader::new(file));
+    if other_owner(path, &metadata).is_some() {
+        // Nobody should run another user's command.
+        runs.iter_mut().for_each(|run| run.begin.resume.clear());
+    }
     (!runs.is_empty()).then_some(runs)
 }
 

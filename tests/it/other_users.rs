@@ -112,3 +112,30 @@ fn a_user_resumes_no_report_of_another_one_and_root_does_if_it_has_records() {
     overwrite.assert_status(2).assert_says(&["out.csv", "another user"]);
     assert_eq!(desk.report().len(), 4);
 }
+
+#[test]
+fn a_log_of_runs_of_another_user_is_not_written_to_and_its_command_is_not_suggested() {
+    if !can_be_another_user() {
+        return;
+    }
+    let (desk, server) = (open_desk(), kind_server());
+    let run = desk.clear(&server, rows(4)).flag("--limit", "2").run();
+    run.assert_status(0);
+    let planted = desk.read("out.runs.jsonl").replace("--resume", "--resume; rm -r x");
+    let suggests = || {
+        desk.zim_batch(["report", "out.csv", "--rows", "rows.csv"])
+            .run()
+            .stdout
+            .contains("rm -r x")
+    };
+    desk.write("out.runs.jsonl", &planted);
+    assert!(suggests(), "{planted}");
+    plant(&desk, "out.runs.jsonl", &planted, OTHER);
+    assert!(!suggests());
+    plant(&desk, "out.runs.jsonl", "", OTHER);
+    let outcome = desk.clear(&server, rows(4)).arg("--resume").run();
+    outcome
+        .assert_status(0)
+        .assert_says(&["out.runs.jsonl", "belongs to another user"]);
+    assert_eq!(desk.read("out.runs.jsonl"), "");
+}

@@ -2,6 +2,7 @@
 
 mod online;
 mod result;
+mod users;
 
 use std::process::ExitCode;
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc;
 
-use zim_batch::client::{MAX_USERS, UserBatch, UserLookup};
+use zim_batch::client::{UserBatch, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::{ReportError, RunBegin};
 use zim_batch::row::Numbered;
@@ -15,6 +16,7 @@ use zim_batch::run::Job;
 use zim_batch::{Outcome, Record, User};
 
 use super::result::{Checked, Online, to_run};
+use super::users::Users;
 use crate::cli::engine::input::print_typing_hint;
 use crate::cli::engine::run::{Ended, Joined, Prepared};
 use crate::cli::engine::run_log::{self, LoggedRun};
@@ -35,8 +37,8 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
 
     let run = Prepared::new(run, terminal)?.connect().await?;
     print_typing_hint(&input.source, "rows");
-    let mut users = Vec::new();
-    let keep = |line, user: &str| users.extend(User::new(user).map(|item| Numbered { line, item }));
+    let mut users = Users::default();
+    let keep = |line, user: &str| users.push(line, user);
     let findings = rows::check::check_with_users(&input.source, &input.format, &input.selection, keep)?;
     let run = run.join(format!("check of {}", input.source), None).await?;
     let settings = run.settings();
@@ -46,7 +48,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     };
     let log = LoggedRun::begin(missing.as_deref(), &input, &begin, false);
     let failed = |error: &Error| log.end_by(error, true);
-    let (ended, online) = look_up(run, &users).await.inspect_err(failed)?;
+    let (ended, online) = look_up(run, users).await.inspect_err(failed)?;
 
     if let Some(missing) = &missing {
         write_missing(missing, &online, &input).inspect_err(failed)?;
@@ -82,23 +84,22 @@ fn check_missing(missing: &Path, input: &InputSettings) -> Result<(), Error> {
 }
 
 /// Looks up all users. Says on stderr why not all could be.
-async fn look_up(run: Joined, users: &[Numbered<User>]) -> Result<(Ended, Online), Error> {
-    let batches: Vec<UserBatch> = users
-        .chunks(MAX_USERS)
-        .map(|users| UserBatch::new(users.iter().map(|user| user.item.clone()).collect()))
-        .collect();
+async fn look_up(run: Joined, users: Users) -> Result<(Ended, Online), Error> {
+    let users = Arc::new(users);
     let work = Work {
-        rows: Some(batches.len() as u64),
+        rows: Some(users.batches() as u64),
         ..Work::default()
     };
     let progress = run.progress(&work, "requests");
     let (answered, first_answer) = mpsc::channel();
-    let batches = batches.into_iter().enumerate().map(move |(index, batch)| {
+    let of_batches = Arc::clone(&users);
+    // Made when it is their turn, because there may be millions of users.
+    let batches = (0..users.batches()).map(move |index| {
         if index == 1 {
             // The first answer shows whether credentials and endpoint are right. A run that stops drops the sender.
             let _ = first_answer.recv();
         }
-        batch
+        UserBatch::new(of_batches.batch(index).map(|user| user.item).collect())
     });
     let (found, all_found) = mpsc::channel();
     let (failed, failures) = mpsc::channel();
@@ -121,9 +122,8 @@ async fn look_up(run: Joined, users: &[Numbered<User>]) -> Result<(Ended, Online
     for (number, found) in all_found.try_iter() {
         existing += found.existing;
         // A batch's number counts from 1.
-        let batch = users.chunks(MAX_USERS).nth(number as usize - 1).unwrap_or_default();
-        let is_missing = |user: &&Numbered<User>| found.missing.contains(&user.item);
-        missing.extend(batch.iter().filter(is_missing).cloned());
+        let batch = users.batch(number as usize - 1);
+        missing.extend(batch.filter(|user| found.missing.contains(&user.item)));
     }
     missing.sort_by_key(|user| user.line);
     let online = Online {
