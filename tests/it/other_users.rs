@@ -139,3 +139,26 @@ fn a_log_of_runs_of_another_user_is_not_written_to_and_its_command_is_not_sugges
         .assert_says(&["out.runs.jsonl", "belongs to another user"]);
     assert_eq!(desk.read("out.runs.jsonl"), "");
 }
+
+#[test]
+fn a_mark_of_another_user_does_not_say_since_when_conversations_are_listed() {
+    if !can_be_another_user() {
+        return;
+    }
+    let desk = open_desk();
+    desk.write("users.csv", "alice\n");
+    let list = || {
+        desk.zim_batch(["list", "users.csv", "--simulate", "--since", "last", "--overwrite"])
+            .run()
+    };
+    list().assert_status(0);
+    plant(
+        &desk,
+        "users.rows.list.since",
+        &desk.read("users.rows.list.since"),
+        OTHER,
+    );
+    list()
+        .assert_status(2)
+        .assert_says(&["users.rows.list.since", "belongs to another user"]);
+}

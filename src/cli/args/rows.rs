@@ -61,10 +61,10 @@ pub struct ClearInputArgs {
     #[command(flatten)]
     dialect: DialectArgs,
     /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
-    #[arg(long, value_name = "MAP")]
+    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Columns>)]
     columns: Option<Columns>,
     /// Additional words for the types: single=0,room=2
-    #[arg(long, value_name = "MAP")]
+    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Types>)]
     types: Option<Types>,
     /// Send repeated rows (same user, conv and type) only once
     #[arg(long)]

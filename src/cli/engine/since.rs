@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zim_batch::ConvType;
 use zim_batch::analysis::Analysis;
-use zim_batch::files::{self, OWNER_ONLY};
+use zim_batch::files::{self, OWNER_ONLY, TargetError};
 use zim_batch::journal::{IfExists, RunLog, read_runs};
 use zim_batch::row::Outcome;
 use zim_batch::run::summary::Summary;
@@ -60,6 +60,12 @@ impl Mark {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::Usage(format!("{}: can't be read: {error}", path.display()))),
         };
+        if let Ok(metadata) = path.metadata()
+            && let Some(owner) = files::other_owner(path, &metadata)
+        {
+            let why = TargetError::OtherOwner(owner);
+            return Err(Error::Usage(format!("{}: {why}", path.display())));
+        }
         let mark: Mark = serde_json::from_str(&text).map_err(|_| {
             Error::Usage(format!(
                 "{}: this is not what --since last keeps there; remove it to list all conversations once",
