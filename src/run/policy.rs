@@ -108,6 +108,14 @@ impl Policy {
         }
     }
 
+    /// How many rows were rejected with the same answer, with those that were in flight when this stopped the run.
+    pub fn rejected_alike(&self) -> u64 {
+        match self.first {
+            FirstRows::Alike { rows, .. } => rows,
+            FirstRows::None | FirstRows::Settled => self.limits.max_rejected_alike.get(),
+        }
+    }
+
     fn note_clock(&mut self, seconds: i64) {
         let is_news = self
             .clock_warned

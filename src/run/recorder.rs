@@ -185,7 +185,10 @@ impl Recorder {
         {
             run.stop.report_failed(error);
         }
-        let (cap, stopped) = (run.limiter.cap(), run.stop.reason());
+        let (cap, mut stopped) = (run.limiter.cap(), run.stop.reason());
+        if let Some(StopReason::AllRejected { rows, .. }) = &mut stopped {
+            *rows = self.policy.rejected_alike();
+        }
         let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref());
         if let Some(report) = &self.report {
             summary.describe(report.describe(), self.stats.conversations(), self.stats.users_full());

@@ -10,10 +10,9 @@ use std::sync::mpsc;
 use zim_batch::client::{UserBatch, UserLookup};
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::{ReportError, RunBegin};
-use zim_batch::row::Numbered;
 use zim_batch::rows::{self, CopyError, copy_rows};
 use zim_batch::run::Job;
-use zim_batch::{Outcome, Record, User};
+use zim_batch::{Outcome, Record};
 
 use super::result::{Checked, Online, to_run};
 use super::users::Users;
