@@ -27,7 +27,7 @@ pub use logging::{LogFormat, Logging};
 pub use output::{ListOutputArgs, ListingArgs, OutputArgs};
 pub use pace::PaceArgs;
 pub use report::ReportArgs;
-pub use rows::{ClearInputArgs, DialectArgs, RowsArgs, RowsOrUsers, UsersArgs};
+pub use rows::{ClearInputArgs, DialectArgs, RowFormatArgs, RowsArgs, RowsOrUsers, UsersArgs};
 pub use run::{ProgressStyle, RunArgs};
 pub use simulate::SimulateArgs;
 use values::offering;

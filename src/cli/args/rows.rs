@@ -28,12 +28,9 @@ pub struct DialectArgs {
     pub ignore_invalid: bool,
 }
 
-/// Where the rows are, and how to read them
+/// How to read rows
 #[derive(Debug, Clone, Args)]
-pub struct RowsArgs {
-    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
-    #[arg(value_name = "ROWS")]
-    pub rows: PathBuf,
+pub struct RowFormatArgs {
     #[command(flatten)]
     pub dialect: DialectArgs,
     /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
@@ -47,6 +44,16 @@ pub struct RowsArgs {
     pub dedupe: bool,
 }
 
+/// Where the rows are, and how to read them
+#[derive(Debug, Clone, Args)]
+pub struct RowsArgs {
+    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
+    #[arg(value_name = "ROWS")]
+    pub rows: PathBuf,
+    #[command(flatten)]
+    pub format: RowFormatArgs,
+}
+
 /// What is cleared: rows, or the conversations of users
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("input").args(["rows", "users"]).required(true)))]
@@ -57,18 +64,9 @@ pub struct ClearInputArgs {
     /// Instead of ROWS: CSV file with a user in each record; lists the users and clears what is listed, in one run; - for
     /// standard input
     #[arg(long, value_name = "USERS", conflicts_with_all = ["types", "dedupe"])]
-    pub users: Option<PathBuf>,
+    users: Option<PathBuf>,
     #[command(flatten)]
-    dialect: DialectArgs,
-    /// Which columns to read, by header name or by number from 1: user=A,conv=B,type=C or user=2,conv=5,type=3
-    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Columns>)]
-    columns: Option<Columns>,
-    /// Additional words for the types: single=0,room=2
-    #[arg(long, value_name = "MAP", value_parser = parse_without_secret::<Types>)]
-    types: Option<Types>,
-    /// Send repeated rows (same user, conv and type) only once
-    #[arg(long)]
-    dedupe: bool,
+    format: RowFormatArgs,
 }
 
 /// What `clear` is given.
@@ -79,26 +77,16 @@ pub enum RowsOrUsers {
 
 impl ClearInputArgs {
     pub fn rows_or_users(self) -> RowsOrUsers {
-        let ClearInputArgs {
-            rows,
-            users,
-            dialect,
-            columns,
-            types,
-            dedupe,
-        } = self;
+        let ClearInputArgs { rows, users, format } = self;
         match users {
             Some(users) => RowsOrUsers::Users(UsersArgs {
                 users,
-                dialect,
-                columns,
+                dialect: format.dialect,
+                columns: format.columns,
             }),
             None => RowsOrUsers::Rows(RowsArgs {
                 rows: rows.unwrap_or_default(),
-                dialect,
-                columns,
-                types,
-                dedupe,
+                format,
             }),
         }
     }

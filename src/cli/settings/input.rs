@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use zim_batch::ConvType;
 use zim_batch::rows::{Columns, Format, InputErrorKind, Only, Reads, Selection, Source, Types};
 
-use crate::cli::args::{DialectArgs, ReportArgs, RowsArgs, UsersArgs};
+use crate::cli::args::{DialectArgs, ReportArgs, RowFormatArgs, RowsArgs, UsersArgs};
 use crate::cli::errors::Error;
 use crate::cli::errors::redact;
 use crate::cli::settings::files::{Files, Role, is_named_pipe};
@@ -30,8 +30,8 @@ impl InputSettings {
         conv_type: Option<ConvType>,
         files: &mut Files,
     ) -> Result<InputSettings, Error> {
-        let RowsArgs {
-            rows,
+        let RowsArgs { rows, format: args } = args;
+        let RowFormatArgs {
             dialect,
             columns,
             types,

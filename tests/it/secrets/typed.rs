@@ -24,6 +24,8 @@ fn a_secret_in_place_of_an_argument_is_in_no_message() {
         &["clear", "rows.csv", "--progress", SECRET],
         &["list", "rows.csv", "--since", SECRET],
         &["list", SECRET],
+        &["clear", "--users", SECRET, "--report", "out.csv"],
+        &["clear", "--users", "rows.csv", "--report", "out.csv", "--rows", SECRET],
         &["check", SECRET],
         &["report", SECRET],
         &["report", "out.csv", "--rows", SECRET],
