@@ -1,9 +1,9 @@
-//! What became of the entries that ZIM has listed for a user: said at the end of the message of the user's record, and read
-//! from there.
+//! What became of the entries that ZIM has listed for a user. In a list report, whose columns are fixed, it is the end of the
+//! message: written and read by `journal/record.rs` alone.
 
 use std::fmt;
 
-/// The entries that ZIM has listed for a user, if not each of them became a row.
+/// The entries that ZIM has listed for a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Entries {
     /// How many there were.
@@ -25,13 +25,12 @@ const UNUSABLE: &str = "without an ID or of another type: ";
 const REPEATED: &str = "listed again: ";
 
 impl Entries {
-    /// Those of a user's record, with its message and so many conversations.
-    pub fn of_record(message: &str, conversations: u64) -> Entries {
-        let each_is_a_row = || Entries {
-            all: conversations,
+    /// So many entries, each of which became a row.
+    pub fn all_rows(entries: u64) -> Entries {
+        Entries {
+            all: entries,
             ..Entries::default()
-        };
-        Entries::of_message(message).unwrap_or_else(each_is_a_row)
+        }
     }
 
     /// Whether there were as many as ZIM lists: the user may have older conversations.
@@ -39,10 +38,18 @@ impl Entries {
         self.all >= NEWEST
     }
 
-    /// Parses the end of a message; `None` if it says nothing, because each entry became a row.
-    fn of_message(message: &str) -> Option<Entries> {
-        let (_, note) = message.rsplit_once(BEGIN)?;
-        let (all, counts) = note.split_once(" entries, ")?;
+    /// Separates what a message says at its end; `None` if it says nothing, because each entry became a row.
+    pub fn split_off(message: &str) -> (&str, Option<Entries>) {
+        let (text, note) = message.split_at(message.rfind(BEGIN).unwrap_or(message.len()));
+        match Entries::parse(note) {
+            Some(entries) => (text, Some(entries)),
+            None => (message, None),
+        }
+    }
+
+    /// Parses exactly what is written.
+    fn parse(note: &str) -> Option<Entries> {
+        let (all, counts) = note.strip_prefix(BEGIN)?.split_once(" entries, ")?;
         let mut entries = Entries {
             all: all.parse().ok()?,
             ..Entries::default()
@@ -58,7 +65,7 @@ impl Entries {
                 }
             }
         }
-        Some(entries)
+        (entries.to_string() == note).then_some(entries)
     }
 }
 
@@ -104,13 +111,12 @@ mod tests {
                 repeated,
             };
             assert_eq!(entries.to_string(), text);
-            assert_eq!(Entries::of_message(&format!("success; of course{text}")), Some(entries));
+            let message = format!("success; of course{text}");
+            assert_eq!(Entries::split_off(&message), ("success; of course", Some(entries)));
         }
-        assert_eq!(Entries::of_message("success; of course"), None);
-        let each_is_a_row = Entries {
-            all: 7,
-            ..Entries::default()
-        };
-        assert_eq!(each_is_a_row.to_string(), "");
+        for other in ["", "success; of course", "success; of 5 entries, lost: 1"] {
+            assert_eq!(Entries::split_off(other), (other, None));
+        }
+        assert_eq!(Entries::all_rows(7).to_string(), "");
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::entries::Entries;
+
 /// The longest user or conversation ID, in bytes (ZEGO, "ClearConversationUnread").
 pub const MAX_ID: usize = 32;
 
@@ -452,6 +454,9 @@ pub struct Record {
     /// The conversations that were listed for a user, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conversations: Vec<Conversation>,
+    /// What became of the entries that ZIM has listed for the user. The report has it in `message`.
+    #[serde(skip)]
+    pub(crate) entries: Entries,
     /// What was found in a lookup of users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looked_up: Option<LookedUp>,
@@ -476,6 +481,7 @@ impl Record {
             latency: None,
             finished_at: SystemTime::now(),
             conversations: Vec::new(),
+            entries: Entries::default(),
             looked_up: None,
         }
     }

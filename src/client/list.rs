@@ -104,7 +104,7 @@ impl Service for Lister {
         if verdict.class == Class::Ok && !attempt.has_more {
             let listed = listing.conversations.len();
             listing.conversations.retain(|conversation| self.includes(conversation));
-            verdict.message += &listing.entries(listed - listing.conversations.len()).to_string();
+            listing.unselected = (listed - listing.conversations.len()) as u64;
         }
         Some(attempt)
     }
@@ -126,6 +126,8 @@ pub struct Listing {
     entries: u64,
     /// Entries that can't be cleared: without an ID, or of another type.
     unusable: u64,
+    /// Conversations that were removed, because they are not to be listed.
+    unselected: u64,
 }
 
 /// Why a page can't be used.
@@ -160,6 +162,7 @@ impl From<User> for Listing {
             places: HashMap::new(),
             entries: 0,
             unusable: 0,
+            unselected: 0,
         }
     }
 }
@@ -184,6 +187,7 @@ impl Item for Listing {
 
     fn complete(self, record: &mut Record) {
         if record.outcome == Outcome::Ok {
+            record.entries = self.entries();
             record.conversations = self.conversations;
         }
     }
@@ -240,14 +244,13 @@ impl Listing {
         Ok(true)
     }
 
-    /// What became of the entries. `unselected` conversations were removed.
-    fn entries(&self, unselected: usize) -> Entries {
-        let unselected = unselected as u64;
+    /// What became of the entries.
+    fn entries(&self) -> Entries {
         Entries {
             all: self.entries,
-            unselected,
+            unselected: self.unselected,
             unusable: self.unusable,
-            repeated: self.entries - self.unusable - self.conversations.len() as u64 - unselected,
+            repeated: self.entries - self.unusable - self.unselected - self.conversations.len() as u64,
         }
     }
 
@@ -358,13 +361,14 @@ mod tests {
         );
         assert_eq!(listing.unusable, 4);
         listing.conversations.truncate(4);
+        listing.unselected = 3;
         let entries = Entries {
             all: 11,
             unselected: 3,
             unusable: 4,
             repeated: 0,
         };
-        assert_eq!(listing.entries(3), entries);
+        assert_eq!(listing.entries(), entries);
     }
 
     #[test]
@@ -405,7 +409,7 @@ mod tests {
             repeated: 1,
             ..Entries::default()
         };
-        assert_eq!(listing.entries(0), entries);
+        assert_eq!(listing.entries(), entries);
     }
 
     #[test]

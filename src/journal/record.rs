@@ -121,6 +121,7 @@ impl<'a> ReportRecord<'a> {
             message: Message {
                 is_simulated,
                 text: &record.message,
+                entries: Some(record.entries),
             },
             request_id: &record.request_id,
             attempts: Some(record.attempts.into()),
@@ -137,7 +138,8 @@ impl<'a> ReportRecord<'a> {
 
     /// What became of the entries that were listed for a user.
     pub fn entries(&self) -> Entries {
-        Entries::of_record(self.message.text, self.conversations.unwrap_or_default())
+        let all_rows = || Entries::all_rows(self.conversations.unwrap_or_default());
+        self.message.entries.unwrap_or_else(all_rows)
     }
 
     /// The user, conversation and type. What it does not have is empty.
@@ -150,12 +152,14 @@ impl<'a> ReportRecord<'a> {
     }
 }
 
-/// The message of a record. It also says whether the record was made by a simulated run, so that such a report is never
-/// mistaken for that of a real one.
+/// The message of a record. It also says what has no column: whether the record was made by a simulated run, so that such a
+/// report is never mistaken for that of a real one, and what became of the entries that were listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
     pub is_simulated: bool,
     pub text: &'a str,
+    /// `None` if it does not say so, because each entry became a row.
+    pub entries: Option<Entries>,
 }
 
 const SIMULATED: &str = "simulated: ";
@@ -163,7 +167,7 @@ const SIMULATED: &str = "simulated: ";
 impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if self.is_simulated { SIMULATED } else { "" };
-        write!(f, "{prefix}{}", self.text)
+        write!(f, "{prefix}{}{}", self.text, self.entries.unwrap_or_default())
     }
 }
 
@@ -176,10 +180,12 @@ impl Serialize for Message<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for Message<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Message<'a>, D::Error> {
         let field = <&str>::deserialize(deserializer)?;
-        let text = field.strip_prefix(SIMULATED);
+        let simulated = field.strip_prefix(SIMULATED);
+        let (text, entries) = Entries::split_off(simulated.unwrap_or(field));
         Ok(Message {
-            is_simulated: text.is_some(),
-            text: text.unwrap_or(field),
+            is_simulated: simulated.is_some(),
+            text,
+            entries,
         })
     }
 }
@@ -230,6 +236,7 @@ mod tests {
             latency: Some(Duration::from_micros(31_999)),
             finished_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_615_186_943_007),
             conversations: Vec::new(),
+            entries: Entries::default(),
             looked_up: None,
         }
     }
@@ -273,12 +280,17 @@ mod tests {
         let listed = Record {
             outcome: Outcome::Ok,
             conversations: vec![conversation.clone(), conversation.clone()],
+            entries: Entries {
+                all: 3,
+                repeated: 1,
+                ..Entries::default()
+            },
             ..record()
         };
         assert_eq!(
             csv(ReportRecord::new(&listed, Kind::List, true)),
             LIST_COLUMNS.join(",")
-                + "\n2,alice,ok,2,-1,200,\"simulated: said \"\"no\"\"\",,3,31,2021-03-08T07:02:23.007Z\n"
+                + "\n2,alice,ok,2,-1,200,\"simulated: said \"\"no\"\"; of 3 entries, listed again: 1\",,3,31,2021-03-08T07:02:23.007Z\n"
         );
         assert_eq!(
             csv(RowRecord::new("alice", &conversation)),

@@ -385,6 +385,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::entries::Entries;
     use crate::row::Subject;
 
     fn record(outcome: Outcome) -> Record {
@@ -403,6 +404,7 @@ mod tests {
             latency: None,
             finished_at: SystemTime::UNIX_EPOCH,
             conversations: Vec::new(),
+            entries: Entries::default(),
             looked_up: None,
         }
     }

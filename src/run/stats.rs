@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::reasons::Reasons;
 use super::summary::{Latencies, Summary, UsersSummary};
 use crate::code::Class;
-use crate::entries::Entries;
 use crate::event::Event;
 use crate::journal::EarlierUsers;
 use crate::row::{Counts, Outcome, Record, Subject};
@@ -82,9 +81,8 @@ impl Users {
 
     fn count(&mut self, record: &Record) {
         self.outcomes[record.outcome] += 1;
-        let conversations = record.conversations.len() as u64;
-        self.rows += conversations;
-        self.full += u64::from(Entries::of_record(&record.message, conversations).are_full());
+        self.rows += record.conversations.len() as u64;
+        self.full += u64::from(record.entries.are_full());
         self.reasons
             .insert(record.outcome, record.code, &record.message, record.line);
     }
@@ -201,9 +199,8 @@ impl Stats {
             return users.count(record);
         }
         self.outcomes[record.outcome] += 1;
-        let conversations = record.conversations.len() as u64;
-        self.conversations += conversations;
-        self.users_full += u64::from(Entries::of_record(&record.message, conversations).are_full());
+        self.conversations += record.conversations.len() as u64;
+        self.users_full += u64::from(record.entries.are_full());
         self.reasons
             .insert(record.outcome, record.code, &record.message, record.line);
     }
@@ -370,6 +367,7 @@ fn rounded(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entries::Entries;
 
     fn record(outcome: Outcome, code: Option<i64>, message: &str) -> Event {
         Event::Settled(Box::new(Record {
@@ -387,6 +385,7 @@ mod tests {
             latency: None,
             finished_at: std::time::SystemTime::UNIX_EPOCH,
             conversations: Vec::new(),
+            entries: Entries::default(),
             looked_up: None,
         }))
     }
