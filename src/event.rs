@@ -47,11 +47,11 @@ pub enum Event {
         /// It was waiting for its next attempt.
         was_retrying: bool,
     },
-    /// The run is on hold: the service is away, and single probes are sent until it is back.
+    /// The run is on hold: the service is unavailable, and single probes are sent until it answers.
     Held {
         /// The error of the last attempt.
         why: String,
     },
-    /// The service is back, and the run continues.
+    /// The service answers again, and the run continues.
     Released,
 }

@@ -21,13 +21,13 @@ pub enum StopReason {
     Signal(i32),
     /// [`StopHandle::cancel`] was called.
     Cancelled,
-    /// The time that the run may take is over.
+    /// The run has reached its maximum duration.
     MaxDuration(Duration),
     /// The service was unreachable for [`Limits::give_up_after`](crate::run::Limits::give_up_after).
     GaveUp {
         /// The limit.
         after: Duration,
-        /// What the last attempt came to.
+        /// The result of the last attempt.
         why: String,
     },
     /// The quota that runs share could not be used for so long.
@@ -86,7 +86,7 @@ pub enum StopKind {
     Signal(i32),
     /// The program that embeds this crate has [cancelled](StopHandle::cancel) it. Resume the run when it suits.
     Cancelled,
-    /// The time for the run is over. Resume the run when there is time again.
+    /// The run has reached its time limit. Resume it when there is time again.
     TimeLimit,
     /// The service or the rows failed as long or as often as the run's [`Limits`](crate::Limits) allow. Resume the run when
     /// the cause is gone.
@@ -162,7 +162,9 @@ impl fmt::Display for StopReason {
             ),
             StopReason::MaxFailures(1) => f.write_str("1 row has failed"),
             StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed"),
-            StopReason::AllRejected { rows, why } => write!(f, "the first {rows} rows were all rejected alike: {why}"),
+            StopReason::AllRejected { rows, why } => {
+                write!(f, "the first {rows} rows were all rejected with the same error: {why}")
+            }
             StopReason::Fatal { line, why, .. } => write!(f, "row {line}: {why}"),
             StopReason::ReportFailed(_) => f.write_str("writing the report failed"),
             StopReason::InputFailed(_) => f.write_str("reading the rows failed"),

@@ -24,7 +24,7 @@ pub(super) struct AttemptGate<'a, S: Service> {
 enum Passage {
     /// It has not passed, or its connection was closed, and another one had to be opened.
     Waiting,
-    /// It was let through at this moment, and may start at any.
+    /// It was admitted at this moment, and may start at any time.
     Passed(Instant),
     Started,
 }

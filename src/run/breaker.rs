@@ -1,13 +1,14 @@
-//! The circuit breaker: tells rows that fail from a service that is away, and holds the run while it is.
+//! The circuit breaker: distinguishes rows that fail from a service that is unavailable, and holds
+//! the run while it is.
 //!
 //! - *Closed*: requests start as the limiter lets them. A row that fails again and again says nothing about the service
 //!   while other rows are answered. So what counts is how many *rows* met their first failure since the last answer:
-//!   with [`MANY`] of them, the service is away.
+//!   with [`MANY`] of them, the service is unavailable.
 //! - *Open* ("on hold", for users): nothing starts until it is time for the next probe.
 //! - *Half-open*: one request, the probe, finds out whether the service is back. Any answer closes the breaker, a
 //!   failure opens it for twice as long. No row uses up attempts on what happens while the breaker is not closed.
 //!
-//! Besides, one row at a time may be tried *alone*: when its answer is one that most likely every row would get, no new
+//! In addition, one row at a time may be tried *alone*: when its answer is one that most likely every row would get, no new
 //! rows start until it is known.
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::verdict::{TransportError, Verdict};
 use crate::code::Class;
 
-/// So many rows that fail for the first time, with no answer to any row between them, are an outage.
+/// This many rows that fail for the first time, without an answer to any row in between, are an outage.
 const MANY: u32 = 10;
 
 /// The pause before the first probe; each further one doubles it.
@@ -31,11 +32,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// What an answer, or its absence, says about the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// It is there.
+    /// It answers.
     Up,
-    /// It is there, and refuses requests because there are too many.
+    /// It answers, and refuses requests because there are too many.
     Throttled,
-    /// It failed; perhaps it is away.
+    /// It failed; perhaps it is unavailable.
     Down,
 }
 
@@ -59,9 +60,9 @@ pub(super) struct FirstFailure(Option<u64>);
 /// How an answer changed the breaker's state.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Transition {
-    /// The service is away.
+    /// The service is unavailable.
     Opened,
-    /// The service is back.
+    /// The service answers again.
     Closed,
 }
 
@@ -89,7 +90,7 @@ struct Inner {
     failing: Option<Failing>,
     /// The service has answered in this run.
     has_answered: bool,
-    /// ZIM has taken a signature of this run's.
+    /// ZIM has accepted a signature of this run.
     has_accepted_signature: bool,
 }
 
@@ -190,7 +191,7 @@ impl CircuitBreaker {
     }
 
     /// A certificate that is not trusted ends the run, unless the run has been answered before: then some of the servers
-    /// behind the endpoint have another one, or it has just expired, and that may be put right.
+    /// behind the endpoint have another one, or it has just expired, and that may be corrected.
     pub fn reclassify(&self, verdict: &mut Verdict) {
         if verdict.transport.is_some_and(TransportError::is_about_certificate) && self.inner().has_answered {
             verdict.class = Class::Transient;
@@ -222,7 +223,7 @@ impl CircuitBreaker {
         (counts, transition)
     }
 
-    /// Whether ZIM has taken a signature of this run's: then the app, the secret and the clock were right at some time.
+    /// Whether ZIM has accepted a signature of this run: then the app, the secret and the clock were right at some time.
     pub fn has_accepted_signature(&self) -> bool {
         self.inner().has_accepted_signature
     }
@@ -232,7 +233,7 @@ impl CircuitBreaker {
         !self.inner().is_closed()
     }
 
-    /// When the service is tried again, if the run is on hold and not trying just now.
+    /// When the service is tried again, if the run is on hold and no probe is under way.
     pub fn next_probe(&self) -> Option<Instant> {
         match self.inner().state {
             State::Open { probe_at, .. } => Some(probe_at),

@@ -30,7 +30,7 @@ pub(super) struct Policy {
 /// The answer that all rows had so far, while that may be a reason to stop.
 enum FirstRows {
     None,
-    Alike {
+    SameAnswer {
         rows: u64,
         code: Option<i64>,
         http: Option<u16>,
@@ -67,7 +67,7 @@ impl Policy {
                 self.note_failure(record, stop);
                 self.note_first(record, stop);
             }
-            // An earlier run has come through the first rows, or its operator has seen why not.
+            // An earlier run has processed the first rows, or was stopped by them, and its operator knows.
             Event::AlreadyDone(1..) => self.first = FirstRows::Settled,
             Event::Answered {
                 clock_skew: Some(seconds),
@@ -91,16 +91,18 @@ impl Policy {
         let rows = match self.first {
             FirstRows::Settled => return,
             FirstRows::None if record.outcome == Outcome::Failed => 1,
-            FirstRows::Alike { rows, code, http } if record.outcome == Outcome::Failed && (code, http) == answer => {
+            FirstRows::SameAnswer { rows, code, http }
+                if record.outcome == Outcome::Failed && (code, http) == answer =>
+            {
                 rows + 1
             }
-            FirstRows::None | FirstRows::Alike { .. } => {
+            FirstRows::None | FirstRows::SameAnswer { .. } => {
                 self.first = FirstRows::Settled;
                 return;
             }
         };
         let (code, http) = answer;
-        self.first = FirstRows::Alike { rows, code, http };
+        self.first = FirstRows::SameAnswer { rows, code, http };
         if rows == self.limits.max_rejected_alike.get() {
             let code = code.map(|code| format!("code {code}, ")).unwrap_or_default();
             let why = format!("{code}{}; check the rows' columns and the app", record.message);
@@ -111,7 +113,7 @@ impl Policy {
     /// How many rows were rejected with the same answer, with those that were in flight when this stopped the run.
     pub fn rejected_alike(&self) -> u64 {
         match self.first {
-            FirstRows::Alike { rows, .. } => rows,
+            FirstRows::SameAnswer { rows, .. } => rows,
             FirstRows::None | FirstRows::Settled => self.limits.max_rejected_alike.get(),
         }
     }
@@ -126,20 +128,20 @@ impl Policy {
         }
     }
 
-    /// The time limit that is due first, if none of what it waits for happens before. `outage`: when the service will have
-    /// been unreachable for [`Limits::give_up_after`], and the latest failure. `quota_away`: since when the quota that runs
+    /// The time limit that is due first. `outage`: when the service will have
+    /// been unreachable for [`Limits::give_up_after`], and the latest failure. `quota_unavailable`: since when the quota that runs
     /// share can't be used, and why.
     pub fn next_limit(
         &self,
         outage: Option<(Instant, Verdict)>,
-        quota_away: Option<(Instant, String)>,
+        quota_unavailable: Option<(Instant, String)>,
     ) -> Option<(Instant, StopReason)> {
         let after = self.limits.give_up_after;
         let max_duration = self.limits.max_duration.and_then(|limit| {
             let due = self.sleeps.due(self.started_at, limit)?;
             Some((due, StopReason::MaxDuration(limit)))
         });
-        let no_quota = quota_away.and_then(|(since, why)| {
+        let no_quota = quota_unavailable.and_then(|(since, why)| {
             let due = self.due_to_give_up(since)?;
             Some((due, StopReason::NoQuota { after, why }))
         });

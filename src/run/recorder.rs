@@ -26,7 +26,7 @@ pub(super) struct Recorder {
     observers: Vec<Box<dyn Observer>>,
     policy: Policy,
     /// The quota that runs share can't be used.
-    is_quota_away: bool,
+    is_quota_unavailable: bool,
     stopping_since: Option<Instant>,
     started_at: Instant,
     synced_at: Instant,
@@ -48,7 +48,7 @@ impl Recorder {
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
-            is_quota_away: false,
+            is_quota_unavailable: false,
             stopping_since: None,
             started_at,
             synced_at: started_at,
@@ -132,8 +132,8 @@ impl Recorder {
     /// Tells when the quota that runs share can't be used, and when it can again.
     fn note_quota<S: Service>(&mut self, run: &Shared<S>) {
         let unavailable = run.limiter.unavailable();
-        let is_away = unavailable.is_some();
-        if std::mem::replace(&mut self.is_quota_away, is_away) == is_away {
+        let is_unavailable = unavailable.is_some();
+        if std::mem::replace(&mut self.is_quota_unavailable, is_unavailable) == is_unavailable {
             return;
         }
         match unavailable {
@@ -174,7 +174,7 @@ impl Recorder {
         }
     }
 
-    /// Brings everything to the disk and adds it up.
+    /// Completes the files, and returns the summary.
     pub async fn finish<S: Service>(mut self, total: Total, run: &Shared<S>) -> Summary {
         let elapsed = self.started_at.elapsed();
         // It holds the files, and with them their locks.

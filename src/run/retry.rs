@@ -14,14 +14,14 @@ const INITIAL_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, before chance and the server's `Retry-After` make it longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// How often an answer of no known class is tried in all.
+/// Attempts for answers of no known class, including the first.
 const UNKNOWN_TRIES: u32 = 3;
 
 /// Attempts for answers of class `app`, including the first.
 const APP_TRIES: u32 = 4;
 
-/// How often a refused signature is tried in all when ZIM has taken others in this run: for about a minute, in which a clock
-/// that has jumped may be put right.
+/// Attempts for a refused signature, including the first, if ZIM has accepted others in this run: for about a minute, in which
+/// a clock that has jumped may be corrected.
 const RESIGN_TRIES: u32 = 8;
 
 /// How far a row is with its attempts.
@@ -68,8 +68,8 @@ impl RetryState {
         }
     }
 
-    /// Decides. `counts`: the attempt counts against the row, for the service is not known to be away.
-    /// `was_accepted`: ZIM has taken a signature of this run's before.
+    /// Decides. `counts`: the attempt counts against the row, because the service is not known to be unavailable.
+    /// `was_accepted`: ZIM has accepted a signature of this run before.
     pub fn next(&mut self, verdict: &Verdict, counts: bool, was_accepted: bool) -> RetryDecision {
         match verdict.class {
             Class::Ok => RetryDecision::Done(Outcome::Ok),
@@ -77,7 +77,7 @@ impl RetryState {
             Class::Rejected => RetryDecision::Done(Outcome::Failed),
             Class::Fatal => RetryDecision::Abort,
             Class::Limited => RetryDecision::Retry(self.pause(verdict)),
-            // Neither is the row's doing.
+            // Not the row's fault.
             Class::Transient
                 if verdict
                     .transport
@@ -114,7 +114,7 @@ impl RetryState {
         }
     }
 
-    /// Whether the attempt that was just sent is the last one that there is.
+    /// Whether the attempt that was just sent is the last one allowed.
     pub fn is_last_attempt(&self) -> bool {
         self.used + 1 >= self.max_attempts
     }

@@ -28,7 +28,7 @@ const READ_AHEAD_OF_CALLER: usize = 63;
 /// How many rows are listed ahead of those that are cleared, but for the rest of a user's.
 const LIST_AHEAD: u64 = 1000;
 
-/// How long a stop waits for an iterator to return what it is about to return. It may block for ever.
+/// How long a stop waits for an iterator to return what it is about to return. It may block forever.
 const ITERATOR_MAY_TAKE: Duration = Duration::from_millis(100);
 
 /// What is to be done about each row, in order.
