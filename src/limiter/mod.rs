@@ -121,7 +121,7 @@ impl Permit {
         }
     }
 
-    /// Records when a request was really handed to its connection, which was let through at `granted`: a process that was
+    /// Records when a request was really handed to its connection, which was admitted at `granted`: a process that was
     /// scheduled late sends late, and its next requests must not follow closer for that.
     pub fn started(&self, granted: Instant, at: Instant) {
         self.limiter.shared.state().starts.started(granted, at);

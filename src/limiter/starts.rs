@@ -24,11 +24,11 @@ const RESERVE_SHARED_AHEAD: Duration = Duration::from_millis(40);
 /// How soon a quota that can't be used is tried again.
 const RETRY_QUOTA: Duration = Duration::from_millis(250);
 
-/// A longer wait is looked at again after this: the rate may have risen.
+/// A longer wait is checked again after this: the rate may have risen.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the wait for a quota's next free start may be, besides the time that ten runs at this rate take in turn. After a
-/// longer one, the quota is not what runs make of it.
+/// How long the wait for a quota's next free start may be, besides the time that ten runs at this rate take in turn. A
+/// longer wait means that what is recorded of the starts is wrong.
 const MAX_QUOTA_WAIT: Duration = Duration::from_secs(10);
 const PATIENCE_RUNS: f64 = 10.0;
 
@@ -46,7 +46,7 @@ pub(super) struct Starts {
     rate: Rate,
     is_shared: bool,
     clocks: Clocks,
-    /// What was made of each slot.
+    /// The starts that were made.
     made: Schedule,
     /// The latest slot.
     slot: Option<Slot>,
@@ -173,7 +173,7 @@ impl Starts {
         if now - since > patience && self.unavailable.is_none() {
             let waited = (now - since).as_secs();
             let why = format!(
-                "no start has been free for {waited} s: other runs of this app use them all, or what is kept of the starts is wrong"
+                "no start has been free for {waited} s: other runs of this app use them all, or the recorded starts are wrong"
             );
             self.unavailable = Some((since, why));
         }
@@ -190,7 +190,7 @@ impl Starts {
         f64::from(starts) / second.clamp(1, RECENT) as f64
     }
 
-    /// Notes that the request which was let through at `granted` started at `started_at`.
+    /// Notes that the request that was admitted at `granted` started at `started_at`.
     pub fn started(&mut self, granted: Instant, started_at: Instant) {
         let started_at = self.clocks.time_of(started_at);
         if let Some(&start) = self.made.containing(self.clocks.time_of(granted)) {

@@ -3,8 +3,8 @@
 //! # Location
 //! `/run/zim-batch` if it exists: a directory that only a group can write to, as the Debian package makes it. Otherwise `/tmp`.
 //! Both regardless of `TMPDIR` and `XDG_RUNTIME_DIR`, because runs from cron, from a terminal and of different users must share
-//! the files. All runs of an app must use the same directory ([`QuotaLocation::in_directory`]). Whoever may write there can
-//! disturb the sharing, but can't have a run write or read anything else: see the module `lock_file`.
+//! the files. All runs of an app must use the same directory ([`QuotaLocation::in_directory`]). Users who may write
+//! there can disturb the sharing, but can't make a run write or read anything else: see the module `lock_file`.
 //!
 //! # Name
 //! The quota is the app's, whatever host name is used: the regional hosts, `zim-api.zego.im` and a custom domain all

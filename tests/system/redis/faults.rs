@@ -118,7 +118,7 @@ fn a_server_that_can_t_be_used_whatever_happens_is_refused_before_anything_begin
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &port, "--masterauth", PASSWORD]);
     refused(
         &replica.expect("it is installed").url(),
-        &["a replica", "name the primary"],
+        &["a replica", "use the URL of the primary"],
     );
     let cluster = Redis::with(&["--cluster-enabled", "yes"]).expect("it is installed");
     refused(&cluster.url(), &["Redis Cluster"]);
@@ -126,7 +126,7 @@ fn a_server_that_can_t_be_used_whatever_happens_is_refused_before_anything_begin
     thread::sleep(3 * SECOND);
     refused(&cluster.url(), &["Redis Cluster"]);
     let sentinel = Redis::with(&["--sentinel"]).expect("it is installed");
-    refused(&sentinel.url(), &["Sentinel", "name the primary"]);
+    refused(&sentinel.url(), &["Sentinel", "use the URL of the primary"]);
 
     let port = serve(|mut stream| {
         let _ = stream.read(&mut [0; 4096]);

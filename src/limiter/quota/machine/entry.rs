@@ -1,5 +1,5 @@
-//! The entries of the runs on this machine: a small file for each, which its run locks as long as it lasts. So the kernel
-//! tells which runs are there, whatever became of the others.
+//! The entries of the runs on this machine: a small file for each, which its run locks as long as it runs. So the kernel
+//! tells which runs are active, however the others ended.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Entry {
         self.file.write(&format!("{}\n", self.presence.to_text()))
     }
 
-    /// Whether other runs find this entry: somebody may have removed the file.
+    /// Whether other runs find this entry: another program may have removed the file.
     pub fn is_in_place(&self) -> bool {
         self.file.is_in_place()
     }
@@ -52,7 +52,7 @@ fn take(path: PathBuf) -> io::Result<Option<LockFile>> {
     Ok(is_free.then_some(file))
 }
 
-/// The entries of the runs that are there, except one's own; `None` for one that can't be read.
+/// The entries of the other active runs; `None` for one that can't be read.
 pub(super) fn others(location: &QuotaLocation, own: Option<&Entry>) -> Vec<Option<Presence>> {
     let files = location
         .entries()

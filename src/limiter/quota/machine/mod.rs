@@ -1,8 +1,8 @@
 //! The quota of all runs of an app on one machine.
 //!
 //! A small file has the starts of the last seconds. For each reservation a run locks it, reads it, adds its own start and
-//! unlocks it: some microseconds. Another file is locked by every run as long as it lasts, so that the last one can remove
-//! both. And each run has a file of its own with its [entry](Presence), locked too, so that others see which runs are there.
+//! unlocks it: some microseconds. Every run also locks another file until it ends, so that the last one can remove both.
+//! And each run has a file for its [entry](Presence), locked too, so that others see which runs are active.
 //!
 //! # Clock
 //! The time since the machine was started, which all processes and containers of a machine share and which nobody sets. The
@@ -14,8 +14,8 @@
 //!
 //! # A file that is removed or changed
 //! A run notices at its next reservation, and adds its own last starts again. A run that finds no starts while other runs are
-//! there lets a second pass first. If that happens again within a minute, or if the file can't be used any longer while other
-//! runs are there, nothing is sent for a while.
+//! active waits a second first. If that happens again within a minute, or if the file becomes unusable while other runs are
+//! active, nothing is sent for a while.
 //!
 //! # Other machines
 //! A volume that several machines share is not for this: each machine has its own clock. A run that finds the file of another
@@ -49,10 +49,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// A run that has used the file for so long is not at work: it was suspended, or is another program.
 const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
 
-/// How often the run's entry is written, and those of others are looked at.
+/// How often the run's entry is written, and those of others are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// When the file was lost twice within this time, nothing starts for as long: somebody changes it all the time.
+/// When the file was lost twice within this time, nothing starts for as long: another program keeps changing it.
 const LOST_AGAIN: Duration = Duration::from_secs(60);
 
 /// The quota that all runs of one app on this machine share.
@@ -72,10 +72,10 @@ struct State {
     /// The entry of this run.
     entry: Option<Entry>,
     activity: Activity,
-    /// How many other runs are there, and when that was looked at.
+    /// How many other runs are active, and when that was checked.
     others: usize,
     looked_at: Option<Instant>,
-    /// Others were here when this run joined.
+    /// Other runs were active when this run joined.
     has_joined_others: bool,
     /// The file with the starts, once it was used.
     file: Option<LockFile>,
@@ -150,7 +150,7 @@ impl MachineQuota {
         })
     }
 
-    /// Once per second: writes the run's entry, and looks which others are there. What somebody has removed is written again.
+    /// Once per second: writes the run's entry, and counts those of others. An entry that was removed is written again.
     fn look(&self, state: &mut State) {
         if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
@@ -173,7 +173,7 @@ impl MachineQuota {
         state.others = entry::others(&self.location, state.entry.as_ref()).len();
     }
 
-    /// Whether no other run is there. If so, none can join from now on.
+    /// Whether no other run is active. If so, none can join from now on.
     fn is_last(&self) -> bool {
         let lock = &self.state().lock;
         lock.try_lock().unwrap_or(false) && lock.is_in_place()
@@ -332,7 +332,7 @@ impl MachineQuota {
                     at: clocks.instant_of(start.at),
                     until: clocks.instant_of(start.until),
                     starts: start.count,
-                    // A run that was killed has starts, and is no longer there.
+                    // A run that was killed has starts, and is no longer active.
                     runs: schedule.runs(clocks.time).min(others + 1),
                 };
                 Ok((start, slot))
@@ -340,13 +340,13 @@ impl MachineQuota {
         }
     }
 
-    /// The file can't be used any longer. Without others, the own starts are all that count; with others, nothing may start.
+    /// The file has become unusable. Without others, only this run's starts count; with others, nothing may start.
     fn without_file(&self, state: &mut State, error: QuotaError) -> Result<(), Unavailable> {
         state.file = None;
-        let is_alone = state.lock.try_lock().unwrap_or(true);
-        // Shared again. If others are there, they don't see this run for a moment, which is harmless.
+        let is_last = state.lock.try_lock().unwrap_or(true);
+        // Shared again. If others are active, they don't see this run for a moment, which is harmless.
         let _ = state.lock.try_lock_shared();
-        if !is_alone {
+        if !is_last {
             return Err(Unavailable(error.to_string()));
         }
         if !std::mem::replace(&mut state.has_warned, true) {

@@ -61,7 +61,7 @@ fn refusal(error: &RedisError) -> Option<String> {
     let detail = error.detail().unwrap_or_default();
     Some(match (error.kind(), code) {
         (_, "NOPERM") => lacks_right(error),
-        // What a command in a script lacks has no code of its own.
+        // A right that a command in a script lacks has no separate code.
         (_, _) if detail.contains("user executing the script can't") => lacks_right(error),
         (ErrorKind::AuthenticationFailed, "") => {
             "it refuses the user or the password (authentication failed)".to_owned()
@@ -70,20 +70,21 @@ fn refusal(error: &RedisError) -> Option<String> {
             format!("it refuses the user or the password ({code})")
         }
         (_, "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => {
-            format!("it is a node of a Redis Cluster ({code}), which can't be used; name a single server")
+            format!("it is a node of a Redis Cluster ({code}), which can't be used; use the URL of a single server")
         }
         (_, "READONLY" | "MASTERDOWN") => {
-            format!("it is a replica, which can't be written to ({code}); name the primary")
+            format!("it is a replica, which can't be written to ({code}); use the URL of the primary")
         }
         (ErrorKind::Parse, _) => "its answer is not Redis's: is it another server?".to_owned(),
         _ if detail.contains("DB index is out of range") || detail.contains("invalid DB index") => {
             "it has no database of this number".to_owned()
         }
         _ if detail.contains("SELECT is not allowed in cluster mode") => {
-            "it is a node of a Redis Cluster, which can't be used; name a single server".to_owned()
+            "it is a node of a Redis Cluster, which can't be used; use the URL of a single server".to_owned()
         }
         _ if detail.contains("unknown command") => {
-            "it does not know a command that is needed; if it is a Sentinel, name the primary itself".to_owned()
+            "it does not know a command that is needed; if it is a Sentinel, use the URL of the primary itself"
+                .to_owned()
         }
         _ => return None,
     })

@@ -5,7 +5,7 @@
 //! versions share the quota. A server that can't be reached makes the quota [unavailable](Unavailable): nothing is sent until
 //! a reservation has succeeded, which is a write.
 //!
-//! # Who is there
+//! # Active runs
 //! Another key has an [entry](Presence) for each run (`runs.lua`), which the run renews every second from joining to leaving. A
 //! run that does not find its own entry knows that the server has lost what it knew, because it was started anew, for instance.
 //! Starts of the last second may be lost too, so the run lets a second pass.
@@ -49,7 +49,7 @@ const PRESENT_FOR: u64 = 10 * SECOND;
 /// No more entries of others are returned.
 const MAX_ENTRIES: usize = 256;
 
-/// The scheduling rule, and who is there, as scripts without their constants.
+/// The scripts, without their constants: for the scheduling rule, and for the entries of the active runs.
 const STARTS: &str = include_str!("starts.lua");
 const RUNS: &str = include_str!("runs.lua");
 
@@ -100,7 +100,7 @@ type RunsAnswer = (u64, bool, usize, usize, Vec<String>);
 impl RedisQuota {
     /// Joins the runs that share the quota of this app through the server at `url`: `redis://`, `rediss://` (TLS, trusting the
     /// system's root certificates and those in `ca_cert`, PEM) or `redis+unix://`. `presence` is the entry that the others see.
-    /// `exclusive`: fail if another run is there. Otherwise a server that can't be reached is not an error; nothing is sent
+    /// `exclusive`: fail if another run is active. Otherwise a server that can't be reached is not an error; nothing is sent
     /// until it can. Must be called in a Tokio runtime.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl Run {
         }
     }
 
-    /// Writes the entry. `Ok(Some(_))` if others are there and the run is to be exclusive: one of them, if it can be read.
+    /// Writes the entry. `Ok(Some(_))` if others are active and the run is to be exclusive: one of them, if it can be read.
     async fn join(&self, exclusive: bool) -> Result<Option<Option<Presence>>, RedisError> {
         let what = if exclusive { "join alone" } else { "join" };
         let (now, _, others, _, entries) = self.call_runs(what).await?;
@@ -239,7 +239,7 @@ impl Run {
             at: later(at),
             until: later(until),
             starts: request.starts,
-            // A run that was killed has starts, and is no longer there.
+            // A run that was killed has starts, and is no longer active.
             runs: runs.min(self.others.load(Ordering::Relaxed) + 1),
         }))
     }
@@ -278,7 +278,7 @@ impl Run {
         script
     }
 
-    /// Longer round trips count immediately, shorter ones by and by.
+    /// Longer round trips count immediately, shorter ones gradually.
     fn note_round_trip(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(MAX_ROUND_TRIP);
         let known = self.round_trip.load(Ordering::Relaxed);
@@ -337,7 +337,7 @@ impl Drop for RedisQuota {
             let _ = runtime.block_on(async { timeout(2 * TIMEOUT, leaving).await });
             Ok::<_, std::io::Error>(())
         };
-        // On a thread of its own, because this one may be a runtime's.
+        // On a separate thread, because this one may be a runtime's.
         let leaving = std::thread::Builder::new().spawn(leave);
         let _ = leaving.map(std::thread::JoinHandle::join);
     }

@@ -1,6 +1,6 @@
 -- The scheduling rule of schedule.rs, for starts that Redis keeps. A test compares the two, call by call.
 --
--- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the runs that are there (runs.lua). The caller defines the
+-- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the active runs (runs.lua). The caller defines the
 -- constants in capital letters. Arguments:
 --   run, what       the run, in hexadecimal digits; 'reserve', or 'check' to reserve nothing and to see whether it could be
 --   rate, share     the run's pace
