@@ -77,7 +77,7 @@ pub(super) fn route(endpoint: &Url) -> Result<Route, BuildError> {
 fn through(endpoint: &Url, variable: &'static str, value: &str, no_proxy: &str) -> Result<Route, BuildError> {
     let endpoint = endpoint.as_str().parse().map_err(|_| BuildError::Endpoint)?;
     let unusable = || BuildError::Proxy(variable);
-    // Such a character in a password would end the URL's authority early, and the user would be taken for the proxy.
+    // Such a character in a password would end the URL's authority early, and the user would be mistaken for the proxy.
     let authority = value.split_once("://").map_or(value, |(_, rest)| rest);
     let ends_early = authority
         .rsplit_once('@')

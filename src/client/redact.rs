@@ -1,5 +1,5 @@
 //! Removes what a server has echoed and must not be in a report or a log: the secret, and signatures, also those of other
-//! requests. Whoever has a signed URL can make any call with it for ten minutes.
+//! requests. Anyone with a signed URL can make any call with it for ten minutes.
 
 use std::ops::Range;
 

@@ -113,10 +113,10 @@ fn has_locked(process: u32, report: &fs::Metadata) -> bool {
         return false;
     };
     files.flatten().any(|file| {
-        let is_it = fs::metadata(file.path())
+        let is_report = fs::metadata(file.path())
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (report.dev(), report.ino()));
         let info = || format!("/proc/{process}/fdinfo/{}", file.file_name().to_string_lossy());
-        is_it && fs::read_to_string(info()).is_ok_and(|info| info.lines().any(is_lock))
+        is_report && fs::read_to_string(info()).is_ok_and(|info| info.lines().any(is_lock))
     })
 }
 

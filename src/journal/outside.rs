@@ -32,7 +32,7 @@ pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<
     }
     let (mut rows, mut extra) = (0_u64, 0_u64);
     while let Some(entry) = logged.next().map_err(io_error)? {
-        let is_ours = match &entry.record {
+        let belongs_here = match &entry.record {
             Some(row) if row.outcome != Outcome::Outside => false,
             Some(row) => {
                 let [user, conv, conv_type] = row.key();
@@ -47,7 +47,7 @@ pub(super) fn check(log: &OpenFile, report: &Path, earlier: &Earlier) -> Result<
             // A torn last record belongs to any report.
             None => entry.may_be_torn,
         };
-        if !is_ours {
+        if !belongs_here {
             return Err(ReportError::ForeignOutsideLog {
                 path: path(),
                 line: entry.line,

@@ -175,8 +175,8 @@ pub(super) fn compare(rows: &OpenFile, report: &OpenFile, report_len: u64) -> Re
             .and_then(|user| user.conversations)
             .unwrap_or_default();
         for _ in 0..listed {
-            let is_there = kept.rows > 0 && written.advance().map_err(rows_error)?;
-            if !is_there || written.may_be_torn() {
+            let has_row = kept.rows > 0 && written.advance().map_err(rows_error)?;
+            if !has_row || written.may_be_torn() {
                 kept.report = Some(report_kept);
                 return Ok(kept);
             }

@@ -256,7 +256,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Appends a line with one `write`. A torn line before it remains one of its own.
+/// Appends a line with one `write`. A torn line before it remains a separate line.
 fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
     let mut bytes = Vec::new();
     let len = file.metadata()?.len();

@@ -11,7 +11,7 @@ use crate::cli::commands::clear::table;
 use crate::cli::commands::list::lister;
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::Prepared;
-use crate::cli::engine::since::{self, Listed};
+use crate::cli::engine::since::{self, ListedSince};
 use crate::cli::errors::Error;
 use crate::cli::output::progress::Terminal;
 use crate::cli::output::run_page::RunPage;
@@ -49,7 +49,7 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         ..paths
     };
     let reports = (Some(list.as_path()), Some(paths.report.as_path()));
-    let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
+    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
     let ReportPaths {
         report,
         outside,

@@ -14,7 +14,7 @@ use zim_batch::{Client, ConvType};
 
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::{Ended, Prepared};
-use crate::cli::engine::since::{self, Listed};
+use crate::cli::engine::since::{self, ListedSince};
 use crate::cli::errors::Error;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
@@ -44,7 +44,7 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
         ..paths
     };
     let reports = (paths.report.as_deref(), None);
-    let listed = Listed::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
+    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
     let ListPaths { rows, report, existing } = paths;
     let batch = Batch {
         items: "users",
@@ -73,7 +73,7 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
 }
 
 /// Lists what is to be listed. Says since when.
-pub fn lister(client: Client, listed: &Listed, conv_type: Option<ConvType>) -> Lister {
+pub fn lister(client: Client, listed: &ListedSince, conv_type: Option<ConvType>) -> Lister {
     listed.announce();
     Lister::new(client)
         .since(listed.since.and_then(|since| since.try_into().ok()))

@@ -79,7 +79,7 @@ async fn join_others(
     }
 }
 
-/// Whether this is the directory that is made for a group, and nobody has chosen it: a user who can't use it is to know.
+/// Whether this is the directory that is made for a group, and no setting chose it: a user who can't use it must be told.
 fn is_group_directory(directory: &Sourced<PathBuf>) -> bool {
     directory.origin == Origin::Default && directory.value == Path::new(QuotaLocation::GROUP_DIRECTORY)
 }

@@ -29,7 +29,7 @@ pub struct LoggedRun {
 }
 
 impl LoggedRun {
-    /// Writes the beginning of a run to the log beside `file`. `keep_earlier`: after the runs that are there.
+    /// Writes the beginning of a run to the log beside `file`. `keep_earlier`: after those of earlier runs.
     pub fn begin(file: Option<&Path>, input: &InputSettings, begin: &RunBegin, keep_earlier: bool) -> LoggedRun {
         let path = file
             .filter(|file| !file.exists() || file.is_file())

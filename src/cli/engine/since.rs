@@ -27,7 +27,7 @@ const MARK_BEGINS: &str = r#"{"since":""#;
 
 /// From when on a run lists conversations, and the mark that it moves.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedSince {
     /// `None`: all conversations.
     pub since: Option<Timestamp>,
     /// When the list began; a run that is resumed continues it.
@@ -77,7 +77,7 @@ impl Mark {
     }
 }
 
-impl Listed {
+impl ListedSince {
     /// Of a run whose list report is `list`, and whose rows are recorded in `report` if they are cleared.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Listed {
         simulated: bool,
         (list, report): (Option<&Path>, Option<&Path>),
         existing: IfExists,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ListedSince, Error> {
         let resumed = list.filter(|_| existing == IfExists::Resume);
         let began = resumed
             .and_then(|list| first_began(list, report.unwrap_or(list)))
@@ -108,7 +108,7 @@ impl Listed {
                 (at, is_covered)
             }
         };
-        Ok(Listed {
+        Ok(ListedSince {
             since,
             began,
             mark: path.filter(|_| moves_mark),

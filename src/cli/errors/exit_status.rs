@@ -65,9 +65,10 @@ impl ExitStatus {
 
     /// The exit status of a command that finished.
     pub fn of_rows(are_some_bad: bool) -> ExitStatus {
-        match are_some_bad {
-            true => ExitStatus::RowsFailed,
-            false => ExitStatus::Success,
+        if are_some_bad {
+            ExitStatus::RowsFailed
+        } else {
+            ExitStatus::Success
         }
     }
 }
@@ -118,8 +119,6 @@ impl From<StopKind> for ExitStatus {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use clap::CommandFactory;
 
     use super::*;
@@ -140,45 +139,19 @@ mod tests {
         ExitStatus::Signal(1),
     ];
 
-    /// What its line of the table must contain.
-    fn says(status: ExitStatus) -> &'static str {
-        match status {
-            ExitStatus::Success => "every row was answered",
-            ExitStatus::Unexpected => "a bug",
-            ExitStatus::Usage => "a flag, a variable or a path is wrong",
-            ExitStatus::RowsFailed => "some rows are `failed`",
-            ExitStatus::Input => "the rows can't be read",
-            ExitStatus::Policy => "a policy stopped it",
-            ExitStatus::Rejected => "the app, the secret, the signature",
-            ExitStatus::MaxDuration => "`--max-duration`",
-            ExitStatus::Report => "the report can't be written",
-            ExitStatus::Held => "another run",
-            ExitStatus::Signal(_) => "SIGINT (Ctrl-C), SIGTERM, SIGHUP",
-        }
-    }
-
     #[test]
     fn the_guide_s_table_has_every_exit_status_and_no_other() {
         let guide = include_str!("../../../docs/guide.md");
         let (_, section) = guide.split_once("\n| status |").unwrap();
         let lines = section.lines().skip(1).take_while(|line| line.starts_with('|'));
-        let mut table = BTreeMap::new();
-        for line in lines.skip(1) {
-            let mut cells = line.trim_matches('|').split('|').map(str::trim);
-            let (codes, meaning) = (cells.next().unwrap(), cells.next().unwrap());
-            for code in codes.split(',') {
-                assert_eq!(
-                    table.insert(code.trim().parse::<u8>().unwrap(), meaning),
-                    None,
-                    "{line}"
-                );
-            }
-        }
-        for status in ALL {
-            let meaning = table.remove(&status.code()).unwrap_or_else(|| panic!("{status:?}"));
-            assert!(meaning.contains(says(status)), "{status:?}: {meaning}");
-        }
-        assert_eq!(table, BTreeMap::new(), "statuses that are never used");
+        let first_cells = lines.skip(1).filter_map(|line| line.split('|').nth(1));
+        let mut statuses: Vec<u8> = first_cells
+            .flat_map(|cell| cell.split(',').map(|status| status.trim().parse().unwrap()))
+            .collect();
+        statuses.sort_unstable();
+        let mut all = ALL.map(ExitStatus::code);
+        all.sort_unstable();
+        assert_eq!(statuses, all);
     }
 
     #[test]

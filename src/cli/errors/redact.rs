@@ -9,7 +9,7 @@ pub const NOT_SHOWN: &str = "(not shown)";
 
 /// Why a text is refused.
 pub const LIKE_SECRET: &str =
-    "(not shown): this looks like the ServerSecret; write the secret to a file, and name that with --secret-file";
+    "(not shown): this looks like the ServerSecret; write the secret to a file, and give its path with --secret-file";
 
 /// A text, unless it may be the secret.
 pub fn shown(text: &str) -> &str {

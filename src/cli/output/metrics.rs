@@ -104,7 +104,7 @@ impl Metrics {
     /// Refuses a path that can't be replaced, or a file with other content, which would be lost.
     ///
     /// # Errors
-    /// [`Error::Usage`], which says what is there.
+    /// [`Error::Usage`], which says what the path is.
     pub fn check_target(path: &Path) -> Result<(), Error> {
         check_target(METRICS, path, MAGIC)?;
         if path.exists() && !path.is_file() {

@@ -42,7 +42,7 @@ pub fn without_dry_run(given: &Given) -> String {
     line(given.changed(&["dry_run"], None))
 }
 
-/// What a command needs besides, if it is run again.
+/// What else a command needs to be run again.
 pub fn to_provide_again(given: &Given) -> Vec<String> {
     let is_stream = |argument: &&Argument| {
         let value = argument.words.last().map(|word| word.to_string_lossy());
@@ -201,9 +201,10 @@ pub fn resume_logged(begin: &RunBegin) -> Option<String> {
         return None;
     }
     let is_here = std::env::current_dir().is_ok_and(|here| here == begin.directory);
-    Some(match is_here {
-        true => resume.into_owned(),
-        false => format!("cd {} && {resume}", shell_word(&begin.directory)),
+    Some(if is_here {
+        resume.into_owned()
+    } else {
+        format!("cd {} && {resume}", shell_word(&begin.directory))
     })
 }
 

@@ -1,13 +1,13 @@
-//! What is known of the work before a run.
+//! What is known of a run's work before it begins.
 
 use zim_batch::rows::Snapshot;
 
-/// What is known of the work before a run.
+/// What is known of a run's work before it begins.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
-    /// Rows, or users of a list, if their number is known.
+    /// Rows or users to process, if their number is known.
     pub rows: Option<u64>,
-    /// The same whatever the limit.
+    /// Rows or users, regardless of `--limit`, if their number is known.
     pub selected: Option<u64>,
     /// Where what is listed is cleared: users, if their number is known.
     pub users: Option<Option<u64>>,

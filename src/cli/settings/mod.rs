@@ -96,7 +96,7 @@ impl Settings {
                 "--since selects the conversations that are listed for --users USERS; rows have no time".into(),
             )),
             RowsOrUsers::Rows(_) if args.output.rows_file.is_some() => Err(Error::Usage(
-                "--rows names the file of the rows that are listed for --users USERS; here the rows are the input"
+                "--rows chooses the file of the rows that are listed for --users USERS; here the rows are the input"
                     .into(),
             )),
             RowsOrUsers::Rows(rows) => {

@@ -355,8 +355,8 @@ fn refuse_secret(key: &str) -> Result<(), String> {
     let key = key.to_ascii_lowercase();
     if key.contains("secret") && !key.replace(['-', '_'], "").contains("file") {
         Err(
-            "the secret itself does not belong in this file; write it to a file of its own, and the path of that \
-                     file here, as secret_file"
+            "the secret itself does not belong in this file; write it to a separate file, and that file's \
+                     path here, as secret_file"
                 .into(),
         )
     } else {

@@ -103,7 +103,7 @@ async fn look_up(run: Joined, users: Users) -> Result<(Ended, Online), Error> {
     let (found, all_found) = mpsc::channel();
     let (failed, failures) = mpsc::channel();
     let on_record = move |record: &Record| {
-        // The receivers are there until they are no longer needed.
+        // The receivers exist until they are no longer needed.
         let _ = answered.send(());
         let _ = found.send((record.line, record.looked_up.clone().unwrap_or_default()));
         if record.outcome == Outcome::Failed {

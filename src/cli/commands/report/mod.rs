@@ -86,9 +86,10 @@ impl Overview {
             analysis.or_to_do(count(rows, &settings.format, analysis.kind)?);
         }
         let summary = analysis.summary();
-        let next = match is_stdin {
-            true => Vec::new(),
-            false => remaining(settings, &analysis, &summary).steps(),
+        let next = if is_stdin {
+            Vec::new()
+        } else {
+            remaining(settings, &analysis, &summary).steps()
         };
         Ok(Overview {
             place,
