@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::list::with_app;
-use crate::support::{Answer, Desk, REPORT_HEADER, Server, kind_server, named_rows, read_report, rows};
+use crate::support::{Answer, Desk, REPORT_HEADER, Server, kind_server, named_rows, read_report, rows, sorting_server};
 
 #[test]
 fn a_report_has_one_complete_record_per_row() {
@@ -76,15 +76,6 @@ fn the_outside_log_exists_after_every_run_that_sent_something() {
         .run()
         .assert_status(0);
     assert_eq!(desk.read("elsewhere.csv"), format!("{REPORT_HEADER}\n"));
-}
-
-/// `outside…` users are outside, `bad…` users are rejected.
-fn sorting_server() -> Server {
-    Server::start(|request, _| match request.user() {
-        user if user.starts_with("outside") => Answer::Code(660_800_002, "conversation not found"),
-        user if user.starts_with("bad") => Answer::Code(660_500_002, "not registered"),
-        _ => Answer::Code(0, "success"),
-    })
 }
 
 #[test]

@@ -10,9 +10,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{
-    APP_ID, Answer, Call, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, read_report, rows,
-};
+use crate::support::{APP_ID, Call, Desk, Outcome, REPORT_HEADER, SECRET, Server, kind_server, read_report, rows};
 use zim_batch::client::Item;
 use zim_batch::rows::{Format, ParsedRow, Rows};
 

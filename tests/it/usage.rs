@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::{APP_CODES, APP_ID, Answer, Desk, FATAL_CODES, LIMITED_CODES, ROW_CODES, SIGNATURE_CODES, Server};
-use crate::support::{can_be_another_user, kind_server, program, rows};
+use crate::support::{can_be_another_user, kind_server, rows};
 
 #[test]
 fn the_version_is_the_name_and_a_number() {
@@ -401,21 +401,6 @@ fn results_go_to_stdout_and_everything_else_to_stderr() {
         !for_people.stderr.contains('\r'),
         "no bar without a terminal: {for_people:?}"
     );
-}
-
-#[test]
-fn bash_completes_the_options_of_a_command() {
-    let script = r#"source <("$0" completions bash)
-        COMP_WORDS=(zim-batch clear --reg); COMP_CWORD=2
-        [[ $(complete -p zim-batch) =~ -F\ ([^ ]+) ]]
-        PATH=${0%/*}:$PATH "${BASH_REMATCH[1]}" zim-batch --reg clear
-        echo "${COMPREPLY[@]}""#;
-    let Some(bash) = program(&["bash"]) else { return };
-    let output = std::process::Command::new(bash)
-        .args(["-c", script, env!("CARGO_BIN_EXE_zim-batch")])
-        .output()
-        .expect("it is installed");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--region", "{output:?}");
 }
 
 #[test]

@@ -58,6 +58,15 @@ pub fn kind_server() -> Server {
     Server::start(|_, _| Answer::Code(0, "success"))
 }
 
+/// A server that answers by the user's name: `bad…` is rejected, `outside…` is outside, every other is ok.
+pub fn sorting_server() -> Server {
+    Server::start(|request, _| match request.user() {
+        user if user.starts_with("bad") => Answer::Code(660_500_002, "not registered"),
+        user if user.starts_with("outside") => Answer::Code(660_800_002, "conversation not found"),
+        _ => Answer::Code(0, "success"),
+    })
+}
+
 /// An answer that is a web page, not ZIM's.
 pub fn html(status: u16) -> Answer {
     Answer::Raw {

@@ -345,34 +345,6 @@ mod tests {
         );
     }
 
-    /// Whether a line names a flag or one of the command's variables.
-    fn names_a_setting(line: &str) -> bool {
-        let begins_flag = |start: &str| start.starts_with(|c: char| c.is_ascii_lowercase());
-        line.contains("ZIM_")
-            || [" --", "(--", "\"--", "`--"]
-                .iter()
-                .any(|mark| line.split(mark).skip(1).any(begins_flag))
-    }
-
-    #[test]
-    fn the_library_names_no_flag_and_no_variable() {
-        let mut directories = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
-        while let Some(directory) = directories.pop() {
-            for entry in std::fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true if !path.ends_with("src/cli") => directories.push(path),
-                    false => {
-                        let text = std::fs::read_to_string(&path).unwrap();
-                        let named = text.lines().find(|line| names_a_setting(line));
-                        assert_eq!(named, None, "{}", path.display());
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
     #[test]
     fn what_to_do_about_a_file_system_that_is_read_only_is_to_name_another_report() {
         let error = report_error(&ReportError::Write {

@@ -52,7 +52,8 @@ fn path_with_the_program() -> OsString {
 }
 
 /// Words whose last one is completed, and what is offered for it.
-const COMPLETED: [(&[&str], &[&str]); 9] = [
+const COMPLETED: [(&[&str], &[&str]); 10] = [
+    (&["clear", "--reg"], &["--region"]),
     (&["clear", "x", "--only", "f"], &["failed"]),
     (&["clear", "x", "--only", "failed,o"], &["failed,ok", "failed,outside"]),
     (&["list", "x", "--region", "f"], &["fra"]),

@@ -1,15 +1,7 @@
 //! Reports used as rows: `--only`, the outside log unchanged, `--dedupe`.
 
 use super::*;
-
-/// Answers with an error for `bad…` users, and outside for `outside…` users.
-fn sorting_server() -> Server {
-    Server::start(|request, _| match request.user() {
-        user if user.starts_with("bad") => Answer::Code(660_500_002, "not registered"),
-        user if user.starts_with("outside") => Answer::Code(660_800_002, "conversation not found"),
-        _ => Answer::Code(0, "success"),
-    })
-}
+use crate::support::sorting_server;
 
 /// A desk whose `out.csv` and `out.outside.csv` have rows of every outcome.
 fn desk_with_report() -> Desk {
