@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 use zim_batch::client::ClearUsers;
-use zim_batch::journal::{IfExists, Journal, Report, RowsTo, UsersReport};
+use zim_batch::journal::{IfExists, Journal, UsersReport};
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
 use zim_batch::{Job, Lister};
 
@@ -15,14 +15,12 @@ use zim_batch::{Job, Lister};
 pub async fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let file = |name: &str| directory.path().join(name);
-    let list = Report::open_list(
-        &RowsTo::File(file("out.rows.csv")),
-        Some(&file("out.list.csv")),
+    let mut journal = UsersReport::open(
+        [&file("out.rows.csv"), &file("out.list.csv")],
+        [&file("out.csv"), &file("out.outside.csv")],
         IfExists::Resume,
         false,
     )?;
-    let report = Report::open(&file("out.csv"), &file("out.outside.csv"), IfExists::Resume, false)?;
-    let mut journal = UsersReport::new(list, report);
 
     let format = Format {
         reads: Reads::Users,

@@ -6,11 +6,10 @@ use std::pin::Pin;
 
 use super::appender::Appender;
 use super::earlier::Earlier;
-use super::error::{ReportError, Role};
-use super::file::{self, IfExists, OpenFile};
-use super::record::{Kind, ROWS_COLUMNS, ReportRecord};
-use super::rows::{self, RowsFile, RowsTo, Stream};
-use super::{Description, Journal, SyncFiles, Written, forget, outside};
+use super::error::ReportError;
+use super::record::{Kind, ReportRecord};
+use super::rows::RowsFile;
+use super::{Description, Journal, SyncFiles, Written, forget};
 use crate::done::Done;
 use crate::files::sync_directory_of;
 use crate::row::{Counts, Outcome, Record};
@@ -56,104 +55,7 @@ impl fmt::Debug for Report {
 }
 
 impl Report {
-    /// Opens and locks the report of `clear`, which excludes other runs, reads back the rows that are done, and completes
-    /// the outside log.
-    ///
-    /// The program's outside log is [`files::named_after`](crate::files::named_after)`(report, ".outside.csv")`.
-    ///
-    /// `is_simulated`: the answers come from a simulator. Then every record's message begins with `simulated: `. Such a
-    /// report is never resumed by a real run, nor a real one by a simulated run.
-    ///
-    /// # Errors
-    /// A [`ReportError`] if a file is not a report or an outside log, if the report exists and must not be changed or can't
-    /// be resumed, if the outside log has rows of another report, if another run has locked a file, or if a file can't be
-    /// written. The files are unchanged then, except one that failed while it was written.
-    pub fn open(report: &Path, outside: &Path, existing: IfExists, is_simulated: bool) -> Result<Report, ReportError> {
-        check_paths(report, outside, existing)?;
-        let kind = Kind::Clear;
-        let report = OpenFile::open(report, Role::Report, existing)?;
-        // Read first, because nothing may be changed if this is not a report or a damaged one.
-        let mut earlier = match existing {
-            IfExists::Resume => Earlier::read(&report, kind, is_simulated)?,
-            IfExists::Overwrite if report.is_regular => Earlier::read_as_far_as_possible(&report)?,
-            IfExists::Refuse | IfExists::Overwrite => Earlier::default(),
-        };
-        let outside = OpenFile::open(outside, Role::Outside, existing)?;
-        outside::check(&outside, &report.path, &earlier)?;
-        if existing != IfExists::Resume {
-            // The log before the report that shows whose it is, so that an interrupted overwrite can be repeated.
-            earlier = Earlier::default();
-            outside.truncate(0)?;
-        }
-        report.truncate(earlier.len)?;
-        let outside = outside::complete(outside, &report, earlier.len)?;
-        let records = appender(report, kind, &earlier)?;
-        if existing == IfExists::Resume && earlier.len == 0 {
-            tracing::warn!(
-                "{}: no report yet: starting from the first row",
-                records.path().display()
-            );
-        }
-        Ok(Report::new(
-            kind,
-            None,
-            Some(records),
-            Some(outside),
-            earlier,
-            is_simulated,
-        ))
-    }
-
-    /// Opens and locks the files of `list`, reads back the users that are done, and removes the rows of users without a
-    /// record. Without a report, for rows to standard output only, a later run can't resume.
-    ///
-    /// `is_simulated`: as for [`Report::open`].
-    ///
-    /// # Errors
-    /// A [`ReportError`] if a file is not of a list, if it exists and must not be changed or can't be resumed, if the two
-    /// files don't belong together, if another run has locked one, or if one can't be written. The files are unchanged then,
-    /// except one that failed while it was written.
-    pub fn open_list(
-        rows: &RowsTo,
-        report: Option<&Path>,
-        existing: IfExists,
-        is_simulated: bool,
-    ) -> Result<Report, ReportError> {
-        check_list_paths(rows, report, existing)?;
-        let kind = Kind::List;
-        let report = report.map(|path| OpenFile::open(path, Role::ListReport, existing));
-        let report = report.transpose()?;
-        let mut earlier = match &report {
-            Some(report) if existing == IfExists::Resume => Earlier::read(report, kind, is_simulated)?,
-            _ => Earlier::default(),
-        };
-        let rows = match rows {
-            RowsTo::Stdout => RowsFile::Stdout(Stream::new()),
-            RowsTo::File(path) => {
-                let rows = OpenFile::open(path, Role::Rows, existing)?;
-                let len = match (&report, existing) {
-                    (Some(report), IfExists::Resume) => rows_to_keep(&rows, report, &mut earlier, is_simulated)?,
-                    _ => 0,
-                };
-                rows.truncate(len)?;
-                RowsFile::File(Appender::new(rows, len, &ROWS_COLUMNS)?)
-            }
-        };
-        let records = report.map(|report| {
-            report.truncate(earlier.len)?;
-            appender(report, kind, &earlier)
-        });
-        Ok(Report::new(
-            kind,
-            Some(rows),
-            records.transpose()?,
-            None,
-            earlier,
-            is_simulated,
-        ))
-    }
-
-    fn new(
+    pub(super) fn new(
         kind: Kind,
         rows: Option<RowsFile>,
         records: Option<Appender>,
@@ -180,10 +82,10 @@ impl Report {
         opened
     }
 
-    /// The rows file, and its length in bytes.
-    pub(super) fn rows_file(&self) -> Option<(&Path, u64)> {
-        let file = self.rows.as_ref()?.file()?;
-        Some((file.path(), file.len()))
+    /// The length of the rows file, in bytes; 0 if there is none.
+    pub(super) fn rows_len(&self) -> u64 {
+        let file = self.rows.as_ref().and_then(RowsFile::file);
+        file.map_or(0, Appender::len)
     }
 
     /// The rows that earlier runs have listed.
@@ -319,71 +221,11 @@ impl Journal for Report {
     }
 }
 
-/// Appends to a report that was read back and has no torn record any more.
-fn appender(report: OpenFile, kind: Kind, earlier: &Earlier) -> Result<Appender, ReportError> {
-    let mut records = Appender::new(report, earlier.len, kind.columns())?;
-    if earlier.lacks_line_end {
-        records.end_line()?;
-    }
-    Ok(records)
-}
-
-/// How much of an existing rows file is kept; drops from `earlier` and the list report the last users whose rows are lost.
-fn rows_to_keep(
-    rows: &OpenFile,
-    report: &OpenFile,
-    earlier: &mut Earlier,
-    is_simulated: bool,
-) -> Result<u64, ReportError> {
-    if rows.is_new() && earlier.conversations > 0 {
-        return Err(ReportError::RowsFileMissing {
-            path: rows.path.clone(),
-            report: report.path.clone(),
-        });
-    }
-    if report.is_new() && rows.len > 0 {
-        return Err(ReportError::ListReportMissing {
-            path: report.path.clone(),
-            rows: rows.path.clone(),
-        });
-    }
-    let kept = rows::compare(rows, report, earlier.len)?;
-    if let Some(len) = kept.report {
-        tracing::warn!(
-            "{}: rows of the last users of {} are missing, perhaps after a power cut; these users are listed again",
-            rows.path.display(),
-            report.path.display()
-        );
-        report.truncate(len)?;
-        *earlier = Earlier::read(report, Kind::List, is_simulated)?;
-    }
-    Ok(kept.rows)
-}
-
-/// The checks of [`Report::open`] that need no open file. Call it before long operations; opening repeats them.
-///
-/// # Errors
-/// Those of [`Report::open`] that the paths alone show.
-pub fn check_paths(report: &Path, outside: &Path, existing: IfExists) -> Result<(), ReportError> {
-    file::check_path(report, Role::Report, existing)?;
-    file::check_path(outside, Role::Outside, existing)
-}
-
-/// The checks of [`Report::open_list`] that need no open file. Call it before long operations; opening repeats them.
-///
-/// # Errors
-/// Those of [`Report::open_list`] that the paths alone show.
-pub fn check_list_paths(rows: &RowsTo, report: Option<&Path>, existing: IfExists) -> Result<(), ReportError> {
-    if let RowsTo::File(path) = rows {
-        file::check_path(path, Role::Rows, existing)?;
-    }
-    report.map_or(Ok(()), |path| file::check_path(path, Role::ListReport, existing))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::file::IfExists;
     use super::*;
     use crate::entries::Entries;
     use crate::row::Subject;

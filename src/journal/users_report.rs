@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use super::error::ReportError;
+use super::opening::{ClearFiles, ListFiles};
 use super::report::Report;
-use super::{Description, EarlierUsers, Journal, SyncFiles, Written};
+use super::{Description, EarlierUsers, IfExists, Journal, RowsTo, SyncFiles, Written};
 use crate::done::Done;
 use crate::files::named_after;
 use crate::listed::Listed;
@@ -35,20 +36,30 @@ pub struct UsersReport {
 }
 
 impl UsersReport {
-    /// Joins a list report whose rows go to a file, as of [`Report::open_list`], and a report, as of [`Report::open`].
+    /// Opens the rows file and the list report, as [`Report::open_list`] does, and a report and its outside log, as
+    /// [`Report::open`] does.
     ///
-    /// # Panics
-    /// If the rows don't go to a file.
-    pub fn new(list: Report, report: Report) -> UsersReport {
-        let (path, len) = list.rows_file().expect("the rows go to a file");
-        UsersReport {
-            listed: Listed::new(path.to_owned(), len, list.rows_listed()),
+    /// # Errors
+    /// As theirs. The files are unchanged then, except one that failed while it was written.
+    pub fn open(
+        [rows, list]: [&Path; 2],
+        [report, outside]: [&Path; 2],
+        existing: IfExists,
+        is_simulated: bool,
+    ) -> Result<UsersReport, ReportError> {
+        let rows_to = RowsTo::File(rows.to_owned());
+        let list = ListFiles::check(&rows_to, Some(list), existing, is_simulated)?;
+        let report = ClearFiles::check(report, outside, existing, is_simulated)?;
+        let (list, report) = (list.begin()?, report.begin()?);
+        let len = list.rows_len();
+        Ok(UsersReport {
+            listed: Listed::new(rows.to_owned(), len, list.rows_listed()),
             list,
             report,
             pushed: 0,
             written: 0,
             syncing: None,
-        }
+        })
     }
 
     /// The list report.
@@ -120,8 +131,7 @@ impl Journal for UsersReport {
     }
 
     fn sync_later(&mut self) -> SyncFiles {
-        let len = self.list.rows_file().map_or(0, |(_, len)| len);
-        self.syncing = Some((std::mem::take(&mut self.written), len));
+        self.syncing = Some((std::mem::take(&mut self.written), self.list.rows_len()));
         let (list, report) = (self.list.sync_later(), self.report.sync_later());
         Box::new(|| list().and_then(|()| report()))
     }

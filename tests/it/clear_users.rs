@@ -163,6 +163,29 @@ fn a_limit_counts_rows_and_the_next_run_takes_those_after_them() {
     assert_each_row_once(&desk);
 }
 
+/// Whoever wants to overwrite keeps what there is, if one of the files can't be replaced.
+#[test]
+fn nothing_is_overwritten_if_one_of_the_files_can_t_be_opened() {
+    let world = World::of([("ann", 3), ("ben", 2)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let overwrite = || clear_users(&desk, &server, "user\nann\nben\n").arg("--overwrite");
+    overwrite().run().assert_status(0);
+    let names = ["out.rows.csv", "out.list.csv", "out.csv", "out.outside.csv"];
+    let read = || names.map(|name| desk.read(name));
+    let another = "2,ann,z,0,outside,660800002,200,x,1,1,1,2026-12-01T00:00:00.000Z\n";
+    desk.write("out.outside.csv", desk.read("out.outside.csv") + another);
+    let before = read();
+    overwrite()
+        .run()
+        .assert_status(2)
+        .assert_says(&["out.outside.csv", "--outside"]);
+    assert_eq!(read(), before);
+    let held = std::fs::File::open(desk.path("out.csv")).unwrap();
+    held.lock().unwrap();
+    overwrite().run().assert_status(75).assert_says(&["out.csv"]);
+    assert_eq!(read(), before);
+}
+
 #[test]
 fn what_is_for_rows_is_refused_for_users_and_the_other_way_round() {
     let desk = Desk::new();

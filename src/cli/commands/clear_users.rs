@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use zim_batch::client::ClearUsers;
-use zim_batch::journal::{self, Journal, Report, RowsTo, UsersReport};
+use zim_batch::journal::{self, Journal, RowsTo, UsersReport};
 use zim_batch::rows::Plan;
 use zim_batch::run::Job;
 
@@ -55,18 +55,14 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         outside,
         existing,
     } = paths;
-    let rows = RowsTo::File(rows);
 
     let run = Prepared::new(run, terminal)?.connect().await?;
-    journal::check_list_paths(&rows, Some(&list), existing)?;
+    journal::check_list_paths(&RowsTo::File(rows.clone()), Some(&list), existing)?;
     journal::check_paths(&report, &outside, existing)?;
     let users = batch.open_input(Some(&list))?;
     let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let is_simulated = run.settings().is_simulated();
-    let mut journal = UsersReport::new(
-        Report::open_list(&rows, Some(&list), existing, is_simulated)?,
-        Report::open(&report, &outside, existing, is_simulated)?,
-    );
+    let mut journal = UsersReport::open([&rows, &list], [&report, &outside], existing, is_simulated)?;
     let users = users.plan(journal.list())?;
     let rows = Plan::of_listed(&journal.listed(), limit, journal.take_done())?;
     journal.forget(rows.stale())?;
