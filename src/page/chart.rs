@@ -62,6 +62,13 @@ pub(super) struct Tooltip {
     pub text: String,
 }
 
+impl Label {
+    /// To its right there is no room for a text.
+    pub fn is_at_the_end(&self) -> bool {
+        self.at.0 > 0.9
+    }
+}
+
 /// A share of the width or height.
 #[derive(Clone, Copy)]
 pub(super) struct Percent(f64);

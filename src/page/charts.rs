@@ -11,10 +11,10 @@ use crate::journal::Kind;
 use crate::row::{Counts, Outcome};
 use crate::text::{duration, formatted, grouped};
 
-/// All charts; none for a report without times.
+/// All charts. Over time only if there are times to compare.
 pub(super) fn charts(analysis: &Analysis) -> Vec<Chart> {
     let mut charts = Vec::new();
-    if analysis.first.is_some() {
+    if analysis.timeline.iter().nth(1).is_some() {
         charts.extend(outcomes(analysis));
         charts.extend(not_cleared(analysis));
         charts.push(rate(analysis));

@@ -192,9 +192,12 @@ fn written(page: &Page) -> String {
     let at = local(page.analysis.read_at());
     match page.rewritten {
         Some(every) => {
-            let every = duration(every.as_millis() as i64);
+            let often = match every.as_secs() {
+                ..=60 => "once a minute".to_owned(),
+                _ => format!("every {}", duration(every.as_millis() as i64)),
+            };
             format!(
-                "This page was written at {at}. While the run is under way, it is written anew about every {every} and \
+                "This page was written at {at}. While the run is under way, it is written anew about {often} and \
                  reloads itself. If this time stays as it is, 'zim-batch report {}' says whether the run has ended.",
                 shown(&shell_word(page.report))
             )
@@ -212,7 +215,11 @@ fn outcomes(page: &Page) -> Vec<Card> {
         note: note.to_owned(),
         ink,
     };
-    let mut cards = vec![card(analysis.kind.noun(), analysis.rows, "", "")];
+    let of_all = match (analysis.to_do, analysis.left()) {
+        (Some(to_do), Some(1..)) => format!("of {}", grouped(to_do)),
+        _ => String::new(),
+    };
+    let mut cards = vec![card(analysis.kind.noun(), analysis.rows, &of_all, "")];
     for (outcome, note) in [
         (Outcome::Ok, ""),
         (Outcome::Outside, "out of reach"),

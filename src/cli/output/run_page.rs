@@ -254,7 +254,7 @@ mod tests {
         poll(&mut writer, began + FIRST * 2);
         let first = desk.text().expect("a page");
         assert!(first.contains("<meta http-equiv=\"refresh\" content=\"60\">"));
-        assert!(first.contains("Under way: 1 row,") && first.contains("is written anew about every 1m"));
+        assert!(first.contains("Under way: 1 row,") && first.contains("is written anew about once a minute"));
         std::io::Write::write_all(&mut &desk.report, RECORD.as_bytes()).unwrap();
         poll(&mut writer, began + FIRST * 2 + INTERVAL - Duration::from_secs(1));
         assert_eq!(desk.text().as_ref(), Some(&first));
