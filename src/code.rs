@@ -148,6 +148,14 @@ pub fn class_of(code: i64) -> Class {
     find(code).map_or(Class::Unknown, |known| known.class)
 }
 
+/// Whether a row that failed with this code may succeed in another try.
+pub fn is_retryable(code: i64) -> bool {
+    match class_of(code) {
+        Class::Ok | Class::Transient | Class::Limited | Class::Unknown => true,
+        Class::Outside | Class::Signature | Class::App | Class::Rejected | Class::Fatal => false,
+    }
+}
+
 /// All known codes, ascending.
 #[rustfmt::skip]
 pub const TABLE: &[ReturnCode] = &[
@@ -197,7 +205,7 @@ pub const TABLE: &[ReturnCode] = &[
     known(660_700_016, Class::Transient, "user information sync failed", "try again"),
     known(660_700_017, Class::Transient, "user information update failed", "try again"),
     known(660_800_001, Class::Rejected, "the peer is not registered", "register the user or drop the row"),
-    known(660_800_002, Class::Outside, "conversation missing or not among the user's newest 1000", "check the conversation ID; ask ZEGO to raise the limit and run the outside log again"),
+    known(660_800_002, Class::Outside, "conversation missing or not among the user's newest 1000", "check the conversation ID; ask ZEGO to raise the limit and send these rows again"),
     known(660_800_053, Class::Transient, "conversation list query failed on the server", "try again"),
 ];
 

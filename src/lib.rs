@@ -117,6 +117,7 @@ pub mod limiter;
 mod listed;
 #[cfg(feature = "page")]
 pub mod page;
+pub mod reasons;
 pub mod row;
 pub mod rows;
 pub mod run;

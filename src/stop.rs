@@ -165,7 +165,7 @@ impl fmt::Display for StopReason {
             StopReason::AllRejected { rows, why } => {
                 write!(f, "the first {rows} rows were all rejected with the same error: {why}")
             }
-            StopReason::Fatal { line, why, .. } => write!(f, "row {line}: {why}"),
+            StopReason::Fatal { line, why, .. } => write!(f, "line {line}: {why}"),
             StopReason::ReportFailed(_) => f.write_str("writing the report failed"),
             StopReason::InputFailed(_) => f.write_str("reading the rows failed"),
             StopReason::Bug(why) => f.write_str(why),

@@ -12,8 +12,8 @@ use super::timeline::Timeline;
 use super::users::Users;
 use super::values::MAX_LATENCY;
 use crate::journal::{Kind, ReportRecord, Unreadable};
+use crate::reasons::Reasons;
 use crate::row::{Counts, Outcome};
-use crate::run::reasons::Reasons;
 use crate::text::milliseconds;
 
 /// The maximum number of codes that are counted separately. ZIM has a few hundred.

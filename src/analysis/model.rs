@@ -9,8 +9,8 @@ use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
 use crate::journal::Kind;
+use crate::reasons::Reason;
 use crate::row::{Counts, Outcome};
-use crate::run::reasons::Reason;
 use crate::run::summary::{Latencies, Summary, UsersSummary};
 
 /// The period of [`Analysis::recent_rate`], in milliseconds.

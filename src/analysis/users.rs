@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use serde::Serialize;
 
+use crate::reasons::shortened;
 use crate::row::Outcome;
-use crate::run::reasons::shortened;
 
 /// The maximum number of users that are counted at a time.
 const MAX_USERS: usize = 100_000;

@@ -9,6 +9,7 @@ use super::reader::ReportReader;
 use super::record::{Kind, ReportRecord};
 use super::table::{FileStart, Header, len_without_zeros, past_line_end, start_of};
 use crate::done::Done;
+use crate::reasons::Reasons;
 use crate::row::{Counts, Outcome};
 
 /// What an earlier run has left.
@@ -22,6 +23,8 @@ pub(super) struct Earlier {
     pub done: Done,
     /// Their outcomes, counted.
     pub outcomes: Counts,
+    /// Why those that failed did.
+    pub failures: Reasons,
     /// The `outside` rows among them, which the outside log may have.
     pub outside: Done,
     /// How many conversations were listed.
@@ -105,6 +108,10 @@ impl Earlier {
         self.outcomes[record.outcome] += 1;
         self.conversations += record.conversations.unwrap_or_default();
         self.users_full += u64::from(record.entries().are_full());
+        if record.outcome == Outcome::Failed {
+            self.failures
+                .insert(record.outcome, record.code, record.message.text, record.line);
+        }
         match record.outcome {
             Outcome::Invalid => self.done.insert_invalid(record.line, user, conv, conv_type),
             Outcome::Skipped => self.done.insert_skipped(record.line, user, conv, conv_type),

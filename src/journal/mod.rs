@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::done::Done;
+use crate::reasons::Reasons;
 use crate::row::{Counts, Record, Subject};
 use crate::sealed::Sealed;
 pub use error::{NotAReport, ReportError, Role};
@@ -57,8 +58,11 @@ pub trait Journal: Sealed + fmt::Debug + Send {
     /// How many records of each outcome it already has; of rows, if it has users besides.
     fn earlier(&self) -> Counts;
 
-    /// The same of users, if it has rows besides.
-    fn earlier_users(&self) -> Option<EarlierUsers> {
+    /// Takes why those that failed did.
+    fn take_earlier_failures(&mut self) -> Reasons;
+
+    /// Takes the same of users, if it has rows besides.
+    fn take_earlier_users(&mut self) -> Option<EarlierUsers> {
         None
     }
 
@@ -108,10 +112,12 @@ pub trait Journal: Sealed + fmt::Debug + Send {
 }
 
 /// The users that a journal already has, besides rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct EarlierUsers {
     /// How many of each outcome.
     pub outcomes: Counts,
+    /// Why those that failed did.
+    pub failures: Reasons,
     /// The rows that were listed for them.
     pub rows: u64,
     /// Those with as many conversations as ZIM lists.

@@ -12,6 +12,7 @@ use super::rows::RowsFile;
 use super::{Description, Journal, SyncFiles, Written, forget};
 use crate::done::Done;
 use crate::files::sync_directory_of;
+use crate::reasons::Reasons;
 use crate::row::{Counts, Outcome, Record};
 use crate::sealed::Sealed;
 
@@ -36,6 +37,7 @@ pub struct Report {
     rows_listed: u64,
     /// Those with as many conversations as ZIM lists.
     users_full: u64,
+    earlier_failures: Reasons,
     is_simulated: bool,
     /// It continues the file of an earlier run.
     is_resumed: bool,
@@ -68,12 +70,13 @@ impl Report {
             rows,
             records,
             outside,
+            is_resumed: earlier.len > 0,
             done: earlier.done,
             earlier: earlier.outcomes,
             rows_listed: earlier.conversations,
             users_full: earlier.users_full,
+            earlier_failures: earlier.failures,
             is_simulated,
-            is_resumed: earlier.len > 0,
             is_broken: false,
         };
         for file in opened.files() {
@@ -127,6 +130,10 @@ impl Journal for Report {
 
     fn earlier(&self) -> Counts {
         self.earlier
+    }
+
+    fn take_earlier_failures(&mut self) -> Reasons {
+        std::mem::take(&mut self.earlier_failures)
     }
 
     fn forget(&mut self, lines: &[u64]) -> Result<(), ReportError> {

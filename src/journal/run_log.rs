@@ -60,10 +60,12 @@ pub struct RunBegin {
     pub lists: bool,
     /// The users of the input then, if their number is known.
     pub users: Option<u64>,
-    /// The working directory, which paths in `command`, `input` and `resume` may be relative to.
+    /// The working directory, which paths in `input` and in commands may be relative to.
     pub directory: PathBuf,
     /// The command that resumes the run, without secrets.
     pub resume: String,
+    /// The command that starts it again, likewise.
+    pub start_again: String,
 }
 
 impl RunBegin {
@@ -94,6 +96,8 @@ pub struct RunEnd {
     pub exit: u8,
     /// Why it stopped before its last row; `None` if it did not.
     pub stopped: Option<String>,
+    /// All that was sent was rejected: it should be started again, with other rows or settings, and not resumed.
+    pub all_rejected: bool,
     /// What it has done; `None` if a bug ended it.
     pub summary: Option<RunCounts>,
 }
@@ -198,11 +202,17 @@ impl RunLog {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Writes the end of the run, with its exit status and why it stopped, if it did.
+    /// Writes the end of the run: its exit status, why it stopped, if it did, and the rest as in [`RunEnd`].
     ///
     /// # Errors
     /// An [`io::Error`] if the file can't be written.
-    pub fn end(&self, exit: u8, stopped: Option<&str>, summary: Option<&impl Serialize>) -> io::Result<()> {
+    pub fn end(
+        &self,
+        exit: u8,
+        stopped: Option<&str>,
+        all_rejected: bool,
+        summary: Option<&impl Serialize>,
+    ) -> io::Result<()> {
         #[derive(Serialize)]
         struct End<'a, S> {
             #[serde(serialize_with = "rfc3339_millis")]
@@ -210,6 +220,7 @@ impl RunLog {
             run: &'a str,
             exit: u8,
             stopped: Option<&'a str>,
+            all_rejected: bool,
             summary: Option<&'a S>,
         }
         let end = End {
@@ -217,6 +228,7 @@ impl RunLog {
             run: &self.run,
             exit,
             stopped,
+            all_rejected,
             summary,
         };
         append(
@@ -364,7 +376,7 @@ mod tests {
         let path = log_in(directory.path());
         assert_eq!(read_runs(&path), None);
         let (first, log) = begin(&path, false).unwrap();
-        log.end(130, Some("SIGINT"), Some(&COUNTS)).unwrap();
+        log.end(130, Some("SIGINT"), false, Some(&COUNTS)).unwrap();
         let (second, _) = begin(&path, true).unwrap();
         let runs = read_runs(&path).unwrap();
         assert_eq!((&runs[0].begin, &runs[1].begin, runs.len()), (&first, &second, 2));
@@ -397,13 +409,13 @@ mod tests {
             "nonsense\n\n\u{fffd}",
         ] {
             fs::write(&path, format!("{whole}{torn}")).unwrap();
-            log.end(0, None, Some(&COUNTS)).unwrap();
+            log.end(0, None, false, Some(&COUNTS)).unwrap();
             let runs = read_runs(&path).unwrap();
             assert_eq!((runs.len(), &runs[0].begin), (1, &first), "{torn:?}");
             assert_eq!(runs[0].end.as_ref().map(|end| end.exit), Some(0), "{torn:?}");
         }
         fs::write(&path, &whole[1..]).unwrap();
-        log.end(0, None, None::<&Counts>).unwrap();
+        log.end(0, None, false, None::<&Counts>).unwrap();
         assert_eq!(read_runs(&path), None, "an end without a beginning");
     }
 

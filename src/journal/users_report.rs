@@ -10,6 +10,7 @@ use super::{Description, EarlierUsers, IfExists, Journal, RowsTo, SyncFiles, Wri
 use crate::done::Done;
 use crate::files::named_after;
 use crate::listed::Listed;
+use crate::reasons::Reasons;
 use crate::row::{Counts, Record, Subject};
 use crate::sealed::Sealed;
 
@@ -85,9 +86,14 @@ impl Journal for UsersReport {
         self.report.earlier()
     }
 
-    fn earlier_users(&self) -> Option<EarlierUsers> {
+    fn take_earlier_failures(&mut self) -> Reasons {
+        self.report.take_earlier_failures()
+    }
+
+    fn take_earlier_users(&mut self) -> Option<EarlierUsers> {
         Some(EarlierUsers {
             outcomes: self.list.earlier(),
+            failures: self.list.take_earlier_failures(),
             rows: self.list.rows_listed(),
             full: self.list.users_full(),
         })

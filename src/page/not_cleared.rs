@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::shown;
 use crate::analysis::Analysis;
 use crate::journal::Kind;
+use crate::reasons;
 use crate::row::Outcome;
-use crate::run::reasons;
 use crate::text::grouped;
 
 /// The maximum number of each that a page lists, so that its size is bounded.

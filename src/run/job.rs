@@ -37,7 +37,8 @@ pub struct Limits {
     pub max_failures: Option<NonZeroU64>,
     /// Take no more rows after this long. Time in which the machine sleeps is included.
     pub max_duration: Option<Duration>,
-    /// Stop when this many first rows have failed, all with the same answer: the others would fail too.
+    /// Stop when this many first rows have failed, all with the same answer: the others would fail too. Rows of one user count
+    /// once, because an answer may be about the user.
     pub max_rejected_alike: NonZeroU64,
 }
 

@@ -27,7 +27,6 @@ mod dispatch;
 mod job;
 mod observer;
 mod policy;
-pub mod reasons;
 mod recorder;
 mod retry;
 mod row_task;

@@ -1,5 +1,7 @@
 //! When a run stops by itself: too many failures, a time limit, first rows that are all rejected with the same error.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::Limits;
@@ -32,6 +34,8 @@ enum FirstRows {
     None,
     SameAnswer {
         rows: u64,
+        /// The users of these rows: an answer may be about one user, whose rows count once.
+        users: HashSet<String>,
         code: Option<i64>,
         http: Option<u16>,
     },
@@ -88,33 +92,37 @@ impl Policy {
 
     fn note_first(&mut self, record: &Record, stop: &StopHandle) {
         let answer = (record.code, record.http);
-        let rows = match self.first {
-            FirstRows::Settled => return,
-            FirstRows::None if record.outcome == Outcome::Failed => 1,
-            FirstRows::SameAnswer { rows, code, http }
-                if record.outcome == Outcome::Failed && (code, http) == answer =>
-            {
-                rows + 1
-            }
-            FirstRows::None | FirstRows::SameAnswer { .. } => {
-                self.first = FirstRows::Settled;
-                return;
-            }
+        let (rows, mut users) = match std::mem::replace(&mut self.first, FirstRows::Settled) {
+            FirstRows::None if record.outcome == Outcome::Failed => (1, HashSet::new()),
+            FirstRows::SameAnswer {
+                rows,
+                users,
+                code,
+                http,
+            } if record.outcome == Outcome::Failed && (code, http) == answer => (rows + 1, users),
+            _ => return,
         };
-        let (code, http) = answer;
-        self.first = FirstRows::SameAnswer { rows, code, http };
-        if rows == self.limits.max_rejected_alike.get() {
-            let code = code.map(|code| format!("code {code}, ")).unwrap_or_default();
+        let is_new = users.insert(record.user.clone());
+        if is_new && users.len() as u64 == self.limits.max_rejected_alike.get() {
+            let code = record.code.map(|code| format!("code {code}, ")).unwrap_or_default();
             let why = format!("{code}{}; check the rows' columns and the app", record.message);
             stop.drain(StopReason::AllRejected { rows, why });
         }
+        let (code, http) = answer;
+        self.first = FirstRows::SameAnswer {
+            rows,
+            users,
+            code,
+            http,
+        };
     }
 
-    /// How many rows were rejected with the same answer, with those that were in flight when this stopped the run.
-    pub fn rejected_alike(&self) -> u64 {
+    /// How many rows were rejected with the same answer, with those that were in flight when this stopped the run; `None` if
+    /// another answer came since.
+    pub fn rejected_alike(&self) -> Option<u64> {
         match self.first {
-            FirstRows::SameAnswer { rows, .. } => rows,
-            FirstRows::None | FirstRows::Settled => self.limits.max_rejected_alike.get(),
+            FirstRows::SameAnswer { rows, .. } => Some(rows),
+            FirstRows::None | FirstRows::Settled => None,
         }
     }
 

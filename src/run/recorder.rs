@@ -35,16 +35,19 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub fn new<S: Service>(
-        report: Option<Box<dyn Journal>>,
+        mut report: Option<Box<dyn Journal>>,
         observers: Vec<Box<dyn Observer>>,
         started_at: Instant,
         run: &Shared<S>,
     ) -> Recorder {
         Recorder {
-            stats: Stats::new(
-                report.as_ref().map(|report| report.earlier()).unwrap_or_default(),
-                report.as_ref().and_then(|report| report.earlier_users()),
-            ),
+            stats: report.as_mut().map_or_else(Stats::default, |report| {
+                Stats::new(
+                    report.earlier(),
+                    report.take_earlier_failures(),
+                    report.take_earlier_users(),
+                )
+            }),
             report,
             observers,
             policy: Policy::new(run.limits.clone(), started_at),
@@ -187,7 +190,7 @@ impl Recorder {
         }
         let (cap, mut stopped) = (run.limiter.cap(), run.stop.reason());
         if let Some(StopReason::AllRejected { rows, .. }) = &mut stopped {
-            *rows = self.policy.rejected_alike();
+            *rows = self.policy.rejected_alike().unwrap_or(*rows);
         }
         let mut summary = self.stats.summary(total, cap, elapsed, stopped.as_ref());
         if let Some(report) = &self.report {

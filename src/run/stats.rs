@@ -6,11 +6,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::reasons::Reasons;
 use super::summary::{Latencies, Summary, UsersSummary};
 use crate::code::Class;
 use crate::event::Event;
 use crate::journal::EarlierUsers;
+use crate::reasons::Reasons;
 use crate::row::{Counts, Outcome, Record, Subject};
 use crate::stop::StopReason;
 use crate::window::Window;
@@ -39,6 +39,7 @@ pub struct Stats {
     codes: BTreeMap<i64, u64>,
     /// The codes of the rows' last answers.
     last_codes: BTreeMap<i64, u64>,
+    /// Of the rows of this run, and of those that failed in earlier ones.
     reasons: Reasons,
     conversations: u64,
     users_full: u64,
@@ -75,7 +76,7 @@ impl Users {
             outcomes: earlier.outcomes,
             rows: earlier.rows,
             full: earlier.full,
-            ..Users::default()
+            reasons: earlier.failures,
         }
     }
 
@@ -116,13 +117,14 @@ impl Users {
 /// The stats at the beginning of a run without earlier records.
 impl Default for Stats {
     fn default() -> Stats {
-        Stats::new(Counts::default(), None)
+        Stats::new(Counts::default(), Reasons::default(), None)
     }
 }
 
 impl Stats {
-    /// `earlier`: the outcomes of the rows that were already done. `users`: those of a run that clears what it lists.
-    pub(crate) fn new(earlier: Counts, users: Option<EarlierUsers>) -> Stats {
+    /// `earlier`: the outcomes of the rows that were already done. `failures`: why those that failed did. `users`: those of a
+    /// run that clears what it lists.
+    pub(crate) fn new(earlier: Counts, failures: Reasons, users: Option<EarlierUsers>) -> Stats {
         let longest = MAX_LATENCY.as_micros() as u64;
         Stats {
             outcomes: Counts::default(),
@@ -135,7 +137,7 @@ impl Stats {
             limited: 0,
             codes: BTreeMap::new(),
             last_codes: BTreeMap::new(),
-            reasons: Reasons::default(),
+            reasons: failures,
             conversations: 0,
             users_full: 0,
             users: users.map(Users::of_earlier),
@@ -421,7 +423,7 @@ mod tests {
         let counted = |outcome: Outcome, is_earlier: bool| {
             let mut earlier = Counts::default();
             earlier[outcome] = u64::from(is_earlier);
-            let mut stats = Stats::new(earlier, None);
+            let mut stats = Stats::new(earlier, Reasons::default(), None);
             if is_earlier {
                 stats.count(&Event::AlreadyDone(1));
             } else {

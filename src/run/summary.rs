@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::reasons::Reason;
 use crate::journal::{Description, RowsTo};
+use crate::reasons::Reason;
 use crate::row::{Counts, Outcome};
 use crate::stop::StopReason;
 
@@ -43,7 +43,7 @@ pub struct Summary {
     /// Outside rows of the report, including earlier runs.
     #[serde(skip)]
     pub all_outside: u64,
-    /// Why rows of this run failed or were invalid, most rows first.
+    /// Why rows of the report failed, including earlier runs, and why rows of this run were invalid; most rows first.
     #[serde(skip)]
     pub reasons: Vec<Reason>,
     /// Return codes of answers that were retried, with the number of answers for each.
@@ -186,6 +186,12 @@ impl Summary {
     /// Whether every row has a record and none is failed or invalid, including those of earlier runs.
     pub fn is_success(&self) -> bool {
         self.is_complete() && self.failed_at_all() == 0 && self.invalid_at_all() == 0
+    }
+
+    /// Whether the run had nothing to do: every row had a record already.
+    pub fn had_nothing_to_do(&self) -> bool {
+        let is_done = self.already_done > 0 && self.already_done == self.rows;
+        self.is_complete() && self.requests == 0 && is_done
     }
 
     /// Whether the run has begun. One that ended because its input could not be read, with nothing sent before, has not, and

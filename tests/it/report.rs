@@ -1,6 +1,7 @@
 //! `zim-batch report`: its output for reports of all kinds, and that it does not disturb a run.
 
 mod page;
+mod remaining;
 mod runs;
 
 use std::collections::BTreeMap;

@@ -245,7 +245,12 @@ fn messages_of_runs_that_stop() {
     let stop = |answer: &'static str, flags: &[&str]| {
         let server = Server::start(as_the_user_says);
         let desk = Desk::new();
-        desk.write("rows.csv", named_rows((0..25).map(|_| answer)));
+        // Different users, who all ask for the same answer: `code3`, `code03`, `code+3`, …
+        let user = |number: usize| {
+            let sign = if number < 13 { "" } else { "+" };
+            answer.replacen("code", &format!("code{sign}{}", "0".repeat(number % 13)), 1)
+        };
+        desk.write("rows.csv", named_rows((0..25).map(user)));
         let args = [&["clear", "rows.csv", "--max-in-flight", "1", "--rate", "100"], flags].concat();
         told(&desk, &args, |call| {
             list::with_app(call).env("ZIM_ENDPOINT", &server.url())

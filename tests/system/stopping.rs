@@ -12,7 +12,8 @@ fn the_first_twenty_rows_all_rejected_alike_stop_the_run() {
     let call = desk.clear(&server, rows(60)).flag("--rate", "50");
     let outcome = call.flag("--max-in-flight", "4").run();
 
-    outcome.assert_status(5).assert_says(&["660500002", "--resume"]);
+    outcome.assert_status(5).assert_says(&["660500002", "--overwrite"]);
+    assert!(!outcome.stderr.contains("--resume"), "one command: {}", outcome.stderr);
     let sent = server.requests().len();
     assert!((20..=24).contains(&sent), "{sent} requests");
     assert_eq!(desk.report().len(), sent, "what was answered is on record");
@@ -27,6 +28,34 @@ fn the_first_twenty_rows_all_rejected_alike_stop_the_run() {
     // Rows that were rejected before count when it is resumed: the first twenty were not all.
     desk.clear(&server, rows(60)).arg("--resume").run().assert_status(3);
     assert_eq!((desk.report_by_user().len(), server.count()), (60, 60));
+}
+
+#[test]
+fn rows_of_one_user_that_does_not_exist_stop_nothing() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "gone" => Answer::Code(660_500_002, "FromUserId is not registered"),
+        _ => Answer::Code(0, "success"),
+    });
+    let desk = Desk::new();
+    let of_one = (0..30).map(|number| format!("gone,c{number},0\n"));
+    let outcome = desk.clear(&server, rows(0) + &of_one.collect::<String>() + "good,c,0\n");
+    let summary = outcome.flag("--max-in-flight", "1").run().assert_status(3).summary();
+    summary.assert_counts(&[("rows", 31), ("failed", 30), ("ok", 1)]);
+
+    // But users that do not exist, with any number of rows each, do.
+    let server = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
+    let desk = Desk::new();
+    let of_many = (0..120).map(|number| format!("u{},c{number},0\n", number / 2));
+    let outcome = desk.clear(&server, rows(0) + &of_many.collect::<String>());
+    let outcome = outcome.flag("--max-in-flight", "1").run();
+    outcome
+        .assert_status(5)
+        .assert_says(&["the first 39 rows", "--overwrite"]);
+    let report = desk.zim_batch(["report", "out.csv"]).run().stdout;
+    assert!(
+        report.contains("--overwrite") && !report.contains("--resume"),
+        "{report}"
+    );
 }
 
 #[test]

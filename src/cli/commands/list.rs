@@ -18,6 +18,7 @@ use crate::cli::engine::since::{self, ListedSince};
 use crate::cli::errors::Error;
 use crate::cli::output::next;
 use crate::cli::output::progress::Terminal;
+use crate::cli::output::remaining::Remaining;
 use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::Table;
 use crate::cli::settings::ListSettings;
@@ -66,7 +67,13 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     let ended = batch.run(run, lister, plan, journal).await?;
     listed.end(&ended.summary, batch.limit.is_some());
 
-    let table = table(&ended, &rows, listed.since, explanation.is_some());
+    let table = table(
+        &ended,
+        &rows,
+        listed.since,
+        explanation.is_some(),
+        batch.input.ignore_invalid,
+    );
     let (is_complete, quiet) = (ended.summary.is_complete(), ended.settings.quiet);
     let explain = move || explanation.is_none_or(|explanation| explanation.write(is_complete, quiet));
     batch.finish(ended, table, explain).await
@@ -81,7 +88,7 @@ pub fn lister(client: Client, listed: &ListedSince, conv_type: Option<ConvType>)
 }
 
 /// The summary for people, with what to do next.
-fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: bool) -> String {
+fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: bool, ignore_invalid: bool) -> String {
     let summary = &ended.summary;
     let mut next = Vec::new();
     if let (false, true, RowsTo::File(rows), Some(1..)) =
@@ -91,6 +98,15 @@ fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: b
             what: "Clear these conversations".to_owned(),
             command: Some(next::clear(&Source::File(rows.clone()), &ended.settings.given, false)),
         });
+    }
+    if let (true, Some(report)) = (summary.is_complete(), &summary.report) {
+        let given = &ended.settings.given;
+        let resume = Some(next::resume(given));
+        let mut remaining = Remaining::new(report.into(), summary, resume, next::app_and_rate(given));
+        if ignore_invalid {
+            remaining.invalid = 0;
+        }
+        next.extend(remaining.steps());
     }
     let table = Table { summary, next: &next };
     match since {

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use serde::Serialize;
 use zim_batch::client::Service;
 use zim_batch::journal::{IfExists, Journal, RunBegin};
+use zim_batch::reasons::Reason;
 use zim_batch::row::Row;
 use zim_batch::rows::{Plan, Snapshot};
 use zim_batch::run::Job;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
-use zim_batch::text::visible;
+use zim_batch::text::{grouped, visible};
 
 use crate::cli::args::Given;
 use crate::cli::engine::input::{self, Input};
@@ -172,17 +173,40 @@ impl Batch {
             pace(summary)
         );
         ended.print_stop_reason();
-        let Some(stop) = &summary.stopped else { return };
-        // If the input is wrong, the same command would fail in the same way.
-        if !matches!(stop, StopReason::InputFailed(_)) && self.report.is_some() {
-            print_how_to_resume(given);
-        }
-        if matches!(stop, StopReason::AllRejected { .. }) {
-            print_note(&format!(
+        match &summary.stopped {
+            None => self.print_nothing_to_do(ended),
+            // If the input is wrong, the same command would fail in the same way.
+            Some(StopReason::InputFailed(_)) => {}
+            // All that was sent has failed.
+            Some(StopReason::AllRejected { .. }) => print_note(&format!(
                 "to start again, after correcting what is wrong: {}",
                 next::overwrite(given)
-            ));
+            )),
+            Some(_) if self.report.is_some() => print_how_to_resume(given),
+            Some(_) => {}
         }
+    }
+
+    /// Says that a report is complete that was to be resumed, and why the exit status is nevertheless not 0.
+    fn print_nothing_to_do(&self, ended: &Ended) {
+        let (summary, items) = (&ended.summary, self.items);
+        let exit = self.exit_status(summary);
+        if !summary.had_nothing_to_do() || (ended.settings.quiet && exit == ExitStatus::Success) {
+            return;
+        }
+        let items = if summary.users.is_some() { "rows" } else { items };
+        let mut text = format!(
+            "nothing is left to do: all {} {items} have a record",
+            grouped(summary.rows)
+        );
+        if exit != ExitStatus::Success {
+            let mut bad = not_done(summary.all_failed, summary.all_invalid, &summary.reasons, items);
+            if let Some(users) = &summary.users {
+                bad.extend(not_done(users.failed, users.invalid, &users.reasons, "users"));
+            }
+            text += &format!(". The exit status is still {}: {}", exit.code(), bad.join(", "));
+        }
+        print_note(&text);
     }
 
     fn exit_status(&self, summary: &Summary) -> ExitStatus {
@@ -242,6 +266,27 @@ impl Batch {
         }
         Ok(exit.into())
     }
+}
+
+/// What is said of rows or users that failed or are invalid.
+fn not_done(failed: u64, invalid: u64, reasons: &[Reason], items: &str) -> Vec<String> {
+    let retryable = reasons.iter().filter(|reason| reason.retryable);
+    let retryable = retryable.map(|reason| reason.rows).sum::<u64>().min(failed);
+    let numbers = [
+        (failed - retryable, "failed and can't succeed unchanged"),
+        (retryable, "failed and may succeed if sent again"),
+        (invalid, "invalid"),
+    ];
+    let numbers = numbers.iter().filter(|(number, _)| *number > 0);
+    let text = |(number, what): &(u64, &str)| {
+        let items = if *number == 1 {
+            items.trim_end_matches('s')
+        } else {
+            items
+        };
+        format!("{} {items} {what}", grouped(*number))
+    };
+    numbers.map(text).collect()
 }
 
 /// Whether a run ended by this error after it had begun, without a summary: its report can be resumed.

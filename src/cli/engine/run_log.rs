@@ -7,14 +7,12 @@ use zim_batch::event::Event;
 use zim_batch::journal::{RunBegin, RunLog};
 use zim_batch::run::Observer;
 use zim_batch::run::summary::Summary;
+use zim_batch::stop::StopReason;
 
 use crate::cli::args::Given;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::next;
 use crate::cli::settings::input::InputSettings;
-
-/// The flags that select rows of an input.
-const SELECTING: [&str; 1] = ["only"];
 
 /// The log of a run. As an observer, it writes the end of the run while the report is still locked: so a reader that finds
 /// the report unlocked finds the end too.
@@ -67,8 +65,10 @@ impl LoggedRun {
     }
 
     fn write_end(&self, exit: ExitStatus, stopped: Option<&str>, summary: Option<&Summary>) {
+        let reason = summary.and_then(|summary| summary.stopped.as_ref());
+        let all_rejected = matches!(reason, Some(StopReason::AllRejected { .. }));
         if let Some(log) = &self.log
-            && let Err(error) = log.end(exit.code(), stopped, summary)
+            && let Err(error) = log.end(exit.code(), stopped, all_rejected, summary)
         {
             warn(log.path(), &error);
         }
@@ -85,14 +85,21 @@ impl Observer for LoggedRun {
 
 /// The beginning of a run, now, with what is the same for all commands.
 pub fn begin(client: &Client, is_simulated: bool, input: &InputSettings, given: &Given) -> RunBegin {
+    let selects = |id: &str| match id {
+        "only" => true,
+        // A list has a type for what it lists, not for its users.
+        "conv_type" => input.selection.conv_type.is_some(),
+        _ => false,
+    };
     let selecting: Vec<_> = given
         .arguments()
-        .filter(|argument| SELECTING.contains(&argument.id.as_str()))
+        .filter(|argument| selects(&argument.id))
         .flat_map(|argument| &argument.words)
         .collect();
     RunBegin {
         command: next::again(given),
-        resume: next::resume(given),
+        resume: next::without_limit(given),
+        start_again: next::overwrite(given),
         app_id: Some(client.app_id()),
         endpoint: client.endpoint_url().to_string(),
         simulated: is_simulated,

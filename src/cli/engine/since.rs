@@ -10,7 +10,6 @@ use zim_batch::ConvType;
 use zim_batch::analysis::Analysis;
 use zim_batch::files::{self, OWNER_ONLY, TargetError};
 use zim_batch::journal::{IfExists, RunLog, read_runs};
-use zim_batch::row::Outcome;
 use zim_batch::run::summary::Summary;
 use zim_batch::text::local;
 
@@ -194,8 +193,5 @@ fn leaves_nothing(report: &Path) -> bool {
     let Ok(analysis) = Analysis::from_file(report) else {
         return false;
     };
-    let reasons = analysis.reasons.iter();
-    !reasons
-        .into_iter()
-        .any(|reason| reason.outcome == Outcome::Failed && reason.may_be_mended())
+    !analysis.reasons.iter().any(|reason| reason.retryable)
 }

@@ -1,11 +1,13 @@
 //! What a command writes besides its results: logs, progress, tables, metrics, commands to run next.
 
+pub mod free_name;
 pub mod logging;
 pub mod lossy;
 pub mod metrics;
 pub mod next;
 pub mod print;
 pub mod progress;
+pub mod remaining;
 pub mod run_page;
 pub mod table;
 pub mod work;

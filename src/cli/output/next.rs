@@ -1,21 +1,18 @@
-//! The commands to run next: the same one again, and what is left to do after a run, a list, a check or a report.
+//! The commands to run next: the same one again, or another one about its results.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::CommandFactory;
-use zim_batch::journal::{RunBegin, RunLog, list_report_of};
+use zim_batch::journal::RunBegin;
 use zim_batch::page::NextStep;
-use zim_batch::row::Outcome;
 use zim_batch::rows::Source;
-use zim_batch::run::reasons::Reason;
-use zim_batch::run::summary::Summary;
-use zim_batch::text::{grouped, one_line, shell_word};
+use zim_batch::text::{one_line, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
 use crate::cli::args::{APP, Cli, Given, PACE, RESULTS};
+use crate::cli::output::free_name;
 
 /// The command of this run.
 pub fn again(given: &Given) -> String {
@@ -80,7 +77,7 @@ pub fn clear(rows: &Source, given: &Given, same_format: bool) -> String {
     } else {
         Vec::new()
     };
-    clear_line(rows.path(), reading, &free_name(), &app_and_rate(given))
+    clear_line(rows.path(), reading, &free_name::here(), &app_and_rate(given))
 }
 
 /// The given flags that choose the app and the rate.
@@ -96,115 +93,22 @@ pub fn list(users: &Path, given: &Given) -> String {
     line(words)
 }
 
-/// What there is to do about the rows of a report.
-pub struct Remaining {
-    pub report: PathBuf,
-    /// Where what is listed is cleared: users without a record.
-    pub users_not_run: u64,
-    /// Likewise: users that could not be listed, and that another try may list.
-    pub users_failed: u64,
-    /// Rows without a record.
-    pub not_run: u64,
-    pub failed: u64,
-    pub outside: u64,
-    pub invalid: u64,
-    /// The command that resumes the run, if it is known.
-    pub resume: Option<String>,
-    /// The flags for a new run.
-    pub flags: Vec<OsString>,
-}
-
-impl Remaining {
-    /// What there is to do about the rows that a summary of the report counts.
-    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Remaining {
-        let users = summary.users.as_ref();
-        let may_be_listed = |reason: &&Reason| reason.may_be_mended();
-        let failed = users.map(|users| users.reasons.iter().filter(may_be_listed).map(|reason| reason.rows));
-        Remaining {
-            report,
-            users_not_run: users.map_or(0, |users| users.not_run),
-            users_failed: failed.into_iter().flatten().sum(),
-            not_run: summary.not_run,
-            failed: summary.all_failed,
-            outside: summary.all_outside,
-            invalid: summary.all_invalid,
-            resume,
-            flags,
-        }
-    }
-
-    /// What to do, in order.
-    pub fn steps(&self) -> Vec<NextStep> {
-        let again = |outcome: Outcome, name: &str| {
-            let only = vec!["--only".into(), outcome.as_str().into()];
-            Some(clear_line(&self.report, only, &free(&self.report, name), &self.flags))
-        };
-        let mut steps = Vec::new();
-        let mut step = |rows: u64, what: String, command: &dyn Fn() -> Option<String>| {
-            if rows > 0 {
-                steps.push(NextStep {
-                    what,
-                    command: command(),
-                });
-            }
-        };
-        let rows_of = |rows: u64, which: &str| match rows {
-            1 => format!("1 {which}row"),
-            more => format!("{} {which}rows", grouped(more)),
-        };
-        let users_of = |users: u64, which: &str| match users {
-            1 => format!("1 {which}user"),
-            more => format!("{} {which}users", grouped(more)),
-        };
-        let users = users_of(self.users_not_run, "");
-        let users = format!("List the {users} that have no record yet, and clear what is listed");
-        step(self.users_not_run, users, &|| self.resume.clone());
-        let users = format!(
-            "List the {} again, and clear what is listed",
-            users_of(self.users_failed, "failed ")
-        );
-        step(self.users_failed, users, &|| {
-            let list = list_report_of(&self.report);
-            let mut words: Vec<OsString> = vec!["zim-batch".into(), "clear".into(), "--users".into(), list.into()];
-            let report = free(&self.report, "users");
-            words.extend([
-                "--only".into(),
-                "failed".into(),
-                "--report".into(),
-                path_argument(&report),
-            ]);
-            Some(line(words.iter().chain(&self.flags)))
-        });
-        let not_run = format!("Send the {} that have no record yet", rows_of(self.not_run, ""));
-        step(self.not_run, not_run, &|| self.resume.clone());
-        let failed = format!("Send the {} again", rows_of(self.failed, "failed "));
-        step(self.failed, failed, &|| again(Outcome::Failed, "retry"));
-        let outside = rows_of(self.outside, "outside ");
-        let outside = format!("Send the {outside} again, after ZEGO has raised the limit");
-        step(self.outside, outside, &|| again(Outcome::Outside, "second"));
-        let invalid = rows_of(self.invalid, "invalid ");
-        let invalid = format!("Correct the {invalid} in the input, then resume");
-        step(self.invalid, invalid, &|| self.resume.clone());
-        steps
-    }
-}
-
 /// The command that shows a report.
 pub fn report(report: &Path) -> String {
     line(["zim-batch".into(), "report".into(), path_argument(report)])
 }
 
-/// The command that resumes a run, as the log of runs has it, from this directory.
-pub fn resume_logged(begin: &RunBegin) -> Option<String> {
-    let resume = one_line(&begin.resume);
-    if resume.is_empty() {
+/// A command of a run, as the log of runs has it, to be run in this directory.
+pub fn logged(command: &str, begin: &RunBegin) -> Option<String> {
+    let is_here = std::env::current_dir().is_ok_and(|here| here == begin.directory);
+    let command = one_line(command);
+    if command.is_empty() {
         return None;
     }
-    let is_here = std::env::current_dir().is_ok_and(|here| here == begin.directory);
     Some(if is_here {
-        resume.into_owned()
+        command.into_owned()
     } else {
-        format!("cd {} && {resume}", shell_word(&begin.directory))
+        format!("cd {} && {command}", shell_word(&begin.directory))
     })
 }
 
@@ -263,42 +167,6 @@ fn words_of(given: &Given, command: &str, headings: &[Option<&str>]) -> Vec<OsSt
     kept.filter(is_known)
         .flat_map(|argument| argument.words.clone())
         .collect()
-}
-
-/// A name beside the report that no report, with what belongs to it, has yet: `out.retry.csv`, `out.retry2.csv`, …
-fn free(report: &Path, name: &str) -> PathBuf {
-    let file = report.file_name().unwrap_or_default().as_bytes();
-    let stem = file.strip_suffix(b".csv").unwrap_or(file);
-    // The report may itself be that of a retry.
-    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let unnumbered = &stem[..stem.len() - digits];
-    let of_first = unnumbered.strip_suffix(format!(".{name}").as_bytes()).unwrap_or(stem);
-    first_free(|number| {
-        let ending = format!(".{name}{number}.csv");
-        report.with_file_name(OsStr::from_bytes(&[of_first, ending.as_bytes()].concat()))
-    })
-}
-
-/// A name in the current directory that no report, with what belongs to it, has yet: `out.csv`, `out2.csv`, …
-fn free_name() -> PathBuf {
-    first_free(|number| format!("out{number}.csv").into())
-}
-
-/// The first free one of numbered names. The first of them has no number.
-fn first_free(numbered: impl Fn(&str) -> PathBuf) -> PathBuf {
-    let named = |number: u32| match number {
-        1 => numbered(""),
-        _ => numbered(&number.to_string()),
-    };
-    let is_free = |path: &PathBuf| {
-        let outside = path.with_extension("outside.csv");
-        let runs = RunLog::path_of(path);
-        [path, &outside, &runs]
-            .iter()
-            .all(|path| path.symlink_metadata().is_err())
-    };
-    let mut free = (1..=9999).map(named).filter(is_free);
-    free.next().unwrap_or_else(|| named(10_000))
 }
 
 #[cfg(test)]
@@ -368,20 +236,5 @@ mod tests {
         assert!(said.contains("/dev/fd/63 and --secret-file /proc/self/fd/3"), "{said}");
         assert_eq!(told("zim-batch clear -").len(), 1);
         assert!(told("zim-batch list users.csv --rows -").is_empty());
-    }
-
-    #[test]
-    fn a_suggested_name_is_never_taken() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let report = path("out.csv");
-        assert_eq!(free(&report, "retry"), path("out.retry.csv"));
-        std::fs::write(path("out.retry.csv"), "").unwrap();
-        std::fs::write(path("out.retry2.outside.csv"), "").unwrap();
-        assert_eq!(free(&report, "retry"), path("out.retry3.csv"));
-        for earlier in ["out.retry.csv", "out.retry2.csv"] {
-            assert_eq!(free(&path(earlier), "retry"), path("out.retry3.csv"));
-        }
-        assert_eq!(free(&path("out.2026"), "retry"), path("out.2026.retry.csv"));
     }
 }

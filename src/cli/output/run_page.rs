@@ -15,12 +15,14 @@ use zim_batch::event::Event;
 use zim_batch::page::{self, Page};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
+use zim_batch::stop::StopReason;
 use zim_batch::text::with_causes;
 
 use crate::cli::args::Given;
 use crate::cli::errors::Error;
-use crate::cli::output::next::{self, Remaining};
+use crate::cli::output::next;
 use crate::cli::output::print::print_error;
+use crate::cli::output::remaining::Remaining;
 
 /// How often the page is written, if that is quick.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -41,6 +43,8 @@ pub struct RunPage {
     report: PathBuf,
     /// The command that resumes the run.
     resume: String,
+    /// The command that starts it again.
+    start_again: String,
     /// The flags for a new run.
     flags: Vec<OsString>,
     /// Invalid rows need no correction.
@@ -60,6 +64,7 @@ impl RunPage {
             path,
             report,
             resume: next::resume(given),
+            start_again: next::overwrite(given),
             flags: next::app_and_rate(given),
             ignore_invalid,
             has_ended: Arc::default(),
@@ -119,6 +124,9 @@ impl RunPage {
     fn write(&self, analysis: &Analysis, summary: &Summary, rewritten: Option<Duration>) -> Result<(), String> {
         let (report, resume) = (self.report.clone(), Some(self.resume.clone()));
         let mut remaining = Remaining::new(report, summary, resume, self.flags.clone());
+        if matches!(summary.stopped, Some(StopReason::AllRejected { .. })) {
+            remaining.start_again = Some(self.start_again.clone());
+        }
         if self.ignore_invalid {
             remaining.invalid = 0;
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use zim_batch::code;
 use zim_batch::page::NextStep;
+use zim_batch::reasons::Reason;
 use zim_batch::row::Outcome;
-use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Summary, UsersSummary};
+use zim_batch::stop::StopReason;
 use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::hints;
@@ -39,7 +40,12 @@ pub struct Table<'a> {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.summary;
-        fmt_rows(f, summary, "no record yet; to send them, use --resume")?;
+        let not_run = match summary.stopped {
+            // The run is to be started again.
+            Some(StopReason::AllRejected { .. }) => "no record yet",
+            _ => "no record yet; to send them, use --resume",
+        };
+        fmt_rows(f, summary, not_run)?;
         fmt_requests(f, summary)?;
         fmt_latency(f, summary)?;
         if let Some(rows) = &summary.rows_file {
@@ -315,8 +321,6 @@ pub fn pace(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use zim_batch::stop::StopReason;
 
     use super::*;
 

@@ -12,16 +12,17 @@ use serde::Serialize;
 use zim_batch::analysis::{Analysis, Run, UserRows};
 use zim_batch::journal::Kind;
 use zim_batch::page::{self, NextStep, Page};
+use zim_batch::reasons::Reason;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Reads, Rows, Source};
-use zim_batch::run::reasons::Reason;
 use zim_batch::run::summary::{Latencies, Summary, UsersSummary};
 use zim_batch::text::{grouped, one_line, utc};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
-use crate::cli::output::next::{self, Remaining};
+use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, to_json};
+use crate::cli::output::remaining::Remaining;
 use crate::cli::settings::ReportSettings;
 
 pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
@@ -162,10 +163,14 @@ fn remaining(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) 
     } else {
         Vec::new()
     };
-    let resume = analysis.runs.last().and_then(|run| next::resume_logged(&run.begin));
+    let newest = analysis.runs.last();
+    let resume = newest.and_then(|run| next::logged(&run.begin.resume, &run.begin));
     let of_rows = || Some(next::resume_report(settings.rows.as_ref()?, &settings.report, &flags));
     let resume = resume.or_else(of_rows);
-    Remaining::new(settings.report.clone(), summary, resume, flags)
+    let mut remaining = Remaining::new(settings.report.clone(), summary, resume, flags);
+    let in_vain = newest.filter(|run| run.end.as_ref().is_some_and(|end| end.all_rejected));
+    remaining.start_again = in_vain.and_then(|run| next::logged(&run.begin.start_again, &run.begin));
+    remaining
 }
 
 /// Counts the rows as a run would; `None` if the file is itself a report, some of whose rows the run may have selected.

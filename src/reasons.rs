@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::code::{self, Class};
+use crate::code;
 use crate::row::Outcome;
 
 /// The maximum number of separate reasons; all later ones are counted as "other reasons".
@@ -24,6 +24,8 @@ pub struct Reason {
     pub outcome: Outcome,
     /// ZIM's return code, if there was an answer.
     pub code: Option<i64>,
+    /// Another try may succeed: the code, if there is one, does not say that these rows can't. Never for `invalid` rows.
+    pub retryable: bool,
     /// The message of the first of these rows.
     pub message: String,
     /// How many rows there are.
@@ -32,17 +34,9 @@ pub struct Reason {
     pub lines: Vec<u64>,
 }
 
-impl Reason {
-    /// Whether another try may mend it. Without a code of ZIM's that says otherwise, it may.
-    pub fn may_be_mended(&self) -> bool {
-        let class = self.code.and_then(code::find).map(|known| known.class);
-        self.outcome == Outcome::Failed && class != Some(Class::Rejected)
-    }
-}
-
 /// Counts reasons.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reasons {
+pub struct Reasons {
     found: Vec<Reason>,
     by_code: HashMap<(Outcome, i64), usize>,
     by_message: HashMap<Box<str>, [Option<usize>; Outcome::ALL.len()]>,
@@ -56,6 +50,7 @@ impl Reasons {
         }
         // With code 0 the answer had something else wrong with it, which the message says.
         let code = code.filter(|code| *code != 0);
+        let retryable = outcome == Outcome::Failed && code.is_none_or(code::is_retryable);
         let message = shortened(message, MAX_MESSAGE);
         let known = match code {
             Some(code) => self.by_code.get(&(outcome, code)).copied(),
@@ -63,12 +58,12 @@ impl Reasons {
         };
         let index = match known {
             Some(index) => index,
-            None if self.found.len() >= MAX_REASONS => match self.other(outcome) {
+            None if self.found.len() >= MAX_REASONS => match self.other(outcome, retryable) {
                 Some(index) => index,
-                None => self.push(outcome, None, "other reasons"),
+                None => self.push(outcome, None, retryable, "other reasons"),
             },
             None => {
-                let index = self.push(outcome, code, message);
+                let index = self.push(outcome, code, retryable, message);
                 match code {
                     Some(code) => {
                         self.by_code.insert((outcome, code), index);
@@ -85,19 +80,20 @@ impl Reasons {
         }
     }
 
-    /// The index of "other reasons" for this outcome.
-    fn other(&self, outcome: Outcome) -> Option<usize> {
+    /// The index of such "other reasons".
+    fn other(&self, outcome: Outcome, retryable: bool) -> Option<usize> {
         let later = self.found.get(MAX_REASONS..)?;
         later
             .iter()
-            .position(|reason| reason.outcome == outcome)
+            .position(|reason| (reason.outcome, reason.retryable) == (outcome, retryable))
             .map(|at| MAX_REASONS + at)
     }
 
-    fn push(&mut self, outcome: Outcome, code: Option<i64>, message: &str) -> usize {
+    fn push(&mut self, outcome: Outcome, code: Option<i64>, retryable: bool, message: &str) -> usize {
         self.found.push(Reason {
             outcome,
             code,
+            retryable,
             message: message.to_owned(),
             rows: 0,
             lines: Vec::new(),

@@ -1,0 +1,216 @@
+//! What is left to do about the rows of a report, after a run or later.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use zim_batch::code;
+use zim_batch::files::stem;
+use zim_batch::journal::list_report_of;
+use zim_batch::page::NextStep;
+use zim_batch::reasons::Reason;
+use zim_batch::row::Outcome;
+use zim_batch::run::summary::Summary;
+use zim_batch::text::{grouped, one_line};
+
+use crate::cli::args::given::path_argument;
+use crate::cli::output::free_name;
+use crate::cli::output::next::line;
+
+/// How many reasons are named for which another try is of no use.
+const MAX_PERMANENT: usize = 5;
+
+/// What there is to do about the rows of a report, or the users of a list report, or both.
+pub struct Remaining {
+    pub report: PathBuf,
+    /// The report is that of a list.
+    is_list: bool,
+    /// Where what is listed is cleared: the users.
+    users: Option<Part>,
+    /// The rows; in a list report, the users.
+    rows: Part,
+    outside: u64,
+    pub invalid: u64,
+    /// The command that starts the run again, if it is to be started again and not resumed.
+    pub start_again: Option<String>,
+    /// The command that resumes the run, if it is known.
+    resume: Option<String>,
+    /// The flags for a new run.
+    flags: Vec<OsString>,
+}
+
+/// Rows or users that have no record, or have failed.
+struct Part {
+    not_run: u64,
+    failed: u64,
+    /// Those that may succeed in another try.
+    retryable: u64,
+    /// What to do about those that can't, for each reason.
+    permanent: Vec<String>,
+}
+
+impl Part {
+    fn new(not_run: u64, failed: u64, reasons: &[Reason], are_users: bool) -> Part {
+        let retryable = reasons.iter().filter(|reason| reason.retryable);
+        let permanent = reasons.iter().filter(|reason| is_permanent(reason));
+        Part {
+            not_run,
+            failed,
+            retryable: retryable.map(|reason| reason.rows).sum(),
+            permanent: permanent.map(|reason| about_permanent(reason, are_users)).collect(),
+        }
+    }
+
+    /// Appended to what is said of another try of all that failed.
+    fn of_them(&self) -> String {
+        match self.retryable < self.failed {
+            true => format!("; {} of them may succeed then", grouped(self.retryable)),
+            false => String::new(),
+        }
+    }
+}
+
+impl Remaining {
+    /// What there is to do about what a summary of the report counts.
+    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Remaining {
+        let is_list = summary.conversations.is_some();
+        let users = summary.users.as_ref();
+        Remaining {
+            report,
+            is_list,
+            users: users.map(|users| Part::new(users.not_run, users.failed, &users.reasons, true)),
+            rows: Part::new(summary.not_run, summary.all_failed, &summary.reasons, is_list),
+            outside: summary.all_outside,
+            invalid: summary.all_invalid,
+            start_again: None,
+            resume,
+            flags,
+        }
+    }
+
+    /// What to do, in order.
+    pub fn steps(&self) -> Vec<NextStep> {
+        let mut steps = Vec::new();
+        let mut step = |what: String, command: Option<String>| steps.push(NextStep { what, command });
+        if let Some(command) = &self.start_again {
+            step(
+                "Start again, after correcting what is wrong".to_owned(),
+                Some(command.clone()),
+            );
+            return steps;
+        }
+        if let Some(users) = &self.users {
+            if users.not_run > 0 {
+                let not_run = rows_of(users.not_run, "", true);
+                let what = format!("List the {not_run} that have no record yet, and clear what is listed");
+                step(what, self.resume.clone());
+            }
+            if users.retryable > 0 {
+                let failed = rows_of(users.failed, "failed ", true);
+                let what = format!("List the {failed} again, and clear what is listed{}", users.of_them());
+                step(what, Some(self.users_again()));
+            }
+        }
+        let rows = |rows: u64, which: &str| rows_of(rows, which, self.is_list);
+        let (verb, input) = if self.is_list {
+            ("List", "users")
+        } else {
+            ("Send", "input")
+        };
+        if self.rows.not_run > 0 {
+            let what = format!("{verb} the {} that have no record yet", rows(self.rows.not_run, ""));
+            step(what, self.resume.clone());
+        }
+        if self.rows.retryable > 0 {
+            let failed = rows(self.rows.failed, "failed ");
+            let what = format!("{verb} the {failed} again{}", self.rows.of_them());
+            step(what, Some(self.again(Outcome::Failed, "retry")));
+        }
+        let users = self.users.iter().flat_map(|users| &users.permanent);
+        for (index, what) in users.chain(&self.rows.permanent).enumerate() {
+            match index {
+                ..MAX_PERMANENT => step(what.clone(), None),
+                MAX_PERMANENT => step(
+                    "See the other reasons, which another try can't change either".to_owned(),
+                    None,
+                ),
+                _ => {}
+            }
+        }
+        if self.outside > 0 {
+            let outside = rows(self.outside, "outside ");
+            let what = format!("Send the {outside} again, after ZEGO has raised the limit");
+            step(what, Some(self.again(Outcome::Outside, "second")));
+        }
+        if self.invalid > 0 {
+            let what = format!(
+                "Correct the {} in the {input}, then resume",
+                rows(self.invalid, "invalid ")
+            );
+            step(what, self.resume.clone());
+        }
+        steps
+    }
+
+    /// The command that takes the rows with this outcome once more. `name` is a part of the new report's name.
+    fn again(&self, outcome: Outcome, name: &str) -> String {
+        let (command, to, file) = match self.is_list {
+            true => ("list", "--rows", free_name::beside(&without_list(&self.report), name)),
+            false => ("clear", "--report", free_name::beside(&self.report, name)),
+        };
+        let words = ["zim-batch".into(), command.into(), path_argument(&self.report)];
+        let only = [
+            "--only".into(),
+            outcome.as_str().into(),
+            to.into(),
+            path_argument(&file),
+        ];
+        line(words.iter().chain(&only).chain(&self.flags))
+    }
+
+    /// The command that lists the failed users once more, and clears what is listed.
+    fn users_again(&self) -> String {
+        let (list, report) = (list_report_of(&self.report), free_name::beside(&self.report, "users"));
+        let words = ["zim-batch".into(), "clear".into(), "--users".into(), list.into()];
+        let only = [
+            "--only".into(),
+            "failed".into(),
+            "--report".into(),
+            path_argument(&report),
+        ];
+        line(words.iter().chain(&only).chain(&self.flags))
+    }
+}
+
+/// Whether another try is of no use.
+fn is_permanent(reason: &Reason) -> bool {
+    reason.outcome == Outcome::Failed && !reason.retryable
+}
+
+/// What to do about rows that can't succeed as they are: what their code advises.
+fn about_permanent(reason: &Reason, is_list: bool) -> String {
+    let rows = rows_of(reason.rows, "failed ", is_list);
+    let known = reason.code.and_then(code::find);
+    let why = match known {
+        Some(known) => format!("code {}, {}", known.code, known.meaning),
+        None => format!("'{}'", one_line(&reason.message)),
+    };
+    let advice = known.map(|known| known.advice).filter(|advice| !advice.is_empty());
+    let advice = advice.unwrap_or("another try is of no use");
+    let (first, rest) = advice.split_at(advice.len().min(1));
+    format!("{}{rest}: {rows} with {why}", first.to_uppercase())
+}
+
+/// `1 failed row`, `2,000 users`.
+fn rows_of(number: u64, which: &str, is_list: bool) -> String {
+    let noun = if is_list { "user" } else { "row" };
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {which}{noun}{s}", grouped(number))
+}
+
+/// `rows.list.csv` → `rows.csv`: the rows that belong to a list report.
+fn without_list(report: &Path) -> PathBuf {
+    let stem = stem(report);
+    let rows = stem.strip_suffix(b".list").unwrap_or(stem);
+    report.with_file_name(OsStr::from_bytes(&[rows, b".csv"].concat()))
+}
