@@ -1,11 +1,12 @@
-//! Copies the rows of some users, for instance of those who don't exist.
+//! Copies rows as they are: those of some users, for instance of those who don't exist, or the records of a report.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::error::InputError;
-use super::format::Format;
+use super::format::{Format, Reads};
 use super::reader::Rows;
-use super::selection::{OkRows, SelectedRows, Selection};
+use super::selection::{OkRows, Only, SelectedRows, Selection};
 use super::source::Source;
 
 /// Why rows can't be copied.
@@ -44,11 +45,7 @@ pub fn copy_rows(
 ) -> Result<u64, CopyError> {
     let mut rows = SelectedRows::new(Rows::open(source, format)?, selection, OkRows::Accept)?;
     let (delimiter, header) = rows.rows().dialect();
-    let mut writer = csv::WriterBuilder::new()
-        .delimiter(delimiter)
-        .terminator(csv::Terminator::Any(b'\n'))
-        .flexible(true)
-        .from_writer(out);
+    let mut writer = writer(delimiter, out);
     if let Some(header) = header {
         writer.write_record(header).map_err(io::Error::from)?;
     }
@@ -63,6 +60,115 @@ pub fn copy_rows(
     }
     writer.flush()?;
     Ok(copied)
+}
+
+/// Copies the header of a report, and its records that `only` selects, all their columns as they are. Returns their number.
+///
+/// With `rows`, the input of the run and how it is read, its own other columns stand behind them, by the line that a record
+/// is of; what is selected is then in memory at once.
+///
+/// # Errors
+/// If the report or the rows can't be read, or the copy can't be written.
+pub fn copy_records(
+    report: &Source,
+    only: &Only,
+    rows: Option<(&Source, &Format)>,
+    out: impl Write,
+) -> Result<u64, CopyError> {
+    let format = Format {
+        reads: Reads::RowsOrUsers,
+        ..Format::default()
+    };
+    let selection = Selection {
+        only: Some(only.clone()),
+        ..Selection::default()
+    };
+    let mut records = SelectedRows::new(Rows::open(report, &format)?, &selection, OkRows::Accept)?;
+    let header = records.rows().dialect().1.unwrap_or_default().to_vec();
+    let line_column = header.iter().position(|name| name == b"line");
+    let mut writer = writer(b',', out);
+    let mut others = match rows {
+        Some((source, format)) => Some(OtherColumns::open(source, format)?),
+        None => None,
+    };
+    let names = others.as_ref().map(OtherColumns::names).unwrap_or_default();
+    writer
+        .write_record(header.iter().chain(&names))
+        .map_err(io::Error::from)?;
+    let mut copied = 0;
+    let mut selected: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
+    while let Some(record) = records.next()? {
+        let Some(fields) = record.fields() else { continue };
+        copied += 1;
+        if others.is_none() {
+            writer.write_record(fields).map_err(io::Error::from)?;
+            continue;
+        }
+        let fields: Vec<Vec<u8>> = fields.map(<[u8]>::to_vec).collect();
+        let line = line_column.and_then(|column| std::str::from_utf8(fields.get(column)?).ok()?.parse().ok());
+        selected.push((line.unwrap_or_default(), fields));
+    }
+    if let Some(others) = &mut others {
+        let mut found = others.find(selected.iter().map(|(line, _)| *line))?;
+        for (line, fields) in &selected {
+            let others = found.remove(line).unwrap_or_else(|| vec![Vec::new(); names.len()]);
+            writer
+                .write_record(fields.iter().chain(&others))
+                .map_err(io::Error::from)?;
+        }
+    }
+    writer.flush()?;
+    Ok(copied)
+}
+
+/// The columns of an input that are none of a row's.
+struct OtherColumns {
+    rows: Rows,
+    /// Their places, and their names.
+    columns: Vec<(usize, Vec<u8>)>,
+}
+
+impl OtherColumns {
+    fn open(source: &Source, format: &Format) -> Result<OtherColumns, CopyError> {
+        let rows = Rows::open(source, format)?;
+        let used = rows.columns();
+        // They count from 1.
+        let used = [Some(used.user), used.conv, used.conv_type];
+        let header = rows.dialect().1.unwrap_or_default();
+        let other =
+            |(place, name): (usize, &Vec<u8>)| (!used.contains(&Some(place + 1))).then(|| (place, name.clone()));
+        let columns = header.iter().enumerate().filter_map(other).collect();
+        Ok(OtherColumns { rows, columns })
+    }
+
+    /// None without a header: then nobody knows what they are.
+    fn names(&self) -> Vec<Vec<u8>> {
+        self.columns.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// The fields on these lines.
+    fn find(&mut self, lines: impl Iterator<Item = u64>) -> Result<HashMap<u64, Vec<Vec<u8>>>, CopyError> {
+        let mut found: HashMap<u64, Vec<Vec<u8>>> = lines.map(|line| (line, Vec::new())).collect();
+        while self.rows.advance()? {
+            let row = self.rows.current();
+            let Some(others) = found.get_mut(&row.line()) else {
+                continue;
+            };
+            let fields: Vec<&[u8]> = row.fields().map(Iterator::collect).unwrap_or_default();
+            let field = |(place, _): &(usize, Vec<u8>)| fields.get(*place).copied().unwrap_or_default().to_vec();
+            *others = self.columns.iter().map(field).collect();
+        }
+        found.retain(|_, others| others.len() == self.columns.len());
+        Ok(found)
+    }
+}
+
+fn writer<W: Write>(delimiter: u8, out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new()
+        .delimiter(delimiter)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .flexible(true)
+        .from_writer(out)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `zim-batch report`: its output for reports of all kinds, and that it does not disturb a run.
 
+mod copies;
 mod page;
 mod remaining;
 mod runs;

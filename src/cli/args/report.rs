@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zim_batch::rows::{Columns, Encoding, Types};
 
-use super::values::{self, offering};
+use super::values::{self, OnlyWord, offering};
 use crate::cli::errors::redact::parse_without_secret;
 
 #[derive(Debug, Args)]
@@ -29,6 +29,13 @@ pub struct ReportArgs {
     /// Additional words for the types of the rows: single=0,room=2
     #[arg(long, value_name = "MAP", requires = "rows", value_parser = parse_without_secret::<Types>)]
     pub types: Option<Types>,
+    /// With --csv: only records with these outcomes, separated by commas
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', requires = "csv")]
+    #[arg(value_parser = offering(values::only, values::outcomes()))]
+    pub only: Option<Vec<OnlyWord>>,
+    /// Write the records to a CSV file, all columns as they are; with --rows, the rows' own other columns stand behind them
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// Write a self-contained HTML page with charts; replaces an earlier page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

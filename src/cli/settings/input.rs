@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use zim_batch::ConvType;
 use zim_batch::rows::{Columns, Format, InputErrorKind, Only, Reads, Selection, Source, Types};
 
+use crate::cli::args::values::OnlyWord;
 use crate::cli::args::{DialectArgs, ReportArgs, RowFormatArgs, RowsArgs, UsersArgs};
 use crate::cli::errors::Error;
 use crate::cli::errors::redact;
@@ -38,7 +39,7 @@ impl InputSettings {
             dedupe,
         } = args;
         let selection = Selection {
-            only: only(&dialect),
+            only: only(dialect.only.as_deref()),
             dedupe,
             limit: limit.map(NonZeroU64::get),
             conv_type,
@@ -59,7 +60,7 @@ impl InputSettings {
             columns,
         } = args;
         let selection = Selection {
-            only: only(&dialect),
+            only: only(dialect.only.as_deref()),
             // A user is listed once.
             dedupe: true,
             limit: limit.map(NonZeroU64::get),
@@ -131,8 +132,9 @@ fn format(dialect: DialectArgs, columns: Option<Columns>, types: Option<Types>) 
     }
 }
 
-fn only(dialect: &DialectArgs) -> Option<Only> {
-    let words = dialect.only.as_ref()?;
+/// The outcomes that are selected.
+pub fn only(words: Option<&[OnlyWord]>) -> Option<Only> {
+    let words = words?;
     let outcomes: Option<Vec<_>> = words.iter().map(|word| word.0).collect();
     Some(outcomes.map_or(Only::All, Only::Outcomes))
 }

@@ -17,7 +17,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use zim_batch::journal::RunLog;
-use zim_batch::rows::Format;
+use zim_batch::rows::{Format, Only};
 use zim_batch::{ConvType, Rate};
 
 use crate::cli::args::app::{PROFILE, RATE};
@@ -311,6 +311,8 @@ pub struct ReportSettings {
     pub rows: Option<PathBuf>,
     /// How the rows are read.
     pub format: Format,
+    /// Where records are copied to, and which.
+    pub csv: Option<(PathBuf, Only)>,
     /// The page to write.
     pub page: Option<PathBuf>,
     pub json: bool,
@@ -324,7 +326,15 @@ impl ReportSettings {
             files.add_read_only(path);
         }
         files.add_of_flag("--html", args.html.as_deref())?;
+        files.add_of_flag("--csv", args.csv.as_deref())?;
+        let only = input::only(args.only.as_deref()).unwrap_or(Only::All);
+        if args.csv.is_some() && args.report.as_os_str() == "-" {
+            return Err(Error::Usage(
+                "--csv reads the report a second time, which standard input can't be; give a file".into(),
+            ));
+        }
         Ok(ReportSettings {
+            csv: args.csv.map(|path| (path, only)),
             report: args.report,
             rows: args.rows,
             format,

@@ -5,16 +5,17 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 use zim_batch::analysis::{Analysis, Run, UserRows};
+use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::Kind;
 use zim_batch::page::{self, NextStep, Page};
 use zim_batch::reasons::Reason;
 use zim_batch::row::Outcome;
-use zim_batch::rows::{Format, Reads, Rows, Source};
+use zim_batch::rows::{CopyError, Format, Only, Reads, Rows, Source, copy_records};
 use zim_batch::run::summary::{Latencies, Summary, UsersSummary};
 use zim_batch::text::{grouped, one_line, utc};
 
@@ -31,6 +32,10 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     }
     let overview = Overview::read(settings)?;
     let written = settings.page.as_ref().map(|html| overview.page().write(html));
+    let copied = settings
+        .csv
+        .as_ref()
+        .map(|csv| copy(settings, csv, overview.analysis.kind));
     let text = if settings.json {
         to_json(&overview.json())?
     } else {
@@ -55,11 +60,36 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
         ));
         status = ExitStatus::Input;
     }
+    match (&settings.csv, copied) {
+        (Some((path, _)), Some(Ok(records))) if !settings.json => print(&format!(
+            "records        {:>12}  in {}\n",
+            grouped(records),
+            one_line(&path.display().to_string())
+        ))
+        .map(drop)?,
+        (_, Some(Err(CopyError::Input(error)))) => return Err(error.into()),
+        (Some((path, _)), Some(Err(error))) => {
+            print_error(&format!("{}: the records can't be written: {error}", path.display()));
+            status = ExitStatus::Report;
+        }
+        _ => {}
+    }
     if let (Some(html), Some(Err(error))) = (&settings.page, written) {
         print_error(&format!("{}: the page can't be written: {error}", html.display()));
         status = ExitStatus::Report;
     }
     Ok(status.into())
+}
+
+/// Copies the selected records to a file of their own.
+fn copy(settings: &ReportSettings, (path, only): &(PathBuf, Only), kind: Kind) -> Result<u64, CopyError> {
+    let report = Source::from(settings.report.clone());
+    let rows = settings.rows.clone().map(Source::from);
+    let format = format_of_rows(&settings.format, kind);
+    let rows = rows.as_ref().map(|rows| (rows, &format));
+    files::replace(path, kind.columns()[0], OWNER_ONLY, |out| {
+        copy_records(&report, only, rows, out)
+    })
 }
 
 /// How a report on standard input is named.
@@ -173,16 +203,20 @@ fn remaining(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) 
     remaining
 }
 
-/// Counts the rows as a run would; `None` if the file is itself a report, some of whose rows the run may have selected.
-fn count(rows: &Path, format: &Format, kind: Kind) -> Result<Option<u64>, Error> {
-    let format = Format {
+/// How the input of such a report is read.
+fn format_of_rows(format: &Format, kind: Kind) -> Format {
+    Format {
         reads: match kind {
             Kind::List => Reads::Users,
             _ => Reads::Rows,
         },
         ..format.clone()
-    };
-    let rows = Rows::open(&Source::from(rows.to_owned()), &format)?;
+    }
+}
+
+/// Counts the rows as a run would; `None` if the file is itself a report, some of whose rows the run may have selected.
+fn count(rows: &Path, format: &Format, kind: Kind) -> Result<Option<u64>, Error> {
+    let rows = Rows::open(&Source::from(rows.to_owned()), &format_of_rows(format, kind))?;
     let is_selected = rows.has_outcomes();
     Ok((!is_selected).then(|| rows.count_rows()).transpose()?)
 }
