@@ -65,7 +65,7 @@ pub enum Command {
     Check(Box<CheckArgs>),
     /// Summarize the report of a run, finished or still running
     #[command(after_help = examples::REPORT)]
-    Report(ReportArgs),
+    Report(Box<ReportArgs>),
     /// Run a local ZIM server that enforces the documented rules, until stopped
     #[command(after_help = examples::SIMULATE)]
     Simulate(Box<SimulateArgs>),
