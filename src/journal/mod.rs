@@ -47,7 +47,7 @@ pub use users_report::{UsersReport, list_report_of};
 /// Syncs files to the disk; to be called on a thread that may block.
 pub type SyncFiles = Box<dyn FnOnce() -> Result<(), ReportError> + Send>;
 
-/// Where a run's records go: a [`Report`].
+/// Where a run's records go: a [`Report`] or a [`UsersReport`].
 ///
 /// Records are taken with [`Journal::push`] and written by [`Journal::commit`]; a row is done once its record is written. Only
 /// this crate implements it.
