@@ -90,6 +90,7 @@ impl Analysis {
             latency_ms: self.latency_ms(),
             codes: self.codes.clone(),
             reasons: self.reasons.clone(),
+            input: self.runs.last().map(|run| run.begin.input.clone()),
             simulated: self.simulated,
             users: self.listed.as_ref().map(|listed| listed.users_summary()),
             ..Summary::of_outcomes(self.counts, Counts::default())

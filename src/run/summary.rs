@@ -46,6 +46,9 @@ pub struct Summary {
     /// Why rows of the report failed, including earlier runs, and why rows of this run were invalid; most rows first.
     #[serde(skip)]
     pub reasons: Vec<Reason>,
+    /// The path of the input that has the lines of these reasons; `-` is standard input. `None` if that is not known.
+    #[serde(skip)]
+    pub input: Option<String>,
     /// Return codes of answers that were retried, with the number of answers for each.
     #[serde(skip)]
     pub retried: BTreeMap<i64, u64>,

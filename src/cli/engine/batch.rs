@@ -97,13 +97,14 @@ impl Batch {
         }
         let snapshot = work.input;
         let work = run.attach(job).run();
-        let ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
+        let mut ended = run.drive(work, snapshot.clone()).await.inspect_err(|error| {
             logged.end_by(error, has_begun(error));
             if has_begun(error) {
                 print_how_to_resume(&given);
                 self.page.iter().for_each(|page| page.write_last(None));
             }
         })?;
+        ended.summary.input = Some(self.input.source.path().display().to_string());
         self.print_rows_left_out(&ended, snapshot);
         self.print_end(&ended);
         Ok(ended)

@@ -1,6 +1,7 @@
 //! The summary as a table on stdout: at the end of a run, and of a report.
 
 use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use zim_batch::code;
@@ -185,14 +186,29 @@ pub fn fmt_latency(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result
 /// Why rows are failed or invalid, with their lines: at most `most` reasons, and `most` lines of invalid rows for each.
 pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -> fmt::Result {
     let rows = &summary.reasons;
+    let (input, rows_file) = (
+        lines_of(&summary.input, "the input"),
+        lines_of(&summary.rows_file, "the rows file"),
+    );
     match (&summary.users, summary.conversations) {
-        (None, None) => fmt_reasons_of(f, rows, ["not cleared", "rows", "input"], most),
-        (None, Some(_)) => fmt_reasons_of(f, rows, ["not listed", "users", "input"], most),
+        (None, None) => fmt_reasons_of(f, rows, ["not cleared", "rows", &input], most),
+        (None, Some(_)) => fmt_reasons_of(f, rows, ["not listed", "users", &input], most),
         (Some(users), _) => {
-            fmt_reasons_of(f, &users.reasons, ["not listed", "users", "input"], most)?;
-            fmt_reasons_of(f, rows, ["not cleared", "rows", "rows file"], most)
+            fmt_reasons_of(f, &users.reasons, ["not listed", "users", &input], most)?;
+            fmt_reasons_of(f, rows, ["not cleared", "rows", &rows_file], most)
         }
     }
+}
+
+/// The name of the file that lines are of. A run of an earlier report has lines of that report.
+fn lines_of(file: &Option<String>, unknown: &str) -> String {
+    let name = file
+        .as_deref()
+        .filter(|file| *file != "-")
+        .and_then(|file| Path::new(file).file_name());
+    name.map_or(unknown.to_owned(), |name| {
+        one_line(&name.to_string_lossy()).into_owned()
+    })
 }
 
 fn fmt_reasons_of(
@@ -204,7 +220,7 @@ fn fmt_reasons_of(
     if reasons.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of the {file}")?;
+    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of {file}")?;
     for reason in reasons.iter().take(most) {
         // Invalid rows must be found and corrected in the input; failed rows are sent again by a command.
         let most_lines = match reason.outcome {

@@ -103,6 +103,29 @@ fn a_finished_report_that_is_resumed_says_that_nothing_is_left_and_why_it_is_sti
 }
 
 #[test]
+fn lines_are_said_with_the_file_that_they_are_of() {
+    let (desk, server) = (Desk::new(), rejecting());
+    let call = |input: &str, report: &str| desk.clear_with(&server.url(), input).flag("--report", report);
+    desk.write("rows.csv", rows(2));
+    let first = call("rows.csv", "out.csv").run().stdout;
+    assert!(first.contains("on which lines of rows.csv"), "{first}");
+    let retry = call("out.csv", "retry.csv").flag("--only", "failed").run().stdout;
+    assert!(retry.contains("on which lines of out.csv"), "{retry}");
+    let shown = |report: &str| desk.zim_batch(["report", report]).run().stdout;
+    assert!(
+        shown("retry.csv").contains("on which lines of out.csv"),
+        "{}",
+        shown("retry.csv")
+    );
+    std::fs::remove_file(desk.path("retry.runs.jsonl")).unwrap();
+    assert!(
+        shown("retry.csv").contains("on which lines of the input"),
+        "{}",
+        shown("retry.csv")
+    );
+}
+
+#[test]
 fn users_that_could_not_be_listed_are_told_likewise() {
     let desk = Desk::new();
     let world = World::of([("ann", 2)]);
