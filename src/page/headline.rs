@@ -61,6 +61,8 @@ impl Headline {
     pub fn new(page: &Page) -> Headline {
         let analysis = page.analysis;
         let listed = analysis.listed.as_deref();
+        let is_under_way = analysis.under_way.is_some();
+        let parts = |analysis| parts(analysis, is_under_way);
         let (rows, users) = (parts(analysis), listed.map(parts).unwrap_or_default());
         let has_failed =
             |analysis: &Analysis| analysis.outcome(Outcome::Failed) + analysis.outcome(Outcome::Invalid) > 0;
@@ -68,42 +70,37 @@ impl Headline {
             Status::Bad
         } else if !rows.is_empty() || !users.is_empty() {
             Status::Warn
-        } else if analysis.under_way.is_some() || analysis.rows == 0 || analysis.left() != Some(0) {
+        } else if is_under_way || analysis.rows == 0 || analysis.left() != Some(0) {
             Status::Quiet
         } else {
             Status::Good
         };
-        let mut text = if analysis.under_way.is_some() {
+        let mut text = if is_under_way {
             under_way(analysis, &rows, users.is_empty())
         } else {
             ended(analysis, &rows, users.is_empty())
         };
         if let (Some(listed), false) = (listed, users.is_empty()) {
-            let all = listed.rows + not_run(listed);
+            let all = listed.rows + listed.left().unwrap_or_default();
             text += &format!("; of {} users, {}", grouped(all), joined(&users));
         }
         Headline { text, status }
     }
 }
 
-/// What is not as it should be, or not done.
-fn parts(analysis: &Analysis) -> Vec<Part> {
+/// What is not as it should be; and what is not done, unless a run is about to do it.
+fn parts(analysis: &Analysis, is_under_way: bool) -> Vec<Part> {
     let [outside, failed, invalid] =
         [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
+    let not_run = analysis.left().filter(|_| !is_under_way).unwrap_or_default();
     let mut parts = vec![
         Part(failed, "failed", "failed"),
         Part(invalid, "could not be sent", "could not be sent"),
         Part(outside, "is out of reach", "are out of reach"),
-        Part(not_run(analysis), "has no record yet", "have no record yet"),
+        Part(not_run, "has no record yet", "have no record yet"),
     ];
     parts.retain(|part| part.0 > 0);
     parts
-}
-
-/// Rows without a record that no run is about to send.
-fn not_run(analysis: &Analysis) -> u64 {
-    let left = analysis.left().filter(|_| analysis.under_way.is_none());
-    left.unwrap_or_default()
 }
 
 fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
@@ -115,6 +112,11 @@ fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
         (Some(1), _) | (None, 1) => analysis.kind.noun().trim_end_matches('s'),
         _ => analysis.kind.noun(),
     };
+    let listed = analysis.listed.as_deref().map(|listed| {
+        let all = listed.left().map(|left| format!(" of {}", grouped(listed.rows + left)));
+        format!(" of {}{} users", grouped(listed.rows), all.unwrap_or_default())
+    });
+    let noun = format!("{noun}{}", listed.unwrap_or_default());
     match parts {
         [] if is_well => format!("Under way: {done} {noun}, and all is well so far"),
         [] => format!("Under way: {done} {noun}"),
@@ -129,7 +131,7 @@ fn ended(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
         Kind::List => "listed",
         Kind::Clear => "cleared",
     };
-    let not_run = not_run(analysis);
+    let not_run = analysis.left().unwrap_or_default();
     match parts {
         [] => match all {
             0 => format!("There are no {noun} in this report yet"),

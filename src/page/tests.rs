@@ -125,6 +125,16 @@ fn the_page_of_rows_that_were_listed_tells_of_the_users_too() {
         "{status}: {text}"
     );
     assert!(left.contains("<small>users left</small><b>1</b>"), "{left}");
+    // While a run is under way, what it has not done yet is as it should be.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.csv");
+    std::fs::write(&path, &report).unwrap();
+    std::fs::write(directory.path().join("out.runs.jsonl"), began(0, "a", 0, 0, true)).unwrap();
+    std::fs::write(directory.path().join("out.list.csv"), listed(&["ok", "ok"])).unwrap();
+    let run = std::fs::File::open(&path).unwrap();
+    run.try_lock().unwrap();
+    let said = "Under way: 5 rows of 2 of 3 users, and all is well so far";
+    assert_eq!(headline(&html(&path)), ("quiet", said));
     // Without the list report it is not known what was to be done.
     assert_eq!(headline(&page(&report, &log, None)).0, "quiet");
 }

@@ -33,7 +33,7 @@ const FIRST: Duration = Duration::from_secs(5);
 /// A page that took some time to write is not written again before this many times that time: 2 %.
 const REST: u32 = 50;
 
-/// How many bytes of a report are read in a second, at least. Used until it is known how long it takes.
+/// A cautious guess at how many bytes of a report are read in a second, until it is known how long it takes.
 const BYTES_PER_SECOND: u64 = 20_000_000;
 
 /// The page of a run.
