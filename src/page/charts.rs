@@ -4,8 +4,9 @@ use super::axis::Axis;
 use super::chart::{Chart, Key};
 use super::histogram::histogram;
 use super::labels::{pause_label, percent, rate_label, time_label};
-use super::runs::{self, at_work, ended_before};
+use super::runs::ended_before;
 use super::scale::Scale;
+use super::work::{self, at_work};
 use crate::analysis::{Analysis, Timeline};
 use crate::journal::Kind;
 use crate::row::{Counts, Outcome};
@@ -161,11 +162,11 @@ fn rate(analysis: &Analysis) -> Chart {
     let (noun, width) = (analysis.kind.noun(), analysis.timeline.width());
     let rates = rates(analysis, &analysis.timeline);
     let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let caption = match runs::rate(analysis) {
+    let caption = match work::rate(analysis) {
         Some(rate) => format!(
             "On average {} {noun}/s, {}; at most {} {noun}/s over {}.",
             rate_label(rate),
-            runs::rate_counts(analysis),
+            work::left_out(analysis),
             rate_label(highest),
             duration(width)
         ),

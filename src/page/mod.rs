@@ -15,6 +15,7 @@ mod not_cleared;
 mod runs;
 mod scale;
 mod view;
+mod work;
 
 use std::io;
 use std::path::Path;

@@ -119,7 +119,7 @@ fn ended(number: usize, run: &Run) -> String {
 }
 
 /// When the run ended or, if that is not known, wrote its last record.
-fn end(run: &Run) -> i64 {
+pub(super) fn end(run: &Run) -> i64 {
     run.begin.at + run.duration().unwrap_or_default()
 }
 
@@ -132,36 +132,4 @@ pub(super) fn ended_before(analysis: &Analysis, from: i64, to: i64) -> Option<St
         .position(|run| (from + 1..=to).contains(&run.begin.at))?;
     let before = next.checked_sub(1)?;
     Some(ended(before + 1, &analysis.runs[before]))
-}
-
-/// The times when a run was at work: those with records, without pauses and without the times between two runs.
-pub(super) fn at_work(analysis: &Analysis) -> Vec<(i64, i64)> {
-    let mut work: Vec<(i64, i64)> = analysis.spans.iter().collect();
-    for runs in analysis.runs.windows(2) {
-        let (from, to) = (end(&runs[0]), runs[1].begin.at);
-        if let Some(index) = work
-            .iter()
-            .position(|&(start, end)| start <= from && from < to && to <= end)
-        {
-            let (start, end) = work[index];
-            work.splice(index..=index, [(start, from), (to, end)]);
-        }
-    }
-    work
-}
-
-/// Records per second when a run was at work; `None` if that was too short.
-pub(super) fn rate(analysis: &Analysis) -> Option<f64> {
-    let took: i64 = at_work(analysis).iter().map(|(from, to)| to - from).sum();
-    // The time with records begins with the first record, so the duration of that one is not in it.
-    let rows = (analysis.rows - analysis.untimed).saturating_sub(analysis.spans.iter().count() as u64);
-    (took >= 1000).then(|| rows as f64 * 1000.0 / took as f64)
-}
-
-/// Which times the rate counts.
-pub(super) fn rate_counts(analysis: &Analysis) -> &'static str {
-    match analysis.runs[..] {
-        [] | [_] => "without pauses of more than a minute",
-        _ => "without the times between runs and pauses of more than a minute",
-    }
 }

@@ -192,12 +192,26 @@ fn the_page_tells_of_each_run_when_and_why_it_ended_and_of_the_times_between() {
 }
 
 #[test]
-fn times_between_runs_are_no_work_however_short() {
-    // Without the first record of each span of time: 298 in 298 seconds.
-    assert!(
-        three_runs().contains("<small>rows/s</small><b>1.00</b>"),
-        "{}",
-        three_runs()
+fn neither_times_between_runs_nor_short_pauses_are_work() {
+    let rate = |page: &str| {
+        let (_, rest) = page.split_once("<small>rows/s</small><b>").unwrap();
+        let (rate, rest) = rest.split_once("</b><small>").unwrap();
+        (rate.to_owned(), rest.split_once("</small>").unwrap().0.to_owned())
+    };
+    // 100 records in 100 seconds, three times. Too few for telling a short pause, but the runs are known.
+    let (between, said) = rate(&three_runs());
+    assert_eq!(between, "1.00");
+    assert_eq!(said, "without the times between runs and pauses of more than 1m");
+    // Twenty records each second, for 60 seconds and, after 30 seconds without any, for 60 more.
+    let mut report = RECORDS.to_owned();
+    for number in 0..2400_i64 {
+        let after = number * 50 + if number < 1200 { 0 } else { 30_000 };
+        let _ = writeln!(report, "{number},u,c,0,ok,0,200,m,r,1,40,{}", utc(BEGIN + after));
+    }
+    let (within, said) = rate(&page(&report, &began(0, "a", 2400, 0, false), None));
+    assert_eq!(
+        (within.as_str(), said.as_str()),
+        ("20.00", "without pauses of more than 2s")
     );
 }
 

@@ -8,8 +8,8 @@ use super::chart::Chart;
 use super::charts::charts;
 use super::headline::Headline;
 use super::not_cleared::{Reasons, Users, not_listed, why};
-use super::runs::{self, Runs, ended_before};
-use super::{NextStep, Page, shown};
+use super::runs::{Runs, ended_before};
+use super::{NextStep, Page, shown, work};
 use crate::analysis::{Analysis, UnderWay};
 use crate::code;
 use crate::journal::Kind;
@@ -294,12 +294,12 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
         (retries, Kind::Clear) => format!("{} of them retries", grouped(retries)),
     };
     cards.push(card("requests", grouped(analysis.requests), retries));
-    if let Some(rate) = runs::rate(analysis) {
+    if let Some(rate) = work::rate(analysis) {
         let name = match analysis.kind {
             Kind::List => "users/s",
             Kind::Clear => "rows/s",
         };
-        let note = runs::rate_counts(analysis).to_owned();
+        let note = work::left_out(analysis);
         cards.push(card(name, format!("{rate:.2}"), note));
     }
     if analysis.has_latency() {
