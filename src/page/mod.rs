@@ -86,7 +86,12 @@ const MAX_TEXT: usize = 300;
 
 /// Shortens text of a report and makes it safe to show; the template escapes it.
 fn shown(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
+    shortened(text, MAX_TEXT)
+}
+
+/// The same, with at most so many characters of it.
+fn shortened(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((end, _)) => format!("{}…", table_cell(&text[..end])),
         None => table_cell(text).into_owned(),
     }

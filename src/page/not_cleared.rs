@@ -12,13 +12,13 @@ use crate::text::grouped;
 /// The maximum number of each that a page lists, so that its size is bounded.
 const REASONS: usize = 40;
 const USERS: usize = 20;
-const NAMES: usize = 200;
+const NAMES: usize = 100;
 
 /// The lines of a reason that are shown before it is unfolded.
 const FIRST: usize = 5;
 
 /// The maximum length of the lines of all reasons together, in bytes.
-const LINES: usize = 150_000;
+const LINES: usize = 40_000;
 
 /// Why rows, or users, failed or could not be sent.
 pub(super) struct Reasons {

@@ -1,11 +1,15 @@
 //! The runs of a report, and the times between them.
 
-use super::shown;
+use super::{shortened, shown};
 use crate::analysis::{Analysis, Run};
 use crate::text::{duration, formatted, grouped};
 
 /// The maximum number of runs on a page: the newest.
-const RUNS: usize = 50;
+const RUNS: usize = 30;
+
+/// The maximum length of why a run ended, where all charts say it, and of what each run was made by, in characters.
+const BRIEF: usize = 60;
+const MADE_BY: usize = 100;
 
 /// The runs on the page.
 pub(super) struct Runs {
@@ -77,7 +81,7 @@ fn made_by(run: &Run) -> [String; 4] {
     let selected = begin.selected.as_deref().unwrap_or_default();
     let named = |name: &str, value: &str| match value {
         "" => String::new(),
-        value => shown(format!("{name} {value}").trim()),
+        value => shortened(format!("{name} {value}").trim(), MADE_BY),
     };
     [
         named("", &to),
@@ -110,12 +114,13 @@ fn gap(number: usize, before: &Run, next: &Run) -> Option<String> {
     (gap >= 1000).then(|| format!("no run for {}: {}", duration(gap), ended(number, before)))
 }
 
-/// Why the run with this number ended.
+/// Why the run with this number ended, in a few words.
 fn ended(number: usize, run: &Run) -> String {
-    match &run.end {
+    let ended = match &run.end {
         Some(_) => format!("run {number} had ended: {}", why(run)),
         None => format!("run {number} was {}", why(run)),
-    }
+    };
+    shortened(&ended, BRIEF)
 }
 
 /// When the run ended or, if that is not known, wrote its last record.

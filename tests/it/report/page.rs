@@ -10,7 +10,14 @@ fn the_page_is_at_most_a_megabyte_whatever_the_report() {
     for index in 0..12_000_usize {
         let outcome = OUTCOMES[index % 5];
         let user = format!("<&\"'>{index:>027}").replace('"', "\"\"");
-        let at = record(index, "u", outcome, "", "", index as u64 * 7000);
+        let at = record(
+            index,
+            "u",
+            outcome,
+            "",
+            "",
+            (index % 55 * 10 + index / 55 * 350_000) as u64,
+        );
         let (_, at) = at.rsplit_once(',').unwrap();
         let code = if index % 3 == 0 {
             (index % 5000).to_string()
@@ -26,7 +33,23 @@ fn the_page_is_at_most_a_megabyte_whatever_the_report() {
         );
     }
     desk.write("out.csv", report);
+    let mut log = String::new();
+    let long = message.replace('"', "\\\"");
+    let midnight: jiff::Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    for run in 0..220_i64 {
+        // Each wrote 55 records, and after each is a pause that the charts show.
+        let at = |after| (midnight + jiff::SignedDuration::from_secs(run * 350 + after)).to_string();
+        let (begin, end) = (at(0), at(1));
+        let _ = writeln!(
+            log,
+            "{{\"event\":\"begin\",\"at\":\"{begin}\",\"run\":\"{run}\",\"host\":\"{run}{long}\",\"version\":\"{run}{long}\",\
+             \"endpoint\":\"{run}{long}\",\"input\":\"{run}{long}\",\"total\":12000}}\n\
+             {{\"event\":\"end\",\"at\":\"{end}\",\"run\":\"{run}\",\"exit\":5,\"stopped\":\"{long}\"}}"
+        );
+    }
+    desk.write("out.runs.jsonl", log);
     json(&desk, &["--html", "out.html"]);
+    assert!(desk.read("out.html").contains("<h2>Runs</h2>"));
     let size = fs::metadata(desk.path("out.html")).unwrap().len();
     assert!((100_000..1_000_000).contains(&size), "{size} bytes");
 }
