@@ -23,18 +23,15 @@ pub struct Run {
 impl Run {
     /// Why it ended, or that it has not, in a few words.
     pub fn why(&self) -> String {
-        let Some(end) = &self.end else {
-            return match self.is_under_way {
-                true => "under way".to_owned(),
-                false => "killed, or the machine stopped".to_owned(),
-            };
-        };
-        match (&end.stopped, self.begin.limit) {
-            (Some(stopped), _) => stopped.clone(),
-            (None, Some(limit)) if self.has_reached_limit() => {
+        let stopped = self.end.as_ref().map(|end| &end.stopped);
+        match (stopped, self.begin.limit) {
+            (None, _) if self.is_under_way => "under way".to_owned(),
+            (None, _) => "killed, or the machine stopped".to_owned(),
+            (Some(Some(stopped)), _) => stopped.clone(),
+            (Some(None), Some(limit)) if self.has_reached_limit() => {
                 format!("finished: {limit} sent, the maximum for this run")
             }
-            (None, _) => "finished".to_owned(),
+            (Some(None), _) => "finished".to_owned(),
         }
     }
 

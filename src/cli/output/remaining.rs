@@ -63,10 +63,10 @@ impl Part {
 
     /// Appended to what is said of another try of all that failed.
     fn of_them(&self) -> String {
-        match self.retryable < self.failed {
-            true => format!("; {} of them may succeed then", grouped(self.retryable)),
-            false => String::new(),
+        if self.retryable == self.failed {
+            return String::new();
         }
+        format!("; {} of them may succeed then", grouped(self.retryable))
     }
 }
 
@@ -154,9 +154,10 @@ impl Remaining {
 
     /// The command that takes the rows with this outcome once more. `name` is a part of the new report's name.
     fn again(&self, outcome: Outcome, name: &str) -> String {
-        let (command, to, file) = match self.is_list {
-            true => ("list", "--rows", free_name::beside(&without_list(&self.report), name)),
-            false => ("clear", "--report", free_name::beside(&self.report, name)),
+        let (command, to, file) = if self.is_list {
+            ("list", "--rows", free_name::beside(&without_list(&self.report), name))
+        } else {
+            ("clear", "--report", free_name::beside(&self.report, name))
         };
         let words = ["zim-batch".into(), command.into(), path_argument(&self.report)];
         let only = [

@@ -39,7 +39,7 @@ pub fn fmt(f: &mut fmt::Formatter<'_>, analysis: &Analysis) -> fmt::Result {
 fn when(run: &Run) -> String {
     let mut text = local(run.begin.at);
     if let Some(took) = run.duration() {
-        let until = if run.end.is_some() { "" } else { "last record after " };
+        let until = if run.end.is_some() { "" } else { "newest record after " };
         text += &format!(", {until}{}", duration(took));
     }
     if let Some(rate) = run.rate() {
