@@ -32,11 +32,12 @@ impl Analysis {
         // Before the records: a run that ends in the meantime still counts as under way.
         let runs = Runs::of(path);
         let mut analysis = journal::read_file(path, |input, place| Analysis::of(input, place, runs))?;
-        if let Some(begin) = analysis.runs.last().map(|run| &run.begin).filter(|begin| begin.lists) {
-            let (path, users) = (list_report_of(path), begin.users);
+        if let Some(run) = analysis.runs.last().filter(|run| run.begin.lists) {
+            let (path, users, is_to_the_end) = (list_report_of(path), run.begin.users, run.has_read_all());
             analysis.to_do = None;
             // Without the list report it is not known how many rows there are to be.
             if let Ok(listed) = journal::read_file(&path, |input, place| Analysis::of(input, place, Runs::default())) {
+                let users = users.or_else(|| is_to_the_end.then_some(listed.rows));
                 analysis.add_listed(listed, users);
             }
         }

@@ -76,7 +76,11 @@ impl Analysis {
     /// The summary of all runs together, as far as the report tells.
     pub fn summary(&self) -> Summary {
         // While a run is under way, they are its own.
-        let not_run = self.left().filter(|_| self.under_way.is_none()).unwrap_or_default();
+        let not_run = self
+            .left()
+            .or(self.listed_left())
+            .filter(|_| self.under_way.is_none())
+            .unwrap_or_default();
         Summary {
             rows: self.rows + not_run,
             not_run,
@@ -176,9 +180,15 @@ impl Analysis {
         self.recent as f64 * 1000.0 / took as f64
     }
 
-    /// Sets how many records the report is to have, unless the log of runs says so.
+    /// Sets how many records the report is to have, unless the log of runs says so, or says that not all rows are listed yet.
     pub fn or_to_do(&mut self, rows: Option<u64>) {
+        let rows = rows.filter(|_| self.listed.is_none());
         self.to_do = self.to_do.or(rows).filter(|to_do| *to_do >= self.rows);
+    }
+
+    /// How many of the rows that were listed so far have no record yet; `None` if the rows were not listed by the runs.
+    pub fn listed_left(&self) -> Option<u64> {
+        self.listed.as_ref()?.conversations.checked_sub(self.rows)
     }
 
     /// How many rows have no record yet; `None` if it is not known how many there are.

@@ -53,13 +53,16 @@ impl Run {
         summary.is_some_and(|summary| self.begin.limit == Some(summary.sent()))
     }
 
+    /// It has read its input to the end.
+    pub(super) fn has_read_all(&self) -> bool {
+        let has_ended = self.end.as_ref().is_some_and(|end| end.stopped.is_none());
+        has_ended && !self.has_reached_limit()
+    }
+
     /// How many rows were to be done, with those that earlier runs have done. If they could not be counted before, it is known
     /// once all of them have been read.
     fn to_do(&self) -> Option<u64> {
-        let read = || {
-            let end = self.end.as_ref().filter(|end| end.stopped.is_none())?;
-            end.summary.filter(|_| !self.has_reached_limit())
-        };
+        let read = || self.end.as_ref().filter(|_| self.has_read_all())?.summary;
         self.begin.total.or_else(|| Some(read()?.rows))
     }
 }

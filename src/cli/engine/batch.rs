@@ -145,6 +145,7 @@ impl Batch {
             ));
             if self.report.is_some() {
                 print_note(&format!("to send the rest: {}", next::without_limit(&settings.given)));
+                print_what_to_provide(&settings.given);
             }
         }
         if let Some(snapshot) = snapshot
@@ -298,6 +299,11 @@ fn has_begun(error: &Error) -> bool {
 /// Prints the command that resumes this run, and what it needs besides.
 fn print_how_to_resume(given: &Given) {
     print_resume(&next::resume(given));
+    print_what_to_provide(given);
+}
+
+/// Prints what this command needs besides, if it is run again.
+fn print_what_to_provide(given: &Given) {
     next::to_provide_again(given).iter().for_each(|note| print_note(note));
 }
 

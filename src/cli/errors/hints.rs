@@ -135,8 +135,8 @@ fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -
         (_, LayoutProblem::Missing(missing))
             if !missing.iter().any(|column| column.column == Column::User) && missing.len() == 2 =>
         {
-            ". If this is a list of users, write their conversations as rows with zim-batch list. Otherwise, specify the columns \
-             with --columns user=A,conv=B,type=C (by name, or by number from 1)"
+            ". If this is a list of users, use clear --users, or write their conversations as rows with zim-batch \
+             list. Otherwise, specify the columns with --columns user=A,conv=B,type=C (by name, or by number from 1)"
         }
         (_, LayoutProblem::Ambiguous(..)) => ". Choose one with --columns user=A,conv=B,type=C",
         (_, LayoutProblem::Shared(..)) => ". Specify all three with --columns user=1,conv=2,type=3",

@@ -101,8 +101,8 @@ impl Remaining {
         }
         if let Some(users) = &self.users {
             if users.not_run > 0 {
-                let not_run = rows_of(users.not_run, "", true);
-                let what = format!("List the {not_run} that have no record yet, and clear what is listed");
+                let not_run = without_record(users.not_run, true);
+                let what = format!("List the {not_run}, and clear what is listed");
                 step(what, self.resume.clone());
             }
             if users.retryable > 0 {
@@ -117,8 +117,9 @@ impl Remaining {
         } else {
             ("Send", "input")
         };
-        if self.rows.not_run > 0 {
-            let what = format!("{verb} the {} that have no record yet", rows(self.rows.not_run, ""));
+        // The command that lists the users clears the rows too.
+        if self.rows.not_run > 0 && self.users.as_ref().is_none_or(|users| users.not_run == 0) {
+            let what = format!("{verb} the {}", without_record(self.rows.not_run, self.is_list));
             step(what, self.resume.clone());
         }
         if self.rows.retryable > 0 {
@@ -200,6 +201,12 @@ fn about_permanent(reason: &Reason, is_list: bool) -> String {
     let advice = advice.unwrap_or("another try is of no use");
     let (first, rest) = advice.split_at(advice.len().min(1));
     format!("{}{rest}: {rows} with {why}", first.to_uppercase())
+}
+
+/// `1 row that has no record yet`.
+fn without_record(number: u64, is_list: bool) -> String {
+    let has = if number == 1 { "has" } else { "have" };
+    format!("{} that {has} no record yet", rows_of(number, "", is_list))
 }
 
 /// `1 failed row`, `2,000 users`.

@@ -41,12 +41,9 @@ pub struct Table<'a> {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.summary;
-        let not_run = match summary.stopped {
-            // The run is to be started again.
-            Some(StopReason::AllRejected { .. }) => "no record yet",
-            _ => "no record yet; to send them, use --resume",
-        };
-        fmt_rows(f, summary, not_run)?;
+        // After that, the run is to be started again.
+        let resumes = !matches!(summary.stopped, Some(StopReason::AllRejected { .. }));
+        fmt_rows(f, summary, resumes)?;
         fmt_requests(f, summary)?;
         fmt_latency(f, summary)?;
         if let Some(rows) = &summary.rows_file {
@@ -80,16 +77,20 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// The rows or users, by outcome. `not_run` says what is known of those without a record.
-pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) -> fmt::Result {
+/// The rows or users, by outcome. `resumes`: those without a record are for `--resume`.
+pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, resumes: bool) -> fmt::Result {
     let is_list = summary.conversations.is_some();
     if summary.simulated {
         let cleared = if is_list { "" } else { ", and nothing was cleared" };
         writeln!(f, "simulated      nothing was sent to ZIM{cleared}")?;
     }
     if let Some(users) = &summary.users {
-        fmt_users(f, users)?;
+        fmt_users(f, users, resumes)?;
     }
+    let not_run = match resumes {
+        true => "no record yet; to send them, use --resume",
+        false => "no record yet",
+    };
     writeln!(
         f,
         "{:<15}{:>12}",
@@ -121,14 +122,18 @@ pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, not_run: &str) ->
 }
 
 /// The users of a run that clears what it lists, by outcome.
-fn fmt_users(f: &mut fmt::Formatter<'_>, users: &UsersSummary) -> fmt::Result {
+fn fmt_users(f: &mut fmt::Formatter<'_>, users: &UsersSummary, resumes: bool) -> fmt::Result {
+    let not_run = match resumes {
+        true => "not listed yet; to list them, use --resume",
+        false => "not listed yet",
+    };
     writeln!(f, "users          {:>12}", grouped(users.total))?;
     writeln!(f, "  listed       {:>12}", grouped(users.ok))?;
     for (name, number, note) in [
         ("failed", users.failed, "not listed"),
         ("invalid", users.invalid, "not sent"),
         ("skipped", users.skipped, "repeated, not sent"),
-        ("not run", users.not_run, "not listed yet; to list them, use --resume"),
+        ("not run", users.not_run, not_run),
     ] {
         fmt_line(f, name, number, note)?;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::in_table;
-use crate::support::{Answer, Desk, Server, kind_server, rows};
+use crate::support::{Answer, Desk, LIST_HEADER, REPORT_HEADER, Server, kind_server, rows};
 
 /// Answers all but one user, who hangs.
 fn hanging_at(user: &'static str) -> Server {
@@ -205,6 +205,77 @@ fn a_list_report_says_how_many_users_are_left() {
     let command = found["next"][0]["command"].as_str().unwrap();
     assert!(
         command.contains("list users.csv") && command.contains("--resume"),
+        "{command}"
+    );
+}
+
+/// The report, list report, rows file and log of a `clear --users` of `users` that was killed with two of five rows cleared.
+fn killed_after_two_rows(desk: &Desk, users: &str) {
+    let rows = "user,conv,type,updated_at\na,c1,0,\na,c2,0,\na,c3,0,\nb,c1,0,\nb,c2,0,\n";
+    desk.write("out.rows.csv", rows);
+    let of_user = |line: u8, user: &str, rows: u8| {
+        format!("{line},{user},ok,{rows},0,200,simulated: success,1,1,40,2026-11-25T03:00:00.000Z\n")
+    };
+    let list = format!("{LIST_HEADER}\n{}{}", of_user(2, "a", 3), of_user(3, "b", 2));
+    desk.write("out.list.csv", list);
+    let of_row = |line: u8| {
+        format!(
+            "{line},a,c{},0,ok,0,200,simulated: success,1,1,40,2026-11-25T03:00:01.000Z\n",
+            line - 1
+        )
+    };
+    desk.write("out.csv", format!("{REPORT_HEADER}\n{}{}", of_row(2), of_row(3)));
+    let begin = format!(
+        "{{\"event\":\"begin\",\"at\":\"2026-11-25T03:00:00.000Z\",\"run\":\"r\",\"lists\":true,\"users\":{users},\
+         \"resume\":\"zim-batch clear --users users.csv --resume\"}}\n"
+    );
+    desk.write("out.runs.jsonl", begin);
+}
+
+/// What is listed is known; what will be listed is not.
+#[test]
+fn while_users_are_left_the_rows_listed_so_far_are_counted_and_no_more_is_said() {
+    let desk = Desk::new();
+    killed_after_two_rows(&desk, "3");
+    for args in [&["out.csv"][..], &["out.csv", "--rows", "out.rows.csv"]] {
+        let found = report(&desk, args);
+        assert_eq!((&found["rows"], &found["left"]), (&2.into(), &Value::Null), "{found}");
+        assert_eq!(
+            found["next"].as_array().unwrap().len(),
+            1,
+            "one command does both: {found}"
+        );
+        let table = table(&desk, args);
+        for (name, value) in [("users", "3"), ("rows", "5")] {
+            assert_eq!(in_table(&table, name).as_deref(), Some(value), "{name}: {table}");
+        }
+        assert!(table.contains("  3  no record yet"), "{table}");
+        assert!(table.contains("not all users are listed yet"), "{table}");
+    }
+    assert!(table(&desk, &["out.list.csv"]).contains("see the report of the rows"));
+}
+
+#[test]
+fn users_of_a_stream_are_known_once_it_was_read_to_its_end() {
+    let desk = Desk::new();
+    killed_after_two_rows(&desk, "null");
+    let log = desk.read("out.runs.jsonl");
+    assert!(table(&desk, &["out.csv"]).contains("was a stream"));
+    let end = "{\"event\":\"end\",\"at\":\"2026-11-25T03:00:02.000Z\",\"run\":\"r\",\"exit\":0,\"stopped\":null,\"summary\":{\"rows\":5}}\n";
+    desk.write("out.runs.jsonl", log + end);
+    let found = report(&desk, &["out.csv"]);
+    assert_eq!((&found["to_do"], &found["left"]), (&5.into(), &3.into()), "{found}");
+}
+
+/// `report` suggests what does the rest, not another part of it.
+#[test]
+fn the_command_that_does_the_rest_has_no_limit() {
+    let (desk, server) = (Desk::new(), kind_server());
+    desk.clear(&server, rows(9)).flag("--limit", "4").run().assert_status(0);
+    let found = report(&desk, &["out.csv"]);
+    let command = found["next"][0]["command"].as_str().unwrap();
+    assert!(
+        command.contains("--resume") && !command.contains("--limit"),
         "{command}"
     );
 }

@@ -52,6 +52,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         input: &input,
         rate,
         to_run,
+        is_dry_run,
     };
     checked.print(json)?;
     Ok(ExitStatus::of_rows(checked.has_bad_rows()).into())

@@ -57,6 +57,8 @@ pub struct Checked<'a> {
     pub rate: Rate,
     /// The command to run next.
     pub to_run: String,
+    /// This is that command, with `--dry-run`.
+    pub is_dry_run: bool,
 }
 
 /// The command to run next: sends the rows, or lists the conversations of the users.
@@ -84,11 +86,12 @@ impl Checked<'_> {
         Ok(())
     }
 
-    /// How many rows a run would send.
+    /// How many rows a run would send, or users it would list.
     fn rows_to_send(&self) -> u64 {
         let findings = &self.findings;
         let selection = &self.input.selection;
-        let repeats = if selection.dedupe { findings.duplicates.rows } else { 0 };
+        let are_sent_once = selection.dedupe || findings.are_users();
+        let repeats = if are_sent_once { findings.duplicates.rows } else { 0 };
         let rows = findings.peer + findings.group - repeats;
         selection.limit.map_or(rows, |limit| limit.min(rows))
     }
@@ -208,13 +211,19 @@ impl Checked<'_> {
     /// What a run would do.
     fn write_run(&self, text: &mut String) -> std::fmt::Result {
         let (to_send, rate) = (self.rows_to_send(), self.rate);
+        let time = humantime::format_duration(Duration::from_secs(self.seconds().ceil() as u64));
         if self.findings.are_users() {
+            writeln!(
+                text,
+                "requests       {:>12}  or more, to list them; at {rate}/s: {time} or more",
+                grouped(to_send)
+            )?;
             return match self.input.source {
+                Source::File(_) if to_send > 0 && self.is_dry_run => writeln!(text, "to run it      {}", self.to_run),
                 Source::File(_) if to_send > 0 => writeln!(text, "to list them   {}", self.to_run),
                 _ => Ok(()),
             };
         }
-        let time = humantime::format_duration(Duration::from_secs(self.seconds().ceil() as u64));
         writeln!(text, "requests       {:>12}  at {rate}/s: {time}", grouped(to_send))?;
         match (to_send, self.findings.rows) {
             (0, 0) => writeln!(text, "nothing to run: there are no rows"),

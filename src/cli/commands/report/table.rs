@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use zim_batch::code;
-use zim_batch::journal::Kind;
+use zim_batch::journal::{Kind, RunLog};
 use zim_batch::row::Outcome;
 use zim_batch::text::{duration, grouped, local, one_line};
 
@@ -20,7 +20,7 @@ impl fmt::Display for Overview {
             writeln!(f, "torn           the last record is incomplete and not counted")?;
         }
         self.fmt_under_way(f)?;
-        fmt_rows(f, &self.summary, "no record yet")?;
+        fmt_rows(f, &self.summary, false)?;
         self.fmt_to_do(f)?;
         self.fmt_requests(f)?;
         fmt_latency(f, &self.summary)?;
@@ -46,7 +46,12 @@ impl Overview {
         let (process, rate, noun) = (run.process, analysis.recent_rate(), analysis.kind.noun());
         let process = process.map_or("a run".to_owned(), |process| format!("process {process}"));
         writeln!(f, "running        {process}: {rate:.1} {noun}/s in the last minute")?;
-        let Some(left) = analysis.left() else { return Ok(()) };
+        let Some(left) = analysis.left() else {
+            return match analysis.listed_left() {
+                Some(left) => writeln!(f, "{:15}{} {noun} left of those listed so far", "", grouped(left)),
+                None => Ok(()),
+            };
+        };
         let until = analysis.until().map(|until| format!(", until about {}", local(until)));
         writeln!(f, "{:15}{} {noun} left{}", "", grouped(left), until.unwrap_or_default())
     }
@@ -66,14 +71,21 @@ impl Overview {
     fn why_not_known(&self) -> &'static str {
         match self.analysis.runs.last() {
             None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
+            None if self.is_of_clear() => "see the report of the rows that were listed",
             None => "there is no log of runs beside the report",
             Some(run) if run.begin.lists && self.analysis.listed.is_none() => {
                 "there is no list report beside the report"
             }
-            Some(run) if run.begin.lists => "not all users are listed yet",
+            Some(run) if run.begin.lists && run.begin.users.is_some() => "not all users are listed yet",
             Some(run) if run.begin.total.is_none() => "the input was a stream that was not read to its end",
             Some(_) => "the log of runs is that of another report",
         }
+    }
+
+    /// Whether it is the list report of a run that has cleared what it listed.
+    fn is_of_clear(&self) -> bool {
+        let report = self.place.strip_suffix(".list.csv").map(|stem| format!("{stem}.csv"));
+        self.analysis.kind == Kind::List && report.is_some_and(|report| RunLog::path_of(report.as_ref()).exists())
     }
 
     fn fmt_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
