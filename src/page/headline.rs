@@ -92,7 +92,7 @@ impl Headline {
 fn parts(analysis: &Analysis, is_under_way: bool) -> Vec<Part> {
     let [outside, failed, invalid] =
         [Outcome::Outside, Outcome::Failed, Outcome::Invalid].map(|outcome| analysis.outcome(outcome));
-    let not_run = analysis.left().filter(|_| !is_under_way).unwrap_or_default();
+    let not_run = if is_under_way { 0 } else { not_run(analysis) };
     let mut parts = vec![
         Part(failed, "failed", "failed"),
         Part(invalid, "could not be sent", "could not be sent"),
@@ -101,6 +101,11 @@ fn parts(analysis: &Analysis, is_under_way: bool) -> Vec<Part> {
     ];
     parts.retain(|part| part.0 > 0);
     parts
+}
+
+/// Rows without a record; while users are left, those of the rows that were listed so far.
+fn not_run(analysis: &Analysis) -> u64 {
+    analysis.left().or(analysis.listed_left()).unwrap_or_default()
 }
 
 fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
@@ -131,7 +136,7 @@ fn ended(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
         Kind::List => "listed",
         Kind::Clear => "cleared",
     };
-    let not_run = analysis.left().unwrap_or_default();
+    let not_run = not_run(analysis);
     match parts {
         [] => match all {
             0 => format!("There are no {noun} in this report yet"),

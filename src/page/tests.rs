@@ -125,6 +125,16 @@ fn the_page_of_rows_that_were_listed_tells_of_the_users_too() {
         "{status}: {text}"
     );
     assert!(left.contains("<small>users left</small><b>1</b>"), "{left}");
+    // Rows that were listed and not cleared count, although it is not known how many there will be.
+    let mut fewer = RECORDS.to_owned();
+    records(&mut fewer, 0, 3, "ok");
+    let stopped = page(&fewer, &log, Some(&listed(&["ok", "ok"])));
+    let (status, text) = headline(&stopped);
+    assert_eq!(status, "warn");
+    assert!(
+        text.contains("2 have no record yet") && text.contains("of 3 users, 1"),
+        "{text}"
+    );
     // While a run is under way, what it has not done yet is as it should be.
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.csv");

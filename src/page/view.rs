@@ -235,7 +235,8 @@ fn outcomes(page: &Page) -> Vec<Card> {
         let ink = if rows > 0 { outcome.as_str() } else { "zero" };
         cards.push(card(outcome.as_str(), rows, note, ink));
     }
-    if let Some(not_run) = analysis.left().filter(|&rows| rows > 0) {
+    let not_run = analysis.left().or(analysis.listed_left());
+    if let Some(not_run) = not_run.filter(|&rows| rows > 0) {
         let name = if analysis.under_way.is_some() {
             "left"
         } else {
