@@ -313,3 +313,15 @@ fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
         .assert_status(2)
         .assert_says(&["out.list.since", "--since last"]);
 }
+
+/// As without `--since last`: neither kind of run may replace the report of the other.
+#[test]
+fn a_finished_real_report_is_not_replaced_by_a_simulated_run() {
+    let world = World::of([("ann", 2)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    clear_users(&desk, &server, "user\nann\n").run().assert_status(0);
+    let report = desk.read("out.csv");
+    let simulated = "clear --users users.csv --report out.csv --since last --resume --simulate";
+    desk.zim_batch(simulated.split(' ')).run().assert_status(4);
+    assert_eq!(desk.read("out.csv"), report);
+}

@@ -45,7 +45,7 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         is_stdout_taken: false,
     };
     let paths = ReportPaths {
-        existing: since::existing(since, paths.existing, Some(&paths.report)),
+        existing: since::existing(since, paths.existing, Some(&paths.report), run.is_simulated()),
         ..paths
     };
     let reports = (Some(list.as_path()), Some(paths.report.as_path()));

@@ -151,12 +151,15 @@ impl ListedSince {
 
 /// What happens to results of an earlier run, by the flags `typed`. With `--since last`, `--resume` resumes a run that did not
 /// finish; after one that did, a new run begins, so that the same command serves every night.
-pub fn existing(since: Option<Since>, typed: IfExists, report: Option<&Path>) -> IfExists {
+pub fn existing(since: Option<Since>, typed: IfExists, report: Option<&Path>, simulated: bool) -> IfExists {
     let (Some(Since::Last), IfExists::Resume, Some(report)) = (since, typed, report) else {
         return typed;
     };
-    let is_finished =
-        Analysis::from_file(report).is_ok_and(|analysis| analysis.left() == Some(0) && analysis.under_way.is_none());
+    let is_finished = Analysis::from_file(report).is_ok_and(|analysis| {
+        // A simulated run must not replace a real report, nor a real run a simulated one: resuming refuses that.
+        let of_users = analysis.listed.as_deref().unwrap_or(&analysis);
+        analysis.left() == Some(0) && analysis.under_way.is_none() && of_users.simulated == simulated
+    });
     if !is_finished {
         return typed;
     }
