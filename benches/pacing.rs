@@ -16,7 +16,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use figures::{Figures, mean_and_p95};
-use world::{Others, Scenario, Server, Way, simulate};
+use world::{Others, Refusal, Scenario, Server, Way, simulate};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -43,6 +43,7 @@ fn scenarios() -> Vec<Scenario> {
         present: None,
         spurious: None,
         at_random: 0.0,
+        refusal: Refusal::Limited,
     };
     let jitter = |name, way, rows| Scenario {
         name,
@@ -84,6 +85,7 @@ fn scenarios() -> Vec<Scenario> {
         ..scenario
     };
     let on = |server, scenario: Scenario| Scenario { server, ..scenario };
+    let with = |refusal, scenario: Scenario| Scenario { refusal, ..scenario };
     let (uniform, exponential) = (Way::Uniform, Way::Exponential(10.0));
     vec![
         Scenario {
@@ -133,6 +135,14 @@ fn scenarios() -> Vec<Scenario> {
         minute("others 10/s, five at once", Others::Bursts(0.5)),
         minute("the server's cap is 10", Others::LowerCap(0.5)),
         hour("others 10/s for an hour", Others::Even(0.5)),
+        Scenario {
+            way: uniform(20),
+            ..hour("  with jitter 20 ms", Others::Even(0.5))
+        },
+        Scenario {
+            way: uniform(50),
+            ..hour("  with jitter 50 ms", Others::Even(0.5))
+        },
         hour("  Poisson", Others::Poisson(0.5)),
         spurious("spurious, ten minutes", 600, 20),
         spurious("spurious, a day", 86_400, 2),
@@ -143,8 +153,51 @@ fn scenarios() -> Vec<Scenario> {
         at_random("one of 1000 at random", 0.001),
         at_random("one of 100 at random", 0.01),
         at_random("one of 30 at random", 0.033),
+        at_random("one of 22 at random", 1.0 / 22.0),
+        with(Refusal::Unavailable, at_random("  with HTTP 503", 1.0 / 22.0)),
         on(Server::Fixed, jitter("fixed window, jitter 20 ms", uniform(20), 1200)),
         on(Server::Bucket, jitter("bucket, jitter 20 ms", uniform(20), 1200)),
+        on(Server::Spaced, jitter("spaced, quiet, 400 rows", Way::Even, 400)),
+        on(Server::Spaced, jitter("spaced, jitter 20 ms, 40 rows", uniform(20), 40)),
+        on(Server::Spaced, jitter("spaced, jitter 20 ms, 400", uniform(20), 400)),
+        on(
+            Server::Spaced,
+            Scenario {
+                answer: 300..301,
+                ..jitter("  answers after 300 ms", uniform(20), 400)
+            },
+        ),
+        on(Server::Spaced, jitter("spaced, jitter 20 ms, 4000", uniform(20), 4000)),
+        with(
+            Refusal::Unavailable,
+            on(Server::Spaced, jitter("503: spaced, 20 ms, 400", uniform(20), 400)),
+        ),
+        with(
+            Refusal::Unavailable,
+            on(Server::Spaced, jitter("503: spaced, 20 ms, 4000", uniform(20), 4000)),
+        ),
+        with(Refusal::Unavailable, jitter("503: jitter 20 ms, 400", uniform(20), 400)),
+        with(
+            Refusal::Unavailable,
+            on(Server::Fixed, minute("503: fixed window of 10", Others::LowerCap(0.5))),
+        ),
+        with(
+            Refusal::Unavailable,
+            minute("503: others 10/s, even", Others::Even(0.5)),
+        ),
+        with(
+            Refusal::RetryAfter(1),
+            jitter("Retry-After 1, 20 ms, 400", uniform(20), 400),
+        ),
+        with(
+            Refusal::RetryAfter(5),
+            jitter("Retry-After 5, 20 ms, 400", uniform(20), 400),
+        ),
+        with(
+            Refusal::RetryAfter(5),
+            on(Server::Spaced, jitter("  spaced", uniform(20), 400)),
+        ),
+        with(Refusal::RetryAfter(1), minute("  1 s, others 10/s", Others::Even(0.5))),
         at(0.5, jitter("0.5/s, jitter 20 ms", uniform(20), 200)),
         at(1.0, jitter("1/s, jitter 20 ms", uniform(20), 400)),
         at(200.0, jitter("200/s, jitter 20 ms", uniform(20), 12_000)),
@@ -156,16 +209,18 @@ fn scenarios() -> Vec<Scenario> {
 
 fn print_table(scenarios: &[Scenario]) {
     println!(
-        "{:<28}{:>5}  {:>9}  {:>14}  {:>9}  {:>14}  {:>14}  {:>14}  {:>14}",
-        "", "", "", "refused %", "beside", "refused % ", "settled, s", "95 % again, s", "99 % again, s"
+        "{:<30}{:>5}  {:>9}  {:>14}  {:>7}  {:>7}  {:>9}  {:>14}  {:>14}  {:>14}  {:>14}",
+        "", "", "", "refused %", "rows", "", "beside", "refused % ", "settled, s", "95 % again, s", "99 % again, s"
     );
     println!(
-        "{:<28}{:>5}  {:>9}  {:>7}{:>7}  {:>9}{}",
+        "{:<30}{:>5}  {:>9}  {:>7}{:>7}  {:>7}  {:>7}  {:>9}{}",
         "scenario",
         "runs",
         "accepted/s",
         "mean",
         "p95",
+        "failed",
+        "took, s",
         "others/s",
         format!("  {:>7}{:>7}", "mean", "p95").repeat(4)
     );
@@ -179,7 +234,12 @@ fn print_table(scenarios: &[Scenario]) {
         };
         let accepted = mean_and_p95(&runs, |figures| figures.accepted).0;
         let refused = pair(|figures| figures.refused);
-        print!("{:<28}{:>5}  {accepted:>10}{refused}", scenario.name, scenario.seeds);
+        let failed = mean_and_p95(&runs, |figures| figures.failed).0;
+        let elapsed = mean_and_p95(&runs, |figures| figures.elapsed).0;
+        print!(
+            "{:<30}{:>5}  {accepted:>10}{refused}  {failed:>7}  {elapsed:>7}",
+            scenario.name, scenario.seeds
+        );
         if scenario.present.is_some() {
             let beside = mean_and_p95(&runs, |figures| figures.accepted_beside).0;
             let [refused, settled] = [pair(|figures| figures.refused_beside), pair(|figures| figures.settled)];

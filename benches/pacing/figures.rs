@@ -7,7 +7,11 @@ use super::world::{Others, World};
 pub struct Figures {
     pub accepted: f64,
     pub refused: f64,
-    /// The same during the other traffic.
+    /// Rows that have used up their tries.
+    pub failed: f64,
+    /// Seconds until the last request arrived.
+    pub elapsed: f64,
+    /// Accepted and refused, during the other traffic.
     pub accepted_beside: f64,
     pub refused_beside: f64,
     /// Seconds until five seconds follow with 93 % of the remaining quota and at most one refusal.
@@ -40,6 +44,8 @@ impl Figures {
         let mut figures = Figures {
             accepted: (count(0.0, end + 1.0, true) - 1.0) / end,
             refused: share_refused(0.0, end + 1.0),
+            failed: f64::from(world.failed),
+            elapsed: end,
             ..Figures::default()
         };
         if world.scenario.present.is_some() {

@@ -10,6 +10,9 @@ use zim_batch::limiter::Limiter;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The tries of a row, as by default.
+const MAX_ATTEMPTS: u32 = 6;
+
 /// The conditions of one run.
 #[derive(Clone)]
 pub struct Scenario {
@@ -31,6 +34,18 @@ pub struct Scenario {
     pub spurious: Option<Range<f64>>,
     /// The share of requests that is refused at random, at any rate.
     pub at_random: f64,
+    pub refusal: Refusal,
+}
+
+/// What the server answers to a request that it refuses.
+#[derive(Clone, Copy)]
+pub enum Refusal {
+    /// "Too many requests".
+    Limited,
+    /// The same, and asks to wait this many seconds (`Retry-After`).
+    RetryAfter(u64),
+    /// HTTP 503, as in an outage: it uses up one of the row's tries.
+    Unavailable,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +67,8 @@ pub enum Server {
     Fixed,
     /// A token bucket that holds one second's quota.
     Bucket,
+    /// Accepted requests are as far apart as the cap says: nginx's `limit_req` without a burst.
+    Spaced,
 }
 
 /// Other traffic, as a share of the rate; it is never refused.
@@ -79,6 +96,8 @@ pub struct World {
     pub seen: Vec<(Duration, bool)>,
     /// The target rate over time.
     pub aimed: Vec<(Duration, f64)>,
+    /// Rows that have used up their tries.
+    pub failed: u32,
 }
 
 impl World {
@@ -97,6 +116,7 @@ impl World {
             next_spurious: Duration::MAX,
             seen: Vec::new(),
             aimed: Vec::new(),
+            failed: 0,
         };
         world.plan_spurious(Duration::ZERO);
         world
@@ -169,6 +189,10 @@ impl World {
                 self.tokens = (tokens - f64::from(u8::from(has_room)), now);
                 has_room
             }
+            Server::Spaced => {
+                let gap = Duration::from_secs_f64(1.0 / cap as f64);
+                self.taken.back().is_none_or(|latest| now >= *latest + gap)
+            }
             _ => self.taken.len() < cap,
         };
         let accepted = has_room && now < self.next_spurious && self.random.f64() >= self.scenario.at_random;
@@ -214,27 +238,50 @@ pub fn simulate(scenario: &Scenario, seed: u64) -> World {
         .expect("no panic")
 }
 
-/// A row, from its first start to an accepted request.
+/// A row, from its first start to an accepted request, or to its last try.
 async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, started_at: Instant) {
     let in_world = || world.lock().expect("no panic");
+    let mut tries = 0;
     loop {
         let started = Instant::now();
         let way = in_world().way();
         if !way.is_zero() {
             sleep(way).await;
         }
-        let (accepted, latency) = {
+        let (accepted, latency, refusal) = {
             let mut world = in_world();
-            (world.admit(started_at.elapsed()), world.latency())
+            (
+                world.admit(started_at.elapsed()),
+                world.latency(),
+                world.scenario.refusal,
+            )
         };
         sleep(latency).await;
         if accepted {
             limiter.accepted();
             return;
         }
-        limiter.limited(started, None);
         let pause = in_world().random.f64() / 2.0 + 0.5;
-        sleep(Duration::from_secs_f64(pause)).await;
+        let pause = match refusal {
+            Refusal::Limited => {
+                limiter.limited(started, None);
+                Duration::from_secs_f64(pause)
+            }
+            Refusal::RetryAfter(seconds) => {
+                let wait = Duration::from_secs(seconds);
+                limiter.limited(started, Some(wait));
+                wait.max(Duration::from_secs_f64(pause))
+            }
+            Refusal::Unavailable => {
+                tries += 1;
+                if tries == MAX_ATTEMPTS {
+                    in_world().failed += 1;
+                    return;
+                }
+                Duration::from_secs_f64(pause * f64::from(1 << (tries - 1)))
+            }
+        };
+        sleep(pause).await;
         let _ = limiter.ready().await;
     }
 }
