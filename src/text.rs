@@ -19,6 +19,18 @@ pub fn local(time: i64) -> String {
     formatted(time, "%Y-%m-%d %H:%M:%S %:z")
 }
 
+/// The local time of day, with the date if it is not today: `14:00`, `Tue 01 Dec 14:00`.
+pub fn clock(at: SystemTime) -> String {
+    let (now, at) = (milliseconds(SystemTime::now()), milliseconds(at));
+    let date = |time| formatted(time, "%F");
+    let format = if date(at) == date(now) {
+        "%H:%M"
+    } else {
+        "%a %d %b %H:%M"
+    };
+    formatted(at, format)
+}
+
 /// A time in milliseconds since 1970, local, as `strftime` formats it.
 pub(crate) fn formatted(time: i64, format: &str) -> String {
     timestamp(time)

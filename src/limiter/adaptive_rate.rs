@@ -80,6 +80,25 @@ impl AdaptiveRate {
         }
     }
 
+    /// For another cap. What was learned is a number of requests per second, so it is another share now, and holds before it
+    /// climbs.
+    pub fn change_cap(&mut self, from: f64, to: f64, now: Instant) {
+        let share = self.share(now);
+        let floor = if share < 1.0 {
+            (share * from / to).clamp(FLOOR, 1.0)
+        } else {
+            1.0
+        };
+        let is_slowed = floor < 1.0;
+        let hold = INITIAL_HOLD.min(MAX_HOLD_COST.div_f64((1.0 - floor).max(DECREASE)));
+        *self = AdaptiveRate {
+            floor,
+            hold: if is_slowed { hold } else { Duration::ZERO },
+            has_contention: is_slowed && self.has_contention,
+            ..AdaptiveRate::new(to, now)
+        };
+    }
+
     /// The share of the cap to be used now.
     pub fn share(&self, now: Instant) -> f64 {
         let climbing = now.saturating_duration_since(self.since + self.hold);

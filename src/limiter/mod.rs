@@ -13,11 +13,15 @@
 //! (`adaptive_rate.rs`) slows both down when the server refuses requests: if it drops by 2 %, the last 20 starts must take
 //! 20 ms longer, which already delays the next one.
 //!
+//! The rate in force can change at any time (`rate_limit.rs`), and can be a pause. It is looked up at each step, and once per
+//! second while requests wait.
+//!
 //! Retries take the same two steps. Time is Tokio's, so tests with paused time see hours of pacing exactly and immediately.
 
 mod adaptive_rate;
 pub mod quota;
 mod rate;
+mod rate_limit;
 mod schedule;
 mod spacing;
 mod starts;
@@ -27,13 +31,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use adaptive_rate::AdaptiveRate;
 use quota::{Activity, Quota, Reserved};
 pub use rate::{Rate, RateError};
+pub use rate_limit::RateLimit;
 use spacing::Spacing;
-use starts::{Starts, Step};
+use starts::{MAX_WAIT, Starts, Step};
 
 /// No permits are issued while more requests wait to start than start in this time. A few must wait, or slow connections
 /// would lower the rate.
@@ -79,6 +84,10 @@ struct Shared {
 }
 
 struct State {
+    /// What is in force, as far as is known.
+    limit: RateLimit,
+    /// The latest rate that was no pause.
+    rate: Rate,
     adaptive: AdaptiveRate,
     /// Spaces permits as starts are spaced: connections are not opened faster than requests may start.
     permits: Spacing,
@@ -106,7 +115,7 @@ impl Permit {
         let _next = shared.next_start.lock().await;
         loop {
             let now = Instant::now();
-            let step = shared.state().next_step(now);
+            let step = self.limiter.state_at(now).next_step(now);
             match step {
                 Step::Start => return now,
                 Step::WaitUntil(at) => sleep_until(at).await,
@@ -158,6 +167,8 @@ impl Limiter {
     fn with_quota(rate: Rate, quota: Option<Arc<dyn Quota>>) -> Limiter {
         let (now, per_second) = (Instant::now(), rate.per_second());
         let state = State {
+            limit: RateLimit::Own(rate),
+            rate,
             adaptive: AdaptiveRate::new(per_second, now),
             permits: Spacing::new(per_second, now),
             starts: Starts::new(rate, quota.is_some(), now),
@@ -184,11 +195,15 @@ impl Limiter {
         loop {
             let max_waiting = (self.rate() * MAX_WAITING.as_secs_f64()) as usize;
             // Those that wait with an open connection go first.
-            let _ = waiting.wait_for(|waiting| *waiting <= max_waiting).await;
-            let taken = self.state().try_permit(Instant::now());
+            let few_wait = waiting.wait_for(|waiting| *waiting <= max_waiting);
+            if timeout(MAX_WAIT, few_wait).await.is_err() {
+                continue; // The rate may have changed.
+            }
+            let now = Instant::now();
+            let taken = self.state_at(now).try_permit(now);
             match taken {
                 Ok(()) => return Permit { limiter: self.clone() },
-                Err(until) => sleep_until(until).await,
+                Err(until) => sleep_until(until.min(now + MAX_WAIT)).await,
             }
         }
     }
@@ -214,14 +229,14 @@ impl Limiter {
         let mut state = self.state();
         let runs = state.starts.runs();
         let has_contention_now = state.adaptive.limited(started_at, now, runs);
+        let cap = state.rate.cap();
         state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
         drop(state);
         if has_contention_now {
             tracing::warn!(
-                "rate limited, although at most {} requests start in any second: other traffic of this app may share \
+                "rate limited, although at most {cap} requests start in any second: other traffic of this app may share \
                  the quota, the quota may be smaller, or requests may have arrived closer together than they left; \
-                 slowing down and probing for more",
-                self.cap()
+                 slowing down and probing for more"
             );
         }
     }
@@ -262,18 +277,38 @@ impl Limiter {
         self.state().starts.most_runs
     }
 
-    /// The rate aimed at now, in requests per second; below the cap after `limited` answers.
+    /// The rate aimed at now, in requests per second: below the [one in force](Limiter::rate_limit) after `limited` answers,
+    /// and 0 in a pause.
     pub fn rate(&self) -> f64 {
-        self.shared.rate.per_second() * self.state().adaptive.share(Instant::now())
+        let now = Instant::now();
+        let state = self.state_at(now);
+        match state.limit.rate() {
+            Some(rate) => rate.per_second() * state.adaptive.share(now),
+            None => 0.0,
+        }
     }
 
-    /// The most requests that start within any one second.
+    /// What limits the rate at present: the run's own rate, or a lower limit of the quota that runs share.
+    pub fn rate_limit(&self) -> RateLimit {
+        let limit = self.shared.quota.as_ref().and_then(|quota| quota.limit());
+        RateLimit::lower(RateLimit::Own(self.shared.rate), limit)
+    }
+
+    /// The most requests that start within any one second, whatever limit is in force.
     pub fn cap(&self) -> usize {
         self.shared.rate.cap()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state()
+    }
+
+    /// The state, at the rate that is in force now.
+    fn state_at(&self, now: Instant) -> MutexGuard<'_, State> {
+        let limit = self.rate_limit();
+        let mut state = self.state();
+        state.limit_to(limit, now);
+        state
     }
 }
 
@@ -286,8 +321,30 @@ impl Shared {
 }
 
 impl State {
+    /// Applies what is in force now.
+    fn limit_to(&mut self, limit: RateLimit, now: Instant) {
+        if limit == self.limit {
+            return;
+        }
+        self.limit = limit;
+        self.starts
+            .hold_back(limit.is_pause() || matches!(limit, RateLimit::Quota(_)));
+        if let Some(rate) = limit.rate()
+            && rate != self.rate
+        {
+            let per_second = rate.per_second();
+            self.adaptive.change_cap(self.rate.per_second(), per_second, now);
+            self.permits = Spacing::new(per_second, now);
+            self.starts.set_rate(rate);
+            self.rate = rate;
+        }
+    }
+
     /// Takes a permit, or returns when to ask again.
     fn try_permit(&mut self, now: Instant) -> Result<(), Instant> {
+        if self.limit.is_pause() {
+            return Err(now + MAX_WAIT);
+        }
         match self.not_before.filter(|not_before| *not_before > now) {
             Some(not_before) => Err(not_before),
             None => self.permits.try_take(now),
@@ -295,6 +352,9 @@ impl State {
     }
 
     fn next_step(&mut self, now: Instant) -> Step {
+        if self.limit.is_pause() {
+            return Step::WaitUntil(now + MAX_WAIT);
+        }
         let share = self.adaptive.share(now);
         self.starts.next_step(now, share, self.not_before)
     }

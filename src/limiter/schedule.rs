@@ -99,8 +99,13 @@ impl Schedule {
     /// When the next `count` starts are free. If the rates of runs differ, the largest applies to all.
     pub fn next_free(&self, pace: Pace, count: u32) -> u64 {
         let pace = self.common_pace(pace);
-        let spaced = self.starts.iter().map(|start| start.at + pace.spread(start.count));
-        let room = (pace.rate.ceil() as u64).saturating_sub(count.into());
+        let cap = pace.rate.ceil();
+        // Several starts at once may be more than the cap, if the rate was higher then.
+        let spaced = self
+            .starts
+            .iter()
+            .map(|start| start.at + pace.spread(start.count.min(cap as u32)));
+        let room = (cap as u64).saturating_sub(count.into());
         let mut counted = 0;
         let first_without_room = self.starts.iter().rev().find(|start| {
             counted += u64::from(start.count);
@@ -110,7 +115,7 @@ impl Schedule {
         spaced.chain(windowed).fold(self.not_before, u64::max)
     }
 
-    /// Reserves starts, or returns when to try again.
+    /// Reserves starts, or returns when to try again. The run's rate applies to its earlier starts too.
     pub fn reserve(&mut self, now: u64, wanted: Wanted) -> Result<Start, u64> {
         let Wanted { run, pace, count, .. } = wanted;
         if let Some(made) = wanted.previous {
@@ -118,6 +123,7 @@ impl Schedule {
         }
         self.drop_impossible(now);
         self.forget(now, 1);
+        self.set_rate(run, pace.rate);
         let at = self.next_free(pace, count).max(now + wanted.ahead);
         if at > now + MAX_AHEAD {
             return Err(at);
@@ -147,6 +153,12 @@ impl Schedule {
                 ..start
             });
         }
+    }
+
+    /// A run has another rate than before.
+    pub fn set_rate(&mut self, run: u32, rate: f64) {
+        let of_run = self.starts.iter_mut().filter(|start| start.run == run);
+        of_run.for_each(|start| start.rate = rate);
     }
 
     pub fn insert(&mut self, start: Start) {

@@ -24,8 +24,8 @@ const RESERVE_SHARED_AHEAD: Duration = Duration::from_millis(40);
 /// How soon a quota that can't be used is tried again.
 const RETRY_QUOTA: Duration = Duration::from_millis(250);
 
-/// A longer wait is checked again after this: the rate may have risen.
-const MAX_WAIT: Duration = Duration::from_secs(1);
+/// A longer wait is checked again after this: the rate may have changed.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the wait for a quota's next free start may be, besides the time that ten runs at this rate take in turn. A
 /// longer wait means that what is recorded of the starts is wrong.
@@ -43,7 +43,10 @@ const OWN: u32 = 0;
 
 /// The starts of this run.
 pub(super) struct Starts {
+    /// The rate in force.
     rate: Rate,
+    /// The rate in force is an operator's limit, or nothing may start.
+    is_held_back: bool,
     is_shared: bool,
     clocks: Clocks,
     /// The starts that were made.
@@ -73,6 +76,7 @@ impl Starts {
     pub fn new(rate: Rate, is_shared: bool, now: Instant) -> Starts {
         Starts {
             rate,
+            is_held_back: false,
             is_shared,
             clocks: Clocks { time: 0, instant: now },
             made: Schedule::default(),
@@ -83,6 +87,23 @@ impl Starts {
             unavailable: None,
             most_runs: 0,
         }
+    }
+
+    /// The rate changes, now: from now on, the last second never has more starts than it allows, and there is no burst. What
+    /// is reserved is given back.
+    pub fn set_rate(&mut self, rate: Rate) {
+        self.rate = rate;
+        self.made.set_rate(OWN, rate.per_second());
+        if let Some(slot) = self.slot {
+            let starts = self.used(slot);
+            self.slot = Some(Slot { starts, ..slot });
+        }
+        self.reserve_at = self.clocks.instant;
+    }
+
+    /// The wait for a free start says nothing about the quota: a limit makes it long.
+    pub fn hold_back(&mut self, is_held_back: bool) {
+        (self.is_held_back, self.waiting_since) = (is_held_back, None);
     }
 
     /// The next step at a share of the rate. Nothing starts before `not_before`.
@@ -146,8 +167,10 @@ impl Starts {
             Ok(Reserved::Slot(slot)) => {
                 (self.unavailable, self.waiting_since) = (None, None);
                 self.most_runs = self.most_runs.max(slot.runs);
+                let is_at_this_rate = request.pace.rate == self.rate.per_second();
                 self.slot = Some(Slot {
                     at: slot.at.max(request.not_before),
+                    starts: if is_at_this_rate { slot.starts } else { 0 },
                     ..slot
                 });
                 if slot.until < request.not_before {
@@ -168,6 +191,9 @@ impl Starts {
 
     /// The quota has no free start. If that lasts too long, it counts as one that can't be used.
     fn note_no_start(&mut self, now: Instant) {
+        if self.is_held_back {
+            return;
+        }
         let since = *self.waiting_since.get_or_insert(now);
         let patience = MAX_QUOTA_WAIT + Duration::from_secs_f64(PATIENCE_RUNS / self.rate.per_second());
         if now - since > patience && self.unavailable.is_none() {

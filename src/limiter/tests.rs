@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::quota::{Activity, BoxFuture, Previous, Request, Slot, Unavailable};
+use super::quota::{Activity, BoxFuture, Limit, Previous, Request, Slot, Unavailable};
 use super::schedule::{Clocks, MARGIN, Schedule, micros};
 use super::*;
 
@@ -62,6 +62,7 @@ struct Scripted {
     answers: Mutex<VecDeque<Result<Reserved, Unavailable>>>,
     requests: Mutex<Vec<Request>>,
     last: Mutex<Option<Option<Previous>>>,
+    limit: Mutex<Option<Limit>>,
 }
 
 impl Quota for Scripted {
@@ -69,6 +70,10 @@ impl Quota for Scripted {
         self.requests.lock().unwrap().push(request);
         let answer = self.answers.lock().unwrap().pop_front();
         Box::pin(async move { answer.unwrap_or_else(|| Ok(Reserved::Slot(request.granted()))) })
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        *self.limit.lock().unwrap()
     }
 
     fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
@@ -276,6 +281,7 @@ async fn a_slot_that_comes_too_early_for_a_run_is_asked_for_again_only_when_it_m
 #[derive(Debug)]
 struct Full {
     until: Instant,
+    limit: Option<Limit>,
     noted: Mutex<Option<Activity>>,
 }
 
@@ -289,14 +295,23 @@ impl Quota for Full {
         })
     }
 
+    fn limit(&self) -> Option<Limit> {
+        self.limit
+    }
+
     fn note(&self, activity: Activity) {
         *self.noted.lock().unwrap() = Some(activity);
     }
 }
 
 fn full_for(duration: Duration) -> (Limiter, Arc<Full>) {
+    full_with(duration, None)
+}
+
+fn full_with(duration: Duration, limit: Option<Limit>) -> (Limiter, Arc<Full>) {
     let full = Arc::new(Full {
         until: Instant::now() + duration,
+        limit,
         noted: Mutex::default(),
     });
     (Limiter::sharing(Rate::default(), Arc::clone(&full) as _), full)
@@ -337,4 +352,97 @@ async fn others_are_told_the_rate_of_the_last_ten_seconds_and_whether_the_run_is
     );
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(noted(false).recent_rate, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_quota_is_no_hold_while_a_limit_is_in_force() {
+    let limit = Limit::new(Some(rate(5.0)), None);
+    let (limiter, _) = full_with(30 * SECOND, Some(limit));
+    let zero = Instant::now();
+    let permit = limiter.acquire().await;
+    assert!(tokio::time::timeout(29 * SECOND, permit.start()).await.is_err());
+    assert_eq!(limiter.unavailable(), None);
+    permit.start().await;
+    assert_eq!(zero.elapsed(), 30 * SECOND);
+}
+
+/// When requests start with a limit of so many requests per second from `from` to `to`; 0 is a pause.
+async fn starts_with_a_limit(own: f64, limit: f64, from: Duration, to: Duration) -> (Instant, Vec<Instant>) {
+    let (quota, zero) = (Arc::new(Scripted::default()), Instant::now());
+    let limiter = Limiter::sharing(rate(own), Arc::clone(&quota) as _);
+    tokio::spawn(async move {
+        tokio::time::sleep(from).await;
+        *quota.limit.lock().unwrap() = Some(Limit::new(Rate::try_from(limit).ok(), None));
+        tokio::time::sleep(to - from).await;
+        *quota.limit.lock().unwrap() = None;
+    });
+    let mut starts = Vec::new();
+    while zero.elapsed() < to + 5 * SECOND {
+        let _ = limiter.ready().await;
+        starts.push(Instant::now());
+        assert_eq!(limiter.unavailable(), None);
+    }
+    (zero, starts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_limit_holds_for_the_second_before_it_too_and_its_end_causes_no_burst() {
+    for (own, limit) in [(20.0, 5.0), (20.0, 1.0), (7.0, 0.5), (1000.0, 3.0), (20_000.0, 5.0)] {
+        let (from, to) = (millis(3210), millis(13_210));
+        let (zero, starts) = starts_with_a_limit(own, limit, from, to).await;
+        let [from, to] = [zero + from, zero + to];
+        let cap = limit.ceil() as usize;
+        for (index, at) in starts.iter().enumerate().filter(|(_, at)| **at > from && **at < to) {
+            let second = starts[..=index].iter().filter(|start| **start + WINDOW > *at);
+            assert!(second.count() <= cap, "{own}, {limit}: {:?}", *at - zero);
+        }
+        let within = |from, to| starts.iter().filter(|at| (from..to).contains(*at)).count() as f64;
+        let limited = within(from + SECOND, to) / 9.0;
+        assert!((limited - limit).abs() <= 0.3, "{own}, {limit}: {limited}/s");
+        let after = within(to + SECOND, to + 5 * SECOND) / 4.0;
+        assert!(after > own * 0.96 && after <= own + 1.0, "{own}, {limit}: {after}/s");
+        let is_full = |some: &[Instant]| some[some.len() - 1] - some[0] >= WINDOW;
+        assert!(starts.windows(own as usize + 1).all(is_full), "{own}, {limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_in_a_pause_and_its_end_is_taken_up_within_a_second() {
+    let (from, to) = (millis(3210), millis(3210) + 8 * 3600 * SECOND);
+    let (zero, starts) = starts_with_a_limit(20.0, 0.0, from, to).await;
+    let before = starts.iter().take_while(|at| **at < zero + from).count();
+    let waited = starts[before] - (zero + to);
+    assert!(before >= 63 && waited <= 2 * SECOND, "{before}, {waited:?}");
+    assert!(starts.windows(21).all(|some| some[20] - some[0] >= WINDOW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_force_is_the_lower_of_the_own_rate_and_the_limit() {
+    let (limiter, quota) = sharing([]);
+    let in_force = |limit: Option<f64>| {
+        *quota.limit.lock().unwrap() = limit.map(|limit| Limit::new(Rate::try_from(limit).ok(), None));
+        (limiter.rate_limit().rate().map(Rate::per_second), limiter.rate())
+    };
+    assert_eq!(in_force(Some(50.0)), (Some(20.0), 20.0));
+    assert_eq!(in_force(Some(20.0)), (Some(20.0), 20.0));
+    assert_eq!(limiter.rate_limit(), RateLimit::Own(Rate::default()));
+    assert_eq!(in_force(Some(2.5)), (Some(2.5), 2.5));
+    assert_eq!(in_force(Some(0.0)), (None, 0.0));
+    assert!(limiter.rate_limit().is_pause());
+    assert_eq!(in_force(None), (Some(20.0), 20.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_from_refusals_is_a_number_of_requests_per_second() {
+    let (limiter, quota) = sharing([]);
+    let limit_to = |limit: f64| *quota.limit.lock().unwrap() = Some(Limit::new(Some(rate(limit)), None));
+    let now = Instant::now();
+    (0..12).for_each(|_| limiter.accepted());
+    (0..2).for_each(|_| limiter.limited(now, None));
+    let learned = limiter.rate();
+    assert!((11.0..13.0).contains(&learned), "{learned}");
+    limit_to(15.0);
+    assert!((limiter.rate() - learned).abs() < 0.01, "{}", limiter.rate());
+    limit_to(5.0);
+    assert_eq!(limiter.rate(), 5.0);
 }

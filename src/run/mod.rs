@@ -26,6 +26,7 @@ mod breaker;
 mod dispatch;
 mod job;
 mod observer;
+mod pauses;
 mod policy;
 mod recorder;
 mod retry;

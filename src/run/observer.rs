@@ -5,6 +5,7 @@ use std::fmt;
 use tokio::time::Instant;
 
 use crate::event::Event;
+use crate::limiter::RateLimit;
 use crate::run::stats::Stats;
 use crate::run::summary::Summary;
 
@@ -56,8 +57,10 @@ impl fmt::Debug for dyn Observer {
 pub struct Status<'a> {
     /// The counts so far.
     pub stats: &'a Stats,
-    /// Requests per second that the run aims at now.
+    /// Requests per second that the run aims at now; 0 in a pause.
     pub rate: f64,
+    /// What limits the rate at present.
+    pub limit: RateLimit,
     /// When the service is tried again, if the run is on hold.
     pub next_probe: Option<Instant>,
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 use super::Limits;
+use super::pauses::Pauses;
 use super::sleep::{Sleeps, slept_since_boot};
 use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
@@ -23,6 +24,7 @@ pub(super) struct Policy {
     limits: Limits,
     started_at: Instant,
     sleeps: Sleeps,
+    pauses: Pauses,
     failed: u64,
     first: FirstRows,
     /// The clock's error that was warned of, in seconds, and when.
@@ -48,20 +50,24 @@ impl Policy {
             limits,
             started_at,
             sleeps: Sleeps::new(Box::new(slept_since_boot)),
+            pauses: Pauses::default(),
             failed: 0,
             first: FirstRows::None,
             clock_warned: None,
         }
     }
 
-    /// Looks whether the machine has slept. To be called several times a second.
-    pub fn tick(&mut self) {
-        self.sleeps.look();
+    /// Looks whether the machine has slept, and notes whether the rate in force is a pause. To be called several times a
+    /// second.
+    pub fn tick(&mut self, is_paused: bool) {
+        let slept = self.sleeps.look();
+        self.pauses.note(Instant::now(), is_paused, slept);
     }
 
-    /// When what has been unreachable since `start` is given up.
+    /// When what has been unreachable since `start` is given up. Pauses don't count: nothing is tried in them.
     pub fn due_to_give_up(&self, start: Instant) -> Option<Instant> {
-        self.sleeps.due_to_give_up(start, self.limits.give_up_after)
+        let due = self.sleeps.due_to_give_up(start, self.limits.give_up_after)?;
+        due.checked_add(self.pauses.since(start))
     }
 
     /// Looks at an event, after its record is written.

@@ -108,13 +108,15 @@ impl Recorder {
             .breaker
             .next_probe()
             .map(|at| run.limiter.paused_until().max(Some(at)).unwrap_or(at));
+        let limit = run.limiter.rate_limit();
         let status = Status {
             stats: &self.stats,
             rate: run.limiter.rate(),
+            limit,
             next_probe,
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
-        self.policy.tick();
+        self.policy.tick(limit.is_pause());
         self.note_quota(run);
         run.limiter.note_activity(run.breaker.is_on_hold());
         if run.stop.is_stopping() {

@@ -39,15 +39,17 @@ impl Sleeps {
         }
     }
 
-    /// Looks whether the machine has slept, and warns of it. To be called several times a second.
-    pub fn look(&mut self) {
+    /// Looks whether the machine has slept, and warns of it. Returns for how long. To be called several times a second.
+    pub fn look(&mut self) -> Duration {
         let slept = (self.clock)().saturating_sub(self.slept);
-        if slept >= SHORTEST {
-            self.slept += slept;
-            self.sleeps.push((Instant::now(), slept));
-            let slept = humantime::format_duration(Duration::from_secs(slept.as_secs()));
-            tracing::warn!("the machine slept for {slept}; the time limits of the run include that time");
+        if slept < SHORTEST {
+            return Duration::ZERO;
         }
+        self.slept += slept;
+        self.sleeps.push((Instant::now(), slept));
+        let rounded = humantime::format_duration(Duration::from_secs(slept.as_secs()));
+        tracing::warn!("the machine slept for {rounded}; the time limits of the run include that time");
+        slept
     }
 
     /// When this much time will have passed since `start`, with the time in which the machine slept.

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 
 use zim_batch::client::verdict::{TransportError, no_answer};
+use zim_batch::limiter::Limiter;
+use zim_batch::limiter::quota::{BoxFuture, Limit, Quota, Request, Reserved, Slot, Unavailable};
 use zim_batch::stop::StopReason;
 
 use super::*;
@@ -224,4 +226,66 @@ fn signatures_that_stay_refused_end_the_run_within_minutes() {
             started_at.elapsed()
         );
     });
+}
+
+/// A quota with free starts at any time, and an operator's pause of three hours that begins after ten seconds.
+#[derive(Debug)]
+struct PausedFor3h(Instant);
+
+impl Quota for PausedFor3h {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+        let at = request.not_before;
+        Box::pin(async move {
+            Ok(Reserved::Slot(Slot {
+                id: 0,
+                at,
+                until: at + Duration::from_millis(10),
+                starts: request.starts,
+                runs: 1,
+            }))
+        })
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        let is_paused = (10..3 * 3600).contains(&self.0.elapsed().as_secs());
+        is_paused.then(|| Limit::new(None, None))
+    }
+}
+
+#[test]
+fn a_pause_is_no_outage_and_an_outage_around_it_is_given_up_after_the_time_without_it() {
+    for outage in [0..0, 5..4 * 3600_u64, 5..3 * 3600 + 60] {
+        in_paused_time(async {
+            let started_at = Instant::now();
+            let give_up_after = Duration::from_secs(600);
+            let limits = Limits {
+                give_up_after,
+                ..Limits::default()
+            };
+            let sent = Arc::new(Mutex::new(Vec::new()));
+            let is_down = outage.clone();
+            let service = Scripted {
+                answer: move |_: &Row, _| match is_down.contains(&started_at.elapsed().as_secs()) {
+                    true => (Duration::from_millis(5), judge(502, b"", None)),
+                    false => (Duration::from_millis(30), code(0)),
+                },
+                sent: Arc::clone(&sent),
+            };
+            let limiter = Limiter::sharing(Rate::default(), Arc::new(PausedFor3h(started_at)));
+            let (summary, _) = run_observed(1000, 20.0, limits, service, |job, _| job.limiter(limiter)).await;
+            let in_pause = |(_, at): &&(u64, Instant)| (10..3 * 3600).contains(&(*at - started_at).as_secs());
+            assert_eq!(sent.lock().unwrap().iter().filter(in_pause).count(), 0);
+            if outage.end == 4 * 3600 {
+                let ended = Duration::from_secs(5 + 3 * 3600 - 10) + give_up_after;
+                let late = started_at.elapsed().abs_diff(ended);
+                assert!(late < Duration::from_secs(2), "{late:?}");
+                assert!(
+                    matches!(summary.stopped, Some(StopReason::GaveUp { .. })),
+                    "{summary:?}"
+                );
+            } else {
+                assert_eq!((summary.ok, &summary.stopped), (1000, &None), "{summary:?}");
+            }
+        });
+    }
 }

@@ -7,6 +7,7 @@
 //! program that embeds this library can bring its own [`Quota`]. A limiter without one does not share.
 
 mod error;
+mod limit;
 mod location;
 mod lock_file;
 mod machine;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 pub use super::schedule::Pace;
 use super::schedule::{Made, Wanted, micros};
 pub use error::QuotaError;
+pub use limit::Limit;
 pub use location::QuotaLocation;
 pub use machine::MachineQuota;
 pub use presence::{Activity, Presence};
@@ -40,6 +42,12 @@ pub trait Quota: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Unavailable`] if it is not known whether a start is free. Then nothing may start, and the caller tries again.
     fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>>;
+
+    /// The limit that an operator has set for all runs, if there is one at present. Called for each start, and at least once
+    /// per second while requests wait; must not block.
+    fn limit(&self) -> Option<Limit> {
+        None
+    }
 
     /// What the run is doing at present, for its entry among the runs that share the quota. Called several times a second; must
     /// not block.
@@ -61,7 +69,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Request {
-    /// How fast the run may start requests.
+    /// How fast the run may start requests: its rate is the one in force, so the run's own or a lower [limit](Quota::limit).
     pub pace: Pace,
     /// How many starts: more than one at hundreds per second, where a reservation for each would cost too much.
     pub starts: u32,

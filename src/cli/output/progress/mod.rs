@@ -10,15 +10,13 @@ mod terminal;
 
 use std::time::{Duration, SystemTime};
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ZonedDateTime};
 use tokio::time::Instant;
 use zim_batch::event::Event;
 use zim_batch::row::Outcome;
 use zim_batch::run::stats::{Stats, Users};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
-use zim_batch::text::grouped;
+use zim_batch::text::{clock, grouped};
 
 use crate::cli::args::ProgressStyle;
 use bar::Bar;
@@ -284,23 +282,6 @@ fn rounded(time: Duration) -> humantime::FormattedDuration {
     }))
 }
 
-/// The local time, with the date if it is not today.
-fn clock(at: SystemTime) -> String {
-    let local = |time: SystemTime| -> Option<ZonedDateTime> {
-        let time = Timestamp::try_from(time).ok()?;
-        Some(time.to_zoned_datetime(TimeZone::system()))
-    };
-    let (Some(now), Some(at)) = (local(SystemTime::now()), local(at)) else {
-        return "?".into();
-    };
-    let format = if at.date() == now.date() {
-        "%H:%M"
-    } else {
-        "%a %d %b %H:%M"
-    };
-    at.strftime(format).to_string()
-}
-
 fn plain_due(lines: u32) -> Duration {
     match PLAIN_AT.get(lines as usize) {
         Some(due) => *due,
@@ -313,12 +294,16 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use zim_batch::Rate;
+    use zim_batch::limiter::RateLimit;
+
     use super::*;
 
     fn status(stats: &Stats, next_probe: Option<Instant>) -> Status<'_> {
         Status {
             stats,
             rate: 20.0,
+            limit: RateLimit::Own(Rate::default()),
             next_probe,
         }
     }

@@ -78,13 +78,18 @@ if what == 'check' then
     return { 0, 0, 0, runs, '', '0' }
 end
 
--- When the next starts are free.
+-- When the next starts are free. The run's rate applies to its earlier starts too.
 local common_rate = rate
-for _, start in ipairs(kept) do common_rate = math.max(common_rate, start.rate) end
+for _, start in ipairs(kept) do
+    if start.run == run then start.rate = rate end
+    common_rate = math.max(common_rate, start.rate)
+end
 local function spread(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
 local at = math.max(now + ahead, not_before)
-for _, start in ipairs(kept) do at = math.max(at, start.at + spread(start.count)) end
-local room, counted = math.max(0, math.ceil(common_rate) - count), 0
+-- Several starts at once may be more than the cap, if the rate was higher then.
+local cap = math.ceil(common_rate)
+for _, start in ipairs(kept) do at = math.max(at, start.at + spread(math.min(start.count, cap))) end
+local room, counted = math.max(0, cap - count), 0
 for index = #kept, 1, -1 do
     counted = counted + kept[index].count
     if counted > room then

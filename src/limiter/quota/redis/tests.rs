@@ -217,6 +217,8 @@ struct Call {
     run: usize,
     after: u64,
     share: f64,
+    /// The run's rate is lower from now on until the next call.
+    is_slower: bool,
     ahead: u64,
     delay: u64,
     /// How many of the run's previous starts were made, and how late, if the run tells it.
@@ -228,13 +230,15 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         0_usize..3,
         prop_oneof![9 => 0_u64..120_000, 1 => 0..5_000_000_u64],
         0.5_f64..=1.0,
+        any::<bool>(),
     );
     let wait = (prop_oneof![Just(0), 0_u64..25_000], prop_oneof![Just(0), 0_u64..50_000]);
     let previous = proptest::option::weighted(0.9, (0_u32..=10, prop_oneof![Just(0), 0_u64..20_000]));
-    let call = (pace, wait, previous).prop_map(|((run, after, share), (ahead, delay), previous)| Call {
+    let call = (pace, wait, previous).prop_map(|((run, after, share, is_slower), (ahead, delay), previous)| Call {
         run,
         after,
         share,
+        is_slower,
         ahead,
         delay,
         previous,
@@ -279,9 +283,10 @@ fn the_script_has_the_same_rule_as_the_schedule() {
             let _: () = ::redis::cmd("SET").arg(&run.starts_key).arg(&before).query_async(&mut connection).await.unwrap();
             let mut schedule = Schedule::parse(&format!("{}end\n", before.trim_end_matches("end\n"))).unwrap();
             let (mut now, mut latest) = (BEGIN, [None; 3]);
-            for Call { run: number, after, share, ahead, delay, previous } in calls {
+            for Call { run: number, after, share, is_slower, ahead, delay, previous } in calls {
                 now += after;
-                let (pace, count) = (Pace { rate: rates[number], share }, (rates[number] / 200.0_f64).ceil() as u32);
+                let rate: f64 = if is_slower { rates[number] / 400.0 } else { rates[number] };
+                let (pace, count) = (Pace { rate, share }, (rate / 200.0).ceil() as u32);
                 let previous = latest[number].zip(previous);
                 let previous = previous.map(|(at, (made, late))| Made { at, count: made.min(count), late });
                 let wanted = Wanted { run: number as u32 + 1, pace, count, ahead, delay, previous };
@@ -295,7 +300,7 @@ fn the_script_has_the_same_rule_as_the_schedule() {
                     Err(at) => (0, at - now, 0, runs, String::new()),
                 };
                 prop_assert_eq!((is_reserved, at, until, its_runs, id), expected);
-                prop_assert_eq!(largest.parse(), Ok(schedule.largest_rate(rates[number])));
+                prop_assert_eq!(largest.parse(), Ok(schedule.largest_rate(rate)));
                 let text: String = ::redis::cmd("GET").arg(&run.starts_key).query_async(&mut connection).await.unwrap();
                 prop_assert_eq!(Schedule::parse(&text), Some(schedule.clone()), "{}", text);
                 latest[number] = reserved.ok().map(|start| start.at);
