@@ -75,6 +75,16 @@ impl World {
         rows
     }
 
+    /// The registered users.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The conversations of a user, oldest first.
+    pub fn convs(&self, user: &str) -> &[Conv] {
+        self.0.get(user).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// The users under a header.
     pub fn users_csv(&self) -> String {
         let users = self.0.keys().map(|user| format!("\n{user}"));

@@ -5,6 +5,7 @@
 mod support;
 
 mod browser;
+mod clear_users;
 mod clock;
 mod disk;
 mod list;
