@@ -129,7 +129,7 @@ fn listed_conversations(outside: &Source, format: &Format, rows: &Path) -> Resul
 /// How many conversations ZIM has listed for each user who could be listed, by the user's fingerprint.
 fn entries_of_users(report: &Path) -> Result<HashMap<u64, Entries>, ExplainError> {
     let mut entries = HashMap::new();
-    let count = |record: &ReportRecord| {
+    let count = |record: &ReportRecord, _| {
         if record.outcome == Outcome::Ok {
             entries.insert(of_user(record.user), record.entries());
         }

@@ -43,8 +43,8 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    /// Counts a row, if it is `failed` or `invalid`.
-    pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &str, line: u64) {
+    /// Counts a row, if it is `failed` or `invalid`. The reason names its line, if it has one.
+    pub fn insert(&mut self, outcome: Outcome, code: Option<i64>, message: &str, line: impl Into<Option<u64>>) {
         if !matches!(outcome, Outcome::Failed | Outcome::Invalid) {
             return;
         }
@@ -76,7 +76,7 @@ impl Reasons {
         let reason = &mut self.found[index];
         reason.rows += 1;
         if reason.lines.len() < LINES_KEPT {
-            reason.lines.push(line);
+            reason.lines.extend(line.into());
         }
     }
 

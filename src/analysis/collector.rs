@@ -6,12 +6,11 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 
 use super::model::{Analysis, LAST_MINUTE};
-use super::runs::Runs;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::Users;
 use super::values::MAX_LATENCY;
-use crate::journal::{Kind, ReportRecord, Unreadable};
+use crate::journal::{Kind, ReportRecord};
 use crate::reasons::Reasons;
 use crate::row::{Counts, Outcome};
 use crate::text::milliseconds;
@@ -27,18 +26,20 @@ pub(super) struct Collector {
     analysis: Analysis,
     users: Users,
     reasons: Reasons,
-    runs: Runs,
     /// Records after this moment are recent, in milliseconds since 1970.
     recent_since: i64,
 }
 
 impl Collector {
-    pub fn new(runs: Runs) -> Collector {
+    /// For reports whose run, if one is under way, began at `began`.
+    pub fn new(began: Option<i64>) -> Collector {
         let read_at = milliseconds(SystemTime::now());
-        let began = runs.under_way.and_then(|run| run.began).unwrap_or(i64::MIN);
         Collector {
-            recent_since: began.max(read_at - LAST_MINUTE),
+            recent_since: began.unwrap_or(i64::MIN).max(read_at - LAST_MINUTE),
             analysis: Analysis {
+                report: String::new(),
+                parts: Vec::new(),
+                superseded: 0,
                 kind: Kind::Clear,
                 rows: 0,
                 counts: Counts::default(),
@@ -63,25 +64,27 @@ impl Collector {
                 runs: Vec::new(),
                 to_do: None,
                 listed: None,
-                under_way: runs.under_way,
+                under_way: None,
                 read_at,
                 is_torn: false,
                 damaged: None,
             },
             users: Users::default(),
             reasons: Reasons::default(),
-            runs,
         }
     }
 
-    /// Adds a record.
-    pub fn add(&mut self, record: &ReportRecord) {
+    /// Adds a record. Returns when its row got its outcome, if that can be read.
+    pub fn add(&mut self, record: &ReportRecord) -> Option<i64> {
+        self.add_row(record, Some(record.line));
+        self.add_work(record)
+    }
+
+    /// Adds what the record says of its row, which stands on this line of the input.
+    pub fn add_row(&mut self, record: &ReportRecord, line: Option<u64>) {
         let analysis = &mut self.analysis;
         analysis.rows += 1;
         analysis.counts[record.outcome] += 1;
-        let attempts = record.attempts.unwrap_or_default();
-        analysis.requests = analysis.requests.saturating_add(attempts);
-        analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
         let conversations = record.conversations.unwrap_or_default();
         analysis.conversations = analysis.conversations.saturating_add(conversations);
         analysis.users_full += u64::from(record.entries().are_full());
@@ -92,39 +95,49 @@ impl Collector {
                 analysis.other_codes += 1;
             }
         }
+        if matches!(record.outcome, Outcome::Failed | Outcome::Outside) {
+            self.users.insert(record.user, record.outcome);
+        }
+        self.reasons
+            .insert(record.outcome, record.code, record.message.text, line);
+    }
+
+    /// Adds what the record says of the requests that were sent, and when.
+    pub fn add_work(&mut self, record: &ReportRecord) -> Option<i64> {
+        let analysis = &mut self.analysis;
+        let attempts = record.attempts.unwrap_or_default();
+        analysis.requests = analysis.requests.saturating_add(attempts);
+        analysis.retries = analysis.retries.saturating_add(attempts.saturating_sub(1));
         analysis.simulated |= record.message.is_simulated;
         if let Some(latency) = record.latency_ms {
             analysis.latencies.saturating_record(latency);
             analysis.longest = analysis.longest.max(latency);
         }
-        match record.finished_at() {
+        let finished_at = record.finished_at();
+        match finished_at {
             Some(time) => {
                 analysis.first = Some(analysis.first.map_or(time, |first| first.min(time)));
                 analysis.last = Some(analysis.last.map_or(time, |last| last.max(time)));
                 analysis.recent += u64::from(time > self.recent_since);
                 analysis.spans.insert(time);
-                self.runs.note(time);
                 analysis.timeline.insert(time, record.outcome, record.latency_ms);
             }
             None => analysis.untimed += 1,
         }
-        if matches!(record.outcome, Outcome::Failed | Outcome::Outside) {
-            self.users.insert(record.user, record.outcome);
-        }
-        self.reasons
-            .insert(record.outcome, record.code, record.message.text, record.line);
+        finished_at
     }
 
-    /// Completes the analysis.
-    pub fn finish(mut self, kind: Kind, unreadable: &Unreadable) -> Analysis {
+    /// Adds a record whose row has a later one.
+    pub fn add_superseded(&mut self) {
+        self.analysis.superseded += 1;
+    }
+
+    /// Completes the analysis, except for what the log of runs says.
+    pub fn finish(self, kind: Kind) -> Analysis {
         let mut analysis = self.analysis;
         analysis.kind = kind;
-        analysis.to_do = self.runs.finish(analysis.rows);
-        analysis.runs = self.runs.list;
         (analysis.users, analysis.users_missed) = self.users.top(TOP_USERS);
         analysis.reasons = self.reasons.sorted();
-        analysis.damaged = unreadable.damaged.map(|lines| (lines.first, lines.count));
-        analysis.is_torn = unreadable.torn.is_some();
         analysis
     }
 }

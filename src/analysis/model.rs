@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::runs::{Run, UnderWay};
+use super::several::Part;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
@@ -20,10 +21,16 @@ pub(super) const LAST_MINUTE: i64 = 60_000;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Analysis {
+    /// The report's path; of several, the first one's.
+    pub report: String,
+    /// The reports, if several were [read as one](Analysis::from_files).
+    pub parts: Vec<Part>,
     /// Which command wrote it.
     pub kind: Kind,
-    /// Its records.
+    /// Its records. Of several reports: those that count.
     pub rows: u64,
+    /// Records that don't count, because another report has a later one of the same conversation.
+    pub superseded: u64,
     pub(super) counts: Counts,
     /// Requests sent for them.
     pub requests: u64,
@@ -126,6 +133,11 @@ impl Analysis {
         self.listed = Some(Box::new(listed));
     }
 
+    /// All records, with those that don't count.
+    pub fn records(&self) -> u64 {
+        self.rows + self.superseded
+    }
+
     /// Records of this outcome.
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.counts[outcome]
@@ -166,7 +178,7 @@ impl Analysis {
     pub fn rate(&self) -> Option<f64> {
         let seconds = self.active() as f64 / 1000.0;
         // A span begins with its first record, so the duration of that record is not in it.
-        let rows = (self.rows - self.untimed).saturating_sub(self.spans.iter().count() as u64);
+        let rows = (self.records() - self.untimed).saturating_sub(self.spans.iter().count() as u64);
         (seconds >= 1.0).then(|| rows as f64 / seconds)
     }
 
@@ -188,7 +200,9 @@ impl Analysis {
 
     /// How many of the rows that were listed so far have no record yet; `None` if the rows were not listed by the runs.
     pub fn listed_left(&self) -> Option<u64> {
-        self.listed.as_ref()?.conversations.checked_sub(self.rows)
+        // The rows of several runs may be the same.
+        let listed = self.listed.as_ref().filter(|_| self.parts.is_empty())?;
+        listed.conversations.checked_sub(self.rows)
     }
 
     /// How many rows have no record yet; `None` if it is not known how many there are.

@@ -8,6 +8,8 @@ use crate::journal::{RunBegin, RunEnd, RunLog, holder, is_locked, read_runs};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Run {
+    /// The path of its report.
+    pub report: String,
     /// Its beginning.
     pub begin: RunBegin,
     /// Its end; `None` if it was killed, or is under way.
@@ -102,6 +104,7 @@ impl Runs {
         }
         let count = logged.len();
         let list = logged.into_iter().enumerate().map(|(index, run)| Run {
+            report: report.display().to_string(),
             is_under_way: is_locked && index + 1 == count && run.end.is_none(),
             begin: run.begin,
             end: run.end,

@@ -116,6 +116,18 @@ pub enum ReportError {
         /// It was to be written, not only to be read.
         is_output: bool,
     },
+    /// Reports that can't be read as one.
+    #[error("{place}: this is {what}, but {first} is {other}; only reports of the same kind can be read as one")]
+    NotAlike {
+        /// The report.
+        place: String,
+        /// What it is.
+        what: &'static str,
+        /// The first of the reports.
+        first: String,
+        /// What that one is.
+        other: &'static str,
+    },
     /// A record in the middle of the report can't be read, so the outcome of its row is unknown.
     #[error("{}, line {line}: this is not a record of a report, so the outcome of its row is unknown", .path.display())]
     Damaged {
@@ -227,6 +239,7 @@ impl From<&ReportError> for ErrorKind {
             | ReportError::NotARowsFile { .. }
             | ReportError::Page { .. } => ErrorKind::Settings,
             ReportError::NotAReport { .. }
+            | ReportError::NotAlike { .. }
             | ReportError::Damaged { .. }
             | ReportError::ForeignRowsFile { .. }
             | ReportError::RowsFileMissing { .. }

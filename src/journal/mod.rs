@@ -36,12 +36,13 @@ pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
 pub use holder::{Holder, holder, is_locked};
 pub use opening::{check_list_paths, check_paths};
-pub(crate) use reader::{Unreadable, read_file, read_report, read_rows};
+pub(crate) use reader::{read_file, read_report, read_rows};
 pub use record::{COLUMNS, Kind, LIST_COLUMNS, ROWS_COLUMNS};
 pub(crate) use record::{ReportRecord, RowRecord};
 pub use report::Report;
 pub use rows::RowsTo;
 pub use run_log::{LoggedRun, RunBegin, RunCounts, RunEnd, RunLog, read_runs};
+pub(crate) use table::FileStart;
 pub use users_report::{UsersReport, list_report_of};
 
 /// Syncs files to the disk; to be called on a thread that may block.

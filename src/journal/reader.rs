@@ -14,12 +14,12 @@ use super::record::{Kind, ROWS_COLUMNS, ReportRecord, RowRecord};
 use super::table::{FileStart, Header, MAX_TORN, Table, joined, len_without_zeros, start_of};
 use crate::csv_reader::CsvRecord;
 
-/// Calls `on_record` with each complete record of a report. Returns what kind of report it is, and what can't be read.
-/// `place` names it in errors.
+/// Calls `on_record` with each complete record of a report, and the line of the report on which it begins. Returns what kind
+/// of report it is, and what can't be read. `place` names it in errors.
 pub(crate) fn read_report(
     input: impl BufRead,
     place: &str,
-    mut on_record: impl FnMut(&ReportRecord),
+    mut on_record: impl FnMut(&ReportRecord, u64),
 ) -> Result<(Kind, Unreadable), ReportError> {
     let mut records = ReportReader::new(input);
     if records.read_header().map_err(|source| read_error(place, 1, source))? != Header::Complete {
@@ -32,7 +32,12 @@ pub(crate) fn read_report(
     loop {
         let line = records.table.line_reached();
         match records.next().map_err(|source| read_error(place, line, source))? {
-            Some(entry) => entry.record.iter().for_each(&mut on_record),
+            Some(Entry {
+                record: Some(record),
+                line,
+                ..
+            }) => on_record(&record, line),
+            Some(_) => {}
             None => return Ok((records.kind, records.unreadable())),
         }
     }

@@ -92,6 +92,9 @@ pub(super) fn why(reason: &reasons::Reason) -> String {
 /// The first lines of a reason, consecutive ones as a range, and how many more there are.
 fn lines(reason: &reasons::Reason, max: usize, room: &mut usize) -> String {
     let mut text = String::new();
+    if reason.lines.is_empty() {
+        return text; // They are lines of different inputs.
+    }
     let mut listed = 0;
     let lines = &reason.lines[..max.min(reason.lines.len())];
     for range in lines.chunk_by(|line, next| next.checked_sub(1) == Some(*line)) {

@@ -38,14 +38,14 @@ impl Runs {
     pub fn new(analysis: &Analysis) -> Runs {
         let runs = &analysis.runs;
         let earlier = runs.len().saturating_sub(RUNS);
-        let all: Vec<[String; 4]> = runs[earlier..].iter().map(made_by).collect();
+        let all: Vec<[String; 5]> = runs[earlier..].iter().map(|run| made_by(run, analysis)).collect();
         let is_common = |index: usize| all.iter().all(|run| run[index] == all[0][index]);
-        let join = |run: &[String; 4], common: bool| {
+        let join = |run: &[String; 5], common: bool| {
             let parts = run.iter().enumerate();
             let parts = parts.filter(|&(index, part)| is_common(index) == common && !part.is_empty());
             parts.map(|(_, part)| part.as_str()).collect::<Vec<_>>().join(" · ")
         };
-        let line = |(index, made_by): (usize, &[String; 4])| {
+        let line = |(index, made_by): (usize, &[String; 5])| {
             let (index, run) = (earlier + index, &runs[earlier + index]);
             Line {
                 gap: index.checked_sub(1).and_then(|before| gap(index, &runs[before], run)),
@@ -66,8 +66,9 @@ impl Runs {
     }
 }
 
-/// The app and the endpoint, the input, the machine, the version; empty if the log does not say.
-fn made_by(run: &Run) -> [String; 4] {
+/// The report, if there are several; the app and the endpoint, the input, the machine, the version; empty if the log does not
+/// say.
+fn made_by(run: &Run, analysis: &Analysis) -> [String; 5] {
     let begin = &run.begin;
     let to = match begin.app_id {
         _ if begin.simulated => "simulator".to_owned(),
@@ -83,7 +84,12 @@ fn made_by(run: &Run) -> [String; 4] {
         "" => String::new(),
         value => shortened(format!("{name} {value}").trim(), MADE_BY),
     };
+    let report = match analysis.parts[..] {
+        [] => "",
+        _ => &run.report,
+    };
     [
+        named("report", report),
         named("", &to),
         named("", format!("{input} {selected}").trim()),
         named("on", &begin.host),

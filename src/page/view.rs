@@ -159,14 +159,32 @@ fn facts(page: &Page) -> Vec<String> {
             "{users} 1,000 conversations, the most that ZIM lists: older conversations, if any, are out of reach."
         ));
     }
-    if analysis.is_torn {
-        facts.push("The last record was cut short and is left out.".into());
-    }
-    if let Some((line, count)) = analysis.damaged {
+    if !analysis.parts.is_empty() {
+        let one = match analysis.kind {
+            Kind::List => "user",
+            Kind::Clear => "conversation",
+        };
         facts.push(format!(
-            "Lines of the report that are not records are left out: {}, the first is line {line}.",
-            grouped(count)
+            "{} reports are read as one: a {one} that stands in several counts by its latest record.",
+            grouped(analysis.parts.len() as u64)
         ));
+    }
+    let parts = analysis.parts.iter().map(|part| &part.analysis);
+    for report in parts.chain(analysis.parts.is_empty().then_some(analysis)) {
+        let of = match analysis.parts[..] {
+            [] => String::new(),
+            _ => format!(" of {}", shown(&report.report)),
+        };
+        if report.is_torn {
+            facts.push(format!("The last record{of} was cut short and is left out."));
+        }
+        if let Some((line, count)) = report.damaged {
+            let of = if of.is_empty() { " of the report" } else { &of };
+            facts.push(format!(
+                "Lines{of} that are not records are left out: {}, the first is line {line}.",
+                grouped(count)
+            ));
+        }
     }
     facts
 }

@@ -34,14 +34,14 @@ pub(super) fn at_work(analysis: &Analysis) -> Vec<(i64, i64)> {
 /// Whether short pauses can be told from times with few records.
 fn is_dense(analysis: &Analysis) -> bool {
     let periods = analysis.timeline.iter().count() as u64;
-    analysis.rows - analysis.untimed >= DENSE * periods.max(1)
+    analysis.records() - analysis.untimed >= DENSE * periods.max(1)
 }
 
 /// Records per second of work; `None` if that was too short.
 pub(super) fn rate(analysis: &Analysis) -> Option<f64> {
     let took: i64 = at_work(analysis).iter().map(|(from, to)| to - from).sum();
     // The time with records begins with the first record, so the duration of that one is not in it.
-    let rows = (analysis.rows - analysis.untimed).saturating_sub(analysis.spans.iter().count() as u64);
+    let rows = (analysis.records() - analysis.untimed).saturating_sub(analysis.spans.iter().count() as u64);
     (took >= 1000).then(|| rows as f64 * 1000.0 / took as f64)
 }
 

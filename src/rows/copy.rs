@@ -62,7 +62,8 @@ pub fn copy_rows(
     Ok(copied)
 }
 
-/// Copies the header of a report, and its records that `only` selects, all their columns as they are. Returns their number.
+/// Copies the header of a report, and the records that `only` selects of it, all their columns as they are: with
+/// [several](crate::analysis::Analysis::from_files) reports, those that count. Returns their number.
 ///
 /// With `rows`, the input of the run and how it is read, its own other columns stand behind them, by the line that a record
 /// is of; what is selected is then in memory at once.
@@ -70,43 +71,63 @@ pub fn copy_rows(
 /// # Errors
 /// If the report or the rows can't be read, or the copy can't be written.
 pub fn copy_records(
-    report: &Source,
+    reports: &[RecordsToCopy],
     only: &Only,
     rows: Option<(&Source, &Format)>,
     out: impl Write,
 ) -> Result<u64, CopyError> {
-    let format = Format {
-        reads: Reads::RowsOrUsers,
-        ..Format::default()
-    };
-    let selection = Selection {
-        only: Some(only.clone()),
-        ..Selection::default()
-    };
-    let mut records = SelectedRows::new(Rows::open(report, &format)?, &selection, OkRows::Accept)?;
-    let header = records.rows().dialect().1.unwrap_or_default().to_vec();
-    let line_column = header.iter().position(|name| name == b"line");
     let mut writer = writer(b',', out);
     let mut others = match rows {
         Some((source, format)) => Some(OtherColumns::open(source, format)?),
         None => None,
     };
     let names = others.as_ref().map(OtherColumns::names).unwrap_or_default();
-    writer
-        .write_record(header.iter().chain(&names))
-        .map_err(io::Error::from)?;
+    let mut header: Vec<Vec<u8>> = Vec::new();
     let mut copied = 0;
     let mut selected: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
-    while let Some(record) = records.next()? {
-        let Some(fields) = record.fields() else { continue };
-        copied += 1;
-        if others.is_none() {
-            writer.write_record(fields).map_err(io::Error::from)?;
-            continue;
+    for report in reports {
+        let format = Format {
+            reads: Reads::RowsOrUsers,
+            ..Format::default()
+        };
+        let selection = Selection {
+            only: Some(only.clone()),
+            ..Selection::default()
+        };
+        let mut records = SelectedRows::new(Rows::open(report.source, &format)?, &selection, OkRows::Accept)?;
+        let columns = records.rows().dialect().1.unwrap_or_default().to_vec();
+        if header.is_empty() {
+            header.clone_from(&columns);
+            writer
+                .write_record(header.iter().chain(&names))
+                .map_err(io::Error::from)?;
         }
-        let fields: Vec<Vec<u8>> = fields.map(<[u8]>::to_vec).collect();
-        let line = line_column.and_then(|column| std::str::from_utf8(fields.get(column)?).ok()?.parse().ok());
-        selected.push((line.unwrap_or_default(), fields));
+        // Another version may have written other columns.
+        let places: Vec<Option<usize>> = header
+            .iter()
+            .map(|name| columns.iter().position(|column| column == name))
+            .collect();
+        let line_column = header.iter().position(|name| name == b"line");
+        while let Some(record) = records.next()? {
+            let line = record.line();
+            let Some(fields) = record.fields().filter(|_| (report.is_wanted)(line)) else {
+                continue;
+            };
+            let fields: Vec<&[u8]> = fields.collect();
+            if fields.len() < columns.len() {
+                continue; // Torn: its row has no record.
+            }
+            let fields = places.iter().map(|place| fields.get((*place)?).copied());
+            let fields = fields.map(Option::unwrap_or_default);
+            copied += 1;
+            if others.is_none() {
+                writer.write_record(fields).map_err(io::Error::from)?;
+                continue;
+            }
+            let fields: Vec<Vec<u8>> = fields.map(<[u8]>::to_vec).collect();
+            let line = line_column.and_then(|column| std::str::from_utf8(fields.get(column)?).ok()?.parse().ok());
+            selected.push((line.unwrap_or_default(), fields));
+        }
     }
     if let Some(others) = &mut others {
         let mut found = others.find(selected.iter().map(|(line, _)| *line))?;
@@ -119,6 +140,14 @@ pub fn copy_records(
     }
     writer.flush()?;
     Ok(copied)
+}
+
+/// A report, and which of its records to copy.
+pub struct RecordsToCopy<'a> {
+    /// The report.
+    pub source: &'a Source,
+    /// Whether the record that begins on this line of it is wanted, if it is selected.
+    pub is_wanted: &'a dyn Fn(u64) -> bool,
 }
 
 /// The columns of an input that are none of a row's.

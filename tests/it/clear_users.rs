@@ -325,3 +325,31 @@ fn a_finished_real_report_is_not_replaced_by_a_simulated_run() {
     desk.zim_batch(simulated.split(' ')).run().assert_status(4);
     assert_eq!(desk.read("out.csv"), report);
 }
+
+#[test]
+fn a_run_and_the_run_of_the_users_that_it_could_not_list_are_one_report() {
+    let (desk, world) = (Desk::new(), World::of([("ann", 3), ("ben", 2)]));
+    let is_away =
+        |request: &crate::support::Request| request.user() == "ben" && request.action() == "QueryConversationList";
+    let without_ben = world.clone();
+    let flaky = Server::start(move |request, _| match is_away(request) {
+        true => Answer::Code(424_242, "later, perhaps"),
+        false => without_ben.answer(request),
+    });
+    clear_users(&desk, &flaky, "user\nann\nben\n").run().assert_status(3);
+    let server = world.serve();
+    let again = desk.zim_batch(["clear", "--users", "out.list.csv", "--endpoint", &server.url()]);
+    let again = with_app(again)
+        .flag("--only", "failed")
+        .flag("--report", "out.users.csv");
+    again.run().assert_status(0);
+
+    let outcome = desk.zim_batch(["report", "out.csv", "out.users.csv", "--json"]).run();
+    let found: Value = serde_json::from_str(&outcome.assert_status(0).stdout).unwrap();
+    assert_eq!(
+        serde_json::json!([found["rows"], found["ok"], found["left"], found["listed"]]),
+        serde_json::json!([5, 5, 0, {
+            "total": 2, "ok": 2, "failed": 0, "invalid": 0, "skipped": 0, "not_run": 0, "full": 0, "conversations": 5
+        }])
+    );
+}

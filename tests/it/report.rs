@@ -4,6 +4,7 @@ mod copies;
 mod page;
 mod remaining;
 mod runs;
+mod several;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -141,7 +141,11 @@ Examples:
   zim-batch report out.csv
   zim-batch report out.csv --rows rows.csv
   zim-batch report out.csv --html out.html
-  zim-batch report out.csv --json";
+  zim-batch report out.csv --json
+  zim-batch report out.csv --only failed --csv failed.csv
+
+A report and its retries as one, to see what is left:
+  zim-batch report out.csv out.retry.csv";
 
 pub const CONFIG: &str = "\
 Examples:

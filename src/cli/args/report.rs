@@ -10,9 +10,10 @@ use crate::cli::errors::redact::parse_without_secret;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Report of a run or of a list, or outside log; - for standard input
-    #[arg(value_name = "REPORT")]
-    pub report: PathBuf,
+    /// Report of a run or of a list, or outside log; - for standard input. Several are read as one: a conversation that stands
+    /// in several of them counts by its latest record
+    #[arg(value_name = "REPORT", required = true)]
+    pub reports: Vec<PathBuf>,
     /// Rows of the run, to count how many have no record yet if the log of runs does not say it
     #[arg(long, value_name = "FILE")]
     pub rows: Option<PathBuf>,

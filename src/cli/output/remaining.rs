@@ -23,6 +23,8 @@ const MAX_PERMANENT: usize = 5;
 /// What there is to do about the rows of a report, or the users of a list report, or both.
 pub struct Remaining {
     pub report: PathBuf,
+    /// Other reports that were read as one with it.
+    pub others: Vec<PathBuf>,
     /// The report is that of a list.
     is_list: bool,
     /// Where what is listed is cleared: the users.
@@ -40,6 +42,7 @@ pub struct Remaining {
 }
 
 /// Rows or users that have no record, or have failed.
+#[derive(Default)]
 struct Part {
     not_run: u64,
     failed: u64,
@@ -77,6 +80,7 @@ impl Remaining {
         let users = summary.users.as_ref();
         Remaining {
             report,
+            others: Vec::new(),
             is_list,
             users: users.map(|users| Part::new(users.not_run, users.failed, &users.reasons, true)),
             rows: Part::new(summary.not_run, summary.all_failed, &summary.reasons, is_list),
@@ -86,6 +90,24 @@ impl Remaining {
             resume,
             flags,
         }
+    }
+
+    /// Leaves only rows and users without a record.
+    pub fn only_not_run(&mut self) {
+        let parts = self.users.iter_mut().chain([&mut self.rows]);
+        parts.for_each(|part| {
+            *part = Part {
+                not_run: part.not_run,
+                ..Part::default()
+            };
+        });
+        (self.outside, self.invalid) = (0, 0);
+    }
+
+    /// Leaves rows and users without a record out.
+    pub fn without_not_run(&mut self) {
+        let parts = self.users.iter_mut().chain([&mut self.rows]);
+        parts.for_each(|part| part.not_run = 0);
     }
 
     /// What to do, in order.
@@ -160,27 +182,50 @@ impl Remaining {
         } else {
             ("clear", "--report", free_name::beside(&self.report, name))
         };
-        let words = ["zim-batch".into(), command.into(), path_argument(&self.report)];
-        let only = [
-            "--only".into(),
-            outcome.as_str().into(),
-            to.into(),
-            path_argument(&file),
-        ];
-        line(words.iter().chain(&only).chain(&self.flags))
+        self.only(vec![command.into()], outcome, |report| report.to_owned(), to, &file)
     }
 
     /// The command that lists the failed users once more, and clears what is listed.
     fn users_again(&self) -> String {
-        let (list, report) = (list_report_of(&self.report), free_name::beside(&self.report, "users"));
-        let words = ["zim-batch".into(), "clear".into(), "--users".into(), list.into()];
-        let only = [
+        let report = free_name::beside(&self.report, "users");
+        let command = vec!["clear".into(), "--users".into()];
+        self.only(command, Outcome::Failed, list_report_of, "--report", &report)
+    }
+
+    /// A command that takes the rows or users with this outcome. Those of several reports are copied to one file first.
+    fn only(
+        &self,
+        command: Vec<OsString>,
+        outcome: Outcome,
+        report: fn(&Path) -> PathBuf,
+        to: &str,
+        file: &Path,
+    ) -> String {
+        let only = |input: &Path| {
+            let only = ["--only".into(), outcome.as_str().into()];
+            let words = [OsString::from("zim-batch")].into_iter().chain(command);
+            let words = words.chain([path_argument(input)]).chain(only);
+            line(words.chain([to.into(), path_argument(file)]).chain(self.flags.clone()))
+        };
+        let others = self.others.iter().map(|other| report(other));
+        // Not beside each report is a list report.
+        let mut reports: Vec<PathBuf> = [report(&self.report)].into_iter().chain(others).collect();
+        if !self.others.is_empty() {
+            reports.retain(|report| report.exists());
+        }
+        if let [report] = &reports[..] {
+            return only(report);
+        }
+        let copy = free_name::beside(&self.report, outcome.as_str());
+        let reports = reports.iter().map(|path| path_argument(path));
+        let words = ["zim-batch".into(), "report".into()].into_iter().chain(reports);
+        let to_copy = [
             "--only".into(),
-            "failed".into(),
-            "--report".into(),
-            path_argument(&report),
+            outcome.as_str().into(),
+            "--csv".into(),
+            path_argument(&copy),
         ];
-        line(words.iter().chain(&only).chain(&self.flags))
+        format!("{} && {}", line(words.chain(to_copy)), only(&copy))
     }
 }
 

@@ -225,14 +225,18 @@ fn fmt_reasons_of(
     if reasons.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\n{title:<13}{noun:>12}  why, and on which lines of {file}")?;
+    // Those of several reports are on lines of different inputs.
+    let has_lines = reasons.iter().any(|reason| !reason.lines.is_empty());
+    let on_lines = has_lines.then(|| format!(", and on which lines of {file}"));
+    writeln!(f, "\n{title:<13}{noun:>12}  why{}", on_lines.unwrap_or_default())?;
     for reason in reasons.iter().take(most) {
         // Invalid rows must be found and corrected in the input; failed rows are sent again by a command.
         let most_lines = match reason.outcome {
             Outcome::Invalid => most,
             _ => SHOWN,
         };
-        let texts = [why(reason), lines(reason, most_lines)];
+        let lines = (!reason.lines.is_empty()).then(|| lines(reason, most_lines));
+        let texts = [why(reason)].into_iter().chain(lines);
         fmt_texts(f, reason.outcome.as_str(), reason.rows, texts)?;
     }
     match reasons.len().saturating_sub(most) {

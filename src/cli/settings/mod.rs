@@ -16,6 +16,7 @@ pub mod sources;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use zim_batch::files::same_file;
 use zim_batch::journal::RunLog;
 use zim_batch::rows::{Format, Only};
 use zim_batch::{ConvType, Rate};
@@ -305,8 +306,8 @@ fn rate_of_a_run(sources: Sources) -> Result<(Rate, Option<Error>), Error> {
 /// What `report` does.
 #[derive(Debug)]
 pub struct ReportSettings {
-    /// `-` is standard input.
-    pub report: PathBuf,
+    /// At least one, and none twice. `-` is standard input, which is read alone.
+    pub reports: Vec<PathBuf>,
     /// The rows of the run.
     pub rows: Option<PathBuf>,
     /// How the rows are read.
@@ -321,27 +322,50 @@ pub struct ReportSettings {
 impl ReportSettings {
     fn new(args: ReportArgs, files: &mut Files) -> Result<ReportSettings, Error> {
         let format = input::format_of_report_rows(&args);
-        for path in [&args.report].into_iter().chain(&args.rows) {
+        for path in args.reports.iter().chain(&args.rows) {
             input::refuse_secret(path)?;
             files.add_read_only(path);
+        }
+        let has_several = args.reports.len() > 1;
+        let has_stdin = args.reports.iter().any(|report| report.as_os_str() == "-");
+        if has_several && has_stdin {
+            return Err(Error::Usage(
+                "several reports are read twice, which standard input can't be; give files".into(),
+            ));
+        }
+        if has_several && args.rows.is_some() {
+            return Err(Error::Usage(
+                "--rows is the input of one report, and several reports may have different ones; give one report with it".into(),
+            ));
         }
         files.add_of_flag("--html", args.html.as_deref())?;
         files.add_of_flag("--csv", args.csv.as_deref())?;
         let only = input::only(args.only.as_deref()).unwrap_or(Only::All);
-        if args.csv.is_some() && args.report.as_os_str() == "-" {
+        if args.csv.is_some() && has_stdin {
             return Err(Error::Usage(
                 "--csv reads the report a second time, which standard input can't be; give a file".into(),
             ));
         }
         Ok(ReportSettings {
             csv: args.csv.map(|path| (path, only)),
-            report: args.report,
+            reports: without_repeats(args.reports),
             rows: args.rows,
             format,
             page: args.html,
             json: args.json,
         })
     }
+}
+
+/// Leaves out files that were named before, perhaps by another path.
+fn without_repeats(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut distinct: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if !distinct.iter().any(|other| *other == path || same_file(other, &path)) {
+            distinct.push(path);
+        }
+    }
+    distinct
 }
 
 /// What `config` shows.

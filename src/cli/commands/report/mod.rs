@@ -1,23 +1,21 @@
 //! `zim-batch report`: summarizes the report of a run, finished or still running.
 
+mod json;
 mod runs;
 mod table;
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Serialize;
-use zim_batch::analysis::{Analysis, Run, UserRows};
+use zim_batch::analysis::Analysis;
 use zim_batch::files::{self, OWNER_ONLY};
 use zim_batch::journal::Kind;
 use zim_batch::page::{self, NextStep, Page};
-use zim_batch::reasons::Reason;
-use zim_batch::row::Outcome;
-use zim_batch::rows::{CopyError, Format, Only, Reads, Rows, Source, copy_records};
-use zim_batch::run::summary::{Latencies, Summary, UsersSummary};
-use zim_batch::text::{grouped, one_line, utc};
+use zim_batch::rows::{CopyError, Format, Only, Reads, RecordsToCopy, Rows, Source, copy_records};
+use zim_batch::run::summary::Summary;
+use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
@@ -32,10 +30,7 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     }
     let overview = Overview::read(settings)?;
     let written = settings.page.as_ref().map(|html| overview.page().write(html));
-    let copied = settings
-        .csv
-        .as_ref()
-        .map(|csv| copy(settings, csv, overview.analysis.kind));
+    let copied = settings.csv.as_ref().map(|csv| copy(settings, csv, &overview.analysis));
     let text = if settings.json {
         to_json(&overview.json())?
     } else {
@@ -48,11 +43,11 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
         print(&format!("\npage           {}\n", html.display()))?;
     }
     let mut status = ExitStatus::Success;
-    if let Some((line, count)) = overview.analysis.damaged {
+    for (place, line, count) in overview.damaged() {
         print_error(&format!(
             "{}, line {line}: this is not a record of a report{}, so it is not counted above, and the outcome of its row \
              is unknown; remove the line and resume the run: its row will be sent again",
-            one_line(&overview.place),
+            one_line(place),
             match count {
                 1 => String::new(),
                 more => format!(" ({} or more such lines in total)", grouped(more)),
@@ -82,13 +77,22 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
 }
 
 /// Copies the selected records to a file of their own.
-fn copy(settings: &ReportSettings, (path, only): &(PathBuf, Only), kind: Kind) -> Result<u64, CopyError> {
-    let report = Source::from(settings.report.clone());
+fn copy(settings: &ReportSettings, (path, only): &(PathBuf, Only), analysis: &Analysis) -> Result<u64, CopyError> {
+    let sources: Vec<Source> = settings.reports.iter().cloned().map(Source::from).collect();
+    let is_wanted = |index: usize| {
+        let part = analysis.parts.get(index);
+        move |line| part.is_none_or(|part| part.counts(line))
+    };
+    let are_wanted: Vec<_> = (0..sources.len()).map(is_wanted).collect();
+    let reports = sources.iter().zip(&are_wanted);
+    let reports: Vec<RecordsToCopy> = reports
+        .map(|(source, is_wanted)| RecordsToCopy { source, is_wanted })
+        .collect();
     let rows = settings.rows.clone().map(Source::from);
-    let format = format_of_rows(&settings.format, kind);
+    let format = format_of_rows(&settings.format, analysis.kind);
     let rows = rows.as_ref().map(|rows| (rows, &format));
-    files::replace(path, kind.columns()[0], OWNER_ONLY, |out| {
-        copy_records(&report, only, rows, out)
+    files::replace(path, analysis.kind.columns()[0], OWNER_ONLY, |out| {
+        copy_records(&reports, only, rows, out)
     })
 }
 
@@ -105,13 +109,12 @@ struct Overview {
 
 impl Overview {
     fn read(settings: &ReportSettings) -> Result<Overview, Error> {
-        let is_stdin = settings.report.as_os_str() == "-";
-        let (place, mut analysis) = if is_stdin {
-            let (place, input) = (STANDARD_INPUT, BufReader::with_capacity(256 * 1024, std::io::stdin()));
-            (place.to_owned(), Analysis::from_reader(input, place)?)
+        let is_stdin = settings.reports.iter().any(|report| report.as_os_str() == "-");
+        let mut analysis = if is_stdin {
+            let input = BufReader::with_capacity(256 * 1024, std::io::stdin());
+            Analysis::from_reader(input, STANDARD_INPUT)?
         } else {
-            let place = settings.report.display().to_string();
-            (place, Analysis::from_file(&settings.report)?)
+            Analysis::from_files(&settings.reports)?
         };
         if let Some(rows) = &settings.rows {
             analysis.or_to_do(count(rows, &settings.format, analysis.kind)?);
@@ -120,13 +123,27 @@ impl Overview {
         let next = if is_stdin {
             Vec::new()
         } else {
-            remaining(settings, &analysis, &summary).steps()
+            next_steps(settings, &analysis, &summary)
         };
+        let names = analysis.parts.iter().map(|part| part.analysis.report.as_str());
+        let names: Vec<&str> = names.collect();
         Ok(Overview {
-            place,
+            place: match names[..] {
+                [] => analysis.report.clone(),
+                _ => names.join(", "),
+            },
             analysis,
             summary,
             next,
+        })
+    }
+
+    /// The reports with lines that are not records: the first of them, and how many.
+    fn damaged(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let parts = self.analysis.parts.iter().map(|part| &part.analysis);
+        parts.chain([&self.analysis]).filter_map(|analysis| {
+            let (line, count) = analysis.damaged?;
+            Some((analysis.report.as_str(), line, count))
         })
     }
 
@@ -138,66 +155,53 @@ impl Overview {
             rewritten: None,
         }
     }
+}
 
-    fn json(&self) -> Json<'_> {
-        let analysis = &self.analysis;
-        let pauses = analysis.pauses().map(|(from, to)| Pause {
-            from: utc(from),
-            to: utc(to),
-        });
-        Json {
-            report: &self.place,
-            rows: analysis.rows,
-            ok: analysis.outcome(Outcome::Ok),
-            outside: analysis.outcome(Outcome::Outside),
-            failed: analysis.outcome(Outcome::Failed),
-            invalid: analysis.outcome(Outcome::Invalid),
-            skipped: analysis.outcome(Outcome::Skipped),
-            not_run: analysis.left(),
-            to_do: analysis.to_do,
-            left: analysis.left(),
-            requests: analysis.requests,
-            retries: analysis.retries,
-            conversations: self.summary.conversations,
-            users_full: self.summary.users_full,
-            latency_ms: analysis.latency_ms(),
-            codes: &analysis.codes,
-            other_codes: analysis.other_codes,
-            reasons: &analysis.reasons,
-            users: &analysis.users,
-            listed: self.summary.users.as_ref(),
-            users_missed: analysis.users_missed,
-            first: analysis.first.map(utc),
-            last: analysis.last.map(utc),
-            pauses: pauses.collect(),
-            simulated: analysis.simulated,
-            runs: analysis.runs.iter().map(RunJson::new).collect(),
-            running: analysis.under_way.map(|run| Running {
-                process: run.process,
-                rate: (analysis.recent_rate() * 1000.0).round() / 1000.0,
-                rows_left: analysis.left(),
-                until: analysis.until().map(utc),
-            }),
-            torn: analysis.is_torn,
-            damaged: analysis.damaged.map_or(0, |(_, count)| count),
-            next: &self.next,
+/// What there is to do about the rows of the reports.
+fn next_steps(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) -> Vec<NextStep> {
+    let [report, others @ ..] = &settings.reports[..] else {
+        return Vec::new();
+    };
+    if others.is_empty() {
+        return remaining(report, settings.rows.as_deref(), analysis, summary).steps();
+    }
+    // Each run is resumed by itself, and what has failed in all of them is tried again together.
+    let mut steps = Vec::new();
+    for (report, part) in settings.reports.iter().zip(&analysis.parts) {
+        if part.left != Some(0) {
+            let summary = part.analysis.summary();
+            let mut remaining = remaining(report, None, &part.analysis, &summary);
+            remaining.only_not_run();
+            steps.extend(remaining.steps().into_iter().map(|step| NextStep {
+                what: format!("{} ({})", step.what, one_line(&part.analysis.report)),
+                ..step
+            }));
         }
+    }
+    let mut together = Remaining::new(report.clone(), summary, None, flags(summary));
+    together.others = others.to_vec();
+    together.without_not_run();
+    steps.extend(together.steps());
+    steps
+}
+
+/// A simulated report can't be resumed at ZIM.
+fn flags(summary: &Summary) -> Vec<OsString> {
+    if summary.simulated {
+        vec!["--simulate".into()]
+    } else {
+        Vec::new()
     }
 }
 
 /// What there is to do about the rows of a report.
-fn remaining(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) -> Remaining {
-    // A simulated report can't be resumed at ZIM.
-    let flags = if summary.simulated {
-        vec!["--simulate".into()]
-    } else {
-        Vec::new()
-    };
+fn remaining(report: &Path, rows: Option<&Path>, analysis: &Analysis, summary: &Summary) -> Remaining {
+    let flags = flags(summary);
     let newest = analysis.runs.last();
     let resume = newest.and_then(|run| next::logged(&run.begin.resume, &run.begin));
-    let of_rows = || Some(next::resume_report(settings.rows.as_ref()?, &settings.report, &flags));
+    let of_rows = || Some(next::resume_report(rows?, report, &flags));
     let resume = resume.or_else(of_rows);
-    let mut remaining = Remaining::new(settings.report.clone(), summary, resume, flags);
+    let mut remaining = Remaining::new(report.to_owned(), summary, resume, flags);
     let in_vain = newest.filter(|run| run.end.as_ref().is_some_and(|end| end.all_rejected));
     remaining.start_again = in_vain.and_then(|run| next::logged(&run.begin.start_again, &run.begin));
     remaining
@@ -219,90 +223,4 @@ fn count(rows: &Path, format: &Format, kind: Kind) -> Result<Option<u64>, Error>
     let rows = Rows::open(&Source::from(rows.to_owned()), &format_of_rows(format, kind))?;
     let is_selected = rows.has_outcomes();
     Ok((!is_selected).then(|| rows.count_rows()).transpose()?)
-}
-
-#[derive(Serialize)]
-struct Json<'a> {
-    report: &'a str,
-    rows: u64,
-    ok: u64,
-    outside: u64,
-    failed: u64,
-    invalid: u64,
-    skipped: u64,
-    not_run: Option<u64>,
-    to_do: Option<u64>,
-    left: Option<u64>,
-    requests: u64,
-    retries: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conversations: Option<u64>,
-    users_full: Option<u64>,
-    latency_ms: Latencies,
-    codes: &'a BTreeMap<i64, u64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    other_codes: u64,
-    reasons: &'a [Reason],
-    users: &'a [UserRows],
-    /// The users whose rows these are, if the runs have listed them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listed: Option<&'a UsersSummary>,
-    users_missed: u64,
-    first: Option<String>,
-    last: Option<String>,
-    pauses: Vec<Pause>,
-    simulated: bool,
-    runs: Vec<RunJson<'a>>,
-    running: Option<Running>,
-    torn: bool,
-    damaged: u64,
-    next: &'a [NextStep],
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[derive(Serialize)]
-struct Pause {
-    from: String,
-    to: String,
-}
-
-#[derive(Serialize)]
-struct RunJson<'a> {
-    began: String,
-    ended: Option<String>,
-    rows: u64,
-    why: String,
-    exit: Option<u8>,
-    app_id: Option<u32>,
-    endpoint: &'a str,
-    host: &'a str,
-    version: &'a str,
-}
-
-impl RunJson<'_> {
-    fn new(run: &Run) -> RunJson<'_> {
-        let (begin, end) = (&run.begin, run.end.as_ref());
-        RunJson {
-            began: utc(begin.at),
-            ended: end.map(|end| utc(end.at)),
-            rows: run.rows,
-            why: run.why(),
-            exit: end.map(|end| end.exit),
-            app_id: begin.app_id,
-            endpoint: &begin.endpoint,
-            host: &begin.host,
-            version: &begin.version,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Running {
-    process: Option<u32>,
-    rate: f64,
-    rows_left: Option<u64>,
-    until: Option<String>,
 }

@@ -26,7 +26,10 @@ pub fn fmt(f: &mut fmt::Formatter<'_>, analysis: &Analysis) -> fmt::Result {
     for (index, run) in runs.iter().enumerate().skip(earlier) {
         let mut texts = vec![when(run), one_line(&why(run)).into_owned()];
         // Said once for runs that have it in common.
-        let run_by = run_by(run);
+        let mut run_by = run_by(run);
+        if !analysis.parts.is_empty() {
+            run_by = format!("{}; {run_by}", one_line(&run.report));
+        }
         if run_by != made_by {
             texts.push(run_by.clone());
             made_by = run_by;

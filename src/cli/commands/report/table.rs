@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
+use zim_batch::analysis::Analysis;
 use zim_batch::code;
 use zim_batch::journal::{Kind, RunLog};
 use zim_batch::row::Outcome;
@@ -15,8 +16,8 @@ use crate::cli::output::table::{SHOWN, fmt_latency, fmt_reasons, fmt_rows, fmt_t
 impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let analysis = &self.analysis;
-        writeln!(f, "report         {}", one_line(&self.place))?;
-        if analysis.is_torn {
+        self.fmt_reports(f)?;
+        if analysis.is_torn && analysis.parts.is_empty() {
             writeln!(f, "torn           the last record is incomplete and not counted")?;
         }
         self.fmt_under_way(f)?;
@@ -40,11 +41,67 @@ impl fmt::Display for Overview {
 }
 
 impl Overview {
+    /// The report, or each of several, with its records.
+    fn fmt_reports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = &self.analysis.parts;
+        if parts.is_empty() {
+            return writeln!(f, "report         {}", one_line(&self.place));
+        }
+        let noun = self.analysis.kind.noun();
+        let one = match self.analysis.kind {
+            Kind::List => "user",
+            _ => "conversation",
+        };
+        writeln!(
+            f,
+            "reports        {:>12}  as one: a {one} that stands in several counts by its latest record",
+            grouped(parts.len() as u64)
+        )?;
+        for part in parts {
+            let analysis = &part.analysis;
+            let mut texts = vec![one_line(&analysis.report).into_owned()];
+            let later = analysis.rows - part.counted;
+            if later > 0 {
+                let have = if later == 1 {
+                    "has its record"
+                } else {
+                    "have their records"
+                };
+                texts.push(format!("{} of them {have} in another report", grouped(later)));
+            }
+            match part.left {
+                None => texts.push(format!("left: not known, because {}", self.why_not_known(analysis))),
+                Some(0) => {}
+                Some(left) => texts.push(format!("{} {noun} without a record in it", grouped(left))),
+            }
+            if analysis.is_torn {
+                texts.push("its last record is incomplete and not counted".to_owned());
+            }
+            fmt_texts(f, "", analysis.rows, texts)?;
+        }
+        Ok(())
+    }
+
     fn fmt_under_way(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let analysis = &self.analysis;
-        let Some(run) = analysis.under_way else { return Ok(()) };
-        let (process, rate, noun) = (run.process, analysis.recent_rate(), analysis.kind.noun());
-        let process = process.map_or("a run".to_owned(), |process| format!("process {process}"));
+        if analysis.under_way.is_none() {
+            return Ok(());
+        }
+        let (rate, noun) = (analysis.recent_rate(), analysis.kind.noun());
+        let parts = analysis.parts.iter().map(|part| &part.analysis);
+        let process = |analysis: &Analysis| {
+            let process = analysis.under_way?.process;
+            let process = process.map_or("a run".to_owned(), |process| format!("process {process}"));
+            Some(match self.analysis.parts[..] {
+                [] => process,
+                _ => format!("{process} ({})", one_line(&analysis.report)),
+            })
+        };
+        let process: Vec<String> = match analysis.parts[..] {
+            [] => process(analysis).into_iter().collect(),
+            _ => parts.filter_map(process).collect(),
+        };
+        let process = process.join(", ");
         writeln!(f, "running        {process}: {rate:.1} {noun}/s in the last minute")?;
         let Some(left) = analysis.left() else {
             return match analysis.listed_left() {
@@ -61,31 +118,26 @@ impl Overview {
         let analysis = &self.analysis;
         let noun = analysis.kind.noun();
         match analysis.left() {
-            None => writeln!(f, "left           not known: {}", self.why_not_known()),
+            None if analysis.parts.is_empty() => {
+                writeln!(f, "left           not known: {}", self.why_not_known(analysis))
+            }
+            None => writeln!(f, "left           not known: {}", why_not_known_of_all(analysis)),
             Some(0) => writeln!(f, "left           {:>12}  all {noun} have a record", 0),
             Some(_) => Ok(()),
         }
     }
 
     /// Why it is not known how many rows were to be done.
-    fn why_not_known(&self) -> &'static str {
-        match self.analysis.runs.last() {
+    fn why_not_known(&self, analysis: &Analysis) -> &'static str {
+        match analysis.runs.last() {
             None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
-            None if self.is_of_clear() => "see the report of the rows that were listed",
+            None if is_of_clear(analysis) => "see the report of the rows that were listed",
             None => "there is no log of runs beside the report",
-            Some(run) if run.begin.lists && self.analysis.listed.is_none() => {
-                "there is no list report beside the report"
-            }
+            Some(run) if run.begin.lists && analysis.listed.is_none() => "there is no list report beside the report",
             Some(run) if run.begin.lists && run.begin.users.is_some() => "not all users are listed yet",
             Some(run) if run.begin.total.is_none() => "the input was a stream that was not read to its end",
             Some(_) => "the log of runs is that of another report",
         }
-    }
-
-    /// Whether it is the list report of a run that has cleared what it listed.
-    fn is_of_clear(&self) -> bool {
-        let report = self.place.strip_suffix(".list.csv").map(|stem| format!("{stem}.csv"));
-        self.analysis.kind == Kind::List && report.is_some_and(|report| RunLog::path_of(report.as_ref()).exists())
     }
 
     fn fmt_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,5 +269,24 @@ impl Overview {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Whether it is the list report of a run that has cleared what it listed.
+fn is_of_clear(analysis: &Analysis) -> bool {
+    let report = analysis.report.strip_suffix(".list.csv");
+    let report = report.map(|stem| RunLog::path_of(format!("{stem}.csv").as_ref()));
+    analysis.kind == Kind::List && report.is_some_and(|log| log.exists())
+}
+
+/// Why it is not known how many rows of several reports have no record.
+fn why_not_known_of_all(analysis: &Analysis) -> String {
+    let left: Option<u64> = analysis.parts.iter().map(|part| part.left).sum();
+    match left {
+        None => "it is not known of each report (see above)".to_owned(),
+        Some(left) => format!(
+            "at most {}, because what has no record in one report may have one in another",
+            grouped(left)
+        ),
     }
 }
