@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The lowest rate: one request in 1000 seconds.
-const MIN: f64 = 0.001;
+pub(super) const MIN: f64 = 0.001;
 
 /// The highest rate.
 pub(super) const MAX: f64 = 1_000_000.0;

@@ -81,6 +81,8 @@ pub(super) struct Wanted {
     pub ahead: u64,
     /// How long the answer may take, so that starts are later by up to this.
     pub delay: u64,
+    /// Maximum starts in any second, of all runs together, which an operator has set; 0 is a pause.
+    pub limit: Option<f64>,
     pub previous: Option<Made>,
 }
 
@@ -98,7 +100,11 @@ pub(super) struct Made {
 impl Schedule {
     /// When the next `count` starts are free. If the rates of runs differ, the largest applies to all.
     pub fn next_free(&self, pace: Pace, count: u32) -> u64 {
-        let pace = self.common_pace(pace);
+        self.next_free_at(self.common_pace(pace, None), count)
+    }
+
+    /// When the next `count` starts are free, all at this pace.
+    fn next_free_at(&self, pace: Pace, count: u32) -> u64 {
         let cap = pace.rate.ceil();
         // Several starts at once may be more than the cap, if the rate was higher then.
         let spaced = self
@@ -117,22 +123,33 @@ impl Schedule {
 
     /// Reserves starts, or returns when to try again. The run's rate applies to its earlier starts too.
     pub fn reserve(&mut self, now: u64, wanted: Wanted) -> Result<Start, u64> {
-        let Wanted { run, pace, count, .. } = wanted;
+        let Wanted {
+            run,
+            pace,
+            count,
+            limit,
+            ..
+        } = wanted;
         if let Some(made) = wanted.previous {
             self.settle(run, made, wanted.delay);
         }
         self.drop_impossible(now);
         self.forget(now, 1);
+        if let Some(limit) = limit.filter(|limit| *limit < pace.rate) {
+            // The run did not know of the limit, and asks again at that rate; or it is a pause.
+            return Err(now + if limit > 0.0 { LATENESS } else { SECOND });
+        }
         self.set_rate(run, pace.rate);
-        let at = self.next_free(pace, count).max(now + wanted.ahead);
+        let pace = self.common_pace(pace, limit);
+        let at = self.next_free_at(pace, count).max(now + wanted.ahead);
         if at > now + MAX_AHEAD {
             return Err(at);
         }
         let start = Start {
             at,
-            until: at + self.common_pace(pace).lasts(count) + wanted.delay,
+            until: at + pace.lasts(count) + wanted.delay,
             count,
-            rate: pace.rate,
+            rate: wanted.pace.rate,
             run,
         };
         self.insert(start);
@@ -222,9 +239,11 @@ impl Schedule {
         self.starts.iter().map(|start| start.rate).fold(rate, f64::max)
     }
 
-    fn common_pace(&self, pace: Pace) -> Pace {
+    /// The pace of all runs together.
+    fn common_pace(&self, pace: Pace, limit: Option<f64>) -> Pace {
+        let largest = self.largest_rate(pace.rate);
         Pace {
-            rate: self.largest_rate(pace.rate),
+            rate: limit.map_or(largest, |limit| largest.min(limit)),
             ..pace
         }
     }

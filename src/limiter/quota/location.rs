@@ -26,6 +26,8 @@ pub struct QuotaLocation {
     pub(super) runs: PathBuf,
     /// Has the starts.
     pub(super) starts: PathBuf,
+    /// Has the limit that an operator has set, if there is one.
+    pub(super) limit: PathBuf,
 }
 
 /// Runs that share a quota on one machine: no more of them have an entry.
@@ -55,6 +57,7 @@ impl QuotaLocation {
         QuotaLocation {
             runs: path("lock"),
             starts: path("starts"),
+            limit: path("limit"),
             name,
         }
     }
@@ -71,6 +74,7 @@ impl QuotaLocation {
         QuotaLocation {
             runs: inside(self.runs),
             starts: inside(self.starts),
+            limit: inside(self.limit),
             name: self.name,
         }
     }

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The maximum length that is read and written, in bytes.
 const MAX_TEXT: usize = 60 * 1024;
@@ -105,6 +106,11 @@ impl LockFile {
         let len = self.file.read_at(&mut bytes, 0).unwrap_or_default();
         bytes.truncate(len);
         String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// When its text was last written.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
     }
 
     /// Replaces its text.

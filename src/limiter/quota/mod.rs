@@ -3,17 +3,22 @@
 //! A run reserves each start among those of all runs. First come, first served, and one reservation at a time for each run:
 //! so the shares are equal, and a killed run costs one start.
 //!
+//! An operator can see who shares it, and can set a [`Limit`] for all of them: [`MachineQuota::look`],
+//! [`MachineQuota::set_limit`], and the same of `RedisQuota`.
+//!
 //! [`MachineQuota`] is the quota of all runs on one machine, `RedisQuota` (feature `redis`) that of runs on several. A
 //! program that embeds this library can bring its own [`Quota`]. A limiter without one does not share.
 
 mod error;
 mod limit;
+mod limit_entry;
 mod location;
 mod lock_file;
 mod machine;
 mod presence;
 #[cfg(feature = "redis")]
 mod redis;
+mod sharing;
 
 use std::fmt;
 use std::pin::Pin;
@@ -26,11 +31,13 @@ pub use super::schedule::Pace;
 use super::schedule::{Made, Wanted, micros};
 pub use error::QuotaError;
 pub use limit::Limit;
+pub use limit_entry::LimitEntry;
 pub use location::QuotaLocation;
 pub use machine::MachineQuota;
 pub use presence::{Activity, Presence};
 #[cfg(feature = "redis")]
 pub use redis::RedisQuota;
+pub use sharing::Sharing;
 
 /// A number of requests per second that several runs share.
 ///
@@ -137,6 +144,7 @@ impl Request {
             // The starts are later by the time that the answer takes.
             ahead: ahead.saturating_sub(delay),
             delay,
+            limit: None,
             previous: self.previous.map(|previous| previous.made()),
         }
     }

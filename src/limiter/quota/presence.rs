@@ -115,7 +115,7 @@ impl fmt::Debug for Quoted<'_> {
 }
 
 /// Makes untrusted text safe to show on a terminal: one short line of visible characters.
-fn cleaned(text: &str) -> String {
+pub(super) fn cleaned(text: &str) -> String {
     let short: String = text.trim().chars().take(MAX_NAME).collect();
     one_line(&short).into_owned()
 }

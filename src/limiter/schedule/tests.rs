@@ -9,6 +9,7 @@ fn wanted(run: u32, rate: f64) -> Wanted {
         count: 1,
         ahead: 0,
         delay: 0,
+        limit: None,
         previous: None,
     }
 }
@@ -244,4 +245,56 @@ fn the_newest_starts_are_kept_however_old_they_are() {
     );
     schedule.forget(3 + KEPT, 0);
     assert_eq!((schedule.starts().len(), schedule.runs(0)), (0, 0));
+}
+
+#[test]
+fn a_limit_is_for_all_runs_together_whatever_their_rates_and_a_pause_reserves_nothing() {
+    let (mut schedule, mut made, mut limit) = (Schedule::default(), Vec::new(), None);
+    let mut now = 0;
+    while now < 12 * SECOND {
+        for run in 1..=3 {
+            if now >= 2 * SECOND {
+                limit = Some(if now < 6 * SECOND { 5.0 } else { 0.5 });
+            }
+            let rate: f64 = limit.unwrap_or(20.0);
+            // One has a lower rate than the limit.
+            let rate = if run == 3 { rate.min(2.0) } else { rate };
+            if let Ok(start) = schedule.reserve(
+                now,
+                Wanted {
+                    limit,
+                    ..wanted(run, rate)
+                },
+            ) {
+                schedule.settle(run, made_of(start.at, 1, 0), 0);
+                made.push(start);
+            }
+        }
+        now += 1000;
+    }
+    let ahead = 2 * SECOND + MAX_AHEAD;
+    let between = |from: u64, to: u64| made.iter().filter(|start| (from..to).contains(&start.at)).count();
+    for from in (ahead..12 * SECOND).step_by(1000) {
+        assert!(
+            between(from, from + SECOND) <= 5,
+            "{} from {from}",
+            between(from, from + SECOND)
+        );
+    }
+    let whole = between(4 * SECOND, 7 * SECOND);
+    assert!(whole >= 14, "{whole}");
+    assert_eq!(between(8 * SECOND, 12 * SECOND), 2);
+
+    // A run that does not know of it yet asks again, and in a pause after a second.
+    let asked = |schedule: &mut Schedule, limit| {
+        schedule.reserve(
+            now,
+            Wanted {
+                limit: Some(limit),
+                ..wanted(1, 20.0)
+            },
+        )
+    };
+    assert_eq!(asked(&mut schedule, 5.0), Err(now + LATENESS));
+    assert_eq!(asked(&mut schedule, 0.0), Err(now + SECOND));
 }

@@ -1,6 +1,6 @@
 //! The clock that all runs on a machine share: the time since it was started.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -9,6 +9,9 @@ use crate::limiter::schedule::{Clocks, micros};
 
 /// The time since the machine was started.
 pub(super) type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+/// The time of day.
+pub(super) type TimeOfDay = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// One moment on the shared clock and on this process's.
 pub(super) fn read_clocks(clock: &Clock) -> Clocks {

@@ -17,6 +17,9 @@
 //! active waits a second first. If that happens again within a minute, or if the file becomes unusable while other runs are
 //! active, nothing is sent for a while.
 //!
+//! # The limit of an operator
+//! A file of its own has it (`limit_file.rs`). It is read for each start and each reservation.
+//!
 //! # Other machines
 //! A volume that several machines share is not for this: each machine has its own clock. A run that finds the file of another
 //! machine, while a run has it locked, does not join.
@@ -24,23 +27,28 @@
 mod clock;
 mod entry;
 mod join;
+mod limit_file;
+mod steer;
 
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
 
 use super::error::QuotaError;
+use super::limit::Limit;
 use super::location::QuotaLocation;
 use super::lock_file::LockFile;
 use super::presence::{Activity, Presence};
 use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Unavailable};
-use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, micros};
-use clock::{Clock, boot_id, read_clocks, since_boot};
+use crate::limiter::Rate;
+use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, Wanted, micros};
+use clock::{Clock, TimeOfDay, boot_id, read_clocks, since_boot};
 use entry::Entry;
 use join::{begin_file, check_writable, join_lock, unusable};
+use limit_file::Found;
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
 const INITIAL_PAUSE: Duration = Duration::from_micros(200);
@@ -52,6 +60,9 @@ const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
 /// How often the run's entry is written, and those of others are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the limit of an operator is noted to be in force.
+const RENEW_LIMIT_EVERY: Duration = Duration::from_secs(60);
+
 /// When the file was lost twice within this time, nothing starts for as long: another program keeps changing it.
 const LOST_AGAIN: Duration = Duration::from_secs(60);
 
@@ -60,6 +71,8 @@ pub struct MachineQuota {
     location: QuotaLocation,
     run: u32,
     clock: Clock,
+    /// The time of day, by which a limit ends.
+    time: TimeOfDay,
     /// Names the start of the machine.
     boot: String,
     higher_rate: HigherRate,
@@ -87,6 +100,10 @@ struct State {
     /// They were lost twice, so nothing starts before this time.
     held_until: Option<Instant>,
     has_warned: bool,
+    /// The limit that an operator has set, as far as is known.
+    limit: Option<Limit>,
+    limit_renewed_at: Option<Instant>,
+    has_warned_of_limit: bool,
 }
 
 impl fmt::Debug for MachineQuota {
@@ -108,14 +125,15 @@ impl MachineQuota {
         presence: Presence,
         exclusive: bool,
     ) -> Result<MachineQuota, QuotaError> {
-        MachineQuota::join_with(location, presence, exclusive, Box::new(since_boot), boot_id()).await
+        let clocks = (Box::new(since_boot) as Clock, Box::new(SystemTime::now) as TimeOfDay);
+        MachineQuota::join_with(location, presence, exclusive, clocks, boot_id()).await
     }
 
     async fn join_with(
         location: QuotaLocation,
         presence: Presence,
         exclusive: bool,
-        clock: Clock,
+        (clock, time): (Clock, TimeOfDay),
         boot: String,
     ) -> Result<MachineQuota, QuotaError> {
         let (lock, has_joined_others) = join_lock(&location, exclusive).await?;
@@ -131,6 +149,7 @@ impl MachineQuota {
             run: fastrand::u32(1..),
             boot,
             clock,
+            time,
             higher_rate: HigherRate::default(),
             state: Mutex::new(State {
                 lock,
@@ -145,13 +164,16 @@ impl MachineQuota {
                 lost_at: None,
                 held_until: None,
                 has_warned: false,
+                limit: None,
+                limit_renewed_at: None,
+                has_warned_of_limit: false,
             }),
             location,
         })
     }
 
     /// Once per second: writes the run's entry, and counts those of others. An entry that was removed is written again.
-    fn look(&self, state: &mut State) {
+    fn refresh(&self, state: &mut State) {
         if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
@@ -171,6 +193,31 @@ impl MachineQuota {
             }
         }
         state.others = entry::others(&self.location, state.entry.as_ref()).len();
+        let is_renewed = state
+            .limit_renewed_at
+            .is_some_and(|at| at.elapsed() < RENEW_LIMIT_EVERY);
+        if state.limit.is_some() && !is_renewed {
+            // If that fails, it is kept for a day from the latest time.
+            let _ = limit_file::renew(&self.location.limit);
+            state.limit_renewed_at = Some(Instant::now());
+        }
+    }
+
+    /// Looks for the limit. `false` if another process is just using its file: then it is as it was before.
+    fn look_for_limit(&self, state: &mut State) -> bool {
+        let path = &self.location.limit;
+        state.limit = match limit_file::read(path, (self.time)()) {
+            Found::Locked => return false,
+            Found::Nothing => None,
+            Found::Entry(entry) => Some(entry.limit),
+            Found::Damaged(why) => {
+                if !std::mem::replace(&mut state.has_warned_of_limit, true) {
+                    limit_file::warn_of_damage(path, &why);
+                }
+                None
+            }
+        };
+        true
     }
 
     /// Whether no other run is active. If so, none can join from now on.
@@ -277,13 +324,16 @@ impl MachineQuota {
     /// `None` if another run is just using the file.
     fn try_reserve(&self, request: &Request) -> Result<Option<Reserved>, Unavailable> {
         let state = &mut *self.state();
-        self.look(state);
+        self.refresh(state);
         self.check_held(state)?;
+        if !self.look_for_limit(state) {
+            return Ok(None);
+        }
         if let Some(previous) = request.previous {
             state.own.settle(self.run, previous.made(), 0);
         }
-        let others = state.others;
-        let reserve = |schedule: &mut Schedule, clocks| self.reserve_in(schedule, clocks, request, others);
+        let (others, limit) = (state.others, state.limit);
+        let reserve = |schedule: &mut Schedule, clocks| self.reserve_in(schedule, clocks, request, others, limit);
         let reserved = match self.try_change(state, reserve) {
             Ok(None) => return Ok(None),
             Ok(Some(reserved)) => reserved,
@@ -320,10 +370,17 @@ impl MachineQuota {
         clocks: Clocks,
         request: &Request,
         others: usize,
+        limit: Option<Limit>,
     ) -> Result<(Start, Slot), Instant> {
-        let reserved = schedule.reserve(clocks.time, request.wanted(self.run, 0));
-        self.higher_rate
-            .note(schedule.largest_rate(request.pace.rate), request.pace.rate);
+        let wanted = Wanted {
+            limit: limit.map(|limit| limit.rate.map_or(0.0, Rate::per_second)),
+            ..request.wanted(self.run, 0)
+        };
+        let reserved = schedule.reserve(clocks.time, wanted);
+        if limit.is_none() {
+            self.higher_rate
+                .note(schedule.largest_rate(request.pace.rate), request.pace.rate);
+        }
         match reserved {
             Err(at) => Err(clocks.instant_of(at)),
             Ok(start) => {
@@ -387,10 +444,16 @@ impl Quota for MachineQuota {
         Box::pin(async move { self.retry(|| self.try_reserve(&request)).await })
     }
 
+    fn limit(&self) -> Option<Limit> {
+        let state = &mut *self.state();
+        self.look_for_limit(state);
+        state.limit
+    }
+
     fn note(&self, activity: Activity) {
         let state = &mut *self.state();
         state.activity = activity;
-        self.look(state);
+        self.refresh(state);
     }
 
     /// The last run waits until the next start would be free, at most a second, and removes the files.

@@ -17,25 +17,31 @@
 //! the server, 2 % of the rate.
 
 mod failure;
+mod known_limit;
 mod server;
+mod steer;
+mod store;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use ::redis::{RedisError, Script, ScriptInvocation};
+use ::redis::{RedisError, ScriptInvocation};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::QuotaError;
+use super::limit::Limit;
 use super::location::QuotaLocation;
 use super::presence::{Activity, Presence};
 use super::{BoxFuture, HigherRate, Previous, Quota, Request, Reserved, Slot, Unavailable};
-use crate::limiter::rate::MAX as MAX_RATE;
-use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SECOND, STRETCH, Wanted};
+use crate::limiter::schedule::{MARGIN, SECOND, Wanted};
+use crate::text::milliseconds;
 use failure::Failure;
+use known_limit::KnownLimit;
 use server::{Server, TIMEOUT};
+use store::{RunsAnswer, StartsAnswer, Store};
 
 /// Round trips are assumed to take no longer than this, in microseconds.
 const MAX_ROUND_TRIP: u64 = 200_000;
@@ -49,10 +55,6 @@ const PRESENT_FOR: u64 = 10 * SECOND;
 /// No more entries of others are returned.
 const MAX_ENTRIES: usize = 256;
 
-/// The scripts, without their constants: for the scheduling rule, and for the entries of the active runs.
-const STARTS: &str = include_str!("starts.lua");
-const RUNS: &str = include_str!("runs.lua");
-
 /// The quota that runs on many machines share through a server.
 pub struct RedisQuota {
     run: Arc<Run>,
@@ -61,13 +63,9 @@ pub struct RedisQuota {
 
 /// A run among those that share the quota.
 struct Run {
-    server: Server,
+    store: Store,
     /// Names the run for the server: hexadecimal digits.
     id: u32,
-    starts_key: String,
-    runs_key: String,
-    starts: Script,
-    runs: Script,
     presence: Mutex<Presence>,
     /// When the run joined, by the server's clock, in microseconds.
     joined_at: AtomicU64,
@@ -80,22 +78,20 @@ struct Run {
     /// How long an answer takes, in microseconds.
     round_trip: AtomicU64,
     higher_rate: HigherRate,
+    /// The limit that an operator has set.
+    limit: Mutex<KnownLimit>,
+    /// How far this machine's clock is ahead of the server's, in milliseconds.
+    ahead: AtomicI64,
 }
 
 impl fmt::Debug for RedisQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisQuota")
-            .field("server", &self.run.server.shown)
-            .field("key", &self.run.starts_key)
+            .field("server", &self.run.store.server.shown)
+            .field("key", &self.run.store.starts_key)
             .finish_non_exhaustive()
     }
 }
-
-/// What `starts.lua` returns; see there.
-type StartsAnswer = (u8, u64, u64, usize, String, String);
-
-/// What `runs.lua` returns; see there.
-type RunsAnswer = (u64, bool, usize, usize, Vec<String>);
 
 impl RedisQuota {
     /// Joins the runs that share the quota of this app through the server at `url`: `redis://`, `rediss://` (TLS, trusting the
@@ -113,7 +109,7 @@ impl RedisQuota {
         presence: Presence,
         exclusive: bool,
     ) -> Result<RedisQuota, QuotaError> {
-        let run = Arc::new(Run::new(Server::new(url, ca_cert)?, location, presence));
+        let run = Arc::new(Run::new(Store::new(Server::new(url, ca_cert)?, location), presence));
         let joined = match run.join(exclusive).await {
             Ok(Some(by)) => return Err(QuotaError::Held { by: by.map(Box::new) }),
             // Whether starts could be reserved too is to be known before anything is sent.
@@ -123,7 +119,7 @@ impl RedisQuota {
         let renewing = tokio::spawn(Arc::clone(&run).renew_all_the_time()).abort_handle();
         let quota = RedisQuota { run, renewing };
         let Err(error) = joined else { return Ok(quota) };
-        let server = quota.run.server.shown.clone();
+        let server = quota.run.store.server.shown.clone();
         let error = match (Failure::of(&error), exclusive) {
             (Failure::Passing(_), false) => return Ok(quota),
             (Failure::Passing(why), true) => QuotaError::Unreachable { server, why },
@@ -144,18 +140,10 @@ impl RedisQuota {
 }
 
 impl Run {
-    fn new(server: Server, location: &QuotaLocation, presence: Presence) -> Run {
-        let constants = format!(
-            "local SECOND, MARGIN, STRETCH, LATENESS, KEPT, MAX_AHEAD, MAX_COUNT, MAX_RATE, PRESENT_FOR, MAX_ENTRIES = \
-             {SECOND}, {MARGIN}, {STRETCH}, {LATENESS}, {KEPT}, {MAX_AHEAD}, {MAX_COUNT}, {MAX_RATE}, {PRESENT_FOR}, {MAX_ENTRIES}\n"
-        );
+    fn new(store: Store, presence: Presence) -> Run {
         Run {
-            server,
+            store,
             id: fastrand::u32(1..),
-            starts_key: format!("{}.starts", location.name),
-            runs_key: format!("{}.runs", location.name),
-            starts: Script::new(&(constants.clone() + STARTS)),
-            runs: Script::new(&(constants + RUNS)),
             presence: Mutex::new(presence),
             joined_at: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
@@ -163,13 +151,15 @@ impl Run {
             not_before: Mutex::new(None),
             round_trip: AtomicU64::new(0),
             higher_rate: HigherRate::default(),
+            limit: Mutex::default(),
+            ahead: AtomicI64::new(0),
         }
     }
 
     /// Writes the entry. `Ok(Some(_))` if others are active and the run is to be exclusive: one of them, if it can be read.
     async fn join(&self, exclusive: bool) -> Result<Option<Option<Presence>>, RedisError> {
         let what = if exclusive { "join alone" } else { "join" };
-        let (now, _, others, _, entries) = self.call_runs(what).await?;
+        let (now, _, others, _, entries, ..) = self.call_runs(what).await?;
         if exclusive && others > 0 {
             return Ok(Some(entries.iter().find_map(|entry| Presence::parse(entry))));
         }
@@ -182,7 +172,7 @@ impl Run {
     async fn renew(&self) -> Result<(), RedisError> {
         let renewed = self.call_runs("renew").await;
         self.is_present.store(renewed.is_ok(), Ordering::Relaxed);
-        let (now, was_there, _, others, _) = renewed?;
+        let (now, was_there, _, others, ..) = renewed?;
         self.others.store(others, Ordering::Relaxed);
         if !was_there {
             self.joined_at.store(now, Ordering::Relaxed);
@@ -208,9 +198,9 @@ impl Run {
 
     /// Whether starts could be reserved.
     async fn check(&self) -> Result<(), RedisError> {
-        let mut script = self.starts_script();
+        let mut script = self.store.starts();
         script.arg(format!("{:x}", self.id)).arg("check");
-        self.server.call::<StartsAnswer>(&script).await?;
+        self.store.server.call::<StartsAnswer>(&script).await?;
         Ok(())
     }
 
@@ -220,17 +210,21 @@ impl Run {
             return Ok(Reserved::NotBefore(until));
         }
         let wanted = request.wanted(self.id, self.round_trip.load(Ordering::Relaxed));
-        let (answer, took) = self.server.call::<StartsAnswer>(&self.reserving(wanted)).await?;
+        let was_limited = self.limit().limit().is_some();
+        let (answer, took) = self.store.server.call::<StartsAnswer>(&self.reserving(wanted)).await?;
         let now = Instant::now();
         self.note_round_trip(took);
-        let (state, at, until, runs, id, largest) = answer;
+        let (state, at, until, runs, id, largest, limit, text) = answer;
+        self.limit().note(&limit, text, self.ahead.load(Ordering::Relaxed));
         let later = |micros| now + Duration::from_micros(micros);
         if state == 2 {
             self.renew().await?;
             return Ok(Reserved::NotBefore(later(SECOND + MARGIN)));
         }
         let own = request.pace.rate;
-        self.higher_rate.note(largest.parse().unwrap_or(own), own);
+        if !was_limited && limit.is_empty() {
+            self.higher_rate.note(largest.parse().unwrap_or(own), own);
+        }
         if state == 0 {
             return Ok(Reserved::NotBefore(later(at)));
         }
@@ -246,24 +240,23 @@ impl Run {
 
     async fn call_runs(&self, what: &str) -> Result<RunsAnswer, RedisError> {
         let entry = self.presence.lock().unwrap_or_else(PoisonError::into_inner).to_text();
-        let mut script = self.runs.key(&self.runs_key);
+        let mut script = self.store.runs();
         script
             .arg(format!("{:x}", self.id))
             .arg(what)
             .arg(entry)
             .arg(self.joined_at.load(Ordering::Relaxed));
-        Ok(self.server.call(&script).await?.0)
-    }
-
-    fn starts_script(&self) -> ScriptInvocation<'_> {
-        let mut script = self.starts.key(&self.starts_key);
-        script.key(&self.runs_key);
-        script
+        let answer: RunsAnswer = self.store.server.call(&script).await?.0;
+        let (now, .., limit, text) = &answer;
+        let ahead = ahead_of(*now);
+        self.ahead.store(ahead, Ordering::Relaxed);
+        self.limit().note(limit, text.clone(), ahead);
+        Ok(answer)
     }
 
     fn reserving(&self, wanted: Wanted) -> ScriptInvocation<'_> {
         let made = wanted.previous.unwrap_or_default();
-        let mut script = self.starts_script();
+        let mut script = self.store.starts();
         script
             .arg(format!("{:x}", wanted.run))
             .arg("reserve")
@@ -290,8 +283,12 @@ impl Run {
         self.round_trip.store(noted, Ordering::Relaxed);
     }
 
-    fn not_before(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn not_before(&self) -> MutexGuard<'_, Option<Instant>> {
         self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limit(&self) -> MutexGuard<'_, KnownLimit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,9 +298,13 @@ impl Quota for RedisQuota {
             let reserved = self.run.reserve(&request).await;
             reserved.map_err(|error| {
                 let failure = Failure::of(&error);
-                Unavailable(format!("quota server {}: {failure}", self.run.server.shown))
+                Unavailable(format!("quota server {}: {failure}", self.run.store.server.shown))
             })
         })
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        self.run.limit().limit()
     }
 
     fn note(&self, activity: Activity) {
@@ -319,6 +320,11 @@ impl Quota for RedisQuota {
     }
 }
 
+/// How far this machine's clock is ahead of the server's, whose time was just `now`, in microseconds; in milliseconds.
+fn ahead_of(now: u64) -> i64 {
+    milliseconds(SystemTime::now()).saturating_sub(i64::try_from(now / 1000).unwrap_or(i64::MAX))
+}
+
 /// A run that ends without leaving removes its entry too.
 impl Drop for RedisQuota {
     fn drop(&mut self) {
@@ -331,7 +337,7 @@ impl Drop for RedisQuota {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let leaving = async {
                 // The connection belongs to the runtime in which it was opened.
-                run.server.disconnect().await;
+                run.store.server.disconnect().await;
                 run.leave().await;
             };
             let _ = runtime.block_on(async { timeout(2 * TIMEOUT, leaving).await });

@@ -1,12 +1,13 @@
 -- The runs that share the quota through Redis: each renews its entry all the time, and is gone soon after it stops to.
 --
--- KEYS[1] has the entries: a hash; under each run, when it was renewed, and the entry. The key expires. The caller defines the
--- constants in capital letters. Arguments:
---   run, what       the run, in hexadecimal digits; 'join', 'join alone' unless there are others, 'renew' or 'leave'
+-- KEYS[1] has the entries: a hash; under each run, when it was renewed, and the entry. The key expires. KEYS[2] has the limit
+-- that an operator has set. The caller defines the constants in capital letters, and read_limit (limit.lua). Arguments:
+--   run, what       the run, in hexadecimal digits; 'join', 'join alone' unless there are others, 'renew' or 'leave'; or 'look',
+--                   of no run, which writes nothing
 --   entry           what others are told of the run
 --   since           others count as sharing if they were renewed after this time
--- Returns the time; whether the run was there; how many others are; how many of them share; and their entries, unless it
--- renews. Times are in microseconds.
+-- Returns the time; whether the run was there; how many others are; how many of them share; their entries, unless it renews;
+-- the limit, '' if there is none; and its text. Times are in microseconds.
 local run, what, entry, since = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * SECOND + time[2]
@@ -18,7 +19,7 @@ for index = 1, #all, 2 do
     renewed = tonumber(renewed)
     if not renewed or renewed + PRESENT_FOR <= now or renewed > now + PRESENT_FOR then
         -- It is no longer there, or the clock has gone back.
-        redis.call('HDEL', KEYS[1], who)
+        if what ~= 'look' then redis.call('HDEL', KEYS[1], who) end
     elseif who == run then
         was_there = 1
     else
@@ -28,10 +29,16 @@ for index = 1, #all, 2 do
     end
 end
 
+local limit, limit_text, has_end = read_limit(KEYS[2])
 if what == 'leave' then
     redis.call('HDEL', KEYS[1], run)
+elseif what == 'look' then
+    -- It is no run.
 elseif what ~= 'join alone' or others == 0 then
     redis.call('HSET', KEYS[1], run, string.format('%.0f %s', now, entry))
     redis.call('PEXPIRE', KEYS[1], math.ceil(2 * PRESENT_FOR / 1000))
+    -- A limit without an end is kept as long as it is in use.
+    if limit and not has_end then redis.call('PEXPIRE', KEYS[2], LIMIT_KEPT_FOR) end
 end
-return { string.format('%.0f', now), was_there, others, sharing, entries }
+limit = limit and string.format('%.17g', limit) or ''
+return { string.format('%.0f', now), was_there, others, sharing, entries, limit, limit_text }

@@ -1,7 +1,7 @@
 -- The scheduling rule of schedule.rs, for starts that Redis keeps. A test compares the two, call by call.
 --
--- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the active runs (runs.lua). The caller defines the
--- constants in capital letters. Arguments:
+-- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the active runs (runs.lua), KEYS[3] the limit that an operator has
+-- set. The caller defines the constants in capital letters, and read_limit (limit.lua). Arguments:
 --   run, what       the run, in hexadecimal digits; 'reserve', or 'check' to reserve nothing and to see whether it could be
 --   rate, share     the run's pace
 --   count           how many starts it wants
@@ -12,7 +12,7 @@
 --   time            now; from the server's clock if empty
 -- Returns 1 if starts are reserved, 0 if not, and 2 if the run is not there: then the server has lost what it knew, and
 -- perhaps starts too; from when on, or when to try again; until when; how many runs have started requests in the last seconds;
--- the place of the reservation; and the largest rate. Times are in microseconds from now.
+-- the place of the reservation; the largest rate; the limit, '' if there is none; and its text. Times are in microseconds from now.
 local run, what = ARGV[1], ARGV[2]
 local rate, share, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local ahead, delay = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -23,7 +23,11 @@ if not now then
     now = time[1] * SECOND + time[2]
 end
 
-if what == 'reserve' and redis.call('HEXISTS', KEYS[2], run) == 0 then return { 2, 0, 0, 0, '', '0' } end
+local limit, limit_text = read_limit(KEYS[3])
+local shown_limit = limit and string.format('%.17g', limit) or ''
+if what == 'reserve' and redis.call('HEXISTS', KEYS[2], run) == 0 then
+    return { 2, 0, 0, 0, '', '0', shown_limit, limit_text }
+end
 
 -- Read what is possible, with the previous reservation as it was used.
 local text = redis.call('GET', KEYS[1]) or ''
@@ -69,13 +73,19 @@ local function write()
     lines[#lines + 1] = 'end\n'
     -- The last start matters for as long as the next one, at the lowest share, is spaced from it.
     local last = kept[#kept]
-    local matters = last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / last.rate) or 0
+    local slowest = last and limit and limit > 0 and math.min(limit, last.rate) or last and last.rate
+    local matters = last and last.till + math.max(KEPT, 2 * (SECOND + STRETCH) / slowest) or 0
     local expires = math.ceil((math.max(not_before, matters) - now) / 1000)
     redis.call('SET', KEYS[1], table.concat(lines), 'PX', math.max(1, expires))
 end
 if what == 'check' then
     write()
-    return { 0, 0, 0, runs, '', '0' }
+    return { 0, 0, 0, runs, '', '0', shown_limit, limit_text }
+end
+if limit and limit < rate then
+    -- The run did not know of the limit, and asks again at that rate; or it is a pause.
+    write()
+    return { 0, limit > 0 and LATENESS or SECOND, 0, runs, '', ARGV[3], shown_limit, limit_text }
 end
 
 -- When the next starts are free. The run's rate applies to its earlier starts too.
@@ -84,6 +94,8 @@ for _, start in ipairs(kept) do
     if start.run == run then start.rate = rate end
     common_rate = math.max(common_rate, start.rate)
 end
+local largest = string.format('%.17g', common_rate)
+if limit then common_rate = math.min(common_rate, limit) end
 local function spread(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
 local at = math.max(now + ahead, not_before)
 -- Several starts at once may be more than the cap, if the rate was higher then.
@@ -106,6 +118,5 @@ if is_reserved then
     table.sort(kept, is_earlier)
 end
 write()
-local largest = string.format('%.17g', common_rate)
-if not is_reserved then return { 0, at - now, 0, runs, '', largest } end
-return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at), largest }
+if not is_reserved then return { 0, at - now, 0, runs, '', largest, shown_limit, limit_text } end
+return { 1, at - now, at - now + lasts, runs, string.format('%.0f', at), largest, shown_limit, limit_text }

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use proptest::prelude::*;
 
 use super::*;
-use crate::limiter::quota::Pace;
-use crate::limiter::schedule::{Made, Schedule};
+use crate::limiter::quota::{LimitEntry, Pace, Sharing};
+use crate::limiter::schedule::{KEPT, Made, STRETCH, Schedule, Start};
 
 #[test]
 fn a_server_is_shown_without_user_and_password() {
@@ -211,6 +211,155 @@ fn connections_that_are_closed_are_opened_anew_without_an_error() {
     });
 }
 
+async fn steer(url: &str, limit: Option<Limit>) -> Result<(), QuotaError> {
+    RedisQuota::set_limit(url, None, &location(), limit).await
+}
+
+fn sharing(server: &Server) -> impl Future<Output = Result<Sharing, QuotaError>> {
+    let url = server.url.clone();
+    async move { RedisQuota::look(&url, None, &location()).await }
+}
+
+#[test]
+fn who_shares_the_quota_is_seen_without_being_a_run_and_a_limit_is_for_all_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = server(directory.path()) else { return };
+    let set = |limit| steer(&server.url, limit);
+    runtime().block_on(async {
+        assert_eq!(sharing(&server).await.unwrap(), Sharing::default());
+        let mut connection = connected(&server).await;
+        let keys: Vec<String> = ::redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert!(keys.is_empty(), "{keys:?}");
+
+        let (first, second) = (
+            join(&server.url, true).await.unwrap(),
+            join(&server.url, false).await.unwrap(),
+        );
+        second.note(Activity {
+            recent_rate: 6.5,
+            on_hold: true,
+        });
+        second.run.renew().await.unwrap();
+        let seen = sharing(&server).await.unwrap();
+        assert_eq!((seen.runs.len(), seen.unreadable, seen.recent_rate()), (2, 0, 6.5));
+        assert!(seen.runs.iter().any(|run| run.activity.on_hold));
+        // To have looked is not to be there.
+        assert_eq!(sharing(&server).await.unwrap().runs.len(), 2);
+
+        // The next reservation of the one tells it the limit, and the next renewal the other.
+        let limit = Limit::new(Some(5.0.try_into().unwrap()), None);
+        set(Some(limit)).await.unwrap();
+        assert!(matches!(first.reserve(request()).await, Ok(Reserved::NotBefore(_))));
+        assert_eq!((first.limit(), second.limit()), (Some(limit), None));
+        second.run.renew().await.unwrap();
+        assert_eq!(second.limit(), Some(limit));
+        let entry = sharing(&server).await.unwrap().limit.unwrap();
+        assert_eq!((entry.limit, entry.by), (limit, LimitEntry::new(limit).by));
+        set(None).await.unwrap();
+        assert!(matches!(first.reserve(request()).await, Ok(Reserved::Slot(_))));
+        assert_eq!((first.limit(), sharing(&server).await.unwrap().limit), (None, None));
+    });
+}
+
+#[test]
+fn a_limit_ends_by_the_server_and_one_without_an_end_is_kept_for_a_day_after_it_was_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = server(directory.path()) else { return };
+    let set = |limit| steer(&server.url, limit);
+    runtime().block_on(async {
+        let quota = join(&server.url, false).await.unwrap();
+        let mut connection = connected(&server).await;
+        let mut expires = async |command: &str, more: &[u64]| -> i64 {
+            ::redis::cmd(command)
+                .arg(&quota.run.store.limit_key)
+                .arg(more)
+                .query_async(&mut connection)
+                .await
+                .unwrap()
+        };
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        set(Some(Limit::new(None, None))).await.unwrap();
+        expires("PEXPIRE", &[5000]).await;
+        quota.run.renew().await.unwrap();
+        assert!((DAY - 1000..=DAY).contains(&expires("PTTL", &[]).await));
+
+        let until = SystemTime::now() + Duration::from_millis(1500);
+        set(Some(Limit::new(None, Some(until)))).await.unwrap();
+        quota.run.renew().await.unwrap();
+        assert!((1..=1500).contains(&expires("PTTL", &[]).await));
+        // Times are rounded to milliseconds, on their way to the server and back.
+        let ends = quota.limit().and_then(|limit| limit.until).unwrap();
+        let off = ends.duration_since(until).unwrap_or_else(|earlier| earlier.duration());
+        assert!(off < Duration::from_millis(100), "{off:?}");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // The run renews its entry every second, and so has noticed.
+        assert_eq!(quota.limit(), None);
+    });
+}
+
+#[test]
+fn what_is_no_limit_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = server(directory.path()) else { return };
+    runtime().block_on(async {
+        let quota = join(&server.url, false).await.unwrap();
+        let mut connection = connected(&server).await;
+        let key = &quota.run.store.limit_key;
+        let deep = "[".repeat(4000);
+        let huge = "x".repeat(2 * 1024 * 1024);
+        for text in [
+            "x",
+            "5",
+            "null",
+            "{}",
+            "{\"limit\":-1}",
+            "{\"limit\":nan}",
+            "{\"limit\":1e99}",
+            "\u{7f}\0",
+            &deep,
+            &huge,
+        ] {
+            ::redis::cmd("SET")
+                .arg(key)
+                .arg(text)
+                .exec_async(&mut connection)
+                .await
+                .unwrap();
+            let reserved = quota.reserve(request()).await;
+            assert!(reserved.is_ok(), "{reserved:?}");
+            assert_eq!((quota.limit(), sharing(&server).await.unwrap().limit), (None, None));
+        }
+        ::redis::cmd("DEL").arg(key).exec_async(&mut connection).await.unwrap();
+        ::redis::cmd("HSET")
+            .arg(key)
+            .arg(&["a", "b"])
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        assert!(quota.reserve(request()).await.is_ok());
+        let limit = Limit::new(None, None);
+        RedisQuota::set_limit(&server.url, None, &location(), Some(limit))
+            .await
+            .unwrap();
+        assert_eq!(sharing(&server).await.unwrap().limit.unwrap().limit, limit);
+    });
+}
+
+#[tokio::test]
+async fn a_server_that_can_t_be_reached_tells_nothing_and_shows_no_password() {
+    let url = "redis://:s3cret@127.0.0.1:1";
+    let looked = RedisQuota::look(url, None, &location()).await.unwrap_err();
+    let set = RedisQuota::set_limit(url, None, &location(), None).await.unwrap_err();
+    for error in [looked, set] {
+        assert!(matches!(error, QuotaError::Unreachable { .. }), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
+
 /// A reservation by one of three runs, after so much time.
 #[derive(Debug, Clone)]
 struct Call {
@@ -223,6 +372,9 @@ struct Call {
     delay: u64,
     /// How many of the run's previous starts were made, and how late, if the run tells it.
     previous: Option<(u32, u64)>,
+    /// What an operator sets before, and whether the run knows of it.
+    limit: Option<f64>,
+    is_known: bool,
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
@@ -234,15 +386,22 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     );
     let wait = (prop_oneof![Just(0), 0_u64..25_000], prop_oneof![Just(0), 0_u64..50_000]);
     let previous = proptest::option::weighted(0.9, (0_u32..=10, prop_oneof![Just(0), 0_u64..20_000]));
-    let call = (pace, wait, previous).prop_map(|((run, after, share, is_slower), (ahead, delay), previous)| Call {
-        run,
-        after,
-        share,
-        is_slower,
-        ahead,
-        delay,
-        previous,
-    });
+    let limit = prop_oneof![20 => Just(None), 1 => prop_oneof![Just(0.0), Just(0.5), Just(0.001), Just(6.0), Just(7.3), Just(300.0)]
+        .prop_map(Some)];
+    let limit = (limit, proptest::bool::weighted(0.9));
+    let call = (pace, wait, previous, limit).prop_map(
+        |((run, after, share, is_slower), (ahead, delay), previous, (limit, is_known))| Call {
+            run,
+            after,
+            share,
+            is_slower,
+            ahead,
+            delay,
+            previous,
+            limit,
+            is_known,
+        },
+    );
     proptest::collection::vec(call, 1..120)
 }
 
@@ -278,31 +437,49 @@ fn the_script_has_the_same_rule_as_the_schedule() {
             let mut connection = connection.clone();
             let (seconds, _): (u64, u64) = ::redis::cmd("TIME").query_async(&mut connection).await.unwrap();
             for id in 1..=3 {
-                let _: () = ::redis::cmd("HSET").arg(&run.runs_key).arg(id).arg(format!("{seconds}000000 {{}}")).query_async(&mut connection).await.unwrap();
+                let _: () = ::redis::cmd("HSET").arg(&run.store.runs_key).arg(id).arg(format!("{seconds}000000 {{}}")).query_async(&mut connection).await.unwrap();
             }
-            let _: () = ::redis::cmd("SET").arg(&run.starts_key).arg(&before).query_async(&mut connection).await.unwrap();
+            let _: () = ::redis::cmd("SET").arg(&run.store.starts_key).arg(&before).query_async(&mut connection).await.unwrap();
             let mut schedule = Schedule::parse(&format!("{}end\n", before.trim_end_matches("end\n"))).unwrap();
-            let (mut now, mut latest) = (BEGIN, [None; 3]);
-            for Call { run: number, after, share, is_slower, ahead, delay, previous } in calls {
+            run.store.set_limit(None, 0).await.unwrap();
+            let (mut now, mut latest, mut limit) = (BEGIN, [None; 3], None);
+            for Call { run: number, after, share, is_slower, ahead, delay, previous, limit: new_limit, is_known } in calls {
                 now += after;
-                let rate: f64 = if is_slower { rates[number] / 400.0 } else { rates[number] };
+                if let Some(new_limit) = new_limit {
+                    let rate = (new_limit > 0.0).then(|| new_limit.try_into().unwrap());
+                    run.store.set_limit(Some(&LimitEntry::new(Limit::new(rate, None))), 60_000).await.unwrap();
+                    limit = Some(new_limit);
+                }
+                let rate = if is_slower { rates[number] / 400.0 } else { rates[number] };
+                let rate = limit.filter(|limit| is_known && *limit > 0.0).map_or(rate, |limit: f64| limit.min(rate));
                 let (pace, count) = (Pace { rate, share }, (rate / 200.0).ceil() as u32);
                 let previous = latest[number].zip(previous);
                 let previous = previous.map(|(at, (made, late))| Made { at, count: made.min(count), late });
-                let wanted = Wanted { run: number as u32 + 1, pace, count, ahead, delay, previous };
+                let wanted = Wanted { run: number as u32 + 1, pace, count, ahead, delay, limit, previous };
                 let mut script = run.reserving(wanted);
                 let answer: StartsAnswer = script.arg(now).invoke_async(&mut connection).await.unwrap();
                 let reserved = schedule.reserve(now, wanted);
                 let runs = schedule.runs(now);
-                let (is_reserved, at, until, its_runs, id, largest) = answer;
+                let (is_reserved, at, until, its_runs, id, largest, its_limit, _) = answer;
                 let expected = match reserved {
                     Ok(start) => (1, start.at - now, start.until - delay - now, runs, start.at.to_string()),
                     Err(at) => (0, at - now, 0, runs, String::new()),
                 };
                 prop_assert_eq!((is_reserved, at, until, its_runs, id), expected);
-                prop_assert_eq!(largest.parse(), Ok(schedule.largest_rate(rate)));
-                let text: String = ::redis::cmd("GET").arg(&run.starts_key).query_async(&mut connection).await.unwrap();
-                prop_assert_eq!(Schedule::parse(&text), Some(schedule.clone()), "{}", text);
+                prop_assert_eq!(its_limit.parse().ok(), limit);
+                if limit.is_none() {
+                    prop_assert_eq!(largest.parse(), Ok(schedule.largest_rate(rate)));
+                }
+                let text: Option<String> = ::redis::cmd("GET").arg(&run.store.starts_key).query_async(&mut connection).await.unwrap();
+                match &text {
+                    Some(text) => prop_assert_eq!(Schedule::parse(text), Some(schedule.clone()), "{}", text),
+                    // What is kept after a pause may be too old to matter, and expires immediately.
+                    None => {
+                        let matters = |start: &Start| start.until + KEPT.max((2.0 * (SECOND + STRETCH) as f64 / start.rate) as u64) > now;
+                        prop_assert!(reserved.is_err() && !schedule.starts().iter().any(matters), "{:?}", schedule);
+                        schedule = Schedule::default();
+                    }
+                }
                 latest[number] = reserved.ok().map(|start| start.at);
             }
             Ok(())

@@ -1,0 +1,129 @@
+//! The limit that an operator has set for all runs on this machine: a small file beside the starts. It outlives the runs:
+//! a limit with an end is kept until then, one without for a day after a run last had it in force, by the file's time.
+//!
+//! Whoever may write to the file may set the limit. It can slow runs down or pause them, and do nothing else. A file that
+//! is damaged is ignored.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+
+use super::super::limit_entry::{KEPT_FOR, LimitEntry};
+use super::super::lock_file::LockFile;
+use super::join::check_writable;
+use super::{LOCKED_TOO_LONG, MAX_PAUSE};
+
+/// What is found in the file.
+#[derive(Debug, PartialEq)]
+pub(super) enum Found {
+    Nothing,
+    Entry(LimitEntry),
+    /// It has no limit that can be read, and why.
+    Damaged(String),
+    /// Another process is just using it.
+    Locked,
+}
+
+/// Reads the limit that is in force `now`. A file with a limit that has ended is removed, if this user may.
+pub(super) fn read(path: &Path, now: SystemTime) -> Found {
+    find(path, now).unwrap_or_else(|error| Found::Damaged(error.to_string()))
+}
+
+fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
+    let Some(file) = LockFile::open_existing(path)? else {
+        return Ok(Found::Nothing);
+    };
+    if !file.try_lock_shared()? {
+        return Ok(Found::Locked);
+    }
+    let text = file.read();
+    if text.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let Some(entry) = LimitEntry::parse(&text) else {
+        return Ok(Found::Damaged("it has no limit that can be read".into()));
+    };
+    let has_ended = match entry.limit.until {
+        Some(until) => until <= now,
+        None => now.duration_since(file.modified()?).is_ok_and(|idle| idle > KEPT_FOR),
+    };
+    if !has_ended {
+        return Ok(Found::Entry(entry));
+    }
+    // Unless another one has been set meanwhile.
+    if file.is_writable() && file.try_lock()? && file.read() == text {
+        clear(&file)?;
+    }
+    Ok(Found::Nothing)
+}
+
+/// Notes that the limit is in force, so that it is kept.
+pub(super) fn renew(path: &Path) -> io::Result<()> {
+    let Some(file) = LockFile::open_existing(path)? else {
+        return Ok(());
+    };
+    // Only the owner of a file may set its time; whoever may write to it sets it by writing.
+    if file.is_writable() && file.try_lock()? {
+        file.write(&file.read())?;
+    }
+    Ok(())
+}
+
+/// Sets the limit, or ends it.
+pub(super) async fn set(path: &Path, entry: Option<&LimitEntry>) -> io::Result<()> {
+    let tries_from = Instant::now();
+    loop {
+        let file = match entry {
+            Some(_) => LockFile::open(path)?,
+            None => match LockFile::open_existing(path)? {
+                Some(file) => file,
+                None => return Ok(()),
+            },
+        };
+        if file.try_lock()? && file.is_in_place() {
+            check_writable(&file)?;
+            return match entry {
+                Some(entry) => file.write(&format!("{}\n", entry.to_text())),
+                None => clear(&file),
+            };
+        }
+        if tries_from.elapsed() > LOCKED_TOO_LONG {
+            return Err(locked_too_long());
+        }
+        sleep(MAX_PAUSE).await;
+    }
+}
+
+/// As [`read`], and waits as long as another process is just using the file.
+pub(super) async fn read_patiently(path: &Path) -> io::Result<Found> {
+    let tries_from = Instant::now();
+    loop {
+        match read(path, SystemTime::now()) {
+            Found::Locked if tries_from.elapsed() > LOCKED_TOO_LONG => return Err(locked_too_long()),
+            Found::Locked => sleep(MAX_PAUSE).await,
+            found => return Ok(found),
+        }
+    }
+}
+
+fn locked_too_long() -> io::Error {
+    let seconds = Duration::as_secs(&LOCKED_TOO_LONG);
+    io::Error::other(format!("another process has locked it for more than {seconds} s"))
+}
+
+pub(super) fn warn_of_damage(path: &Path, why: &str) {
+    tracing::warn!(
+        "{}: the limit by 'zim-batch quota' can't be read ({why}), so there is none; set it again with 'zim-batch quota \
+         --limit', or remove the file",
+        path.display()
+    );
+}
+
+/// Another user's file may not be removed from a directory like /tmp, so it is emptied too.
+fn clear(file: &LockFile) -> io::Result<()> {
+    file.write("")?;
+    file.remove();
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The limit that an operator has set, as the server's latest answer has it.
+
+use std::time::{Duration, SystemTime};
+
+use super::super::limit::Limit;
+use super::super::limit_entry::LimitEntry;
+use crate::limiter::Rate;
+
+/// The server says within this time that a limit has ended.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The limit as far as is known.
+#[derive(Debug, Default)]
+pub(super) struct KnownLimit {
+    /// Its text on the server.
+    text: String,
+    entry: Option<LimitEntry>,
+    has_warned: bool,
+}
+
+impl KnownLimit {
+    /// Notes an answer: the limit, as the scripts read it, and its text. `ahead`: how far this machine's clock is ahead of
+    /// the server's, in milliseconds.
+    pub fn note(&mut self, limit: &str, text: String, ahead: i64) {
+        // Its end would seem to move if it were converted again and again.
+        if text == self.text {
+            return;
+        }
+        self.entry = entry(limit, &text, ahead);
+        if self.entry.is_none() && !text.is_empty() && !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(
+                "the limit by 'zim-batch quota' on the quota server can't be read, so there is none; set it again with \
+                 'zim-batch quota --limit'"
+            );
+        }
+        self.text = text;
+    }
+
+    /// The limit in force. The server decides when it ends, unless it can't be asked.
+    pub fn limit(&self) -> Option<Limit> {
+        let limit = self.entry.as_ref()?.limit;
+        let is_over = |until| SystemTime::now().duration_since(until).is_ok_and(|since| since > GRACE);
+        (!limit.until.is_some_and(is_over)).then_some(limit)
+    }
+
+    pub fn into_entry(self) -> Option<LimitEntry> {
+        self.entry
+    }
+}
+
+/// The entry, with the limit that the scripts apply. Times are by this machine's clock.
+fn entry(limit: &str, text: &str, ahead: i64) -> Option<LimitEntry> {
+    let limit: f64 = limit.parse().ok()?;
+    let rate = match limit {
+        0.0 => None,
+        limit => Some(Rate::try_from(limit).ok()?),
+    };
+    let entry = LimitEntry::parse(text)?;
+    let until = entry.limit.until.map(|until| shifted(until, ahead));
+    Some(LimitEntry {
+        limit: Limit::new(rate, until),
+        ..entry
+    })
+}
+
+/// The time, later by so many milliseconds.
+pub(super) fn shifted(time: SystemTime, by: i64) -> SystemTime {
+    let duration = Duration::from_millis(by.unsigned_abs());
+    let shifted = if by < 0 {
+        time.checked_sub(duration)
+    } else {
+        time.checked_add(duration)
+    };
+    shifted.unwrap_or(time)
+}
