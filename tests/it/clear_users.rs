@@ -1,6 +1,7 @@
 //! `clear --users`: lists users and clears what is listed, in one run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,9 @@ use serde_json::Value;
 
 use crate::support::list::with_app;
 use crate::support::world::{Conv, World, page};
-use crate::support::{Answer, Call, Desk, Options, Server, read_list, read_report, read_rows};
+use crate::support::{
+    Answer, Call, Desk, LIST_HEADER, Options, ROWS_HEADER, Server, read_list, read_report, read_rows,
+};
 
 /// The usual call: users in `users.csv`, everything else named after `out.csv`, the summary as JSON, at a high rate.
 fn clear_users(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
@@ -88,7 +91,7 @@ fn a_run_that_was_ended_anyhow_resumes_with_each_user_listed_and_each_row_record
         running.wait();
         let rows = desk.read("out.rows.csv");
         let report = read_report(&desk.path("out.csv"));
-        let torn = std::fs::OpenOptions::new().append(true).open(desk.path("out.list.csv"));
+        let torn = fs::OpenOptions::new().append(true).open(desk.path("out.list.csv"));
         std::io::Write::write_all(&mut torn.unwrap(), b"99,us").unwrap();
         for record in report {
             let row = rows.lines().nth(record.line as usize - 1).expect("its line");
@@ -125,7 +128,7 @@ fn a_row_is_sent_only_when_its_user_is_recorded_and_listing_stays_about_a_thousa
         } else {
             let user = request.user();
             if seen.0.insert(user.clone()) {
-                let list = std::fs::read_to_string(&list_report).unwrap_or_default();
+                let list = fs::read_to_string(&list_report).unwrap_or_default();
                 assert!(list.contains(&format!(",{user},ok,")), "{user} is not on record");
             }
             seen.1 -= 1;
@@ -180,7 +183,7 @@ fn nothing_is_overwritten_if_one_of_the_files_can_t_be_opened() {
         .assert_status(2)
         .assert_says(&["out.outside.csv", "--outside"]);
     assert_eq!(read(), before);
-    let held = std::fs::File::open(desk.path("out.csv")).unwrap();
+    let held = fs::File::open(desk.path("out.csv")).unwrap();
     held.lock().unwrap();
     overwrite().run().assert_status(75).assert_says(&["out.csv"]);
     assert_eq!(read(), before);
@@ -312,6 +315,34 @@ fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
         .run()
         .assert_status(2)
         .assert_says(&["out.list.since", "--since last"]);
+}
+
+/// A new run replaces the list report before the report. If it was killed in between, the next night begins anew.
+#[test]
+fn a_run_that_was_killed_while_it_replaced_the_files_of_the_last_night_begins_again() {
+    let world = World::of([("ann", 2), ("ben", 1)]);
+    for list in [String::new(), format!("{LIST_HEADER}\n")] {
+        let (desk, server) = (Desk::new(), world.serve());
+        let call = || clear_users(&desk, &server, world.users_csv()).arg("--resume");
+        let night = || call().flag("--since", "last");
+        night().run().assert_status(0);
+        fs::remove_file(desk.path("out.list.since")).unwrap();
+        desk.write("out.list.csv", list);
+        desk.write("out.rows.csv", format!("{ROWS_HEADER}\n"));
+        let report = desk.read("out.csv");
+        call().run().assert_status(4);
+        assert_eq!(desk.read("out.csv"), report, "without --since last nothing is replaced");
+        let simulated = "clear --users users.csv --report out.csv --since last --resume --simulate";
+        desk.zim_batch(simulated.split(' ')).run().assert_status(4);
+        assert_eq!(desk.read("out.csv"), report);
+        let outcome = night().run();
+        outcome
+            .assert_status(0)
+            .assert_says(&["out.csv", "begins again"])
+            .summary()
+            .assert_counts(&[("rows", 3), ("ok", 3), ("requests", 5)]);
+        assert_each_row_once(&desk);
+    }
 }
 
 /// As without `--since last`: neither kind of run may replace the report of the other.

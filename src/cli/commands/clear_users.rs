@@ -44,17 +44,14 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
         page,
         is_stdout_taken: false,
     };
-    let paths = ReportPaths {
-        existing: since::existing(since, paths.existing, Some(&paths.report), run.is_simulated()),
-        ..paths
-    };
-    let reports = (Some(list.as_path()), Some(paths.report.as_path()));
-    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
     let ReportPaths {
         report,
         outside,
         existing,
     } = paths;
+    let reports = (Some(list.as_path()), Some(report.as_path()));
+    let existing = since::existing(since, existing, reports, run.is_simulated());
+    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, existing)?;
 
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_list_paths(&RowsTo::File(rows.clone()), Some(&list), existing)?;

@@ -150,21 +150,49 @@ impl ListedSince {
 }
 
 /// What happens to results of an earlier run, by the flags `typed`. With `--since last`, `--resume` resumes a run that did not
-/// finish; after one that did, a new run begins, so that the same command serves every night.
-pub fn existing(since: Option<Since>, typed: IfExists, report: Option<&Path>, simulated: bool) -> IfExists {
+/// finish; after one that did, a new run begins, so that the same command serves every night. `list` is the list report of a
+/// run that records rows in `report`.
+pub fn existing(
+    since: Option<Since>,
+    typed: IfExists,
+    (list, report): (Option<&Path>, Option<&Path>),
+    simulated: bool,
+) -> IfExists {
     let (Some(Since::Last), IfExists::Resume, Some(report)) = (since, typed, report) else {
         return typed;
     };
-    let is_finished = Analysis::from_file(report).is_ok_and(|analysis| {
-        // A simulated run must not replace a real report, nor a real run a simulated one: resuming refuses that.
-        let of_users = analysis.listed.as_deref().unwrap_or(&analysis);
-        analysis.left() == Some(0) && analysis.under_way.is_none() && of_users.simulated == simulated
-    });
-    if !is_finished {
+    let Ok(analysis) = Analysis::from_file(report) else {
+        return typed;
+    };
+    // A simulated run must not replace a real report, nor a real run a simulated one: resuming refuses that.
+    let of_users = analysis.listed.as_deref().filter(|listed| listed.rows > 0);
+    let is_alike = of_users.unwrap_or(&analysis).simulated == simulated;
+    if analysis.under_way.is_some() || !is_alike {
         return typed;
     }
-    tracing::info!(target: START, "{}: the run of this report has finished; a new one begins", report.display());
-    IfExists::Overwrite
+    if analysis.left() == Some(0) {
+        tracing::info!(target: START, "{}: the run of this report has finished; a new one begins", report.display());
+        IfExists::Overwrite
+    } else if analysis.rows > 0 && list.is_some_and(has_no_user) {
+        tracing::info!(
+            target: START,
+            "{}: a new run was ended while it replaced this report; it begins again",
+            report.display()
+        );
+        IfExists::Overwrite
+    } else {
+        typed
+    }
+}
+
+/// Whether a list report exists and has no record. The list report is replaced before the report of the rows, and rows are sent
+/// only when it has their user: so records of rows are then those of an earlier run.
+fn has_no_user(list: &Path) -> bool {
+    match Analysis::from_file(list) {
+        Ok(analysis) => analysis.rows == 0,
+        // Its header is not written yet.
+        Err(_) => list.metadata().is_ok_and(|list| list.len() == 0),
+    }
 }
 
 impl Since {

@@ -41,7 +41,12 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     let explanation = explanation.map(|path| Explanation::new(path, &input, &paths));
     let explanation = explanation.transpose()?;
     let paths = ListPaths {
-        existing: since::existing(since, paths.existing, paths.report.as_deref(), run.is_simulated()),
+        existing: since::existing(
+            since,
+            paths.existing,
+            (None, paths.report.as_deref()),
+            run.is_simulated(),
+        ),
         ..paths
     };
     let reports = (paths.report.as_deref(), None);
