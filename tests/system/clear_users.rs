@@ -1,9 +1,10 @@
-//! `clear --users` that is killed and resumed: at random moments.
+//! `clear --users` that is killed and resumed: at random moments, and at each system call that changes a file.
 //!
 //! After any end, every row that was sent is in the rows file and stays there. At the end every user has one record in the
 //! list report, every conversation has one in the report, and the outside log is complete.
 
 mod kills;
+mod system_calls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
