@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::list::with_app;
+use crate::support::world::World;
 use crate::support::{Answer, Desk, Latch, Options, Request, Server, figures, kind_server, named_rows, pace, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,6 +48,44 @@ fn two_hundred_rows_keep_a_strict_cap_of_twenty_and_use_it_fully() {
     if delay <= QUIET {
         assert!(rate(&requests) >= 19.0, "{} requests per second", rate(&requests));
         summary.assert_counts(&[("requests", 200), ("limited", 0), ("retries", 0)]);
+        assert!(requests.iter().all(|request| request.is_accepted));
+    }
+}
+
+/// Two calls, one cap: a run that lists users and clears their rows.
+#[test]
+fn listing_and_clearing_together_keep_a_strict_cap_of_twenty_and_use_it_fully() {
+    let options = Options {
+        cap: Some(20),
+        ..Options::default()
+    };
+    let world = World::of((0..60).map(|number| (format!("user{number}"), number % 3)));
+    let (desk, server) = (Desk::new(), world.serve_with(options));
+    desk.write("users.csv", world.users_csv());
+    let call = desk.zim_batch(["clear", "--users", "users.csv", "--endpoint", &server.url()]);
+    let call = with_app(call).flag("--report", "out.csv").arg("--json");
+
+    let started_at = Instant::now();
+    let outcome = call.run();
+    let delay = pace::delay(started_at, Instant::now());
+
+    let summary = outcome.assert_status(0).summary();
+    summary.assert_counts(&[("ok", 60)]);
+    assert!(summary.count("peak_1s") <= 20, "{summary:?}");
+    server.assert_well_formed();
+    let requests = server.requests();
+    pace::assert_within_cap(&server.arrivals(), 20);
+    pace::assert_spread(&server.arrivals(), 10, Duration::from_millis(380));
+    let turns = requests.windows(2).filter(|two| two[0].is_list() != two[1].is_list());
+    let turns = turns.count();
+    assert!(turns >= 20, "the calls took turns {turns} times");
+    figures(&format!(
+        "{} per second, {turns} turns; delays of the machine: {delay:?}",
+        rate(&requests)
+    ));
+    if delay <= QUIET {
+        assert!(rate(&requests) >= 19.0, "{} requests per second", rate(&requests));
+        summary.assert_counts(&[("requests", 120), ("limited", 0), ("retries", 0)]);
         assert!(requests.iter().all(|request| request.is_accepted));
     }
 }
