@@ -40,7 +40,7 @@ pub(crate) fn formatted(time: i64, format: &str) -> String {
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn milliseconds(time: SystemTime) -> i64 {
+pub fn milliseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub use args::Cli;
 pub use commands::completions;
-use commands::{check, clear, clear_users, codes, config, list, man, report, simulate};
+use commands::{check, clear, clear_users, codes, config, list, man, quota, report, simulate};
 pub use engine::process;
 use engine::signals;
 use errors::Error;
@@ -30,6 +30,7 @@ pub async fn run(settings: Settings, terminal: Terminal) -> Result<ExitCode, Err
         Settings::List(settings) => list::list(*settings, terminal).await,
         Settings::Report(settings) => report::report(&settings),
         Settings::Simulate(settings) => simulate::simulate(*settings).await,
+        Settings::Quota(settings) => quota::quota(*settings).await,
         Settings::Codes { codes, json } => codes::codes(&codes, json),
         Settings::Config(settings) => config::config(*settings),
         Settings::Completions { shell } => completions::completions(shell),

@@ -15,6 +15,7 @@ mod harness;
 mod list;
 mod metrics;
 mod other_users;
+mod quota;
 mod readme;
 mod report;
 mod resume;

@@ -14,13 +14,14 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zim-batch");
-const SUBCOMMANDS: [&str; 9] = [
+const SUBCOMMANDS: [&str; 10] = [
     "config",
     "clear",
     "list",
     "check",
     "report",
     "simulate",
+    "quota",
     "codes",
     "completions",
     "man",

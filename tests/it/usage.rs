@@ -412,6 +412,7 @@ fn help_fits_in_80_columns_and_its_examples_are_not_wrapped() {
         "check",
         "report",
         "simulate",
+        "quota",
         "codes",
         "completions",
         "man",

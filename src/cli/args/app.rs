@@ -206,10 +206,47 @@ impl AppArgs {
         self.0.get(about.key).map(OsString::as_os_str)
     }
 
+    fn update(&mut self, settings: &[&dyn AnySetting], matches: &ArgMatches) {
+        for setting in settings {
+            let key = setting.about().key;
+            let text = matches.get_raw(key).and_then(Iterator::last);
+            self.0.extend(text.map(|text| (key, text.to_owned())));
+        }
+    }
+
     /// Whether a flag says what the app is, or where its requests are sent.
     pub fn has_app(&self) -> bool {
         let mut abouts = SETTINGS.iter().map(|setting| setting.about());
         abouts.any(|about| about.heading == APP && about.in_profile && self.get(about).is_some())
+    }
+}
+
+/// The settings by which runs find each other. No secret is needed for them.
+#[derive(Debug)]
+pub struct QuotaAppArgs(pub AppArgs);
+
+static QUOTA_SETTINGS: &[&dyn AnySetting] = &[&PROFILE, &APP_ID, &REGION, &ENDPOINT, &CA_CERT, &QUOTA, &LOCK_DIR];
+
+impl Args for QuotaAppArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(QUOTA_SETTINGS.iter().map(|setting| flag(*setting)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        QuotaAppArgs::augment_args(command)
+    }
+}
+
+impl FromArgMatches for QuotaAppArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<QuotaAppArgs, ClapError> {
+        let mut args = QuotaAppArgs(AppArgs::default());
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), ClapError> {
+        self.0.update(QUOTA_SETTINGS, matches);
+        Ok(())
     }
 }
 
@@ -231,11 +268,7 @@ impl FromArgMatches for AppArgs {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), ClapError> {
-        for setting in SETTINGS {
-            let key = setting.about().key;
-            let text = matches.get_raw(key).and_then(Iterator::last);
-            self.0.extend(text.map(|text| (key, text.to_owned())));
-        }
+        self.update(SETTINGS, matches);
         Ok(())
     }
 }

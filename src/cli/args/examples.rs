@@ -147,6 +147,23 @@ Examples:
 A report and its retries as one, to see what is left:
   zim-batch report out.csv out.retry.csv";
 
+pub const QUOTA: &str = "\
+Examples:
+
+Who shares the app's quota, and how fast are they?
+  zim-batch quota --app-id 1234567890
+
+At most 5 requests per second for the next two hours, all runs together:
+  zim-batch quota --app-id 1234567890 --limit 5 --for 2h
+
+Pause all runs; they wait until the limit is ended or changed:
+  zim-batch quota --profile night --limit 0
+  zim-batch quota --profile night --limit off
+
+Give the same settings as to the runs: those of one machine meet in a directory, those of several through a server. No \
+secret is needed. Runs follow with their next start, through a server within a second, and say so in their log and \
+progress. A pause is no outage: no run gives up because of it. A limit is kept for runs that start later.";
+
 pub const CONFIG: &str = "\
 Examples:
   zim-batch config

@@ -6,6 +6,7 @@ pub mod given;
 pub mod logging;
 pub mod output;
 pub mod pace;
+pub mod quota;
 pub mod report;
 pub mod rows;
 pub mod run;
@@ -26,6 +27,7 @@ pub use given::Given;
 pub use logging::{LogFormat, Logging};
 pub use output::{ListOutputArgs, ListingArgs, OutputArgs};
 pub use pace::PaceArgs;
+pub use quota::QuotaArgs;
 pub use report::ReportArgs;
 pub use rows::{ClearInputArgs, DialectArgs, RowFormatArgs, RowsArgs, RowsOrUsers, UsersArgs};
 pub use run::{ProgressStyle, RunArgs};
@@ -69,6 +71,9 @@ pub enum Command {
     /// Run a local ZIM server that enforces the documented rules, until stopped
     #[command(after_help = examples::SIMULATE)]
     Simulate(Box<SimulateArgs>),
+    /// Show who shares an app's quota, and change how fast they may go while they run
+    #[command(after_help = examples::QUOTA)]
+    Quota(Box<QuotaArgs>),
     /// Explain ZIM's return codes, offline
     #[command(after_help = examples::CODES)]
     Codes {

@@ -21,6 +21,19 @@ pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 500ms, 10s, 5m or 2h"))
 }
 
+/// No limit for all runs is set for longer.
+const MAX_LIMIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Like [`duration`], for a limit.
+pub fn limit_duration(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(duration) if duration > MAX_LIMIT => {
+            Err("it must be at most a year; without --for, a limit is kept until it is ended".into())
+        }
+        parsed => parsed,
+    }
+}
+
 /// Refuses `M`, which would be months.
 fn check_units(text: &str) -> Result<(), String> {
     if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {

@@ -7,10 +7,12 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::Error as ClapError;
 use clap::{Arg, Command};
 use zim_batch::code::TABLE;
+use zim_batch::limiter::RateError;
 use zim_batch::row::{Outcome, UnknownName};
 use zim_batch::rows::Encoding;
 use zim_batch::text::is_invisible;
 
+use super::quota::LimitWord;
 use crate::cli::errors::redact;
 
 /// Parses how many requests may be in flight.
@@ -32,6 +34,18 @@ pub fn attempts(text: &str) -> Result<NonZeroU32, String> {
 /// Parses a number of rows.
 pub fn count(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| "it must be a whole number, at least 1".into())
+}
+
+/// Parses a limit for all runs: a rate, 0 for a pause, or `off`.
+pub fn limit(text: &str) -> Result<LimitWord, String> {
+    match (text, text.parse::<f64>()) {
+        ("off", _) => Ok(LimitWord::Off),
+        (_, Ok(0.0)) => Ok(LimitWord::Pause),
+        _ => text
+            .parse()
+            .map(LimitWord::Rate)
+            .map_err(|error: RateError| format!("{error}, 0 for a pause, or off")),
+    }
 }
 
 /// Parses one character, or `tab`.

@@ -8,5 +8,6 @@ pub mod completions;
 pub mod config;
 pub mod list;
 pub mod man;
+pub mod quota;
 pub mod report;
 pub mod simulate;

@@ -16,7 +16,7 @@ pub mod batch;
 pub mod client;
 pub mod input;
 pub mod process;
-mod quota;
+pub mod quota;
 pub mod run;
 pub mod run_log;
 pub mod signals;

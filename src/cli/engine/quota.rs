@@ -8,7 +8,7 @@ use std::{fs, io};
 use secrecy::ExposeSecret;
 use zim_batch::client::Client;
 use zim_batch::limiter::Limiter;
-use zim_batch::limiter::quota::{MachineQuota, Presence, Quota, QuotaError, QuotaLocation, RedisQuota};
+use zim_batch::limiter::quota::{Limit, MachineQuota, Presence, Quota, QuotaError, QuotaLocation, RedisQuota, Sharing};
 use zim_batch::text::one_line;
 
 use crate::cli::engine::client;
@@ -46,7 +46,7 @@ async fn join_others(
     presence: Presence,
     exclusive: bool,
 ) -> Result<Option<Arc<dyn Quota>>, Error> {
-    let location = QuotaLocation::new(zim.app_id(), zim.endpoint_url()).in_directory(&app.lock_dir.value);
+    let location = location(app, zim.app_id());
     if let Some(url) = &app.quota {
         let ca_cert = client::ca_cert(app)?;
         let joined = RedisQuota::join(
@@ -58,11 +58,9 @@ async fn join_others(
         );
         return match joined.await {
             Ok(quota) => Ok(Some(Arc::new(quota))),
-            Err(error @ (QuotaError::Refused { .. } | QuotaError::Untrusted { .. })) => Err(Error::Usage(format!(
-                "{}; its URL is from {}",
-                hints::quota_error(&error),
-                url.origin
-            ))),
+            Err(error @ (QuotaError::Refused { .. } | QuotaError::Untrusted { .. })) => {
+                Err(refused(&error, &url.origin))
+            }
             Err(error) => Err(error.into()),
         };
     }
@@ -76,6 +74,61 @@ async fn join_others(
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+fn refused(error: &QuotaError, origin: &Origin) -> Error {
+    Error::Usage(format!("{}; its URL is from {origin}", hints::quota_error(error)))
+}
+
+/// Who shares the quota of an app at present.
+pub async fn look(app: &App, app_id: u32) -> Result<Sharing, Error> {
+    let location = location(app, app_id);
+    let looked = match &app.quota {
+        Some(url) => {
+            let ca_cert = client::ca_cert(app)?;
+            RedisQuota::look(url.value.expose_secret(), ca_cert.as_deref(), &location).await
+        }
+        None => MachineQuota::look(&location).await,
+    };
+    looked.map_err(|error| not_steered(error, app, "it is not known who shares the quota"))
+}
+
+/// Sets the limit of all runs of an app, or ends it.
+pub async fn set_limit(app: &App, app_id: u32, limit: Option<Limit>) -> Result<(), Error> {
+    let location = location(app, app_id);
+    let set = match &app.quota {
+        Some(url) => {
+            let ca_cert = client::ca_cert(app)?;
+            RedisQuota::set_limit(url.value.expose_secret(), ca_cert.as_deref(), &location, limit).await
+        }
+        None => MachineQuota::set_limit(&location, limit).await,
+    };
+    set.map_err(|error| not_steered(error, app, "it is not known whether the limit was changed"))
+}
+
+fn location(app: &App, app_id: u32) -> QuotaLocation {
+    QuotaLocation::new(app_id, &app.endpoint.value).in_directory(&app.lock_dir.value)
+}
+
+/// Why it can't be seen or changed who shares the quota.
+fn not_steered(error: QuotaError, app: &App, so: &str) -> Error {
+    match (error, &app.quota) {
+        (error @ (QuotaError::Refused { .. } | QuotaError::Untrusted { .. }), Some(url)) => {
+            refused(&error, &url.origin)
+        }
+        (QuotaError::Unreachable { server, why }, _) => Error::Unexpected(format!(
+            "quota server {server}: {why}; so {so}; try again when it can be reached"
+        )),
+        (QuotaError::Unusable { path, why }, _) if is_group_directory(&app.lock_dir) => {
+            Error::Usage(not_in_the_group(&path, &why))
+        }
+        (QuotaError::Unusable { path, why }, _) => Error::Usage(format!(
+            "{}: can't be used ({why}), but runs on this machine share the quota through it. Use the directory of the runs \
+             (--lock-dir or ZIM_LOCK_DIR), as a user who can write to it",
+            path.display()
+        )),
+        (error, _) => error.into(),
     }
 }
 

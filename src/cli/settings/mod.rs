@@ -7,6 +7,7 @@ pub mod input;
 pub mod labels;
 pub mod origin;
 pub mod profile;
+pub mod quota;
 pub mod results;
 pub mod run;
 pub mod secret;
@@ -32,6 +33,7 @@ pub use call::Call;
 use files::Files;
 use input::InputSettings;
 use labels::Labels;
+use quota::QuotaSettings;
 use results::{ListPaths, ReportPaths, UsersReportPaths};
 use run::RunSettings;
 use simulate::SimulateSettings;
@@ -48,6 +50,7 @@ pub enum Settings {
     Check(Box<CheckSettings>),
     Report(Box<ReportSettings>),
     Simulate(Box<SimulateSettings>),
+    Quota(Box<QuotaSettings>),
     Codes { codes: Vec<i64>, json: bool },
     Config(Box<ConfigSettings>),
     Completions { shell: clap_complete::Shell },
@@ -81,6 +84,7 @@ impl Settings {
             Command::Check(args) => Settings::Check(CheckSettings::new(*args, call)?.into()),
             Command::Report(args) => Settings::Report(ReportSettings::new(*args, &mut call.files)?.into()),
             Command::Simulate(args) => Settings::Simulate(SimulateSettings::new(*args, &mut call.files)?.into()),
+            Command::Quota(args) => Settings::Quota(QuotaSettings::new(*args, call)?.into()),
             Command::Codes { codes, json } => Settings::Codes { codes, json },
             Command::Config(args) => Settings::Config(ConfigSettings::new(*args, call).into()),
             Command::Completions { shell } => Settings::Completions { shell },

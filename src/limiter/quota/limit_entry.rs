@@ -13,7 +13,7 @@ use crate::text::milliseconds;
 /// A limit without an end is kept for as long after it was last in use.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No limit lasts longer than about ten years, in milliseconds.
+/// No limit lasts beyond the year 2099. In milliseconds since 1970.
 const MAX_UNTIL: i64 = 4_102_444_800_000;
 
 /// The limit that an operator has set, as the runs that share the quota find it.
@@ -74,7 +74,7 @@ impl LimitEntry {
     pub(super) fn to_text(&self) -> String {
         let text = Text {
             limit: self.limit.rate.map_or(0.0, Rate::per_second),
-            until: self.limit.until.map(milliseconds),
+            until: self.limit.until.map(|until| milliseconds(until).min(MAX_UNTIL)),
             set_at: milliseconds(self.set_at),
             by: self.by.clone(),
         };

@@ -32,6 +32,6 @@ impl Sharing {
 
     /// How many requests per second all runs together have started, on average over the last ten seconds.
     pub fn recent_rate(&self) -> f64 {
-        self.runs.iter().map(|run| run.activity.recent_rate).sum()
+        self.runs.iter().fold(0.0, |sum, run| sum + run.activity.recent_rate)
     }
 }
