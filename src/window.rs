@@ -40,6 +40,11 @@ impl Window {
         self.moments.len()
     }
 
+    /// Forgets the moments.
+    pub fn clear(&mut self) {
+        self.moments.clear();
+    }
+
     /// The most moments there ever were within one span.
     pub fn peak(&self) -> usize {
         self.peak

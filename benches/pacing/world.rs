@@ -258,7 +258,7 @@ async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, started_at: Instan
         };
         sleep(latency).await;
         if accepted {
-            limiter.accepted();
+            limiter.accepted(started);
             return;
         }
         let pause = in_world().random.f64() / 2.0 + 0.5;
@@ -273,6 +273,7 @@ async fn row(limiter: Arc<Limiter>, world: Arc<Mutex<World>>, started_at: Instan
                 wait.max(Duration::from_secs_f64(pause))
             }
             Refusal::Unavailable => {
+                limiter.unclear(started);
                 tries += 1;
                 if tries == MAX_ATTEMPTS {
                     in_world().failed += 1;

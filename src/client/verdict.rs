@@ -31,6 +31,14 @@ pub struct Verdict {
     pub transport: Option<TransportError>,
 }
 
+impl Verdict {
+    /// Whether a rate limit in front of ZIM may be the reason: HTTP 503 (nginx, APISIX) or 403 (HAProxy, Django), and no code of
+    /// ZIM's. A service that is unavailable answers so too.
+    pub fn may_be_limit(&self) -> bool {
+        self.code.is_none() && matches!(self.http, Some(503 | 403))
+    }
+}
+
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -127,9 +135,9 @@ pub fn no_answer(transport: TransportError, message: String, http: Option<u16>) 
 fn class_of_status(http: u16) -> Class {
     match http {
         429 => Class::Limited,
-        // Request Timeout, Too Early, and the server's errors.
-        408 | 425 | 500..600 => Class::Transient,
-        // Anything else is not from ZIM: a portal page, a redirect (never followed), a gateway's refusal.
+        // Request Timeout, Too Early, and the server's errors; and Forbidden, which some rate limits answer.
+        403 | 408 | 425 | 500..600 => Class::Transient,
+        // Anything else is not from ZIM: a portal page, a redirect (never followed).
         _ => Class::Unknown,
     }
 }
@@ -199,7 +207,7 @@ mod tests {
         for status in 100..=599 {
             let expected = match status {
                 429 => Class::Limited,
-                408 | 425 | 500..=599 => Class::Transient,
+                403 | 408 | 425 | 500..=599 => Class::Transient,
                 _ => Class::Unknown,
             };
             for body in [

@@ -9,6 +9,8 @@
 //!   next hold; but a limit that is gone never costs more than [`MAX_HOLD_COST`]: at half the cap it is looked for
 //!   every 12 seconds, at 98 % every five minutes. After a climb that lasts, what led to it is forgotten.
 //! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
+//! - HTTP 503 and 403 are what some limiters answer, and what a service answers that is unavailable. [`MANY_UNCLEAR`] within a
+//!   second are taken for refusals, until the breaker finds an outage.
 //!
 //! Why this and not a curve in time, AIMD or CUBIC: requests that leave evenly and arrive with 20 ms of jitter are
 //! never refused at 98 % of the cap, and often at 100 %, so a rate that recovers fast is soon refused again. With
@@ -31,6 +33,8 @@ use crate::window::Window;
 /// | `MIN_AFTER_SINGLE` | share of the cap | single refusals lower the rate no further: no network's jitter asks for more, and what is refused at random is not refused less often at a lower rate |
 /// | `CONTENTION_BELOW` | share of the cap | below this it is not jitter: others use the quota |
 /// | `MANY` | refusals per second | so many are not isolated |
+/// | `MANY_UNCLEAR` | unclear answers per second | so many are taken for refusals; fewer are not, since a service that fails now and then does not fail less often at a lower rate |
+/// | `MANY_UNCLEAR_SHARE` | share of the cap | the same, at more than 50 requests per second |
 /// | `ISOLATED_AFTER` | accepted requests | a refusal after so many is isolated and changes nothing: it costs less than going slower would |
 /// | `MEASURED` | requests at the cap | what is accepted is measured over the time that these take, at least a second |
 /// | `INITIAL_HOLD` | time | how long the rate holds after a refusal, unless climbs have failed or the hold would cost too much |
@@ -42,6 +46,8 @@ const DECREASE: f64 = 0.02;
 const MIN_AFTER_SINGLE: f64 = 0.9;
 const CONTENTION_BELOW: f64 = 0.9;
 const MANY: usize = 2;
+const MANY_UNCLEAR: f64 = 5.0;
+const MANY_UNCLEAR_SHARE: f64 = 0.1;
 const ISOLATED_AFTER: u64 = 200;
 const MEASURED: f64 = 20.0;
 const INITIAL_HOLD: Duration = Duration::from_secs(30);
@@ -49,33 +55,59 @@ const MAX_HOLD_COST: Duration = Duration::from_secs(6);
 const CLIMB_LASTS: Duration = Duration::from_secs(30);
 const DOUBLING: Duration = Duration::from_millis(1500);
 
-/// The share of the cap that is used, from 0 to 1: `floor` from `since` on for as long as `hold`, then climbing.
+/// The share of the cap that is used, and what it is learned from.
 pub(super) struct AdaptiveRate {
+    course: Course,
+    /// The course before unclear answers changed it, until a request is accepted that started later.
+    before_unclear: Option<Course>,
+    cap: f64,
+    /// The time over which answers are counted.
+    span: Duration,
+    accepted: Window,
+    refused: Window,
+    unclear: Window,
+    accepted_since_refusal: u64,
+}
+
+/// A share of the cap over time, from 0 to 1: `floor` from `since` on for as long as `hold`, then climbing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Course {
     floor: f64,
     since: Instant,
     hold: Duration,
     /// Others use the quota.
     has_contention: bool,
-    /// What is accepted within the windows' span at the cap.
-    full: f64,
-    accepted: Window,
-    refused: Window,
-    accepted_since_refusal: u64,
+}
+
+impl Course {
+    fn share(&self, now: Instant) -> f64 {
+        let climbing = now.saturating_duration_since(self.since + self.hold);
+        if climbing.is_zero() || self.floor >= 1.0 {
+            return self.floor;
+        }
+        let steps = climbing.div_duration_f64(DOUBLING).exp2() - 1.0;
+        (self.floor + DECREASE * steps).min(1.0)
+    }
 }
 
 impl AdaptiveRate {
     /// `cap` in requests per second.
     pub fn new(cap: f64, now: Instant) -> AdaptiveRate {
-        let measured = (MEASURED / cap).max(1.0);
-        let window = Window::new(Duration::from_secs_f64(measured));
+        let span = Duration::from_secs_f64((MEASURED / cap).max(1.0));
+        let window = Window::new(span);
         AdaptiveRate {
-            floor: 1.0,
-            since: now,
-            hold: Duration::ZERO,
-            has_contention: false,
-            full: cap * measured,
+            course: Course {
+                floor: 1.0,
+                since: now,
+                hold: Duration::ZERO,
+                has_contention: false,
+            },
+            before_unclear: None,
+            cap,
+            span,
             accepted: window.clone(),
-            refused: window,
+            refused: window.clone(),
+            unclear: window,
             accepted_since_refusal: 0,
         }
     }
@@ -91,28 +123,30 @@ impl AdaptiveRate {
         };
         let is_slowed = floor < 1.0;
         let hold = INITIAL_HOLD.min(MAX_HOLD_COST.div_f64((1.0 - floor).max(DECREASE)));
-        *self = AdaptiveRate {
+        let course = Course {
             floor,
+            since: now,
             hold: if is_slowed { hold } else { Duration::ZERO },
-            has_contention: is_slowed && self.has_contention,
+            has_contention: is_slowed && self.course.has_contention,
+        };
+        *self = AdaptiveRate {
+            course,
             ..AdaptiveRate::new(to, now)
         };
     }
 
     /// The share of the cap to be used now.
     pub fn share(&self, now: Instant) -> f64 {
-        let climbing = now.saturating_duration_since(self.since + self.hold);
-        if climbing.is_zero() || self.floor >= 1.0 {
-            return self.floor;
-        }
-        let steps = climbing.div_duration_f64(DOUBLING).exp2() - 1.0;
-        (self.floor + DECREASE * steps).min(1.0)
+        self.course.share(now)
     }
 
-    /// The server took a request.
-    pub fn accepted(&mut self, now: Instant) {
+    /// The server took a request, started at `started_at`. `true` if that shows that the unclear answers before were those of
+    /// a limiter, and nothing did before.
+    pub fn accepted(&mut self, started_at: Instant, now: Instant) -> bool {
         self.accepted.insert(now);
         self.accepted_since_refusal += 1;
+        let before = self.before_unclear.take_if(|_| started_at >= self.course.since);
+        self.course.has_contention && before.is_some_and(|before| !before.has_contention)
     }
 
     /// The server refused a request, started at `started_at`, because there were too many. `runs` share the quota, so that what
@@ -120,43 +154,78 @@ impl AdaptiveRate {
     pub fn limited(&mut self, started_at: Instant, now: Instant, runs: usize) -> bool {
         let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
         self.refused.insert(now);
-        if started_at < self.since {
+        let is_isolated = accepted_before >= ISOLATED_AFTER;
+        let are_many = self.refused.count(now) >= MANY;
+        let had_contention = self.course.has_contention;
+        if self.slow_down(started_at, now, runs, are_many, is_isolated) {
+            self.before_unclear = None;
+        }
+        self.course.has_contention && !had_contention
+    }
+
+    /// The server answered a request, started at `started_at`, as some limiters do and an unavailable service too.
+    pub fn unclear(&mut self, started_at: Instant, now: Instant, runs: usize) {
+        // Until a request is accepted, the rate stays high enough to find an outage soon.
+        if started_at < self.course.since || self.before_unclear.is_some() {
+            return;
+        }
+        self.unclear.insert(now);
+        let many = MANY_UNCLEAR.max(self.cap * MANY_UNCLEAR_SHARE);
+        if self.unclear.count(now) as f64 >= many {
+            let before = self.course;
+            self.unclear.clear();
+            self.slow_down(started_at, now, runs, true, false);
+            self.before_unclear = Some(before);
+        }
+    }
+
+    /// The service is unavailable: that is what the unclear answers were.
+    pub fn outage(&mut self) {
+        self.unclear.clear();
+        self.course = self.before_unclear.take().unwrap_or(self.course);
+    }
+
+    /// Lowers the share after a refusal, unless that says nothing about it; returns whether it did.
+    fn slow_down(&mut self, started_at: Instant, now: Instant, runs: usize, are_many: bool, is_isolated: bool) -> bool {
+        let measured = self.measured(now) * runs as f64 * (1.0 - DECREASE);
+        let course = &mut self.course;
+        if started_at < course.since {
             return false; // Sent at a rate that has been left since: it says nothing about this one.
         }
-        let share = self.share(started_at);
-        let climbed = started_at.saturating_duration_since(self.since + self.hold);
+        let share = course.share(started_at);
+        let climbed = started_at.saturating_duration_since(course.since + course.hold);
         if climbed >= CLIMB_LASTS {
-            (self.floor, self.hold, self.has_contention) = (share, Duration::ZERO, false);
+            (course.floor, course.hold, course.has_contention) = (share, Duration::ZERO, false);
         }
-        let is_climbing = share > self.floor;
-        let are_many = self.refused.count(now) >= MANY;
-        if !is_climbing && !are_many && accepted_before >= ISOLATED_AFTER {
+        let is_climbing = share > course.floor;
+        if !is_climbing && !are_many && is_isolated {
             return false;
         }
 
         let decreased = share * (1.0 - DECREASE);
         let highest = if is_climbing {
-            decreased.max(self.floor)
+            decreased.max(course.floor)
         } else {
             decreased
         };
-        let lowest = if are_many { share / 2.0 } else { self.floor };
-        let least = if are_many || self.has_contention {
+        let lowest = if are_many { share / 2.0 } else { course.floor };
+        let least = if are_many || course.has_contention {
             FLOOR
         } else {
             MIN_AFTER_SINGLE.min(share)
         };
-        let accepted = self.accepted.count(now) * runs;
-        let measured = accepted as f64 / self.full * (1.0 - DECREASE);
-        self.floor = measured.max(lowest).min(highest).max(least);
-        self.since = now;
+        course.floor = measured.max(lowest).min(highest).max(least);
+        course.since = now;
 
-        let hold = if is_climbing { self.hold * 2 } else { self.hold };
-        self.hold = hold.max(INITIAL_HOLD).min(MAX_HOLD_COST.div_f64(1.0 - self.floor));
+        let hold = if is_climbing { course.hold * 2 } else { course.hold };
+        course.hold = hold.max(INITIAL_HOLD).min(MAX_HOLD_COST.div_f64(1.0 - course.floor));
+        course.has_contention |= are_many && course.floor < CONTENTION_BELOW;
+        true
+    }
 
-        let had_contention = self.has_contention;
-        self.has_contention |= are_many && self.floor < CONTENTION_BELOW;
-        self.has_contention && !had_contention
+    /// What was accepted within the span, as a share of the cap.
+    fn measured(&mut self, now: Instant) -> f64 {
+        self.accepted.count(now) as f64 / (self.cap * self.span.as_secs_f64())
     }
 }
 
@@ -166,6 +235,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn accept(rate: &mut AdaptiveRate, requests: u64, now: Instant) {
+        (0..requests).for_each(|_| assert!(!rate.accepted(now, now)));
+    }
+
     #[test]
     fn a_hold_doubles_while_climbs_fail_and_is_forgotten_after_a_long_time_at_the_cap() {
         let mut now = Instant::now();
@@ -173,14 +246,14 @@ mod tests {
         for seconds in [30, 60, 120, 240, 300, 300] {
             now += Duration::from_secs(5);
             rate.limited(now, now, 1);
-            assert_eq!(rate.hold.as_secs(), seconds);
-            assert_eq!(rate.share(now + rate.hold), 1.0 - DECREASE);
-            now += rate.hold;
+            assert_eq!(rate.course.hold.as_secs(), seconds);
+            assert_eq!(rate.share(now + rate.course.hold), 1.0 - DECREASE);
+            now += rate.course.hold;
         }
         now += CLIMB_LASTS;
         assert_eq!(rate.share(now), 1.0);
         rate.limited(now, now, 1);
-        assert_eq!((rate.hold, rate.floor), (INITIAL_HOLD, 1.0 - DECREASE));
+        assert_eq!((rate.course.hold, rate.course.floor), (INITIAL_HOLD, 1.0 - DECREASE));
     }
 
     #[test]
@@ -189,7 +262,7 @@ mod tests {
         let mut rate = AdaptiveRate::new(20.0, zero);
         rate.limited(zero, zero + SECOND, 1);
         rate.limited(zero + SECOND / 2, zero + SECOND * 3, 1);
-        assert_eq!((rate.floor, rate.since), (1.0 - DECREASE, zero + SECOND));
+        assert_eq!((rate.course.floor, rate.course.since), (1.0 - DECREASE, zero + SECOND));
     }
 
     #[test]
@@ -198,9 +271,9 @@ mod tests {
         let mut rate = AdaptiveRate::new(20.0, now);
         let mut refuse_after = |accepted| {
             now += Duration::from_secs(10);
-            (0..accepted).for_each(|_| rate.accepted(now - SECOND / 2));
+            accept(&mut rate, accepted, now - SECOND / 2);
             rate.limited(now, now, 1);
-            rate.floor
+            rate.course.floor
         };
         assert_eq!(refuse_after(ISOLATED_AFTER), 1.0);
         assert_eq!(refuse_after(ISOLATED_AFTER - 1), 1.0 - DECREASE);
@@ -224,12 +297,57 @@ mod tests {
     #[test]
     fn what_other_runs_were_accepted_is_not_taken_for_a_small_quota() {
         for (runs, floor) in [(1, 0.49), (3, 18.0 / 20.0 * (1.0 - DECREASE))] {
-            let now = Instant::now();
-            let mut rate = AdaptiveRate::new(20.0, now);
-            (0..6).for_each(|_| rate.accepted(now));
+            let zero = Instant::now();
+            let mut rate = AdaptiveRate::new(20.0, zero);
+            accept(&mut rate, 6, zero);
+            let now = zero + SECOND.mul_f64(0.95);
             rate.limited(now, now, runs);
             rate.limited(now, now, runs);
-            assert_eq!(rate.floor, floor, "{runs} runs");
+            assert!(
+                (rate.course.floor - floor).abs() < 1e-9,
+                "{runs} runs: {}",
+                rate.course.floor
+            );
+        }
+    }
+
+    /// A rate of 20 after a second in which `unclear` of 20 answers were unclear.
+    fn after_unclear(unclear: u64) -> (AdaptiveRate, Instant) {
+        let zero = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, zero);
+        accept(&mut rate, 20 - unclear, zero);
+        let now = zero + SECOND.mul_f64(0.95);
+        (0..unclear).for_each(|_| rate.unclear(now, now, 1));
+        (rate, now)
+    }
+
+    #[test]
+    fn many_unclear_answers_within_a_second_slow_the_run_down_and_fewer_don_t() {
+        for (unclear, floor) in [(4, 1.0), (5, 0.75 * (1.0 - DECREASE)), (20, 0.5)] {
+            let rate = after_unclear(unclear).0;
+            assert!(
+                (rate.course.floor - floor).abs() < 1e-9,
+                "{unclear} of 20: {}",
+                rate.course.floor
+            );
+        }
+        let zero = Instant::now();
+        let mut fast = AdaptiveRate::new(200.0, zero);
+        (0..19).for_each(|_| fast.unclear(zero, zero, 1));
+        assert_eq!(fast.course.floor, 1.0);
+        fast.unclear(zero, zero, 1);
+        assert_eq!(fast.course.floor, 0.5);
+    }
+
+    #[test]
+    fn unclear_answers_are_forgotten_in_an_outage_unless_a_later_request_was_accepted() {
+        for (started_before, is_limiter) in [(SECOND, false), (Duration::ZERO, true)] {
+            let (mut rate, now) = after_unclear(5);
+            let slow = rate.course;
+            assert_eq!(rate.accepted(now - started_before, now + SECOND), is_limiter);
+            rate.outage();
+            assert_eq!(rate.course == slow, is_limiter);
+            assert_eq!(rate.share(now) == 1.0, !is_limiter);
         }
     }
 }

@@ -216,9 +216,29 @@ impl Limiter {
         permit
     }
 
-    /// The server accepted a request.
-    pub fn accepted(&self) {
-        self.state().adaptive.accepted(Instant::now());
+    /// The server accepted a request, which had started at `started_at`.
+    pub fn accepted(&self, started_at: Instant) {
+        let is_limiter = self.state().adaptive.accepted(started_at, Instant::now());
+        if is_limiter {
+            tracing::warn!(
+                "many requests within a second were answered HTTP 503 or 403, while others are accepted: probably a rate \
+                 limit; slowing down and probing for more"
+            );
+        }
+    }
+
+    /// The server answered a request, which had started at `started_at`, with an error that a rate limit may be the reason of,
+    /// and a service that is unavailable too. Many of them within a second slow down the whole run, unless an
+    /// [outage](Limiter::outage) follows.
+    pub fn unclear(&self, started_at: Instant) {
+        let mut state = self.state();
+        let runs = state.starts.runs();
+        state.adaptive.unclear(started_at, Instant::now(), runs);
+    }
+
+    /// The service is unavailable: so that was why requests were answered with errors, and not a rate limit.
+    pub fn outage(&self) {
+        self.state().adaptive.outage();
     }
 
     /// The server refused a request, which had started at `started_at`, because there were too many: the whole run slows

@@ -132,8 +132,8 @@ impl<S: Service> RowTask<'_, S> {
         self.run.breaker.reclassify(&mut attempt.verdict);
         self.run.tell(answered(&attempt));
         log(self.line, self.tries.state.sent, &attempt.verdict);
-        self.tell_limiter(&attempt);
         let counts = self.tell_breaker(&entry.admission, &attempt.verdict);
+        self.tell_limiter(&attempt, counts);
         Ok(Attempted {
             attempt,
             counts,
@@ -195,13 +195,14 @@ impl<S: Service> RowTask<'_, S> {
         Stopped { was_retrying: false }
     }
 
-    fn tell_limiter(&self, attempt: &Attempt) {
+    /// `counts`: the service is not known to be unavailable.
+    fn tell_limiter(&self, attempt: &Attempt, counts: bool) {
+        let limiter = &self.run.limiter;
+        let started_at = attempt.started_at.unwrap_or_else(Instant::now);
         match Signal::from(&attempt.verdict) {
-            Signal::Up => self.run.limiter.accepted(),
-            Signal::Throttled => {
-                let started_at = attempt.started_at.unwrap_or_else(Instant::now);
-                self.run.limiter.limited(started_at, attempt.verdict.retry_after);
-            }
+            Signal::Up => limiter.accepted(started_at),
+            Signal::Throttled => limiter.limited(started_at, attempt.verdict.retry_after),
+            Signal::Down if counts && attempt.verdict.may_be_limit() => limiter.unclear(started_at),
             Signal::Down => {}
         }
     }
@@ -217,6 +218,7 @@ impl<S: Service> RowTask<'_, S> {
             .record(admission, verdict, first_failure, state.is_last_attempt());
         match transition {
             Some(Transition::Opened) => {
+                run.limiter.outage();
                 tracing::warn!(
                     "on hold, because the service is unavailable: {}; probing until it answers, which uses up no attempts \
                  (giving up after {})",

@@ -11,6 +11,7 @@ mod bugs;
 mod connecting;
 mod embedding;
 mod holds;
+mod limiters;
 mod names;
 mod observers;
 mod outages;

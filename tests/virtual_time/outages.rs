@@ -289,3 +289,26 @@ fn a_pause_is_no_outage_and_an_outage_around_it_is_given_up_after_the_time_witho
         });
     }
 }
+
+#[test]
+fn after_an_outage_the_run_is_as_fast_as_before_whatever_the_answers_looked_like() {
+    for status in [502, 503, 403] {
+        in_paused_time(async move {
+            let started_at = Instant::now();
+            let (summary, sent, _) = run_all(1000, Limits::default(), move |_, _| {
+                match started_at.elapsed().as_secs() {
+                    20..23 => (Duration::from_millis(5), judge(status, b"<html>", None)),
+                    _ => (Duration::from_millis(30), code(0)),
+                }
+            })
+            .await;
+            assert_eq!((summary.ok, summary.failed), (1000, 0), "HTTP {status}");
+            let again = started_at + 26 * SECOND;
+            let within = sent
+                .iter()
+                .filter(|(_, at)| again <= *at && *at < again + 5 * SECOND)
+                .count();
+            assert!(within >= 98, "HTTP {status}: {within} requests in five seconds");
+        });
+    }
+}

@@ -46,7 +46,7 @@ proptest! {
                         let now = Instant::now();
                         starts.lock().unwrap().push(now);
                         sleep(Duration::from_millis(caller.away)).await;
-                        if caller.limited == Some(nth) { limiter.limited(now, None) } else { limiter.accepted() };
+                        if caller.limited == Some(nth) { limiter.limited(now, None) } else { limiter.accepted(now) };
                     }
                 }));
             }
@@ -123,7 +123,7 @@ fn one_refusal_now_and_then_hardly_slows_a_long_run() {
             let _ = limiter.ready().await;
             match nth % 2000 {
                 999 => limiter.limited(Instant::now(), None),
-                _ => limiter.accepted(),
+                _ => limiter.accepted(Instant::now()),
             };
         }
         let rate = 20_000.0 / started_at.elapsed().as_secs_f64();

@@ -77,7 +77,7 @@ impl Strict {
                     let has_room = server.admits();
                     sleep(Duration::from_millis(30)).await;
                     if has_room {
-                        return server.limiter.accepted();
+                        return server.limiter.accepted(started);
                     }
                     server.limiter.limited(started, None);
                     sleep(Duration::from_millis(500)).await;
