@@ -63,6 +63,8 @@ pub(super) struct AdaptiveRate {
     cap: f64,
     /// The time over which answers are counted.
     span: Duration,
+    /// When the first answer came.
+    answered_since: Option<Instant>,
     accepted: Window,
     refused: Window,
     unclear: Window,
@@ -105,6 +107,7 @@ impl AdaptiveRate {
             before_unclear: None,
             cap,
             span,
+            answered_since: None,
             accepted: window.clone(),
             refused: window.clone(),
             unclear: window,
@@ -143,6 +146,7 @@ impl AdaptiveRate {
     /// The server took a request, started at `started_at`. `true` if that shows that the unclear answers before were those of
     /// a limiter, and nothing did before.
     pub fn accepted(&mut self, started_at: Instant, now: Instant) -> bool {
+        self.answered_since.get_or_insert(now);
         self.accepted.insert(now);
         self.accepted_since_refusal += 1;
         let before = self.before_unclear.take_if(|_| started_at >= self.course.since);
@@ -152,6 +156,7 @@ impl AdaptiveRate {
     /// The server refused a request, started at `started_at`, because there were too many. `runs` share the quota, so that what
     /// was accepted of this one is only its part. `true` if that shows that others use the quota, and nothing did before.
     pub fn limited(&mut self, started_at: Instant, now: Instant, runs: usize) -> bool {
+        self.answered_since.get_or_insert(now);
         let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
         self.refused.insert(now);
         let is_isolated = accepted_before >= ISOLATED_AFTER;
@@ -165,6 +170,7 @@ impl AdaptiveRate {
 
     /// The server answered a request, started at `started_at`, as some limiters do and an unavailable service too.
     pub fn unclear(&mut self, started_at: Instant, now: Instant, runs: usize) {
+        self.answered_since.get_or_insert(now);
         // Until a request is accepted, the rate stays high enough to find an outage soon.
         if started_at < self.course.since || self.before_unclear.is_some() {
             return;
@@ -223,9 +229,12 @@ impl AdaptiveRate {
         true
     }
 
-    /// What was accepted within the span, as a share of the cap.
+    /// What was accepted within the span, as a share of the cap; before a whole span has passed, within the time since the first
+    /// answer.
     fn measured(&mut self, now: Instant) -> f64 {
-        self.accepted.count(now) as f64 / (self.cap * self.span.as_secs_f64())
+        let since = self.answered_since.map_or(Duration::ZERO, |since| now - since);
+        let seconds = (since.as_secs_f64() + 1.0 / self.cap).min(self.span.as_secs_f64());
+        self.accepted.count(now) as f64 / (self.cap * seconds)
     }
 }
 
@@ -306,6 +315,25 @@ mod tests {
             assert!(
                 (rate.course.floor - floor).abs() < 1e-9,
                 "{runs} runs: {}",
+                rate.course.floor
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_is_measured_from_the_first_answer_on() {
+        // The fourth of four requests is refused, or the second of two.
+        for (cap, accepted, floor) in [(20.0, 3, 0.75 * (1.0 - DECREASE)), (2.0, 1, 0.5 * (1.0 - DECREASE))] {
+            let zero = Instant::now();
+            let (mut rate, interval) = (AdaptiveRate::new(cap, zero), SECOND.div_f64(cap));
+            let first = zero + 60 * SECOND;
+            (0..accepted).for_each(|nth| accept(&mut rate, 1, first + interval * nth));
+            let now = first + interval * accepted;
+            rate.limited(now, now, 1);
+            rate.limited(now, now, 1);
+            assert!(
+                (rate.course.floor - floor).abs() < 1e-9,
+                "cap {cap}: {}",
                 rate.course.floor
             );
         }

@@ -437,8 +437,9 @@ async fn what_was_learned_from_refusals_is_a_number_of_requests_per_second() {
     let (limiter, quota) = sharing([]);
     let limit_to = |limit: f64| *quota.limit.lock().unwrap() = Some(Limit::new(Some(rate(limit)), None));
     let now = Instant::now();
-    (0..12).for_each(|_| limiter.accepted(Instant::now()));
-    (0..2).for_each(|_| limiter.limited(now, None));
+    (0..12).for_each(|_| limiter.accepted(now));
+    tokio::time::advance(millis(950)).await;
+    (0..2).for_each(|_| limiter.limited(Instant::now(), None));
     let learned = limiter.rate();
     assert!((11.0..13.0).contains(&learned), "{learned}");
     limit_to(15.0);
