@@ -139,7 +139,7 @@ pub use code::Class;
 pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use journal::Report;
-pub use limiter::{Limiter, Rate};
+pub use limiter::{Limiter, Rate, Timetable};
 pub use row::{ConvType, Conversation, LookedUp, Outcome, Record, Row, RowError, User};
 pub use run::summary::Summary;
 pub use run::{Job, Limits, Observer};

@@ -19,12 +19,14 @@
 //! Retries take the same two steps. Time is Tokio's, so tests with paused time see hours of pacing exactly and immediately.
 
 mod adaptive_rate;
+mod own_rate;
 pub mod quota;
 mod rate;
 mod rate_limit;
 mod schedule;
 mod spacing;
 mod starts;
+mod timetable;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,11 +36,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use adaptive_rate::AdaptiveRate;
-use quota::{Activity, Quota, Reserved};
+use jiff::ZonedDateTime;
+use own_rate::{OwnRate, WallClock};
+use quota::{Activity, Limit, Quota, Reserved};
 pub use rate::{Rate, RateError};
 pub use rate_limit::RateLimit;
 use spacing::Spacing;
 use starts::{MAX_WAIT, Starts, Step};
+pub use timetable::{Timetable, TimetableError};
 
 /// No permits are issued while more requests wait to start than start in this time. A few must wait, or slow connections
 /// would lower the rate.
@@ -73,7 +78,7 @@ impl fmt::Debug for Limiter {
 }
 
 struct Shared {
-    rate: Rate,
+    own_rate: OwnRate,
     quota: Option<Arc<dyn Quota>>,
     /// Held by the next one to get a permit, and by the next one to start. Tokio's mutex is fair: first come, first served.
     next_permit: tokio::sync::Mutex<()>,
@@ -156,15 +161,22 @@ impl Drop for Waiting<'_> {
 impl Limiter {
     /// At most `rate` requests within any second, evenly spaced.
     pub fn new(rate: Rate) -> Limiter {
-        Limiter::with_quota(rate, None)
+        Limiter::by_timetable(rate.into(), None)
     }
 
     /// As [`Limiter::new`], and shares a quota with other runs: their starts count too.
     pub fn sharing(rate: Rate, quota: Arc<dyn Quota>) -> Limiter {
-        Limiter::with_quota(rate, Some(quota))
+        Limiter::by_timetable(rate.into(), Some(quota))
     }
 
-    fn with_quota(rate: Rate, quota: Option<Arc<dyn Quota>>) -> Limiter {
+    /// With a rate that changes with the time of day, by the system's clock and in the local time zone. `quota` is shared with
+    /// other runs.
+    pub fn by_timetable(timetable: Timetable, quota: Option<Arc<dyn Quota>>) -> Limiter {
+        Limiter::by_clock(timetable, quota, Box::new(ZonedDateTime::now))
+    }
+
+    fn by_clock(timetable: Timetable, quota: Option<Arc<dyn Quota>>, clock: WallClock) -> Limiter {
+        let rate = timetable.highest();
         let (now, per_second) = (Instant::now(), rate.per_second());
         let state = State {
             limit: RateLimit::Own(rate),
@@ -176,7 +188,7 @@ impl Limiter {
         };
         Limiter {
             shared: Arc::new(Shared {
-                rate,
+                own_rate: OwnRate::new(timetable, clock),
                 quota,
                 next_permit: tokio::sync::Mutex::new(()),
                 next_start: tokio::sync::Mutex::new(()),
@@ -310,13 +322,22 @@ impl Limiter {
 
     /// What limits the rate at present: the run's own rate, or a lower limit of the quota that runs share.
     pub fn rate_limit(&self) -> RateLimit {
-        let limit = self.shared.quota.as_ref().and_then(|quota| quota.limit());
-        RateLimit::lower(RateLimit::Own(self.shared.rate), limit)
+        RateLimit::lower(self.shared.own_rate.now(), self.quota_limit())
     }
 
-    /// The most requests that start within any one second, whatever limit is in force.
+    /// How long it takes to start so many requests from now on: by the run's own rate, its timetable, and the present limit of
+    /// the quota. `None` if that is more than ten years, or if it is not known when a pause ends.
+    pub fn time_for(&self, requests: f64) -> Option<Duration> {
+        self.shared.own_rate.time_for(requests, self.quota_limit())
+    }
+
+    fn quota_limit(&self) -> Option<Limit> {
+        self.shared.quota.as_ref()?.limit()
+    }
+
+    /// The most requests that start within any one second, at the highest rate of the run.
     pub fn cap(&self) -> usize {
-        self.shared.rate.cap()
+        self.shared.own_rate.timetable().highest().cap()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

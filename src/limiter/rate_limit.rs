@@ -11,6 +11,13 @@ use super::quota::Limit;
 pub enum RateLimit {
     /// The run's own rate.
     Own(Rate),
+    /// The entry of the run's [`Timetable`](super::Timetable) that holds at present.
+    Timetable {
+        /// Maximum requests in any second; `None` is a pause.
+        rate: Option<Rate>,
+        /// When the rate changes.
+        until: SystemTime,
+    },
     /// A limit for all runs that share the quota. It is lower than the run's own rate.
     Quota(Limit),
 }
@@ -20,6 +27,14 @@ impl RateLimit {
     pub(super) fn lower(own: RateLimit, limit: Option<Limit>) -> RateLimit {
         match limit {
             Some(limit) if limit.rate < own.rate() => RateLimit::Quota(limit),
+            // Of two pauses, the one that lasts longer.
+            Some(limit)
+                if own.is_pause()
+                    && limit.rate.is_none()
+                    && limit.until.is_none_or(|until| Some(until) > own.until()) =>
+            {
+                RateLimit::Quota(limit)
+            }
             _ => own,
         }
     }
@@ -28,6 +43,7 @@ impl RateLimit {
     pub fn rate(&self) -> Option<Rate> {
         match self {
             RateLimit::Own(rate) => Some(*rate),
+            RateLimit::Timetable { rate, .. } => *rate,
             RateLimit::Quota(limit) => limit.rate,
         }
     }
@@ -41,6 +57,7 @@ impl RateLimit {
     pub fn until(&self) -> Option<SystemTime> {
         match self {
             RateLimit::Own(_) => None,
+            RateLimit::Timetable { until, .. } => Some(*until),
             RateLimit::Quota(limit) => limit.until,
         }
     }

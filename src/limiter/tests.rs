@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::time::SystemTime;
 
 use super::quota::{Activity, BoxFuture, Limit, Previous, Request, Slot, Unavailable};
 use super::schedule::{Clocks, MARGIN, Schedule, micros};
@@ -446,4 +447,164 @@ async fn what_was_learned_from_refusals_is_a_number_of_requests_per_second() {
     assert!((limiter.rate() - learned).abs() < 0.01, "{}", limiter.rate());
     limit_to(5.0);
     assert_eq!(limiter.rate(), 5.0);
+}
+
+/// A wall clock that goes with Tokio's, and can be set.
+#[derive(Clone)]
+struct Wall {
+    began: Instant,
+    /// What the clock shows when Tokio's began.
+    shows: Arc<Mutex<jiff::ZonedDateTime>>,
+}
+
+impl Wall {
+    /// `at` is a local time with its zone.
+    fn new(at: &str) -> Wall {
+        Wall {
+            began: Instant::now(),
+            shows: Arc::new(Mutex::new(at.parse().unwrap())),
+        }
+    }
+
+    fn now(&self) -> jiff::ZonedDateTime {
+        self.shows.lock().unwrap().checked_add(self.began.elapsed()).unwrap()
+    }
+
+    fn step(&self, seconds: i64) {
+        let mut shows = self.shows.lock().unwrap();
+        *shows = shows.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+    }
+
+    fn limiter(&self, timetable: &str) -> Limiter {
+        let wall = self.clone();
+        Limiter::by_clock(timetable.parse().unwrap(), None, Box::new(move || wall.now()))
+    }
+}
+
+/// How many requests start in each minute from a local time on: the minute on the wall clock, and the number, if it is another
+/// one than in the minute before.
+async fn started_by_minute(timetable: &str, from: &str, minutes: usize) -> Vec<(String, usize)> {
+    let wall = Wall::new(from);
+    let limiter = wall.limiter(timetable);
+    let mut starts = vec![0; minutes];
+    let mut all = Vec::new();
+    let end = wall.began + 60 * minutes as u32 * SECOND;
+    while tokio::time::timeout_at(end, limiter.ready()).await.is_ok() {
+        starts[(wall.began.elapsed().as_secs() / 60) as usize] += 1;
+        all.push(Instant::now());
+    }
+    let cap = limiter.cap();
+    assert!(all.windows(cap + 1).all(|some| some[cap] - some[0] >= WINDOW));
+    // To a whole number of requests per second, and 1 for fewer than one.
+    let rate = |starts: usize| starts.div_ceil(60);
+    let mut changes: Vec<(String, usize)> = Vec::new();
+    for (minute, starts) in starts.into_iter().enumerate() {
+        if changes.last().is_none_or(|(_, before)| *before != rate(starts)) {
+            let at = wall
+                .shows
+                .lock()
+                .unwrap()
+                .checked_add(60 * minute as u32 * SECOND)
+                .unwrap();
+            changes.push((at.strftime("%d %H:%M").to_string(), rate(starts)));
+        }
+    }
+    changes
+}
+
+fn by_minute(changes: &[(&str, usize)]) -> Vec<(String, usize)> {
+    changes.iter().map(|(at, rate)| ((*at).to_owned(), *rate)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_follows_the_timetable_over_midnight_and_through_a_pause() {
+    let changes = started_by_minute("23:30=0,00:10=3,01:00=7", "2026-12-01T23:00:00[Asia/Shanghai]", 150).await;
+    assert_eq!(
+        changes,
+        by_minute(&[("01 23:00", 7), ("01 23:30", 0), ("02 00:10", 3), ("02 01:00", 7)])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_follows_the_wall_clock_when_clocks_are_changed() {
+    let table = "01:00=2,02:30=5,04:00=3";
+    let spring = started_by_minute(table, "2026-03-29T00:30:00[Europe/Berlin]", 180).await;
+    assert_eq!(
+        spring,
+        by_minute(&[("29 00:30", 3), ("29 01:00", 2), ("29 03:00", 5), ("29 04:00", 3)])
+    );
+    let autumn = started_by_minute(table, "2026-10-25T00:30:00[Europe/Berlin]", 300).await;
+    let expected = [
+        ("25 00:30", 3),
+        ("25 01:00", 2),
+        ("25 02:30", 5),
+        ("25 02:00", 2),
+        ("25 02:30", 5),
+        ("25 04:00", 3),
+    ];
+    assert_eq!(autumn, by_minute(&expected));
+    let spring = started_by_minute(table, "2026-03-08T00:30:00[America/New_York]", 180).await;
+    assert_eq!(
+        spring,
+        by_minute(&[("08 00:30", 3), ("08 01:00", 2), ("08 03:00", 5), ("08 04:00", 3)])
+    );
+    let autumn = started_by_minute("01:30=5,03:00=3", "2026-11-01T00:30:00[America/New_York]", 240).await;
+    let expected = [
+        ("01 00:30", 3),
+        ("01 01:30", 5),
+        ("01 01:00", 3),
+        ("01 01:30", 5),
+        ("01 03:00", 3),
+    ];
+    assert_eq!(autumn, by_minute(&expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_follows_the_system_clock_when_it_is_set() {
+    let wall = Wall::new("2026-12-01T21:00:00[Europe/Berlin]");
+    let limiter = wall.limiter("08:00=0,22:00=20");
+    let waits = |seconds: u32| tokio::time::timeout(seconds * SECOND, limiter.ready());
+    assert!(waits(60).await.is_err());
+    assert!(limiter.rate_limit().is_pause());
+    wall.step(3600);
+    assert!(waits(2).await.is_ok());
+    assert_eq!(limiter.rate_limit().rate(), Some(Rate::default()));
+    wall.step(-3600);
+    assert!(waits(60).await.is_err());
+    let RateLimit::Timetable { rate: None, until } = limiter.rate_limit() else {
+        panic!()
+    };
+    let ends = jiff::Timestamp::try_from(until).unwrap().to_string();
+    assert_eq!(ends, "2026-12-01T21:00:00Z");
+    // By a day: nothing has changed.
+    wall.step(24 * 3600);
+    assert!(waits(60).await.is_err());
+    let RateLimit::Timetable { until, .. } = limiter.rate_limit() else {
+        panic!()
+    };
+    assert_eq!(
+        jiff::Timestamp::try_from(until).unwrap().to_string(),
+        "2026-12-02T21:00:00Z"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_pauses_the_one_that_lasts_longer_is_said() {
+    let until = |text: &str| SystemTime::try_from(text.parse::<jiff::Timestamp>().unwrap()).unwrap();
+    let at_22 = until("2026-12-01T21:00:00Z");
+    let own = RateLimit::Timetable {
+        rate: None,
+        until: at_22,
+    };
+    for (limit, is_own) in [
+        (None, false),
+        (Some("2026-12-01T20:00:00Z"), true),
+        (Some("2026-12-01T22:00:00Z"), false),
+    ] {
+        let limit = Limit::new(None, limit.map(until));
+        let expected = if is_own { own } else { RateLimit::Quota(limit) };
+        assert_eq!(RateLimit::lower(own, Some(limit)), expected);
+    }
+    let slower = Limit::new(Some(rate(0.001)), None);
+    assert_eq!(RateLimit::lower(own, Some(slower)), own);
 }

@@ -17,7 +17,7 @@ use crate::client::{ClearUsers, Service, UserOrRow};
 use crate::error::Error;
 use crate::event::Event;
 use crate::journal::{Journal, UsersReport};
-use crate::limiter::{Limiter, Rate};
+use crate::limiter::{Limiter, Rate, Timetable};
 use crate::row::{Record, Row};
 use crate::rows::Plan;
 use crate::run::stats::Total;
@@ -214,6 +214,11 @@ impl<S: Service> Job<S> {
     /// Maximum requests in any second; default: 20.
     pub fn rate(self, rate: Rate) -> Job<S> {
         self.limiter(Limiter::new(rate))
+    }
+
+    /// Maximum requests in any second by the time of day, by the system's clock and in the local time zone.
+    pub fn timetable(self, timetable: Timetable) -> Job<S> {
+        self.limiter(Limiter::by_timetable(timetable, None))
     }
 
     /// Uses this limiter, for instance one that [shares a quota](Limiter::sharing).
