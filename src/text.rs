@@ -45,6 +45,11 @@ pub fn milliseconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A time in milliseconds since 1970.
+pub(crate) fn system_time(time: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(time.max(0).cast_unsigned())
+}
+
 pub(crate) fn timestamp(time: i64) -> Timestamp {
     let bounds = Timestamp::MIN.as_millisecond()..=Timestamp::MAX.as_millisecond();
     Timestamp::from_millisecond(time.clamp(*bounds.start(), *bounds.end())).unwrap_or_default()

@@ -10,9 +10,11 @@ use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::UserRows;
 use crate::journal::Kind;
+use crate::limiter::Timetable;
 use crate::reasons::Reason;
 use crate::row::{Counts, Outcome};
 use crate::run::summary::{Latencies, Summary, UsersSummary};
+use crate::text::{milliseconds, system_time};
 
 /// The period of [`Analysis::recent_rate`], in milliseconds.
 pub(super) const LAST_MINUTE: i64 = 60_000;
@@ -210,11 +212,36 @@ impl Analysis {
         self.to_do?.checked_sub(self.rows)
     }
 
-    /// When the run under way will end at its recent rate, in milliseconds since 1970, if that can be told.
+    /// When the run under way will end at its recent rate or, if that changes with the time of day, by its timetable; in
+    /// milliseconds since 1970, if that can be told.
     pub fn until(&self) -> Option<i64> {
-        let rate = self.under_way.map(|_| self.recent_rate()).filter(|rate| *rate > 0.0)?;
-        let takes = self.left()? as f64 / rate * 1000.0;
-        Some(self.read_at.saturating_add(takes as i64))
+        self.under_way?;
+        let (left, recent) = (self.left()? as f64, self.recent_rate());
+        let takes = match self.timetable() {
+            Some(timetable) => {
+                let (minute_ago, now) = (self.read_at - LAST_MINUTE, system_time(self.read_at));
+                // Just after a change, the recent rate says nothing.
+                let is_measured = timetable.rate_since(system_time(minute_ago), now);
+                let efficiency = is_measured.map_or(1.0, |rate| recent / rate.per_second());
+                timetable.time_for(left / efficiency, now)?.as_secs_f64()
+            }
+            None if recent > 0.0 => left / recent,
+            None => return None,
+        };
+        Some(self.read_at.saturating_add((takes * 1000.0) as i64))
+    }
+
+    /// Until when the timetable of the run under way pauses it, in milliseconds since 1970.
+    pub fn paused_until(&self) -> Option<i64> {
+        let until = self.timetable()?.paused_until(system_time(self.read_at))?;
+        Some(milliseconds(until))
+    }
+
+    /// The timetable of the run under way, if its rate changes with the time of day.
+    fn timetable(&self) -> Option<Timetable> {
+        let run = self.runs.iter().rfind(|run| run.is_under_way)?;
+        let timetable: Timetable = run.begin.rate.parse().ok()?;
+        timetable.constant().is_none().then_some(timetable)
     }
 
     /// When the analysis began.

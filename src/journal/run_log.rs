@@ -56,6 +56,8 @@ pub struct RunBegin {
     pub selected: Option<String>,
     /// The most rows that this run sends.
     pub limit: Option<u64>,
+    /// The highest rate of the run in requests per second, or its timetable: `20`, `08:00=5,22:00=20`.
+    pub rate: String,
     /// The run lists users and clears what is listed; the list report is beside the report.
     pub lists: bool,
     /// The users of the input then, if their number is known.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::Time;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan, ZonedDateTime};
 use serde::{Serialize, Serializer};
 
@@ -119,7 +120,7 @@ impl Timetable {
     /// How long it takes to start so many requests from then on, in the local time zone; `None` if that is more than ten years.
     pub fn time_for(&self, requests: f64, from: SystemTime) -> Option<Duration> {
         let from = Timestamp::try_from(from).ok()?;
-        self.time_for_at(requests, None, &from.to_zoned_datetime(jiff::tz::TimeZone::system()))
+        self.time_for_at(requests, None, &from.to_zoned_datetime(TimeZone::system()))
     }
 
     /// The same with a limit of the quota.
@@ -153,6 +154,26 @@ impl Timetable {
                     at = at.checked_add(days.days()).ok()?;
                 }
             }
+        }
+    }
+
+    /// The rate at a moment, if it has been the same since another one, in the local time zone.
+    pub(crate) fn rate_since(&self, since: SystemTime, at: SystemTime) -> Option<Rate> {
+        let zoned = |time: SystemTime| {
+            let time = Timestamp::try_from(time).ok()?;
+            Some(time.to_zoned_datetime(TimeZone::system()))
+        };
+        let (since, at) = (zoned(since)?, zoned(at)?);
+        let is_same = self.next_change(&since).is_none_or(|change| change > at.timestamp());
+        self.rate_at(&at).filter(|_| is_same)
+    }
+
+    /// Until when nothing starts, if a moment is in a pause; in the local time zone.
+    pub(crate) fn paused_until(&self, at: SystemTime) -> Option<SystemTime> {
+        let at = Timestamp::try_from(at).ok()?.to_zoned_datetime(TimeZone::system());
+        match self.rate_at(&at) {
+            Some(_) => None,
+            None => SystemTime::try_from(self.next_change(&at)?).ok(),
         }
     }
 

@@ -196,6 +196,12 @@ fn under_way(analysis: &Analysis, run: UnderWay) -> String {
         .unwrap_or_default();
     let rate = analysis.recent_rate();
     let mut text = format!("A run is under way{process}: {rate:.1} rows/s in the last minute");
+    if let Some(until) = analysis.paused_until() {
+        text = format!(
+            "A run is under way{process}, and its timetable pauses it until {}",
+            local(until)
+        );
+    }
     if let Some(left) = analysis.left() {
         text += &format!(", {} rows left", grouped(left));
     }

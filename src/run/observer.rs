@@ -5,7 +5,7 @@ use std::fmt;
 use tokio::time::Instant;
 
 use crate::event::Event;
-use crate::limiter::RateLimit;
+use crate::limiter::{Limiter, RateLimit};
 use crate::run::stats::Stats;
 use crate::run::summary::Summary;
 
@@ -61,6 +61,8 @@ pub struct Status<'a> {
     pub rate: f64,
     /// What limits the rate at present.
     pub limit: RateLimit,
+    /// Tells [how long requests will take](Limiter::time_for).
+    pub limiter: &'a Limiter,
     /// When the service is tried again, if the run is on hold.
     pub next_probe: Option<Instant>,
 }

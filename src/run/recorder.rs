@@ -113,6 +113,7 @@ impl Recorder {
             stats: &self.stats,
             rate: run.limiter.rate(),
             limit,
+            limiter: &run.limiter,
             next_probe,
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));

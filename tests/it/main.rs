@@ -24,4 +24,5 @@ mod rows;
 mod run_log;
 mod secrets;
 mod snapshots;
+mod timetable;
 mod usage;

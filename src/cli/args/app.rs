@@ -11,9 +11,9 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::{ParseError, Url};
-use zim_batch::Rate;
+use zim_batch::Timetable;
 use zim_batch::endpoint::{DEFAULT_ENDPOINT, Region, is_loopback};
-use zim_batch::limiter::RateError;
+use zim_batch::limiter::TimetableError;
 use zim_batch::limiter::quota::{QuotaLocation, RedisQuota};
 use zim_batch::row::UnknownName;
 
@@ -128,19 +128,20 @@ pub static CA_CERT: Setting<PathBuf> = Setting {
     show: |path| json!(path.display().to_string()),
 };
 
-/// Requests per second.
-pub static RATE: Setting<Rate> = Setting {
+/// Requests per second, perhaps by the time of day.
+pub static RATE: Setting<Timetable> = Setting {
     about: About {
         key: "rate",
         flag: "--rate",
         heading: PACE,
         value_name: "N",
-        help: "Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds)",
+        help: "Maximum requests in any one second, including retries; a fraction is an average (2.5: five in two seconds). \
+               Or by local time: 08:00=5,22:00=20 (the last entry holds until the first; 0 is a pause)",
         ..About::OF_APP
     },
-    default: Some(Rate::default),
+    default: Some(Timetable::default),
     parse: rate,
-    show: |rate| json!(rate),
+    show: |timetable| json!(timetable),
 };
 
 /// The URL of the server through which runs on many machines share the quota.
@@ -293,9 +294,11 @@ fn app_id(app_id: &OsStr) -> Result<u32, String> {
     app_id.map_err(|_| "the AppId must be a number from 0 to 4294967295".into())
 }
 
-/// Parses a rate in requests per second.
-fn rate(rate: &OsStr) -> Result<Rate, String> {
-    utf8(rate)?.parse().map_err(|error: RateError| error.to_string())
+/// Parses a rate in requests per second, or a timetable. The error may show an entry.
+fn rate(rate: &OsStr) -> Result<Timetable, String> {
+    let text = utf8(rate)?;
+    refuse_secret(text)?;
+    text.parse().map_err(|error: TimetableError| error.to_string())
 }
 
 /// Parses a region, ignoring case.

@@ -118,6 +118,7 @@ impl Batch {
             lists: work.users.is_some(),
             users: work.users.flatten(),
             limit: self.limit,
+            rate: settings.pace.rate.value.to_string(),
             ..run_log::begin(&run.client(), settings.is_simulated(), &self.input, &settings.given)
         };
         LoggedRun::begin(self.report.as_deref(), &self.input, &begin, work.is_resumed)
@@ -125,7 +126,7 @@ impl Batch {
 
     fn start_metrics(&self, run: &Joined, work: &Work) -> Result<Option<Metrics>, Error> {
         let settings = run.settings();
-        let rate = settings.pace.rate.value;
+        let rate = settings.pace.rate.value.highest();
         let metrics = settings
             .metrics
             .as_ref()

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use zim_batch::Rate;
 use zim_batch::client::{BuildError, Client};
 use zim_batch::endpoint::is_loopback;
+use zim_batch::{Rate, Timetable};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::redact::shown_path;
@@ -64,17 +64,17 @@ fn no_certificate(path: &Path, origin: &Origin) -> Error {
 }
 
 /// Logs where requests go, and warns about risky settings.
-pub fn announce(client: &Client, app: &App, rate: &Sourced<Rate>) {
+pub fn announce(client: &Client, app: &App, rate: &Sourced<Timetable>) {
     let (app_id, endpoint) = (client.app_id(), client.endpoint_url());
     tracing::info!(
         target: START,
         "requests go to {endpoint} for app {app_id}{}",
         app.origin_in_words()
     );
-    let (limit, Sourced { value: rate, origin }) = (Rate::default(), rate);
-    if *rate > limit && !is_loopback(endpoint) {
+    let (limit, highest, origin) = (Rate::default(), rate.value.highest(), &rate.origin);
+    if highest > limit && !is_loopback(endpoint) {
         tracing::warn!(
-            "a rate of {rate} ({origin}): ZEGO's default limit is {limit} requests per second; a higher rate works only if \
+            "a rate of {highest} ({origin}): ZEGO's default limit is {limit} requests per second; a higher rate works only if \
              ZEGO has raised the limit of app {app_id}"
         );
     }

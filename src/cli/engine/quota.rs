@@ -20,10 +20,10 @@ use crate::cli::settings::run::RunSettings;
 /// The limiter of a run. It joins the runs that share the quota; with `--no-wait`, that fails if there are any. A simulated
 /// run shares nothing. `report` is the run's, for the others.
 pub async fn join(settings: &RunSettings, zim: &Client, report: Option<&Path>) -> Result<Limiter, Error> {
-    let rate = settings.pace.rate.value;
+    let timetable = &settings.pace.rate.value;
     let quota = match &settings.app {
         Some(app) => {
-            let presence = Presence::new(&settings.labels.name, rate);
+            let presence = Presence::new(&settings.labels.name, timetable.highest());
             let presence = match report {
                 Some(report) => presence.report(report),
                 None => presence,
@@ -32,10 +32,7 @@ pub async fn join(settings: &RunSettings, zim: &Client, report: Option<&Path>) -
         }
         None => None,
     };
-    Ok(match quota {
-        Some(quota) => Limiter::sharing(rate, quota),
-        None => Limiter::new(rate),
-    })
+    Ok(Limiter::by_timetable(timetable.clone(), quota))
 }
 
 /// Through a server, if one is set, or on this machine. If that is not possible because of the files for it, the run

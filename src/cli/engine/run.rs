@@ -16,6 +16,7 @@ use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::print::print_error;
 use crate::cli::output::progress::{Progress, Terminal};
+use crate::cli::output::rate_changes::RateChanges;
 use crate::cli::output::work::Work;
 use crate::cli::settings::run::RunSettings;
 
@@ -128,6 +129,7 @@ impl Joined {
             .limits(self.connected.limits.clone())
             .stop_handle(self.stop.clone())
             .started_at(self.connected.prepared.started_at)
+            .observer(RateChanges::default())
     }
 
     /// Runs to the end, or to the stop that comes first. `work` are the jobs of the run. A change of the `watched` file
@@ -153,9 +155,9 @@ impl Joined {
             client::announce(&client, app, &settings.pace.rate);
         }
         tracing::info!(
-            "the run begins: job {}, {name}, at most {}/s",
+            "the run begins: job {}, {name}, {}",
             settings.labels.name,
-            settings.pace.rate.value
+            settings.pace.rate.value.in_words()
         );
         let at_most = humantime::format_duration(settings.pace.timeout);
         let draining = |reason: &StopReason| {

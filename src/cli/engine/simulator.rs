@@ -18,7 +18,7 @@ pub async fn start(pace: &PaceSettings) -> Result<Client, Error> {
     let failed = |error: io::Error| Error::Unexpected(format!("the simulator could not be started: {error}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let options = demonstration(pace.rate.value);
+    let options = demonstration(pace.rate.value.highest());
     let endpoint = format!("http://{address}/");
     let endpoint = endpoint
         .parse()

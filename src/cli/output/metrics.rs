@@ -63,6 +63,7 @@ pub struct Metrics {
     on_hold: IntGauge,
     running: IntGauge,
     target_rate: Gauge,
+    rate_limit: Gauge,
     rate: Gauge,
     updated_at: Gauge,
     exit_status: IntGauge,
@@ -116,7 +117,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// Writes the file for the first time. `rate` is the cap, in requests per second.
+    /// Writes the file for the first time. `rate` is the highest of the run.
     ///
     /// # Errors
     /// [`Error::Usage`] if the file can't be written, or has other content.
@@ -132,6 +133,7 @@ impl Metrics {
         metrics.running.set(1);
         metrics.set_rows(work.rows, work.rows_done, work.rows_done);
         metrics.target_rate.set(rate.per_second());
+        metrics.rate_limit.set(rate.per_second());
         let text = metrics.text();
         write(&file.path, &text).map_err(|error| {
             Error::Usage(format!(
@@ -210,6 +212,10 @@ impl Metrics {
                 "zim_batch_target_requests_per_second",
                 "Target rate: the cap, or less after limited answers.",
             )?,
+            rate_limit: gauge(
+                "zim_batch_rate_limit",
+                "Maximum requests per second in force: the run's own rate, or a lower limit; 0 in a pause and after the run.",
+            )?,
             rate: gauge("zim_batch_requests_per_second", "Measured rate since the last update.")?,
             updated_at: gauge(
                 "zim_batch_last_update_time_seconds",
@@ -244,7 +250,8 @@ impl Metrics {
         let _ = write(&file.path, &text);
     }
 
-    fn set_target_rate(&mut self, target_rate: f64) {
+    fn set_rates(&mut self, target_rate: f64, rate_limit: f64) {
+        self.rate_limit.set(rate_limit);
         self.target_rate.set(target_rate);
         let (at, requests) = self.written;
         let seconds = at.elapsed().as_secs_f64().max(0.001);
@@ -308,7 +315,8 @@ impl Observer for Metrics {
 
     /// Writes the file if it is due, on a separate thread, because the disk may be slow.
     fn tick(&mut self, status: &Status<'_>) {
-        let is_changed = self.on_hold.get() != self.hold_written;
+        let rate_limit = status.limit.rate().map_or(0.0, Rate::per_second);
+        let is_changed = self.on_hold.get() != self.hold_written || self.rate_limit.get() != rate_limit;
         if (self.written.0.elapsed() < WRITE_INTERVAL && !is_changed)
             || self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
         {
@@ -323,7 +331,7 @@ impl Observer for Metrics {
         if let (Some(metrics), Some(users)) = (&self.users, stats.users()) {
             metrics.set_left(users.done());
         }
-        self.set_target_rate(status.rate);
+        self.set_rates(status.rate, rate_limit);
         let (path, text) = (self.file.path.clone(), self.text());
         let writing = std::thread::Builder::new()
             .name("metrics".into())
@@ -345,7 +353,7 @@ impl Observer for Metrics {
         if let (Some(metrics), Some(users)) = (&self.users, &summary.users) {
             metrics.left.set(signed(users.not_run));
         }
-        self.set_target_rate(0.0);
+        self.set_rates(0.0, 0.0);
         self.running.set(0);
         self.on_hold.set(0);
         self.exit_status

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod next;
 pub mod print;
 pub mod progress;
+pub mod rate_changes;
 pub mod remaining;
 pub mod run_page;
 pub mod table;

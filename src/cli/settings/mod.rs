@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use zim_batch::files::same_file;
 use zim_batch::journal::RunLog;
 use zim_batch::rows::{Format, Only};
-use zim_batch::{ConvType, Rate};
+use zim_batch::{ConvType, Timetable};
 
 use crate::cli::args::app::{PROFILE, RATE};
 use crate::cli::args::time::Since;
@@ -236,8 +236,8 @@ impl ListSettings {
 #[derive(Debug)]
 pub struct CheckSettings {
     pub input: InputSettings,
-    /// The rate of a run, in requests per second.
-    pub rate: Rate,
+    /// The rate of a run.
+    pub rate: Timetable,
     /// Why the rate is that of a run without a profile.
     pub without_profile: Option<Error>,
     pub json: bool,
@@ -272,7 +272,7 @@ impl CheckSettings {
         let (online, rate, without_profile) = if args.online {
             call.labels.set_name(None, input.path());
             let run = RunSettings::of_check(args.pace, args.json, sources, call)?;
-            let rate = run.pace.rate.value;
+            let rate = run.pace.rate.value.clone();
             let missing = args.missing;
             (Some(OnlineSettings { run, missing }), rate, None)
         } else if has_app {
@@ -297,7 +297,7 @@ impl CheckSettings {
 
 /// The rate of a run, for a command that does not run. A profile that can't be read is an error only if a flag chooses it;
 /// otherwise the rate is that of a run without a profile, and why is returned too.
-fn rate_of_a_run(sources: Sources) -> Result<(Rate, Option<Error>), Error> {
+fn rate_of_a_run(sources: Sources) -> Result<(Timetable, Option<Error>), Error> {
     let rate = sources.rate()?.value;
     let (has_profile, has_rate) = (sources.has_flag(&PROFILE.about), sources.has_flag(&RATE.about));
     match sources.profile {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use zim_batch::Rate;
+use zim_batch::Timetable;
 use zim_batch::run::Limits;
 
 use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
@@ -35,8 +35,8 @@ pub struct RunSettings {
 /// Rate, retries and limits.
 #[derive(Debug)]
 pub struct PaceSettings {
-    /// Maximum requests in any second.
-    pub rate: Sourced<Rate>,
+    /// Maximum requests in any second, perhaps by the time of day.
+    pub rate: Sourced<Timetable>,
     /// For one attempt.
     pub timeout: Duration,
     /// The bounds of the run. The process may allow fewer requests in flight.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use url::Url;
-use zim_batch::Rate;
+use zim_batch::Timetable;
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::app::{ENDPOINT, PROFILE, RATE, REGION, SETTINGS};
@@ -80,8 +80,8 @@ impl Sources {
         }
     }
 
-    /// The rate, in requests per second.
-    pub fn rate(&self) -> Result<Sourced<Rate>, Wrong> {
+    /// The rate, perhaps by the time of day.
+    pub fn rate(&self) -> Result<Sourced<Timetable>, Wrong> {
         Ok(self.get(&RATE)?.expect("it has a default"))
     }
 

@@ -43,6 +43,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
     let settings = run.settings();
     let begin = RunBegin {
         total: Some(users.len() as u64),
+        rate: settings.pace.rate.value.to_string(),
         ..run_log::begin(&run.client(), settings.is_simulated(), &input, &settings.given)
     };
     let log = LoggedRun::begin(missing.as_deref(), &input, &begin, false);
@@ -57,7 +58,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         findings,
         online: Some(&online),
         input: &input,
-        rate: ended.settings.pace.rate.value,
+        rate: ended.settings.pace.rate.value.clone(),
         to_run,
         is_dry_run: false,
     };

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use humantime::format_duration;
 use serde_json::{Value, json};
 use zim_batch::row::Numbered;
 use zim_batch::rows::Source;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
-use zim_batch::text::{grouped, one_line};
-use zim_batch::{Rate, User};
+use zim_batch::text::{clock, grouped, one_line};
+use zim_batch::{Timetable, User};
 
 use crate::cli::args::Given;
 use crate::cli::errors::{Error, hints};
@@ -53,8 +54,8 @@ pub struct Checked<'a> {
     /// What ZIM said about the users, if it was asked.
     pub online: Option<&'a Online>,
     pub input: &'a InputSettings,
-    /// The rate of a run, in requests per second.
-    pub rate: Rate,
+    /// The rate of a run.
+    pub rate: Timetable,
     /// The command to run next.
     pub to_run: String,
     /// This is that command, with `--dry-run`.
@@ -96,9 +97,30 @@ impl Checked<'_> {
         selection.limit.map_or(rows, |limit| limit.min(rows))
     }
 
-    /// How long a run takes at least.
-    fn seconds(&self) -> f64 {
-        self.rows_to_send() as f64 / self.rate.per_second()
+    /// How many seconds a run takes at least; with a timetable, one that begins now. `None` if that is more than ten years.
+    fn seconds(&self) -> Option<f64> {
+        let rows = self.rows_to_send() as f64;
+        match self.rate.constant() {
+            Some(rate) => Some(rows / rate.per_second()),
+            None => Some(self.rate.time_for(rows, SystemTime::now())?.as_secs_f64()),
+        }
+    }
+
+    /// The same for people, with the rate: `at 20/s: 5m`. `more` follows the time if it takes longer.
+    fn time_in_words(&self, more: &str) -> String {
+        let takes = self.seconds().map(|seconds| Duration::from_secs(seconds.ceil() as u64));
+        let time = takes.map_or("more than ten years".into(), |takes| {
+            format!("{}{more}", format_duration(takes))
+        });
+        match (self.rate.constant(), takes) {
+            (Some(rate), _) => format!("at {rate}/s: {time}"),
+            (None, None) => format!("{}: {time}", self.rate.in_words()),
+            (None, Some(takes)) => format!(
+                "{}: {time} if started now, until {}",
+                self.rate.in_words(),
+                clock(SystemTime::now() + takes)
+            ),
+        }
     }
 
     fn json(&self) -> Value {
@@ -112,7 +134,7 @@ impl Checked<'_> {
             "warnings": findings.warned_rows(),
             "to_send": self.rows_to_send(),
             "rate": self.rate,
-            "seconds_at_rate": (self.seconds() * 1000.0).round() / 1000.0,
+            "seconds_at_rate": self.seconds().map(|seconds| (seconds * 1000.0).round() / 1000.0),
             "peer": findings.peer,
             "group": findings.group,
             "users": findings.users,
@@ -210,13 +232,13 @@ impl Checked<'_> {
 
     /// What a run would do.
     fn write_run(&self, text: &mut String) -> std::fmt::Result {
-        let (to_send, rate) = (self.rows_to_send(), self.rate);
-        let time = humantime::format_duration(Duration::from_secs(self.seconds().ceil() as u64));
+        let to_send = self.rows_to_send();
         if self.findings.are_users() {
             writeln!(
                 text,
-                "requests       {:>12}  or more, to list them; at {rate}/s: {time} or more",
-                grouped(to_send)
+                "requests       {:>12}  or more, to list them; {}",
+                grouped(to_send),
+                self.time_in_words(" or more")
             )?;
             return match self.input.source {
                 Source::File(_) if to_send > 0 && self.is_dry_run => writeln!(text, "to run it      {}", self.to_run),
@@ -224,7 +246,8 @@ impl Checked<'_> {
                 _ => Ok(()),
             };
         }
-        writeln!(text, "requests       {:>12}  at {rate}/s: {time}", grouped(to_send))?;
+        let time = self.time_in_words("");
+        writeln!(text, "requests       {:>12}  {time}", grouped(to_send))?;
         match (to_send, self.findings.rows) {
             (0, 0) => writeln!(text, "nothing to run: there are no rows"),
             (0, _) => writeln!(

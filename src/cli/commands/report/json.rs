@@ -53,6 +53,7 @@ impl Overview {
                 rate: (analysis.recent_rate() * 1000.0).round() / 1000.0,
                 rows_left: analysis.left(),
                 until: analysis.until().map(utc),
+                paused_until: analysis.paused_until().map(utc),
             }),
             torn: analysis.is_torn,
             damaged: self.damaged().map(|(_, _, count)| count).sum(),
@@ -178,4 +179,6 @@ struct Running {
     rate: f64,
     rows_left: Option<u64>,
     until: Option<String>,
+    /// Its timetable pauses it until then.
+    paused_until: Option<String>,
 }

@@ -103,6 +103,9 @@ impl Overview {
         };
         let process = process.join(", ");
         writeln!(f, "running        {process}: {rate:.1} {noun}/s in the last minute")?;
+        if let Some(until) = analysis.paused_until() {
+            writeln!(f, "{:15}paused by its timetable until {}", "", local(until))?;
+        }
         let Some(left) = analysis.left() else {
             return match analysis.listed_left() {
                 Some(left) => writeln!(f, "{:15}{} {noun} left of those listed so far", "", grouped(left)),

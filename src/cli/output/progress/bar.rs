@@ -67,10 +67,10 @@ impl Bar {
         }
     }
 
-    /// Shows these parts, and in the title how far the run is.
-    pub fn show(&mut self, parts: &[Part], done: u64, is_held: bool, left: Option<Duration>) {
+    /// Shows these parts, and in the title how far the run is, or `waits`: why it does nothing.
+    pub fn show(&mut self, parts: &[Part], done: u64, waits: Option<&str>, left: Option<Duration>) {
         let percent = self.bar.length().map(|total| done * 100 / total.max(1));
-        let (template, text) = layout(parts, usize::from(columns()), percent.is_some() && !is_held);
+        let (template, text) = layout(parts, usize::from(columns()), percent.is_some() && waits.is_none());
         if template != self.template {
             self.template = template;
             self.bar
@@ -80,8 +80,8 @@ impl Bar {
         self.bar.set_message(text);
         self.bar.tick();
         self.output.last_line(Some(self.canvas.line().trim_end().to_owned()));
-        let title = match (is_held, percent, left) {
-            (true, ..) => "zim-batch: on hold".to_owned(),
+        let title = match (waits, percent, left) {
+            (Some(waits), ..) => format!("zim-batch: {waits}"),
             (_, Some(percent), Some(left)) => format!("zim-batch: {percent}%, {} left", rounded(left)),
             (_, Some(percent), None) => format!("zim-batch: {percent}%"),
             (_, None, _) => format!("zim-batch: {} {}", grouped(done), self.items),

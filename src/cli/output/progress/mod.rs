@@ -11,6 +11,7 @@ mod terminal;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use zim_batch::Rate;
 use zim_batch::event::Event;
 use zim_batch::row::Outcome;
 use zim_batch::run::stats::{Stats, Users};
@@ -19,6 +20,7 @@ use zim_batch::run::{Observer, Status};
 use zim_batch::text::{clock, grouped};
 
 use crate::cli::args::ProgressStyle;
+use crate::cli::output::rate_changes::restriction;
 use bar::Bar;
 use parts::{Part, joined};
 use speed::Speed;
@@ -32,6 +34,9 @@ const PLAIN_AT: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(2 
 
 /// The interval between plain lines. Some supervisors end a job that prints nothing for ten minutes.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The interval between plain lines in a pause, because all of them say the same.
+const PLAIN_INTERVAL_PAUSED: Duration = Duration::from_secs(60 * 60);
 
 /// Before this much time was measured, the time left is estimated from the target rate instead of the measured speed.
 const MEASURED_FROM: Duration = Duration::from_secs(5);
@@ -50,9 +55,15 @@ pub struct Progress {
     items: &'static str,
     /// Where what is listed is cleared: the number of users, if known.
     users: Option<Option<u64>>,
-    plain_lines: u32,
+    /// When the next plain line is due.
+    plain_due: Instant,
     hold: Option<Hold>,
+    /// The rate in force; `None` is a pause.
+    rate_in_force: Option<Rate>,
+    /// The speed since that is in force.
     speed: Speed,
+    /// How much of the rate in force is used, in what is counted per request that may start.
+    efficiency: Option<f64>,
 }
 
 enum Display {
@@ -109,16 +120,19 @@ impl Progress {
             }
             (ProgressStyle::Auto | ProgressStyle::Bar | ProgressStyle::Plain, _) => Display::Plain,
         };
+        let now = Instant::now();
         Progress {
             terminal,
             display,
-            started_at: Instant::now(),
+            started_at: now,
             total,
             items: if users.is_some() { "rows" } else { items },
             users,
-            plain_lines: 0,
+            plain_due: now + PLAIN_AT[0],
             hold: None,
+            rate_in_force: None,
             speed: Speed::default(),
+            efficiency: None,
         }
     }
 
@@ -144,6 +158,7 @@ impl Progress {
             rate = self.speed.requests().map(|rate| (rate * 10.0).round() / 10.0),
             seconds_left = left.map(|left| left.as_secs()),
             on_hold = self.hold.is_some(),
+            paused = self.rate_in_force.is_none(),
             "{}",
             joined(parts)
         );
@@ -155,6 +170,10 @@ impl Progress {
         let mut parts = Vec::new();
         if let Some(hold) = &self.hold {
             parts.extend(hold.parts(status.next_probe));
+        }
+        if let Some(text) = restriction(status.limit) {
+            let weight = if status.limit.is_pause() { 9 } else { 7 };
+            parts.push(Part::new(weight, text));
         }
         if let Some(users) = stats.users() {
             parts.push(Part::new(9, of_all(users.done(), self.users.flatten(), "users")));
@@ -195,23 +214,39 @@ impl Progress {
         stats.users().map(Users::rows).or(self.total)
     }
 
-    /// The estimated time for what remains, from the speed of the last minutes.
-    fn time_left(&self, status: &Status<'_>) -> Option<Duration> {
+    /// The estimated time for what remains, from the speed of the last minutes, and the rates that will be in force.
+    fn time_left(&mut self, status: &Status<'_>) -> Option<Duration> {
         let stats = status.stats;
         let left = match stats.users() {
             Some(users) => stats.requests_left(self.users.flatten()?.saturating_sub(users.done()))?,
             None => self.total?.saturating_sub(stats.done()) as f64,
         };
-        let speed = if self.speed.measured() < MEASURED_FROM {
-            status.rate
-        } else if stats.users().is_some() {
-            self.speed.requests()?
-        } else {
-            self.speed.rows()?
-        };
-        let seconds = Duration::try_from_secs_f64((left / speed).ceil()).ok()?;
-        // A longer estimate is useless, and could exceed the calendar's range.
-        (seconds < Duration::from_secs(10 * 365 * 24 * 60 * 60)).then_some(seconds)
+        if let Some(rate) = status.limit.rate().map(Rate::per_second) {
+            let measured = if stats.users().is_some() {
+                self.speed.requests()
+            } else {
+                self.speed.rows()
+            };
+            self.efficiency = match (self.speed.measured() < MEASURED_FROM, self.efficiency) {
+                (true, Some(known)) => Some(known),
+                (true, None) => Some(status.rate / rate),
+                (false, _) => Some(measured? / rate),
+            };
+        }
+        let seconds = status.limiter.time_for(left / self.efficiency.unwrap_or(1.0))?;
+        Some(Duration::from_secs_f64(seconds.as_secs_f64().ceil()))
+    }
+
+    /// The speed at another rate says nothing about this one.
+    fn note_rate(&mut self, now: Instant, status: &Status<'_>) {
+        let rate = status.limit.rate();
+        if std::mem::replace(&mut self.rate_in_force, rate) == rate {
+            return;
+        }
+        self.speed = Speed::default();
+        if rate.is_some() {
+            self.plain_due = self.started_at + next_plain(now - self.started_at);
+        }
     }
 }
 
@@ -235,11 +270,16 @@ impl Observer for Progress {
     fn tick(&mut self, status: &Status<'_>) {
         let (now, stats) = (Instant::now(), status.stats);
         let rows = stats.done() - stats.already_done();
-        self.speed.note(now, self.hold.is_some(), rows, stats.requests());
+        self.note_rate(now, status);
+        let waits = self.hold.is_some() || status.limit.is_pause();
+        self.speed.note(now, waits, rows, stats.requests());
         let is_requested = self.terminal.take_status_request();
-        let is_due = matches!(self.display, Display::Plain) && now - self.started_at >= plain_due(self.plain_lines);
+        let is_due = matches!(self.display, Display::Plain) && now >= self.plain_due;
         if is_due {
-            self.plain_lines += 1;
+            self.plain_due = match self.rate_in_force {
+                Some(_) => self.started_at + next_plain(now - self.started_at),
+                None => now + PLAIN_INTERVAL_PAUSED,
+            };
         }
         let left = self.time_left(status);
         let parts = self.parts(status, left);
@@ -248,7 +288,11 @@ impl Observer for Progress {
         }
         if let Display::Bar(bar) = &mut self.display {
             let done = stats.users().map_or(stats.done(), Users::done);
-            bar.show(&parts, done, self.hold.is_some(), left);
+            let waits = match &self.hold {
+                Some(_) => Some("on hold"),
+                None => status.limit.is_pause().then_some("paused"),
+            };
+            bar.show(&parts, done, waits, left);
         }
     }
 
@@ -282,11 +326,10 @@ fn rounded(time: Duration) -> humantime::FormattedDuration {
     }))
 }
 
-fn plain_due(lines: u32) -> Duration {
-    match PLAIN_AT.get(lines as usize) {
-        Some(due) => *due,
-        None => PLAIN_INTERVAL * (lines + 1 - PLAIN_AT.len() as u32),
-    }
+/// When the plain line after this one is due, from the start of the run.
+fn next_plain(elapsed: Duration) -> Duration {
+    let early = PLAIN_AT.into_iter().find(|due| *due > elapsed);
+    early.unwrap_or_else(|| PLAIN_INTERVAL * (elapsed.div_duration_f64(PLAIN_INTERVAL) as u32 + 1))
 }
 
 #[cfg(test)]
@@ -294,16 +337,21 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use zim_batch::Rate;
+    use std::sync::LazyLock;
+
+    use zim_batch::Limiter;
     use zim_batch::limiter::RateLimit;
 
     use super::*;
+
+    static LIMITER: LazyLock<Limiter> = LazyLock::new(|| Limiter::new(Rate::default()));
 
     fn status(stats: &Stats, next_probe: Option<Instant>) -> Status<'_> {
         Status {
             stats,
             rate: 20.0,
             limit: RateLimit::Own(Rate::default()),
+            limiter: &LIMITER,
             next_probe,
         }
     }
