@@ -1,6 +1,7 @@
 //! Concurrent runs: one per report, and a quota that runs of an app share.
 
 mod files;
+pub mod steering;
 
 use std::fs;
 use std::io::Read;

@@ -2,6 +2,7 @@
 //! of their own.
 
 mod faults;
+mod steering;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -168,14 +168,24 @@ pub struct Unavailable(pub String);
 
 /// Says once that another run has a higher rate than this one. Then they may start more requests together than this run's rate
 /// says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HigherRate {
+    /// This run's own rate, which may not be in force at present.
+    own: f64,
     is_said: AtomicBool,
 }
 
 impl HigherRate {
-    /// `largest` is the largest rate of the runs that share the quota, `own` this run's.
-    fn note(&self, largest: f64, own: f64) {
+    fn new(presence: &Presence) -> HigherRate {
+        HigherRate {
+            own: presence.rate,
+            is_said: AtomicBool::new(false),
+        }
+    }
+
+    /// `largest` is the largest rate of the runs that share the quota.
+    fn note(&self, largest: f64) {
+        let own = self.own;
         if largest > own && !self.is_said.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "another run of this app has a rate of {largest} requests per second, this one {own}: together they may send \

@@ -52,7 +52,7 @@ fn path_with_the_program() -> OsString {
 }
 
 /// Words whose last one is completed, and what is offered for it.
-const COMPLETED: [(&[&str], &[&str]); 10] = [
+const COMPLETED: [(&[&str], &[&str]); 12] = [
     (&["clear", "--reg"], &["--region"]),
     (&["clear", "x", "--only", "f"], &["failed"]),
     (&["clear", "x", "--only", "failed,o"], &["failed,ok", "failed,outside"]),
@@ -61,6 +61,8 @@ const COMPLETED: [(&[&str], &[&str]); 10] = [
     (&["config", "--profile", ""], &["day", "night"]),
     (&["check", "x", "--encoding", "gb"], &["gb18030", "gbk"]),
     (&["codes", "66000000"], &["660000001", "660000002", "660000003"]),
+    (&["quota", "--limit", "o"], &["off"]),
+    (&["quota", "--fo"], &["--for"]),
     (&["completions", "fi"], &["fish"]),
     (&["con"], &["config"]),
 ];

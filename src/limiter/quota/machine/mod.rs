@@ -104,6 +104,8 @@ struct State {
     limit: Option<Limit>,
     limit_renewed_at: Option<Instant>,
     has_warned_of_limit: bool,
+    /// Another process was just using the file of the limit.
+    is_limit_locked: bool,
 }
 
 impl fmt::Debug for MachineQuota {
@@ -150,7 +152,7 @@ impl MachineQuota {
             boot,
             clock,
             time,
-            higher_rate: HigherRate::default(),
+            higher_rate: HigherRate::new(&presence),
             state: Mutex::new(State {
                 lock,
                 entry: Entry::create(&location, presence),
@@ -167,6 +169,7 @@ impl MachineQuota {
                 limit: None,
                 limit_renewed_at: None,
                 has_warned_of_limit: false,
+                is_limit_locked: false,
             }),
             location,
         })
@@ -206,7 +209,9 @@ impl MachineQuota {
     /// Looks for the limit. `false` if another process is just using its file: then it is as it was before.
     fn look_for_limit(&self, state: &mut State) -> bool {
         let path = &self.location.limit;
-        state.limit = match limit_file::read(path, (self.time)()) {
+        let found = limit_file::read(path, (self.time)());
+        state.is_limit_locked = found == Found::Locked;
+        state.limit = match found {
             Found::Locked => return false,
             Found::Nothing => None,
             Found::Entry(entry) => Some(entry.limit),
@@ -377,10 +382,7 @@ impl MachineQuota {
             ..request.wanted(self.run, 0)
         };
         let reserved = schedule.reserve(clocks.time, wanted);
-        if limit.is_none() {
-            self.higher_rate
-                .note(schedule.largest_rate(request.pace.rate), request.pace.rate);
-        }
+        self.higher_rate.note(schedule.largest_rate(request.pace.rate));
         match reserved {
             Err(at) => Err(clocks.instant_of(at)),
             Ok(start) => {
@@ -427,9 +429,14 @@ impl MachineQuota {
                 return Ok(result);
             }
             if tries_from.elapsed() > LOCKED_TOO_LONG {
+                let file = if self.state().is_limit_locked {
+                    &self.location.limit
+                } else {
+                    &self.location.starts
+                };
                 return Err(Unavailable(format!(
                     "{}: another process has locked this file, through which runs share the quota, for more than {} s",
-                    self.location.starts.display(),
+                    file.display(),
                     LOCKED_TOO_LONG.as_secs()
                 )));
             }

@@ -469,7 +469,8 @@ async fn a_limit_whose_file_another_process_keeps_locked_is_not_known_so_nothing
     let stuck = LockFile::open(&place.limit).unwrap();
     assert!(stuck.try_lock().unwrap());
     let error = quota.reserve(request(20.0, None)).await.unwrap_err();
-    assert!(error.to_string().contains("another process has locked"), "{error}");
+    let says = format!("{}: another process has locked", place.limit.display());
+    assert!(error.to_string().contains(&says), "{error}");
     assert!(MachineQuota::look(&place).await.is_err());
     assert!(MachineQuota::set_limit(&place, None).await.is_err());
     stuck.unlock();

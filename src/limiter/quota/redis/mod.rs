@@ -144,13 +144,13 @@ impl Run {
         Run {
             store,
             id: fastrand::u32(1..),
+            higher_rate: HigherRate::new(&presence),
             presence: Mutex::new(presence),
             joined_at: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             others: AtomicUsize::new(0),
             not_before: Mutex::new(None),
             round_trip: AtomicU64::new(0),
-            higher_rate: HigherRate::default(),
             limit: Mutex::default(),
             ahead: AtomicI64::new(0),
         }
@@ -210,7 +210,6 @@ impl Run {
             return Ok(Reserved::NotBefore(until));
         }
         let wanted = request.wanted(self.id, self.round_trip.load(Ordering::Relaxed));
-        let was_limited = self.limit().limit().is_some();
         let (answer, took) = self.store.server.call::<StartsAnswer>(&self.reserving(wanted)).await?;
         let now = Instant::now();
         self.note_round_trip(took);
@@ -221,10 +220,7 @@ impl Run {
             self.renew().await?;
             return Ok(Reserved::NotBefore(later(SECOND + MARGIN)));
         }
-        let own = request.pace.rate;
-        if !was_limited && limit.is_empty() {
-            self.higher_rate.note(largest.parse().unwrap_or(own), own);
-        }
+        self.higher_rate.note(largest.parse().unwrap_or_default());
         if state == 0 {
             return Ok(Reserved::NotBefore(later(at)));
         }
