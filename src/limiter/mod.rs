@@ -23,6 +23,7 @@ mod own_rate;
 pub mod quota;
 mod rate;
 mod rate_limit;
+mod retry_after;
 mod schedule;
 mod spacing;
 mod starts;
@@ -41,6 +42,7 @@ use own_rate::{OwnRate, WallClock};
 use quota::{Activity, Limit, Quota, Reserved};
 pub use rate::{Rate, RateError};
 pub use rate_limit::RateLimit;
+use retry_after::RetryAfter;
 use spacing::Spacing;
 use starts::{MAX_WAIT, Starts, Step};
 pub use timetable::{Timetable, TimetableError};
@@ -97,8 +99,7 @@ struct State {
     /// Spaces permits as starts are spaced: connections are not opened faster than requests may start.
     permits: Spacing,
     starts: Starts,
-    /// Nothing starts before this time: the server's `Retry-After`.
-    not_before: Option<Instant>,
+    retry_after: RetryAfter,
 }
 
 /// The right to try one request: to open a connection if there is none, and to [start](Permit::start).
@@ -184,7 +185,7 @@ impl Limiter {
             adaptive: AdaptiveRate::new(per_second, now),
             permits: Spacing::new(per_second, now),
             starts: Starts::new(rate, quota.is_some(), now),
-            not_before: None,
+            retry_after: RetryAfter::default(),
         };
         Limiter {
             shared: Arc::new(Shared {
@@ -254,21 +255,28 @@ impl Limiter {
     }
 
     /// The server refused a request, which had started at `started_at`, because there were too many: the whole run slows
-    /// down, and nothing starts before `retry_after` has passed. When that shows that others use the quota too, it is
-    /// logged, once until the run has been back at the cap for a while.
+    /// down. `retry_after` is how long the server asked to wait. The request's row is to wait for that long; the whole run does
+    /// only if the request had started after an earlier one was asked to wait. That is logged, once a minute at most. When it
+    /// shows that others use the quota too, that is logged, once until the run has been back at the cap for a while.
     pub fn limited(&self, started_at: Instant, retry_after: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.state();
         let runs = state.starts.runs();
         let has_contention_now = state.adaptive.limited(started_at, now, runs);
         let cap = state.rate.cap();
-        state.not_before = state.not_before.max(retry_after.map(|wait| now + wait));
+        let wait = retry_after.filter(|wait| state.retry_after.refused(started_at, now, *wait));
         drop(state);
         if has_contention_now {
             tracing::warn!(
                 "rate limited, although at most {cap} requests start in any second: other traffic of this app may share \
                  the quota, the quota may be smaller, or requests may have arrived closer together than they left; \
                  slowing down and probing for more"
+            );
+        }
+        if let Some(wait) = wait {
+            tracing::warn!(
+                "the server refuses requests and asks to wait {} (Retry-After): nothing starts until then",
+                humantime::format_duration(Duration::from_secs(wait.as_secs_f64().ceil() as u64))
             );
         }
     }
@@ -296,7 +304,7 @@ impl Limiter {
 
     /// Until when nothing starts, if the server has asked for that.
     pub fn paused_until(&self) -> Option<Instant> {
-        self.state().not_before
+        self.state().retry_after.not_before()
     }
 
     /// Since when the quota that runs share can't be used, and why; `None` if it can.
@@ -386,7 +394,7 @@ impl State {
         if self.limit.is_pause() {
             return Err(now + MAX_WAIT);
         }
-        match self.not_before.filter(|not_before| *not_before > now) {
+        match self.retry_after.not_before().filter(|not_before| *not_before > now) {
             Some(not_before) => Err(not_before),
             None => self.permits.try_take(now),
         }
@@ -397,7 +405,7 @@ impl State {
             return Step::WaitUntil(now + MAX_WAIT);
         }
         let share = self.adaptive.share(now);
-        self.starts.next_step(now, share, self.not_before)
+        self.starts.next_step(now, share, self.retry_after.not_before())
     }
 }
 

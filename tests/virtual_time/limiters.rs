@@ -53,3 +53,21 @@ fn a_row_that_is_always_answered_503_or_403_fails_and_slows_nobody() {
         });
     }
 }
+
+#[test]
+fn one_refusal_with_retry_after_delays_its_row_and_no_other() {
+    in_paused_time(async move {
+        let asked = Duration::from_secs(20);
+        let (summary, sent, _) = run_all(200, Limits::default(), move |row, nth| {
+            let is_it = line_of(row) == 50 && nth == 1;
+            let verdict = if is_it { judge(429, b"", Some(asked)) } else { code(0) };
+            (Duration::from_millis(30), verdict)
+        })
+        .await;
+        assert_eq!((summary.ok, summary.limited), (200, 1));
+        let starts: Vec<Instant> = sent.iter().filter(|(line, _)| *line == 50).map(|(_, at)| *at).collect();
+        assert!(starts[1] - starts[0] >= asked, "{:?}", starts[1] - starts[0]);
+        let gaps = sent[..200].windows(2).map(|two| two[1].1 - two[0].1);
+        assert!(gaps.max().unwrap() < SECOND / 10, "the others don't wait");
+    });
+}
