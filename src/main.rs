@@ -30,5 +30,5 @@ fn main() -> ExitCode {
         Err(error) => return cli::fail_early(logging.log_format, &error),
     };
     let ended = settings.and_then(|settings| cli::process::block_on(cli::run(settings, output.terminal())));
-    ended.unwrap_or_else(|error| cli::fail(&error, call.metrics().as_ref()))
+    ended.unwrap_or_else(|error| cli::fail(&error, call.metrics().as_ref(), &call.exit_ok))
 }

@@ -7,11 +7,11 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::text::with_causes;
+use crate::text::{clock, with_causes};
 
 /// Why a run stopped before its last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum StopReason {
     Cancelled,
     /// The run has reached its maximum duration.
     MaxDuration(Duration),
+    /// The run was to last until this time.
+    Until(SystemTime),
     /// The service was unreachable for [`Limits::give_up_after`](crate::run::Limits::give_up_after).
     GaveUp {
         /// The limit.
@@ -108,7 +110,7 @@ impl StopReason {
         match self {
             StopReason::Signal(number) => StopKind::Signal(*number),
             StopReason::Cancelled => StopKind::Cancelled,
-            StopReason::MaxDuration(_) => StopKind::TimeLimit,
+            StopReason::MaxDuration(_) | StopReason::Until(_) => StopKind::TimeLimit,
             StopReason::GaveUp { .. }
             | StopReason::NoQuota { .. }
             | StopReason::MaxFailures(_)
@@ -125,6 +127,7 @@ impl StopReason {
         matches!(
             self,
             StopReason::MaxDuration(_)
+                | StopReason::Until(_)
                 | StopReason::NoQuota { .. }
                 | StopReason::MaxFailures(_)
                 | StopReason::AllRejected { .. }
@@ -147,6 +150,7 @@ impl fmt::Display for StopReason {
                     humantime::format_duration(*limit)
                 )
             }
+            StopReason::Until(at) => write!(f, "the run was to last until {}", clock(*at)),
             StopReason::GaveUp { after, why } => write!(
                 f,
                 "the service was unreachable, or accepted no request, for {}; last: {why}",

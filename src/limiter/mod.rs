@@ -339,6 +339,11 @@ impl Limiter {
         self.shared.own_rate.time_for(requests, self.quota_limit())
     }
 
+    /// How many requests may start within this time from now on: what [`Limiter::time_for`] is the other way round.
+    pub fn requests_in(&self, time: Duration) -> f64 {
+        self.shared.own_rate.requests_in(time, self.quota_limit())
+    }
+
     fn quota_limit(&self) -> Option<Limit> {
         self.shared.quota.as_ref()?.limit()
     }

@@ -75,4 +75,9 @@ impl OwnRate {
     pub fn time_for(&self, requests: f64, limit: Option<Limit>) -> Option<Duration> {
         self.timetable.time_for_at(requests, limit, &(self.clock)())
     }
+
+    /// How many requests start within this time from now on, with this limit of the quota.
+    pub fn requests_in(&self, time: Duration, limit: Option<Limit>) -> f64 {
+        self.timetable.requests_in(time, limit, &(self.clock)())
+    }
 }

@@ -128,12 +128,7 @@ impl Timetable {
         let mut left = requests;
         let mut at = from.clone();
         loop {
-            let limit = limit.filter(|limit| ends(limit).is_none_or(|end| end > at.timestamp()));
-            let own = self.rate_at(&at);
-            let rate = limit.map_or(own, |limit| if limit.rate < own { limit.rate } else { own });
-            let per_second = rate.map_or(0.0, Rate::per_second);
-            let until = self.next_change(&at).into_iter();
-            let until = until.chain(limit.as_ref().and_then(ends)).min();
+            let (per_second, until) = self.period(limit, &at);
             let passed = at.timestamp().duration_since(from.timestamp()).as_secs_f64();
             let lasts = until.map_or(f64::INFINITY, |until| {
                 until.duration_since(at.timestamp()).as_secs_f64()
@@ -147,7 +142,7 @@ impl Timetable {
             }
             left -= per_second * lasts;
             at = until?.to_zoned_datetime(at.time_zone().clone());
-            if limit.is_none() {
+            if limit.is_none_or(|limit| ends(&limit).is_some_and(|end| end <= at.timestamp())) {
                 let days = (left / self.requests_a_day() - 1.0).floor().min(MAX_ESTIMATE / DAY) as i64;
                 if days > 0 {
                     left -= self.requests_a_day() * days as f64;
@@ -155,6 +150,33 @@ impl Timetable {
                 }
             }
         }
+    }
+
+    /// How many requests start within this time, with a limit of the quota.
+    pub(super) fn requests_in(&self, time: Duration, limit: Option<Limit>, from: &ZonedDateTime) -> f64 {
+        let (mut requests, mut at) = (0.0, from.clone());
+        let Ok(end) = from.timestamp().checked_add(time) else {
+            return f64::INFINITY;
+        };
+        loop {
+            let (per_second, until) = self.period(limit, &at);
+            let until = until.map_or(end, |until| until.min(end));
+            requests += per_second * until.duration_since(at.timestamp()).as_secs_f64();
+            if until >= end {
+                return requests;
+            }
+            at = until.to_zoned_datetime(at.time_zone().clone());
+        }
+    }
+
+    /// How many requests start per second from then on, and until when.
+    fn period(&self, limit: Option<Limit>, at: &ZonedDateTime) -> (f64, Option<Timestamp>) {
+        let limit = limit.filter(|limit| ends(limit).is_none_or(|end| end > at.timestamp()));
+        let own = self.rate_at(at);
+        let rate = limit.map_or(own, |limit| if limit.rate < own { limit.rate } else { own });
+        let until = self.next_change(at).into_iter();
+        let until = until.chain(limit.as_ref().and_then(ends)).min();
+        (rate.map_or(0.0, Rate::per_second), until)
     }
 
     /// The rate at a moment, if it has been the same since another one, in the local time zone.

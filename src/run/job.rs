@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::task::Context;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ pub struct Limits {
     pub max_failures: Option<NonZeroU64>,
     /// Take no more rows after this long. Time in which the machine sleeps is included.
     pub max_duration: Option<Duration>,
+    /// Take no more rows from this time on, by the system's clock. With `max_duration` too, what comes first applies.
+    pub until: Option<SystemTime>,
     /// Stop when this many first rows have failed, all with the same answer: the others would fail too. Rows of one user count
     /// once, because an answer may be about the user.
     pub max_rejected_alike: NonZeroU64,
@@ -51,6 +53,7 @@ impl Default for Limits {
             give_up_after: Duration::from_secs(30 * 60),
             max_failures: None,
             max_duration: None,
+            until: None,
             max_rejected_alike: NonZeroU64::new(20).expect("it is not zero"),
         }
     }

@@ -11,7 +11,7 @@ use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
 use crate::row::{Outcome, Record};
 use crate::stop::{StopHandle, StopReason};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A clock further off than this is worth a warning, in seconds. ZIM refuses signatures at ten minutes.
 const CLOCK_OFF: u64 = 60;
@@ -25,6 +25,8 @@ pub(super) struct Policy {
     started_at: Instant,
     sleeps: Sleeps,
     pauses: Pauses,
+    /// The system's clock.
+    clock: fn() -> SystemTime,
     failed: u64,
     first: FirstRows,
     /// The clock's error that was warned of, in seconds, and when.
@@ -51,6 +53,7 @@ impl Policy {
             started_at,
             sleeps: Sleeps::new(Box::new(slept_since_boot)),
             pauses: Pauses::default(),
+            clock: SystemTime::now,
             failed: 0,
             first: FirstRows::None,
             clock_warned: None,
@@ -155,6 +158,11 @@ impl Policy {
             let due = self.sleeps.due(self.started_at, limit)?;
             Some((due, StopReason::MaxDuration(limit)))
         });
+        let until = self.limits.until.and_then(|at| {
+            // The system's clock may be set: this is asked again several times a second.
+            let wait = at.duration_since((self.clock)()).unwrap_or_default();
+            Some((Instant::now().checked_add(wait)?, StopReason::Until(at)))
+        });
         let no_quota = quota_unavailable.and_then(|(since, why)| {
             let due = self.due_to_give_up(since)?;
             Some((due, StopReason::NoQuota { after, why }))
@@ -170,7 +178,7 @@ impl Policy {
             };
             (due, reason)
         });
-        let limits = [no_quota, max_duration, gave_up].into_iter().flatten();
+        let limits = [no_quota, max_duration, until, gave_up].into_iter().flatten();
         limits.min_by_key(|(due, _)| *due)
     }
 }
@@ -180,4 +188,38 @@ pub(super) fn clock_says(seconds_ahead: i64) -> String {
     let amount = humantime::format_duration(Duration::from_secs(seconds_ahead.unsigned_abs()));
     let way = if seconds_ahead < 0 { "behind" } else { "ahead of" };
     format!("this machine's clock is {amount} {way} the server's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// The time limit that is due first, in so many seconds, when it is 1 o'clock and the run began half an hour ago.
+    fn due(until: Option<u64>, max_duration: Option<Duration>) -> Option<(u64, StopReason)> {
+        let limits = Limits {
+            until: until.map(|hour| SystemTime::UNIX_EPOCH + HOUR * hour as u32),
+            max_duration,
+            ..Limits::default()
+        };
+        let policy = Policy {
+            clock: || SystemTime::UNIX_EPOCH + HOUR,
+            ..Policy::new(limits, Instant::now() - HOUR / 2)
+        };
+        let (due, reason) = policy.next_limit(None, None)?;
+        Some((due.saturating_duration_since(Instant::now()).as_secs(), reason))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_duration_and_a_time_the_first_one_ends_the_run_and_says_so() {
+        tokio::time::advance(HOUR).await;
+        let at = |hour: u32| StopReason::Until(SystemTime::UNIX_EPOCH + HOUR * hour);
+        assert_eq!(due(None, None), None);
+        assert_eq!(due(Some(6), None), Some((5 * 3600, at(6))));
+        assert_eq!(due(Some(6), Some(HOUR)), Some((1800, StopReason::MaxDuration(HOUR))));
+        assert_eq!(due(Some(2), Some(HOUR * 8)), Some((3600, at(2))));
+        // The clock was set forward, or a limit has passed before the run began.
+        assert_eq!(due(Some(0), Some(HOUR)), Some((0, at(0))));
+    }
 }

@@ -253,7 +253,7 @@ fn config_shows_every_setting_also_if_some_are_wrong_and_says_so_to_scripts() {
         assert_hidden(&outcome);
         assert_eq!(
             (outcome.stdout.lines().count(), outcome.stderr.lines().count()),
-            (12, 1),
+            (14, 1),
             "{outcome:?}"
         );
         let row = outcome.stdout.lines().find(|row| row.starts_with(&format!("{name}  ")));

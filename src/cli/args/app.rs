@@ -18,7 +18,9 @@ use zim_batch::limiter::quota::{QuotaLocation, RedisQuota};
 use zim_batch::row::UnknownName;
 
 use super::setting::{About, AnySetting, Kind, Setting, flag};
-use super::{APP, PACE};
+use super::time::{Until, until};
+use super::{APP, PACE, RESULTS};
+use crate::cli::errors::exit_ok::ExitOk;
 use crate::cli::errors::redact::{refuse_secret, shown, shown_path};
 
 /// All of them, in the order of the help.
@@ -32,6 +34,8 @@ pub static SETTINGS: &[&dyn AnySetting] = &[
     &RATE,
     &QUOTA,
     &LOCK_DIR,
+    &UNTIL,
+    &EXIT_OK,
 ];
 
 pub static PROFILE: Setting<String> = Setting {
@@ -144,6 +148,23 @@ pub static RATE: Setting<Timetable> = Setting {
     show: |timetable| json!(timetable),
 };
 
+/// When a run ends by the clock.
+pub static UNTIL: Setting<Until> = Setting {
+    about: About {
+        key: "until",
+        flag: "--until",
+        heading: PACE,
+        value_name: "TIME",
+        help: "From this time on, start no more rows and finish the requests in flight: 06:00 (the next one), \
+               2026-11-30T06:00 (local time), or with a zone. With --max-duration too, what comes first applies",
+        unset: "off",
+        ..About::OF_APP
+    },
+    default: None,
+    parse: |text| until(utf8(text)?),
+    show: |until| json!(until.to_string()),
+};
+
 /// The URL of the server through which runs on many machines share the quota.
 pub static QUOTA: Setting<SecretString> = Setting {
     about: About {
@@ -195,6 +216,23 @@ pub static LOCK_DIR: Setting<PathBuf> = Setting {
         ))
     },
     show: |path| json!(path.display().to_string()),
+};
+
+/// The exit statuses that are reported as 0.
+pub static EXIT_OK: Setting<ExitOk> = Setting {
+    about: About {
+        key: "exit_ok",
+        flag: "--exit-ok",
+        heading: RESULTS,
+        value_name: "STATUS,…",
+        help: "Exit with 0 in place of these statuses, for schedulers that know no other success: 3,7 for example. The \
+               summary, the log of runs and metrics keep the true status",
+        unset: "off",
+        ..About::OF_APP
+    },
+    default: None,
+    parse: |text| ExitOk::parse(utf8(text)?),
+    show: |statuses| json!(statuses.to_string()),
 };
 
 /// The settings of the app that flags set: their texts, by their keys.

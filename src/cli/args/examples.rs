@@ -22,7 +22,7 @@ If you know the conversations, rows are a CSV file with user, conversation and t
 Settings can also be in a profile (--profile NAME): see zim-batch config --help. More examples: zim-batch clear --help.
 
 Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 input; 5 stopped by a \
-policy; 6 ZIM rejects the app or the signature; 7 --max-duration reached; 74 report can't be written; 75 another run is \
+policy; 6 ZIM rejects the app or the signature; 7 --max-duration or --until reached; 74 report can't be written; 75 another run is \
 active; 129, 130, 143 stopped by a signal.";
 
 pub const CLEAR: &str = "\
@@ -43,6 +43,10 @@ Every night: what was updated since the last run that left nothing to do; print 
 
 Clear rows:
   zim-batch clear rows.csv --report out.csv
+
+Until 6 o'clock, slower by day, with exit status 0 also when rows are left for the next night:
+  zim-batch clear rows.csv --report out.csv --resume \\
+    --until 06:00 --rate 08:00=5,22:00=20 --exit-ok 7
 
 With app, secret file and region from a profile:
   zim-batch clear rows.csv --report out.csv --profile night
@@ -102,7 +106,7 @@ Examples:
     --columns user=uid,conv=peer,type=kind
 
 The flags of the app and the limits are for --online. Without it, only the rate, the limit and the rate of a profile \
-are used, to estimate the time of a run.";
+are used, to estimate the time of a run, and --exit-ok.";
 
 pub const COMPLETIONS: &str = "\
 Examples:

@@ -62,6 +62,18 @@ impl Given {
         self.arguments.iter()
     }
 
+    /// The same command line without a time that will have passed when it is run again: `--until` with a date.
+    #[must_use]
+    pub fn lasting(&self) -> Given {
+        let passes = |argument: &&Argument| {
+            let value = argument.words.last().map(|word| word.as_bytes());
+            argument.id == "until" && value.is_some_and(|value| value.contains(&b'-'))
+        };
+        let mut lasting = self.clone();
+        lasting.arguments.retain(|argument| !passes(&argument));
+        lasting
+    }
+
     /// The same command line without the arguments `without`, and with the flag `with`. Secrets are left out.
     pub fn changed(&self, without: &[&str], with: Option<&str>) -> Vec<OsString> {
         let kept = self

@@ -1,10 +1,11 @@
 //! Durations and moments.
 
+use std::fmt;
 use std::time::Duration;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::civil::{DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use zim_batch::text::local;
 
 /// Parses `500ms`, `10s`, `5m`, `2h` or a sum such as `1h 30m`; longer than zero.
@@ -76,6 +77,75 @@ fn since_at(text: &str, now: Timestamp, local_zone: TimeZone) -> Result<Since, S
     Ok(Since::At(at))
 }
 
+/// When a run ends by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The next time that the local clock shows this.
+    Clock(Time),
+    At(Timestamp),
+}
+
+/// Parses a time of day, or a time. Without a zone it is local.
+pub fn until(text: &str) -> Result<Until, String> {
+    until_in(text, TimeZone::system())
+}
+
+fn until_in(text: &str, local_zone: TimeZone) -> Result<Until, String> {
+    let text = text.trim();
+    let hours_and_minutes = match text.len() {
+        4 => format!("0{text}"),
+        _ => text.to_owned(),
+    };
+    let is_clock = hours_and_minutes.len() == 5 && hours_and_minutes.as_bytes()[2] == b':';
+    let time = hours_and_minutes.parse().ok().filter(|_| is_clock).map(Until::Clock);
+    time.or_else(|| moment(text, local_zone).map(Until::At)).ok_or_else(|| {
+        "it must be a time of day, like 06:00, or a time, like 2026-11-30T06:00 (local time) or 2026-11-30T06:00:00Z".into()
+    })
+}
+
+impl Until {
+    /// The moment, for a run that begins at `now`.
+    ///
+    /// # Errors
+    /// If it has passed.
+    pub fn after(self, now: &ZonedDateTime) -> Result<Timestamp, String> {
+        match self {
+            Until::Clock(time) => Ok(next(time, now).unwrap_or(Timestamp::MAX)),
+            Until::At(at) if at <= now.timestamp() => Err(format!(
+                "{} has passed already; give a time in the future, or a time of day, like 06:00, for the next one",
+                local(at.as_millisecond())
+            )),
+            Until::At(at) => Ok(at),
+        }
+    }
+}
+
+/// As it is shown: `06:00`, or a local time.
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Until::Clock(time) => time.strftime("%H:%M").fmt(f),
+            Until::At(at) => f.write_str(&local(at.as_millisecond())),
+        }
+    }
+}
+
+/// When a clock shows this time next. If its time is skipped when clocks go forward: when they would have shown it.
+fn next(time: Time, now: &ZonedDateTime) -> Option<Timestamp> {
+    let dates = (0..=2).filter_map(|days: i64| now.date().checked_add(days.days()).ok());
+    let moments = dates.flat_map(|date| {
+        let at = now.time_zone().to_ambiguous_timestamp(date.to_datetime(time));
+        // In an hour that is repeated, it is shown twice.
+        let last = if matches!(at.offset(), AmbiguousOffset::Fold { .. }) {
+            at.later()
+        } else {
+            at.compatible()
+        };
+        [at.compatible(), last]
+    });
+    moments.flatten().find(|at| *at > now.timestamp())
+}
+
 /// A moment with an offset or a zone, or else in the local zone.
 fn moment(text: &str, local_zone: TimeZone) -> Option<Timestamp> {
     if text.contains('[') {
@@ -112,6 +182,54 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(at(expected)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_next_one_and_a_time_without_a_zone_is_local() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let ends = |text: &str, now: &str| {
+            let now: ZonedDateTime = format!("{now}[Europe/Berlin]").parse().unwrap();
+            let at = until_in(text, zone.clone()).and_then(|until| until.after(&now));
+            at.map(|at| at.to_zoned_datetime(zone.clone()).strftime("%d %H:%M%:z").to_string())
+        };
+        for (text, now, expected) in [
+            ("06:00", "2026-12-01T22:00", "02 06:00+01:00"),
+            ("6:00", "2026-12-01T05:59", "01 06:00+01:00"),
+            ("06:00", "2026-12-01T06:00", "02 06:00+01:00"),
+            // Skipped, and repeated.
+            ("02:30", "2026-03-29T01:00", "29 03:30+02:00"),
+            ("02:30", "2026-10-25T01:00", "25 02:30+02:00"),
+            ("02:30", "2026-10-25T02:45+02:00", "25 02:30+01:00"),
+            ("02:30", "2026-10-25T02:45+01:00", "26 02:30+01:00"),
+            ("2026-12-03T06:00", "2026-12-01T22:00", "03 06:00+01:00"),
+            ("2026-12-03 06:00", "2026-12-01T22:00", "03 06:00+01:00"),
+            ("2026-12-03", "2026-12-01T22:00", "03 00:00+01:00"),
+            ("2026-12-03T06:00:00Z", "2026-12-01T22:00", "03 07:00+01:00"),
+            ("2026-12-03T06:00[Asia/Shanghai]", "2026-12-01T22:00", "02 23:00+01:00"),
+        ] {
+            assert_eq!(ends(text, now).as_deref(), Ok(expected), "{text} at {now}");
+        }
+        for text in [
+            "",
+            "6",
+            "24:00",
+            "06:60",
+            "25:00",
+            "6:0",
+            "06:00:00",
+            "tomorrow",
+            "5h",
+            "2026-13-01",
+            "é:00",
+            "aa:bb",
+        ] {
+            assert!(until(text).unwrap_err().contains("like 06:00"), "{text}");
+        }
+        let passed = ends("2026-11-30T06:00", "2026-12-01T22:00").unwrap_err();
+        assert!(
+            passed.contains("2026-11-30") && passed.contains("has passed already"),
+            "{passed}"
+        );
     }
 
     #[test]

@@ -236,7 +236,11 @@ impl Batch {
         } else if settings.quiet && exit == ExitStatus::Success {
             None
         } else {
-            Some(visible(table.trim_end()).into_owned())
+            let table = visible(table.trim_end()).into_owned();
+            Some(match settings.exit_ok.note(exit) {
+                Some(note) => format!("{table}\n\n{note}"),
+                None => table,
+            })
         };
         // Messages on stderr come before the table. If nobody reads the output, a signal still ends the program.
         let is_stdout_taken = self.is_stdout_taken;
@@ -255,7 +259,7 @@ impl Batch {
         });
         let is_written = match finished.await {
             Ok(is_written) => is_written?,
-            Err(signal) => return Ok(ExitStatus::Signal(signal).into()),
+            Err(signal) => return Ok(settings.exit_ok.code(ExitStatus::Signal(signal))),
         };
         if !summary.is_consistent() {
             // Not an `Err`: the summary must remain the only object on stdout.
@@ -265,9 +269,9 @@ impl Batch {
             return Ok(ExitStatus::Unexpected.into());
         }
         if !is_written && summary.stopped.is_none() {
-            return Ok(ExitStatus::Report.into());
+            return Ok(settings.exit_ok.code(ExitStatus::Report));
         }
-        Ok(exit.into())
+        Ok(settings.exit_ok.code(exit))
     }
 }
 

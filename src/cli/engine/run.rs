@@ -1,6 +1,7 @@
 //! The states of a run. Each is made from the one before, so their order can't be wrong.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 use zim_batch::client::{Client, Service};
@@ -15,7 +16,7 @@ use crate::cli::engine::{client, process, quota, signals, simulator};
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::print::print_error;
-use crate::cli::output::progress::{Progress, Terminal};
+use crate::cli::output::progress::{Ends, Progress, Terminal};
 use crate::cli::output::rate_changes::RateChanges;
 use crate::cli::output::work::Work;
 use crate::cli::settings::run::RunSettings;
@@ -117,10 +118,25 @@ impl Joined {
     /// Shows the progress of a job with so many items.
     pub fn progress(&self, work: &Work, items: &'static str) -> Progress {
         let terminal = self.connected.prepared.terminal.clone();
-        match work.users {
+        let progress = match work.users {
             None => Progress::new(self.settings().progress, terminal, work.rows, items),
             Some(users) => Progress::of_users(self.settings().progress, terminal, users),
-        }
+        };
+        progress.ending(self.ends())
+    }
+
+    /// The time limit that is due first.
+    fn ends(&self) -> Option<Ends> {
+        let limits = &self.connected.limits;
+        let passed = self.connected.prepared.started_at.elapsed();
+        let after = limits.max_duration.map(|limit| limit.saturating_sub(passed));
+        let after = after.and_then(|after| SystemTime::now().checked_add(after));
+        let after = after.map(|at| Ends {
+            at,
+            flag: "--max-duration",
+        });
+        let until = limits.until.map(|at| Ends { at, flag: "--until" });
+        after.into_iter().chain(until).min_by_key(|ends| ends.at)
     }
 
     /// Makes a job a part of this run: it shares the run's limiter, and stops with the run.
@@ -194,7 +210,9 @@ impl Ended {
     pub fn print_stop_reason(&self) {
         let Some(stop) = &self.summary.stopped else { return };
         print_error(&format!("stopped: {}", hints::stop_reason(stop)));
-        if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_)) = (&self.summary.last_error, stop) {
+        if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_) | StopReason::Until(_)) =
+            (&self.summary.last_error, stop)
+        {
             print_error(&format!("the service did not answer: {error}"));
         }
         if matches!(

@@ -11,7 +11,7 @@ use zim_batch::limiter::quota::QuotaError;
 use zim_batch::rows::error::{Diagnosis, LayoutProblem};
 use zim_batch::rows::{Column, InputError, InputErrorKind, Reads};
 use zim_batch::stop::{Cause, StopKind, StopReason};
-use zim_batch::text::with_causes;
+use zim_batch::text::{clock, with_causes};
 
 /// Follows a bug that ended a run.
 const RESUMABLE: &str = ". Rows in the report are done; to send the others, use --resume";
@@ -45,6 +45,7 @@ fn advised(error: &(dyn StdError + 'static), hint: &str) -> String {
 pub fn stop_reason(reason: &StopReason) -> String {
     match reason {
         StopReason::MaxDuration(limit) => format!("--max-duration {} was reached", format_duration(*limit)),
+        StopReason::Until(at) => format!("--until {} was reached", clock(*at)),
         StopReason::GaveUp { after, why } => format!(
             "the service was unreachable, or accepted no request, for {} (--give-up-after); last: {why}",
             format_duration(*after)

@@ -1,5 +1,6 @@
 //! Why a command ends without a result: wrong usage, or an error of the library.
 
+pub mod exit_ok;
 pub mod exit_status;
 pub mod hints;
 pub mod redact;

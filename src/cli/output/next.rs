@@ -21,17 +21,17 @@ pub fn again(given: &Given) -> String {
 
 /// The command that resumes this run.
 pub fn resume(given: &Given) -> String {
-    line(given.changed(&["overwrite"], Some("--resume")))
+    line(given.lasting().changed(&["overwrite"], Some("--resume")))
 }
 
 /// The command that does what `--limit` has left for later.
 pub fn without_limit(given: &Given) -> String {
-    line(given.changed(&["overwrite", "limit"], Some("--resume")))
+    line(given.lasting().changed(&["overwrite", "limit"], Some("--resume")))
 }
 
 /// The command that starts this run again.
 pub fn overwrite(given: &Given) -> String {
-    line(given.changed(&["resume"], Some("--overwrite")))
+    line(given.lasting().changed(&["resume"], Some("--overwrite")))
 }
 
 /// The command that sends what `--dry-run` has checked.
@@ -161,6 +161,7 @@ fn words_of(given: &Given, command: &str, headings: &[Option<&str>]) -> Vec<OsSt
             !arg.is_positional() && *arg.get_id() == argument.id && headings.contains(&arg.get_help_heading())
         })
     };
+    let given = given.lasting();
     let kept = given
         .arguments()
         .filter(|argument| !argument.is_secret && argument.id != "limit");

@@ -11,6 +11,7 @@ use zim_batch::text::visible;
 
 use crate::cli::args::LogFormat;
 use crate::cli::errors::Error;
+use crate::cli::errors::exit_ok::ExitOk;
 use crate::cli::errors::exit_status::ExitStatus;
 use crate::cli::output::logging::{MESSAGE, log_line};
 use crate::cli::output::metrics::Metrics;
@@ -49,7 +50,7 @@ pub fn print_resume(command: &str) {
 
 /// Prints on stderr why there is no result, and with `--json` also on stdout. A run that could not start, or was ended by a
 /// bug, counts as failed in its `metrics`, unless another run is active. Returns the exit status.
-pub fn fail(error: &Error, metrics: Option<&MetricsFile>) -> ExitCode {
+pub fn fail(error: &Error, metrics: Option<&MetricsFile>, exit_ok: &ExitOk) -> ExitCode {
     let (exit, why) = (ExitStatus::from(error), error.to_string());
     if let Some(metrics) = metrics
         && exit != ExitStatus::Held
@@ -57,8 +58,9 @@ pub fn fail(error: &Error, metrics: Option<&MetricsFile>) -> ExitCode {
         Metrics::ended_early(metrics, exit.code());
     }
     print_error(&why);
+    exit_ok.note(exit).iter().for_each(|note| print_note(note));
     print_error_object(exit.code(), &why);
-    exit.into()
+    exit_ok.code(exit)
 }
 
 /// Prints the help, the version, or what is wrong with the arguments.

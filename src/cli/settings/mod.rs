@@ -29,6 +29,7 @@ use crate::cli::args::{
     RunArgs,
 };
 use crate::cli::errors::Error;
+use crate::cli::errors::exit_ok::ExitOk;
 pub use call::Call;
 use files::Files;
 use input::InputSettings;
@@ -71,6 +72,7 @@ impl Settings {
             given: cli.given,
             logging: cli.logging,
             files: Files::default(),
+            exit_ok: ExitOk::default(),
         };
         let settings = Settings::of_command(cli.command, &mut call);
         call.files.add_of_flag(LOG_FILE, call.logging.log_file.as_deref())?;
@@ -140,7 +142,8 @@ impl Settings {
         }
     }
 
-    fn of_dry_run(input: InputSettings, json: bool, sources: Sources, call: &Call) -> Result<Settings, Error> {
+    fn of_dry_run(input: InputSettings, json: bool, sources: Sources, call: &mut Call) -> Result<Settings, Error> {
+        let exit_ok = call.exit_ok(&sources)?;
         let (rate, without_profile) = rate_of_a_run(sources)?;
         Ok(Settings::Check(Box::new(CheckSettings {
             input,
@@ -149,6 +152,7 @@ impl Settings {
             json,
             given: call.given.clone(),
             is_dry_run: true,
+            exit_ok,
             online: None,
         })))
     }
@@ -245,6 +249,7 @@ pub struct CheckSettings {
     pub given: Given,
     /// It is `clear --dry-run`.
     pub is_dry_run: bool,
+    pub exit_ok: ExitOk,
     pub online: Option<OnlineSettings>,
 }
 
@@ -269,6 +274,7 @@ impl CheckSettings {
         {
             call.files.add_of_flag("--missing", Some(&written))?;
         }
+        let exit_ok = call.exit_ok(&sources)?;
         let (online, rate, without_profile) = if args.online {
             call.labels.set_name(None, input.path());
             let run = RunSettings::of_check(args.pace, args.json, sources, call)?;
@@ -290,6 +296,7 @@ impl CheckSettings {
             json: args.json,
             given: call.given.clone(),
             is_dry_run: false,
+            exit_ok,
             online,
         })
     }

@@ -8,6 +8,7 @@ use zim_batch::run::Limits;
 
 use crate::cli::args::{Given, PaceArgs, ProgressStyle, RunArgs};
 use crate::cli::errors::Error;
+use crate::cli::errors::exit_ok::ExitOk;
 use crate::cli::settings::app::App;
 use crate::cli::settings::call::Call;
 use crate::cli::settings::labels::{Labels, METRICS, MetricsFile};
@@ -28,6 +29,8 @@ pub struct RunSettings {
     pub json: bool,
     /// Print errors only.
     pub quiet: bool,
+    /// The exit statuses that are reported as 0.
+    pub exit_ok: ExitOk,
     /// The command line, for commands to run next.
     pub given: Given,
 }
@@ -55,6 +58,7 @@ impl RunSettings {
     pub fn new(run: RunArgs, pace: PaceArgs, sources: Sources, call: &mut Call) -> Result<RunSettings, Error> {
         call.files.add_of_flag(METRICS, run.metrics.as_deref())?;
         let pace = PaceSettings::new(pace, &sources, Limits::default())?;
+        let exit_ok = call.exit_ok(&sources)?;
         let app = app(sources, &mut call.labels)?;
         Ok(RunSettings {
             app,
@@ -64,6 +68,7 @@ impl RunSettings {
             metrics: call.metrics(),
             json: run.json,
             quiet: call.logging.quiet,
+            exit_ok,
             given: call.given.clone(),
         })
     }
@@ -78,6 +83,7 @@ impl RunSettings {
             ..Limits::default()
         };
         let pace = PaceSettings::new(pace, &sources, defaults)?;
+        let exit_ok = call.exit_ok(&sources)?;
         let app = app(sources, &mut call.labels)?;
         Ok(RunSettings {
             app,
@@ -87,6 +93,7 @@ impl RunSettings {
             metrics: None,
             json,
             quiet: call.logging.quiet,
+            exit_ok,
             given: call.given.clone(),
         })
     }
@@ -117,6 +124,7 @@ fn progress(typed: Option<ProgressStyle>, quiet: bool) -> ProgressStyle {
 
 impl PaceSettings {
     fn new(args: PaceArgs, sources: &Sources, defaults: Limits) -> Result<PaceSettings, Error> {
+        let until = sources.until()?;
         Ok(PaceSettings {
             rate: sources.rate()?,
             timeout: args.timeout,
@@ -126,6 +134,7 @@ impl PaceSettings {
                 give_up_after: args.give_up_after.unwrap_or(defaults.give_up_after),
                 max_failures: args.max_failures,
                 max_duration: args.max_duration,
+                until: until.and_then(|until| until.value.try_into().ok()),
                 ..defaults
             },
             no_wait: args.no_wait,

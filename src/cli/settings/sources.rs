@@ -4,14 +4,17 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use jiff::{Timestamp, ZonedDateTime};
 use serde_json::Value;
 use url::Url;
 use zim_batch::Timetable;
 
 use crate::cli::args::AppArgs;
-use crate::cli::args::app::{ENDPOINT, PROFILE, RATE, REGION, SETTINGS};
+use crate::cli::args::app::{ENDPOINT, EXIT_OK, PROFILE, RATE, REGION, SETTINGS, UNTIL};
 use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
+use crate::cli::args::time::Until;
 use crate::cli::errors::Error;
+use crate::cli::errors::exit_ok::ExitOk;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong, variable};
 use crate::cli::settings::profile::{self, Profile};
 
@@ -83,6 +86,18 @@ impl Sources {
     /// The rate, perhaps by the time of day.
     pub fn rate(&self) -> Result<Sourced<Timetable>, Wrong> {
         Ok(self.get(&RATE)?.expect("it has a default"))
+    }
+
+    /// When a run that begins now ends by the clock.
+    pub fn until(&self) -> Result<Option<Sourced<Timestamp>>, Wrong> {
+        let now = ZonedDateTime::now();
+        let from_now = |until: Until, origin: &Origin| until.after(&now).map_err(|why| format!("{origin}: {why}"));
+        self.get(&UNTIL)?.map(|until| until.try_map(from_now)).transpose()
+    }
+
+    /// The exit statuses that are reported as 0.
+    pub fn exit_ok(&self) -> Result<ExitOk, Wrong> {
+        Ok(self.get(&EXIT_OK)?.map(|statuses| statuses.value).unwrap_or_default())
     }
 
     /// The endpoint, which a region sets too.

@@ -271,3 +271,20 @@ fn a_limit_of_the_quota_counts_until_it_ends() {
     assert_eq!(takes(10.0, Some(2), 18_000.0 + 36_000.0 + 20.0), Some(7201.0));
     assert_eq!(takes(10.0, None, 18_000.0 + 10.0), Some(3601.0));
 }
+
+#[test]
+fn as_many_requests_start_within_a_time_as_take_that_time() {
+    let (table, from) = (timetable("08:00=5,22:00=20"), at("2026-12-01T21:00[Europe/Berlin]"));
+    let requests = |seconds: u64| table.requests_in(Duration::from_secs(seconds), None, &from);
+    assert_eq!((requests(0), requests(3600), requests(3601)), (0.0, 18_000.0, 18_020.0));
+    for seconds in [1, 5000, 86_400, 500_000] {
+        let takes = table.time_for_at(requests(seconds), None, &from).unwrap();
+        assert_eq!(takes.as_secs_f64().round() as u64, seconds);
+    }
+    let paused_for_an_hour = Limit::new(
+        None,
+        SystemTime::try_from(from.timestamp() + SignedDuration::from_hours(1)).ok(),
+    );
+    let requests = table.requests_in(Duration::from_secs(3601), Some(paused_for_an_hour), &from);
+    assert_eq!(requests, 20.0);
+}

@@ -25,6 +25,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         json,
         given,
         is_dry_run,
+        exit_ok,
         online,
     } = settings;
     if !is_dry_run {
@@ -54,8 +55,9 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         to_run,
         is_dry_run,
     };
-    checked.print(json)?;
-    Ok(ExitStatus::of_rows(checked.has_bad_rows()).into())
+    let exit = ExitStatus::of_rows(checked.has_bad_rows());
+    checked.print(json, exit_ok.note(exit))?;
+    Ok(exit_ok.code(exit))
 }
 
 /// How many users have as many conversations as ZIM lists, if the users are those of a list report.

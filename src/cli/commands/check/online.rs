@@ -69,8 +69,9 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         None => ExitStatus::of_rows(checked.has_bad_rows() || !online.missing.is_empty() || online.unknown > 0),
     };
     log.end(exit, &ended.summary);
-    checked.print(ended.settings.json)?;
-    Ok(exit.into())
+    let exit_ok = &ended.settings.exit_ok;
+    checked.print(ended.settings.json, exit_ok.note(exit))?;
+    Ok(exit_ok.code(exit))
 }
 
 /// Refuses a file for `--missing` that can't be written, or an input that can't be read again.

@@ -76,12 +76,13 @@ impl Checked<'_> {
         self.findings.invalid_rows() > 0 && !self.input.ignore_invalid
     }
 
-    /// Prints the result.
-    pub fn print(&self, as_json: bool) -> Result<(), Error> {
+    /// Prints the result, and for people a note.
+    pub fn print(&self, as_json: bool, note: Option<String>) -> Result<(), Error> {
         let text = if as_json {
             format!("{}\n", self.json())
         } else {
-            self.text()
+            let note = note.map_or_else(String::new, |note| format!("\n{note}\n"));
+            self.text() + &note
         };
         print(&text)?;
         Ok(())

@@ -62,8 +62,17 @@ pub struct Progress {
     rate_in_force: Option<Rate>,
     /// The speed since that is in force.
     speed: Speed,
+    ends: Option<Ends>,
     /// How much of the rate in force is used, in what is counted per request that may start.
     efficiency: Option<f64>,
+}
+
+/// When a time limit ends the run, if nothing ends it before.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    pub at: SystemTime,
+    /// The flag of the limit.
+    pub flag: &'static str,
 }
 
 enum Display {
@@ -132,8 +141,16 @@ impl Progress {
             hold: None,
             rate_in_force: None,
             speed: Speed::default(),
+            ends: None,
             efficiency: None,
         }
+    }
+
+    /// With a time limit.
+    #[must_use]
+    pub fn ending(mut self, ends: Option<Ends>) -> Progress {
+        self.ends = ends;
+        self
     }
 
     fn close(&mut self) {
@@ -200,13 +217,35 @@ impl Progress {
         if let Some(rate) = self.speed.requests() {
             parts.push(Part::new(5, format!("{rate:.1}/s")));
         }
-        if let Some(left) = left {
+        if let Some(part) = left.and_then(|left| self.early_end(status, left)) {
+            parts.push(part);
+        } else if let Some(left) = left {
             parts.push(Part::new(7, format!("{} left", rounded(left))));
             if left > CLOCK_FROM {
                 parts.push(Part::new(5, format!("until {}", clock(SystemTime::now() + left))));
             }
         }
         parts
+    }
+
+    /// What a time limit does to a run that would take longer.
+    fn early_end(&self, status: &Status<'_>, left: Duration) -> Option<Part> {
+        let Ends { at, flag } = self.ends?;
+        let time = at.duration_since(SystemTime::now()).unwrap_or_default();
+        if left <= time {
+            return None;
+        }
+        let mut text = format!("ends at {} ({flag})", clock(at));
+        if status.stats.users().is_none() {
+            let rows = self.total?.saturating_sub(status.stats.done());
+            let done = status.limiter.requests_in(time) * self.efficiency.unwrap_or(1.0);
+            text += &format!(
+                " with about {} {} left",
+                grouped(rows.saturating_sub(done as u64)),
+                self.items
+            );
+        }
+        Some(Part::new(7, text))
     }
 
     /// The number of rows, if it is known; where rows are listed, those that were listed so far.
@@ -417,6 +456,54 @@ mod tests {
         for _ in 0..24 {
             assert_ne!(pass(&mut progress, 5 * 60).await, "");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_pause_there_is_a_line_an_hour_and_afterwards_one_every_five_minutes() {
+        let mut progress = Progress::new(ProgressStyle::Plain, Terminal::default(), Some(1201), "rows");
+        pass(&mut progress, 60).await;
+        let stats = Stats::default();
+        let until = SystemTime::now() + Duration::from_secs(8 * 3600);
+        let paused = Status {
+            limit: RateLimit::Timetable { rate: None, until },
+            ..status(&stats, None)
+        };
+        let (log, guard) = capture();
+        for _ in 0..8 * 3600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            progress.tick(&paused);
+        }
+        drop(guard);
+        let (log, says) = (
+            log.text(),
+            format!("paused until {} (--rate), 0/1,201 rows", clock(until)),
+        );
+        assert_eq!(log.matches(&says).count(), 8, "{log}");
+        let log = pass(&mut progress, 30 * 60).await;
+        assert_eq!(
+            (log.lines().count(), log.matches("paused until").count()),
+            (6, 0),
+            "{log}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_limit_that_ends_the_run_before_its_last_row_is_shown_with_what_will_be_left() {
+        let shown = |seconds: u64| {
+            let at = SystemTime::now() + Duration::from_secs(seconds);
+            let progress = Progress::new(ProgressStyle::None, Terminal::default(), Some(1000), "rows");
+            let mut progress = progress.ending(Some(Ends { at, flag: "--until" }));
+            let stats = Stats::default();
+            let left = progress.time_left(&status(&stats, None));
+            (clock(at), joined(&progress.parts(&status(&stats, None), left)))
+        };
+        let (at, text) = shown(20);
+        assert!(
+            text.starts_with(&format!("0/1,000 rows, ok 0, ends at {at} (--until) with about 60"))
+                && text.ends_with(" rows left"),
+            "{text}"
+        );
+        assert_eq!(shown(60).1, "0/1,000 rows, ok 0, 50s left");
     }
 
     #[tokio::test(start_paused = true)]
