@@ -161,7 +161,8 @@ impl Client {
             Route::Through { name, .. } => Some(name.clone()),
             Route::Direct | Route::NoProxy => None,
         };
-        let connect_timeout = MAX_CONNECT.min(settings.timeout.mul_f64(0.8));
+        let time_limit = settings.timeout;
+        let connect_timeout = MAX_CONNECT.min(time_limit.mul_f64(0.8));
         let connections = Connections::new(move || {
             let loopback = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
             let mut builder = reqwest::Client::builder()
@@ -172,6 +173,11 @@ impl Client {
                 .referer(false)
                 .connect_timeout(connect_timeout)
                 .tls_backend_preconfigured(tls.clone());
+            // Otherwise, when a broken path works again, the system delivers requests that have timed out, all at once.
+            #[cfg(any(target_os = "android", target_os = "linux"))]
+            {
+                builder = builder.tcp_user_timeout(time_limit);
+            }
             for name in endpoint::LOCALHOST {
                 builder = builder.resolve_to_addrs(name, &loopback);
             }

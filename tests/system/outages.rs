@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::below::Below;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{APP_ID, Answer, Desk, Outcome, Running, SECRET, Server, figures, kind_server, pace, program};
-use crate::support::{read_report, rows};
+use crate::support::{passed_over, read_report, rows};
 use crate::tls::serve_once;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -267,4 +267,60 @@ fn the_bar_says_that_the_run_is_on_hold() {
         "the bar did not go on after the hold: {screen}"
     );
     assert_eq!(read_report(&desk.path("out.csv")).len(), 60);
+}
+
+/// In a network of its own, where packets with a request get lost for seven seconds; `$1` is the program. The directory
+/// has `rows.csv`.
+const HOLE: &str = r#"
+set -e
+ip link set lo up
+"$1" simulate --port 18080 > simulated.json &
+simulator=$!
+sleep 1
+"$1" clear rows.csv --report out.csv --timeout 2s --json --progress none > summary.json &
+run=$!
+sleep 2
+iptables -A INPUT -p tcp --dport 18080 -m length --length 200:65535 -j DROP
+sleep 7
+iptables -F INPUT
+wait $run
+kill $simulator
+wait $simulator
+"#;
+
+#[test]
+fn requests_that_have_timed_out_are_not_delivered_when_the_path_works_again() {
+    let in_own_network = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-rn", "sh", "-c", script, "sh"]);
+        command
+    };
+    let rule = "iptables -A INPUT -p tcp --dport 18080 -m length --length 200:65535 -j DROP && ip link";
+    if !in_own_network(rule).output().is_ok_and(|tried| tried.status.success()) {
+        passed_over(
+            "no path that loses requests without unshare, ip, iptables and the right to a network of one's own",
+        );
+        return;
+    }
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(200));
+    let output = in_own_network(HOLE)
+        .arg(env!("CARGO_BIN_EXE_zim-batch"))
+        .current_dir(desk.path("."))
+        .env("ZIM_APP_ID", "12345")
+        .env("ZIM_SERVER_SECRET", "9193cc662a4c0ec135ec71fb57194b38")
+        .env("ZIM_ENDPOINT", "http://127.0.0.1:18080")
+        .env("ZIM_LOCK_DIR", desk.path("."))
+        .output()
+        .expect("it was there just now");
+    let json = |name: &str| serde_json::from_str::<serde_json::Value>(&desk.read(name)).expect("it is JSON");
+    let (summary, simulated) = (json("summary.json"), json("simulated.json"));
+    assert!(output.status.success(), "{summary} {output:?}");
+    assert_eq!(
+        (&summary["ok"], &summary["exit"]),
+        (&200.into(), &0.into()),
+        "{summary}"
+    );
+    assert_eq!(simulated["cleared"], 200, "rows were cleared twice: {simulated}");
+    figures(&format!("a path that lost requests for 7 s: {simulated}"));
 }
