@@ -10,10 +10,52 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
 
+use super::super::limit::Limit;
 use super::super::limit_entry::{KEPT_FOR, LimitEntry};
 use super::super::lock_file::LockFile;
 use super::join::check_writable;
 use super::{LOCKED_TOO_LONG, MAX_PAUSE};
+
+/// How often it is noted that the limit is in force.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// The limit as far as a run knows it.
+#[derive(Debug, Default)]
+pub(super) struct KnownLimit {
+    pub limit: Option<Limit>,
+    /// Another process was just using the file, so the limit is the one before.
+    pub is_locked: bool,
+    renewed_at: Option<Instant>,
+    has_warned: bool,
+}
+
+impl KnownLimit {
+    /// Looks for the limit that is in force `now`.
+    pub fn look(&mut self, path: &Path, now: SystemTime) {
+        let found = read(path, now);
+        self.is_locked = found == Found::Locked;
+        self.limit = match found {
+            Found::Locked => self.limit,
+            Found::Nothing => None,
+            Found::Entry(entry) => Some(entry.limit),
+            Found::Damaged(why) => {
+                if !std::mem::replace(&mut self.has_warned, true) {
+                    warn_of_damage(path, &why);
+                }
+                None
+            }
+        };
+    }
+
+    /// Notes once per minute that the limit is in force, so that it is kept.
+    pub fn renew(&mut self, path: &Path) {
+        if self.limit.is_some() && self.renewed_at.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+            // If that fails, it is kept for a day from the latest time.
+            let _ = renew(path);
+            self.renewed_at = Some(Instant::now());
+        }
+    }
+}
 
 /// What is found in the file.
 #[derive(Debug, PartialEq)]
@@ -27,7 +69,7 @@ pub(super) enum Found {
 }
 
 /// Reads the limit that is in force `now`. A file with a limit that has ended is removed, if this user may.
-pub(super) fn read(path: &Path, now: SystemTime) -> Found {
+fn read(path: &Path, now: SystemTime) -> Found {
     find(path, now).unwrap_or_else(|error| Found::Damaged(error.to_string()))
 }
 
@@ -59,8 +101,8 @@ fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
     Ok(Found::Nothing)
 }
 
-/// Notes that the limit is in force, so that it is kept.
-pub(super) fn renew(path: &Path) -> io::Result<()> {
+/// Writes the limit again, as it is.
+fn renew(path: &Path) -> io::Result<()> {
     let Some(file) = LockFile::open_existing(path)? else {
         return Ok(());
     };

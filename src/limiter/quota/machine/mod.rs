@@ -48,7 +48,7 @@ use crate::limiter::schedule::{Clocks, MARGIN, SECOND, Schedule, Start, Wanted, 
 use clock::{Clock, TimeOfDay, boot_id, read_clocks, since_boot};
 use entry::Entry;
 use join::{begin_file, check_writable, join_lock, unusable};
-use limit_file::Found;
+use limit_file::KnownLimit;
 
 /// The first pause before the file is tried again while another run uses it, and the longest.
 const INITIAL_PAUSE: Duration = Duration::from_micros(200);
@@ -59,9 +59,6 @@ const LOCKED_TOO_LONG: Duration = Duration::from_secs(2);
 
 /// How often the run's entry is written, and those of others are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often the limit of an operator is noted to be in force.
-const RENEW_LIMIT_EVERY: Duration = Duration::from_secs(60);
 
 /// When the file was lost twice within this time, nothing starts for as long: another program keeps changing it.
 const LOST_AGAIN: Duration = Duration::from_secs(60);
@@ -100,12 +97,8 @@ struct State {
     /// They were lost twice, so nothing starts before this time.
     held_until: Option<Instant>,
     has_warned: bool,
-    /// The limit that an operator has set, as far as is known.
-    limit: Option<Limit>,
-    limit_renewed_at: Option<Instant>,
-    has_warned_of_limit: bool,
-    /// Another process was just using the file of the limit.
-    is_limit_locked: bool,
+    /// The limit that an operator has set.
+    limit: KnownLimit,
 }
 
 impl fmt::Debug for MachineQuota {
@@ -166,10 +159,7 @@ impl MachineQuota {
                 lost_at: None,
                 held_until: None,
                 has_warned: false,
-                limit: None,
-                limit_renewed_at: None,
-                has_warned_of_limit: false,
-                is_limit_locked: false,
+                limit: KnownLimit::default(),
             }),
             location,
         })
@@ -196,33 +186,7 @@ impl MachineQuota {
             }
         }
         state.others = entry::others(&self.location, state.entry.as_ref()).len();
-        let is_renewed = state
-            .limit_renewed_at
-            .is_some_and(|at| at.elapsed() < RENEW_LIMIT_EVERY);
-        if state.limit.is_some() && !is_renewed {
-            // If that fails, it is kept for a day from the latest time.
-            let _ = limit_file::renew(&self.location.limit);
-            state.limit_renewed_at = Some(Instant::now());
-        }
-    }
-
-    /// Looks for the limit. `false` if another process is just using its file: then it is as it was before.
-    fn look_for_limit(&self, state: &mut State) -> bool {
-        let path = &self.location.limit;
-        let found = limit_file::read(path, (self.time)());
-        state.is_limit_locked = found == Found::Locked;
-        state.limit = match found {
-            Found::Locked => return false,
-            Found::Nothing => None,
-            Found::Entry(entry) => Some(entry.limit),
-            Found::Damaged(why) => {
-                if !std::mem::replace(&mut state.has_warned_of_limit, true) {
-                    limit_file::warn_of_damage(path, &why);
-                }
-                None
-            }
-        };
-        true
+        state.limit.renew(&self.location.limit);
     }
 
     /// Whether no other run is active. If so, none can join from now on.
@@ -331,13 +295,14 @@ impl MachineQuota {
         let state = &mut *self.state();
         self.refresh(state);
         self.check_held(state)?;
-        if !self.look_for_limit(state) {
+        state.limit.look(&self.location.limit, (self.time)());
+        if state.limit.is_locked {
             return Ok(None);
         }
         if let Some(previous) = request.previous {
             state.own.settle(self.run, previous.made(), 0);
         }
-        let (others, limit) = (state.others, state.limit);
+        let (others, limit) = (state.others, state.limit.limit);
         let reserve = |schedule: &mut Schedule, clocks| self.reserve_in(schedule, clocks, request, others, limit);
         let reserved = match self.try_change(state, reserve) {
             Ok(None) => return Ok(None),
@@ -429,7 +394,7 @@ impl MachineQuota {
                 return Ok(result);
             }
             if tries_from.elapsed() > LOCKED_TOO_LONG {
-                let file = if self.state().is_limit_locked {
+                let file = if self.state().limit.is_locked {
                     &self.location.limit
                 } else {
                     &self.location.starts
@@ -453,8 +418,8 @@ impl Quota for MachineQuota {
 
     fn limit(&self) -> Option<Limit> {
         let state = &mut *self.state();
-        self.look_for_limit(state);
-        state.limit
+        state.limit.look(&self.location.limit, (self.time)());
+        state.limit.limit
     }
 
     fn note(&self, activity: Activity) {

@@ -73,3 +73,34 @@ pub(super) fn shifted(time: SystemTime, by: i64) -> SystemTime {
     };
     shifted.unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::milliseconds;
+
+    #[test]
+    fn the_end_is_by_this_machine_s_clock_stays_where_it_is_and_counts_if_the_server_is_silent() {
+        let second = Duration::from_secs(1);
+        let now = SystemTime::now();
+        let text = |until: SystemTime| format!("{{\"limit\":5,\"until\":{}}}", milliseconds(until));
+        let until = |known: &KnownLimit| known.limit().and_then(|limit| limit.until).map(milliseconds);
+        let mut known = KnownLimit::default();
+        // The server's clock is an hour behind.
+        let ahead = 3_600_000;
+        known.note("5", text(now - 3590 * second), ahead);
+        assert_eq!(until(&known), Some(milliseconds(now + 10 * second)));
+        known.note("5", text(now - 3590 * second), ahead + 20);
+        assert_eq!(until(&known), Some(milliseconds(now + 10 * second)));
+        // The server says a little later that it has ended.
+        known.note("5", text(now - second), 0);
+        assert!(known.limit().is_some());
+        known.note("5", text(now - 10 * second), 0);
+        assert_eq!(known.limit(), None);
+        // The scripts have the last word about the number.
+        known.note("0", text(now + second), 0);
+        assert_eq!(known.limit().map(|limit| limit.rate), Some(None));
+        known.note("", String::new(), 0);
+        assert_eq!(known.limit(), None);
+    }
+}
