@@ -284,11 +284,16 @@ impl Limiter {
     /// Tells the runs that share the quota how far this one is. To be called several times a second.
     pub(crate) fn note_activity(&self, on_hold: bool) {
         let Some(quota) = &self.shared.quota else { return };
+        let rate_now = match self.shared.own_rate.now() {
+            RateLimit::Timetable { rate, .. } => Some(rate.map_or(0.0, Rate::per_second)),
+            _ => None,
+        };
         let activity = {
             let starts = &self.state().starts;
             Activity {
                 recent_rate: starts.recent_rate(Instant::now()),
                 on_hold: on_hold || starts.unavailable.is_some(),
+                rate_now,
             }
         };
         quota.note(activity);

@@ -30,7 +30,7 @@ pub struct Presence {
     /// The report of the run, as an absolute path.
     #[serde(default)]
     pub report: Option<String>,
-    /// The run's own rate, in requests per second.
+    /// The run's own rate, in requests per second; the highest one if it changes with the time of day.
     pub rate: f64,
     /// Since when it shares the quota, in milliseconds since 1970.
     pub since: i64,
@@ -48,6 +48,9 @@ pub struct Activity {
     pub recent_rate: f64,
     /// The service or the quota can't be used at present, so the run waits.
     pub on_hold: bool,
+    /// The run's own rate at present, if it changes with the time of day; 0 is a pause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_now: Option<f64>,
 }
 
 impl Presence {
@@ -73,6 +76,11 @@ impl Presence {
             report: Some(cleaned(&path.to_string_lossy())),
             ..self
         }
+    }
+
+    /// The run's own rate at present, in requests per second; 0 is a pause of its timetable.
+    pub fn rate_now(&self) -> f64 {
+        self.activity.rate_now.unwrap_or(self.rate)
     }
 
     /// Reads the text of an entry; `None` if it is none.

@@ -107,7 +107,7 @@ impl<'a> ShownRun<'a> {
             process: run.process,
             name: &run.name,
             report: run.report.as_deref(),
-            rate: run.rate,
+            rate: run.rate_now(),
             recent_rate: rounded(run.activity.recent_rate),
             on_hold: run.activity.on_hold,
             since: utc(run.since),

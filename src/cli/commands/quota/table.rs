@@ -108,7 +108,10 @@ fn cells(run: &Presence) -> [String; 7] {
         } else {
             format!("{recent_rate:.1}")
         },
-        format!("{}", run.rate),
+        match run.rate_now() {
+            0.0 => "0 (paused)".to_owned(),
+            rate => rate.to_string(),
+        },
         local(run.since),
         run.report.clone().unwrap_or_default(),
     ]

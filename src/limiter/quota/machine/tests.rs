@@ -183,6 +183,7 @@ async fn each_run_has_an_entry_that_says_what_it_is_doing_and_is_gone_at_its_end
     let activity = Activity {
         recent_rate: 6.5,
         on_hold: true,
+        rate_now: Some(0.0),
     };
     second.note(activity);
     let seen = entry::others(&location(directory.path()), first.state().entry.as_ref());

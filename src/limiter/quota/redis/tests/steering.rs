@@ -34,6 +34,7 @@ fn who_shares_the_quota_is_seen_without_being_a_run_and_a_limit_is_for_all_of_th
         second.note(Activity {
             recent_rate: 6.5,
             on_hold: true,
+            rate_now: None,
         });
         second.run.renew().await.unwrap();
         let seen = sharing(&server).await.unwrap();
