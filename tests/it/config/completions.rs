@@ -62,7 +62,7 @@ const COMPLETED: [(&[&str], &[&str]); 12] = [
     (&["check", "x", "--encoding", "gb"], &["gb18030", "gbk"]),
     (&["codes", "66000000"], &["660000001", "660000002", "660000003"]),
     (&["quota", "--limit", "o"], &["off"]),
-    (&["quota", "--fo"], &["--for"]),
+    (&["quota", "--lim"], &["--limit"]),
     (&["completions", "fi"], &["fish"]),
     (&["con"], &["config"]),
 ];
