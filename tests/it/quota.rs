@@ -143,6 +143,11 @@ fn a_damaged_or_hostile_file_is_told_and_harmless() {
             "{outcome:?}"
         );
     }
+    desk.write(file, b"\xff\xfe");
+    quota(&desk, &[])
+        .run()
+        .assert_status(0)
+        .assert_says(&[file, "can't be read"]);
     let by = format!("{{\"limit\":5,\"by\":\"me\\u001b[2J\\n{}\"}}", "x".repeat(9000));
     desk.write(file, by);
     let outcome = quota(&desk, &[]).run();

@@ -108,6 +108,11 @@ impl LockFile {
         String::from_utf8(bytes).unwrap_or_default()
     }
 
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() == 0)
+    }
+
     /// When its text was last written.
     pub fn modified(&self) -> io::Result<SystemTime> {
         self.file.metadata()?.modified()

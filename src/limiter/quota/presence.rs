@@ -94,6 +94,12 @@ impl Presence {
         })
     }
 
+    /// As [`Presence::parse`], of a text that is perhaps not UTF-8.
+    #[cfg(feature = "redis")]
+    pub(super) fn parse_bytes(text: &[u8]) -> Option<Presence> {
+        Presence::parse(&String::from_utf8_lossy(text))
+    }
+
     /// The text of the entry: JSON in one line.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("it has only text and numbers")

@@ -44,6 +44,12 @@ pub fn since(server: &Server, from: Instant) -> Vec<Instant> {
     server.arrivals().into_iter().filter(|at| *at >= from).collect()
 }
 
+/// How many requests were sent after a pause began: all that were sent before have arrived.
+pub fn since_the_pause(server: &Server, from: Instant) -> usize {
+    let delay = pace::delay(from - SECOND, Instant::now());
+    since(server, from + ON_THE_WAY + 3 * delay).len()
+}
+
 #[test]
 fn a_limit_slows_down_all_runs_together_pauses_them_without_an_outage_and_lets_them_go() {
     let (desk, server) = (Desk::new(), kind_server());
@@ -86,7 +92,7 @@ fn a_limit_slows_down_all_runs_together_pauses_them_without_an_outage_and_lets_t
     // Longer than --give-up-after.
     let (_, paused_at) = steer(&desk, &server, None, &["--limit", "0"]);
     sleep(4 * SECOND);
-    let meanwhile = since(&server, paused_at + ON_THE_WAY).len();
+    let meanwhile = since_the_pause(&server, paused_at);
     assert_eq!(meanwhile, 0, "requests in a pause");
 
     steer(&desk, &server, None, &["--limit", "off"]);

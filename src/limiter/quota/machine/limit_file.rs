@@ -80,10 +80,10 @@ fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
     if !file.try_lock_shared()? {
         return Ok(Found::Locked);
     }
-    let text = file.read();
-    if text.is_empty() {
+    if file.is_empty()? {
         return Ok(Found::Nothing);
     }
+    let text = file.read();
     let Some(entry) = LimitEntry::parse(&text) else {
         return Ok(Found::Damaged("it has no limit that can be read".into()));
     };

@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct KnownLimit {
     /// Its text on the server.
-    text: String,
+    text: Vec<u8>,
     entry: Option<LimitEntry>,
     has_warned: bool,
 }
@@ -21,12 +21,12 @@ pub(super) struct KnownLimit {
 impl KnownLimit {
     /// Notes an answer: the limit, as the scripts read it, and its text. `ahead`: how far this machine's clock is ahead of
     /// the server's, in milliseconds.
-    pub fn note(&mut self, limit: &str, text: String, ahead: i64) {
+    pub fn note(&mut self, limit: &str, text: Vec<u8>, ahead: i64) {
         // Its end would seem to move if it were converted again and again.
         if text == self.text {
             return;
         }
-        self.entry = entry(limit, &text, ahead);
+        self.entry = entry(limit, &String::from_utf8_lossy(&text), ahead);
         if self.entry.is_none() && !text.is_empty() && !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!(
                 "the limit by 'zim-batch quota' on the quota server can't be read, so there is none; set it again with \
@@ -83,7 +83,7 @@ mod tests {
     fn the_end_is_by_this_machine_s_clock_stays_where_it_is_and_counts_if_the_server_is_silent() {
         let second = Duration::from_secs(1);
         let now = SystemTime::now();
-        let text = |until: SystemTime| format!("{{\"limit\":5,\"until\":{}}}", milliseconds(until));
+        let text = |until: SystemTime| format!("{{\"limit\":5,\"until\":{}}}", milliseconds(until)).into_bytes();
         let until = |known: &KnownLimit| known.limit().and_then(|limit| limit.until).map(milliseconds);
         let mut known = KnownLimit::default();
         // The server's clock is an hour behind.
@@ -100,7 +100,7 @@ mod tests {
         // The scripts have the last word about the number.
         known.note("0", text(now + second), 0);
         assert_eq!(known.limit().map(|limit| limit.rate), Some(None));
-        known.note("", String::new(), 0);
+        known.note("", Vec::new(), 0);
         assert_eq!(known.limit(), None);
     }
 }

@@ -161,7 +161,7 @@ impl Run {
         let what = if exclusive { "join alone" } else { "join" };
         let (now, _, others, _, entries, ..) = self.call_runs(what).await?;
         if exclusive && others > 0 {
-            return Ok(Some(entries.iter().find_map(|entry| Presence::parse(entry))));
+            return Ok(Some(entries.iter().find_map(|entry| Presence::parse_bytes(entry))));
         }
         self.joined_at.store(now, Ordering::Relaxed);
         self.is_present.store(true, Ordering::Relaxed);

@@ -29,7 +29,7 @@ impl RedisQuota {
         let (now, _, others, _, entries, limit, text) = looked.map_err(|error| unusable(&store, &error))?;
         let mut known = KnownLimit::default();
         known.note(&limit, text, ahead_of(now));
-        let mut runs: Vec<_> = entries.iter().map(|entry| Presence::parse(entry)).collect();
+        let mut runs: Vec<_> = entries.iter().map(|entry| Presence::parse_bytes(entry)).collect();
         // More than can be shown.
         runs.resize(others.max(runs.len()), None);
         Ok(Sharing::new(runs, known.into_entry()))

@@ -32,10 +32,13 @@ pub(super) struct Store {
 }
 
 /// What `starts.lua` returns; see there.
-pub(super) type StartsAnswer = (u8, u64, u64, usize, String, String, String, String);
+pub(super) type StartsAnswer = (u8, u64, u64, usize, String, String, String, Text);
 
 /// What `runs.lua` returns; see there.
-pub(super) type RunsAnswer = (u64, bool, usize, usize, Vec<String>, String, String);
+pub(super) type RunsAnswer = (u64, bool, usize, usize, Vec<Text>, String, Text);
+
+/// A text that anybody may have written, so perhaps not UTF-8.
+type Text = Vec<u8>;
 
 impl Store {
     pub fn new(server: Server, location: &QuotaLocation) -> Store {

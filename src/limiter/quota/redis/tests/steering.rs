@@ -105,16 +105,16 @@ fn what_is_no_limit_is_ignored() {
         let deep = "[".repeat(4000);
         let huge = "x".repeat(2 * 1024 * 1024);
         for text in [
-            "x",
-            "5",
-            "null",
-            "{}",
-            "{\"limit\":-1}",
-            "{\"limit\":nan}",
-            "{\"limit\":1e99}",
-            "\u{7f}\0",
-            &deep,
-            &huge,
+            &b"x"[..],
+            b"5",
+            b"null",
+            b"{}",
+            b"{\"limit\":-1}",
+            b"{\"limit\":nan}",
+            b"{\"limit\":1e99}",
+            b"\x7f\0\xff",
+            deep.as_bytes(),
+            huge.as_bytes(),
         ] {
             ::redis::cmd("SET")
                 .arg(key)
@@ -126,6 +126,31 @@ fn what_is_no_limit_is_ignored() {
             assert!(reserved.is_ok(), "{reserved:?}");
             assert_eq!((quota.limit(), sharing(&server).await.unwrap().limit), (None, None));
         }
+        // What is not UTF-8 is no reason to stand still.
+        let odd = &b"{\"limit\":5,\"by\":\"\xff\"}"[..];
+        ::redis::cmd("SET")
+            .arg(key)
+            .arg(odd)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        assert!(quota.reserve(request()).await.is_ok());
+        assert_eq!(
+            quota.limit().and_then(|limit| limit.rate),
+            Some(5.0.try_into().unwrap())
+        );
+        let (seconds, _): (u64, u64) = ::redis::cmd("TIME").query_async(&mut connection).await.unwrap();
+        let entry = [format!("{seconds}000000 ").as_bytes(), b"{\xff}"].concat();
+        ::redis::cmd("HSET")
+            .arg(&quota.run.store.runs_key)
+            .arg("e")
+            .arg(entry)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        let seen = sharing(&server).await.unwrap();
+        assert_eq!((seen.runs.len(), seen.unreadable), (1, 1));
+        assert!(matches!(join(&server.url, true).await, Err(QuotaError::Held { .. })));
         ::redis::cmd("DEL").arg(key).exec_async(&mut connection).await.unwrap();
         ::redis::cmd("HSET")
             .arg(key)
