@@ -170,8 +170,8 @@ impl Limiter {
         Limiter::by_timetable(rate.into(), Some(quota))
     }
 
-    /// With a rate that changes with the time of day, by the system's clock and in the local time zone. `quota` is shared with
-    /// other runs.
+    /// With a rate that changes with the time of day, by the system's clock and in the local time zone, or UTC if none is
+    /// known. `quota` is shared with other runs.
     pub fn by_timetable(timetable: Timetable, quota: Option<Arc<dyn Quota>>) -> Limiter {
         Limiter::by_clock(timetable, quota, Box::new(ZonedDateTime::now))
     }

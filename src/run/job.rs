@@ -219,7 +219,8 @@ impl<S: Service> Job<S> {
         self.limiter(Limiter::new(rate))
     }
 
-    /// Maximum requests in any second by the time of day, by the system's clock and in the local time zone.
+    /// Maximum requests in any second by the time of day, by the system's clock and in the local time zone,
+    /// or UTC if none is known.
     pub fn timetable(self, timetable: Timetable) -> Job<S> {
         self.limiter(Limiter::by_timetable(timetable, None))
     }

@@ -58,6 +58,43 @@ fn a_timetable_that_is_wrong_is_a_usage_error_that_says_what_is_right() {
 }
 
 #[test]
+fn a_time_zone_that_is_not_known_is_not_taken_for_utc() {
+    let desk = Desk::new();
+    desk.write("rows.csv", rows(1));
+    for (flag, value, is_local) in [
+        ("--rate", "08:00=5,22:00=20", true),
+        ("--until", "06:00", true),
+        ("--until", "2100-01-01T06:00", true),
+        ("--rate", "5", false),
+        ("--until", "2100-01-01T06:00:00Z", false),
+    ] {
+        let outcome = desk.zim_batch(["config", flag, value]).env("TZ", "Nowhere/Else").run();
+        if is_local {
+            let says =
+                format!("{flag}: local times need a time zone, and the time zone of TZ, 'Nowhere/Else', is not known");
+            outcome
+                .assert_status(2)
+                .assert_says(&[&says, "install the time zone database (tzdata)"]);
+        } else {
+            outcome.assert_status(0);
+        }
+        desk.zim_batch(["config", flag, value])
+            .env("TZ", "CST-8")
+            .run()
+            .assert_status(0);
+    }
+    let check = |zone| {
+        let outcome = desk
+            .zim_batch(["check", "rows.csv", "--rate", "00:00=5,12:00=7", "--json"])
+            .env("TZ", zone)
+            .run();
+        json(&outcome.assert_status(0).stdout)["seconds_at_rate"].as_f64()
+    };
+    // It is another half of the day there.
+    assert_ne!(check("AAA-12"), check("BBB0"));
+}
+
+#[test]
 fn a_profile_may_have_a_timetable_and_config_shows_it() {
     let desk = Desk::new();
     std::fs::create_dir_all(desk.path(".config/zim-batch")).expect("it is our directory");
@@ -163,6 +200,11 @@ fn a_run_that_its_timetable_pauses_sends_nothing_says_so_and_ends_at_once_when_i
                 report.contains("paused by its timetable until ") && report.contains("20 rows left, until about "),
                 "{report}"
             );
+            desk.zim_batch(["report", "out.csv", "--html", "page.html"])
+                .run()
+                .assert_status(0);
+            let page = desk.read("page.html");
+            assert!(page.contains(", and its timetable pauses it until "), "{page}");
             let report = json(&desk.zim_batch(["report", "out.csv", "--json"]).run().stdout);
             assert!(
                 report["running"]["until"].is_string() && report["running"]["paused_until"].is_string(),

@@ -63,7 +63,8 @@ fn since_at(text: &str, now: Timestamp, local_zone: TimeZone) -> Result<Since, S
     if text == "last" {
         return Ok(Since::Last);
     }
-    let Some(at) = moment(text, local_zone) else {
+    let in_zone = || local_zone.to_timestamp(civil(text)?).ok();
+    let Some(at) = moment(text).or_else(in_zone) else {
         check_units(text)?;
         return humantime::parse_duration(text).map(Since::Back).map_err(|_| {
             "it must be a duration back from now, like 24h or 7d, a date or a time, like 2026-11-25, \
@@ -82,15 +83,13 @@ fn since_at(text: &str, now: Timestamp, local_zone: TimeZone) -> Result<Since, S
 pub enum Until {
     /// The next time that the local clock shows this.
     Clock(Time),
+    /// A local time.
+    Local(DateTime),
     At(Timestamp),
 }
 
 /// Parses a time of day, or a time. Without a zone it is local.
 pub fn until(text: &str) -> Result<Until, String> {
-    until_in(text, TimeZone::system())
-}
-
-fn until_in(text: &str, local_zone: TimeZone) -> Result<Until, String> {
     let text = text.trim();
     let hours_and_minutes = match text.len() {
         4 => format!("0{text}"),
@@ -98,7 +97,9 @@ fn until_in(text: &str, local_zone: TimeZone) -> Result<Until, String> {
     };
     let is_clock = hours_and_minutes.len() == 5 && hours_and_minutes.as_bytes()[2] == b':';
     let time = hours_and_minutes.parse().ok().filter(|_| is_clock).map(Until::Clock);
-    time.or_else(|| moment(text, local_zone).map(Until::At)).ok_or_else(|| {
+    let at = || moment(text).map(Until::At);
+    let local = || civil(text).map(Until::Local);
+    time.or_else(at).or_else(local).ok_or_else(|| {
         "it must be a time of day, like 06:00, or a time, like 2026-11-30T06:00 (local time) or 2026-11-30T06:00:00Z".into()
     })
 }
@@ -109,22 +110,29 @@ impl Until {
     /// # Errors
     /// If it has passed.
     pub fn after(self, now: &ZonedDateTime) -> Result<Timestamp, String> {
-        match self {
-            Until::Clock(time) => Ok(next(time, now).unwrap_or(Timestamp::MAX)),
-            Until::At(at) if at <= now.timestamp() => Err(format!(
+        let at = match self {
+            Until::Clock(time) => next(time, now),
+            Until::Local(time) => now.time_zone().to_timestamp(time).ok(),
+            Until::At(at) => Some(at),
+        };
+        let at = at.unwrap_or(Timestamp::MAX);
+        if at <= now.timestamp() {
+            return Err(format!(
                 "{} has passed already; give a time in the future, or a time of day, like 06:00, for the next one",
-                local(at.as_millisecond())
-            )),
-            Until::At(at) => Ok(at),
+                at.to_zoned_datetime(now.time_zone().clone())
+                    .strftime("%Y-%m-%d %H:%M:%S %:z")
+            ));
         }
+        Ok(at)
     }
 }
 
-/// As it is shown: `06:00`, or a local time.
+/// As it is shown: `06:00`, a local time, or a local time with its offset.
 impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Until::Clock(time) => time.strftime("%H:%M").fmt(f),
+            Until::Local(time) => time.strftime("%Y-%m-%d %H:%M:%S").fmt(f),
             Until::At(at) => f.write_str(&local(at.as_millisecond())),
         }
     }
@@ -146,13 +154,17 @@ fn next(time: Time, now: &ZonedDateTime) -> Option<Timestamp> {
     moments.flatten().find(|at| *at > now.timestamp())
 }
 
-/// A moment with an offset or a zone, or else in the local zone.
-fn moment(text: &str, local_zone: TimeZone) -> Option<Timestamp> {
+/// A date or a time without a zone.
+fn civil(text: &str) -> Option<DateTime> {
+    text.parse().ok().filter(|_| !text.contains('['))
+}
+
+/// A moment with an offset or a zone.
+fn moment(text: &str) -> Option<Timestamp> {
     if text.contains('[') {
         return text.parse::<ZonedDateTime>().ok().map(|zoned| zoned.timestamp());
     }
-    let with_offset = text.parse::<Timestamp>().ok();
-    with_offset.or_else(|| local_zone.to_timestamp(text.parse::<DateTime>().ok()?).ok())
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -189,7 +201,7 @@ mod tests {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let ends = |text: &str, now: &str| {
             let now: ZonedDateTime = format!("{now}[Europe/Berlin]").parse().unwrap();
-            let at = until_in(text, zone.clone()).and_then(|until| until.after(&now));
+            let at = until(text).and_then(|until| until.after(&now));
             at.map(|at| at.to_zoned_datetime(zone.clone()).strftime("%d %H:%M%:z").to_string())
         };
         for (text, now, expected) in [
@@ -212,6 +224,7 @@ mod tests {
         for text in [
             "",
             "6",
+            "2100-01-01T06:00[Nowhere/Else]",
             "24:00",
             "06:60",
             "25:00",

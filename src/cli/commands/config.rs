@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zim_batch::client::{self, BuildError};
 use zim_batch::text::one_line;
 
-use crate::cli::args::app::{CA_CERT, ENDPOINT, PROFILE, REGION, SECRET_FILE, SETTINGS, UNTIL};
+use crate::cli::args::app::{CA_CERT, ENDPOINT, PROFILE, RATE, REGION, SECRET_FILE, SETTINGS, UNTIL};
 use crate::cli::args::setting::{About, AnySetting, as_text as value_as_text};
 use crate::cli::engine::client::check_ca_cert;
 use crate::cli::errors::{Error, ExitStatus};
@@ -120,6 +120,10 @@ impl Line {
                 Line::new(key, shown, about.unset)
             }
             key if key == CA_CERT.about.key => Line::new(key, ca_cert(sources), about.unset),
+            key if key == RATE.about.key => {
+                let shown = sources.rate().and_then(|_| sources.show(setting));
+                Line::new(key, shown, about.unset)
+            }
             key if key == UNTIL.about.key => {
                 let shown = sources.until().and_then(|_| sources.show(setting));
                 Line::new(key, shown, about.unset)

@@ -2,12 +2,14 @@
 //! and the profile over the default.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 use serde_json::Value;
 use url::Url;
 use zim_batch::Timetable;
+use zim_batch::text::one_line;
 
 use crate::cli::args::AppArgs;
 use crate::cli::args::app::{ENDPOINT, EXIT_OK, PROFILE, RATE, REGION, SETTINGS, UNTIL};
@@ -15,6 +17,7 @@ use crate::cli::args::setting::{About, AnySetting, Kind, Setting};
 use crate::cli::args::time::Until;
 use crate::cli::errors::Error;
 use crate::cli::errors::exit_ok::ExitOk;
+use crate::cli::errors::redact::shown;
 use crate::cli::settings::origin::{Origin, Sourced, Wrong, variable};
 use crate::cli::settings::profile::{self, Profile};
 
@@ -85,13 +88,27 @@ impl Sources {
 
     /// The rate, perhaps by the time of day.
     pub fn rate(&self) -> Result<Sourced<Timetable>, Wrong> {
-        Ok(self.get(&RATE)?.expect("it has a default"))
+        let rate = self.get(&RATE)?.expect("it has a default");
+        let is_local = rate.value.constant().is_none();
+        rate.try_map(|rate, origin| {
+            if is_local {
+                in_local_zone(rate, origin)
+            } else {
+                Ok(rate)
+            }
+        })
     }
 
     /// When a run that begins now ends by the clock.
     pub fn until(&self) -> Result<Option<Sourced<Timestamp>>, Wrong> {
         let now = ZonedDateTime::now();
-        let from_now = |until: Until, origin: &Origin| until.after(&now).map_err(|why| format!("{origin}: {why}"));
+        let from_now = |until: Until, origin: &Origin| {
+            let until = match until {
+                Until::Clock(_) | Until::Local(_) => in_local_zone(until, origin)?,
+                Until::At(_) => until,
+            };
+            until.after(&now).map_err(|why| format!("{origin}: {why}"))
+        };
         self.get(&UNTIL)?.map(|until| until.try_map(from_now)).transpose()
     }
 
@@ -132,4 +149,29 @@ impl Sources {
         let profile = self.profile().and_then(|profile| profile.text(about));
         [flag, variable, profile].into_iter().flatten()
     }
+}
+
+/// A value that means local times, if the local time zone is known. Otherwise they would be taken for UTC. A system without any
+/// time zone has UTC.
+fn in_local_zone<T>(value: T, origin: &Origin) -> Result<T, String> {
+    const LOCAL: &str = "/etc/localtime";
+    if TimeZone::try_system().is_ok_and(|zone| !zone.is_unknown()) {
+        return Ok(value);
+    }
+    let (zone, other) = match variable("TZ") {
+        Some(name) => {
+            let name = one_line(shown(&name.to_string_lossy())).into_owned();
+            (
+                format!("the time zone of TZ, '{name}', is not known here"),
+                "write TZ as a rule, like CST-8",
+            )
+        }
+        None if Path::new(LOCAL).symlink_metadata().is_ok() => {
+            (format!("the time zone in {LOCAL} can't be read"), "set TZ")
+        }
+        None => return Ok(value),
+    };
+    Err(format!(
+        "{origin}: local times need a time zone, and {zone}; install the time zone database (tzdata), or {other}"
+    ))
 }
