@@ -8,6 +8,7 @@
 //! it, which prevents a run. An existing file keeps its mode. A first run that never begins leaves no files.
 
 mod appender;
+mod beside;
 mod buffer;
 mod earlier;
 mod error;
@@ -32,6 +33,7 @@ use crate::done::Done;
 use crate::reasons::Reasons;
 use crate::row::{Counts, Record, Subject};
 use crate::sealed::Sealed;
+pub use beside::{files_of_runs, is_file_of_a_run};
 pub use error::{NotAReport, ReportError, Role};
 pub use file::IfExists;
 pub use holder::{Holder, holder, is_locked};

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use zim_batch::files::{self, identity, same_file};
+use zim_batch::journal::files_of_runs;
 
 use crate::cli::errors::{Error, redact};
 use crate::cli::settings::secret;
@@ -16,6 +17,8 @@ pub enum Role {
     Settings,
     /// It is read. Its content is named in messages: `rows` or `users`.
     Input(&'static str),
+    /// A run keeps it, or has read it, whose report is read.
+    OfRun,
     /// A result that a later run reads. A flag chooses it, and by default it is named after another file.
     Result { name: &'static str, flag: &'static str },
     /// This flag chooses it.
@@ -57,6 +60,14 @@ impl Files {
         }
     }
 
+    /// Adds the files that belong to the runs of a report.
+    pub fn add_of_runs(&mut self, report: &Path) {
+        if report.as_os_str() != "-" {
+            self.0
+                .extend(files_of_runs(report).into_iter().map(|path| (Role::OfRun, path)));
+        }
+    }
+
     /// Adds the file that a flag chooses, if it was given.
     pub fn add_of_flag(&mut self, flag: &'static str, path: Option<&Path>) -> Result<(), Error> {
         path.map_or(Ok(()), |path| self.add(Role::Other(flag), path))
@@ -91,6 +102,9 @@ fn conflict(earlier: Role, new: Role, path: &Path) -> String {
         (Role::Result { name: one, .. }, Role::Result { name: other, flag }) => {
             format!("{shown}: the {one} and the {other} can't be the same file; choose another one with {flag} FILE")
         }
+        (Role::OfRun, Role::Other(flag)) => format!(
+            "{flag} {shown}: this file belongs to a run whose report is read, and would be lost; choose another one"
+        ),
         (_, Role::Other(flag)) => {
             format!("{flag} {shown}: this command already uses the file for something else; choose another one")
         }

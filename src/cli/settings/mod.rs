@@ -349,8 +349,10 @@ impl ReportSettings {
                 "--rows is the input of one report, and several reports may have different ones; give one report with it".into(),
             ));
         }
+        args.reports.iter().for_each(|report| files.add_of_runs(report));
         files.add_of_flag("--html", args.html.as_deref())?;
         files.add_of_flag("--csv", args.csv.as_deref())?;
+        args.csv.as_deref().map_or(Ok(()), results::check_copy)?;
         let only = input::only(args.only.as_deref()).unwrap_or(Only::All);
         if args.csv.is_some() && has_stdin {
             return Err(Error::Usage(

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use zim_batch::files::named_after;
-use zim_batch::journal::{IfExists, RowsTo, RunLog, list_report_of};
+use zim_batch::journal::{IfExists, RowsTo, RunLog, is_file_of_a_run, list_report_of};
 use zim_batch::rows::Source;
 
 use crate::cli::args::{ListOutputArgs, OutputArgs, RunArgs};
 use crate::cli::errors::Error;
-use crate::cli::settings::files::{Files, Role};
+use crate::cli::settings::files::{Files, Role, check_target};
 use crate::cli::settings::input::InputSettings;
 
 const REPORT: Role = Role::Result {
@@ -199,6 +199,22 @@ fn refuse_standard_output(path: &Path, flag: &str) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// How a copy of records begins, as every report does.
+pub const COPY_BEGINS: &str = "line,user,";
+
+/// Refuses a file for copied records that can't be replaced. A copy looks like a report, so what a run keeps is told by the
+/// files beside it.
+pub fn check_copy(path: &Path) -> Result<(), Error> {
+    refuse_standard_output(path, "--csv")?;
+    if is_file_of_a_run(path) {
+        return Err(Error::Usage(format!(
+            "--csv {}: this file belongs to a run, and would be lost; choose another one",
+            path.display()
+        )));
+    }
+    check_target("--csv", path, COPY_BEGINS)
 }
 
 /// The default name beside an input that is a regular file.

@@ -23,6 +23,7 @@ use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, to_json};
 use crate::cli::output::remaining::Remaining;
 use crate::cli::settings::ReportSettings;
+use crate::cli::settings::results::COPY_BEGINS;
 
 pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     if let Some(page) = &settings.page {
@@ -91,7 +92,7 @@ fn copy(settings: &ReportSettings, (path, only): &(PathBuf, Only), analysis: &An
     let rows = settings.rows.clone().map(Source::from);
     let format = format_of_rows(&settings.format, analysis.kind);
     let rows = rows.as_ref().map(|rows| (rows, &format));
-    files::replace(path, analysis.kind.columns()[0], OWNER_ONLY, |out| {
+    files::replace(path, COPY_BEGINS, OWNER_ONLY, |out| {
         copy_records(&reports, only, rows, out)
     })
 }
