@@ -103,11 +103,17 @@ impl Analysis {
             latency_ms: self.latency_ms(),
             codes: self.codes.clone(),
             reasons: self.reasons.clone(),
-            input: self.runs.last().map(|run| run.begin.input.clone()),
+            input: self.input(),
             simulated: self.simulated,
             users: self.listed.as_ref().map(|listed| listed.users_summary()),
             ..Summary::of_outcomes(self.counts, Counts::default())
         }
+    }
+
+    /// The input of the newest run. Several reports may have different ones.
+    fn input(&self) -> Option<String> {
+        let newest = self.runs.last().filter(|_| self.parts.is_empty())?;
+        Some(newest.begin.input.clone())
     }
 
     /// As the users of a report of the rows that were listed.

@@ -68,6 +68,8 @@ pub struct RunBegin {
     pub resume: String,
     /// The command that starts it again, likewise.
     pub start_again: String,
+    /// The flags of the command that choose the app and the rate, as words for a shell, without secrets.
+    pub flags: String,
 }
 
 impl RunBegin {

@@ -1,5 +1,7 @@
 //! `clear --users`: lists users and clears what is listed, in one run.
 
+mod said;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -14,13 +16,17 @@ use crate::support::{
     Answer, Call, Desk, LIST_HEADER, Options, ROWS_HEADER, Server, read_list, read_report, read_rows,
 };
 
-/// The usual call: users in `users.csv`, everything else named after `out.csv`, the summary as JSON, at a high rate.
-fn clear_users(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
+/// The usual call: users in `users.csv`, everything else named after `out.csv`, at a high rate.
+fn clear_users_shown(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
     desk.write("users.csv", users);
     with_app(desk.zim_batch(["clear", "--users", "users.csv", "--endpoint", &server.url()]))
         .flag("--report", "out.csv")
         .flag("--rate", "500")
-        .arg("--json")
+}
+
+/// The same, with the summary as JSON.
+fn clear_users(desk: &Desk, server: &Server, users: impl AsRef<[u8]>) -> Call {
+    clear_users_shown(desk, server, users).arg("--json")
 }
 
 /// The report must have exactly one record for each row of the rows file, with its line.

@@ -57,10 +57,10 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
 /// The summary for people, with what is left to do.
 pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> String {
     let (summary, given) = (&ended.summary, &ended.settings.given);
-    let resume = Some(next::resume(given));
-    let mut remaining = Remaining::new(report, summary, resume, next::app_and_rate(given));
+    let resume = Some(next::without_limit(given));
+    let mut remaining = Remaining::new(report, summary, resume, next::line(next::app_and_rate(given)));
     if ignore_invalid {
-        remaining.invalid = 0;
+        remaining.without_invalid();
     }
     let mut next = vec![NextStep {
         what: "See the details".to_owned(),

@@ -141,9 +141,18 @@ impl Batch {
         let taken = summary.ok + summary.outside + summary.failed;
         let items = if summary.users.is_some() { "rows" } else { items };
         if self.limit == Some(taken) && !settings.quiet {
-            print_note(&format!(
-                "{items} sent: {taken}, the maximum set by --limit; the counts don't include any {items} after them"
-            ));
+            let left = match &summary.users {
+                None => format!("the counts don't include any {items} after them"),
+                Some(users) => {
+                    let unsent = users.conversations.saturating_sub(summary.rows - summary.not_run);
+                    format!(
+                        "without a record are {} of the rows listed so far, and {} of the users",
+                        grouped(unsent),
+                        grouped(users.not_run)
+                    )
+                }
+            };
+            print_note(&format!("{items} sent: {taken}, the maximum set by --limit; {left}"));
             if self.report.is_some() {
                 print_note(&format!("to send the rest: {}", next::without_limit(&settings.given)));
                 print_what_to_provide(&settings.given);

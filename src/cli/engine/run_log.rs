@@ -100,6 +100,7 @@ pub fn begin(client: &Client, is_simulated: bool, input: &InputSettings, given: 
         command: next::again(given),
         resume: next::without_limit(given),
         start_again: next::overwrite(given),
+        flags: next::line(next::app_and_rate(given)),
         app_id: Some(client.app_id()),
         endpoint: client.endpoint_url().to_string(),
         simulated: is_simulated,

@@ -100,23 +100,30 @@ pub fn report(report: &Path) -> String {
 
 /// A command of a run, as the log of runs has it, to be run in this directory.
 pub fn logged(command: &str, begin: &RunBegin) -> Option<String> {
-    let is_here = std::env::current_dir().is_ok_and(|here| here == begin.directory);
     let command = one_line(command);
     if command.is_empty() {
         return None;
     }
-    Some(if is_here {
+    Some(if is_here(begin) {
         command.into_owned()
     } else {
         format!("cd {} && {command}", shell_word(&begin.directory))
     })
 }
 
-/// The command that resumes the run of a report.
-pub fn resume_report(rows: &Path, report: &Path, flags: &[OsString]) -> String {
-    let mut words = vec!["zim-batch".into(), "clear".into(), path_argument(rows)];
-    words.extend(["--report".into(), path_argument(report), "--resume".into()]);
-    line(words.iter().chain(flags))
+/// The flags that choose the app and the rate of a logged run, as words for a shell, if paths in them lead to the same files
+/// from this directory.
+pub fn logged_flags(begin: &RunBegin) -> Option<String> {
+    is_here(begin).then(|| one_line(&begin.flags).into_owned())
+}
+
+fn is_here(begin: &RunBegin) -> bool {
+    std::env::current_dir().is_ok_and(|here| here == begin.directory)
+}
+
+/// A command that resumes a run, made of these words, with flags as words for a shell.
+pub fn resumes(words: impl IntoIterator<Item = impl AsRef<OsStr>>, flags: &str) -> String {
+    format!("{} --resume {flags}", line(words)).trim_end().to_owned()
 }
 
 /// What to do next, below a table. `when` says when it can be done, if that is not now.

@@ -16,6 +16,7 @@ use zim_batch::text::{grouped, one_line};
 use crate::cli::args::given::path_argument;
 use crate::cli::output::free_name;
 use crate::cli::output::next::line;
+use crate::cli::output::table::lines_of;
 
 /// How many reasons are named for which another try is of no use.
 const MAX_PERMANENT: usize = 5;
@@ -32,13 +33,16 @@ pub struct Remaining {
     /// The rows; in a list report, the users.
     rows: Part,
     outside: u64,
-    pub invalid: u64,
+    /// What is said of invalid rows that were listed: nobody can correct them.
+    unsendable: Option<String>,
+    /// The name of the input, where invalid rows or users are corrected.
+    input: String,
     /// The command that starts the run again, if it is to be started again and not resumed.
     pub start_again: Option<String>,
     /// The command that resumes the run, if it is known.
     resume: Option<String>,
-    /// The flags for a new run.
-    flags: Vec<OsString>,
+    /// The flags for a new run, as words for a shell.
+    flags: String,
 }
 
 /// Rows or users that have no record, or have failed.
@@ -46,19 +50,22 @@ pub struct Remaining {
 struct Part {
     not_run: u64,
     failed: u64,
-    /// Those that may succeed in another try.
+    /// Those that the input's owner can correct.
+    invalid: u64,
+    /// Failed ones that may succeed in another try.
     retryable: u64,
-    /// What to do about those that can't, for each reason.
+    /// What to do about failed ones that can't, for each reason.
     permanent: Vec<String>,
 }
 
 impl Part {
-    fn new(not_run: u64, failed: u64, reasons: &[Reason], are_users: bool) -> Part {
+    fn new([not_run, failed, invalid]: [u64; 3], reasons: &[Reason], are_users: bool) -> Part {
         let retryable = reasons.iter().filter(|reason| reason.retryable);
         let permanent = reasons.iter().filter(|reason| is_permanent(reason));
         Part {
             not_run,
             failed,
+            invalid,
             retryable: retryable.map(|reason| reason.rows).sum(),
             permanent: permanent.map(|reason| about_permanent(reason, are_users)).collect(),
         }
@@ -75,39 +82,77 @@ impl Part {
 
 impl Remaining {
     /// What there is to do about what a summary of the report counts.
-    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: Vec<OsString>) -> Remaining {
+    pub fn new(report: PathBuf, summary: &Summary, resume: Option<String>, flags: String) -> Remaining {
         let is_list = summary.conversations.is_some();
         let users = summary.users.as_ref();
+        // A run with a limit doesn't count the rows after it.
+        let without_record = users.map_or(summary.not_run, |users| {
+            users.conversations.saturating_sub(summary.rows - summary.not_run)
+        });
+        // Where rows are listed, those that are invalid are ZIM's, and not in the input.
+        let (invalid, unsendable) = match users {
+            Some(_) => (0, unsendable(summary)),
+            None => (summary.all_invalid, None),
+        };
+        let rows = [without_record, summary.all_failed, invalid];
+        let users = users.map(|users| {
+            let counts = [users.not_run, users.failed, users.invalid];
+            Part::new(counts, &users.reasons, true)
+        });
         Remaining {
             report,
             others: Vec::new(),
             is_list,
-            users: users.map(|users| Part::new(users.not_run, users.failed, &users.reasons, true)),
-            rows: Part::new(summary.not_run, summary.all_failed, &summary.reasons, is_list),
+            users,
+            rows: Part::new(rows, &summary.reasons, is_list),
             outside: summary.all_outside,
-            invalid: summary.all_invalid,
+            unsendable,
+            input: lines_of(&summary.input, "the input"),
             start_again: None,
             resume,
             flags,
         }
     }
 
+    /// Names the input, if it is known better than the summary tells.
+    pub fn name_input(&mut self, input: Option<String>) {
+        if input.is_some() {
+            self.input = lines_of(&input, "the input");
+        }
+    }
+
+    /// Makes it what there is to do about the users of a list report whose run clears what it lists, with this report of the
+    /// rows.
+    pub fn of_users_of(&mut self, report: PathBuf) {
+        self.report = report;
+        self.is_list = false;
+        self.users = Some(std::mem::take(&mut self.rows));
+    }
+
+    /// Leaves invalid rows and users out.
+    pub fn without_invalid(&mut self) {
+        self.parts().for_each(|part| part.invalid = 0);
+        self.unsendable = None;
+    }
+
+    fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.users.iter_mut().chain([&mut self.rows])
+    }
+
     /// Leaves only rows and users without a record.
     pub fn only_not_run(&mut self) {
-        let parts = self.users.iter_mut().chain([&mut self.rows]);
-        parts.for_each(|part| {
+        self.parts().for_each(|part| {
             *part = Part {
                 not_run: part.not_run,
                 ..Part::default()
             };
         });
-        (self.outside, self.invalid) = (0, 0);
+        (self.outside, self.unsendable) = (0, None);
     }
 
     /// Leaves rows and users without a record out.
     pub fn without_not_run(&mut self) {
-        let parts = self.users.iter_mut().chain([&mut self.rows]);
-        parts.for_each(|part| part.not_run = 0);
+        self.parts().for_each(|part| part.not_run = 0);
     }
 
     /// What to do, in order.
@@ -124,7 +169,11 @@ impl Remaining {
         if let Some(users) = &self.users {
             if users.not_run > 0 {
                 let not_run = without_record(users.not_run, true);
-                let what = format!("List the {not_run}, and clear what is listed");
+                let before = match self.rows.not_run {
+                    0 => String::new(),
+                    rows => format!(", and the {} listed before", rows_of(rows, "", false)),
+                };
+                let what = format!("List the {not_run}, and clear what is listed{before}");
                 step(what, self.resume.clone());
             }
             if users.retryable > 0 {
@@ -134,11 +183,7 @@ impl Remaining {
             }
         }
         let rows = |rows: u64, which: &str| rows_of(rows, which, self.is_list);
-        let (verb, input) = if self.is_list {
-            ("List", "users")
-        } else {
-            ("Send", "input")
-        };
+        let verb = if self.is_list { "List" } else { "Send" };
         // The command that lists the users clears the rows too.
         if self.rows.not_run > 0 && self.users.as_ref().is_none_or(|users| users.not_run == 0) {
             let what = format!("{verb} the {}", without_record(self.rows.not_run, self.is_list));
@@ -165,12 +210,16 @@ impl Remaining {
             let what = format!("Send the {outside} again, after ZEGO has raised the limit");
             step(what, Some(self.again(Outcome::Outside, "second")));
         }
-        if self.invalid > 0 {
-            let what = format!(
-                "Correct the {} in the {input}, then resume",
-                rows(self.invalid, "invalid ")
-            );
-            step(what, self.resume.clone());
+        if let Some(what) = &self.unsendable {
+            step(what.clone(), None);
+        }
+        let users = self.users.iter().map(|users| (users.invalid, true));
+        for (invalid, are_users) in users.chain([(self.rows.invalid, self.is_list)]) {
+            if invalid > 0 {
+                let invalid = rows_of(invalid, "invalid ", are_users);
+                let what = format!("Correct the {invalid} in {}, then resume", self.input);
+                step(what, self.resume.clone());
+            }
         }
         steps
     }
@@ -205,7 +254,8 @@ impl Remaining {
             let only = ["--only".into(), outcome.as_str().into()];
             let words = [OsString::from("zim-batch")].into_iter().chain(command);
             let words = words.chain([path_argument(input)]).chain(only);
-            line(words.chain([to.into(), path_argument(file)]).chain(self.flags.clone()))
+            let command = line(words.chain([to.into(), path_argument(file)]));
+            format!("{command} {}", self.flags).trim_end().to_owned()
         };
         let others = self.others.iter().map(|other| report(other));
         // Not beside each report is a list report.
@@ -248,6 +298,19 @@ fn about_permanent(reason: &Reason, is_list: bool) -> String {
     format!("{}{rest}: {rows} with {why}", first.to_uppercase())
 }
 
+/// What is said of invalid rows that were listed, if there are any.
+fn unsendable(summary: &Summary) -> Option<String> {
+    let invalid = summary.all_invalid;
+    let mut reasons = summary.reasons.iter();
+    let why = match reasons.find(|reason| reason.outcome == Outcome::Invalid) {
+        Some(reason) if reason.rows == invalid => format!(" ({})", one_line(&reason.message)),
+        _ => String::new(),
+    };
+    let rows = rows_of(invalid, "invalid ", false);
+    let text = format!("Nothing to correct: {rows}, listed by ZIM with an ID that can't be sent{why}");
+    (invalid > 0).then_some(text)
+}
+
 /// `1 row that has no record yet`.
 fn without_record(number: u64, is_list: bool) -> String {
     let has = if number == 1 { "has" } else { "have" };
@@ -262,7 +325,7 @@ fn rows_of(number: u64, which: &str, is_list: bool) -> String {
 }
 
 /// `rows.list.csv` → `rows.csv`: the rows that belong to a list report.
-fn without_list(report: &Path) -> PathBuf {
+pub fn without_list(report: &Path) -> PathBuf {
     let stem = stem(report);
     let rows = stem.strip_suffix(b".list").unwrap_or(stem);
     report.with_file_name(OsStr::from_bytes(&[rows, b".csv"].concat()))

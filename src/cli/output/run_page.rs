@@ -3,7 +3,6 @@
 //! Reading a long report takes a while. It is read on a thread of its own, and at most 2 % of the time, so the run is not
 //! slowed down.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,8 +44,8 @@ pub struct RunPage {
     resume: String,
     /// The command that starts it again.
     start_again: String,
-    /// The flags for a new run.
-    flags: Vec<OsString>,
+    /// The flags for a new run, as words for a shell.
+    flags: String,
     /// Invalid rows need no correction.
     ignore_invalid: bool,
     /// The run has ended. Locked while the page is put in place, so the last one stays.
@@ -63,9 +62,9 @@ impl RunPage {
         Ok(RunPage {
             path,
             report,
-            resume: next::resume(given),
+            resume: next::without_limit(given),
             start_again: next::overwrite(given),
-            flags: next::app_and_rate(given),
+            flags: next::line(next::app_and_rate(given)),
             ignore_invalid,
             has_ended: Arc::default(),
         })
@@ -128,7 +127,10 @@ impl RunPage {
             remaining.start_again = Some(self.start_again.clone());
         }
         if self.ignore_invalid {
-            remaining.invalid = 0;
+            remaining.without_invalid();
+        }
+        if rewritten.is_some() {
+            remaining.without_not_run();
         }
         let page = Page {
             report: &self.report.display().to_string(),

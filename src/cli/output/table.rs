@@ -206,7 +206,7 @@ pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -
 }
 
 /// The name of the file that lines are of. A run of an earlier report has lines of that report.
-fn lines_of(file: &Option<String>, unknown: &str) -> String {
+pub fn lines_of(file: &Option<String>, unknown: &str) -> String {
     let name = file
         .as_deref()
         .filter(|file| *file != "-")

@@ -222,8 +222,11 @@ fn what_failed_in_all_of_them_is_tried_again_by_the_command_that_is_shown() {
     );
     assert_eq!(
         step["command"],
-        "zim-batch report one.csv two.csv --only failed --csv one.failed.csv && \
-         zim-batch clear one.failed.csv --only failed --report one.retry.csv"
+        format!(
+            "zim-batch report one.csv two.csv --only failed --csv one.failed.csv && \
+             zim-batch clear one.failed.csv --only failed --report one.retry.csv --endpoint {}",
+            server.url()
+        )
     );
     let copy = [
         "report",

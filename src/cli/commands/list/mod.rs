@@ -106,10 +106,10 @@ fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: b
     }
     if let (true, Some(report)) = (summary.is_complete(), &summary.report) {
         let given = &ended.settings.given;
-        let resume = Some(next::resume(given));
-        let mut remaining = Remaining::new(report.into(), summary, resume, next::app_and_rate(given));
+        let resume = Some(next::without_limit(given));
+        let mut remaining = Remaining::new(report.into(), summary, resume, next::line(next::app_and_rate(given)));
         if ignore_invalid {
-            remaining.invalid = 0;
+            remaining.without_invalid();
         }
         next.extend(remaining.steps());
     }

@@ -11,17 +11,18 @@ use std::process::ExitCode;
 
 use zim_batch::analysis::Analysis;
 use zim_batch::files::{self, OWNER_ONLY};
-use zim_batch::journal::Kind;
+use zim_batch::journal::{Kind, LoggedRun, RunBegin, RunLog, read_runs};
 use zim_batch::page::{self, NextStep, Page};
 use zim_batch::rows::{CopyError, Format, Only, Reads, RecordsToCopy, Rows, Source, copy_records};
 use zim_batch::run::summary::Summary;
 use zim_batch::text::{grouped, one_line};
 
+use crate::cli::args::given::path_argument;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
 use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, to_json};
-use crate::cli::output::remaining::Remaining;
+use crate::cli::output::remaining::{Remaining, without_list};
 use crate::cli::settings::ReportSettings;
 use crate::cli::settings::results::COPY_BEGINS;
 
@@ -179,33 +180,76 @@ fn next_steps(settings: &ReportSettings, analysis: &Analysis, summary: &Summary)
             }));
         }
     }
-    let mut together = Remaining::new(report.clone(), summary, None, flags(summary));
+    let newest = analysis.runs.last().map(|run| &run.begin);
+    let mut together = Remaining::new(report.clone(), summary, None, flags(newest, summary));
     together.others = others.to_vec();
     together.without_not_run();
     steps.extend(together.steps());
     steps
 }
 
-/// A simulated report can't be resumed at ZIM.
-fn flags(summary: &Summary) -> Vec<OsString> {
-    if summary.simulated {
-        vec!["--simulate".into()]
-    } else {
-        Vec::new()
-    }
+/// The flags for a new run, as words for a shell: those of the newest run, or what the records tell. A simulated report can't
+/// be resumed at ZIM.
+fn flags(newest: Option<&RunBegin>, summary: &Summary) -> String {
+    let simulate = if summary.simulated { "--simulate" } else { "" };
+    newest
+        .and_then(next::logged_flags)
+        .filter(|flags| !flags.is_empty())
+        .unwrap_or_else(|| simulate.to_owned())
 }
 
 /// What there is to do about the rows of a report.
-fn remaining(report: &Path, rows: Option<&Path>, analysis: &Analysis, summary: &Summary) -> Remaining {
-    let flags = flags(summary);
-    let newest = analysis.runs.last();
-    let resume = newest.and_then(|run| next::logged(&run.begin.resume, &run.begin));
-    let of_rows = || Some(next::resume_report(rows?, report, &flags));
-    let resume = resume.or_else(of_rows);
+fn remaining(report: &Path, input: Option<&Path>, analysis: &Analysis, summary: &Summary) -> Remaining {
+    let clear = run_of_clear(analysis);
+    let newest = match &clear {
+        Some((_, run)) => Some((&run.begin, &run.end)),
+        None => analysis.runs.last().map(|run| (&run.begin, &run.end)),
+    };
+    let begin = newest.map(|(begin, _)| begin);
+    let flags = flags(begin, summary);
+    let resume = begin.and_then(|begin| next::logged(&begin.resume, begin));
+    let resume_with = |input: &Path| {
+        let (input, of) = (path_argument(input), |path: &Path| path_argument(path));
+        let words: Vec<OsString> = match (&clear, analysis.kind) {
+            (Some((report, _)), _) => vec!["clear".into(), "--users".into(), input, "--report".into(), of(report)],
+            (None, Kind::List) => {
+                let rows = of(&without_list(report));
+                vec![
+                    "list".into(),
+                    input,
+                    "--rows".into(),
+                    rows,
+                    "--report".into(),
+                    of(report),
+                ]
+            }
+            (None, _) => vec!["clear".into(), input, "--report".into(), of(report)],
+        };
+        next::resumes([OsString::from("zim-batch")].into_iter().chain(words), &flags)
+    };
+    let resume = resume.or_else(|| input.map(resume_with));
     let mut remaining = Remaining::new(report.to_owned(), summary, resume, flags);
-    let in_vain = newest.filter(|run| run.end.as_ref().is_some_and(|end| end.all_rejected));
-    remaining.start_again = in_vain.and_then(|run| next::logged(&run.begin.start_again, &run.begin));
+    let named = input.map(|input| input.display().to_string());
+    remaining.name_input(begin.map(|begin| begin.input.clone()).or(named));
+    let in_vain = newest.filter(|(_, end)| end.as_ref().is_some_and(|end| end.all_rejected));
+    remaining.start_again = in_vain.and_then(|(begin, _)| next::logged(&begin.start_again, begin));
+    if let Some((report, _)) = clear {
+        remaining.of_users_of(report);
+    }
+    // A run does by itself what it has not done yet.
+    if analysis.under_way.is_some() {
+        remaining.without_not_run();
+    }
     remaining
+}
+
+/// Of a list report whose run clears what it lists: the report of the rows, and the newest run.
+fn run_of_clear(analysis: &Analysis) -> Option<(PathBuf, LoggedRun)> {
+    let stem = analysis.report.strip_suffix(".list.csv");
+    let stem = stem.filter(|_| analysis.kind == Kind::List && analysis.runs.is_empty())?;
+    let report = PathBuf::from(format!("{stem}.csv"));
+    let newest = read_runs(&RunLog::path_of(&report))?.pop()?;
+    newest.begin.lists.then_some((report, newest))
 }
 
 /// How the input of such a report is read.

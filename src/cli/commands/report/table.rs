@@ -5,11 +5,11 @@ use std::fmt;
 
 use zim_batch::analysis::Analysis;
 use zim_batch::code;
-use zim_batch::journal::{Kind, RunLog};
+use zim_batch::journal::Kind;
 use zim_batch::row::Outcome;
 use zim_batch::text::{duration, grouped, local, one_line};
 
-use super::{Overview, STANDARD_INPUT, runs};
+use super::{Overview, STANDARD_INPUT, run_of_clear, runs};
 use crate::cli::output::next;
 use crate::cli::output::table::{SHOWN, fmt_latency, fmt_reasons, fmt_rows, fmt_texts};
 
@@ -134,7 +134,7 @@ impl Overview {
     fn why_not_known(&self, analysis: &Analysis) -> &'static str {
         match analysis.runs.last() {
             None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
-            None if is_of_clear(analysis) => "see the report of the rows that were listed",
+            None if run_of_clear(analysis).is_some() => "see the report of the rows that were listed",
             None => "there is no log of runs beside the report",
             Some(run) if run.begin.lists && analysis.listed.is_none() => "there is no list report beside the report",
             Some(run) if run.begin.lists && run.begin.users.is_some() => "not all users are listed yet",
@@ -273,13 +273,6 @@ impl Overview {
         }
         Ok(())
     }
-}
-
-/// Whether it is the list report of a run that has cleared what it listed.
-fn is_of_clear(analysis: &Analysis) -> bool {
-    let report = analysis.report.strip_suffix(".list.csv");
-    let report = report.map(|stem| RunLog::path_of(format!("{stem}.csv").as_ref()));
-    analysis.kind == Kind::List && report.is_some_and(|log| log.exists())
 }
 
 /// Why it is not known how many rows of several reports have no record.

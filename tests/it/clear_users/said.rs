@@ -1,0 +1,158 @@
+//! What a run says at its end, and its report afterwards: the same.
+
+use serde_json::{Value, json};
+
+use super::clear_users_shown;
+use crate::support::world::{Conv, FIRST, World, page};
+use crate::support::{Answer, Desk, Outcome, Server};
+
+/// What to do next, by a report: each text, with its command.
+fn next_steps(desk: &Desk, args: &[&str]) -> Vec<[String; 2]> {
+    let found = report_json(desk, args);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let steps = found["next"].as_array().expect("there are steps").iter();
+    steps
+        .map(|step| [text(&step["what"]), text(&step["command"])])
+        .collect()
+}
+
+fn report_json(desk: &Desk, args: &[&str]) -> Value {
+    let outcome = desk.zim_batch(["report", "--json"].iter().chain(args)).run();
+    serde_json::from_str(&outcome.assert_status(0).stdout).expect("one JSON object")
+}
+
+/// A run whose summary is for people.
+fn shown(desk: &Desk, server: &Server, users: &str, flags: &[&str]) -> Outcome {
+    let call = clear_users_shown(desk, server, users);
+    flags.iter().fold(call, |call, flag| call.arg(flag)).run()
+}
+
+/// All of these lines are in the text, one after the other.
+#[track_caller]
+fn assert_lines(text: &str, lines: &[&str]) {
+    let mut rest = text;
+    for line in lines {
+        let found = rest.find(line);
+        let at = found.unwrap_or_else(|| panic!("'{line}' is not there, or too early, in {text}"));
+        rest = &rest[at + line.len()..];
+    }
+}
+
+#[test]
+fn an_invalid_user_is_to_be_corrected_in_the_file_of_the_users() {
+    let world = World::of([("ann", 1)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let outcome = shown(&desk, &server, "user\nann\n\"\"\n", &["--limit", "9"]);
+    let what = "Correct the 1 invalid user in users.csv, then resume";
+    assert_lines(&outcome.assert_status(3).stdout, &["What to do next", what, "--resume"]);
+    assert!(!outcome.stdout.contains("--limit"), "{}", outcome.stdout);
+    for args in [
+        &["out.csv"][..],
+        &["out.list.csv"],
+        &["out.list.csv", "--rows", "users.csv"],
+    ] {
+        let steps = next_steps(&desk, args);
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert_eq!(steps[0][0], what);
+        assert!(
+            steps[0][1].contains("clear --users users.csv")
+                && steps[0][1].contains("--report out.csv --rate 500 --resume"),
+            "{steps:?}"
+        );
+    }
+    let outcome = shown(&desk, &server, "user\nann\n\"\"\n", &["--ignore-invalid", "--resume"]);
+    assert!(
+        !outcome.assert_status(0).stdout.contains("invalid user in"),
+        "{}",
+        outcome.stdout
+    );
+}
+
+/// Nobody has written it: ZIM has sent it.
+#[test]
+fn an_invalid_row_that_was_listed_is_not_to_be_corrected() {
+    let conv = Conv {
+        id: "c".repeat(40),
+        kind: 0,
+        at: FIRST,
+    };
+    let world = World::of([("ben", 1)]).with("ann", vec![conv]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let outcome = shown(&desk, &server, "user\nann\nben\n", &[]);
+    let what = "Nothing to correct: 1 invalid row, listed by ZIM with an ID that can't be sent (conv";
+    assert_lines(&outcome.assert_status(3).stdout, &["What to do next", what]);
+    assert!(!outcome.stdout.contains("then resume"), "{}", outcome.stdout);
+    let steps = next_steps(&desk, &["out.csv"]);
+    assert!(
+        steps.len() == 1 && steps[0][0].starts_with(what) && steps[0][1].is_empty(),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn the_list_report_names_the_command_of_the_run_that_wrote_it_and_never_another_one() {
+    let server = Server::start(|request, _| match request.user().as_str() {
+        "ann" if request.action() == "QueryConversationList" => Answer::Json(page("0", &[json!({"ConvId": "c"})], 1)),
+        "ann" => Answer::Code(0, "success"),
+        _ => Answer::Code(424_242, "later, perhaps"),
+    });
+    let desk = Desk::new();
+    shown(&desk, &server, "user\nann\nben\n", &[]).assert_status(3);
+    for report in ["out.csv", "out.list.csv"] {
+        let steps = next_steps(&desk, &[report]);
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert_eq!(steps[0][0], "List the 1 failed user again, and clear what is listed");
+        let command = "zim-batch clear --users out.list.csv --only failed --report out.users.csv --endpoint";
+        assert!(
+            steps[0][1].starts_with(command) && steps[0][1].ends_with(" --rate 500"),
+            "{steps:?}"
+        );
+    }
+    // Of a run without a command in its log, as an earlier version has written it.
+    desk.write("users.csv", "user\nann\nben\ncyd\n");
+    let begin = r#"{"event":"begin","at":"2026-11-25T03:00:00.000Z","run":"r","lists":true}"#;
+    desk.write("out.runs.jsonl", format!("{begin}\n"));
+    let steps = next_steps(&desk, &["out.list.csv", "--rows", "users.csv"]);
+    assert_eq!(
+        steps[0],
+        [
+            "List the 1 user that has no record yet, and clear what is listed",
+            "zim-batch clear --users users.csv --report out.csv --resume"
+        ]
+    );
+    // The report of a list, whose log is lost.
+    std::fs::rename(desk.path("out.list.csv"), desk.path("bare.list.csv")).unwrap();
+    let steps = next_steps(&desk, &["bare.list.csv", "--rows", "users.csv"]);
+    let command = "zim-batch list users.csv --rows bare.csv --report bare.list.csv --resume";
+    assert_eq!(steps[0][1], command);
+}
+
+#[test]
+fn a_run_with_a_limit_says_what_it_leaves_and_how_to_do_that_without_the_limit() {
+    let world = World::of((0..40).map(|number| (format!("user{number}"), 100)));
+    let (desk, server) = (Desk::new(), world.serve());
+    let outcome = shown(&desk, &server, &world.users_csv(), &["--limit", "10"]);
+    outcome.assert_status(0);
+    assert!(!outcome.stdout.contains("--limit"), "{}", outcome.stdout);
+    let found = report_json(&desk, &["out.csv"]);
+    let (listed, users) = (
+        found["listed"]["conversations"].as_u64().unwrap() - 10,
+        found["listed"]["not_run"].as_u64().unwrap(),
+    );
+    assert!(listed > 0 && users > 0, "{found}");
+    let grouped = |number: u64| match number {
+        0..1000 => number.to_string(),
+        more => format!("{},{:03}", more / 1000, more % 1000),
+    };
+    let what = format!(
+        "List the {users} users that have no record yet, and clear what is listed, and the {} rows listed before",
+        grouped(listed)
+    );
+    assert_lines(&outcome.stdout, &[&what, "--resume"]);
+    let left = format!(
+        "{} of the rows listed so far, and {users} of the users",
+        grouped(listed)
+    );
+    outcome.assert_says(&["rows sent: 10, the maximum set by --limit", &left]);
+    assert_eq!(next_steps(&desk, &["out.csv"])[0][0], what);
+}
