@@ -7,9 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::civil::Time;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan, ZonedDateTime};
+use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use serde::{Serialize, Serializer};
 
 use super::quota::Limit;
@@ -125,8 +125,7 @@ impl Timetable {
 
     /// The same with a limit of the quota.
     pub(super) fn time_for_at(&self, requests: f64, limit: Option<Limit>, from: &ZonedDateTime) -> Option<Duration> {
-        let mut left = requests;
-        let mut at = from.clone();
+        let (mut left, mut at, a_day) = (requests, from.clone(), self.requests_a_day());
         loop {
             let (per_second, until) = self.period(limit, &at);
             let passed = at.timestamp().duration_since(from.timestamp()).as_secs_f64();
@@ -143,9 +142,9 @@ impl Timetable {
             left -= per_second * lasts;
             at = until?.to_zoned_datetime(at.time_zone().clone());
             if limit.is_none_or(|limit| ends(&limit).is_some_and(|end| end <= at.timestamp())) {
-                let days = (left / self.requests_a_day() - 1.0).floor().min(MAX_ESTIMATE / DAY) as i64;
+                let days = (left / a_day - 1.0).floor().min(MAX_ESTIMATE / DAY) as i64;
                 if days > 0 {
-                    left -= self.requests_a_day() * days as f64;
+                    left -= a_day * days as f64;
                     at = at.checked_add(days.days()).ok()?;
                 }
             }
@@ -221,24 +220,37 @@ impl Timetable {
         if self.constant().is_some() {
             return None;
         }
-        let (zone, rate, from) = (now.time_zone(), self.rate_at(now), now.timestamp());
-        let dates = (0..=3).filter_map(|days: i64| now.date().checked_add(days.days()).ok());
-        let local = dates.flat_map(|date| self.entries.iter().map(move |entry| date.to_datetime(entry.from)));
-        let begins = local.flat_map(|local| {
-            let at = zone.to_ambiguous_timestamp(local);
-            [at.earlier(), at.later()]
-        });
-        // The clocks may skip the beginning of an entry, or return to the one before.
-        let soon = from.checked_add(SignedDuration::from_hours(72)).ok()?;
-        let clock_changes = zone.following(from).map(|change| change.timestamp());
-        let mut moments: Vec<Timestamp> = begins
-            .flatten()
-            .chain(clock_changes.take_while(|at| *at < soon))
-            .filter(|at| *at > from)
-            .collect();
-        moments.sort_unstable();
-        let differs = |at: &Timestamp| self.rate_at(&at.to_zoned_datetime(zone.clone())) != rate;
-        moments.into_iter().find(differs)
+        let (rate, mut at) = (self.rate_at(now), now.clone());
+        loop {
+            // As long as clocks are not changed, the next entry with another rate begins at this offset.
+            let change = at.offset().to_timestamp(self.next_other(rate, &at)?).ok()?;
+            let zone = at.time_zone();
+            let clocks_change = zone.following(at.timestamp()).next().map(|next| next.timestamp());
+            let Some(clocks_change) = clocks_change.filter(|clocks_change| *clocks_change <= change) else {
+                return Some(change);
+            };
+            // They may skip the beginning of an entry, or return to the one before.
+            at = clocks_change.to_zoned_datetime(zone.clone());
+            if self.rate_at(&at) != rate {
+                return Some(clocks_change);
+            }
+        }
+    }
+
+    /// The next local time at which an entry with another rate begins, if clocks are not changed before.
+    fn next_other(&self, rate: Option<Rate>, at: &ZonedDateTime) -> Option<DateTime> {
+        let begun = self.entries.partition_point(|entry| entry.from <= at.time());
+        let (earlier, later) = self.entries.split_at(begun);
+        let is_other = |entry: &&Entry| entry.rate != rate;
+        match later.iter().find(is_other) {
+            Some(entry) => Some(at.date().to_datetime(entry.from)),
+            None => Some(
+                at.date()
+                    .tomorrow()
+                    .ok()?
+                    .to_datetime(earlier.iter().find(is_other)?.from),
+            ),
+        }
     }
 }
 
