@@ -54,6 +54,9 @@ pub struct RunBegin {
     pub already_done: u64,
     /// The flags that select rows of the input; `None` if all rows are to be done.
     pub selected: Option<String>,
+    /// The flags that choose what is listed of a user; empty if the run lists none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub listing: String,
     /// The most rows that this run sends.
     pub limit: Option<u64>,
     /// The highest rate of the run in requests per second, or its timetable: `20`, `08:00=5,22:00=20`.

@@ -28,7 +28,8 @@ pub(super) struct Policy {
     /// The system's clock.
     clock: fn() -> SystemTime,
     failed: u64,
-    first: FirstRows,
+    /// The first rows and the first users, by [`Subject`].
+    first: [FirstRows; 2],
     /// The clock's error that was warned of, in seconds, and when.
     clock_warned: Option<(i64, Instant)>,
 }
@@ -55,7 +56,7 @@ impl Policy {
             pauses: Pauses::default(),
             clock: SystemTime::now,
             failed: 0,
-            first: FirstRows::None,
+            first: [FirstRows::None, FirstRows::None],
             clock_warned: None,
         }
     }
@@ -81,7 +82,7 @@ impl Policy {
                 self.note_first(record, stop);
             }
             // An earlier run has processed the first rows, or was stopped by them, and its operator knows.
-            Event::AlreadyDone(1..) => self.first = FirstRows::Settled,
+            Event::AlreadyDone(1..) => self.first = [FirstRows::Settled, FirstRows::Settled],
             Event::Answered {
                 clock_skew: Some(seconds),
                 ..
@@ -101,7 +102,8 @@ impl Policy {
 
     fn note_first(&mut self, record: &Record, stop: &StopHandle) {
         let answer = (record.code, record.http);
-        let (rows, mut users) = match std::mem::replace(&mut self.first, FirstRows::Settled) {
+        let first = &mut self.first[record.subject as usize];
+        let (rows, mut users) = match std::mem::replace(first, FirstRows::Settled) {
             FirstRows::None if record.outcome == Outcome::Failed => (1, HashSet::new()),
             FirstRows::SameAnswer {
                 rows,
@@ -118,7 +120,7 @@ impl Policy {
             stop.drain(StopReason::AllRejected { rows, why });
         }
         let (code, http) = answer;
-        self.first = FirstRows::SameAnswer {
+        *first = FirstRows::SameAnswer {
             rows,
             users,
             code,
@@ -129,10 +131,11 @@ impl Policy {
     /// How many rows were rejected with the same answer, with those that were in flight when this stopped the run; `None` if
     /// another answer came since.
     pub fn rejected_alike(&self) -> Option<u64> {
-        match self.first {
-            FirstRows::SameAnswer { rows, .. } => Some(rows),
-            FirstRows::None | FirstRows::Settled => None,
-        }
+        let max = self.limits.max_rejected_alike.get();
+        self.first.iter().find_map(|first| match first {
+            FirstRows::SameAnswer { rows, users, .. } if users.len() as u64 >= max => Some(*rows),
+            _ => None,
+        })
     }
 
     fn note_clock(&mut self, seconds: i64) {

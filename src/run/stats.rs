@@ -300,7 +300,9 @@ impl Stats {
             _ => total.rows,
         };
         let taken = self.done() + self.not_run;
-        let (rows, rows_known) = (rows.unwrap_or_default(), rows.is_some());
+        // With users of a stream, there may be more of them.
+        let rows_known = rows.is_some() && (users.is_none() || total.users.is_some());
+        let rows = rows.unwrap_or_default();
         let rows = rows.max(taken);
         let not_run = self.not_run + (rows - taken);
         // A limit that was reached with the last row has not stopped the run.

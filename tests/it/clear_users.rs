@@ -323,6 +323,123 @@ fn since_last_reaches_back_to_the_last_run_that_left_nothing_to_do_again() {
         .assert_says(&["out.list.since", "--since last"]);
 }
 
+/// The moment of conversations of a type, or of both, as a run keeps it.
+fn moment(desk: &Desk, of: &str) -> Value {
+    let mark: Value = serde_json::from_str(&desk.read("out.list.since")).expect("it is JSON");
+    mark[of].clone()
+}
+
+#[test]
+fn a_run_of_one_type_leaves_the_moment_of_the_others() {
+    let world = World::of([("ann", 6)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let night = |server: &Server| {
+        clear_users(&desk, server, "user\nann\n")
+            .flag("--since", "last")
+            .arg("--resume")
+    };
+    let since = |outcome: &crate::support::Outcome| outcome.stderr.contains("only conversations updated since");
+    assert!(!since(&night(&server).run()));
+    let all = moment(&desk, "all");
+    assert!(since(&night(&server).flag("--type", "peer").run()));
+    assert_eq!(moment(&desk, "all"), all);
+    let peer = moment(&desk, "peer");
+    assert!(peer.as_str() > all.as_str(), "{peer} is not after {all}");
+    assert!(since(&night(&server).run()), "the moment of both types still counts");
+    assert!(moment(&desk, "all").as_str() > peer.as_str());
+}
+
+#[test]
+fn a_run_that_was_resumed_with_other_flags_does_not_move_the_moment() {
+    let world = World::of([("ann", 6), ("ben", 6)]);
+    for (earlier, flags, moves) in [
+        (["--type", "peer"], &["--since", "last"][..], false),
+        (["--since", "2000d"], &["--since", "last"], false),
+        (["--since", "last"], &["--since", "last", "--type", "peer"], true),
+        (["--since", "last"], &["--since", "last"], true),
+        (["--max-attempts", "2"], &["--since", "last"], true),
+    ] {
+        let (desk, server) = (Desk::new(), world.serve());
+        let limited = clear_users(&desk, &server, world.users_csv())
+            .flag("--limit", "1")
+            .flag("--rate", "100");
+        limited.flag(earlier[0], earlier[1]).run();
+        let resumed = clear_users(&desk, &server, world.users_csv()).arg("--resume");
+        let resumed = flags.chunks(2).fold(resumed, |call, flag| call.flag(flag[0], flag[1]));
+        let outcome = resumed.run();
+        assert_eq!(desk.has("out.list.since"), moves, "{earlier:?} {flags:?}: {outcome:?}");
+        assert_eq!(outcome.stderr.contains("with other flags"), !moves, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_finished_report_that_is_resumed_since_a_time_says_that_nothing_was_listed() {
+    let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
+    let call = || {
+        clear_users(&desk, &server, "user\nann\n")
+            .flag("--since", "2000d")
+            .arg("--resume")
+    };
+    call()
+        .run()
+        .assert_status(0)
+        .assert_says(&["only conversations updated since"]);
+    let outcome = call().run();
+    outcome
+        .assert_status(0)
+        .assert_says(&["Nothing was listed", "--since last --resume"]);
+    assert!(!outcome.stderr.contains("only conversations"), "{outcome:?}");
+}
+
+#[test]
+fn a_list_of_no_user_does_not_move_the_moment() {
+    let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
+    for (users, status) in [("user\n", 0), ("user\nnobody\n", 3)] {
+        let call = clear_users(&desk, &server, users)
+            .flag("--since", "last")
+            .arg("--overwrite");
+        call.run().assert_status(status);
+        assert!(!desk.has("out.list.since"), "{users:?}");
+    }
+}
+
+#[test]
+fn a_stream_of_users_who_are_all_rejected_stops_the_run_and_the_first_rows_likewise() {
+    let users: String = (0..40).map(|user| format!("u{user}\n")).collect();
+    let users = format!("user\n{users}");
+    let rejecting = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
+    let desk = Desk::new();
+    for input in ["-", "users.csv"] {
+        let call = desk.zim_batch([
+            "clear",
+            "--users",
+            input,
+            "--endpoint",
+            &rejecting.url(),
+            "--json",
+            "--overwrite",
+        ]);
+        desk.write("users.csv", &users);
+        let call = with_app(call)
+            .flag("--report", "out.csv")
+            .flag("--since", "last")
+            .stdin(users.clone());
+        let outcome = call.flag("--rate", "500").run();
+        outcome.assert_status(5);
+        assert!(!desk.has("out.list.since"));
+    }
+    // The list is answered, and every row is rejected.
+    let world = World::of((0..40).map(|user| (format!("u{user}"), 2)));
+    let server = Server::start(move |request, _| match request.action().as_str() {
+        "QueryConversationList" => world.answer(request),
+        _ => Answer::Code(660_600_024, "no such group"),
+    });
+    let outcome = clear_users(&desk, &server, users).arg("--overwrite").run();
+    outcome.assert_status(5);
+    let failed = outcome.summary().count("failed");
+    assert!((20..100).contains(&failed), "{failed}");
+}
+
 /// A new run replaces the list report before the report. If it was killed in between, the next night begins anew.
 #[test]
 fn a_run_that_was_killed_while_it_replaced_the_files_of_the_last_night_begins_again() {

@@ -53,6 +53,16 @@ pub enum Since {
     Last,
 }
 
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Since::Back(duration) => humantime::format_duration(*duration).fmt(f),
+            Since::At(at) => at.fmt(f),
+            Since::Last => f.write_str("last"),
+        }
+    }
+}
+
 /// Parses a duration back from now, a date, or a time. A date, and a time without a zone, are local.
 pub fn since(text: &str) -> Result<Since, String> {
     since_at(text, Timestamp::now(), TimeZone::system())

@@ -29,6 +29,7 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     let batch = Batch {
         items: "rows",
         limit: input.selection.limit,
+        listing: String::new(),
         input,
         report: Some(paths.report.clone()),
         existing: paths.existing,

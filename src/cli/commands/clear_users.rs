@@ -35,15 +35,6 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     } = settings;
     let page = page.map(|page| RunPage::new(page, paths.report.clone(), &run.given, input.ignore_invalid));
     let page = page.transpose()?;
-    let batch = Batch {
-        items: "users",
-        limit,
-        input,
-        report: Some(paths.report.clone()),
-        existing: paths.existing,
-        page,
-        is_stdout_taken: false,
-    };
     let ReportPaths {
         report,
         outside,
@@ -52,6 +43,16 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     let reports = (Some(list.as_path()), Some(report.as_path()));
     let existing = since::existing(since, existing, reports, run.is_simulated());
     let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, existing)?;
+    let batch = Batch {
+        items: "users",
+        limit,
+        listing: listed.listing(),
+        input,
+        report: Some(report.clone()),
+        existing,
+        page,
+        is_stdout_taken: false,
+    };
 
     let run = Prepared::new(run, terminal)?.connect().await?;
     journal::check_list_paths(&RowsTo::File(rows.clone()), Some(&list), existing)?;
@@ -63,6 +64,9 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     let users = users.plan(journal.list())?;
     let rows = Plan::of_listed(&journal.listed(), limit, journal.take_done())?;
     journal.forget(rows.stale())?;
+    if users.total() != Some(users.rows_done()) {
+        listed.announce();
+    }
     let lister = lister(run.client(), &listed, conv_type);
     let work = Work {
         rows: None,

@@ -35,6 +35,8 @@ pub struct Batch {
     pub input: InputSettings,
     /// Maximum items to send; where what is listed is cleared, maximum rows.
     pub limit: Option<u64>,
+    /// The flags that choose what is listed of a user; empty if no user is listed.
+    pub listing: String,
     /// The file of the journal; `None` for a list without one.
     pub report: Option<PathBuf>,
     pub existing: IfExists,
@@ -117,6 +119,7 @@ impl Batch {
             already_done: work.rows_done,
             lists: work.users.is_some(),
             users: work.users.flatten(),
+            listing: self.listing.clone(),
             limit: self.limit,
             rate: settings.pace.rate.value.to_string(),
             ..run_log::begin(&run.client(), settings.is_simulated(), &self.input, &settings.given)
@@ -217,6 +220,9 @@ impl Batch {
                 bad.extend(not_done(users.failed, users.invalid, &users.reasons, "users"));
             }
             text += &format!(". The exit status is still {}: {}", exit.code(), bad.join(", "));
+        }
+        if self.listing.contains("--since ") {
+            text += ". Nothing was listed: to list again, use --overwrite, or every night --since last --resume";
         }
         print_note(&text);
     }

@@ -1,6 +1,7 @@
 //! `--since`: from when on conversations are listed. `--since last` goes by a mark beside the list report, which only a run
 //! moves that left nothing to do again.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use zim_batch::ConvType;
 use zim_batch::analysis::Analysis;
 use zim_batch::files::{self, OWNER_ONLY, TargetError};
-use zim_batch::journal::{IfExists, RunLog, read_runs};
+use zim_batch::journal::{IfExists, Kind, RunLog, read_runs};
+use zim_batch::row::Outcome;
 use zim_batch::run::summary::Summary;
-use zim_batch::text::local;
+use zim_batch::text::{local, one_line};
 
 use crate::cli::args::time::Since;
 use crate::cli::errors::Error;
@@ -22,7 +24,7 @@ use crate::cli::output::print::print_error;
 const MARGIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// What every mark begins with.
-const MARK_BEGINS: &str = r#"{"since":""#;
+const MARK_BEGINS: &str = r#"{"simulated":"#;
 
 /// From when on a run lists conversations, and the mark that it moves.
 #[derive(Debug)]
@@ -31,32 +33,36 @@ pub struct ListedSince {
     pub since: Option<Timestamp>,
     /// When the list began; a run that is resumed continues it.
     began: Timestamp,
-    /// Where the mark is; `None` if this run does not move it.
-    mark: Option<PathBuf>,
-    conv_type: Option<ConvType>,
-    simulated: bool,
+    /// Where the mark is, and what it says; `None` if this run does not move it.
+    mark: Option<(PathBuf, Mark)>,
+    listing: Listing,
     /// What must have left nothing to do again: the list report, and the report of the rows if they are cleared.
     reports: Vec<PathBuf>,
 }
 
-/// The moment since which a run that leaves out what is done already must list conversations.
-#[derive(Debug, Serialize, Deserialize)]
+/// The moments, by ZIM's clock, since which a run must list conversations that leaves out what is done already.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Mark {
-    /// By ZIM's clock.
-    since: Timestamp,
-    /// Only conversations of this type were listed.
-    #[serde(rename = "type")]
-    conv_type: Option<ConvType>,
-    /// The run was simulated.
+    /// The runs were simulated.
     simulated: bool,
+    /// By runs that listed conversations of both types.
+    all: Option<Timestamp>,
+    /// By runs that listed only those of this type.
+    peer: Option<Timestamp>,
+    group: Option<Timestamp>,
 }
 
 impl Mark {
-    /// The mark, if it can be read and holds for such a run: one of another type has left out what this run lists.
-    fn read(path: &Path, conv_type: Option<ConvType>, simulated: bool) -> Result<Option<Mark>, Error> {
+    /// The mark, if it can be read; an empty one for the first run, or after simulated runs for a real one.
+    fn read(path: &Path, simulated: bool) -> Result<Mark, Error> {
+        let empty = Mark {
+            simulated,
+            ..Mark::default()
+        };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
             Err(error) => return Err(Error::Usage(format!("{}: can't be read: {error}", path.display()))),
         };
         if let Ok(metadata) = path.metadata()
@@ -65,16 +71,55 @@ impl Mark {
             let why = TargetError::OtherOwner(owner);
             return Err(Error::Usage(format!("{}: {why}", path.display())));
         }
-        let mark: Mark = serde_json::from_str(&text).map_err(|_| {
+        let mark = text.starts_with(MARK_BEGINS).then(|| serde_json::from_str(&text));
+        let mark: Option<Mark> = mark.and_then(Result::ok);
+        let mark = mark.ok_or_else(|| {
             Error::Usage(format!(
                 "{}: this is not what --since last keeps there; remove it to list all conversations once",
                 path.display()
             ))
         })?;
-        let holds = mark.simulated == simulated && (mark.conv_type.is_none() || mark.conv_type == conv_type);
-        Ok(holds.then_some(mark))
+        Ok(if mark.simulated == simulated { mark } else { empty })
+    }
+
+    /// Since when conversations of this type, or of both, must be listed; `None`: all of them.
+    fn since(&self, conv_type: Option<ConvType>) -> Option<Timestamp> {
+        match conv_type {
+            Some(ConvType::Peer) => self.all.max(self.peer),
+            Some(ConvType::Group) => self.all.max(self.group),
+            None => self.since(Some(ConvType::Peer)).min(self.since(Some(ConvType::Group))),
+        }
+    }
+
+    fn set(&mut self, conv_type: Option<ConvType>, since: Timestamp) {
+        *match conv_type {
+            Some(ConvType::Peer) => &mut self.peer,
+            Some(ConvType::Group) => &mut self.group,
+            None => &mut self.all,
+        } = Some(since);
     }
 }
+
+/// The flags that choose what is listed of a user.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Listing {
+    since: Option<Since>,
+    conv_type: Option<ConvType>,
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.map(|since| format!("--since {since}"));
+        let conv_type = self.conv_type.map(|conv_type| format!("--type {conv_type}"));
+        match (since, conv_type) {
+            (None, None) => f.write_str(ALL),
+            (since, conv_type) => f.write_str(&since.into_iter().chain(conv_type).collect::<Vec<_>>().join(" ")),
+        }
+    }
+}
+
+/// How a run lists that has neither `--since` nor `--type`.
+const ALL: &str = "all conversations";
 
 impl ListedSince {
     /// Of a run whose list report is `list`, and whose rows are recorded in `report` if they are cleared.
@@ -88,33 +133,49 @@ impl ListedSince {
         (list, report): (Option<&Path>, Option<&Path>),
         existing: IfExists,
     ) -> Result<ListedSince, Error> {
+        let listing = Listing { since, conv_type };
         let resumed = list.filter(|_| existing == IfExists::Resume);
         let began = resumed
             .and_then(|list| first_began(list, report.unwrap_or(list)))
             .unwrap_or_else(Timestamp::now);
         let path = list.map(|list| files::named_after(list, ".since"));
-        let mark = match &path {
-            Some(path) => Mark::read(path, conv_type, simulated),
-            None => Ok(None),
-        };
-        let (since, moves_mark) = match since {
+        let mark = path.as_deref().map(|path| Mark::read(path, simulated)).transpose();
+        let (since, mut moves_mark) = match since {
             None => (None, true),
-            Some(Since::Last) => (mark?.and_then(|mark| mark.since.checked_sub(MARGIN).ok()), true),
+            Some(Since::Last) => {
+                let since = mark
+                    .as_ref()
+                    .map_err(|_| ())
+                    .ok()
+                    .and_then(|mark| mark.as_ref()?.since(conv_type));
+                (since.and_then(|since| since.checked_sub(MARGIN).ok()), true)
+            }
             // What was updated before is not listed, unless an earlier run has done it.
             Some(since) => {
                 let at = since.at(began);
-                let is_covered = mark.ok().flatten().is_some_and(|mark| at <= Some(mark.since));
-                (at, is_covered)
+                let known = mark.as_ref().ok().and_then(|mark| mark.as_ref()?.since(conv_type));
+                (at, known.is_some_and(|known| at <= Some(known)))
             }
         };
+        let mark = match (listing.since, mark) {
+            (Some(Since::Last), mark) => mark?,
+            (_, mark) => mark.ok().flatten(),
+        };
+        if let Some(list) = resumed {
+            moves_mark &= is_listed_alike(list, report.unwrap_or(list), listing);
+        }
         Ok(ListedSince {
             since,
             began,
-            mark: path.filter(|_| moves_mark),
-            conv_type,
-            simulated,
+            mark: path.zip(mark).filter(|_| moves_mark),
+            listing,
             reports: list.into_iter().chain(report).map(Path::to_owned).collect(),
         })
+    }
+
+    /// The flags that choose what is listed, for the log of runs.
+    pub fn listing(&self) -> String {
+        self.listing.to_string()
     }
 
     /// Says since when.
@@ -125,17 +186,18 @@ impl ListedSince {
     }
 
     /// Moves the mark, if the run has ended and left nothing to do again. `limited`: it ended after a number of rows or users.
-    pub fn end(&self, summary: &Summary, limited: bool) {
-        let Some(path) = &self.mark else { return };
-        if !summary.is_complete() || limited || !self.reports.iter().all(|report| leaves_nothing(report)) {
+    pub fn end(self, summary: &Summary, limited: bool) {
+        let Some((path, mut mark)) = self.mark else { return };
+        let leave_nothing = || self.reports.iter().all(|report| leaves_nothing(report));
+        if !summary.is_complete() || limited || !leave_nothing() {
             return;
         }
         let skew = SignedDuration::from_secs(summary.clock_skew.unwrap_or_default());
-        let mark = Mark {
-            since: self.began.checked_sub(skew).unwrap_or(self.began),
-            conv_type: self.conv_type,
-            simulated: self.simulated,
-        };
+        mark.set(
+            self.listing.conv_type,
+            self.began.checked_sub(skew).unwrap_or(self.began),
+        );
+        let path = &path;
         let written = files::replace(path, MARK_BEGINS, OWNER_ONLY, |out| {
             serde_json::to_writer(&mut *out, &mark)?;
             out.write_all(b"\n")
@@ -219,10 +281,40 @@ fn first_began(list: &Path, logged_beside: &Path) -> Option<Timestamp> {
     }
 }
 
-/// Whether no failure of the report may be mended by another try.
+/// Whether no failure of the report may be mended by another try. A list that has listed no user says nothing: its input may
+/// be the wrong file.
 fn leaves_nothing(report: &Path) -> bool {
     let Ok(analysis) = Analysis::from_file(report) else {
         return false;
     };
-    !analysis.reasons.iter().any(|reason| reason.retryable)
+    let has_listed = analysis.kind != Kind::List || analysis.outcome(Outcome::Ok) > 0;
+    has_listed && !analysis.reasons.iter().any(|reason| reason.retryable)
+}
+
+/// Whether all users of a list that is resumed are listed in the same way, by the log of its runs. Users that an earlier run
+/// has listed in another way are not listed again; that is said.
+fn is_listed_alike(list: &Path, logged_beside: &Path, listing: Listing) -> bool {
+    if !Analysis::from_file(list).is_ok_and(|analysis| analysis.rows > 0) {
+        return true;
+    }
+    let runs = read_runs(&RunLog::path_of(logged_beside)).unwrap_or_default();
+    // What lists more than that is no worse.
+    let sinces = [listing.since, None];
+    let alike = sinces.map(|since| [listing.conv_type, None].map(|conv_type| Listing { since, conv_type }.to_string()));
+    let mut listings = runs.iter().map(|run| &run.begin.listing);
+    let other = listings.find(|other| !alike.as_flattened().contains(other));
+    match other {
+        None => !runs.is_empty(),
+        Some(other) => {
+            if !other.is_empty() {
+                tracing::warn!(
+                    "{}: an earlier run has listed users with other flags ({}), which does not change for them; this run lists \
+                     the rest ({listing}). A later '--since last' still begins where it did before",
+                    list.display(),
+                    one_line(other)
+                );
+            }
+            false
+        }
+    }
 }

@@ -55,6 +55,7 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     let batch = Batch {
         items: "users",
         limit: input.selection.limit,
+        listing: listed.listing(),
         input,
         report: report.clone(),
         existing,
@@ -68,25 +69,22 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
     let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let mut journal = Report::open_list(&rows, report.as_deref(), existing, run.settings().is_simulated())?;
     let plan = users.plan(&mut journal)?;
+    if plan.total() != Some(plan.rows_done()) {
+        listed.announce();
+    }
     let lister = lister(run.client(), &listed, conv_type);
+    let since = listed.since;
     let ended = batch.run(run, lister, plan, journal).await?;
     listed.end(&ended.summary, batch.limit.is_some());
 
-    let table = table(
-        &ended,
-        &rows,
-        listed.since,
-        explanation.is_some(),
-        batch.input.ignore_invalid,
-    );
+    let table = table(&ended, &rows, since, explanation.is_some(), batch.input.ignore_invalid);
     let (is_complete, quiet) = (ended.summary.is_complete(), ended.settings.quiet);
     let explain = move || explanation.is_none_or(|explanation| explanation.write(is_complete, quiet));
     batch.finish(ended, table, explain).await
 }
 
-/// Lists what is to be listed. Says since when.
+/// Lists what is to be listed.
 pub fn lister(client: Client, listed: &ListedSince, conv_type: Option<ConvType>) -> Lister {
-    listed.announce();
     Lister::new(client)
         .since(listed.since.and_then(|since| since.try_into().ok()))
         .conv_type(conv_type)
