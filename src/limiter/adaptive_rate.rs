@@ -9,6 +9,7 @@
 //!   next hold; but a limit that is gone never costs more than [`MAX_HOLD_COST`]: at half the cap it is looked for
 //!   every 12 seconds, at 98 % every five minutes. After a climb that lasts, what led to it is forgotten.
 //! - It climbs by doubling steps: slowly where it may be refused, and back at the cap within seconds where it isn't.
+//! - Where requests are refused at random, at any rate, single refusals change nothing (`at_random.rs`).
 //! - HTTP 503 and 403 are what some limiters answer, and what a service answers that is unavailable. [`MANY_UNCLEAR`] within a
 //!   second are taken for refusals, until the breaker finds an outage.
 //!
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::at_random::AtRandom;
 use crate::window::Window;
 
 /// The constants of the adaptive rate:
@@ -33,6 +35,7 @@ use crate::window::Window;
 /// | `MIN_AFTER_SINGLE` | share of the cap | single refusals lower the rate no further: no network's jitter asks for more, and what is refused at random is not refused less often at a lower rate |
 /// | `CONTENTION_BELOW` | share of the cap | below this it is not jitter: others use the quota |
 /// | `MANY` | refusals per second | so many are not isolated |
+/// | `MANY_AT_RANDOM` | refusals per second | so many are not chance, if requests are refused at random (`at_random.rs`) |
 /// | `MANY_UNCLEAR` | unclear answers per second | so many are taken for refusals; fewer are not, since a service that fails now and then does not fail less often at a lower rate |
 /// | `MANY_UNCLEAR_SHARE` | share of the cap | the same, at more than 50 requests per second |
 /// | `ISOLATED_AFTER` | accepted requests | a refusal after so many is isolated and changes nothing: it costs less than going slower would |
@@ -46,6 +49,7 @@ const DECREASE: f64 = 0.02;
 const MIN_AFTER_SINGLE: f64 = 0.9;
 const CONTENTION_BELOW: f64 = 0.9;
 const MANY: usize = 2;
+const MANY_AT_RANDOM: usize = 5;
 const MANY_UNCLEAR: f64 = 5.0;
 const MANY_UNCLEAR_SHARE: f64 = 0.1;
 const ISOLATED_AFTER: u64 = 200;
@@ -69,6 +73,7 @@ pub(super) struct AdaptiveRate {
     refused: Window,
     unclear: Window,
     accepted_since_refusal: u64,
+    at_random: AtRandom,
 }
 
 /// A share of the cap over time, from 0 to 1: `floor` from `since` on for as long as `hold`, then climbing.
@@ -112,6 +117,7 @@ impl AdaptiveRate {
             refused: window.clone(),
             unclear: window,
             accepted_since_refusal: 0,
+            at_random: AtRandom::default(),
         }
     }
 
@@ -140,7 +146,12 @@ impl AdaptiveRate {
 
     /// The share of the cap to be used now.
     pub fn share(&self, now: Instant) -> f64 {
-        self.course.share(now)
+        let share = self.course.share(now);
+        if self.at_random.is_so(now) {
+            share.min(1.0 - DECREASE) // Where jitter is refused it can't be told from chance.
+        } else {
+            share
+        }
     }
 
     /// The server took a request, started at `started_at`. `true` if that shows that the unclear answers before were those of
@@ -159,8 +170,19 @@ impl AdaptiveRate {
         self.answered_since.get_or_insert(now);
         let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
         self.refused.insert(now);
+        let has_climbed = self.course.share(started_at) > self.course.floor;
+        self.at_random
+            .refused(self.course.floor, has_climbed, accepted_before, now);
+        let is_at_random = self.at_random.is_so(now);
+        let many = if is_at_random { MANY_AT_RANDOM } else { MANY };
+        let are_many = self.refused.count(now) >= many;
+        if is_at_random {
+            if !are_many {
+                return false;
+            }
+            self.at_random = AtRandom::default(); // Chance would hardly refuse so many at once.
+        }
         let is_isolated = accepted_before >= ISOLATED_AFTER;
-        let are_many = self.refused.count(now) >= MANY;
         let had_contention = self.course.has_contention;
         if self.slow_down(started_at, now, runs, are_many, is_isolated) {
             self.before_unclear = None;
@@ -377,5 +399,29 @@ mod tests {
             assert_eq!(rate.course == slow, is_limiter);
             assert_eq!(rate.share(now) == 1.0, !is_limiter);
         }
+    }
+
+    #[test]
+    fn refusals_at_random_slow_nobody_down_until_many_come_at_once() {
+        let mut now = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, now);
+        let mut refuse_after = |accepted, seconds| {
+            now += SECOND * seconds;
+            accept(&mut rate, accepted, now - SECOND / 2);
+            rate.limited(now, now, 1);
+            rate.share(now)
+        };
+        // While the rate falls to 90 %, and five times more.
+        let shares: Vec<f64> = (0..12).map(|_| refuse_after(100, 5)).collect();
+        assert_eq!(shares[11], MIN_AFTER_SINGLE);
+        assert_eq!(
+            refuse_after(100, 300),
+            1.0 - DECREASE,
+            "it has climbed, and is refused no more"
+        );
+        let at_once: Vec<f64> = (0..MANY_AT_RANDOM).map(|_| refuse_after(0, 0)).collect();
+        assert_eq!(at_once[..MANY_AT_RANDOM - 2], [1.0 - DECREASE; 3]);
+        assert!(at_once[MANY_AT_RANDOM - 1] < 1.0 - DECREASE, "{at_once:?}");
+        assert!(!rate.at_random.is_so(now));
     }
 }

@@ -19,6 +19,7 @@
 //! Retries take the same two steps. Time is Tokio's, so tests with paused time see hours of pacing exactly and immediately.
 
 mod adaptive_rate;
+mod at_random;
 mod own_rate;
 pub mod quota;
 mod rate;
