@@ -69,7 +69,11 @@ impl Analysis {
             let (path, users, is_to_the_end) = (list_report_of(path), run.begin.users, run.has_read_all());
             analysis.to_do = None;
             // Without the list report it is not known how many rows there are to be.
-            let list = |input: FileStart, place: &str| Analysis::of(input, place, Runs::default(), |_, _| {});
+            let runs = Runs {
+                under_way: analysis.under_way,
+                ..Runs::default()
+            };
+            let list = |input: FileStart, place: &str| Analysis::of(input, place, runs, |_, _| {});
             if let Ok(listed) = journal::read_file(&path, list) {
                 let users = users.or_else(|| is_to_the_end.then_some(listed.rows));
                 analysis.add_listed(listed, users);

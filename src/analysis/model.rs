@@ -13,6 +13,7 @@ use crate::journal::Kind;
 use crate::limiter::Timetable;
 use crate::reasons::Reason;
 use crate::row::{Counts, Outcome};
+use crate::run::stats::ListedUsers;
 use crate::run::summary::{Latencies, Summary, UsersSummary};
 use crate::text::{milliseconds, system_time};
 
@@ -34,9 +35,10 @@ pub struct Analysis {
     /// Records that don't count, because another report has a later one of the same conversation.
     pub superseded: u64,
     pub(super) counts: Counts,
-    /// Requests sent for them.
+    /// Requests sent for them, and for the users if the runs have listed them. So are the retries, the codes, the latencies,
+    /// and the times of the first and the last record.
     pub requests: u64,
-    /// Requests that were not a row's first.
+    /// Requests that were not a row's first; of users, those for further pages too.
     pub retries: u64,
     /// Conversations found; only in reports of `list`.
     pub conversations: u64,
@@ -138,7 +140,30 @@ impl Analysis {
         listed.or_to_do(users);
         self.to_do = (listed.left() == Some(0)).then_some(listed.conversations);
         self.to_do = self.to_do.filter(|to_do| *to_do >= self.rows);
+        self.set_listed(listed);
+    }
+
+    /// Sets the list report of the users, and adds its requests and times.
+    pub(super) fn set_listed(&mut self, listed: Analysis) {
+        self.requests = self.requests.saturating_add(listed.requests);
+        self.retries = self.retries.saturating_add(listed.retries);
+        for (code, users) in &listed.codes {
+            *self.codes.entry(*code).or_default() += users;
+        }
+        self.other_codes += listed.other_codes;
+        // Both have the same bounds.
+        let _ = self.latencies.add(&listed.latencies);
+        self.longest = self.longest.max(listed.longest);
+        self.first = [self.first, listed.first].into_iter().flatten().min();
+        self.last = self.last.max(listed.last);
+        self.spans.extend(&listed.spans);
         self.listed = Some(Box::new(listed));
+    }
+
+    /// Whether some of [`Analysis::retries`] may be no retries but requests for further pages of users, which a list report
+    /// can't tell apart.
+    pub fn may_have_further_pages(&self) -> bool {
+        self.kind == Kind::List || self.listed.as_ref().is_some_and(|listed| listed.retries > 0)
     }
 
     /// All records, with those that don't count.
@@ -193,11 +218,16 @@ impl Analysis {
     /// Records per second in the minute before the report was read, or since the present run began: by the log of runs, or
     /// else with the first record after the last pause.
     pub fn recent_rate(&self) -> f64 {
+        self.recently(self.recent)
+    }
+
+    /// So many records in the time of [`Analysis::recent_rate`], per second.
+    fn recently(&self, records: u64) -> f64 {
         let minute_ago = self.read_at - LAST_MINUTE;
         let after_pause = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
         let began = self.under_way.and_then(|run| run.began).unwrap_or(after_pause);
         let took = (self.read_at - began.max(after_pause).max(minute_ago)).max(1000);
-        self.recent as f64 * 1000.0 / took as f64
+        records as f64 * 1000.0 / took as f64
     }
 
     /// Sets how many records the report is to have, unless the log of runs says so, or says that not all rows are listed yet.
@@ -221,8 +251,25 @@ impl Analysis {
     /// When the run under way will end at its recent rate or, if that changes with the time of day, by its timetable; in
     /// milliseconds since 1970, if that can be told.
     pub fn until(&self) -> Option<i64> {
+        self.until_after(self.left()? as f64, self.recent_rate())
+    }
+
+    /// While users are being listed and it is not known how many rows there are to be: about when the run under way will end,
+    /// if the users that are left have as many rows as those so far. As [`Analysis::until`].
+    pub fn until_about(&self) -> Option<i64> {
+        let listed = self.listed.as_ref().filter(|_| self.left().is_none())?;
+        let users = ListedUsers {
+            listed: listed.outcome(Outcome::Ok),
+            rows: listed.conversations,
+            left: listed.left()?,
+        };
+        let left = users.requests_left(self.rows)?;
+        self.until_after(left, self.recently(self.recent + listed.recent))
+    }
+
+    /// When so many requests will have been sent. `recent`: how many per second were sent lately.
+    fn until_after(&self, left: f64, recent: f64) -> Option<i64> {
         self.under_way?;
-        let (left, recent) = (self.left()? as f64, self.recent_rate());
         let takes = match self.timetable() {
             Some(timetable) => {
                 let (minute_ago, now) = (self.read_at - LAST_MINUTE, system_time(self.read_at));

@@ -43,7 +43,9 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Analysis, ReportError> {
     let selected = selected_from_another(paths, &parts);
     let listed = listed(paths, &parts, &selected)?;
     let mut analysis = read_together(paths, &parts, &records)?;
-    analysis.listed = listed.map(Box::new);
+    if let Some(listed) = listed {
+        analysis.set_listed(listed);
+    }
     // Where users were selected, their rows may be new.
     let lists = |part: &Analysis| part.runs.last().is_some_and(|run| run.begin.lists);
     let selected: Vec<bool> = parts

@@ -57,12 +57,29 @@ impl Spans {
         }
     }
 
+    /// Adds the spans of other records.
+    pub fn extend(&mut self, other: &Spans) {
+        self.min_pause = self.min_pause.max(other.min_pause);
+        for (start, end) in other.iter() {
+            let known = self.spans.entry(start).or_insert(end);
+            *known = (*known).max(end);
+        }
+        self.merge();
+        while self.spans.len() > MAX_SPANS {
+            self.min_pause *= 2;
+            self.merge();
+        }
+    }
+
     /// Merges spans with less than a pause between them.
     fn merge(&mut self) {
         let mut merged: BTreeMap<i64, i64> = BTreeMap::new();
         for (&start, &end) in &self.spans {
             match merged.last_entry() {
-                Some(mut before) if start - before.get() <= self.min_pause => *before.get_mut() = end,
+                Some(mut before) if start - before.get() <= self.min_pause => {
+                    let last = before.get_mut();
+                    *last = (*last).max(end);
+                }
                 _ => {
                     merged.insert(start, end);
                 }
@@ -104,6 +121,7 @@ mod tests {
         #[test]
         fn pauses_are_the_gaps_between_neighbors_in_time_whatever_the_order(
             times in prop::collection::vec(0_i64..2_000_000, 1..80),
+            split in 0..4_usize,
         ) {
             let mut spans = Spans::default();
             for &time in &times {
@@ -116,7 +134,14 @@ mod tests {
                 .map(|pair| (pair[0], pair[1]))
                 .filter(|(from, to)| to - from > MIN_PAUSE)
                 .collect();
-            prop_assert_eq!(spans.pauses().collect::<Vec<_>>(), gaps);
+            prop_assert_eq!(spans.pauses().collect::<Vec<_>>(), gaps.clone());
+            let mut halves = [Spans::default(), Spans::default()];
+            for (index, &time) in sorted.iter().enumerate() {
+                halves[index * split % 2].insert(time);
+            }
+            let [mut one, other] = halves;
+            one.extend(&other);
+            prop_assert_eq!(one.pauses().collect::<Vec<_>>(), gaps);
         }
     }
 

@@ -19,7 +19,9 @@ pub(super) fn charts(analysis: &Analysis) -> Vec<Chart> {
         charts.extend(outcomes(analysis));
         charts.extend(not_cleared(analysis));
         charts.push(rate(analysis));
-        charts.extend(analysis.has_latency().then(|| latency(analysis)));
+        let mut buckets = analysis.timeline.iter();
+        let has_latency = buckets.any(|(_, bucket)| !bucket.latency.is_empty());
+        charts.extend(has_latency.then(|| latency(analysis)));
     }
     charts.extend(analysis.has_latency().then(|| histogram(analysis)));
     charts

@@ -37,6 +37,8 @@ pub(super) struct View<'a> {
     cards: Vec<Vec<Card>>,
     next: &'a [NextStep],
     noun: &'static str,
+    /// What has the return codes.
+    with_codes: &'static str,
     is_under_way: bool,
     runs: Runs,
     /// Of the rows, and of the users that were listed.
@@ -85,6 +87,10 @@ impl View<'_> {
             Kind::List => Some(analysis),
             Kind::Clear => listed,
         };
+        let noun = match analysis.kind {
+            Kind::List => "Users",
+            Kind::Clear => "Rows",
+        };
         View {
             report: shown(page.report),
             nonce: format!("{:032x}", fastrand::u128(..)),
@@ -97,10 +103,8 @@ impl View<'_> {
                 .flatten()
                 .collect(),
             next: page.next,
-            noun: match analysis.kind {
-                Kind::List => "Users",
-                Kind::Clear => "Rows",
-            },
+            noun,
+            with_codes: if listed.is_some() { "Rows, users" } else { noun },
             is_under_way: analysis.under_way.is_some(),
             runs: Runs::new(analysis),
             reasons: [Some(analysis), listed]
@@ -202,11 +206,13 @@ fn under_way(analysis: &Analysis, run: UnderWay) -> String {
             local(until)
         );
     }
-    if let Some(left) = analysis.left() {
-        text += &format!(", {} rows left", grouped(left));
+    match (analysis.left(), analysis.listed_left()) {
+        (Some(left), _) => text += &format!(", {} rows left", grouped(left)),
+        (None, Some(left)) => text += &format!(", {} rows left of those listed so far", grouped(left)),
+        (None, None) => {}
     }
-    if let Some(until) = analysis.until() {
-        text += &format!(", until {}", local(until));
+    if let Some(until) = analysis.until().or_else(|| analysis.until_about()) {
+        text += &format!(", until about {}", local(until));
     }
     text + "."
 }
@@ -313,10 +319,12 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
     if analysis.kind == Kind::List {
         cards.push(card("conversations", grouped(analysis.conversations), String::new()));
     }
-    let retries = match (analysis.retries, analysis.kind) {
-        (0, _) => "no retries".to_owned(),
-        (more, Kind::List) => format!("{} of them for further pages, or retries", grouped(more)),
-        (retries, Kind::Clear) => format!("{} of them retries", grouped(retries)),
+    let retries = match analysis.retries {
+        0 => "no retries".to_owned(),
+        more if analysis.may_have_further_pages() => {
+            format!("{} of them for further pages, or retries", grouped(more))
+        }
+        retries => format!("{} of them retries", grouped(retries)),
     };
     cards.push(card("requests", grouped(analysis.requests), retries));
     if let Some(rate) = work::rate(analysis) {

@@ -114,6 +114,33 @@ impl Users {
     }
 }
 
+/// Users whose rows are cleared as they are listed, so far.
+pub(crate) struct ListedUsers {
+    /// Users that were listed.
+    pub listed: u64,
+    /// The rows that were listed for them.
+    pub rows: u64,
+    /// Users that are left to list.
+    pub left: u64,
+}
+
+impl ListedUsers {
+    /// The requests that are probably left when so many rows are done, if each user that is left has as many rows as those so
+    /// far. `None` if none was listed yet.
+    pub fn requests_left(&self, rows_done: u64) -> Option<f64> {
+        let rows_left = self.rows.saturating_sub(rows_done) as f64;
+        if self.left == 0 {
+            return Some(rows_left);
+        }
+        if self.listed == 0 {
+            return None;
+        }
+        // A row is one request, and so is a user, but for the few with many conversations.
+        let for_each_user = 1.0 + self.rows as f64 / self.listed as f64;
+        Some(rows_left + self.left as f64 * for_each_user)
+    }
+}
+
 /// The stats at the beginning of a run without earlier records.
 impl Default for Stats {
     fn default() -> Stats {
@@ -237,17 +264,12 @@ impl Stats {
     /// far needed in this run. `None` if none was listed yet.
     pub fn requests_left(&self, users_left: u64) -> Option<f64> {
         let users = self.users.as_ref()?;
-        let rows_left = users.rows.saturating_sub(self.done()) as f64;
-        if users_left == 0 {
-            return Some(rows_left);
-        }
-        let listed = users.outcomes[Outcome::Ok];
-        if listed == 0 {
-            return None;
-        }
-        // A row is one request, and so is a user, but for the few with many conversations.
-        let for_each_user = 1.0 + users.rows as f64 / listed as f64;
-        Some(rows_left + users_left as f64 * for_each_user)
+        let users = ListedUsers {
+            listed: users.outcomes[Outcome::Ok],
+            rows: users.rows,
+            left: users_left,
+        };
+        users.requests_left(self.done())
     }
 
     /// Rows that wait for their next attempt.

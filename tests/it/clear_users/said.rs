@@ -1,10 +1,12 @@
 //! What a run says at its end, and its report afterwards: the same.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::clear_users_shown;
 use crate::support::world::{Conv, FIRST, World, page};
-use crate::support::{Answer, Desk, Outcome, Server};
+use crate::support::{Answer, Desk, Outcome, Server, read_list};
 
 /// What to do next, by a report: each text, with its command.
 fn next_steps(desk: &Desk, args: &[&str]) -> Vec<[String; 2]> {
@@ -155,4 +157,106 @@ fn a_run_with_a_limit_says_what_it_leaves_and_how_to_do_that_without_the_limit()
     );
     outcome.assert_says(&["rows sent: 10, the maximum set by --limit", &left]);
     assert_eq!(next_steps(&desk, &["out.csv"])[0][0], what);
+}
+
+/// Requests, retries, codes, times and latencies are those of both halves; rows are rows.
+#[test]
+fn the_report_has_the_figures_of_the_summary() {
+    let world = World::of([("ann", 30), ("ben", 0), ("cyd", 12)]);
+    let (served, has_failed) = (world.clone(), AtomicBool::new(false));
+    let slow_list = Server::start(move |request, _| match request.action().as_str() {
+        "QueryConversationList" if request.user() == "ann" => {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            served.answer(request)
+        }
+        "ClearConversationUnread" if !has_failed.swap(true, Ordering::Relaxed) => Answer::Code(660_000_001, "an error"),
+        _ => served.answer(request),
+    });
+    let desk = Desk::new();
+    let users = "user\nann\nben\ncyd\ngone\n";
+    let outcome = clear_users_shown(&desk, &slow_list, users).arg("--json").run();
+    let summary = outcome.assert_status(3).summary().0;
+    let found = report_json(&desk, &["out.csv", "--html", "out.html"]);
+    let figures = |of: &Value| json!([of["rows"], of["ok"], of["requests"], of["retries"]]);
+    assert_eq!(figures(&found), figures(&summary));
+    assert_eq!(summary["requests"], 4 + 42 + 1, "{summary}");
+    assert_eq!(found["codes"], json!({"0": 45, "660500002": 1}), "by the last answer");
+    assert!(found["latency_ms"]["max"].as_f64().unwrap() >= 200.0, "{found}");
+    let first = read_list(&desk.path("out.list.csv"))
+        .into_iter()
+        .map(|record| record.finished_at)
+        .min();
+    assert!(found["first"].as_str() <= first.as_deref(), "{found}");
+    let shown = desk.zim_batch(["report", "out.csv"]).run().stdout;
+    assert_lines(
+        &shown,
+        &["requests                 47  1 of them retries", "rows, users  meaning"],
+    );
+    let page = desk.read("out.html");
+    assert_lines(
+        &page,
+        &["<small>requests</small><b>47</b>", "1 of them retries", ">Rows, users<"],
+    );
+
+    // Nothing to clear: listing alone.
+    let (desk, server) = (
+        Desk::new(),
+        World::of((0..20).map(|user| (format!("u{user}"), 0))).serve(),
+    );
+    let users: String = (0..20).map(|user| format!("u{user}\n")).collect();
+    let outcome = clear_users_shown(&desk, &server, format!("user\n{users}")).run();
+    outcome.assert_status(0);
+    let found = report_json(&desk, &["out.csv", "--html", "out.html"]);
+    assert_eq!(
+        json!([found["rows"], found["requests"], found["codes"]]),
+        json!([0, 20, {"0": 20}])
+    );
+    assert!(found["first"].is_string() && found["last"].is_string(), "{found}");
+}
+
+/// As the bar and SIGUSR1 do.
+#[test]
+fn the_report_of_a_run_under_way_estimates_when_it_ends_and_leaves_its_work_to_it() {
+    let world = World::of((0..40).map(|number| (format!("user{number}"), 100)));
+    let (desk, server) = (Desk::new(), world.serve());
+    let call = clear_users_shown(&desk, &server, world.users_csv() + "\"\"\n");
+    let mut running = call
+        .without("--rate")
+        .flag("--rate", "50")
+        .flag("--html", "out.html")
+        .spawn();
+    running.wait_until("some rows are done", || {
+        desk.has("out.csv") && desk.read("out.csv").lines().count() > 40
+    });
+    let found = report_json(&desk, &["out.csv"]);
+    assert_eq!(
+        json!([found["running"]["until"], found["running"]["rows_left"]]),
+        json!([null, null])
+    );
+    let about: jiff::Timestamp = found["running"]["until_about"].as_str().unwrap().parse().unwrap();
+    // About 4 000 requests at 50 per second.
+    let left = about.duration_since(jiff::Timestamp::now()).as_secs_f64();
+    assert!((40.0..400.0).contains(&left), "{left} s");
+    let steps = found["next"].to_string();
+    assert!(!steps.contains("no record"), "{steps}");
+    let shown = desk.zim_batch(["report", "out.csv"]).run().stdout;
+    assert_lines(
+        &shown,
+        &[
+            "left of those listed so far",
+            "until about",
+            "if the users left have as many rows",
+        ],
+    );
+    desk.zim_batch(["report", "out.csv", "--html", "now.html"])
+        .run()
+        .assert_status(0);
+    assert_lines(&desk.read("now.html"), &["left of those listed so far, until about"]);
+    running.signal("TERM");
+    running.wait();
+    let steps = next_steps(&desk, &["out.csv"]);
+    assert!(
+        steps[0][0].starts_with("List the ") && steps[0][0].contains("no record"),
+        "{steps:?}"
+    );
 }

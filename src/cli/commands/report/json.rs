@@ -53,6 +53,7 @@ impl Overview {
                 rate: (analysis.recent_rate() * 1000.0).round() / 1000.0,
                 rows_left: analysis.left(),
                 until: analysis.until().map(utc),
+                until_about: analysis.until_about().map(utc),
                 paused_until: analysis.paused_until().map(utc),
             }),
             torn: analysis.is_torn,
@@ -179,6 +180,8 @@ struct Running {
     rate: f64,
     rows_left: Option<u64>,
     until: Option<String>,
+    /// While users are being listed, if those that are left have as many rows as those so far.
+    until_about: Option<String>,
     /// Its timetable pauses it until then.
     paused_until: Option<String>,
 }

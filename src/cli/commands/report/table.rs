@@ -108,7 +108,18 @@ impl Overview {
         }
         let Some(left) = analysis.left() else {
             return match analysis.listed_left() {
-                Some(left) => writeln!(f, "{:15}{} {noun} left of those listed so far", "", grouped(left)),
+                Some(left) => {
+                    writeln!(f, "{:15}{} {noun} left of those listed so far", "", grouped(left))?;
+                    match analysis.until_about() {
+                        Some(until) => writeln!(
+                            f,
+                            "{:15}until about {}, if the users left have as many {noun}",
+                            "",
+                            local(until)
+                        ),
+                        None => Ok(()),
+                    }
+                }
                 None => Ok(()),
             };
         };
@@ -147,7 +158,9 @@ impl Overview {
         let analysis = &self.analysis;
         let retries = match analysis.retries {
             0 => String::new(),
-            more if analysis.kind == Kind::List => format!("  {} of them for further pages, or retries", grouped(more)),
+            more if analysis.may_have_further_pages() => {
+                format!("  {} of them for further pages, or retries", grouped(more))
+            }
             retries => format!("  {} of them retries", grouped(retries)),
         };
         writeln!(f, "requests       {:>12}{retries}", grouped(analysis.requests))
@@ -202,7 +215,11 @@ impl Overview {
         if analysis.codes.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\ncode                 rows  meaning")?;
+        let noun = match analysis.listed {
+            Some(_) => "rows, users",
+            None => analysis.kind.noun(),
+        };
+        writeln!(f, "\n{:<13}{noun:>12}  meaning", "code")?;
         let mut codes: Vec<(&i64, &u64)> = analysis.codes.iter().collect();
         codes.sort_by_key(|&(code, rows)| (Reverse(*rows), *code));
         for (code, rows) in codes {
