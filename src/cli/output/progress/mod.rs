@@ -217,8 +217,8 @@ impl Progress {
         if let Some(rate) = self.speed.requests() {
             parts.push(Part::new(5, format!("{rate:.1}/s")));
         }
-        if let Some(part) = left.and_then(|left| self.early_end(status, left)) {
-            parts.push(part);
+        if let Some(early_end) = left.and_then(|left| self.early_end(status, left)) {
+            parts.extend(early_end);
         } else if let Some(left) = left {
             parts.push(Part::new(7, format!("{} left", rounded(left))));
             if left > CLOCK_FROM {
@@ -229,23 +229,20 @@ impl Progress {
     }
 
     /// What a time limit does to a run that would take longer.
-    fn early_end(&self, status: &Status<'_>, left: Duration) -> Option<Part> {
+    fn early_end(&self, status: &Status<'_>, left: Duration) -> Option<Vec<Part>> {
         let Ends { at, flag } = self.ends?;
         let time = at.duration_since(SystemTime::now()).unwrap_or_default();
         if left <= time {
             return None;
         }
-        let mut text = format!("ends at {} ({flag})", clock(at));
+        let mut parts = vec![Part::new(7, format!("ends at {} ({flag})", clock(at)))];
         if status.stats.users().is_none() {
             let rows = self.total?.saturating_sub(status.stats.done());
             let done = status.limiter.requests_in(time) * self.efficiency.unwrap_or(1.0);
-            text += &format!(
-                " with about {} {} left",
-                grouped(rows.saturating_sub(done as u64)),
-                self.items
-            );
+            let rows = grouped(rows.saturating_sub(done as u64));
+            parts.push(Part::new(5, format!(" with about {rows} {} left", self.items)));
         }
-        Some(Part::new(7, text))
+        Some(parts)
     }
 
     /// The number of rows, if it is known; where rows are listed, those that were listed so far.
@@ -489,13 +486,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_time_limit_that_ends_the_run_before_its_last_row_is_shown_with_what_will_be_left() {
-        let shown = |seconds: u64| {
+        let shown_at = |seconds: u64| {
             let at = SystemTime::now() + Duration::from_secs(seconds);
             let progress = Progress::new(ProgressStyle::None, Terminal::default(), Some(1000), "rows");
             let mut progress = progress.ending(Some(Ends { at, flag: "--until" }));
             let stats = Stats::default();
             let left = progress.time_left(&status(&stats, None));
-            (clock(at), joined(&progress.parts(&status(&stats, None), left)))
+            (clock(at), progress.parts(&status(&stats, None), left))
+        };
+        let shown_parts = |seconds| shown_at(seconds).1;
+        let shown = |seconds| {
+            let (at, parts) = shown_at(seconds);
+            (at, joined(&parts))
         };
         let (at, text) = shown(20);
         assert!(
@@ -504,6 +506,12 @@ mod tests {
             "{text}"
         );
         assert_eq!(shown(60).1, "0/1,000 rows, ok 0, 50s left");
+        // On a narrow terminal, the end is kept for longer than what will be left.
+        let narrow = parts::fitted(&shown_parts(20), 60);
+        assert!(
+            narrow.contains("(--until)") && !narrow.contains("with about"),
+            "{narrow}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
