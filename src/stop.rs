@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::row::Subject;
 use crate::text::{clock, with_causes};
 
 /// Why a run stopped before its last row.
@@ -39,10 +40,17 @@ pub enum StopReason {
         /// Why not.
         why: String,
     },
-    /// This many rows have failed, which is the limit.
-    MaxFailures(u64),
-    /// The first rows were all rejected with this answer.
+    /// So many rows and users have failed, which together is the limit.
+    MaxFailures {
+        /// Rows that could not be cleared.
+        rows: u64,
+        /// Users that could not be listed, and lookups.
+        users: u64,
+    },
+    /// The first rows, or the first users, were all rejected with this answer.
     AllRejected {
+        /// Whether they were rows or users.
+        subject: Subject,
         /// How many there were.
         rows: u64,
         /// What was answered.
@@ -113,7 +121,7 @@ impl StopReason {
             StopReason::MaxDuration(_) | StopReason::Until(_) => StopKind::TimeLimit,
             StopReason::GaveUp { .. }
             | StopReason::NoQuota { .. }
-            | StopReason::MaxFailures(_)
+            | StopReason::MaxFailures { .. }
             | StopReason::AllRejected { .. } => StopKind::Policy,
             StopReason::Fatal { .. } | StopReason::Untrusted { .. } => StopKind::Rejected,
             StopReason::InputFailed(_) => StopKind::Input,
@@ -129,7 +137,7 @@ impl StopReason {
             StopReason::MaxDuration(_)
                 | StopReason::Until(_)
                 | StopReason::NoQuota { .. }
-                | StopReason::MaxFailures(_)
+                | StopReason::MaxFailures { .. }
                 | StopReason::AllRejected { .. }
         )
     }
@@ -164,10 +172,31 @@ impl fmt::Display for StopReason {
                 "the app's quota could not be used for {}: {why}",
                 humantime::format_duration(*after)
             ),
-            StopReason::MaxFailures(1) => f.write_str("1 row has failed"),
-            StopReason::MaxFailures(rows) => write!(f, "{rows} rows have failed"),
-            StopReason::AllRejected { rows, why } => {
-                write!(f, "the first {rows} rows were all rejected with the same error: {why}")
+            StopReason::MaxFailures { rows, users } => {
+                let count = |number: &u64, noun: &str| match number {
+                    1 => format!("1 {noun}"),
+                    more => format!("{more} {noun}s"),
+                };
+                match (rows, users) {
+                    (rows, 0) => f.write_str(&count(rows, "row"))?,
+                    (0, users) => f.write_str(&count(users, "user"))?,
+                    (rows, users) => write!(f, "{} and {}", count(rows, "row"), count(users, "user"))?,
+                }
+                f.write_str(if rows + users == 1 {
+                    " has failed"
+                } else {
+                    " have failed"
+                })
+            }
+            StopReason::AllRejected { subject, rows, why } => {
+                let noun = match subject {
+                    Subject::Row => "rows",
+                    Subject::User => "users",
+                };
+                write!(
+                    f,
+                    "the first {rows} {noun} were all rejected with the same error: {why}"
+                )
             }
             StopReason::Fatal { line, why, .. } => write!(f, "line {line}: {why}"),
             StopReason::ReportFailed(_) => f.write_str("writing the report failed"),

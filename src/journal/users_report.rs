@@ -49,8 +49,9 @@ impl UsersReport {
         is_simulated: bool,
     ) -> Result<UsersReport, ReportError> {
         let rows_to = RowsTo::File(rows.to_owned());
-        let list = ListFiles::check(&rows_to, Some(list), existing, is_simulated)?;
+        // The report first: the other files are named after it.
         let report = ClearFiles::check(report, outside, existing, is_simulated)?;
+        let list = ListFiles::check(&rows_to, Some(list), existing, is_simulated)?;
         let (list, report) = (list.begin()?, report.begin()?);
         let len = list.rows_len();
         Ok(UsersReport {

@@ -9,7 +9,7 @@ use super::pauses::Pauses;
 use super::sleep::{Sleeps, slept_since_boot};
 use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
-use crate::row::{Outcome, Record};
+use crate::row::{Outcome, Record, Subject};
 use crate::stop::{StopHandle, StopReason};
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +27,8 @@ pub(super) struct Policy {
     pauses: Pauses,
     /// The system's clock.
     clock: fn() -> SystemTime,
-    failed: u64,
+    /// The failed rows and users, by [`Subject`].
+    failed: [u64; 2],
     /// The first rows and the first users, by [`Subject`].
     first: [FirstRows; 2],
     /// The clock's error that was warned of, in seconds, and when.
@@ -55,7 +56,7 @@ impl Policy {
             sleeps: Sleeps::new(Box::new(slept_since_boot)),
             pauses: Pauses::default(),
             clock: SystemTime::now,
-            failed: 0,
+            failed: [0, 0],
             first: [FirstRows::None, FirstRows::None],
             clock_warned: None,
         }
@@ -92,11 +93,12 @@ impl Policy {
     }
 
     fn note_failure(&mut self, record: &Record, stop: &StopHandle) {
-        self.failed += u64::from(record.outcome == Outcome::Failed);
+        self.failed[record.subject as usize] += u64::from(record.outcome == Outcome::Failed);
+        let [rows, users] = self.failed;
         if let Some(max) = self.limits.max_failures
-            && self.failed >= max.get()
+            && rows + users >= max.get()
         {
-            stop.drain(StopReason::MaxFailures(max.get()));
+            stop.drain(StopReason::MaxFailures { rows, users });
         }
     }
 
@@ -116,8 +118,13 @@ impl Policy {
         let is_new = users.insert(record.user.clone());
         if is_new && users.len() as u64 == self.limits.max_rejected_alike.get() {
             let code = record.code.map(|code| format!("code {code}, ")).unwrap_or_default();
-            let why = format!("{code}{}; check the rows' columns and the app", record.message);
-            stop.drain(StopReason::AllRejected { rows, why });
+            let columns = match record.subject {
+                Subject::Row => "the rows' columns",
+                Subject::User => "the column of the users",
+            };
+            let why = format!("{code}{}; check {columns} and the app", record.message);
+            let subject = record.subject;
+            stop.drain(StopReason::AllRejected { subject, rows, why });
         }
         let (code, http) = answer;
         *first = FirstRows::SameAnswer {

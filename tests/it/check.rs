@@ -211,6 +211,7 @@ fn a_list_of_users_is_counted_as_users() {
             "users 4 2 of them different",
             "invalid 1 never sent",
             "requests 2 or more, to list them; at 5/s: 1s or more",
+            "to clear them zim-batch clear --users users.csv --report out.csv --rate 5",
             "to list them zim-batch list users.csv --rate 5",
         ] {
             assert!(lines.iter().any(|found| found == line), "`{line}` is not in\n{text}");

@@ -55,8 +55,9 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     };
 
     let run = Prepared::new(run, terminal)?.connect().await?;
-    journal::check_list_paths(&RowsTo::File(rows.clone()), Some(&list), existing)?;
+    // The report first: the other files are named after it.
     journal::check_paths(&report, &outside, existing)?;
+    journal::check_list_paths(&RowsTo::File(rows.clone()), Some(&list), existing)?;
     let users = batch.open_input(Some(&list))?;
     let run = run.join(batch.name(), batch.report.as_deref()).await?;
     let is_simulated = run.settings().is_simulated();

@@ -56,7 +56,7 @@ pub fn stop_reason(reason: &StopReason) -> String {
         }
         StopReason::Fatal { unknown_ca, .. } => format!("{reason}{}", certificate(*unknown_ca)),
         StopReason::NoQuota { .. } => format!("{reason} (--give-up-after)"),
-        StopReason::MaxFailures(_) => format!("{reason} (--max-failures)"),
+        StopReason::MaxFailures { .. } => format!("{reason} (--max-failures)"),
         StopReason::ReportFailed(cause) | StopReason::InputFailed(cause) => self::cause(cause),
         other => format!("{other}{}", after_stop(other.kind())),
     }
@@ -273,6 +273,7 @@ mod tests {
     fn a_stop_reason_and_its_cause_say_which_flag_helps() {
         let hour = Duration::from_secs(3600);
         let why = || "timed out".to_owned();
+        let failed = |rows, users| StopReason::MaxFailures { rows, users };
         let path = || PathBuf::from("out.csv");
         let full = ReportError::Write {
             path: path(),
@@ -290,7 +291,9 @@ mod tests {
                 },
                 unreachable,
             ),
-            (StopReason::MaxFailures(1), "1 row has failed (--max-failures)"),
+            (failed(1, 0), "1 row has failed (--max-failures)"),
+            (failed(0, 2), "2 users have failed (--max-failures)"),
+            (failed(2, 1), "2 rows and 1 user have failed (--max-failures)"),
             (StopReason::RowsLeft, "to send the others, use --resume"),
             (StopReason::ReportFailed(full.into()), "resume with --resume"),
             (StopReason::InputFailed(changed.into()), "resume (--resume)"),

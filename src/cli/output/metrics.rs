@@ -81,8 +81,7 @@ pub struct Metrics {
 struct UserMetrics {
     /// Their number, if known.
     total: Option<u64>,
-    /// In the order of [`Outcome::ALL`].
-    outcomes: [IntCounter; Outcome::ALL.len()],
+    outcomes: IntCounterVec,
     left: IntGauge,
 }
 
@@ -164,9 +163,12 @@ impl Metrics {
         let users = |total| -> prometheus::Result<UserMetrics> {
             let users = opts("zim_batch_users_total", "Users recorded by this run, by outcome.");
             let users = register(&registry, IntCounterVec::new(users, &["outcome"])?)?;
+            // No user is outside.
+            let outcomes = Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Outside);
+            outcomes.for_each(|outcome| drop(users.with_label_values(&[outcome.as_str()])));
             Ok(UserMetrics {
                 total,
-                outcomes: Outcome::ALL.map(|outcome| users.with_label_values(&[outcome.as_str()])),
+                outcomes: users,
                 left: int_gauge(
                     "zim_batch_users_left",
                     "Users without a record; -1 if the number of users is unknown.",
@@ -300,13 +302,10 @@ impl Observer for Metrics {
                     self.latency.observe(latency.as_secs_f64());
                 }
             }
-            Event::Settled(record) => {
-                let outcomes = match (&self.users, record.subject) {
-                    (Some(users), Subject::User) => &users.outcomes,
-                    _ => &self.rows,
-                };
-                outcomes[record.outcome as usize].inc();
-            }
+            Event::Settled(record) => match (&self.users, record.subject) {
+                (Some(users), Subject::User) => users.outcomes.with_label_values(&[record.outcome.as_str()]).inc(),
+                _ => self.rows[record.outcome as usize].inc(),
+            },
             Event::Held { .. } => self.on_hold.set(1),
             Event::Released => self.on_hold.set(0),
             _ => {}

@@ -93,6 +93,20 @@ pub fn list(users: &Path, given: &Given) -> String {
     line(words)
 }
 
+/// The command that lists the conversations of the users in a file and clears them, likewise.
+pub fn clear_users(users: &Path, given: &Given) -> String {
+    let mut words = vec![
+        "zim-batch".into(),
+        "clear".into(),
+        "--users".into(),
+        path_argument(users),
+    ];
+    words.extend(words_of(given, "list", &[None]));
+    words.extend(["--report".into(), path_argument(&free_name::here())]);
+    words.extend(app_and_rate(given));
+    line(words)
+}
+
 /// The command that shows a report.
 pub fn report(report: &Path) -> String {
     line(["zim-batch".into(), "report".into(), path_argument(report)])

@@ -260,3 +260,43 @@ fn the_report_of_a_run_under_way_estimates_when_it_ends_and_leaves_its_work_to_i
         "{steps:?}"
     );
 }
+
+#[test]
+fn users_are_called_users_and_the_file_that_was_named_is_named() {
+    let rejecting = Server::start(|_, _| Answer::Code(660_500_002, "FromUserId is not registered"));
+    let users: String = (0..30).map(|user| format!("u{user}\n")).collect();
+    let stopped = |flags: &[&str]| {
+        let desk = Desk::new();
+        let call = clear_users_shown(&desk, &rejecting, format!("user\n{users}"));
+        let call = flags
+            .iter()
+            .fold(call.flag("--max-in-flight", "1"), |call, flag| call.arg(flag));
+        let outcome = call.flag("--metrics", "run.prom").run();
+        outcome.assert_status(5);
+        let metrics = desk.read("run.prom");
+        let has = |outcome: &str| {
+            metrics
+                .lines()
+                .any(|line| line.contains("users_total{") && line.contains(outcome))
+        };
+        assert!(has("\"failed\"") && has("\"ok\"") && !has("\"outside\""), "{metrics}");
+        outcome
+    };
+    stopped(&["--max-failures", "2"]).assert_says(&["stopped: 2 users have failed (--max-failures)"]);
+    stopped(&[]).assert_says(&[
+        "the first 20 users were all rejected with the same error",
+        "check the column of the users and the app",
+    ]);
+
+    let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
+    let again = || shown(&desk, &server, "user\nann\n", &[]);
+    again().assert_status(0);
+    let outcome = again();
+    outcome
+        .assert_status(2)
+        .assert_says(&["out.csv: ", "--resume", "--overwrite", "--report FILE"]);
+    assert!(!outcome.stderr.contains("rows"), "{}", outcome.stderr);
+    let call = clear_users_shown(&desk, &server, "user\nann\n").without("--report");
+    let outcome = call.flag("--report", "nowhere/o.csv").run();
+    outcome.assert_status(74).assert_says(&["nowhere/o.csv: "]);
+}

@@ -43,7 +43,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         findings.users_full = users_full(&input.source);
     }
     let to_run = if is_dry_run {
-        next::without_dry_run(&given)
+        vec![(result::TO_RUN, next::without_dry_run(&given))]
     } else {
         result::to_run(&findings, &input.source, &given)
     };
@@ -53,7 +53,6 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         input: &input,
         rate,
         to_run,
-        is_dry_run,
     };
     let exit = ExitStatus::of_rows(checked.has_bad_rows());
     checked.print(json, exit_ok.note(exit))?;

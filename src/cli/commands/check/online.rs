@@ -60,7 +60,6 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         input: &input,
         rate: ended.settings.pace.rate.value.clone(),
         to_run,
-        is_dry_run: false,
     };
     let exit = match &ended.summary.stopped {
         Some(stop) => stop.kind().into(),

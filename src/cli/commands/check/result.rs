@@ -56,17 +56,21 @@ pub struct Checked<'a> {
     pub input: &'a InputSettings,
     /// The rate of a run.
     pub rate: Timetable,
-    /// The command to run next.
-    pub to_run: String,
-    /// This is that command, with `--dry-run`.
-    pub is_dry_run: bool,
+    /// The commands to run next, each with what it is for.
+    pub to_run: Vec<(&'static str, String)>,
 }
 
-/// The command to run next: sends the rows, or lists the conversations of the users.
-pub fn to_run(findings: &Findings, source: &Source, given: &Given) -> String {
+/// What a command is for that does what was checked.
+pub const TO_RUN: &str = "to run it";
+
+/// The commands to run next: send the rows, or list the conversations of the users, and clear them or not.
+pub fn to_run(findings: &Findings, source: &Source, given: &Given) -> Vec<(&'static str, String)> {
     match source {
-        Source::File(users) if findings.are_users() => next::list(users, given),
-        _ => next::clear(source, given, true),
+        Source::File(users) if findings.are_users() => vec![
+            ("to clear them", next::clear_users(users, given)),
+            ("to list them", next::list(users, given)),
+        ],
+        _ => vec![(TO_RUN, next::clear(source, given, true))],
     }
 }
 
@@ -242,8 +246,7 @@ impl Checked<'_> {
                 self.time_in_words(" or more")
             )?;
             return match self.input.source {
-                Source::File(_) if to_send > 0 && self.is_dry_run => writeln!(text, "to run it      {}", self.to_run),
-                Source::File(_) if to_send > 0 => writeln!(text, "to list them   {}", self.to_run),
+                Source::File(_) if to_send > 0 => self.write_to_run(text),
                 _ => Ok(()),
             };
         }
@@ -256,8 +259,13 @@ impl Checked<'_> {
                 "nothing to run: all rows are invalid. Correct the rows, or change how they are read:\n  \
                  --columns (which column is which), --types (other words for the types), --encoding"
             ),
-            _ => writeln!(text, "to run it      {}", self.to_run),
+            _ => self.write_to_run(text),
         }
+    }
+
+    fn write_to_run(&self, text: &mut String) -> std::fmt::Result {
+        let mut commands = self.to_run.iter();
+        commands.try_for_each(|(what, command)| writeln!(text, "{what:<15}{command}"))
     }
 }
 
