@@ -64,7 +64,7 @@ async fn join_others(
     match MachineQuota::join(location, presence, exclusive).await {
         Ok(quota) => Ok(Some(Arc::new(quota))),
         Err(QuotaError::Unusable { path, why }) if is_group_directory(&app.lock_dir) => {
-            Err(Error::Usage(not_in_the_group(&path, &why)))
+            Err(Error::Usage(unusable_group_directory(&path, &why)))
         }
         Err(error @ QuotaError::Unusable { .. }) => {
             tracing::error!("{}", hints::quota_error(&error));
@@ -118,7 +118,7 @@ fn not_steered(error: QuotaError, app: &App, so: &str) -> Error {
             "quota server {server}: {why}; so {so}; try again when it can be reached"
         )),
         (QuotaError::Unusable { path, why }, _) if is_group_directory(&app.lock_dir) => {
-            Error::Usage(not_in_the_group(&path, &why))
+            Error::Usage(unusable_group_directory(&path, &why))
         }
         (QuotaError::Unusable { path, why }, _) => Error::Usage(format!(
             "{}: can't be used ({why}), but runs on this machine share the quota through it. Use the directory of the runs \
@@ -134,8 +134,29 @@ fn is_group_directory(directory: &Sourced<PathBuf>) -> bool {
     directory.origin == Origin::Default && directory.value == Path::new(QuotaLocation::GROUP_DIRECTORY)
 }
 
-fn not_in_the_group(file: &Path, why: &io::Error) -> String {
+/// Why the directory of the group can't be used, and what this user, or whoever runs this container, can do about it.
+fn unusable_group_directory(file: &Path, why: &io::Error) -> String {
     let directory = QuotaLocation::GROUP_DIRECTORY;
+    let remedy = match why.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let group = group_of(Path::new(directory));
+            format!("Add this user to its group, {group} (sudo usermod -aG {group} USER, then log in again)")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("In a container, mount a volume at {directory} that all runs of the app on this machine share")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free some space there".to_owned(),
+        _ => "Remove the cause".to_owned(),
+    };
+    format!(
+        "{}: can't be used ({why}), but runs on this machine share the quota through files in {directory}. {remedy}, or choose \
+         another directory for all runs with --lock-dir or ZIM_LOCK_DIR",
+        file.display()
+    )
+}
+
+/// The name of the group that a directory belongs to, or its number if it has none.
+fn group_of(directory: &Path) -> String {
     let gid = fs::metadata(directory)
         .map(|metadata| metadata.gid())
         .unwrap_or_default();
@@ -145,11 +166,5 @@ fn not_in_the_group(file: &Path, why: &io::Error) -> String {
         let name = fields.next()?;
         (fields.nth(1)? == gid.to_string()).then_some(name)
     });
-    let group = group.map_or_else(|| gid.to_string(), |name| one_line(name).into_owned());
-    format!(
-        "{}: can't be used ({why}), but runs on this machine share the quota through files in {directory}. Add this user to its \
-         group, {group} (sudo usermod -aG {group} USER, then log in again), or choose another directory for all runs with \
-         --lock-dir or ZIM_LOCK_DIR",
-        file.display()
-    )
+    group.map_or_else(|| gid.to_string(), |name| one_line(name).into_owned())
 }

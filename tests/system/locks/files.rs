@@ -231,6 +231,15 @@ fn the_directory_of_a_group_is_used_where_it_exists_and_a_user_who_can_t_use_it_
         "usermod -aG games",
         "ZIM_LOCK_DIR",
     ]);
+    // As in a container whose root is read-only: no group helps there.
+    let read_only = script(r#"sh -c "mount -o remount,ro /run && exec \"\$0\" \"\$@\"""#);
+    let refused = run("d", &read_only).run();
+    refused.assert_status(2).assert_says(&[
+        "Read-only file system",
+        "mount a volume at /run/zim-batch",
+        "ZIM_LOCK_DIR",
+    ]);
+    assert!(!refused.stderr.contains("usermod"), "{refused:?}");
     assert_eq!(server.count(), 0);
     let elsewhere = run("c", &nobody).flag("--lock-dir", "/tmp").run();
     elsewhere.assert_status(0);
