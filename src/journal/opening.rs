@@ -100,7 +100,7 @@ impl ClearFiles {
         let outside = outside::complete(outside, &report, earlier.len)?;
         let records = appender(report, Kind::Clear, &earlier)?;
         if existing == IfExists::Resume && earlier.len == 0 {
-            tracing::warn!(
+            tracing::info!(
                 "{}: no report yet: starting from the first row",
                 records.path().display()
             );

@@ -162,6 +162,11 @@ fn resuming_without_a_report_is_mentioned_once_with_its_name() {
         .assert_status(0)
         .assert_says(&["mistyped.csv: no report yet: starting from the first row"]);
     assert_eq!(outcome.stderr.matches("no report yet").count(), 1, "{}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("WARN"),
+        "each job that always resumes begins so: {}",
+        outcome.stderr
+    );
     assert!(!call().run().stderr.contains("no report yet"), "now there is one");
     fs::remove_file(desk.path("mistyped.csv")).unwrap();
     assert_eq!(call().arg("-q").run().stderr, "");

@@ -124,6 +124,7 @@ where
     let shown = Targets::new()
         .with_target("zim_batch", level)
         .with_target(START, start)
+        .with_target("zim_batch::journal", start)
         .with_target(MESSAGE, LevelFilter::INFO)
         .with_target(progress::TARGET, LevelFilter::INFO);
     let layer = tracing_subscriber::fmt::layer()
