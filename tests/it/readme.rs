@@ -1,7 +1,8 @@
 //! README and the documents: what they print to be typed works as printed.
 //!
-//! Blocks marked `sh` are run, all of a document in one shell, against `zim-batch simulate`. Blocks that can't be run here
-//! have another mark (`sh by-hand`, `crontab`, `ini`); their commands, and those within the text, have only flags that exist.
+//! Blocks marked `sh` are run, all of a document in one shell, against `zim-batch simulate`; `makefile` is what `make` finds
+//! there. Blocks that can't be run here have another mark (`sh by-hand`, `crontab`, `ini`; `sh container` is run by
+//! `packaging/test-container`); their commands, and those within the text, have only flags that exist.
 //! The Chinese documents have the same blocks as the English ones.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use crate::support::program;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zim-batch");
 const SUBCOMMANDS: [&str; 10] = [
@@ -169,6 +172,10 @@ fn desk() -> TempDir {
     let bin = directory.path().join("bin");
     fs::create_dir(&bin).expect("a directory");
     symlink(PROGRAM, bin.join("zim-batch")).expect("a link");
+    // In place of requests to elsewhere. `-d @-` is standard input.
+    let curl = "#!/bin/sh\necho \"$@\" >> \"$HOME/requests\"\ncase \"$*\" in *@-*) cat >> \"$HOME/requests\" ;; esac\n";
+    fs::write(bin.join("curl"), curl).expect("the file is written");
+    fs::set_permissions(bin.join("curl"), Permissions::from_mode(0o700)).expect("the file is ours");
     directory
 }
 
@@ -183,6 +190,9 @@ fn run(document: &str) -> TempDir {
         .map(|block| format!("echo \"== {document}, line {}\" >&2\n{}", block.line, block.text))
         .collect();
     assert!(!script.is_empty(), "{document} has no block to run");
+    for block in blocks.iter().filter(|block| block.marks == ["makefile"]) {
+        fs::write(directory.path().join("Makefile"), &block.text).expect("the file is written");
+    }
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
         .args(["-eu", "-c", &script])
@@ -225,6 +235,29 @@ fn what_the_guide_says_to_type_works() {
     }
 }
 
+#[test]
+fn what_the_recipes_say_to_type_works() {
+    if program(&["jq"]).is_none() || program(&["make"]).is_none() {
+        return;
+    }
+    let directory = run("docs/recipes.md");
+    assert_all_cleared(&directory, "made.csv");
+    assert!(directory.path().join("cleared").exists());
+    let requests = fs::read_to_string(directory.path().join("requests")).expect("curl was called");
+    let requests: Vec<_> = requests.lines().collect();
+    // None to the first webhook, because nothing failed.
+    let [ping, webhook, text] = requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert!(ping.ends_with("https://hc-ping.com/YOUR-UUID/0"), "{ping}");
+    assert!(
+        webhook.ends_with("https://hooks.example.com/services/TOKEN"),
+        "{webhook}"
+    );
+    assert!(text.starts_with(r#"{"text":"zim-batch: "#), "{text}");
+    assert!(text.ends_with(r#" 0 failed, exit status 0"}"#), "{text}");
+}
+
 /// The long flags of each subcommand.
 fn flags() -> BTreeMap<&'static str, BTreeSet<String>> {
     let of = |subcommand| {
@@ -258,7 +291,9 @@ fn calls(text: &str) -> Vec<(&str, &str)> {
             .match_indices("zim-batch ")
             .map(|(at, name)| &line[at + name.len()..]);
         for call in starts.chain([line]) {
-            let ends = [" | ", " # ", " && ", " || "].iter().filter_map(|end| call.find(end));
+            let ends = [" | ", " # ", " && ", " || ", "; "]
+                .iter()
+                .filter_map(|end| call.find(end));
             let call = &call[..ends.min().unwrap_or(call.len())];
             let subcommand = call.split_whitespace().next().unwrap_or_default();
             if let Some(known) = SUBCOMMANDS.iter().find(|known| **known == subcommand) {
@@ -285,7 +320,7 @@ fn every_flag_in_the_documents_exists() {
                 }
             }
         };
-        let is_run = ["README.md", "docs/guide.md"].contains(&document.as_str());
+        let is_run = ["README.md", "docs/guide.md", "docs/recipes.md"].contains(&document.as_str());
         for block in blocks(&document) {
             assert!(
                 is_run || !block.is_run(),
@@ -311,6 +346,8 @@ fn the_chinese_documents_have_the_same_code() {
         ("README.md", "README.zh-CN.md"),
         ("docs/guide.md", "docs/guide.zh-CN.md"),
         ("docs/faq.md", "docs/faq.zh-CN.md"),
+        ("docs/containers.md", "docs/containers.zh-CN.md"),
+        ("docs/recipes.md", "docs/recipes.zh-CN.md"),
     ] {
         let (ours, theirs) = (blocks(english), blocks(chinese));
         for (ours, theirs) in ours.iter().zip(&theirs) {
