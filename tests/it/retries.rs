@@ -1,10 +1,11 @@
 //! Codes that concern more than their row: those that stop the run, slow it, or are retried.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{
     APP_CODES, Answer, Desk, FATAL_CODES, LIMITED_CODES, Outcome, Record, SIGNATURE_CODES, Server, as_the_user_says,
-    code_body, html, named_rows,
+    code_body, html, named_rows, rows,
 };
 
 /// Sends five rows one after another, the second of which gets this user's answer.
@@ -198,4 +199,43 @@ fn http_429_without_a_code_is_limited() {
         .summary()
         .assert_counts(&[("limited", 2), ("ok", 2)]);
     assert_eq!(desk.report_by_user()["it"].attempts, 3);
+}
+
+/// Sends 80 rows to a server that refuses those of the first 40 requests that the function names, with this status and
+/// `Retry-After`. Returns how many lines of the log contain the text.
+fn lines_about(status: u16, retry_after: Option<&'static str>, is_refused: fn(usize) -> bool, text: &str) -> usize {
+    let arrived = AtomicUsize::new(0);
+    let server = Server::start(move |_, _| {
+        let nth = arrived.fetch_add(1, Ordering::SeqCst);
+        if nth < 40 && is_refused(nth) {
+            let headers = retry_after.map(|seconds| ("Retry-After", seconds.to_owned()));
+            Answer::Raw {
+                status,
+                headers: headers.into_iter().collect(),
+                body: String::new(),
+            }
+        } else {
+            Answer::Code(0, "success")
+        }
+    });
+    let desk = Desk::new();
+    let outcome = desk.clear(&server, rows(80)).run();
+    outcome.assert_status(0).summary().assert_counts(&[("ok", 80)]);
+    outcome.stderr.lines().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn a_rate_limit_that_answers_503_or_403_is_said_once() {
+    for status in [503, 403] {
+        let about = |is_refused| lines_about(status, None, is_refused, "503 or 403");
+        assert_eq!(about(|nth| nth % 4 != 1), 1, "HTTP {status}");
+        assert_eq!(about(|nth| nth % 10 == 1), 0, "HTTP {status}, now and then");
+    }
+}
+
+#[test]
+fn a_retry_after_that_stops_the_run_is_said_and_one_that_delays_a_row_is_not() {
+    let about = |is_refused| lines_about(429, Some("2"), is_refused, "nothing starts until then");
+    assert_eq!(about(|nth| (10..14).contains(&nth)), 1);
+    assert_eq!(about(|nth| nth == 10), 0);
 }
