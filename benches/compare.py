@@ -482,4 +482,5 @@ def main():
             PARTS[part](Path(work), runs)
 
 
-main()
+if __name__ == "__main__":
+    main()
