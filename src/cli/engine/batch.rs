@@ -149,7 +149,7 @@ impl Batch {
                 Some(users) => {
                     let unsent = users.conversations.saturating_sub(summary.rows - summary.not_run);
                     format!(
-                        "without a record are {} of the rows listed so far, and {} of the users",
+                        "still without a record: {} of the rows listed so far, and {} of the users",
                         grouped(unsent),
                         grouped(users.not_run)
                     )

@@ -207,7 +207,6 @@ pub const COPY_BEGINS: &str = "line,user,";
 /// Refuses a file for copied records that can't be replaced. A copy looks like a report, so what a run keeps is told by the
 /// files beside it.
 pub fn check_copy(path: &Path) -> Result<(), Error> {
-    refuse_standard_output(path, "--csv")?;
     if is_file_of_a_run(path) {
         return Err(Error::Usage(format!(
             "--csv {}: this file belongs to a run, and would be lost; choose another one",
