@@ -318,6 +318,11 @@ impl Limiter {
         self.state().starts.unavailable.clone()
     }
 
+    /// When it was last found that the quota can't be used. It is tried only when a request may start, so it may be back since.
+    pub(crate) fn unavailable_at(&self) -> Option<Instant> {
+        self.state().starts.unavailable_at
+    }
+
     /// The most runs that shared the quota at a time, including this one; 0 if it is not shared.
     pub fn runs(&self) -> usize {
         self.state().starts.most_runs

@@ -61,6 +61,8 @@ pub(super) struct Starts {
     recent: VecDeque<(u64, u32)>,
     /// Since when the quota can't be used, and why.
     pub unavailable: Option<(Instant, String)>,
+    /// When that was found last.
+    pub unavailable_at: Option<Instant>,
     /// The most runs that shared the quota at a time; 0 if it is not shared.
     pub most_runs: usize,
 }
@@ -85,6 +87,7 @@ impl Starts {
             waiting_since: None,
             recent: VecDeque::new(),
             unavailable: None,
+            unavailable_at: None,
             most_runs: 0,
         }
     }
@@ -184,6 +187,7 @@ impl Starts {
             }
             Err(error) => {
                 self.unavailable.get_or_insert((now, String::new())).1 = error.to_string();
+                self.unavailable_at = Some(now);
                 self.reserve_at = now + RETRY_QUOTA;
             }
         }
@@ -196,7 +200,11 @@ impl Starts {
         }
         let since = *self.waiting_since.get_or_insert(now);
         let patience = MAX_QUOTA_WAIT + Duration::from_secs_f64(PATIENCE_RUNS / self.rate.per_second());
-        if now - since > patience && self.unavailable.is_none() {
+        if now - since <= patience {
+            return;
+        }
+        self.unavailable_at = Some(now);
+        if self.unavailable.is_none() {
             let waited = (now - since).as_secs();
             let why = format!(
                 "no start has been free for {waited} s: other runs of this app use them all, or the recorded starts are wrong"

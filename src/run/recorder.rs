@@ -132,7 +132,11 @@ impl Recorder {
             return None;
         }
         let outage = run.breaker.unreachable(|since| self.policy.due_to_give_up(since));
-        self.policy.next_limit(outage, run.limiter.unavailable())
+        // While the service is unreachable too, the quota is not tried, and may be back.
+        let was_tried = |due: Instant| run.limiter.unavailable_at().is_some_and(|at| at >= due);
+        let no_quota = run.limiter.unavailable();
+        let no_quota = no_quota.filter(|(since, _)| self.policy.due_to_give_up(*since).is_some_and(was_tried));
+        self.policy.next_limit(outage, no_quota)
     }
 
     /// Tells when the quota that runs share can't be used, and when it can again.
