@@ -176,13 +176,14 @@ impl RunLog {
         let file = open(&path)?;
         let mut start = [0; LINE_BEGINS.len()];
         let read = file.read_at(&mut start, 0)?;
-        // What a full disk has left of a first line is replaced too.
         if !LINE_BEGINS.starts_with(&start[..read]) {
             return Err(io::Error::other(
                 "this file exists already and is not a log of runs, so it is left untouched",
             ));
         }
-        if !keep_earlier {
+        // What a full disk or a power cut has left of a first line is replaced too: with another line behind it, the next run
+        // would not know the file.
+        if !keep_earlier || read < LINE_BEGINS.len() {
             file.set_len(0)?;
         }
         append(
@@ -424,6 +425,19 @@ mod tests {
         fs::write(&path, &whole[1..]).unwrap();
         log.end(0, None, false, None::<&Counts>).unwrap();
         assert_eq!(read_runs(&path), None, "an end without a beginning");
+    }
+
+    #[test]
+    fn a_torn_first_line_is_replaced_so_that_every_later_run_knows_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_in(directory.path());
+        for torn in ["", "{", "{\"event\":"] {
+            fs::write(&path, torn).unwrap();
+            let (first, _) = begin(&path, true).unwrap();
+            let (second, _) = begin(&path, true).unwrap();
+            let runs = read_runs(&path).unwrap();
+            assert_eq!([&runs[0].begin, &runs[1].begin], [&first, &second], "{torn:?}");
+        }
     }
 
     #[test]
