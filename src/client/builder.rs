@@ -1,10 +1,12 @@
 //! What a client is built from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
 
+use super::in_process::InProcess;
 use crate::endpoint::DEFAULT_ENDPOINT;
 
 /// The default time for one attempt.
@@ -32,6 +34,7 @@ pub struct ClientBuilder {
     pub(super) endpoint: Url,
     pub(super) ca_cert: Option<Vec<u8>>,
     pub(super) timeout: Duration,
+    pub(super) in_process: Option<Arc<dyn InProcess>>,
 }
 
 impl ClientBuilder {
@@ -42,6 +45,7 @@ impl ClientBuilder {
             endpoint: DEFAULT_ENDPOINT.parse().expect("it is a URL"),
             ca_cert: None,
             timeout: DEFAULT_TIMEOUT,
+            in_process: None,
         }
     }
 
@@ -62,6 +66,15 @@ impl ClientBuilder {
     /// answer. Opening the connection may take eight tenths of it besides, at most 8 seconds. Default: [`DEFAULT_TIMEOUT`], 10 seconds.
     pub fn timeout(self, timeout: Duration) -> ClientBuilder {
         ClientBuilder { timeout, ..self }
+    }
+
+    /// Sends requests to this server in the same process. For this crate's own tests.
+    #[doc(hidden)]
+    pub fn in_process(self, server: Arc<dyn InProcess>) -> ClientBuilder {
+        ClientBuilder {
+            in_process: Some(server),
+            ..self
+        }
     }
 
     /// The app's ID.

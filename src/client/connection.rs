@@ -28,6 +28,7 @@ use tower::{Layer, Service};
 
 use super::error::BuildError;
 use super::gate::Gate;
+use super::verdict::TransportError;
 
 /// How long a connection may be idle and still be used: shorter than the idle time-outs of common servers, so that a
 /// request rarely gets a connection that the server is closing.
@@ -83,6 +84,8 @@ pub(super) enum Exchange {
     Answered(Answer),
     /// No complete answer; with the HTTP status, if at least the head arrived.
     Failed(reqwest::Error, Option<u16>),
+    /// No complete answer, for a reason that is known already.
+    NoAnswer(TransportError, String),
     /// No complete answer within the time-out, counted from the start; likewise.
     TimedOut(Option<u16>),
     /// The connection waited too long at the gate. Nothing was sent.

@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod failure;
 mod gate;
+mod in_process;
 mod list;
 mod lookup;
 mod proxy;
@@ -44,6 +45,8 @@ use connection::{Connections, Exchange, MAX_IDLE};
 pub use error::{BuildError, CallError};
 use failure::Failure;
 pub use gate::{Gate, NoGate};
+#[doc(hidden)]
+pub use in_process::{InProcess, InProcessAnswer, InProcessFuture};
 pub use list::{Lister, Listing};
 pub use lookup::{MAX_USERS, UserBatch, UserLookup};
 pub use proxy::proxy_for;
@@ -236,21 +239,7 @@ impl Client {
     /// Makes one attempt at a call. Returns the answer's body too, if there is an answer.
     async fn call(&self, call: &Call, gate: &impl Gate) -> Option<(Attempt, Vec<u8>)> {
         let attempted_at = Instant::now();
-        let mut connection = match self.shared.connections.take() {
-            Ok(connection) => connection,
-            Err(error) => {
-                let message = format!("no connection can be set up: {error}");
-                let verdict = verdict::no_answer(TransportError::Unreachable, message, None);
-                return Some((Attempt::new(verdict, None, attempted_at.elapsed()), Vec::new()));
-            }
-        };
-        if connection.is_open() && timeout(MAX_IDLE, gate.pass()).await.is_err() {
-            return None;
-        }
-        let (request, signature) = self.request(call);
-        let body = call.body.clone().unwrap_or_default();
-        let exchange = connection.exchange(request, body, gate, self.shared.settings.timeout);
-        let (exchange, started_at) = exchange.await;
+        let (exchange, started_at, signature) = self.exchange(call, gate).await;
         let latency = started_at.unwrap_or(attempted_at).elapsed();
         let (mut clock_skew, mut body) = (None, Vec::new());
         let mut verdict = match exchange {
@@ -265,6 +254,7 @@ impl Client {
                 verdict
             }
             Exchange::Failed(error, http) => self.failure(error, http).verdict(),
+            Exchange::NoAnswer(transport, why) => verdict::no_answer(transport, why, None),
             Exchange::TimedOut(http) => {
                 let message = format!(
                     "timed out after {}",
@@ -274,13 +264,45 @@ impl Client {
             }
             Exchange::Expired => return None,
         };
-        self.shared.connections.put(connection);
         self.redact(&mut verdict, &signature);
         let attempt = Attempt {
             clock_skew,
             ..Attempt::new(verdict, started_at, latency)
         };
         Some((attempt, body))
+    }
+
+    /// Sends the request of a call once it has passed the gate. Returns when it started, and its signature.
+    async fn exchange(&self, call: &Call, gate: &impl Gate) -> (Exchange, Option<Instant>, Signature) {
+        let body = call.body.clone().unwrap_or_default();
+        if let Some(server) = &self.shared.settings.in_process {
+            let (request, signature) = self.request(call);
+            let (exchange, started_at) = self.exchange_in_process(server.as_ref(), request, body, gate).await;
+            return (exchange, started_at, signature);
+        }
+        let mut connection = match self.shared.connections.take() {
+            Ok(connection) => connection,
+            Err(error) => {
+                let message = format!("no connection can be set up: {error}");
+                let (_, signature) = self.request(call);
+                return (
+                    Exchange::NoAnswer(TransportError::Unreachable, message),
+                    None,
+                    signature,
+                );
+            }
+        };
+        let is_late = connection.is_open() && timeout(MAX_IDLE, gate.pass()).await.is_err();
+        let (request, signature) = self.request(call);
+        if is_late {
+            return (Exchange::Expired, None, signature);
+        }
+        let exchange = connection.exchange(request, body, gate, self.shared.settings.timeout);
+        let (exchange, started_at) = exchange.await;
+        if !matches!(exchange, Exchange::Expired) {
+            self.shared.connections.put(connection);
+        }
+        (exchange, started_at, signature)
     }
 
     fn failure(&self, error: reqwest::Error, http: Option<u16>) -> Failure<'_> {

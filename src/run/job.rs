@@ -243,6 +243,15 @@ impl<S: Service> Job<S> {
         }
     }
 
+    /// Puts something around the report. For this crate's own tests.
+    #[doc(hidden)]
+    pub fn around_report(self, wrap: impl FnOnce(Box<dyn Journal>) -> Box<dyn Journal>) -> Job<S> {
+        Job {
+            report: self.report.map(wrap),
+            ..self
+        }
+    }
+
     /// Tells this observer too what happens.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Job<S> {
         self.observers.push(Box::new(observer));

@@ -1,0 +1,259 @@
+//! One run of a job, set up as the program does it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use zim_batch::client::{ClearUsers, Service};
+use zim_batch::event::Event;
+use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
+use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
+use zim_batch::{Client, Job, Limiter, Lister, StopHandle, Summary};
+
+use crate::disk::{Process, Survivors, Watched};
+use crate::life::Flags;
+use crate::quota::RunQuota;
+use crate::report::{self, Row};
+use crate::stage::{Stage, limits, name};
+use crate::world::{APP_ID, RunId, SECRET, Server};
+
+/// The files of a job.
+pub struct Paths {
+    pub input: PathBuf,
+    pub report: PathBuf,
+    pub outside: PathBuf,
+    pub rows: PathBuf,
+    pub list: PathBuf,
+}
+
+impl Paths {
+    pub fn in_directory(directory: &Path) -> Paths {
+        let report = directory.join("out.csv");
+        Paths {
+            input: directory.join("input.csv"),
+            outside: directory.join("out.outside.csv"),
+            rows: directory.join("out.rows.csv"),
+            list: list_report_of(&report),
+            report,
+        }
+    }
+}
+
+/// A run that has ended, or was killed.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub run: RunId,
+    pub flags: Flags,
+    pub began: Duration,
+    pub ended: Duration,
+    /// How many lines its input had when it began.
+    pub lines: usize,
+    /// The records of rows before it.
+    pub before: Vec<Row>,
+    /// `None`: it was killed.
+    pub summary: Option<Summary>,
+    pub survivors: Option<Survivors>,
+    /// Its disk has failed.
+    pub disk_failed: bool,
+    /// When an operator stopped it.
+    pub stopped_at: Option<Duration>,
+    /// What observers were told.
+    pub told: Told,
+}
+
+/// What an observer was told.
+#[derive(Debug, Default, Clone)]
+pub struct Told {
+    pub records: u64,
+    pub sent: u64,
+    pub held: u64,
+    pub released: u64,
+}
+
+/// Runs a job once. `None`: it could not begin, which is a violation.
+pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> {
+    let server = Server {
+        world: Arc::clone(&stage.world),
+        run,
+    };
+    let client = Client::builder(APP_ID, SECRET)
+        .endpoint("http://127.0.0.1:1/".parse().unwrap())
+        .timeout(Duration::from_millis(flags.timeout_ms))
+        .in_process(Arc::new(server))
+        .build()
+        .unwrap();
+    let begun = if stage.life.jobs[run.0].users.is_some() {
+        begin_users(stage, run, &flags, client).await
+    } else {
+        begin_rows(stage, run, &flags, client).await
+    };
+    if let Err(why) = &begun {
+        stage.violated("what ended in any way can be resumed", format!("{}: {why}", name(run)));
+    }
+    begun.ok()
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
+    let paths = Paths::in_directory(&stage.job(run.0).directory);
+    let selection = Selection {
+        dedupe: flags.dedupe,
+        limit: flags.limit,
+        ..Selection::default()
+    };
+    let input = Input::open(&Source::File(paths.input.clone()), &Format::default())?;
+    let mut journal = Report::open(&paths.report, &paths.outside, IfExists::Resume, false)?;
+    let plan = input.plan(&selection, journal.take_done())?;
+    journal.forget(plan.stale())?;
+    let begin = RunBegin {
+        total: plan.selected(),
+        already_done: plan.rows_done(),
+        ..begin(flags)
+    };
+    let is_resumed = journal.is_resumed();
+    let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
+    let process = process(stage, run, &paths, vec![paths.report.clone(), paths.outside.clone()]);
+    let job = Job::planned(client, plan).report(journal);
+    drive(stage, process, flags, job, &log).await
+}
+
+async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
+    let paths = Paths::in_directory(&stage.job(run.0).directory);
+    let format = Format {
+        reads: Reads::Users,
+        ..Format::default()
+    };
+    let users = Input::open(&Source::File(paths.input.clone()), &format)?;
+    let lists = [paths.rows.as_path(), &paths.list];
+    let mut journal = UsersReport::open(lists, [&paths.report, &paths.outside], IfExists::Resume, false)?;
+    // As the program does: a user that occurs again is skipped.
+    let selection = Selection {
+        dedupe: true,
+        ..Selection::default()
+    };
+    let list = journal.list();
+    let users = users.plan(&selection, list.take_done())?;
+    list.forget(users.stale())?;
+    let rows = Plan::of_listed(&journal.listed(), flags.limit, journal.take_done())?;
+    journal.forget(rows.stale())?;
+    let begin = RunBegin {
+        already_done: rows.rows_done(),
+        lists: true,
+        users: users.total(),
+        ..begin(flags)
+    };
+    let is_resumed = journal.is_resumed();
+    let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
+    let files = [&paths.rows, &paths.list, &paths.report, &paths.outside];
+    let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec());
+    let job = Job::listed(ClearUsers::new(Lister::new(client)), users, rows, journal);
+    drive(stage, process, flags, job, &log).await
+}
+
+fn begin(flags: &Flags) -> RunBegin {
+    RunBegin {
+        app_id: Some(APP_ID),
+        endpoint: "http://127.0.0.1:1".into(),
+        limit: flags.limit,
+        rate: flags.rate.to_string(),
+        ..RunBegin::now()
+    }
+}
+
+fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc<Process> {
+    let mut state = stage.job(run.0);
+    let directory = paths.report.parent().unwrap();
+    let process = Process::new(run, directory, files, &state.durable, &stage.world, &stage.quota);
+    state.process = Some(Arc::clone(&process));
+    process
+}
+
+/// Runs a job that is set up, until it has ended or is killed.
+async fn drive<S: Service>(
+    stage: &Stage,
+    process: Arc<Process>,
+    flags: &Flags,
+    job: Job<S>,
+    log: &RunLog,
+) -> Result<Ended, Failed> {
+    let run = process.run;
+    let paths = Paths::in_directory(&process.directory);
+    let before = report::read(&paths.report)?;
+    let lines = stage.job(run.0).lines.len();
+    stage.job(run.0).counted.push(lines);
+    let stop = StopHandle::new();
+    stage.job(run.0).stop = Some(stop.clone());
+    let quota = RunQuota::join(&stage.quota, run, flags.rate);
+    let limiter = Limiter::sharing(flags.rate.try_into()?, Arc::new(quota));
+    let told = Arc::new(Mutex::new(Told::default()));
+    let tell = Arc::clone(&told);
+    let job = job
+        .limiter(limiter.clone())
+        .limits(limits(flags))
+        .stop_handle(stop)
+        .around_report(|report| Box::new(Watched::new(report, &process)))
+        .on_event(move |event| tell.lock().unwrap().note(event));
+    let began = stage.now();
+    stage.tell(format!("{} begins, {} records, {flags:?}", name(run), before.len()));
+    let mut ended = Ended {
+        run,
+        flags: *flags,
+        lines,
+        began,
+        ended: began,
+        before,
+        summary: None,
+        survivors: None,
+        disk_failed: false,
+        stopped_at: None,
+        told: Told::default(),
+    };
+    tokio::select! {
+        biased;
+        () = process.killed.notified() => {}
+        summary = job.run() => {
+            ended.ended = stage.now();
+            ended.summary = Some(summary?);
+        }
+    }
+    if ended.summary.is_some() {
+        tokio::select! {
+            biased;
+            () = process.killed.notified() => {}
+            () = limiter.leave() => {}
+        }
+    } else {
+        ended.ended = stage.now();
+    }
+    ended.survivors = process.survivors();
+    ended.disk_failed = process.has_failed();
+    ended.told = told.lock().unwrap().clone();
+    ended.stopped_at = stage.job(run.0).stopped_at;
+    match (&ended.summary, &ended.survivors) {
+        (Some(summary), None) => {
+            let stopped = summary.stopped.as_ref().map(ToString::to_string);
+            log.end(0, stopped.as_deref(), false, Some(summary))?;
+            stage.job(run.0).durable = process.durable();
+            stage.tell(format!(
+                "{} ends: {}",
+                name(run),
+                stopped.as_deref().unwrap_or("complete")
+            ));
+        }
+        _ => stage.tell(format!("{} is dead", name(run))),
+    }
+    Ok(ended)
+}
+
+impl Told {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Settled(_) => self.records += 1,
+            Event::Sent { .. } => self.sent += 1,
+            Event::Held { .. } => self.held += 1,
+            Event::Released => self.released += 1,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Promises about when requests start, checked by the server's clock over all runs together.
+
+use std::time::Duration;
+
+use crate::job::Ended;
+use crate::life::Flags;
+use crate::promises::Repeats;
+use crate::stage::{Stage, name};
+use crate::world::{RunId, Sent};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A run that has ended counts as long as the quota may know its starts.
+const KNOWN_FOR: Duration = Duration::from_secs(4);
+
+pub struct Runs {
+    all: Vec<(RunId, Flags, Duration, Duration)>,
+}
+
+impl Runs {
+    pub fn of(stage: &Stage) -> Runs {
+        let of_job = |job: usize| -> Vec<(RunId, Flags, Duration, Duration)> {
+            let run = |run: &Ended| (run.run, run.flags, run.began, run.ended);
+            stage.job(job).runs.iter().map(run).collect()
+        };
+        Runs {
+            all: (0..stage.jobs.len()).flat_map(of_job).collect(),
+        }
+    }
+
+    /// The most that may start in a second that ends now, by the rates of the runs.
+    fn rate_at(&self, now: Duration) -> Option<f64> {
+        let counts =
+            |(_, _, began, ended): &&(RunId, Flags, Duration, Duration)| *began <= now && now <= *ended + KNOWN_FOR;
+        self.all
+            .iter()
+            .filter(counts)
+            .map(|(_, flags, ..)| flags.rate)
+            .reduce(f64::max)
+    }
+}
+
+/// Checks all requests of a life.
+pub fn check(stage: &Stage) {
+    let sent = stage.world().requests.clone();
+    let (runs, repeats) = (Runs::of(stage), Repeats::of(stage));
+    check_cap(stage, &sent, &runs);
+    check_pauses(stage, &sent);
+    check_quota(stage, &sent);
+    for (run, flags, ..) in &runs.all {
+        let sent: Vec<&Sent> = sent.iter().filter(|sent| sent.run == *run).collect();
+        check_retry_after(stage, *run, &sent, &repeats);
+        check_waits(stage, *run, &sent);
+        check_in_flight(stage, *run, flags, &sent);
+    }
+}
+
+/// What operators allowed in the moment before this one.
+fn limit_before(stage: &Stage, now: Duration) -> Option<f64> {
+    let limits = stage.limits.lock().unwrap();
+    limits.iter().rfind(|(at, _)| *at < now).and_then(|(_, limit)| *limit)
+}
+
+fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
+    let mut first = 0;
+    for (nth, start) in sent.iter().enumerate() {
+        while start.at - sent[first].at >= SECOND {
+            first += 1;
+        }
+        let Some(rate) = runs.rate_at(start.at) else { continue };
+        let limit = limit_before(stage, start.at);
+        let cap = limit.map_or(rate, |limit| rate.min(limit)).ceil() as usize;
+        let count = nth + 1 - first;
+        if count > cap {
+            let how = format!("{count} in the second before {:?}, of at most {cap}", start.at);
+            return stage.violated("never more than the cap in any second", how);
+        }
+        // Evenly spaced: no burst either.
+        let within = sent[first..=nth]
+            .iter()
+            .filter(|sent| start.at - sent.at < SECOND / 10)
+            .count();
+        if within > cap / 10 + 3 {
+            let how = format!(
+                "{within} in the tenth of a second before {:?}, at {cap} per second",
+                start.at
+            );
+            return stage.violated("requests start evenly", how);
+        }
+    }
+}
+
+fn check_pauses(stage: &Stage, sent: &[Sent]) {
+    let is_paused = |sent: &&Sent| limit_before(stage, sent.at) == Some(0.0);
+    if let Some(sent) = sent.iter().find(is_paused) {
+        stage.violated(
+            "nothing is sent in a pause",
+            format!("{} at {:?}", name(sent.run), sent.at),
+        );
+    }
+}
+
+fn check_quota(stage: &Stage, sent: &[Sent]) {
+    let away = stage.away.lock().unwrap();
+    for (nth, (from, is_away)) in away.iter().enumerate() {
+        let until = away[nth + 1..]
+            .iter()
+            .find(|(_, is_away)| !is_away)
+            .map_or(Duration::MAX, |(at, _)| *at);
+        // A start that was reserved before may be up to a second away.
+        let from = *from + SECOND + SECOND / 10;
+        let early = sent.iter().find(|sent| *is_away && sent.at > from && sent.at < until);
+        if let Some(sent) = early {
+            return stage.violated(
+                "nothing is sent without the quota",
+                format!("{} at {:?}", name(sent.run), sent.at),
+            );
+        }
+    }
+}
+
+fn check_retry_after(stage: &Stage, run: RunId, sent: &[&Sent], repeats: &Repeats) {
+    for refused in sent {
+        let Some((at, said)) = refused.answered else { continue };
+        let Some(seconds) = said.retry_after else { continue };
+        let until = at + Duration::from_secs(seconds);
+        let is_early = |sent: &&&Sent| sent.at > at && sent.at < until && sent.asked == refused.asked;
+        if let Some(early) = sent.iter().find(is_early)
+            && repeats.is_unique(&refused.asked)
+        {
+            let how = format!(
+                "{}: refused at {at:?} for {seconds} s, sent at {:?}",
+                name(run),
+                early.at
+            );
+            return stage.violated("Retry-After is kept", how);
+        }
+    }
+}
+
+/// When a request that started after such an answer is refused too, the whole run waits.
+fn check_waits(stage: &Stage, run: RunId, sent: &[&Sent]) {
+    let refusal = |sent: &&Sent| {
+        let (at, said) = sent.answered.filter(|(_, said)| said.http == 429)?;
+        Some((at, sent.at, at + Duration::from_secs(said.retry_after?)))
+    };
+    let mut refusals: Vec<_> = sent.iter().filter_map(refusal).collect();
+    refusals.sort();
+    let mut first: Option<(Duration, Duration)> = None;
+    for (at, started_at, until) in refusals {
+        match first {
+            Some((asked_at, asked_until)) if at < asked_until => {
+                let early = sent
+                    .iter()
+                    .find(|sent| sent.at > at && sent.at < until && started_at >= asked_at);
+                if let Some(early) = early {
+                    let how = format!(
+                        "{}: it waits from {at:?} to {until:?}, sent at {:?}",
+                        name(run),
+                        early.at
+                    );
+                    return stage.violated("Retry-After is kept", how);
+                }
+            }
+            _ => first = Some((at, until)),
+        }
+    }
+}
+
+fn check_in_flight(stage: &Stage, run: RunId, flags: &Flags, sent: &[&Sent]) {
+    let mut ends: Vec<Duration> = Vec::new();
+    for start in sent {
+        ends.retain(|end| *end > start.at);
+        if let Some((at, _)) = start.answered {
+            ends.push(at);
+        }
+        if ends.len() > flags.max_in_flight {
+            let how = format!("{}: {} at {:?}", name(run), ends.len(), start.at);
+            return stage.violated("no more than --max-in-flight requests are open", how);
+        }
+    }
+}

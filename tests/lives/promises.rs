@@ -1,0 +1,441 @@
+//! What is promised of reports, and checked after each run and each life.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use zim_batch::analysis::Analysis;
+use zim_batch::journal::{RunLog, read_runs};
+
+use crate::disk::bytes;
+use crate::input::{Expected, expected};
+use crate::job::{Ended, Paths};
+use crate::life::{Life, Limiter, What};
+use crate::report::{self, Row};
+use crate::stage::{JobState, Stage, name};
+use crate::world::{Asked, Fate, Key, Said, Sent};
+use crate::{look, pace, run_end};
+
+/// How often rows and users stand in all inputs.
+pub struct Repeats {
+    rows: HashMap<Key, usize>,
+    users: HashMap<String, usize>,
+}
+
+impl Repeats {
+    pub fn of(stage: &Stage) -> Repeats {
+        let (mut rows, mut users) = (HashMap::new(), HashMap::new());
+        for (job, plan) in stage.life.jobs.iter().enumerate() {
+            let are_users = plan.users.is_some();
+            let lines = expected(plan.dialect, &stage.job(job).lines, are_users);
+            for key in lines.into_iter().filter_map(|line| line.key) {
+                if are_users {
+                    *users.entry(key[0].clone()).or_default() += 1;
+                } else {
+                    *rows.entry(key).or_default() += 1;
+                }
+            }
+        }
+        Repeats { rows, users }
+    }
+
+    /// Whether this was asked for one line only.
+    pub fn is_unique(&self, asked: &Asked) -> bool {
+        let of_user = |user: &String| self.users.get(user).copied().unwrap_or(0);
+        let lines = match asked {
+            Asked::Clear(key) => self.rows.get(key).copied().unwrap_or(0) + of_user(&key[0]),
+            Asked::List(user, _) => of_user(user),
+        };
+        lines <= 1
+    }
+}
+
+/// The lines of a job as they are now.
+pub fn lines(stage: &Stage, job: usize, state: &JobState) -> Vec<Expected> {
+    let plan = &stage.life.jobs[job];
+    expected(plan.dialect, &state.lines, plan.users.is_some())
+}
+
+/// Whether every line has a record, and every row of each listed user.
+pub fn is_done(stage: &Stage, job: usize, state: &JobState) -> bool {
+    let paths = Paths::in_directory(&state.directory);
+    let records = report::read(&paths.report).unwrap_or_default();
+    let lines = lines(stage, job, state).len();
+    let is_done = if stage.life.jobs[job].users.is_some() {
+        let users = report::read(&paths.list).unwrap_or_default();
+        let rows = report::read_rows(&paths.rows).unwrap_or_default();
+        users.len() >= lines && records.len() >= rows.len()
+    } else {
+        records.len() >= lines
+    };
+    is_done && !state.is_to_be_mended
+}
+
+/// The records of a job's files, checked one by one.
+pub struct Files {
+    pub records: Vec<Row>,
+    pub users: Vec<Row>,
+    pub rows: Vec<(u64, Key)>,
+}
+
+fn read_files(stage: &Stage, job: usize, state: &JobState) -> Option<Files> {
+    let paths = Paths::in_directory(&state.directory);
+    let read = || -> Result<Files, String> {
+        Ok(Files {
+            records: report::read(&paths.report)?,
+            users: report::read(&paths.list)?,
+            rows: report::read_rows(&paths.rows)?,
+        })
+    };
+    read()
+        .inspect_err(|why| stage.violated("a report can always be read", format!("job {job}: {why}")))
+        .ok()
+}
+
+/// After a run that was not killed.
+pub fn after_a_run(stage: &Stage, job: usize, ended: &Ended) {
+    let (Some(summary), None) = (&ended.summary, &ended.survivors) else {
+        return;
+    };
+    let state = stage.job(job);
+    let Some(files) = read_files(stage, job, &state) else {
+        return;
+    };
+    let paths = Paths::in_directory(&state.directory);
+    let lines = lines(stage, job, &state);
+    drop(state);
+    once(stage, job, "report", &files.records);
+    once(stage, job, "list report", &files.users);
+    if !ended.disk_failed {
+        outside_log(stage, job, &paths, &files.records);
+    }
+    run_end::check(stage, ended, summary, &files, &lines);
+}
+
+fn once(stage: &Stage, job: usize, what: &str, records: &[Row]) {
+    let mut seen = HashSet::new();
+    if let Some(twice) = records.iter().find(|record| !seen.insert(record.line)) {
+        stage.violated(
+            "one record for each row",
+            format!("job {job}: line {} twice in the {what}", twice.line),
+        );
+    }
+}
+
+fn outside_log(stage: &Stage, job: usize, paths: &Paths, records: &[Row]) {
+    let expected: Vec<&Row> = records.iter().filter(|record| record.outcome == "outside").collect();
+    match report::read(&paths.outside) {
+        Ok(log) if log.iter().eq(expected.iter().copied()) => {}
+        Ok(log) => {
+            let how = format!("job {job}: it has {} rows, the report {}", log.len(), expected.len());
+            stage.violated("the outside log is complete", how);
+        }
+        Err(why) => stage.violated("the outside log is complete", format!("job {job}: {why}")),
+    }
+}
+
+/// When the whole life is over.
+pub fn at_the_end(stage: &Stage) {
+    pace::check(stage);
+    for why in &stage.world().wrong {
+        stage.violated("requests are signed, and are what the API takes", why);
+    }
+    for job in 0..stage.jobs.len() {
+        let state = stage.job(job).clone();
+        if state.runs.last().is_none_or(|run| run.survivors.is_some()) {
+            continue; // It has not ended, which is a violation already.
+        }
+        let Some(files) = read_files(stage, job, &state) else {
+            continue;
+        };
+        let lines = lines(stage, job, &state);
+        let paths = Paths::in_directory(&state.directory);
+        if stage.life.jobs[job].users.is_some() {
+            users(stage, job, &files, &lines);
+            let rows: Vec<Expected> = files
+                .rows
+                .iter()
+                .map(|(line, key)| Expected {
+                    line: *line,
+                    key: Some(key.clone()),
+                })
+                .collect();
+            rows_are_recorded(stage, job, &state, &files.records, &rows);
+        } else {
+            rows_are_recorded(stage, job, &state, &files.records, &lines);
+        }
+        truth(stage, job, &files.records);
+        sent_rows(stage, job, &state, &files, &lines);
+        runs_are_logged(stage, job, &state, &paths);
+        match Analysis::from_file(&paths.report) {
+            Ok(analysis) => look::of_records(stage, job, &analysis, &files.records, &files.users),
+            Err(error) => stage.violated("a report can always be read", error.to_string()),
+        }
+    }
+    secrets(stage);
+}
+
+fn rows_are_recorded(stage: &Stage, job: usize, state: &JobState, records: &[Row], lines: &[Expected]) {
+    let by_line: BTreeMap<u64, &Row> = records.iter().map(|record| (record.line, record)).collect();
+    let dedupes =
+        |is: bool| state.runs.iter().all(|run| run.flags.dedupe == is) && stage.life.jobs[job].users.is_none();
+    let mut sent = HashSet::new();
+    for Expected { line, key } in lines {
+        let promise = "one record for each row";
+        let Some(record) = by_line.get(line) else {
+            stage.violated(promise, format!("job {job}: line {line} has none"));
+            continue;
+        };
+        let is_as_expected = match key {
+            None => record.outcome == "invalid",
+            Some(key) => record.key == *key && record.outcome != "invalid",
+        };
+        if !is_as_expected {
+            stage.violated(promise, format!("job {job}: {record:?} is the record of {key:?}"));
+        }
+        let Some(key) = key else { continue };
+        let is_skipped = record.outcome == "skipped";
+        let is_repeated = !is_skipped && !sent.insert(key.clone());
+        if (is_skipped && dedupes(false)) || (is_repeated && dedupes(true) && !state.was_mended) {
+            stage.violated("--dedupe sends a repeated row once", format!("job {job}: {record:?}"));
+        }
+    }
+    if records.len() > lines.len() {
+        stage.violated(
+            "one record for each row",
+            format!("job {job}: {} for {} rows", records.len(), lines.len()),
+        );
+    }
+}
+
+fn users(stage: &Stage, job: usize, files: &Files, lines: &[Expected]) {
+    let by_line: BTreeMap<u64, &Row> = files.users.iter().map(|record| (record.line, record)).collect();
+    let mut listed: HashMap<String, Vec<[String; 2]>> = HashMap::new();
+    for (_, [user, conv, conv_type]) in &files.rows {
+        listed
+            .entry(user.clone())
+            .or_default()
+            .push([conv.clone(), conv_type.clone()]);
+    }
+    let world = stage.world();
+    for Expected { line, key } in lines {
+        let promise = "every conversation of a user is listed once";
+        let Some(record) = by_line.get(line) else {
+            stage.violated(promise, format!("job {job}: the user in line {line} has no record"));
+            continue;
+        };
+        let user = key.as_ref().map(|[user, ..]| user.clone());
+        if record.outcome == "ok" {
+            let user = user.clone().unwrap_or_default();
+            let (expected, found) = (
+                world.conversations(&user).unwrap_or_default(),
+                listed.remove(&user).unwrap_or_default(),
+            );
+            if expected != found || record.conversations != found.len() as u64 {
+                let how = format!("job {job}: {} of {} for {record:?}", found.len(), expected.len());
+                stage.violated(promise, how);
+            }
+        }
+        let is_possible = match (record.outcome.as_str(), &user) {
+            ("invalid", user) => user.is_none(),
+            ("ok" | "failed" | "skipped", Some(user)) => record.key[0] == *user,
+            _ => false,
+        };
+        if !is_possible {
+            stage.violated(
+                "one record for each user",
+                format!("job {job}: {record:?} for {user:?}"),
+            );
+        }
+    }
+    if files.users.len() > lines.len() || !listed.is_empty() {
+        let how = format!("job {job}: rows of {} users too many", listed.len());
+        stage.violated("every conversation of a user is listed once", how);
+    }
+}
+
+/// What the report says of each row is what the world knows.
+fn truth(stage: &Stage, job: usize, records: &[Row]) {
+    let (world, repeats) = (stage.world(), Repeats::of(stage));
+    let mut answers: HashMap<&Key, Vec<Option<Said>>> = HashMap::new();
+    for sent in world.requests.iter().filter(|sent| sent.run.0 == job) {
+        if let Asked::Clear(key) = &sent.asked {
+            answers
+                .entry(key)
+                .or_default()
+                .push(sent.answered.map(|(_, said)| said));
+        }
+    }
+    let is_calm = is_calm(&stage.life);
+    let fewest = stage
+        .job(job)
+        .runs
+        .iter()
+        .map(|run| run.flags.max_attempts)
+        .min()
+        .unwrap_or(0);
+    for record in records {
+        let (fate, said) = (
+            world.fate(&record.key),
+            answers.get(&record.key).cloned().unwrap_or_default(),
+        );
+        let was_said = said
+            .iter()
+            .flatten()
+            .any(|said| said.code == record.code && Some(said.http) == record.http);
+        let is_true = match record.outcome.as_str() {
+            "ok" => world.cleared.contains(&record.key) && was_said && record.code == Some(0),
+            "outside" => fate == Fate::Outside && was_said,
+            "failed" if record.http.is_none() => {
+                said.contains(&None) || record.message == "connection refused" || record.message.contains("timed out")
+            }
+            "failed" => was_said && record.code != Some(0),
+            _ => said.is_empty() || !repeats.is_unique(&Asked::Clear(record.key.clone())),
+        };
+        if !is_true {
+            let how = format!("job {job}: {record:?}, but {fate:?}, and {said:?} was answered");
+            stage.violated("what is recorded is what happened", how);
+        }
+        let must_be_ok = match fate {
+            Fate::Ok => true,
+            Fate::Flaky(_, fails) => fails < fewest,
+            _ => false,
+        };
+        if is_calm && must_be_ok && record.outcome == "failed" {
+            stage.violated(
+                "a row that can be cleared is cleared",
+                format!("job {job}: {record:?}, {fate:?}"),
+            );
+        }
+        // A refused connection is a try without a request.
+        let is_sure = is_calm && matches!(fate, Fate::Transient(_)) && record.outcome == "failed";
+        if is_sure && (said.len() as u32) < fewest {
+            stage.violated(
+                "a row is tried as often as --max-attempts says",
+                format!("job {job}: {record:?}"),
+            );
+        }
+    }
+}
+
+/// Whether nothing but the fates of rows makes requests fail.
+fn is_calm(life: &Life) -> bool {
+    let is_trouble = |what: &What| matches!(what, What::Trouble(..) | What::Stall(_));
+    let is_slow = life.world.connect_ms + life.world.latency_ms + life.world.jitter_ms >= 1900;
+    let is_limited = !matches!(life.world.limiter, Limiter::None);
+    !is_slow && !is_limited && !life.events.iter().any(|event| is_trouble(&event.what))
+}
+
+/// Only rows of the input were sent, and none that had a record.
+fn sent_rows(stage: &Stage, job: usize, state: &JobState, files: &Files, lines: &[Expected]) {
+    let world = stage.world();
+    let is_users = stage.life.jobs[job].users.is_some();
+    let keys: HashSet<&Key> = if is_users {
+        files.rows.iter().map(|(_, key)| key).collect()
+    } else {
+        lines.iter().filter_map(|line| line.key.as_ref()).collect()
+    };
+    let users: HashSet<&String> = lines
+        .iter()
+        .filter_map(|line| line.key.as_ref().map(|[user, ..]| user))
+        .collect();
+    let of_job: Vec<&Sent> = world.requests.iter().filter(|sent| sent.run.0 == job).collect();
+    for sent in &of_job {
+        let is_known = match &sent.asked {
+            Asked::Clear(key) => keys.contains(key),
+            Asked::List(user, _) => is_users && users.contains(user),
+        };
+        if !is_known {
+            let how = format!("{} asked for {:?} at {:?}", name(sent.run), sent.asked, sent.at);
+            stage.violated("nothing is sent that is not in the rows", how);
+        }
+    }
+    for run in &state.runs {
+        let done: HashSet<&Key> = run
+            .before
+            .iter()
+            .filter(|record| is_final(record))
+            .map(|record| &record.key)
+            .collect();
+        for sent in world.requests.iter().filter(|sent| sent.run == run.run) {
+            if let Asked::Clear(key) = &sent.asked
+                && done.contains(key)
+                && count(lines, files, key) <= 1
+            {
+                let how = format!("{} sent {key:?} at {:?}", name(sent.run), sent.at);
+                stage.violated("a row with a record is not sent again", how);
+            }
+        }
+    }
+}
+
+fn is_final(record: &Row) -> bool {
+    record.outcome != "invalid"
+}
+
+fn count(lines: &[Expected], files: &Files, key: &Key) -> usize {
+    let in_lines = lines.iter().filter(|line| line.key.as_ref() == Some(key)).count();
+    in_lines.max(files.rows.iter().filter(|(_, row)| row == key).count())
+}
+
+/// Each run has a beginning in the log of runs, and an end if it was not killed. A power cut may take what was not synced.
+fn runs_are_logged(stage: &Stage, job: usize, state: &JobState, paths: &Paths) {
+    let has_cut = stage
+        .life
+        .events
+        .iter()
+        .any(|event| matches!(event.what, What::PowerCut(of, _) if of == job));
+    let runs = read_runs(&RunLog::path_of(&paths.report)).unwrap_or_default();
+    let ends = |run: &Ended| run.survivors.is_none();
+    let expected: Vec<bool> = state.runs.iter().map(ends).collect();
+    let logged: Vec<bool> = runs.iter().map(|run| run.end.is_some()).collect();
+    // A report that has nothing in it yet is not resumed, so its log begins anew.
+    if !has_cut && !expected.ends_with(&logged) {
+        let how = format!("job {job}: {logged:?} instead of {expected:?}");
+        stage.violated("every run is in the log of runs", how);
+    }
+}
+
+/// No file has the secret or a signature.
+fn secrets(stage: &Stage) {
+    let world = stage.world();
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit();
+    for directory in std::fs::read_dir(stage.directory.path()).unwrap().flatten() {
+        for file in std::fs::read_dir(directory.path()).unwrap().flatten() {
+            let bytes = bytes(&file.path());
+            let has = |run: &[u8]| {
+                world.signatures.contains(&*String::from_utf8_lossy(run)) || run == crate::world::SECRET.as_bytes()
+            };
+            if bytes.split(|byte| !is_hex(byte)).any(|run| run.len() == 32 && has(run)) {
+                stage.violated("no secret is written", file.path().display().to_string());
+            }
+        }
+    }
+}
+
+/// What the same seed must give again: every request, and the files but for times.
+pub fn trace(stage: &Stage) -> String {
+    use std::fmt::Write as _;
+    let mut trace = String::new();
+    for Sent {
+        at,
+        run,
+        asked,
+        answered,
+    } in &stage.world().requests
+    {
+        let _ = writeln!(trace, "{at:?} {run:?} {asked:?} {answered:?}");
+    }
+    for job in 0..stage.jobs.len() {
+        let state = stage.job(job);
+        let paths = Paths::in_directory(&state.directory);
+        for path in [&paths.report, &paths.list, &paths.outside] {
+            for mut row in report::read(path).unwrap_or_default() {
+                // A nonce that a server has repeated is another one each time.
+                row.message
+                    .truncate(row.message.find("SignatureNonce").unwrap_or(row.message.len()));
+                let _ = writeln!(trace, "{job} {row:?}");
+            }
+        }
+        let _ = writeln!(trace, "{:?}", bytes(&paths.rows).len());
+    }
+    trace
+}

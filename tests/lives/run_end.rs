@@ -1,0 +1,292 @@
+//! What a run says when it ends: its counts, and why it stopped.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use zim_batch::{StopReason, Summary};
+
+use crate::input::Expected;
+use crate::job::Ended;
+use crate::life::What;
+use crate::look::codes;
+use crate::promises::{Files, Repeats};
+use crate::report::Row;
+use crate::stage::{Stage, name};
+use crate::world::{Asked, Said, Sent};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The longest time between two probes, `Retry-After` not counted.
+const MAX_PROBE: Duration = Duration::from_secs(30);
+
+pub fn check(stage: &Stage, ended: &Ended, summary: &Summary, files: &Files, lines: &[Expected]) {
+    let sent: Vec<Sent> = stage
+        .world()
+        .requests
+        .iter()
+        .filter(|sent| sent.run == ended.run)
+        .cloned()
+        .collect();
+    let before: HashSet<u64> = ended.before.iter().map(|record| record.line).collect();
+    let new: Vec<&Row> = files
+        .records
+        .iter()
+        .filter(|record| !before.contains(&record.line))
+        .collect();
+    let is_kept = |old: &Row| old.outcome == "invalid" || files.records.contains(old);
+    if !ended.before.iter().all(is_kept) {
+        stage.violated("a record is never changed or lost", name(ended.run));
+    }
+    counts(stage, ended, summary, &new, files);
+    if !ended.disk_failed {
+        requests(stage, ended, summary, &sent, &new);
+    }
+    // Users that can't be listed count as failed rows do.
+    let failed_users = files.users.iter().filter(|record| record.outcome == "failed").count() as u64;
+    stops(stage, ended, summary, &sent, &new, failed_users);
+    let is_users = stage.life.jobs[ended.run.0].users.is_some();
+    if summary.stopped.is_none() && ended.flags.limit.is_none() {
+        let lines = &lines[..ended.lines.min(lines.len())];
+        let has = |records: &[Row], line: u64| records.iter().any(|record| record.line == line);
+        let done = if is_users { &files.users } else { &files.records };
+        if let Some(left) = lines.iter().find(|line| !has(done, line.line)) {
+            let how = format!(
+                "{}: it says complete, and line {} has no record",
+                name(ended.run),
+                left.line
+            );
+            stage.violated("every stop has its reason", how);
+        }
+    }
+}
+
+fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: &Files) {
+    let promise = "counts add up";
+    let is_users = stage.life.jobs[ended.run.0].users.is_some();
+    let count = |outcome: &str| new.iter().filter(|record| record.outcome == outcome).count() as u64;
+    let said = [
+        ("ok", summary.ok),
+        ("outside", summary.outside),
+        ("failed", summary.failed),
+        ("invalid", summary.invalid),
+        ("skipped", summary.skipped),
+    ];
+    for (outcome, said) in said {
+        if said != count(outcome) {
+            let how = format!(
+                "{}: {said} {outcome}, and {} were recorded",
+                name(ended.run),
+                count(outcome)
+            );
+            stage.violated(promise, how);
+        }
+    }
+    let rows = if is_users { files.rows.len() } else { ended.lines } as u64;
+    let is_all = ended.flags.limit.is_none() && !is_users;
+    let has_read_all = is_all || (is_users && summary.stopped.is_none() && ended.flags.limit.is_none());
+    if !summary.is_consistent() || (has_read_all && summary.rows != rows) {
+        stage.violated(
+            promise,
+            format!(
+                "{}: {} rows, and there are {rows}: {summary:?}",
+                name(ended.run),
+                summary.rows
+            ),
+        );
+    }
+    let earlier = ended.before.len() as u64;
+    if summary.already_done != earlier {
+        stage.violated(
+            promise,
+            format!(
+                "{}: {} already done, not {earlier}",
+                name(ended.run),
+                summary.already_done
+            ),
+        );
+    }
+    if let Some(limit) = ended.flags.limit
+        && summary.ok + summary.outside + summary.failed > limit
+    {
+        stage.violated("--limit is kept", format!("{}: {summary:?}", name(ended.run)));
+    }
+    let Some(users) = &summary.users else { return };
+    let of = |outcome: &str| files.users.iter().filter(|record| record.outcome == outcome).count() as u64;
+    let said = [
+        users.ok,
+        users.failed,
+        users.invalid,
+        users.skipped,
+        users.total - users.not_run,
+    ];
+    let found = ["ok", "failed", "invalid", "skipped"].map(of);
+    if said[..4] != found || said[4] != files.users.len() as u64 || users.conversations != files.rows.len() as u64 {
+        stage.violated(
+            promise,
+            format!("{}: {users:?}, and {found:?} were recorded", name(ended.run)),
+        );
+    }
+}
+
+fn requests(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[&Row]) {
+    let promise = "requests are counted";
+    let said = |sent: &Sent| sent.answered.map(|(_, said)| said);
+    let limited = sent.iter().filter_map(said).filter(is_limited).count() as u64;
+    let expected_codes = codes(sent.iter().filter_map(said).filter_map(|said| said.code));
+    let mut starts: Vec<Duration> = sent.iter().map(|sent| sent.at).collect();
+    starts.sort();
+    let within = |first: usize| {
+        starts[first..]
+            .iter()
+            .take_while(|at| **at - starts[first] < SECOND)
+            .count()
+    };
+    let peak = (0..starts.len()).map(within).max().unwrap_or(0) as u64;
+    let expected = (sent.len() as u64, limited, peak, ended.told.sent);
+    let found = (summary.requests, summary.limited, summary.peak_1s, summary.requests);
+    if expected != found || summary.codes != expected_codes {
+        let how = format!(
+            "{}: {found:?}, not {expected:?}; codes {:?}, not {expected_codes:?}",
+            name(ended.run),
+            summary.codes
+        );
+        stage.violated(promise, how);
+    }
+    if stage.life.jobs[ended.run.0].users.is_some() {
+        return;
+    }
+    let repeats = Repeats::of(stage);
+    let tried: HashSet<&Asked> = sent.iter().map(|sent| &sent.asked).collect();
+    let are_unique = tried.iter().all(|asked| repeats.is_unique(asked));
+    if are_unique && summary.retries != (sent.len() - tried.len()) as u64 {
+        let how = format!(
+            "{}: {} retries, not {}",
+            name(ended.run),
+            summary.retries,
+            sent.len() - tried.len()
+        );
+        stage.violated(promise, how);
+    }
+    for record in new {
+        let asked = Asked::Clear(record.key.clone());
+        let times = sent.iter().filter(|sent| sent.asked == asked).count() as u64;
+        if record.attempts != times && repeats.is_unique(&asked) && record.outcome != "invalid" {
+            stage.violated(promise, format!("{}: sent {times} times: {record:?}", name(ended.run)));
+        }
+    }
+}
+
+fn is_limited(said: &Said) -> bool {
+    matches!(said.code, Some(7 | 660_300_005)) || (said.code.is_none() && said.http == 429)
+}
+
+/// Whether this is an answer of a service that works.
+fn is_up(said: Said) -> bool {
+    match said.code {
+        Some(code) => !matches!(code, 1 | 105_001 | 660_000_001 | 660_800_053 | 7 | 660_300_005),
+        None => false,
+    }
+}
+
+fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[&Row], failed_users: u64) {
+    let lasted = ended.ended - ended.began;
+    let one_attempt = Duration::from_millis(ended.flags.timeout_ms) + 8 * SECOND;
+    let stalls: u64 = stage
+        .life
+        .events
+        .iter()
+        .map(|event| if let What::Stall(lasts) = event.what { lasts } else { 0 })
+        .sum();
+    let slack = one_attempt + 5 * SECOND + Duration::from_millis(stalls);
+    let failed = new.iter().filter(|record| record.outcome == "failed").count() as u64 + failed_users;
+    let is_answered = |codes: &[i64]| {
+        let said = |sent: &Sent| sent.answered.and_then(|(_, said)| said.code);
+        sent.iter().filter_map(said).any(|code| codes.contains(&code))
+    };
+    let has_reason = match &summary.stopped {
+        None => true,
+        Some(StopReason::Cancelled) => ended.stopped_at.is_some_and(|at| ended.ended <= at + slack),
+        Some(StopReason::MaxDuration(most)) => {
+            ended.flags.max_duration_s == Some(most.as_secs()) && lasted >= *most && lasted <= *most + slack
+        }
+        Some(StopReason::GaveUp { after, .. }) => had_failed_for(ended, sent, one_attempt) >= *after,
+        Some(StopReason::NoQuota { after, .. }) => away_for(stage, ended, one_attempt) >= *after - SECOND,
+        Some(StopReason::MaxFailures { rows, users }) => {
+            ended.flags.max_failures.is_some_and(|most| rows + users >= most) && failed >= rows + users
+        }
+        Some(StopReason::AllRejected { rows, .. }) => *rows >= 20 && failed >= *rows,
+        Some(StopReason::Fatal { .. }) => is_answered(&[3, 100_000_005, 100_000_011]),
+        Some(StopReason::ReportFailed(_)) => ended.disk_failed,
+        Some(_) => false,
+    };
+    if !has_reason {
+        let how = format!(
+            "{}: {:?} after {lasted:?}, {:?}",
+            name(ended.run),
+            summary.stopped,
+            ended.flags
+        );
+        stage.violated("every stop has its reason", how);
+    }
+    // Pauses don't count, nor what the server asks to wait for.
+    let has_pause = stage.limits.lock().unwrap().iter().any(|(_, limit)| limit.is_some());
+    let most = Duration::from_secs(ended.flags.give_up_after_s) + MAX_PROBE + slack + 20 * SECOND;
+    let failing = failing_for(stage, ended, sent);
+    if !has_pause && failing > most {
+        let how = format!(
+            "{}: nothing was accepted for {failing:?}, {:?}",
+            name(ended.run),
+            ended.flags
+        );
+        stage.violated("a run does not go on beyond --give-up-after", how);
+    }
+}
+
+/// How long everything had failed when the run ended, counted from the first failure.
+fn failing_for(stage: &Stage, ended: &Ended, sent: &[Sent]) -> Duration {
+    let answers = || sent.iter().filter_map(|sent| sent.answered);
+    let last_up = answers()
+        .filter(|(_, said)| is_up(*said))
+        .map(|(at, _)| at)
+        .max()
+        .unwrap_or(ended.began);
+    let world = stage.world();
+    let refused = world
+        .refused
+        .iter()
+        .filter(|(run, _)| *run == ended.run)
+        .map(|(_, at)| *at);
+    let tried = sent.iter().map(|sent| sent.at).chain(refused);
+    let first = tried.filter(|at| *at > last_up).min();
+    first.map_or(Duration::ZERO, |first| ended.ended - first)
+}
+
+/// How long no answer of a working service had come when the run stopped: then it waited for what was in flight.
+fn had_failed_for(ended: &Ended, sent: &[Sent], in_flight_for: Duration) -> Duration {
+    let answers = sent.iter().filter_map(|sent| sent.answered);
+    let mut ups: Vec<Duration> = answers.filter(|(_, said)| is_up(*said)).map(|(at, _)| at).collect();
+    ups.extend([ended.began, ended.ended]);
+    ups.sort();
+    let gaps = ups.windows(2).filter(|gap| gap[1] + in_flight_for >= ended.ended);
+    gaps.map(|gap| gap[1] - gap[0]).max().unwrap_or_default()
+}
+
+/// How long the quota had been away when the run stopped: then it waited for what was in flight.
+fn away_for(stage: &Stage, ended: &Ended, in_flight_for: Duration) -> Duration {
+    let (mut since, mut longest) = (None, Duration::ZERO);
+    let now = (ended.ended, false);
+    for (at, is_away) in stage.away.lock().unwrap().iter().chain([&now]) {
+        let at = (*at).min(ended.ended);
+        match since {
+            None if *is_away => since = Some(at),
+            Some(from) if !*is_away => {
+                if at + in_flight_for + SECOND >= ended.ended {
+                    longest = longest.max(at - from);
+                }
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    longest
+}

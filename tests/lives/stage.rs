@@ -1,0 +1,392 @@
+//! Lives a life: its jobs run one run after the other, while its events happen to them.
+
+use std::fs;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use zim_batch::analysis::Analysis;
+use zim_batch::stop::StopHandle;
+
+use crate::disk::{Process, Survivors};
+use crate::input;
+use crate::job::{Ended, Paths};
+use crate::life::{Event, Flags, Kill, Life, Line, What};
+use crate::look;
+use crate::promises;
+use crate::quiet;
+use crate::quota::Shared;
+use crate::world::{RunId, World};
+
+/// How long after the world is calm a life may go on. Each run may wait for `Retry-After` and hold, and the next run begins
+/// after a rest.
+const MAY_LAST: Duration = Duration::from_secs(3 * 3600);
+
+/// A run that was stopped, killed or limited is resumed at most so often.
+const MAX_RUNS: usize = 60;
+
+/// A promise that was not kept, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub promise: &'static str,
+    pub how: String,
+}
+
+/// What a life was.
+#[derive(Debug, Default)]
+pub struct Lived {
+    pub violations: Vec<Violation>,
+    pub story: Vec<(Duration, String)>,
+    /// Every request and the files in the end: the same for the same seed.
+    pub trace: String,
+    pub simulated: Duration,
+    pub requests: u64,
+    pub kills: u64,
+    pub runs: u64,
+}
+
+/// What jobs, operators and promises share.
+pub struct Stage {
+    pub life: Life,
+    pub world: Arc<Mutex<World>>,
+    pub quota: Arc<Mutex<Shared>>,
+    pub epoch: Instant,
+    pub directory: TempDir,
+    pub jobs: Vec<Mutex<JobState>>,
+    lived: Mutex<Lived>,
+    /// The limit of operators and when it began; newest last.
+    pub limits: Mutex<Vec<(Duration, Option<f64>)>>,
+    /// When the quota was away.
+    pub away: Mutex<Vec<(Duration, bool)>>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Default)]
+pub struct JobState {
+    pub lines: Vec<Line>,
+    pub is_to_be_mended: bool,
+    pub was_mended: bool,
+    pub directory: PathBuf,
+    pub durable: Vec<u64>,
+    pub process: Option<Arc<Process>>,
+    pub stop: Option<StopHandle>,
+    /// How many lines there were when each run began.
+    pub counted: Vec<usize>,
+    /// When an operator stopped the run.
+    pub stopped_at: Option<Duration>,
+    pub runs: Vec<Ended>,
+}
+
+impl Stage {
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    pub fn job(&self, job: usize) -> MutexGuard<'_, JobState> {
+        self.jobs[job].lock().unwrap()
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    pub fn tell(&self, what: impl Into<String>) {
+        self.lived.lock().unwrap().story.push((self.now(), what.into()));
+    }
+
+    pub fn violated(&self, promise: &'static str, how: impl Into<String>) {
+        let how = how.into();
+        self.tell(format!("VIOLATED: {promise}: {how}"));
+        self.lived.lock().unwrap().violations.push(Violation { promise, how });
+    }
+}
+
+/// Lives a life from its beginning to its end.
+pub fn live(life: &Life) -> Lived {
+    fastrand::seed(life.seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .on_thread_park(quiet::wait_for_other_threads)
+        .build()
+        .unwrap();
+    let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live_in_runtime(life.clone()))));
+    lived.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let how = text.unwrap_or_default();
+        Lived {
+            violations: vec![Violation {
+                promise: "nothing panics",
+                how,
+            }],
+            ..Lived::default()
+        }
+    })
+}
+
+async fn live_in_runtime(life: Life) -> Lived {
+    // A write beyond the limit of a file's size is an error, not the end of the process.
+    let _too_large = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(25)).unwrap();
+    let directory = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let jobs = life.jobs.iter().enumerate().map(|(nth, plan)| {
+        let at = directory.path().join(format!("job{nth}-run0"));
+        fs::create_dir(&at).unwrap();
+        let text = input::write(plan.dialect, &plan.input, plan.users.is_some());
+        fs::write(at.join("input.csv"), text).unwrap();
+        Mutex::new(JobState {
+            lines: plan.input.clone(),
+            directory: at,
+            ..JobState::default()
+        })
+    });
+    let stage = Arc::new(Stage {
+        jobs: jobs.collect(),
+        world: Arc::new(Mutex::new(World::new(&life))),
+        quota: Arc::default(),
+        epoch: Instant::now(),
+        directory,
+        life,
+        lived: Mutex::default(),
+        limits: Mutex::default(),
+        away: Mutex::default(),
+    });
+    let mut work = tokio::task::JoinSet::new();
+    for job in 0..stage.jobs.len() {
+        work.spawn(run_job(Arc::clone(&stage), job));
+    }
+    let operator = tokio::spawn(operate(Arc::clone(&stage)));
+    let most = Duration::from_millis(stage.life.calm_at()) + MAY_LAST;
+    let all = async {
+        while let Some(ended) = work.join_next().await {
+            if let Err(panic) = ended {
+                stage.violated("nothing panics", panic.to_string());
+            }
+        }
+    };
+    if timeout(most, all).await.is_err() {
+        stage.violated(
+            "a life ends",
+            format!(
+                "a job is still at work {} h after the last trouble",
+                MAY_LAST.as_secs() / 3600
+            ),
+        );
+    }
+    operator.abort();
+    drop(work);
+    promises::at_the_end(&stage);
+    let mut lived = std::mem::take(&mut *stage.lived.lock().unwrap());
+    lived.simulated = stage.now();
+    lived.requests = stage.world().requests.len() as u64;
+    lived.runs = (0..stage.jobs.len()).map(|job| stage.job(job).runs.len() as u64).sum();
+    lived.trace = promises::trace(&stage);
+    lived
+}
+
+/// One run after the other, until everything has a record and nothing more is to come.
+async fn run_job(stage: Arc<Stage>, job: usize) {
+    let plan = &stage.life.jobs[job];
+    sleep(Duration::from_millis(plan.begins)).await;
+    for nth in 0..MAX_RUNS {
+        let flags = plan.runs.get(nth).copied().unwrap_or(Flags::LAST);
+        prepare(&stage, job);
+        quiet::threads_may_start();
+        let ended = crate::job::run(&stage, (job, nth), flags).await;
+        let Some(ended) = ended else { return };
+        promises::after_a_run(&stage, job, &ended);
+        let is_done = take_up(&stage, job, ended);
+        let next = next_change(&stage, job);
+        if is_done && next.is_none() {
+            return;
+        }
+        let at = next.filter(|_| is_done).unwrap_or_default();
+        sleep_until(stage.epoch + Duration::from_millis(at)).await;
+        // Who has resumed it several times waits for longer and longer.
+        let patience = Duration::from_secs((1 << nth.saturating_sub(4).min(10)) - 1).min(Duration::from_secs(600));
+        sleep(patience.max(Duration::from_millis(plan.rest))).await;
+    }
+    stage.violated("a life ends", format!("job {job} is not done after {MAX_RUNS} runs"));
+}
+
+/// Goes on with what a run has left. Returns whether everything has a record.
+fn take_up(stage: &Stage, job: usize, ended: Ended) -> bool {
+    let mut state = stage.job(job);
+    (state.process, state.stop, state.stopped_at) = (None, None, None);
+    if let Some(Survivors { directory, durable }) = ended.survivors.clone() {
+        (state.directory, state.durable) = (directory, durable);
+        stage.lived.lock().unwrap().kills += 1;
+    }
+    state.runs.push(ended);
+    promises::is_done(stage, job, &state)
+}
+
+/// When rows are added or corrected next.
+fn next_change(stage: &Stage, job: usize) -> Option<u64> {
+    let now = stage.now().as_millis() as u64;
+    let is_change = |what: &What| matches!(what, What::Append(of, _) | What::Mend(of) if *of == job);
+    let events = stage
+        .life
+        .events
+        .iter()
+        .filter(|event| event.at >= now && is_change(&event.what));
+    events.map(|event| event.at).next()
+}
+
+/// What is done to the input between two runs.
+fn prepare(stage: &Stage, job: usize) {
+    let plan = &stage.life.jobs[job];
+    let mut state = stage.job(job);
+    if std::mem::take(&mut state.is_to_be_mended) {
+        input::mend(&mut state.lines);
+        state.was_mended = true;
+        let text = input::write(plan.dialect, &state.lines, plan.users.is_some());
+        fs::write(state.directory.join("input.csv"), text).unwrap();
+        drop(state);
+        stage.tell(format!("job {job}: its invalid lines are corrected"));
+    }
+}
+
+/// Makes the events of the life happen.
+async fn operate(stage: Arc<Stage>) {
+    let mut steps: Vec<(u64, What, bool)> = Vec::new();
+    for Event { at, what } in stage.life.events.clone() {
+        if let What::Limit(_, lasts) | What::Quota(_, lasts) = what {
+            steps.push((at + lasts, what.clone(), true));
+        }
+        steps.push((at, what, false));
+    }
+    steps.sort_by_key(|(at, _, is_end)| (*at, *is_end));
+    for (at, what, is_end) in steps {
+        sleep_until(stage.epoch + Duration::from_millis(at)).await;
+        if is_end {
+            end(&stage, &what);
+        } else {
+            happen(&stage, what).await;
+        }
+    }
+}
+
+/// What lasted for a while ends.
+fn end(stage: &Stage, what: &What) {
+    match what {
+        What::Limit(..) => set_limit(stage, None),
+        What::Quota(..) => {
+            stage.tell("the quota is back");
+            stage.quota.lock().unwrap().end_trouble();
+            stage.away.lock().unwrap().push((stage.now(), false));
+        }
+        _ => {}
+    }
+}
+
+fn set_limit(stage: &Stage, limit: Option<f64>) {
+    stage.tell(match limit {
+        Some(0.0) => "an operator pauses all runs".into(),
+        Some(limit) => format!("an operator limits all runs to {limit} per second"),
+        None => "the operator's limit ends".into(),
+    });
+    stage.quota.lock().unwrap().set_limit(limit);
+    stage.limits.lock().unwrap().push((stage.now(), limit));
+}
+
+async fn happen(stage: &Stage, what: What) {
+    let process = |job: usize| stage.job(job).process.clone();
+    match what {
+        What::Limit(limit, _) => set_limit(stage, Some(limit)),
+        What::Quota(state, _) => {
+            stage.tell(format!("the quota is {state:?}"));
+            let mut quota = stage.quota.lock().unwrap();
+            quota.begin(state);
+            stage.away.lock().unwrap().push((stage.now(), quota.is_away()));
+        }
+        What::Trouble(trouble, lasts) => {
+            stage.tell(format!("trouble for {lasts} ms: {trouble:?}"));
+            stage.world().trouble(trouble, lasts);
+        }
+        What::Stop(job) => {
+            let stop = stage.job(job).stop.clone();
+            if let Some(stop) = stop {
+                stage.tell(format!("job {job}: is stopped"));
+                stage.job(job).stopped_at.get_or_insert(stage.now());
+                stop.cancel();
+            }
+        }
+        What::Kill(job, kill) => {
+            if let Some(process) = process(job) {
+                stage.tell(format!("job {job}: is killed, {kill:?}"));
+                match kill {
+                    Kill::Now => process.kill(),
+                    Kill::WhileWriting(number) => process.kill_while_writing(number),
+                }
+            }
+        }
+        What::PowerCut(job, number) => {
+            if let Some(process) = process(job) {
+                stage.tell(format!("job {job}: a power cut"));
+                process.cut_power(number);
+            }
+        }
+        What::Append(job, lines) => {
+            let plan = &stage.life.jobs[job];
+            let mut text = String::new();
+            input::append(&mut text, plan.dialect, &lines, plan.users.is_some());
+            let mut state = stage.job(job);
+            let survivors = state.process.as_ref().and_then(|process| process.survivors());
+            let directory = survivors.map_or_else(|| state.directory.clone(), |survivors| survivors.directory);
+            crate::disk::append(&directory.join("input.csv"), text.as_bytes());
+            stage.tell(format!("job {job}: {} lines are added", lines.len()));
+            state.lines.extend(lines);
+        }
+        What::Mend(job) => stage.job(job).is_to_be_mended = true,
+        What::SyncFails(job) => {
+            if let Some(process) = process(job) {
+                stage.tell(format!("job {job}: the next sync fails"));
+                process.fail_sync();
+            }
+        }
+        What::DiskFull(job, room) => {
+            if let Some(process) = process(job) {
+                stage.tell(format!("job {job}: the disk has room for {room} bytes"));
+                process.fill_disk(room);
+            }
+        }
+        What::Look(job) => {
+            let report = Paths::in_directory(&stage.job(job).directory).report;
+            // Between a power cut and the next run, its header may be torn.
+            if report.exists() && !crate::report::is_torn(&report) && crate::disk::len(&report) > 0 {
+                match Analysis::from_file(&report) {
+                    Ok(analysis) => look::of_a_look(stage, job, &report, &analysis),
+                    Err(error) => stage.violated("a report can always be read", error.to_string()),
+                }
+            }
+        }
+        What::Stall(lasts) => {
+            stage.tell(format!("the machine stands still for {lasts} ms"));
+            tokio::time::advance(Duration::from_millis(lasts)).await;
+        }
+    }
+}
+
+/// The limits that these settings are.
+pub fn limits(flags: &Flags) -> zim_batch::Limits {
+    zim_batch::Limits {
+        max_in_flight: NonZeroUsize::new(flags.max_in_flight).unwrap(),
+        max_attempts: NonZeroU32::new(flags.max_attempts).unwrap(),
+        give_up_after: Duration::from_secs(flags.give_up_after_s),
+        max_failures: flags.max_failures.and_then(NonZeroU64::new),
+        max_duration: flags.max_duration_s.map(Duration::from_secs),
+        ..zim_batch::Limits::default()
+    }
+}
+
+/// Names a run in stories.
+pub fn name((job, nth): RunId) -> String {
+    format!("job {job}, run {nth}")
+}
