@@ -13,6 +13,7 @@ mod dialects;
 mod examples;
 mod exit_ok;
 mod harness;
+mod language;
 mod list;
 mod metrics;
 mod other_users;

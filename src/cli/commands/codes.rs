@@ -7,6 +7,7 @@ use zim_batch::code::{Class, ReturnCode, TABLE, find};
 
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
+use crate::cli::output::language::Language;
 use crate::cli::output::print::print;
 
 pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
@@ -21,31 +22,37 @@ pub fn codes(wanted: &[i64], json: bool) -> Result<ExitCode, Error> {
         let json = serde_json::to_string_pretty(&known).map_err(|error| Error::Unexpected(error.to_string()))?;
         return print(&format!("{json}\n"));
     }
+    let language = Language::of_environment();
     let mut text = String::new();
     for code in known {
         // Writing to a String does not fail.
         let _ = match wanted {
-            [] => writeln!(text, "{:>9}  {:<9}  {}", code.code, code.class, code.meaning),
-            _ => writeln!(text, "{}", explained(&code)),
+            [] => writeln!(text, "{:>9}  {:<9}  {}", code.code, code.class, language.meaning(&code)),
+            _ => writeln!(text, "{}", explained(&code, language)),
         };
     }
     print(&text)
 }
 
-fn explained(code: &ReturnCode) -> String {
+fn explained(code: &ReturnCode, language: Language) -> String {
+    let exit = ExitStatus::Rejected.code();
+    let (class, advice, status) = match language {
+        Language::English => ("class ", "advice", format!(" (exit {exit})")),
+        Language::Chinese => ("类别", "建议", format!("（退出码 {exit}）")),
+    };
     let status = match code.class {
-        Class::Signature | Class::App | Class::Fatal => format!(" (exit {})", ExitStatus::Rejected.code()),
+        Class::Signature | Class::App | Class::Fatal => status,
         _ => String::new(),
     };
     let mut text = format!(
-        "{}: {}\n  class   {}: {}{status}",
+        "{}: {}\n  {class}  {}: {}{status}",
         code.code,
-        code.meaning,
+        language.meaning(code),
         code.class,
-        code.class.handling()
+        language.handling(code.class)
     );
-    if !code.advice.is_empty() {
-        text += &format!("\n  advice  {}", code.advice);
+    if !language.advice(code).is_empty() {
+        text += &format!("\n  {advice}  {}", language.advice(code));
     }
     text
 }
@@ -56,5 +63,7 @@ fn unknown(code: i64) -> ReturnCode {
         class: Class::Unknown,
         meaning: "not in ZEGO's published lists, which are incomplete",
         advice: "ask ZEGO's support; include the request_id from the report",
+        meaning_zh: "不在 ZEGO 公布的返回码中，这些列表并不完整",
+        advice_zh: "联系 ZEGO 技术支持，并提供报告中的 request_id",
     }
 }

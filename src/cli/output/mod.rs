@@ -1,6 +1,7 @@
 //! What a command writes besides its results: logs, progress, tables, metrics, commands to run next.
 
 pub mod free_name;
+pub mod language;
 pub mod logging;
 pub mod lossy;
 pub mod metrics;
@@ -12,3 +13,4 @@ pub mod remaining;
 pub mod run_page;
 pub mod table;
 pub mod work;
+pub mod wrapped;

@@ -15,6 +15,7 @@ use zim_batch::text::{grouped, one_line};
 
 use crate::cli::args::given::path_argument;
 use crate::cli::output::free_name;
+use crate::cli::output::language::Language;
 use crate::cli::output::next::line;
 use crate::cli::output::table::lines_of;
 
@@ -43,6 +44,8 @@ pub struct Remaining {
     resume: Option<String>,
     /// The flags for a new run, as words for a shell.
     flags: String,
+    /// That of what is said about codes.
+    pub language: Language,
 }
 
 /// Rows or users that have no record, or have failed.
@@ -54,12 +57,12 @@ struct Part {
     invalid: u64,
     /// Failed ones that may succeed in another try.
     retryable: u64,
-    /// What to do about failed ones that can't, for each reason.
-    permanent: Vec<String>,
+    /// Why failed ones can't.
+    permanent: Vec<Reason>,
 }
 
 impl Part {
-    fn new([not_run, failed, invalid]: [u64; 3], reasons: &[Reason], are_users: bool) -> Part {
+    fn new([not_run, failed, invalid]: [u64; 3], reasons: &[Reason]) -> Part {
         let retryable = reasons.iter().filter(|reason| reason.retryable);
         let permanent = reasons.iter().filter(|reason| is_permanent(reason));
         Part {
@@ -67,7 +70,7 @@ impl Part {
             failed,
             invalid,
             retryable: retryable.map(|reason| reason.rows).sum(),
-            permanent: permanent.map(|reason| about_permanent(reason, are_users)).collect(),
+            permanent: permanent.take(MAX_PERMANENT + 1).cloned().collect(),
         }
     }
 
@@ -97,20 +100,21 @@ impl Remaining {
         let rows = [without_record, summary.all_failed, invalid];
         let users = users.map(|users| {
             let counts = [users.not_run, users.failed, users.invalid];
-            Part::new(counts, &users.reasons, true)
+            Part::new(counts, &users.reasons)
         });
         Remaining {
             report,
             others: Vec::new(),
             is_list,
             users,
-            rows: Part::new(rows, &summary.reasons, is_list),
+            rows: Part::new(rows, &summary.reasons),
             outside: summary.all_outside,
             unsendable,
             input: lines_of(&summary.input, "the input"),
             start_again: None,
             resume,
             flags,
+            language: Language::English,
         }
     }
 
@@ -194,10 +198,15 @@ impl Remaining {
             let what = format!("{verb} the {failed} again{}", self.rows.of_them());
             step(what, Some(self.again(Outcome::Failed, "retry")));
         }
-        let users = self.users.iter().flat_map(|users| &users.permanent);
-        for (index, what) in users.chain(&self.rows.permanent).enumerate() {
+        let permanent = |part: &Part, are_users| {
+            let about = |reason: &Reason| about_permanent(reason, are_users, self.language);
+            part.permanent.iter().map(about).collect::<Vec<_>>()
+        };
+        let users = self.users.iter().flat_map(|users| permanent(users, true));
+        let rows_or_users = permanent(&self.rows, self.is_list);
+        for (index, what) in users.chain(rows_or_users).enumerate() {
             match index {
-                ..MAX_PERMANENT => step(what.clone(), None),
+                ..MAX_PERMANENT => step(what, None),
                 MAX_PERMANENT => step(
                     "See the other reasons, which another try can't change either".to_owned(),
                     None,
@@ -285,9 +294,20 @@ fn is_permanent(reason: &Reason) -> bool {
 }
 
 /// What to do about rows that can't succeed as they are: what their code advises.
-fn about_permanent(reason: &Reason, is_list: bool) -> String {
+fn about_permanent(reason: &Reason, is_list: bool, language: Language) -> String {
     let rows = rows_of(reason.rows, "failed ", is_list);
     let known = reason.code.and_then(code::find);
+    if let (Language::Chinese, Some(known)) = (language, known) {
+        let advice = match known.advice_zh {
+            "" => "再次发送也不会成功",
+            advice => advice,
+        };
+        let (rows, unit) = (grouped(reason.rows), if is_list { "个用户" } else { "行" });
+        return format!(
+            "{advice}：{rows} {unit}失败，返回码 {}，{}",
+            known.code, known.meaning_zh
+        );
+    }
     let why = match known {
         Some(known) => format!("code {}, {}", known.code, known.meaning),
         None => format!("'{}'", one_line(&reason.message)),

@@ -13,16 +13,12 @@ use zim_batch::stop::StopReason;
 use zim_batch::text::{grouped, one_line};
 
 use crate::cli::errors::hints;
+use crate::cli::output::language::Language;
 use crate::cli::output::next;
+use crate::cli::output::wrapped::{INDENT, wrapped};
 
 /// The maximum number of each that a table lists, so that the end of a run fits on a screen.
 pub const SHOWN: usize = 10;
-
-/// The width of a table, in characters.
-const WIDTH: usize = 80;
-
-/// The width of the columns before a text.
-const INDENT: usize = 27;
 
 /// What is said of users with as many conversations as ZIM lists.
 pub const FULL: &str =
@@ -63,7 +59,7 @@ impl fmt::Display for Table<'_> {
         if summary.outside_log.is_some() {
             writeln!(f, "outside log    {}", path(&summary.outside_log))?;
         }
-        fmt_reasons(f, summary, SHOWN)?;
+        fmt_reasons(f, summary, SHOWN, Language::English)?;
         if summary.last_error.is_some() || summary.stopped.is_some() {
             writeln!(f)?;
         }
@@ -189,18 +185,18 @@ pub fn fmt_latency(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result
 }
 
 /// Why rows are failed or invalid, with their lines: at most `most` reasons, and `most` lines of invalid rows for each.
-pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize) -> fmt::Result {
+pub fn fmt_reasons(f: &mut fmt::Formatter<'_>, summary: &Summary, most: usize, language: Language) -> fmt::Result {
     let rows = &summary.reasons;
     let (input, rows_file) = (
         lines_of(&summary.input, "the input"),
         lines_of(&summary.rows_file, "the rows file"),
     );
     match (&summary.users, summary.conversations) {
-        (None, None) => fmt_reasons_of(f, rows, ["not cleared", "rows", &input], most),
-        (None, Some(_)) => fmt_reasons_of(f, rows, ["not listed", "users", &input], most),
+        (None, None) => fmt_reasons_of(f, rows, ["not cleared", "rows", &input], most, language),
+        (None, Some(_)) => fmt_reasons_of(f, rows, ["not listed", "users", &input], most, language),
         (Some(users), _) => {
-            fmt_reasons_of(f, &users.reasons, ["not listed", "users", &input], most)?;
-            fmt_reasons_of(f, rows, ["not cleared", "rows", &rows_file], most)
+            fmt_reasons_of(f, &users.reasons, ["not listed", "users", &input], most, language)?;
+            fmt_reasons_of(f, rows, ["not cleared", "rows", &rows_file], most, language)
         }
     }
 }
@@ -221,6 +217,7 @@ fn fmt_reasons_of(
     reasons: &[Reason],
     [title, noun, file]: [&str; 3],
     most: usize,
+    language: Language,
 ) -> fmt::Result {
     if reasons.is_empty() {
         return Ok(());
@@ -236,7 +233,7 @@ fn fmt_reasons_of(
             _ => SHOWN,
         };
         let lines = (!reason.lines.is_empty()).then(|| lines(reason, most_lines));
-        let texts = [why(reason)].into_iter().chain(lines);
+        let texts = [why(reason, language)].into_iter().chain(lines);
         fmt_texts(f, reason.outcome.as_str(), reason.rows, texts)?;
     }
     match reasons.len().saturating_sub(most) {
@@ -245,11 +242,11 @@ fn fmt_reasons_of(
     }
 }
 
-fn why(reason: &Reason) -> String {
+fn why(reason: &Reason, language: Language) -> String {
     let message = one_line(&reason.message);
     match reason.code.map(|code| (code, code::find(code))) {
         Some((code, Some(known))) if known.meaning != message => {
-            format!("code {code}: {} ('{message}')", known.meaning)
+            format!("code {code}: {} ('{message}')", language.meaning(known))
         }
         Some((code, _)) => format!("code {code}: {message}"),
         None => message.into_owned(),
@@ -278,25 +275,6 @@ fn lines(reason: &Reason, most: usize) -> String {
         let _ = write!(text, " and {} more", grouped(more));
     }
     text
-}
-
-/// A text broken between words; all lines after the first are indented.
-fn wrapped(text: &str) -> String {
-    let mut wrapped = String::new();
-    let mut column = INDENT;
-    for (index, word) in text.split(' ').enumerate() {
-        let len = word.chars().count();
-        if index > 0 && column + 1 + len > WIDTH {
-            let _ = write!(wrapped, "\n{:INDENT$}", "");
-            column = INDENT;
-        } else if index > 0 {
-            wrapped.push(' ');
-            column += 1;
-        }
-        wrapped.push_str(word);
-        column += len;
-    }
-    wrapped
 }
 
 /// The meaning of a return code.

@@ -20,6 +20,7 @@ use zim_batch::text::{grouped, one_line};
 use crate::cli::args::given::path_argument;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
+use crate::cli::output::language::Language;
 use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, to_json};
 use crate::cli::output::remaining::{Remaining, without_list};
@@ -106,7 +107,12 @@ struct Overview {
     place: String,
     analysis: Analysis,
     summary: Summary,
+    /// What to do next, for files.
     next: Vec<NextStep>,
+    /// The same for the table.
+    next_shown: Vec<NextStep>,
+    /// That of the table, as far as it explains return codes.
+    language: Language,
 }
 
 impl Overview {
@@ -122,11 +128,15 @@ impl Overview {
             analysis.or_to_do(count(rows, &settings.format, analysis.kind)?);
         }
         let summary = analysis.summary();
-        let next = if is_stdin {
-            Vec::new()
-        } else {
-            next_steps(settings, &analysis, &summary)
+        let language = Language::of_environment();
+        let next = |language| {
+            if is_stdin {
+                Vec::new()
+            } else {
+                next_steps(settings, &analysis, &summary, language)
+            }
         };
+        let (next, next_shown) = (next(Language::English), next(language));
         let names = analysis.parts.iter().map(|part| part.analysis.report.as_str());
         let names: Vec<&str> = names.collect();
         Ok(Overview {
@@ -137,6 +147,8 @@ impl Overview {
             analysis,
             summary,
             next,
+            next_shown,
+            language,
         })
     }
 
@@ -160,12 +172,14 @@ impl Overview {
 }
 
 /// What there is to do about the rows of the reports.
-fn next_steps(settings: &ReportSettings, analysis: &Analysis, summary: &Summary) -> Vec<NextStep> {
+fn next_steps(settings: &ReportSettings, analysis: &Analysis, summary: &Summary, language: Language) -> Vec<NextStep> {
     let [report, others @ ..] = &settings.reports[..] else {
         return Vec::new();
     };
     if others.is_empty() {
-        return remaining(report, settings.rows.as_deref(), analysis, summary).steps();
+        let mut remaining = remaining(report, settings.rows.as_deref(), analysis, summary);
+        remaining.language = language;
+        return remaining.steps();
     }
     // Each run is resumed by itself, and what has failed in all of them is tried again together.
     let mut steps = Vec::new();
@@ -183,6 +197,7 @@ fn next_steps(settings: &ReportSettings, analysis: &Analysis, summary: &Summary)
     let newest = analysis.runs.last().map(|run| &run.begin);
     let mut together = Remaining::new(report.clone(), summary, None, flags(newest, summary));
     together.others = others.to_vec();
+    together.language = language;
     together.without_not_run();
     steps.extend(together.steps());
     steps

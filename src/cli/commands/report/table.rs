@@ -28,7 +28,7 @@ impl fmt::Display for Overview {
         self.fmt_times(f)?;
         runs::fmt(f, analysis)?;
         self.fmt_codes(f)?;
-        fmt_reasons(f, &self.summary, usize::MAX)?;
+        fmt_reasons(f, &self.summary, usize::MAX, self.language)?;
         self.fmt_not_listed(f)?;
         self.fmt_users(f)?;
         let when = if analysis.under_way.is_some() {
@@ -36,7 +36,7 @@ impl fmt::Display for Overview {
         } else {
             ""
         };
-        f.write_str(&next::as_text(&self.next, when))
+        f.write_str(&next::as_text(&self.next_shown, when))
     }
 }
 
@@ -211,7 +211,7 @@ impl Overview {
     }
 
     fn fmt_codes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let analysis = &self.analysis;
+        let (analysis, language) = (&self.analysis, self.language);
         if analysis.codes.is_empty() {
             return Ok(());
         }
@@ -224,8 +224,10 @@ impl Overview {
         codes.sort_by_key(|&(code, rows)| (Reverse(*rows), *code));
         for (code, rows) in codes {
             let known = code::find(*code);
-            let meaning = known.map_or("not in ZEGO's published lists", |known| known.meaning);
-            let advice = known.map(|known| known.advice).filter(|advice| !advice.is_empty());
+            let meaning = known.map_or(language.not_published(), |known| language.meaning(known));
+            let advice = known
+                .map(|known| language.advice(known))
+                .filter(|advice| !advice.is_empty());
             let texts = std::iter::once(meaning.to_owned()).chain(advice.map(|advice| format!("→ {advice}")));
             fmt_texts(f, &code.to_string(), *rows, texts)?;
         }
