@@ -15,6 +15,7 @@ mod exit_ok;
 mod harness;
 mod language;
 mod list;
+mod messages;
 mod metrics;
 mod other_users;
 mod quota;
