@@ -347,6 +347,8 @@ fn the_chinese_documents_have_the_same_code() {
         ("docs/guide.md", "docs/guide.zh-CN.md"),
         ("docs/faq.md", "docs/faq.zh-CN.md"),
         ("docs/containers.md", "docs/containers.zh-CN.md"),
+        ("docs/many-machines.md", "docs/many-machines.zh-CN.md"),
+        ("docs/monitoring.md", "docs/monitoring.zh-CN.md"),
         ("docs/recipes.md", "docs/recipes.zh-CN.md"),
     ] {
         let (ours, theirs) = (blocks(english), blocks(chinese));
@@ -357,6 +359,25 @@ fn the_chinese_documents_have_the_same_code() {
         }
         assert_eq!(ours.len(), theirs.len(), "{english} and {chinese}: blocks");
         assert_eq!(statuses(english), statuses(chinese), "{english} and {chinese}");
+    }
+}
+
+#[test]
+fn the_pages_on_monitoring_have_every_metric_in_a_table() {
+    let source = read("src/cli/output/metrics.rs");
+    let metrics: BTreeSet<_> = source
+        .split('"')
+        .filter(|text| text.starts_with("zim_batch_"))
+        .collect();
+    assert!(metrics.len() > 15, "{metrics:?}");
+    for document in ["docs/monitoring.md", "docs/monitoring.zh-CN.md"] {
+        let text = read(document);
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| `zim_batch_"));
+        let cells = cells.filter_map(|line| Some(format!("`zim_batch_{}", line.split_once(" | ")?.0)));
+        let cells = cells.collect::<String>();
+        let names = cells.split('`').skip(1).step_by(2);
+        let names: BTreeSet<_> = names.filter_map(|name| name.split('{').next()).collect();
+        assert_eq!(names, metrics, "{document}");
     }
 }
 
