@@ -93,6 +93,8 @@ Each code belongs to a class, which decides what a run does:
   fatal      the run stops immediately
   unknown    retried at most twice, then the row fails
 
+In a Chinese locale (LC_ALL, LC_MESSAGES or LANG), this command and report explain codes in Chinese.
+
 Examples:
   zim-batch codes
   zim-batch codes 660800002 7";
