@@ -204,6 +204,7 @@ impl Recorder {
             summary.describe(report.describe(), self.stats.conversations(), self.stats.users_full());
         }
         summary.runs = run.limiter.runs();
+        summary.limit = Some(run.limiter.rate_limit());
         self.observers.iter_mut().for_each(|observer| observer.end(&summary));
         summary
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::journal::{Description, RowsTo};
+use crate::limiter::RateLimit;
 use crate::reasons::Reason;
 use crate::row::{Counts, Outcome};
 use crate::stop::StopReason;
@@ -101,6 +102,9 @@ pub struct Summary {
     /// of its own settings.
     #[serde(skip)]
     pub stopped: Option<StopReason>,
+    /// What limited the rate when the run ended; `None` for a summary of several runs.
+    #[serde(skip)]
+    pub limit: Option<RateLimit>,
     /// The answers came from a simulator: nothing was cleared.
     pub simulated: bool,
 }

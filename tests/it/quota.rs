@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, Desk, can_be_another_user};
+use crate::support::{APP_ID, Call, Desk, can_be_another_user, kind_server, rows};
 
 const APP: &str = "7";
 
@@ -61,7 +61,10 @@ fn a_limit_is_set_shown_replaced_and_ended() {
 
     let paused = quota(&desk, &["--limit", "0"]).run();
     assert!(
-        paused.assert_status(0).stdout.contains("all runs are paused"),
+        paused
+            .assert_status(0)
+            .stdout
+            .contains("all runs are paused, and so are those that start later, until --limit off"),
         "{}",
         paused.stdout
     );
@@ -220,4 +223,30 @@ fn everybody_may_change_the_limit_of_another_user() {
         off.stdout
     );
     assert_eq!(fs::read_to_string(desk.path("locks/zim-batch-7.limit")).unwrap(), "");
+}
+
+#[test]
+fn a_run_that_ends_while_it_is_paused_or_limited_says_so_even_if_it_is_quiet() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let place = ["--app-id", &APP_ID.to_string(), "--endpoint", &server.url()].map(str::to_owned);
+    for (limit, says) in [
+        (
+            "0",
+            "nothing was sent; at the end the run was paused by 'zim-batch quota'",
+        ),
+        ("3", "at the end the run was limited to 3/s by 'zim-batch quota'"),
+    ] {
+        let set = desk.zim_batch(["quota", "--limit", limit].map(str::to_owned).iter().chain(&place));
+        set.run().assert_status(0);
+        let call = desk.clear(&server, rows(100)).flag("--max-duration", "700ms");
+        let outcome = call.arg("-q").arg("--overwrite").flag("--lock-dir", ".").run();
+        let stopped = format!("--max-duration 700ms was reached; {says}");
+        let command = format!("zim-batch quota --endpoint {} --lock-dir . --limit off", server.url());
+        outcome
+            .assert_status(7)
+            .assert_says(&[&format!("stopped: {stopped}\n"), &format!(": {command}\n")]);
+        assert_eq!(outcome.summary().stopped(), stopped);
+        let log = desk.read("out.runs.jsonl");
+        assert!(log.contains(&stopped), "{log}");
+    }
 }

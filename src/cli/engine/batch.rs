@@ -339,7 +339,7 @@ fn json(summary: &Summary, exit: ExitStatus) -> Result<String, Error> {
     }
     to_json(&Json {
         summary,
-        stopped: summary.stopped.as_ref().map(hints::stop_reason),
+        stopped: hints::stopped(summary),
         exit: exit.code(),
     })
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 use zim_batch::client::{Client, Service};
-use zim_batch::limiter::Limiter;
+use zim_batch::limiter::{Limiter, RateLimit};
 use zim_batch::rows::Snapshot;
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Job, Limits};
@@ -15,7 +15,8 @@ use crate::cli::engine::input::watch;
 use crate::cli::engine::{client, process, quota, signals, simulator};
 use crate::cli::errors::{Error, hints};
 use crate::cli::output::metrics::Metrics;
-use crate::cli::output::print::print_error;
+use crate::cli::output::next;
+use crate::cli::output::print::{print_error, print_note};
 use crate::cli::output::progress::{Ends, Progress, Terminal};
 use crate::cli::output::rate_changes::RateChanges;
 use crate::cli::output::work::Work;
@@ -208,8 +209,14 @@ impl Joined {
 impl Ended {
     /// Says why the run stopped, if it did.
     pub fn print_stop_reason(&self) {
-        let Some(stop) = &self.summary.stopped else { return };
-        print_error(&format!("stopped: {}", hints::stop_reason(stop)));
+        let (Some(stop), Some(why)) = (&self.summary.stopped, hints::stopped(&self.summary)) else {
+            return;
+        };
+        print_error(&format!("stopped: {why}"));
+        if let Some(RateLimit::Quota(_)) = hints::restricted_at_end(&self.summary) {
+            let command = next::end_limit(&self.settings.given);
+            print_note(&format!("to end that, for all runs of the app: {command}"));
+        }
         if let (Some(error), StopReason::Signal(_) | StopReason::MaxDuration(_) | StopReason::Until(_)) =
             (&self.summary.last_error, stop)
         {

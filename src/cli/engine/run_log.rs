@@ -48,8 +48,7 @@ impl LoggedRun {
         if !summary.has_begun() && self.is_new {
             return self.remove();
         }
-        let stopped = summary.stopped.as_ref().map(hints::stop_reason);
-        self.write_end(exit, stopped.as_deref(), Some(summary));
+        self.write_end(exit, hints::stopped(summary).as_deref(), Some(summary));
     }
 
     /// Writes the end of a run without a summary: an error ended it, perhaps before it had begun.

@@ -7,9 +7,11 @@ use std::io;
 use humantime::format_duration;
 use zim_batch::error::{Error, ErrorKind};
 use zim_batch::journal::{NotAReport, ReportError, Role};
+use zim_batch::limiter::RateLimit;
 use zim_batch::limiter::quota::QuotaError;
 use zim_batch::rows::error::{Diagnosis, LayoutProblem};
 use zim_batch::rows::{Column, InputError, InputErrorKind, Reads};
+use zim_batch::run::summary::Summary;
 use zim_batch::stop::{Cause, StopKind, StopReason};
 use zim_batch::text::{clock, with_causes};
 
@@ -41,8 +43,41 @@ fn advised(error: &(dyn StdError + 'static), hint: &str) -> String {
     with_causes(error) + hint
 }
 
+/// Why a run stopped before its last row, and what restricted it at the end; `None` if it did not stop.
+pub fn stopped(summary: &Summary) -> Option<String> {
+    let mut text = stop_reason(summary.stopped.as_ref()?);
+    if let Some(restriction) = restricted_at_end(summary).and_then(restriction) {
+        let nothing = if summary.requests == 0 {
+            "nothing was sent; "
+        } else {
+            ""
+        };
+        text += &format!("; {nothing}at the end the run was {restriction}");
+    }
+    Some(text)
+}
+
+/// What limited the rate at the end of a run, if that may be why it had not finished when it was stopped.
+pub fn restricted_at_end(summary: &Summary) -> Option<RateLimit> {
+    let may_be_why = match summary.stopped.as_ref()?.kind() {
+        StopKind::TimeLimit | StopKind::Signal(_) | StopKind::Cancelled => true,
+        StopKind::Policy => summary.requests == 0,
+        StopKind::Rejected | StopKind::Input | StopKind::Output | StopKind::Bug => false,
+    };
+    summary.limit.filter(|_| may_be_why)
+}
+
+/// What a person who sees a run must know of the rate in force: a pause, or a limit that is not the run's own.
+pub fn restriction(limit: RateLimit) -> Option<String> {
+    match limit {
+        RateLimit::Quota(limit) => Some(limit.to_string()),
+        RateLimit::Timetable { rate: None, until } => Some(format!("paused until {} (--rate)", clock(until))),
+        _ => None,
+    }
+}
+
 /// Why a run stopped, with the flag that stopped it, and what to do about it.
-pub fn stop_reason(reason: &StopReason) -> String {
+fn stop_reason(reason: &StopReason) -> String {
     match reason {
         StopReason::MaxDuration(limit) => format!("--max-duration {} was reached", format_duration(*limit)),
         StopReason::Until(at) => format!("--until {} was reached", clock(*at)),

@@ -85,6 +85,14 @@ pub fn app_and_rate(given: &Given) -> Vec<OsString> {
     words_of(given, "clear", &[Some(APP), Some(PACE)])
 }
 
+/// The command that ends the limit that an operator has set for all runs of the app.
+pub fn end_limit(given: &Given) -> String {
+    let mut words = vec!["zim-batch".into(), "quota".into()];
+    words.extend(words_of(given, "quota", &[Some(APP), Some(PACE)]));
+    words.extend(["--limit".into(), "off".into()]);
+    line(words)
+}
+
 /// The command that lists the conversations of the users in a file, with the given flags that say how to read them and that
 /// choose the app and the rate.
 pub fn list(users: &Path, given: &Given) -> String {

@@ -5,6 +5,7 @@ use zim_batch::limiter::{Rate, RateLimit};
 use zim_batch::run::{Observer, Status};
 use zim_batch::text::clock;
 
+use crate::cli::errors::hints::restriction;
 use crate::cli::output::logging::START;
 
 /// Logs each change of the rate in force once, as an observer of the run.
@@ -59,15 +60,6 @@ fn in_force(limit: RateLimit) -> String {
     match limit.rate().map(Rate::per_second) {
         Some(1.0) => "at most 1 request per second (--rate)".to_owned(),
         rate => format!("at most {} requests per second (--rate)", rate.unwrap_or_default()),
-    }
-}
-
-/// What a person who sees the run must know of the rate in force: a pause, or a limit that is not the run's own.
-pub fn restriction(limit: RateLimit) -> Option<String> {
-    match limit {
-        RateLimit::Quota(limit) => Some(limit.to_string()),
-        RateLimit::Timetable { rate: None, until } => Some(format!("paused until {} (--rate)", clock(until))),
-        _ => None,
     }
 }
 

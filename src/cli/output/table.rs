@@ -66,8 +66,8 @@ impl fmt::Display for Table<'_> {
         if let Some(error) = &summary.last_error {
             writeln!(f, "last error     {error}")?;
         }
-        if let Some(reason) = &summary.stopped {
-            writeln!(f, "stopped        {}", hints::stop_reason(reason))?;
+        if let Some(why) = hints::stopped(summary) {
+            writeln!(f, "stopped        {why}")?;
         }
         f.write_str(&next::as_text(self.next, ""))
     }

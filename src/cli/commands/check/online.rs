@@ -131,7 +131,7 @@ async fn look_up(run: Joined, users: Users) -> Result<(Ended, Online), Error> {
         unknown: users.len() as u64 - existing - missing.len() as u64,
         existing,
         missing,
-        stopped: ended.summary.stopped.as_ref().map(hints::stop_reason),
+        stopped: hints::stopped(&ended.summary),
     };
     ended.print_stop_reason();
     if let (true, Some(why)) = (ended.summary.is_complete(), failures.try_iter().last()) {

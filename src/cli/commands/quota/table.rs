@@ -52,7 +52,10 @@ impl Table {
         };
         match entry.limit.rate {
             Some(rate) => write!(f, "limit          {rate} requests in any second, of all runs together")?,
-            None => write!(f, "limit          0: all runs are paused")?,
+            None => write!(
+                f,
+                "limit          0: all runs are paused, and so are those that start later"
+            )?,
         }
         match entry.limit.until {
             Some(until) => writeln!(f, ", until {}", local(milliseconds(until)))?,

@@ -20,7 +20,7 @@ use zim_batch::run::{Observer, Status};
 use zim_batch::text::{clock, grouped};
 
 use crate::cli::args::ProgressStyle;
-use crate::cli::output::rate_changes::restriction;
+use crate::cli::errors::hints::restriction;
 use bar::Bar;
 use parts::{Part, joined};
 use speed::Speed;
