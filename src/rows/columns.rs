@@ -96,6 +96,18 @@ impl fmt::Display for FoundColumns {
     }
 }
 
+/// A list of users without a known header has several columns, and nothing says which one is the user: it is the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AssumedUser {
+    /// The line of the first record, counted from 1. It is taken for a user.
+    pub line: u64,
+    /// How many columns the first record has.
+    pub columns: usize,
+    /// The first user, shortened and made safe to show.
+    pub first: String,
+}
+
 impl Column {
     /// The column with this usual name, ignoring case and surrounding blanks.
     pub(super) fn of_name(field: &[u8]) -> Option<Column> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::columns::AssumedUser;
 use super::error::InputError;
 use super::format::Format;
 use super::plan::Plan;
@@ -26,7 +27,10 @@ use crate::done::Done;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Input(Opened);
+pub struct Input {
+    opened: Opened,
+    assumed_user: Option<AssumedUser>,
+}
 
 #[derive(Debug)]
 enum Opened {
@@ -42,9 +46,17 @@ impl Input {
         let rows = Rows::open(source, format)?;
         tracing::info!("{source}: {}", rows.columns());
         match source {
-            Source::File(path) if source.can_be_read_twice() => Ok(Input(Opened::File(path.clone(), format.clone()))),
+            Source::File(path) if source.can_be_read_twice() => Ok(Input {
+                opened: Opened::File(path.clone(), format.clone()),
+                assumed_user: rows.assumed_user().cloned(),
+            }),
             _ => Ok(Input::from(rows)),
         }
+    }
+
+    /// Set if users are read and nothing says which of several columns is the user.
+    pub fn assumed_user(&self) -> Option<&AssumedUser> {
+        self.assumed_user.as_ref()
     }
 
     /// Finds out what to do with each row; `done` are the rows that an earlier run has recorded.
@@ -52,7 +64,7 @@ impl Input {
     /// A file is read twice: first to count its rows and to compare them with those that are done, then, by the plan, to
     /// send them. A stream is read once: here only as far as it takes to compare all rows that are done.
     pub fn plan(self, selection: &Selection, done: Done) -> Result<Plan, InputError> {
-        match self.0 {
+        match self.opened {
             Opened::File(path, format) => Plan::of_file(&path, &format, selection, done),
             Opened::Stream(rows) => Plan::of_stream(*rows, selection, done),
         }
@@ -62,6 +74,9 @@ impl Input {
 /// Rows that can be read only once.
 impl From<Rows> for Input {
     fn from(rows: Rows) -> Input {
-        Input(Opened::Stream(Box::new(rows)))
+        Input {
+            assumed_user: rows.assumed_user().cloned(),
+            opened: Opened::Stream(Box::new(rows)),
+        }
     }
 }

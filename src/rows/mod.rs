@@ -38,7 +38,7 @@ mod types;
 
 pub use crate::done::Done;
 pub use crate::row::{Column, RowError};
-pub use columns::{ColumnRef, Columns, FoundColumns};
+pub use columns::{AssumedUser, ColumnRef, Columns, FoundColumns};
 pub use copy::{CopyError, RecordsToCopy, copy_records, copy_rows};
 pub use error::{InputError, InputErrorKind};
 pub use format::{Format, Reads};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use super::columns::FoundColumns;
+use super::columns::{AssumedUser, FoundColumns};
 use super::error::{InputError, InputErrorKind};
 use super::format::Format;
 use super::layout::{self, Layout};
@@ -107,6 +107,11 @@ impl Rows {
     /// Where the columns are, and whether there is a header.
     pub fn columns(&self) -> FoundColumns {
         self.layout.columns()
+    }
+
+    /// Set if users are read and nothing says which of several columns is the user.
+    pub fn assumed_user(&self) -> Option<&AssumedUser> {
+        self.layout.assumed_user.as_ref()
     }
 
     /// The delimiter, and the names of all columns if there is a header.

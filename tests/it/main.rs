@@ -10,6 +10,7 @@ mod clear_users;
 mod config;
 mod connections;
 mod dialects;
+mod empty_input;
 mod examples;
 mod exit_ok;
 mod harness;

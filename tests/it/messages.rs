@@ -23,11 +23,16 @@ const ERRORS: [&str; 8] = [
 const PARTS: [&str; 1] = ["pub enum NotAReport"];
 
 /// Messages that are put together: the file, how the text in it begins, and what the guide has for it.
-const PUT_TOGETHER: [(&str, &str, &str); 9] = [
+const PUT_TOGETHER: [(&str, &str, &str); 10] = [
     (
         "cli/engine/input.rs",
         "{}, line {line}: {what}. {}",
         "not all of this row is valid text",
+    ),
+    (
+        "cli/engine/input.rs",
+        "{}",
+        "no known header, so column 1 of … is the user",
     ),
     ("cli/engine/quota.rs", "{}", "can't be used as a lock file …"),
     (

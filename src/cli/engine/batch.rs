@@ -21,11 +21,11 @@ use crate::cli::engine::run_log::{self, LoggedRun};
 use crate::cli::engine::signals;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
-use crate::cli::output::next;
 use crate::cli::output::print::{print, print_error, print_note, print_resume, to_json};
 use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::pace;
 use crate::cli::output::work::Work;
+use crate::cli::output::{empty_input, next};
 use crate::cli::settings::input::InputSettings;
 
 /// A run that processes an input and writes a journal.
@@ -189,6 +189,7 @@ impl Batch {
         );
         ended.print_stop_reason();
         match &summary.stopped {
+            None if self.is_empty(summary) => print_note(&empty_input::of_run(&self.input, given)),
             None => self.print_nothing_to_do(ended),
             // If the input is wrong, the same command would fail in the same way.
             Some(StopReason::InputFailed(_)) => {}
@@ -200,6 +201,11 @@ impl Batch {
             Some(_) if self.report.is_some() => print_how_to_resume(given),
             Some(_) => {}
         }
+    }
+
+    /// Whether the input has nothing that was to be done.
+    fn is_empty(&self, summary: &Summary) -> bool {
+        summary.users.as_ref().map_or(summary.rows, |users| users.total) == 0
     }
 
     /// Says that a report is complete that was to be resumed, and why the exit status is nevertheless not 0.

@@ -41,6 +41,9 @@ impl<'a> Input<'a> {
     pub fn open(settings: &'a InputSettings, resumed: Option<&'a Path>) -> Result<Input<'a>, Error> {
         let selection = &settings.selection;
         let input = rows::Input::open(&settings.source, &settings.format)?;
+        if let Some(user) = input.assumed_user() {
+            tracing::warn!("{}", hints::assumed_user(&settings.source, user));
+        }
         let has_records = |journal: &Path| journal.metadata().is_ok_and(|file| file.len() > 0);
         let read = if resumed.is_some_and(has_records) {
             Read::Columns(input)

@@ -10,7 +10,7 @@ use zim_batch::journal::{NotAReport, ReportError, Role};
 use zim_batch::limiter::RateLimit;
 use zim_batch::limiter::quota::QuotaError;
 use zim_batch::rows::error::{Diagnosis, LayoutProblem};
-use zim_batch::rows::{Column, InputError, InputErrorKind, Reads};
+use zim_batch::rows::{AssumedUser, Column, InputError, InputErrorKind, Reads, Source};
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::{Cause, StopKind, StopReason};
 use zim_batch::text::{clock, with_causes};
@@ -181,6 +181,17 @@ fn layout(problem: &LayoutProblem, diagnosis: Option<Diagnosis>, reads: Reads) -
              use the order user, conv, type, with 0, peer, 2 or group in the first row's third field"
         }
     }
+}
+
+/// Which column of an input was assumed to be the user, and how to specify it.
+pub fn assumed_user(source: &Source, user: &AssumedUser) -> String {
+    let AssumedUser {
+        line, columns, first, ..
+    } = user;
+    format!(
+        "{source}, line {line}: no known header, so column 1 of {columns} is the user from line {line} on ('{first}'). If this \
+         line is a header, specify the user's column: --columns user=NAME. If it is not: --columns user=1, or another number"
+    )
 }
 
 /// What the text of an input probably is, and what to do about it.

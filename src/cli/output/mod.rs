@@ -1,5 +1,6 @@
 //! What a command writes besides its results: logs, progress, tables, metrics, commands to run next.
 
+pub mod empty_input;
 pub mod free_name;
 pub mod language;
 pub mod logging;

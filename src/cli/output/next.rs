@@ -115,6 +115,36 @@ pub fn clear_users(users: &Path, given: &Given) -> String {
     line(words)
 }
 
+/// The command that lists the users with these outcomes of a list report once more, and clears what is listed. `report` is that
+/// of the rows.
+pub fn users_of(report: &Path, list: &Path, outcomes: &str, given: &Given) -> String {
+    let mut words = vec![
+        "zim-batch".into(),
+        "clear".into(),
+        "--users".into(),
+        path_argument(list),
+        "--only".into(),
+        outcomes.into(),
+        "--report".into(),
+        path_argument(&free_name::beside(report, "users")),
+    ];
+    words.extend(app_and_rate(given));
+    line(words)
+}
+
+/// The command that copies the records with these outcomes of a report.
+pub fn copy_records(report: &Path, outcomes: &str, copy: &Path) -> String {
+    line([
+        "zim-batch".into(),
+        "report".into(),
+        path_argument(report),
+        "--only".into(),
+        outcomes.into(),
+        "--csv".into(),
+        path_argument(copy),
+    ])
+}
+
 /// The command that shows a report.
 pub fn report(report: &Path) -> String {
     line(["zim-batch".into(), "report".into(), path_argument(report)])

@@ -8,7 +8,7 @@ mod unusual_ids;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 
-use super::columns::FoundColumns;
+use super::columns::{AssumedUser, FoundColumns};
 use super::error::{Diagnosis, InputError};
 use super::format::Format;
 use super::reader::Rows;
@@ -66,6 +66,8 @@ pub struct BusyUser {
 pub struct Findings {
     /// Where the columns are, and whether there is a header.
     pub columns: FoundColumns,
+    /// Set if users are read and nothing says which of several columns is the user.
+    pub assumed_user: Option<AssumedUser>,
     /// All rows.
     pub rows: u64,
     /// Rows of type peer that can be sent; all that can, if [users](super::Reads::Users) are read.
@@ -128,6 +130,7 @@ fn check_each(
 ) -> Result<Findings, InputError> {
     let mut findings = Findings {
         columns: rows.columns(),
+        assumed_user: rows.assumed_user().cloned(),
         ..Findings::default()
     };
     let mut keys: Vec<Key> = Vec::new();

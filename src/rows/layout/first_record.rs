@@ -67,14 +67,17 @@ impl FirstRecord {
         self.fields.len() > 1 && (self.is_header() || self.is_type(2, types))
     }
 
+    /// A field, shortened, for a message.
+    pub fn shown_field(&self, index: usize) -> String {
+        let field = String::from_utf8_lossy(&self.fields[index]);
+        let short: String = field.chars().take(CHARACTERS_SHOWN).collect();
+        one_line(&short).into_owned()
+    }
+
     /// Its fields, for a message.
     pub fn shown(&self) -> String {
-        let shown = |field: &Vec<u8>| {
-            let field = String::from_utf8_lossy(field);
-            let short: String = field.chars().take(CHARACTERS_SHOWN).collect();
-            format!("'{}'", one_line(&short))
-        };
-        let mut names: Vec<String> = self.fields.iter().take(FIELDS_SHOWN).map(shown).collect();
+        let shown = |index| format!("'{}'", self.shown_field(index));
+        let mut names: Vec<String> = (0..self.fields.len()).take(FIELDS_SHOWN).map(shown).collect();
         if self.fields.len() > FIELDS_SHOWN {
             names.push(format!("and {} more", self.fields.len() - FIELDS_SHOWN));
         }

@@ -3,7 +3,7 @@
 use super::first_record::FirstRecord;
 use crate::csv_reader::CsvRecord;
 use crate::row::Column;
-use crate::rows::columns::{ColumnRef, Columns, FoundColumns};
+use crate::rows::columns::{AssumedUser, ColumnRef, Columns, FoundColumns};
 use crate::rows::error::{LayoutProblem, MissingColumn};
 use crate::rows::format::{Format, Reads};
 use crate::rows::types::Types;
@@ -22,6 +22,8 @@ pub(in crate::rows) struct Layout {
     pub header: Option<Vec<Vec<u8>>>,
     /// The line of the first record.
     first_line: u64,
+    /// Set if nothing says that the first column is the user.
+    pub assumed_user: Option<AssumedUser>,
 }
 
 /// Why no delimiter gives a layout: the problem with the one that divides the first record into the most columns, which
@@ -98,6 +100,7 @@ impl Layout {
             types: format.types.clone(),
             header: has_header.then(|| first.fields.clone()),
             first_line: first.line,
+            assumed_user: None,
         })
     }
 
@@ -230,7 +233,19 @@ fn users(first: &FirstRecord, format: &Format) -> Result<Layout, LayoutProblem> 
         Some(0)
     };
     match user {
-        Some(user) => Layout::new(first, format, user, None, has_names || first.is_header_word(user)),
+        Some(user) => {
+            let layout = Layout::new(first, format, user, None, has_names || first.is_header_word(user))?;
+            let is_assumed = layout.header.is_none() && given.is_none() && first.fields.len() > 1;
+            Ok(Layout {
+                // A row's first column is its user.
+                assumed_user: (is_assumed && !first.is_type(2, &format.types)).then(|| AssumedUser {
+                    line: first.line,
+                    columns: first.fields.len(),
+                    first: first.shown_field(0),
+                }),
+                ..layout
+            })
+        }
         None => Err(LayoutProblem::Missing(vec![MissingColumn {
             column: Column::User,
             given: given.clone(),

@@ -17,6 +17,7 @@ use crate::cli::errors::{Error, hints};
 use crate::cli::output::next;
 use crate::cli::output::print::print;
 use crate::cli::output::table::FULL;
+use crate::cli::output::wrapped::{INDENT, wrapped};
 use crate::cli::settings::input::InputSettings;
 
 /// How many busy users are shown.
@@ -177,6 +178,10 @@ impl Checked<'_> {
         let findings = &self.findings;
         let are_users = findings.are_users();
         writeln!(text, "columns        {}", findings.columns)?;
+        if let Some(user) = &findings.assumed_user {
+            let assumed = hints::assumed_user(&self.input.source, user);
+            writeln!(text, "{:INDENT$}{}", "", wrapped(&one_line(&assumed)))?;
+        }
         let (rows, users) = (grouped(findings.rows), grouped(findings.users));
         if are_users {
             writeln!(text, "users          {rows:>12}  {users} of them different")?;

@@ -20,9 +20,10 @@ use zim_batch::text::{grouped, one_line};
 use crate::cli::args::given::path_argument;
 use crate::cli::errors::Error;
 use crate::cli::errors::ExitStatus;
+use crate::cli::output::empty_input;
 use crate::cli::output::language::Language;
 use crate::cli::output::next;
-use crate::cli::output::print::{print, print_error, to_json};
+use crate::cli::output::print::{print, print_error, print_note, to_json};
 use crate::cli::output::remaining::{Remaining, without_list};
 use crate::cli::settings::ReportSettings;
 use crate::cli::settings::results::COPY_BEGINS;
@@ -59,12 +60,19 @@ pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
         status = ExitStatus::Input;
     }
     match (&settings.csv, copied) {
-        (Some((path, _)), Some(Ok(records))) if !settings.json => print(&format!(
-            "records        {:>12}  in {}\n",
-            grouped(records),
-            one_line(&path.display().to_string())
-        ))
-        .map(drop)?,
+        (Some((path, only)), Some(Ok(records))) => {
+            if !settings.json {
+                let path = path.display().to_string();
+                print(&format!(
+                    "records        {:>12}  in {}\n",
+                    grouped(records),
+                    one_line(&path)
+                ))?;
+            }
+            let empty =
+                (records == 0).then(|| empty_input::of_copy(&settings.reports, only, path, overview.analysis.kind));
+            empty.flatten().iter().for_each(|note| print_note(note));
+        }
         (_, Some(Err(CopyError::Input(error)))) => return Err(error.into()),
         (Some((path, _)), Some(Err(error))) => {
             print_error(&format!("{}: the records can't be written: {error}", path.display()));
