@@ -12,6 +12,7 @@ mod spans;
 mod timeline;
 mod users;
 mod values;
+mod work;
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};

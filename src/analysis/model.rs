@@ -202,19 +202,6 @@ impl Analysis {
         self.spans.min_pause()
     }
 
-    /// The time from the first record to the last without the pauses, in milliseconds.
-    pub fn active(&self) -> i64 {
-        self.spans.active()
-    }
-
-    /// Records per second, without the pauses; `None` if the time is too short.
-    pub fn rate(&self) -> Option<f64> {
-        let seconds = self.active() as f64 / 1000.0;
-        // A span begins with its first record, so the duration of that record is not in it.
-        let rows = (self.records() - self.untimed).saturating_sub(self.spans.iter().count() as u64);
-        (seconds >= 1.0).then(|| rows as f64 / seconds)
-    }
-
     /// Records per second in the minute before the report was read, or since the present run began: by the log of runs, or
     /// else with the first record after the last pause.
     pub fn recent_rate(&self) -> f64 {

@@ -44,6 +44,11 @@ impl Run {
         Some((until - self.begin.at).max(0))
     }
 
+    /// When it ended or, if that is not known, wrote its last record, in milliseconds since 1970.
+    pub(crate) fn end_at(&self) -> i64 {
+        self.begin.at + self.duration().unwrap_or_default()
+    }
+
     /// Records per second; `None` if it was too short.
     pub fn rate(&self) -> Option<f64> {
         let duration = self.duration().filter(|milliseconds| *milliseconds >= 1000)?;

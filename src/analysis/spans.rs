@@ -104,11 +104,6 @@ impl Spans {
     pub fn min_pause(&self) -> i64 {
         self.min_pause
     }
-
-    /// The time without pauses, in milliseconds.
-    pub fn active(&self) -> i64 {
-        self.spans.iter().map(|(start, end)| end - start).sum()
-    }
 }
 
 #[cfg(test)]

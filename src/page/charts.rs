@@ -6,7 +6,6 @@ use super::histogram::histogram;
 use super::labels::{pause_label, percent, rate_label, time_label};
 use super::runs::ended_before;
 use super::scale::Scale;
-use super::work::{self, at_work};
 use crate::analysis::{Analysis, Timeline};
 use crate::journal::Kind;
 use crate::row::{Counts, Outcome};
@@ -112,6 +111,17 @@ fn stack(chart: &mut Chart, analysis: &Analysis, outcomes: &[Outcome], scale: im
     }
 }
 
+/// What the charts over time show, if it is more than what counts.
+fn of_all_records(analysis: &Analysis) -> String {
+    match analysis.superseded {
+        0 => String::new(),
+        more => format!(
+            "The chart is of all records, with {} that another report has a later record for. ",
+            grouped(more)
+        ),
+    }
+}
+
 /// None if there is nothing to compare.
 fn outcomes(analysis: &Analysis) -> Option<Chart> {
     let (noun, rows) = (analysis.kind.noun(), analysis.rows.max(1) as f64);
@@ -121,7 +131,7 @@ fn outcomes(analysis: &Analysis) -> Option<Chart> {
     let shares: Vec<String> = found
         .map(|outcome| format!("{outcome} {}", percent(analysis.outcome(outcome) as f64 / rows)))
         .collect();
-    let caption = format!("Of all {noun}: {}.", shares.join(", "));
+    let caption = of_all_records(analysis) + &format!("Of all {noun}: {}.", shares.join(", "));
     let y = Axis::up_to(100.0, true, |value| format!("{value}%"));
     let mut chart = over_time(analysis, "Outcomes over time", caption, y, keys(analysis, &STACKED));
     chart.y_name = format!("% of {noun}");
@@ -149,10 +159,13 @@ fn not_cleared(analysis: &Analysis) -> Option<Chart> {
         grouped(most),
         duration(width)
     );
-    let title = match analysis.kind {
-        Kind::Clear => "Rows that were not cleared",
-        Kind::List => "Users that were not listed",
+    let title = match (analysis.kind, analysis.superseded) {
+        (Kind::Clear, 0) => "Rows that were not cleared",
+        (Kind::List, 0) => "Users that were not listed",
+        (Kind::Clear, _) => "Rows that were not cleared, of all records",
+        (Kind::List, _) => "Users that were not listed, of all records",
     };
+    let caption = of_all_records(analysis) + &caption;
     let y = Axis::up_to(most as f64, true, |value| grouped(value as u64));
     let mut chart = over_time(analysis, title, caption, y, keys(analysis, outcomes));
     chart.y_name = format!("{} in {}", analysis.kind.noun(), duration(width));
@@ -164,11 +177,11 @@ fn rate(analysis: &Analysis) -> Chart {
     let (noun, width) = (analysis.kind.noun(), analysis.timeline.width());
     let rates = rates(analysis, &analysis.timeline);
     let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let caption = match work::rate(analysis) {
+    let caption = match analysis.rate() {
         Some(rate) => format!(
             "On average {} {noun}/s, {}; at most {} {noun}/s over {}.",
             rate_label(rate),
-            work::left_out(analysis),
+            analysis.rate_leaves_out(),
             rate_label(highest),
             duration(width)
         ),
@@ -245,7 +258,7 @@ fn latency(analysis: &Analysis) -> Chart {
 /// Rows per second in each bucket. If records cover only a small part of a bucket, such as the first or the last of a run,
 /// its rate includes its neighbor.
 fn rates(analysis: &Analysis, timeline: &Timeline) -> Vec<(i64, f64)> {
-    let (width, work) = (timeline.width(), at_work(analysis));
+    let (width, work) = (timeline.width(), analysis.at_work());
     let covered = |start: i64| {
         let overlap = |(from, to): &(i64, i64)| (to.min(&(start + width)) - from.max(&start)).max(0);
         work.iter().map(overlap).sum::<i64>()

@@ -15,7 +15,6 @@ mod not_cleared;
 mod runs;
 mod scale;
 mod view;
-mod work;
 
 use std::io;
 use std::path::Path;
@@ -27,7 +26,7 @@ use serde::Serialize;
 use crate::analysis::Analysis;
 use crate::files::{self, OWNER_ONLY};
 use crate::journal::ReportError;
-use crate::text::table_cell;
+use crate::text::{one_line, table_cell};
 use view::View;
 
 /// The beginning of every page, which distinguishes pages from files that must not be replaced.
@@ -91,9 +90,14 @@ fn shown(text: &str) -> String {
 
 /// The same, with at most so many characters of it.
 fn shortened(text: &str, max: usize) -> String {
+    table_cell(&line(text, max)).into_owned()
+}
+
+/// At most so many characters of a text, in one line.
+fn line(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
-        Some((end, _)) => format!("{}…", table_cell(&text[..end])),
-        None => table_cell(text).into_owned(),
+        Some((end, _)) => format!("{}…", one_line(&text[..end])),
+        None => one_line(text).into_owned(),
     }
 }
 

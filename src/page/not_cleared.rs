@@ -25,6 +25,8 @@ pub(super) struct Reasons {
     pub title: &'static str,
     pub noun: &'static str,
     pub list: Vec<Reason>,
+    /// The lines are known. Those of several reports are lines of different inputs.
+    pub has_lines: bool,
     pub more: usize,
 }
 
@@ -57,6 +59,7 @@ impl Reasons {
                 .take(REASONS)
                 .map(|reason| Reason::new(reason, &mut room))
                 .collect(),
+            has_lines: reasons.iter().any(|reason| !reason.lines.is_empty()),
             more: reasons.len().saturating_sub(REASONS),
         }
     }

@@ -1,6 +1,6 @@
 //! The runs of a report, and the times between them.
 
-use super::{shortened, shown};
+use super::{MAX_TEXT, line, shortened};
 use crate::analysis::{Analysis, Run};
 use crate::text::{duration, formatted, grouped};
 
@@ -107,7 +107,8 @@ fn took(run: &Run, now: i64) -> String {
 }
 
 fn why(run: &Run) -> String {
-    let why = shown(&run.why());
+    // It begins with the program's own words, so it needs no guard against spreadsheets: `--until 08:22 was reached`.
+    let why = line(&run.why(), MAX_TEXT);
     match &run.end {
         Some(end) => format!("{why} (exit status {})", end.exit),
         None => why,
@@ -116,7 +117,7 @@ fn why(run: &Run) -> String {
 
 /// The time between two runs, of which the first has this number.
 fn gap(number: usize, before: &Run, next: &Run) -> Option<String> {
-    let gap = next.begin.at - end(before);
+    let gap = next.begin.at - before.end_at();
     (gap >= 1000).then(|| format!("no run for {}: {}", duration(gap), ended(number, before)))
 }
 
@@ -127,11 +128,6 @@ fn ended(number: usize, run: &Run) -> String {
         None => format!("run {number} was {}", why(run)),
     };
     shortened(&ended, BRIEF)
-}
-
-/// When the run ended or, if that is not known, wrote its last record.
-pub(super) fn end(run: &Run) -> i64 {
-    run.begin.at + run.duration().unwrap_or_default()
 }
 
 /// Why there is no record between these times: a run had ended, and the next one began later. `None` if the same run wrote

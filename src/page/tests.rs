@@ -143,7 +143,7 @@ fn the_page_of_rows_that_were_listed_tells_of_the_users_too() {
     std::fs::write(directory.path().join("out.list.csv"), listed(&["ok", "ok"])).unwrap();
     let run = std::fs::File::open(&path).unwrap();
     run.try_lock().unwrap();
-    let said = "Under way: 5 rows of 2 of 3 users, and all is well so far";
+    let said = "Under way: 5 rows so far; 2 of 3 users listed, and all is well so far";
     assert_eq!(headline(&html(&path)), ("quiet", said));
     // Without the list report it is not known what was to be done.
     assert_eq!(headline(&page(&report, &log, None)).0, "quiet");
@@ -232,4 +232,53 @@ fn users_are_told_only_where_one_has_several_rows() {
     let singles: String = (0..19).map(failed).collect();
     assert!(!of(&format!("{RECORDS}{singles}")));
     assert!(of(&format!("{RECORDS}{singles}{}", failed(3))));
+}
+
+#[test]
+fn a_page_of_several_reports_says_that_its_charts_are_of_all_records_and_has_no_empty_column() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (mut first, mut retry) = (RECORDS.to_owned(), RECORDS.to_owned());
+    records(&mut first, 0, 4, "failed");
+    records(&mut retry, 60, 3, "ok");
+    let reports = [write("out.csv", &first), write("retry.csv", &retry)];
+    let html = |reports: &[std::path::PathBuf]| {
+        let analysis = Analysis::from_files(reports).unwrap();
+        let page = Page {
+            report: "out.csv",
+            analysis: &analysis,
+            next: &[],
+            rewritten: None,
+        };
+        page.to_html().unwrap()
+    };
+    let (one, both) = (html(&reports[..1]), html(&reports));
+    assert_eq!(
+        (one.matches("<th>Lines</th>").count(), both.matches("Lines").count()),
+        (1, 0)
+    );
+    assert_eq!(one.matches("of all records").count(), 0);
+    assert!(both.contains("Rows that were not cleared, of all records"), "{both}");
+    assert!(both.contains("that another report has a later record for"), "{both}");
+}
+
+#[test]
+fn why_a_run_ended_is_said_without_an_apostrophe_and_the_most_frequent_reason_is_the_first_of_the_table() {
+    let mut report = RECORDS.to_owned();
+    for (line, message) in [(2, "first"), (3, "second")] {
+        let _ = writeln!(report, "{line},u{line},c,0,failed,,200,{message},r,1,40,{}", utc(BEGIN));
+    }
+    let log = began(0, "a", 9, 0, false) + &ended(9, "a", "\"--until 08:22 was reached\"", 0);
+    let page = page(&report, &log, None);
+    assert!(page.contains(">--until 08:22 was reached (exit status 0)"), "{page}");
+    let (_, table) = page.split_once("<td data-name=\"Reason\" class=\"w\">").unwrap();
+    let (first, _) = table.split_once('<').unwrap();
+    assert!(
+        page.contains(&format!("The most frequent reason: {first} (")),
+        "{first}: {page}"
+    );
 }

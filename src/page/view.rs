@@ -9,7 +9,7 @@ use super::charts::charts;
 use super::headline::Headline;
 use super::not_cleared::{Reasons, Users, not_listed, why};
 use super::runs::{Runs, ended_before};
-use super::{NextStep, Page, shown, work};
+use super::{NextStep, Page, shown};
 use crate::analysis::{Analysis, UnderWay};
 use crate::code;
 use crate::journal::Kind;
@@ -143,7 +143,7 @@ fn facts(page: &Page) -> Vec<String> {
         }
         facts.push(text + ".");
     }
-    if let Some(most) = analysis.reasons.iter().max_by_key(|reason| reason.rows) {
+    if let Some(most) = analysis.reasons.first() {
         let (outcome, why, rows) = (most.outcome, why(most), grouped(most.rows));
         let nouns = analysis.kind.noun();
         let noun = if most.rows == 1 {
@@ -327,12 +327,12 @@ fn figures(analysis: &Analysis) -> Vec<Card> {
         retries => format!("{} of them retries", grouped(retries)),
     };
     cards.push(card("requests", grouped(analysis.requests), retries));
-    if let Some(rate) = work::rate(analysis) {
+    if let Some(rate) = analysis.rate() {
         let name = match analysis.kind {
             Kind::List => "users/s",
             Kind::Clear => "rows/s",
         };
-        let note = work::left_out(analysis);
+        let note = analysis.rate_leaves_out();
         cards.push(card(name, format!("{rate:.2}"), note));
     }
     if analysis.has_latency() {

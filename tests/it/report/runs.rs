@@ -312,3 +312,42 @@ fn the_rate_and_the_end_just_after_a_resume_are_those_of_the_present_run() {
         "{found}"
     );
 }
+
+#[test]
+fn the_rate_is_that_of_the_page_names_what_is_counted_and_is_left_out_where_there_is_none() {
+    let desk = Desk::new();
+    let lines = |ends: &dyn Fn(u32, &str) -> String| {
+        let times = (0..20)
+            .map(|second| (second, "00"))
+            .chain((0..20).map(|second| (second, "30")));
+        times.map(|(second, minute)| ends(second, minute)).collect::<String>()
+    };
+    let begin = |run: u32, minute: &str| {
+        format!("{{\"event\":\"begin\",\"at\":\"2026-11-25T03:{minute}:00Z\",\"run\":\"{run}\"}}\n")
+    };
+    let end = "{\"event\":\"end\",\"at\":\"2026-11-25T03:00:19Z\",\"run\":\"1\",\"exit\":0,\"stopped\":null}\n";
+    let log = [begin(1, "00"), end.to_owned(), begin(2, "30")].concat();
+    let rows = lines(&|second, minute| {
+        format!("2,u,c{minute}{second},0,ok,0,200,m,r,1,40,2026-11-25T03:{minute}:{second:02}.000Z\n")
+    });
+    desk.write("out.csv", format!("{REPORT_HEADER}\n{rows}"));
+    desk.write("out.runs.jsonl", &log);
+    let shown = table(&desk, &["out.csv", "--html", "page.html"]);
+    let says = "1.00  rows/s, without the times between runs and pauses of more than 1m";
+    assert!(shown.contains(says), "{shown}");
+    assert!(desk.read("page.html").contains("<small>rows/s</small><b>1.00</b>"));
+    let users = lines(&|second, minute| {
+        format!("2,u{minute}{second},ok,1,0,200,m,r,1,40,2026-11-25T03:{minute}:{second:02}.000Z\n")
+    });
+    desk.write("out.list.csv", format!("{LIST_HEADER}\n{users}"));
+    let shown = table(&desk, &["out.list.csv"]);
+    assert!(
+        shown.contains("1.00  users/s, without pauses of more than 1m"),
+        "{shown}"
+    );
+    // Users were listed for a while, and none has a row.
+    desk.write("out.csv", format!("{REPORT_HEADER}\n"));
+    desk.write("out.runs.jsonl", log.replace("\"run\"", "\"lists\":true,\"run\""));
+    let shown = table(&desk, &["out.csv"]);
+    assert!(shown.contains("first ") && !shown.contains("rows/s"), "{shown}");
+}

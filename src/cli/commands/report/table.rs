@@ -178,10 +178,8 @@ impl Overview {
         }
         writeln!(f)?;
         if let Some(rate) = analysis.rate() {
-            writeln!(
-                f,
-                "rate           {rate:>12.2}  rows/s, without pauses of more than a minute"
-            )?;
+            let (noun, leaves_out) = (analysis.kind.noun(), analysis.rate_leaves_out());
+            writeln!(f, "rate           {rate:>12.2}  {noun}/s, {leaves_out}")?;
         }
         if analysis.untimed > 0 {
             writeln!(f, "without time   {:>12}", grouped(analysis.untimed))?;
