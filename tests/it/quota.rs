@@ -36,7 +36,7 @@ fn where_nobody_is_there_it_says_so_and_leaves_no_file() {
     let directory = desk.path("").display().to_string();
     let expected = json!({
         "app_id": 7, "quota": null, "lock_dir": directory, "runs": [], "unreadable": 0, "recent_rate": 0.0,
-        "limit": null, "limit_until": null, "limit_set_at": null, "limit_by": null
+        "limit": null, "limit_until": null, "limit_set_at": null, "limit_by": null, "limit_unreadable": null
     });
     assert_eq!(shown, expected);
     assert_eq!(fs::read_dir(desk.path("")).unwrap().count(), 0);
@@ -135,22 +135,23 @@ fn a_damaged_or_hostile_file_is_told_and_harmless() {
         desk.write(file, text);
         let outcome = quota(&desk, &[]).run();
         outcome.assert_status(0);
-        assert!(
-            outcome.stdout.contains("limit          none"),
-            "{text}: {}",
-            outcome.stdout
-        );
+        let says = match text {
+            "" => "limit          none",
+            _ => "limit          not known: ",
+        };
+        assert!(outcome.stdout.contains(says), "{text}: {}", outcome.stdout);
         assert_eq!(
-            outcome.stderr.contains("can't be read"),
+            outcome.stdout.contains("can't be read"),
             !text.is_empty(),
             "{outcome:?}"
         );
+        assert!(!outcome.stdout.contains('\u{1b}'), "{outcome:?}");
     }
     desk.write(file, b"\xff\xfe");
-    quota(&desk, &[])
-        .run()
-        .assert_status(0)
-        .assert_says(&[file, "can't be read"]);
+    let shown = as_json(&desk, &[]);
+    let why = shown["limit_unreadable"].as_str().unwrap();
+    assert!(why.contains(file) && why.contains("set it again"), "{shown}");
+    assert_eq!(shown["limit"], Value::Null);
     let by = format!("{{\"limit\":5,\"by\":\"me\\u001b[2J\\n{}\"}}", "x".repeat(9000));
     desk.write(file, by);
     let outcome = quota(&desk, &[]).run();
@@ -167,10 +168,20 @@ fn a_damaged_or_hostile_file_is_told_and_harmless() {
 
     fs::remove_file(desk.path(file)).unwrap();
     fs::create_dir(desk.path(file)).unwrap();
-    quota(&desk, &["--limit", "5"])
-        .run()
-        .assert_status(2)
-        .assert_says(&[file, "directory"]);
+    quota(&desk, &["--limit", "5"]).run().assert_status(2).assert_says(&[
+        file,
+        "it is a directory",
+        "Remove it, as its owner or as root",
+    ]);
+    let why = as_json(&desk, &[])["limit_unreadable"].to_string();
+    assert!(
+        why.contains("it is a directory") && why.contains("; remove the file"),
+        "{why}"
+    );
+    fs::remove_dir(desk.path(file)).unwrap();
+    desk.write(file, "x".repeat(70_000));
+    let why = as_json(&desk, &[])["limit_unreadable"].to_string();
+    assert!(why.contains("too large") && why.contains("; remove the file"), "{why}");
 }
 
 #[test]

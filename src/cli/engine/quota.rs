@@ -120,6 +120,11 @@ fn not_steered(error: QuotaError, app: &App, so: &str) -> Error {
         (QuotaError::Unusable { path, why }, _) if is_group_directory(&app.lock_dir) => {
             Error::Usage(unusable_group_directory(&path, &why))
         }
+        (QuotaError::Unusable { path, why }, _) if why.kind() == io::ErrorKind::InvalidData => Error::Usage(format!(
+            "{}: can't be used ({why}), but runs on this machine share the quota through it. Remove it, as its owner or as root, \
+             and try again",
+            path.display()
+        )),
         (QuotaError::Unusable { path, why }, _) => Error::Usage(format!(
             "{}: can't be used ({why}), but runs on this machine share the quota through it. Use the directory of the runs \
              (--lock-dir or ZIM_LOCK_DIR), as a user who can write to it",

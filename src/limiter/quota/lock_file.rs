@@ -53,16 +53,23 @@ impl LockFile {
     /// # Errors
     /// If the file can't be opened, or is not a small regular file with one name.
     pub fn open_existing(path: &Path) -> io::Result<Option<LockFile>> {
-        match open_existing(path)? {
-            Some(opened) => LockFile::new(opened, path).map(Some),
-            None => Ok(None),
-        }
+        let opened = open_existing(path, OtherNames::Refuse)?;
+        opened.map(|opened| LockFile::new(opened, path)).transpose()
+    }
+
+    /// As [`LockFile::open_existing`], and leaves it as it is. It may have other names too; then it can't be written.
+    ///
+    /// # Errors
+    /// If the file can't be opened, or is not a small regular file.
+    pub fn open_to_read(path: &Path) -> io::Result<Option<LockFile>> {
+        let opened = open_existing(path, OtherNames::Keep)?;
+        opened.map(|opened| LockFile::new(opened, path)).transpose()
     }
 
     fn open_or_create(path: &Path, mode: u32) -> io::Result<LockFile> {
         for _ in 0..TRIES {
             let opened = match create(path, mode) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path, OtherNames::Refuse)?,
                 created => Some((created?, true)),
             };
             if let Some(opened) = opened {
@@ -127,6 +134,14 @@ impl LockFile {
         self.file.set_len(text.len() as u64)
     }
 
+    /// Sets its time to now. Only the owner of a file may do that; whoever may write to it writes its text again.
+    pub fn touch(&self) -> io::Result<()> {
+        match self.file.set_modified(SystemTime::now()) {
+            Err(_) if self.is_writable => self.write(&self.read()),
+            touched => touched,
+        }
+    }
+
     /// Whether it can be written. Another user's can perhaps only be read and locked.
     pub fn is_writable(&self) -> bool {
         self.is_writable
@@ -174,9 +189,23 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
+/// What to do with a file that has other names too (hard links). Any user can link to a file of this user.
+#[derive(Clone, Copy, PartialEq)]
+enum OtherNames {
+    /// This user's file loses this name: the other one leads to nothing that is used. Another user's is refused.
+    Refuse,
+    /// The file is only read.
+    Keep,
+}
+
+/// Something that can't be used as it is, whoever the user is.
+fn unfit(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
 /// Opens the file for reading and writing or, if it is another user's, for reading; and whether it can be written. `None` if
 /// it is not there, or was removed meanwhile.
-fn open_existing(path: &Path) -> io::Result<Option<(File, bool)>> {
+fn open_existing(path: &Path, other_names: OtherNames) -> io::Result<Option<(File, bool)>> {
     let opened = match options().write(true).open(path) {
         Err(error) if may_be_readable(&error) => options().open(path).map(|file| (file, false)),
         opened => opened.map(|file| (file, true)),
@@ -188,18 +217,18 @@ fn open_existing(path: &Path) -> io::Result<Option<(File, bool)>> {
     };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(wrong_kind(path).unwrap_or_else(|| io::Error::other("it is not a regular file")));
+        return Err(wrong_kind(path).unwrap_or_else(|| unfit("it is not a regular file")));
     }
-    match (metadata.nlink(), metadata.len()) {
+    match (metadata.nlink(), other_names) {
         (0, _) => Ok(None),
-        (1, ..=MAX_FILE) => Ok(Some((file, is_writable))),
-        (1, _) => Err(io::Error::other("it is too large to be a lock file")),
-        // Any user can link to a file of this user. Without this name, the other one leads to nothing that is used.
+        (1, _) | (_, OtherNames::Keep) if metadata.len() > MAX_FILE => Err(unfit("it is too large to be a lock file")),
+        (1, _) => Ok(Some((file, is_writable))),
+        (_, OtherNames::Keep) => Ok(Some((file, false))),
         _ if metadata.uid() == rustix::process::geteuid().as_raw() => {
             std::fs::remove_file(path)?;
             Ok(None)
         }
-        _ => Err(io::Error::other("it has another name too (a hard link)")),
+        _ => Err(unfit("it has another name too (a hard link)")),
     }
 }
 
@@ -226,7 +255,7 @@ fn wrong_kind(path: &Path) -> Option<io::Error> {
     } else {
         "a device"
     };
-    Some(io::Error::other(format!("it is {name}, not a regular file")))
+    Some(unfit(format!("it is {name}, not a regular file")))
 }
 
 #[cfg(test)]
@@ -299,6 +328,25 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "text");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_is_only_read_keeps_its_other_names_and_is_not_written() {
+        let (directory, path) = directory();
+        let other = directory.path().join("other");
+        fs::write(&other, "precious").unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        let file = LockFile::open_to_read(&path).unwrap().unwrap();
+        assert_eq!((file.read().as_str(), file.is_writable()), ("precious", false));
+        assert!(path.exists() && other.exists());
+        File::options()
+            .write(true)
+            .open(&other)
+            .unwrap()
+            .set_len(MAX_FILE + 1)
+            .unwrap();
+        let error = LockFile::open_to_read(&path).unwrap_err();
+        assert!(error.to_string().contains("large"), "{error}");
     }
 
     #[test]

@@ -15,18 +15,25 @@ pub struct Sharing {
     pub unreadable: usize,
     /// The limit in force.
     pub limit: Option<LimitEntry>,
+    /// Why it is not known whether there is a limit, and what to do. Runs that can't read it either have none.
+    pub limit_unreadable: Option<String>,
 }
 
 impl Sharing {
-    /// `None` is an entry that can't be read.
-    pub(super) fn new(entries: Vec<Option<Presence>>, limit: Option<LimitEntry>) -> Sharing {
+    /// `None` is an entry that can't be read, and an error why the limit can't.
+    pub(super) fn new(entries: Vec<Option<Presence>>, limit: Result<Option<LimitEntry>, String>) -> Sharing {
         let all = entries.len();
         let mut runs: Vec<Presence> = entries.into_iter().flatten().collect();
         runs.sort_by(|one, other| (one.since, &one.host, one.process).cmp(&(other.since, &other.host, other.process)));
+        let (limit, limit_unreadable) = match limit {
+            Ok(limit) => (limit, None),
+            Err(why) => (None, Some(why)),
+        };
         Sharing {
             unreadable: all - runs.len(),
             runs,
             limit,
+            limit_unreadable,
         }
     }
 

@@ -66,6 +66,8 @@ struct Shown<'a> {
     limit_until: Option<String>,
     limit_set_at: Option<String>,
     limit_by: Option<&'a str>,
+    /// Why it is not known whether there is a limit, and what to do.
+    limit_unreadable: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +98,7 @@ impl<'a> Shown<'a> {
             limit_until: until.map(|until| utc(milliseconds(until))),
             limit_set_at: limit.map(|entry| utc(milliseconds(entry.set_at))),
             limit_by: limit.map(|entry| entry.by.as_str()),
+            limit_unreadable: sharing.limit_unreadable.as_deref(),
         }
     }
 }

@@ -47,6 +47,9 @@ impl fmt::Display for Table {
 
 impl Table {
     fn fmt_limit(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.sharing.limit_unreadable {
+            return writeln!(f, "limit          not known: {}", one_line(why));
+        }
         let Some(entry) = &self.sharing.limit else {
             return writeln!(f, "limit          none; each run has its own --rate");
         };

@@ -2,11 +2,11 @@
 //! a limit with an end is kept until then, one without for a day after a run last had it in force, by the file's time.
 //!
 //! Whoever may write to the file may set the limit. It can slow runs down or pause them, and do nothing else. A file that
-//! is damaged is ignored.
+//! is damaged is ignored. One that has another name too is only read.
 
-use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use std::{fmt, io};
 
 use tokio::time::{Instant, sleep};
 
@@ -38,9 +38,13 @@ impl KnownLimit {
             Found::Locked => self.limit,
             Found::Nothing => None,
             Found::Entry(entry) => Some(entry.limit),
-            Found::Damaged(why) => {
+            Found::Damaged(damage) => {
                 if !std::mem::replace(&mut self.has_warned, true) {
-                    warn_of_damage(path, &why);
+                    let (path, Damage { why, .. }) = (path.display(), &damage);
+                    tracing::warn!(
+                        "{path}: the limit by 'zim-batch quota' can't be read ({why}), so there is none; {}",
+                        damage.remedy()
+                    );
                 }
                 None
             }
@@ -62,19 +66,49 @@ impl KnownLimit {
 pub(super) enum Found {
     Nothing,
     Entry(LimitEntry),
-    /// It has no limit that can be read, and why.
-    Damaged(String),
+    /// It has no limit that can be read.
+    Damaged(Damage),
     /// Another process is just using it.
     Locked,
 }
 
+/// Why the limit can't be read.
+#[derive(Debug, PartialEq)]
+pub(super) struct Damage {
+    why: String,
+    /// The file can be written: setting the limit again mends it.
+    is_writable: bool,
+}
+
+impl Damage {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        if self.is_writable {
+            "set it again with 'zim-batch quota --limit', or remove the file"
+        } else {
+            "remove the file, as its owner or as root; then it can be set again with 'zim-batch quota --limit'"
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it can't be read ({}); {}", self.why, self.remedy())
+    }
+}
+
 /// Reads the limit that is in force `now`. A file with a limit that has ended is removed, if this user may.
 fn read(path: &Path, now: SystemTime) -> Found {
-    find(path, now).unwrap_or_else(|error| Found::Damaged(error.to_string()))
+    find(path, now).unwrap_or_else(|error| {
+        Found::Damaged(Damage {
+            why: error.to_string(),
+            is_writable: false,
+        })
+    })
 }
 
 fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
-    let Some(file) = LockFile::open_existing(path)? else {
+    let Some(file) = LockFile::open_to_read(path)? else {
         return Ok(Found::Nothing);
     };
     if !file.try_lock_shared()? {
@@ -85,7 +119,10 @@ fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
     }
     let text = file.read();
     let Some(entry) = LimitEntry::parse(&text) else {
-        return Ok(Found::Damaged("it has no limit that can be read".into()));
+        return Ok(Found::Damaged(Damage {
+            why: "what is in it is no limit".into(),
+            is_writable: file.is_writable(),
+        }));
     };
     let has_ended = match entry.limit.until {
         Some(until) => until <= now,
@@ -101,16 +138,12 @@ fn find(path: &Path, now: SystemTime) -> io::Result<Found> {
     Ok(Found::Nothing)
 }
 
-/// Writes the limit again, as it is.
+/// Notes in the file's time that the limit is in force.
 fn renew(path: &Path) -> io::Result<()> {
-    let Some(file) = LockFile::open_existing(path)? else {
-        return Ok(());
-    };
-    // Only the owner of a file may set its time; whoever may write to it sets it by writing.
-    if file.is_writable() && file.try_lock()? {
-        file.write(&file.read())?;
+    match LockFile::open_to_read(path)? {
+        Some(file) if file.try_lock()? => file.touch(),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Sets the limit, or ends it.
@@ -153,14 +186,6 @@ pub(super) async fn read_patiently(path: &Path) -> io::Result<Found> {
 fn locked_too_long() -> io::Error {
     let seconds = Duration::as_secs(&LOCKED_TOO_LONG);
     io::Error::other(format!("another process has locked it for more than {seconds} s"))
-}
-
-pub(super) fn warn_of_damage(path: &Path, why: &str) {
-    tracing::warn!(
-        "{}: the limit by 'zim-batch quota' can't be read ({why}), so there is none; set it again with 'zim-batch quota \
-         --limit', or remove the file",
-        path.display()
-    );
 }
 
 /// Another user's file may not be removed from a directory like /tmp, so it is emptied too.

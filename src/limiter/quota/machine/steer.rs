@@ -17,15 +17,12 @@ impl MachineQuota {
     /// [`QuotaError::Unusable`] if this user can't see the files, or another process keeps one locked.
     pub async fn look(location: &QuotaLocation) -> Result<Sharing, QuotaError> {
         // A directory that this user can't read must not look like one without runs.
-        LockFile::open_existing(&location.runs).map_err(|source| unusable(&location.runs, source))?;
+        LockFile::open_to_read(&location.runs).map_err(|source| unusable(&location.runs, source))?;
         let found = limit_file::read_patiently(&location.limit).await;
         let limit = match found.map_err(|source| unusable(&location.limit, source))? {
-            Found::Entry(entry) => Some(entry),
-            Found::Damaged(why) => {
-                limit_file::warn_of_damage(&location.limit, &why);
-                None
-            }
-            Found::Nothing | Found::Locked => None,
+            Found::Entry(entry) => Ok(Some(entry)),
+            Found::Damaged(damage) => Err(format!("{}: {damage}", location.limit.display())),
+            Found::Nothing | Found::Locked => Ok(None),
         };
         Ok(Sharing::new(entry::others(location, None), limit))
     }

@@ -72,6 +72,11 @@ fn refusal(error: &RedisError) -> Option<String> {
         (_, "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => {
             format!("it is a node of a Redis Cluster ({code}), which can't be used; use the URL of a single server")
         }
+        // By the scripts. The detail is the key.
+        (_, "OTHERTYPE") => {
+            let key = cut(detail);
+            format!("the key {key} has something else in it; remove it (DEL {key})")
+        }
         (_, "READONLY" | "MASTERDOWN") => {
             format!("it is a replica, which can't be written to ({code}); use the URL of the primary")
         }

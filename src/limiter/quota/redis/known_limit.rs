@@ -43,8 +43,14 @@ impl KnownLimit {
         (!limit.until.is_some_and(is_over)).then_some(limit)
     }
 
-    pub fn into_entry(self) -> Option<LimitEntry> {
-        self.entry
+    /// The entry, if there is a limit; or that what is in this key is none, and what to do.
+    pub fn into_entry(self, key: &str) -> Result<Option<LimitEntry>, String> {
+        if self.entry.is_none() && !self.text.is_empty() {
+            return Err(format!(
+                "what is in the key {key} is no limit; set it again with 'zim-batch quota --limit', or remove the key (DEL {key})"
+            ));
+        }
+        Ok(self.entry)
     }
 }
 

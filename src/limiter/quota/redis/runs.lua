@@ -1,7 +1,7 @@
 -- The runs that share the quota through Redis: each renews its entry all the time, and is gone soon after it stops to.
 --
 -- KEYS[1] has the entries: a hash; under each run, when it was renewed, and the entry. The key expires. KEYS[2] has the limit
--- that an operator has set. The caller defines the constants in capital letters, and read_limit (limit.lua). Arguments:
+-- that an operator has set. The caller defines the constants in capital letters, and what limit.lua has. Arguments:
 --   run, what       the run, in hexadecimal digits; 'join', 'join alone' unless there are others, 'renew' or 'leave'; or 'look',
 --                   of no run, which writes nothing
 --   entry           what others are told of the run
@@ -13,11 +13,15 @@ local time = redis.call('TIME')
 local now = time[1] * SECOND + time[2]
 
 local was_there, others, sharing, entries = 0, 0, 0, {}
-local all = redis.call('HGETALL', KEYS[1])
+local all, wrong = read('HGETALL', KEYS[1])
+if wrong then return wrong end
 for index = 1, #all, 2 do
     local who, renewed, text = all[index], string.match(all[index + 1], '^(%d+) (.*)$')
     renewed = tonumber(renewed)
-    if not renewed or renewed + PRESENT_FOR <= now or renewed > now + PRESENT_FOR then
+    if what == 'look' and not renewed then
+        -- It is no entry. A run that renews its own removes it.
+        others = others + 1
+    elseif not renewed or renewed + PRESENT_FOR <= now or renewed > now + PRESENT_FOR then
         -- It is no longer there, or the clock has gone back.
         if what ~= 'look' then redis.call('HDEL', KEYS[1], who) end
     elseif who == run then
@@ -25,7 +29,7 @@ for index = 1, #all, 2 do
     else
         others = others + 1
         if renewed > since then sharing = sharing + 1 end
-        if what ~= 'renew' and others <= MAX_ENTRIES then entries[others] = text end
+        if what ~= 'renew' and #entries < MAX_ENTRIES then entries[#entries + 1] = text end
     end
 end
 

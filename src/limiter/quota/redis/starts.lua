@@ -1,7 +1,7 @@
 -- The scheduling rule of schedule.rs, for starts that Redis keeps. A test compares the two, call by call.
 --
 -- KEYS[1] has the schedule, as text; it expires. KEYS[2] has the active runs (runs.lua), KEYS[3] the limit that an operator has
--- set. The caller defines the constants in capital letters, and read_limit (limit.lua). Arguments:
+-- set. The caller defines the constants in capital letters, and what limit.lua has. Arguments:
 --   run, what       the run, in hexadecimal digits; 'reserve', or 'check' to reserve nothing and to see whether it could be
 --   rate, share     the run's pace
 --   count           how many starts it wants
@@ -25,12 +25,17 @@ end
 
 local limit, limit_text = read_limit(KEYS[3])
 local shown_limit = limit and string.format('%.17g', limit) or ''
-if what == 'reserve' and redis.call('HEXISTS', KEYS[2], run) == 0 then
+local is_there, wrong = read('HEXISTS', KEYS[2], run)
+if wrong then return wrong end
+if what == 'reserve' and is_there == 0 then
     return { 2, 0, 0, 0, '', '0', shown_limit, limit_text }
 end
 
 -- Read what is possible, with the previous reservation as it was used.
-local text = redis.call('GET', KEYS[1]) or ''
+local text
+text, wrong = read('GET', KEYS[1])
+if wrong then return wrong end
+text = text or ''
 local not_before = tonumber(string.match(text, '^hold (%d+)\n')) or 0
 local latest, starts = now + 2 * MAX_AHEAD, {}
 local is_possible = not_before <= latest

@@ -32,7 +32,7 @@ impl RedisQuota {
         let mut runs: Vec<_> = entries.iter().map(|entry| Presence::parse_bytes(entry)).collect();
         // More than can be shown.
         runs.resize(others.max(runs.len()), None);
-        Ok(Sharing::new(runs, known.into_entry()))
+        Ok(Sharing::new(runs, known.into_entry(&store.limit_key)))
     }
 
     /// Sets the limit of all runs that share the quota through the server, and of those that come, or ends it. They follow

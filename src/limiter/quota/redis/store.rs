@@ -12,6 +12,9 @@ use crate::limiter::schedule::{KEPT, LATENESS, MARGIN, MAX_AHEAD, MAX_COUNT, SEC
 /// The longest text of a limit, in bytes.
 const MAX_LIMIT_TEXT: usize = 4096;
 
+/// The text of a limit that has been ended, until it expires.
+const NO_LIMIT: &str = "off";
+
 /// The scripts, without their constants: for the scheduling rule, for the entries of the active runs, and what both use.
 const STARTS: &str = include_str!("starts.lua");
 const RUNS: &str = include_str!("runs.lua");
@@ -46,8 +49,8 @@ impl Store {
         let constants = format!(
             "local SECOND, MARGIN, STRETCH, LATENESS, KEPT, MAX_AHEAD, MAX_COUNT = \
              {SECOND}, {MARGIN}, {STRETCH}, {LATENESS}, {KEPT}, {MAX_AHEAD}, {MAX_COUNT}\n\
-             local MIN_RATE, MAX_RATE, MAX_LIMIT_TEXT, LIMIT_KEPT_FOR, PRESENT_FOR, MAX_ENTRIES = \
-             {MIN_RATE}, {MAX_RATE}, {MAX_LIMIT_TEXT}, {kept_for}, {PRESENT_FOR}, {MAX_ENTRIES}\n{LIMIT}"
+             local NO_LIMIT, MIN_RATE, MAX_RATE, MAX_LIMIT_TEXT, LIMIT_KEPT_FOR, PRESENT_FOR, MAX_ENTRIES = \
+             '{NO_LIMIT}', {MIN_RATE}, {MAX_RATE}, {MAX_LIMIT_TEXT}, {kept_for}, {PRESENT_FOR}, {MAX_ENTRIES}\n{LIMIT}"
         );
         let key = |ending: &str| format!("{}.{ending}", location.name);
         Store {
@@ -79,7 +82,7 @@ impl Store {
     pub async fn set_limit(&self, entry: Option<&LimitEntry>, expires: u64) -> Result<(), RedisError> {
         let (text, expires) = match entry {
             Some(entry) => (entry.to_text(), expires.max(1)),
-            None => (String::new(), 1),
+            None => (NO_LIMIT.to_owned(), 1),
         };
         let mut script = self.set_limit.key(&self.limit_key);
         script.arg(text).arg(expires);

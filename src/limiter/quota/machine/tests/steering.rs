@@ -148,7 +148,10 @@ async fn a_damaged_limit_is_ignored_and_another_file_in_its_place_stays_as_it_is
             quota.reserve(request(20.0, None)).await,
             Ok(Reserved::Slot(_) | Reserved::NotBefore(_))
         ));
-        assert_eq!(MachineQuota::look(&place).await.unwrap().limit, None);
+        let seen = MachineQuota::look(&place).await.unwrap();
+        assert_eq!(seen.limit, None);
+        let why = seen.limit_unreadable.unwrap();
+        assert!(why.contains("is no limit); set it again"), "{why}");
     }
     MachineQuota::set_limit(&place, limit(0.0, None)).await.unwrap();
     assert_eq!(quota.limit(), limit(0.0, None));
@@ -158,9 +161,40 @@ async fn a_damaged_limit_is_ignored_and_another_file_in_its_place_stays_as_it_is
     std::fs::write(&precious, "{\"limit\":1}").unwrap();
     std::os::unix::fs::symlink(&precious, &place.limit).unwrap();
     assert_eq!(quota.limit(), None);
+    let why = MachineQuota::look(&place).await.unwrap().limit_unreadable.unwrap();
+    assert!(
+        why.contains("symbolic link") && why.contains("); remove the file"),
+        "{why}"
+    );
     let error = MachineQuota::set_limit(&place, limit(3.0, None)).await.unwrap_err();
     assert!(error.to_string().contains("symbolic link"), "{error}");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "{\"limit\":1}");
+}
+
+#[tokio::test]
+async fn a_limit_whose_file_has_another_name_too_is_in_force_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = location(directory.path());
+    let quota = MachineQuota::join(place.clone(), entry("a"), false).await.unwrap();
+    MachineQuota::set_limit(&place, limit(5.0, None)).await.unwrap();
+    let other = directory.path().join("other");
+    std::fs::hard_link(&place.limit, &other).unwrap();
+    let aged = SystemTime::now() - Duration::from_secs(23 * 3600);
+    let file = std::fs::File::options().write(true).open(&other).unwrap();
+    file.set_modified(aged).unwrap();
+    assert_eq!(quota.limit(), limit(5.0, None));
+    let seen = MachineQuota::look(&place).await.unwrap();
+    assert_eq!(seen.limit.map(|entry| entry.limit), limit(5.0, None));
+    quota.note(Activity::default());
+    let used = std::fs::metadata(&place.limit).unwrap().modified().unwrap();
+    assert!(used.elapsed().unwrap() < Duration::from_secs(60), "{used:?}");
+    // A limit that is set is in a file of its own, and what had its name stays as it is.
+    let text = std::fs::read_to_string(&other).unwrap();
+    MachineQuota::set_limit(&place, limit(7.0, None)).await.unwrap();
+    assert_eq!(
+        (quota.limit(), std::fs::read_to_string(&other).unwrap()),
+        (limit(7.0, None), text)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -115,6 +115,7 @@ fn what_is_no_limit_is_ignored() {
             b"\x7f\0\xff",
             deep.as_bytes(),
             huge.as_bytes(),
+            b"",
         ] {
             ::redis::cmd("SET")
                 .arg(key)
@@ -124,7 +125,10 @@ fn what_is_no_limit_is_ignored() {
                 .unwrap();
             let reserved = quota.reserve(request()).await;
             assert!(reserved.is_ok(), "{reserved:?}");
-            assert_eq!((quota.limit(), sharing(&server).await.unwrap().limit), (None, None));
+            let seen = sharing(&server).await.unwrap();
+            assert_eq!((quota.limit(), seen.limit), (None, None));
+            let why = seen.limit_unreadable.unwrap();
+            assert!(why.contains("(DEL zim-batch-12345.limit)"), "{why}");
         }
         // What is not UTF-8 is no reason to stand still.
         let odd = &b"{\"limit\":5,\"by\":\"\xff\"}"[..];
@@ -148,8 +152,17 @@ fn what_is_no_limit_is_ignored() {
             .exec_async(&mut connection)
             .await
             .unwrap();
+        ::redis::cmd("HSET")
+            .arg(&quota.run.store.runs_key)
+            .arg(&["f", "garbage", "g", ""])
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
         let seen = sharing(&server).await.unwrap();
-        assert_eq!((seen.runs.len(), seen.unreadable), (1, 1));
+        assert_eq!((seen.runs.len(), seen.unreadable), (1, 3));
+        // A run removes what is no entry.
+        quota.run.renew().await.unwrap();
+        assert_eq!(sharing(&server).await.unwrap().unreadable, 1);
         assert!(matches!(join(&server.url, true).await, Err(QuotaError::Held { .. })));
         ::redis::cmd("DEL").arg(key).exec_async(&mut connection).await.unwrap();
         ::redis::cmd("HSET")
@@ -159,11 +172,43 @@ fn what_is_no_limit_is_ignored() {
             .await
             .unwrap();
         assert!(quota.reserve(request()).await.is_ok());
+        assert!(sharing(&server).await.unwrap().limit_unreadable.is_some());
         let limit = Limit::new(None, None);
         RedisQuota::set_limit(&server.url, None, &location(), Some(limit))
             .await
             .unwrap();
         assert_eq!(sharing(&server).await.unwrap().limit.unwrap().limit, limit);
+    });
+}
+
+#[test]
+fn a_key_of_another_type_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = server(directory.path()) else { return };
+    runtime().block_on(async {
+        let mut connection = connected(&server).await;
+        let quota = join(&server.url, false).await.unwrap();
+        for key in [&quota.run.store.starts_key, &quota.run.store.runs_key] {
+            let mut call = async |command: &str, value: Option<&str>| {
+                let mut command = ::redis::cmd(command);
+                command.arg(key).arg(value).exec_async(&mut connection).await.unwrap();
+            };
+            call("DEL", None).await;
+            call("LPUSH", Some("x")).await;
+            let says = format!("the key {key} has something else in it; remove it (DEL {key})");
+            let joined = join(&server.url, false).await.map(drop).unwrap_err();
+            let mut errors = vec![joined];
+            if key.ends_with(".runs") {
+                errors.push(sharing(&server).await.unwrap_err());
+            }
+            for error in errors {
+                assert!(matches!(error, QuotaError::Refused { .. }), "{error}");
+                assert!(error.to_string().ends_with(&says), "{error}");
+            }
+            let error = quota.reserve(request()).await.unwrap_err();
+            assert!(error.to_string().ends_with(&says), "{error}");
+            call("DEL", None).await;
+        }
     });
 }
 
