@@ -19,8 +19,15 @@ pub fn local(time: i64) -> String {
     formatted(time, "%Y-%m-%d %H:%M:%S %:z")
 }
 
-/// The local time of day, with the date if it is not today: `14:00`, `Tue 01 Dec 14:00`.
+/// The local time of day with its offset from UTC, which is left out if it is zero, and with the date if it is not today:
+/// `14:00`, `14:00 +08:00`, `Tue 01 Dec 14:00 +08:00`.
 pub fn clock(at: SystemTime) -> String {
+    let offset = formatted(milliseconds(at), " %:z");
+    format!("{}{}", short_clock(at), if offset == " +00:00" { "" } else { &offset })
+}
+
+/// As [`clock`], without the offset: `14:00`, `Tue 01 Dec 14:00`.
+pub fn short_clock(at: SystemTime) -> String {
     let (now, at) = (milliseconds(SystemTime::now()), milliseconds(at));
     let date = |time| formatted(time, "%F");
     let format = if date(at) == date(now) {

@@ -260,4 +260,12 @@ fn a_run_that_ends_while_it_is_paused_or_limited_says_so_even_if_it_is_quiet() {
         let log = desk.read("out.runs.jsonl");
         assert!(log.contains(&stopped), "{log}");
     }
+    // The time is local, so it has its zone.
+    let words = ["quota", "--limit", "0", "--for", "1h"].map(str::to_owned);
+    desk.zim_batch(words.iter().chain(&place)).run().assert_status(0);
+    let call = desk.clear(&server, rows(100)).flag("--max-duration", "300ms");
+    let outcome = call.arg("-q").arg("--overwrite").env("TZ", "CST-8").run();
+    outcome
+        .assert_status(7)
+        .assert_says(&["paused by 'zim-batch quota' until ", " +08:00\n"]);
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use zim_batch::Rate;
 use zim_batch::event::Event;
+use zim_batch::limiter::RateLimit;
 use zim_batch::row::Outcome;
 use zim_batch::run::stats::{Stats, Users};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
-use zim_batch::text::{clock, grouped};
+use zim_batch::text::{clock, grouped, short_clock};
 
 use crate::cli::args::ProgressStyle;
 use crate::cli::errors::hints::restriction;
@@ -97,7 +98,8 @@ impl Hold {
         };
         [
             Part::new(9, "ON HOLD"),
-            Part::new(6, format!(" since {} ({lasts})", clock(self.since))),
+            Part::new(6, format!(" since {} ({lasts})", clock(self.since)))
+                .or(format!(" since {} ({lasts})", short_clock(self.since))),
             Part::new(8, format!(": {}", self.why)),
             Part::new(7, probe),
         ]
@@ -190,7 +192,7 @@ impl Progress {
         }
         if let Some(text) = restriction(status.limit) {
             let weight = if status.limit.is_pause() { 9 } else { 7 };
-            parts.push(Part::new(weight, text));
+            parts.push(Part::new(weight, text).or(short_restriction(status.limit)));
         }
         if let Some(users) = stats.users() {
             parts.push(Part::new(9, of_all(users.done(), self.users.flatten(), "users")));
@@ -222,7 +224,8 @@ impl Progress {
         } else if let Some(left) = left {
             parts.push(Part::new(7, format!("{} left", rounded(left))));
             if left > CLOCK_FROM {
-                parts.push(Part::new(5, format!("until {}", clock(SystemTime::now() + left))));
+                let until = SystemTime::now() + left;
+                parts.push(Part::new(5, format!("until {}", clock(until))).or(format!("until {}", short_clock(until))));
             }
         }
         parts
@@ -235,7 +238,8 @@ impl Progress {
         if left <= time {
             return None;
         }
-        let mut parts = vec![Part::new(7, format!("ends at {} ({flag})", clock(at)))];
+        let ends = Part::new(7, format!("ends at {} ({flag})", clock(at)));
+        let mut parts = vec![ends.or(format!("ends at {}", short_clock(at)))];
         if status.stats.users().is_none() {
             let rows = self.total?.saturating_sub(status.stats.done());
             let done = status.limiter.requests_in(time) * self.efficiency.unwrap_or(1.0);
@@ -345,6 +349,18 @@ impl Drop for Progress {
     }
 }
 
+/// A restriction in fewer words: `limited to 5/s until 14:00`, `paused`.
+fn short_restriction(limit: RateLimit) -> String {
+    let what = match limit.rate() {
+        Some(rate) => format!("limited to {rate}/s"),
+        None => "paused".to_owned(),
+    };
+    match limit.until() {
+        Some(until) => format!("{what} until {}", short_clock(until)),
+        None => what,
+    }
+}
+
 /// `12/100 rows`, or `12 rows` if their number is not known.
 fn of_all(done: u64, all: Option<u64>, items: &str) -> String {
     match all {
@@ -376,7 +392,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use zim_batch::Limiter;
-    use zim_batch::limiter::RateLimit;
+    use zim_batch::limiter::quota::Limit;
 
     use super::*;
 
@@ -507,10 +523,53 @@ mod tests {
         );
         assert_eq!(shown(60).1, "0/1,000 rows, ok 0, 50s left");
         // On a narrow terminal, the end is kept for longer than what will be left.
-        let narrow = parts::fitted(&shown_parts(20), 60);
+        let at_60 = parts::fitted(&shown_parts(20), 60);
         assert!(
-            narrow.contains("(--until)") && !narrow.contains("with about"),
-            "{narrow}"
+            at_60.contains(", ends at ") && at_60.ends_with(" rows left") && !at_60.contains("(--until)"),
+            "{at_60}"
+        );
+        let at_40 = parts::fitted(&shown_parts(20), 40);
+        assert!(at_40.contains(", ends at ") && !at_40.contains("with about"), "{at_40}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_eighty_columns_a_limited_run_keeps_rate_time_left_and_the_end_of_the_limit() {
+        let until = SystemTime::now() + Duration::from_secs(60);
+        let limit = |rate: Option<f64>| Limit::new(rate.map(|rate| rate.try_into().unwrap()), Some(until));
+        let (stats, at) = (Stats::default(), short_clock(until));
+        let shown = |limit, ends| {
+            let progress = Progress::new(ProgressStyle::None, Terminal::default(), Some(837), "rows");
+            let mut progress = progress.ending(ends);
+            for (second, requests) in [(0, 0), (10, 50)] {
+                let at = Instant::now() + Duration::from_secs(second);
+                progress.speed.note(at, false, requests, requests);
+            }
+            let limited = Status {
+                limit: RateLimit::Quota(limit),
+                ..status(&stats, None)
+            };
+            // What is left of 80 columns beside the share.
+            parts::fitted(&progress.parts(&limited, Some(Duration::from_secs(165))), 73)
+        };
+        assert_eq!(
+            shown(limit(Some(5.0)), None),
+            format!("limited to 5/s until {at}, 0/837 rows, ok 0, 5.0/s, 2m 45s left")
+        );
+        assert_eq!(
+            shown(limit(None), None),
+            format!("paused until {at}, 0/837 rows, ok 0, 5.0/s, 2m 45s left")
+        );
+        let at = SystemTime::now() + Duration::from_secs(20);
+        let ends = shown(
+            limit(Some(5.0)),
+            Some(Ends {
+                at,
+                flag: "--max-duration",
+            }),
+        );
+        assert!(
+            ends.ends_with(&format!("0/837 rows, 5.0/s, ends at {}", short_clock(at))),
+            "{ends}"
         );
     }
 

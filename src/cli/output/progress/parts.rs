@@ -7,6 +7,8 @@ pub struct Part {
     /// If the line is too narrow, the parts with the lowest weight are omitted.
     pub weight: u8,
     pub text: String,
+    /// What is shown in its place if the line is too narrow for all parts.
+    short: Option<String>,
 }
 
 impl Part {
@@ -14,13 +16,32 @@ impl Part {
         Part {
             weight,
             text: text.into(),
+            short: None,
         }
+    }
+
+    /// With a shorter text for narrow lines.
+    pub fn or(self, short: impl Into<String>) -> Part {
+        Part {
+            short: Some(short.into()),
+            ..self
+        }
+    }
+
+    fn shortened(&self) -> Part {
+        Part::new(self.weight, self.short.as_ref().unwrap_or(&self.text))
     }
 }
 
-/// Joins the parts with the highest weights that fit; truncates the text if even one is too long.
+/// Joins the parts if they fit, or else the shortened parts with the highest weights that fit; truncates the text if even one
+/// is too long.
 pub fn fitted(parts: &[Part], columns: usize) -> String {
-    let mut kept: Vec<&Part> = parts.iter().collect();
+    let text = joined(parts);
+    if measure_text_width(&text) <= columns {
+        return text;
+    }
+    let shortened: Vec<Part> = parts.iter().map(Part::shortened).collect();
+    let mut kept: Vec<&Part> = shortened.iter().collect();
     loop {
         let text = joined(kept.iter().copied());
         let least = kept.iter().map(|part| part.weight).min();
