@@ -43,7 +43,7 @@ pub use record::{COLUMNS, Kind, LIST_COLUMNS, ROWS_COLUMNS};
 pub(crate) use record::{ReportRecord, RowRecord};
 pub use report::Report;
 pub use rows::RowsTo;
-pub use run_log::{LoggedRun, RunBegin, RunCounts, RunEnd, RunLog, read_runs};
+pub use run_log::{LoggedRun, RunBegin, RunCounts, RunEnd, RunLog, UserCounts, read_runs};
 pub(crate) use table::FileStart;
 pub use users_report::{UsersReport, list_report_of};
 

@@ -125,6 +125,29 @@ pub struct RunCounts {
     pub invalid: u64,
     /// Repeated rows.
     pub skipped: u64,
+    /// Where what is listed is cleared: the users with a record, over all runs of the report.
+    pub users: Option<UserCounts>,
+}
+
+/// The counts of users of a run that clears what it lists, that are read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct UserCounts {
+    /// Users that were listed.
+    pub ok: u64,
+    /// Users that could not be listed.
+    pub failed: u64,
+    /// Users that could not be sent.
+    pub invalid: u64,
+    /// Repeated users.
+    pub skipped: u64,
+}
+
+impl UserCounts {
+    /// Users with a record.
+    pub fn recorded(&self) -> u64 {
+        self.ok + self.failed + self.invalid + self.skipped
+    }
 }
 
 impl RunCounts {

@@ -373,6 +373,30 @@ fn a_run_that_was_resumed_with_other_flags_does_not_move_the_moment() {
 }
 
 #[test]
+fn only_runs_that_have_listed_users_count_and_their_flags_are_shown_as_typed() {
+    let (desk, server) = (Desk::new(), World::of([("ann", 2), ("ben", 2)]).serve());
+    let refusing = Server::start(|_, _| Answer::Code(3, "no"));
+    let call = |server: &Server, since: &str| {
+        clear_users(&desk, server, "user\nann\nben\n")
+            .flag("--since", since)
+            .arg("--resume")
+    };
+    // It lists nobody.
+    call(&refusing, "24h").run().assert_status(6);
+    let begun = call(&server, "96h")
+        .flag("--limit", "1")
+        .flag("--max-in-flight", "1")
+        .run();
+    begun.assert_status(0);
+    assert!(!begun.stderr.contains("with other flags"), "{}", begun.stderr);
+    let listed = read_list(&desk.path("out.list.csv")).len();
+    desk.write("users.csv", "user\nann\nben\n");
+    assert!(listed > 0, "{begun:?}");
+    let other = call(&server, "168h").run();
+    other.assert_says(&["with other flags (--since 96h)", "the rest (--since 168h)"]);
+}
+
+#[test]
 fn a_finished_report_that_is_resumed_since_a_time_says_that_nothing_was_listed() {
     let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
     let call = || {
@@ -423,6 +447,7 @@ fn a_stream_of_users_who_are_all_rejected_stops_the_run_and_the_first_rows_likew
         let call = with_app(call)
             .flag("--report", "out.csv")
             .flag("--since", "last")
+            .flag("--max-in-flight", "8")
             .stdin(users.clone());
         let outcome = call.flag("--rate", "500").run();
         outcome.assert_status(5);
@@ -503,7 +528,8 @@ fn a_run_and_the_run_of_the_users_that_it_could_not_list_are_one_report() {
     assert_eq!(
         serde_json::json!([found["rows"], found["ok"], found["left"], found["listed"]]),
         serde_json::json!([5, 5, 0, {
-            "total": 2, "ok": 2, "failed": 0, "invalid": 0, "skipped": 0, "not_run": 0, "full": 0, "conversations": 5
+            "total": 2, "ok": 2, "failed": 0, "invalid": 0, "skipped": 0, "not_run": 0, "full": 0, "conversations": 5,
+            "codes": {"0": 2}, "reasons": [], "users": [], "users_missed": 0
         }])
     );
 }

@@ -1,10 +1,13 @@
 //! `zim-batch clear`: clears the unread count of every row's conversation.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use zim_batch::journal::{self, Report};
+use zim_batch::journal::{self, Report, RunLog};
 use zim_batch::page::NextStep;
+use zim_batch::rows::Source;
 
 use crate::cli::engine::batch::Batch;
 use crate::cli::engine::run::{Ended, Prepared};
@@ -15,6 +18,7 @@ use crate::cli::output::remaining::Remaining;
 use crate::cli::output::run_page::RunPage;
 use crate::cli::output::table::Table;
 use crate::cli::settings::ClearSettings;
+use crate::cli::settings::input::InputSettings;
 use crate::cli::settings::results::ReportPaths;
 
 pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCode, Error> {
@@ -51,25 +55,50 @@ pub async fn clear(settings: ClearSettings, terminal: Terminal) -> Result<ExitCo
     let client = run.client();
     let ended = batch.run(run, client, plan, journal).await?;
 
-    let table = table(&ended, report, batch.input.ignore_invalid);
+    let table = table(&ended, report, &batch.input);
     batch.finish(ended, table, || true).await
 }
 
 /// The summary for people, with what is left to do.
-pub fn table(ended: &Ended, report: PathBuf, ignore_invalid: bool) -> String {
+pub fn table(ended: &Ended, report: PathBuf, input: &InputSettings) -> String {
     let (summary, given) = (&ended.summary, &ended.settings.given);
     let resume = Some(next::without_limit(given));
     let mut remaining = Remaining::new(report, summary, resume, next::line(next::app_and_rate(given)));
-    if ignore_invalid {
+    if input.ignore_invalid {
         remaining.without_invalid();
     }
-    let mut next = vec![NextStep {
-        what: "See the details".to_owned(),
-        command: Some(next::report(&remaining.report)),
+    let earlier = earlier_report(input);
+    let mut next = vec![match &earlier {
+        None => NextStep {
+            what: "See the details".to_owned(),
+            command: Some(next::report(&remaining.report)),
+        },
+        Some(earlier) => NextStep {
+            what: "See what is left after both".to_owned(),
+            command: Some(next::reports([earlier, remaining.report.as_path()])),
+        },
     }];
-    // After a stop, the run must be resumed first: see stderr.
-    if summary.is_complete() {
-        next.extend(remaining.steps());
+    // After a stop, the run must be resumed first.
+    match next::after_stop(summary, given) {
+        Some(resume) => next.push(resume),
+        None if summary.is_complete() => next.extend(remaining.steps()),
+        None => {}
     }
     Table { summary, next: &next }.to_string()
+}
+
+/// The report of an earlier run, if the input was written by it: that report itself, its outside log, or the list report beside
+/// it.
+fn earlier_report(input: &InputSettings) -> Option<PathBuf> {
+    let Source::File(path) = &input.source else { return None };
+    let name = path.file_name()?.as_bytes();
+    let beside = [b".outside.csv".as_slice(), b".list.csv"];
+    let stem = beside.iter().find_map(|ending| name.strip_suffix(*ending));
+    let report = match stem {
+        Some(stem) => path.with_file_name(OsStr::from_bytes(&[stem, b".csv"].concat())),
+        None => path.clone(),
+    };
+    // Only a report of rows can be read together with this one.
+    let is_report = RunLog::path_of(&report).is_file();
+    (is_report && report.is_file()).then_some(report)
 }

@@ -42,7 +42,7 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     } = paths;
     let reports = (Some(list.as_path()), Some(report.as_path()));
     let existing = since::existing(since, existing, reports, run.is_simulated());
-    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, existing)?;
+    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, existing, &run.given)?;
     let batch = Batch {
         items: "users",
         limit,
@@ -81,6 +81,6 @@ pub async fn clear_users(settings: ClearUsersSettings, terminal: Terminal) -> Re
     let ended = batch.run_job(run, job, work).await?;
     listed.end(&ended.summary, limit.is_some());
 
-    let table = table(&ended, report, batch.input.ignore_invalid);
+    let table = table(&ended, report, &batch.input);
     batch.finish(ended, table, || true).await
 }

@@ -19,6 +19,7 @@ use crate::cli::engine::input::{self, Input};
 use crate::cli::engine::run::{Ended, Joined};
 use crate::cli::engine::run_log::{self, LoggedRun};
 use crate::cli::engine::signals;
+use crate::cli::engine::since::ALL;
 use crate::cli::errors::{Error, ExitStatus, hints};
 use crate::cli::output::metrics::Metrics;
 use crate::cli::output::print::{print, print_error, print_note, print_resume, to_json};
@@ -143,6 +144,10 @@ impl Batch {
         let (summary, settings) = (&ended.summary, &ended.settings);
         let taken = summary.ok + summary.outside + summary.failed;
         let items = if summary.users.is_some() { "rows" } else { items };
+        let (sent, send) = match summary.conversations {
+            Some(_) => ("listed", "list"),
+            None => ("sent", "send"),
+        };
         if self.limit == Some(taken) && !settings.quiet {
             let left = match &summary.users {
                 None => format!("the counts don't include any {items} after them"),
@@ -155,9 +160,9 @@ impl Batch {
                     )
                 }
             };
-            print_note(&format!("{items} sent: {taken}, the maximum set by --limit; {left}"));
+            print_note(&format!("{items} {sent}: {taken}, the maximum set by --limit; {left}"));
             if self.report.is_some() {
-                print_note(&format!("to send the rest: {}", next::without_limit(&settings.given)));
+                print_note(&format!("to {send} the rest: {}", next::without_limit(&settings.given)));
                 print_what_to_provide(&settings.given);
             }
         }
@@ -166,7 +171,7 @@ impl Batch {
             && snapshot.has_grown()
         {
             tracing::warn!(
-                "{}: {items} were added after the run started; they are not part of this run. To send them, use --resume",
+                "{}: {items} were added after the run started; they are not part of this run. To {send} them, use --resume",
                 self.input.source
             );
         }
@@ -200,6 +205,24 @@ impl Batch {
             )),
             Some(_) if self.report.is_some() => print_how_to_resume(given),
             Some(_) => {}
+        }
+        self.print_not_in_sample(ended);
+    }
+
+    /// Says that the simulator's sample has no conversation of any of the users that were listed.
+    fn print_not_in_sample(&self, ended: &Ended) {
+        let Ended { summary, settings, .. } = ended;
+        let (listed, conversations) = match (&summary.users, summary.conversations) {
+            (Some(users), _) => (users.ok, users.conversations),
+            (None, Some(conversations)) => (summary.ok, conversations),
+            (None, None) => return,
+        };
+        let lists_all = self.listing == ALL && summary.is_complete() && summary.already_done == 0;
+        if settings.is_simulated() && !settings.quiet && lists_all && listed > 0 && conversations == 0 {
+            print_note(
+                "none of these users has conversations in the simulator's sample; try examples/users.csv, or your own \
+                 conversations with zim-batch simulate --conversations FILE",
+            );
         }
     }
 

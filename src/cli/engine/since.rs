@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use zim_batch::ConvType;
 use zim_batch::analysis::Analysis;
 use zim_batch::files::{self, OWNER_ONLY, TargetError};
-use zim_batch::journal::{IfExists, Kind, RunLog, read_runs};
+use zim_batch::journal::{IfExists, Kind, LoggedRun, RunLog, read_runs};
 use zim_batch::row::Outcome;
 use zim_batch::run::summary::Summary;
 use zim_batch::text::{local, one_line};
 
+use crate::cli::args::Given;
 use crate::cli::args::time::Since;
 use crate::cli::errors::Error;
 use crate::cli::output::logging::START;
+use crate::cli::output::next;
 use crate::cli::output::print::print_error;
 
 /// How long before the beginning of the last run `--since last` begins: ZIM's servers may not have the same clock.
@@ -119,7 +121,7 @@ impl fmt::Display for Listing {
 }
 
 /// How a run lists that has neither `--since` nor `--type`.
-const ALL: &str = "all conversations";
+pub const ALL: &str = "all conversations";
 
 impl ListedSince {
     /// Of a run whose list report is `list`, and whose rows are recorded in `report` if they are cleared.
@@ -132,6 +134,7 @@ impl ListedSince {
         simulated: bool,
         (list, report): (Option<&Path>, Option<&Path>),
         existing: IfExists,
+        given: &Given,
     ) -> Result<ListedSince, Error> {
         let listing = Listing { since, conv_type };
         let resumed = list.filter(|_| existing == IfExists::Resume);
@@ -162,7 +165,7 @@ impl ListedSince {
             (_, mark) => mark.ok().flatten(),
         };
         if let Some(list) = resumed {
-            moves_mark &= is_listed_alike(list, report.unwrap_or(list), listing);
+            moves_mark &= is_listed_alike(list, report.unwrap_or(list), listing, &next::again(given));
         }
         Ok(ListedSince {
             since,
@@ -292,29 +295,71 @@ fn leaves_nothing(report: &Path) -> bool {
 }
 
 /// Whether all users of a list that is resumed are listed in the same way, by the log of its runs. Users that an earlier run
-/// has listed in another way are not listed again; that is said.
-fn is_listed_alike(list: &Path, logged_beside: &Path, listing: Listing) -> bool {
-    if !Analysis::from_file(list).is_ok_and(|analysis| analysis.rows > 0) {
+/// has listed in another way are not listed again; that is said. `command` is that of this run.
+fn is_listed_alike(list: &Path, logged_beside: &Path, listing: Listing, command: &str) -> bool {
+    let records = Analysis::from_file(list).map_or(0, |analysis| analysis.rows);
+    if records == 0 {
         return true;
     }
     let runs = read_runs(&RunLog::path_of(logged_beside)).unwrap_or_default();
+    let runs = runs_that_listed(&runs, records);
     // What lists more than that is no worse.
     let sinces = [listing.since, None];
     let alike = sinces.map(|since| [listing.conv_type, None].map(|conv_type| Listing { since, conv_type }.to_string()));
-    let mut listings = runs.iter().map(|run| &run.begin.listing);
-    let other = listings.find(|other| !alike.as_flattened().contains(other));
+    let mut begins = runs.iter().map(|run| &run.begin);
+    let other = begins.find(|begin| !alike.as_flattened().contains(&begin.listing));
     match other {
         None => !runs.is_empty(),
         Some(other) => {
-            if !other.is_empty() {
+            if !other.listing.is_empty() {
                 tracing::warn!(
                     "{}: an earlier run has listed users with other flags ({}), which does not change for them; this run lists \
-                     the rest ({listing}). A later '--since last' still begins where it did before",
+                     the rest ({}). A later '--since last' still begins where it did before",
                     list.display(),
-                    one_line(other)
+                    one_line(&as_typed(&other.listing, &other.command)),
+                    one_line(&as_typed(&listing.to_string(), command)),
                 );
             }
             false
         }
+    }
+}
+
+/// The runs that have written records of users, as far as the log tells. So many `records` are in the list report.
+fn runs_that_listed(runs: &[LoggedRun], records: u64) -> Vec<&LoggedRun> {
+    let mut recorded = 0;
+    let mut has_listed = |run: &LoggedRun, next: Option<&LoggedRun>| {
+        let summary = run.end.as_ref().and_then(|end| end.summary);
+        if run.begin.lists {
+            let Some(users) = summary.and_then(|summary| summary.users) else {
+                return true;
+            };
+            let before = std::mem::replace(&mut recorded, users.recorded());
+            return users.recorded() > before;
+        }
+        match summary {
+            Some(summary) => summary.recorded() > 0,
+            None => next.map_or(records, |next| next.begin.already_done) != run.begin.already_done,
+        }
+    };
+    let with_next = runs.iter().enumerate().map(|(index, run)| (run, runs.get(index + 1)));
+    let listed = with_next.filter(|(run, next)| has_listed(run, *next));
+    listed.map(|(run, _)| run).collect()
+}
+
+/// The flags of a listing as they were typed in this command, if that can be told.
+fn as_typed(listing: &str, command: &str) -> String {
+    let mut words = command.split(' ');
+    let mut typed = Vec::new();
+    while let Some(word) = words.next() {
+        if ["--since", "--type"].contains(&word) {
+            typed.extend([word, words.next().unwrap_or_default()]);
+        } else if word.starts_with("--since=") || word.starts_with("--type=") {
+            typed.push(word);
+        }
+    }
+    match typed.is_empty() || typed.iter().any(|word| word.contains('\'')) {
+        true => listing.to_owned(),
+        false => typed.join(" "),
     }
 }

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory;
+use zim_batch::code::{self, Class};
 use zim_batch::journal::RunBegin;
 use zim_batch::page::NextStep;
 use zim_batch::rows::Source;
+use zim_batch::run::summary::Summary;
+use zim_batch::stop::{StopKind, StopReason};
 use zim_batch::text::{one_line, shell_word};
 
 use crate::cli::args::given::{Argument, path_argument};
@@ -23,6 +26,39 @@ pub fn again(given: &Given) -> String {
 pub fn resume(given: &Given) -> String {
     line(given.lasting().changed(&["overwrite"], Some("--resume")))
 }
+
+/// What to do after a run that was stopped. `None` if it was not, or if the same command would fail in the same way.
+pub fn after_stop(summary: &Summary, given: &Given) -> Option<NextStep> {
+    let stopped = summary.stopped.as_ref()?;
+    if matches!(stopped, StopReason::AllRejected { .. }) {
+        return Some(NextStep {
+            what: START_AGAIN.to_owned(),
+            command: Some(overwrite(given)),
+        });
+    }
+    let what = match stopped.kind() {
+        StopKind::Input => return None,
+        StopKind::Rejected if is_about_the_app(summary) => "Correct the AppId or the ServerSecret, then resume",
+        StopKind::Rejected => "Correct what stopped the run, then resume",
+        StopKind::Output => "When the report can be written again, resume",
+        StopKind::Signal(_) | StopKind::Cancelled | StopKind::TimeLimit | StopKind::Policy | StopKind::Bug => "Resume",
+    };
+    Some(NextStep {
+        what: what.to_owned(),
+        command: Some(resume(given)),
+    })
+}
+
+/// Whether an answer that ended the run, or was retried before, says that the AppId or the ServerSecret may be wrong.
+fn is_about_the_app(summary: &Summary) -> bool {
+    let mut known = summary.retried.keys().filter_map(|code| code::find(*code));
+    known.any(|known| {
+        matches!(known.class, Class::Fatal | Class::Signature | Class::App) && known.advice.contains("AppId")
+    })
+}
+
+/// What is to be done after a run of which all that was sent has failed.
+pub const START_AGAIN: &str = "Start again, after correcting what is wrong";
 
 /// The command that does what `--limit` has left for later.
 pub fn without_limit(given: &Given) -> String {
@@ -147,7 +183,13 @@ pub fn copy_records(report: &Path, outcomes: &str, copy: &Path) -> String {
 
 /// The command that shows a report.
 pub fn report(report: &Path) -> String {
-    line(["zim-batch".into(), "report".into(), path_argument(report)])
+    reports([report])
+}
+
+/// The command that shows several reports as one.
+pub fn reports<'a>(reports: impl IntoIterator<Item = &'a Path>) -> String {
+    let words = ["zim-batch".into(), "report".into()];
+    line(words.into_iter().chain(reports.into_iter().map(path_argument)))
 }
 
 /// A command of a run, as the log of runs has it, to be run in this directory.

@@ -16,11 +16,14 @@ use zim_batch::text::{grouped, one_line};
 use crate::cli::args::given::path_argument;
 use crate::cli::output::free_name;
 use crate::cli::output::language::Language;
-use crate::cli::output::next::line;
-use crate::cli::output::table::lines_of;
+use crate::cli::output::next::{START_AGAIN, line};
+use crate::cli::output::table::{SHOWN, lines_of};
 
 /// How many reasons are named for which another try is of no use.
 const MAX_PERMANENT: usize = 5;
+
+/// The return codes about a user who does not exist.
+const NOT_REGISTERED: [i64; 3] = [51_102, 660_200_001, 660_500_002];
 
 /// What there is to do about the rows of a report, or the users of a list report, or both.
 pub struct Remaining {
@@ -164,20 +167,16 @@ impl Remaining {
         let mut steps = Vec::new();
         let mut step = |what: String, command: Option<String>| steps.push(NextStep { what, command });
         if let Some(command) = &self.start_again {
-            step(
-                "Start again, after correcting what is wrong".to_owned(),
-                Some(command.clone()),
-            );
+            step(START_AGAIN.to_owned(), Some(command.clone()));
             return steps;
         }
         if let Some(users) = &self.users {
             if users.not_run > 0 {
-                let not_run = without_record(users.not_run, true);
-                let before = match self.rows.not_run {
+                let to_clear = match self.rows.not_run {
                     0 => String::new(),
-                    rows => format!(", and the {} listed before", rows_of(rows, "", false)),
+                    rows => format!(", {} to clear", rows_of(rows, "", false)),
                 };
-                let what = format!("List the {not_run}, and clear what is listed{before}");
+                let what = format!("Continue: {} to list{to_clear}", rows_of(users.not_run, "", true));
                 step(what, self.resume.clone());
             }
             if users.retryable > 0 {
@@ -198,15 +197,20 @@ impl Remaining {
             let what = format!("{verb} the {failed} again{}", self.rows.of_them());
             step(what, Some(self.again(Outcome::Failed, "retry")));
         }
-        let permanent = |part: &Part, are_users| {
-            let about = |reason: &Reason| about_permanent(reason, are_users, self.language);
-            part.permanent.iter().map(about).collect::<Vec<_>>()
-        };
-        let users = self.users.iter().flat_map(|users| permanent(users, true));
-        let rows_or_users = permanent(&self.rows, self.is_list);
-        for (index, what) in users.chain(rows_or_users).enumerate() {
+        let users = self.users.iter().map(|users| (users, true));
+        let parts = users.chain([(&self.rows, self.is_list)]);
+        let permanent = parts.flat_map(|(part, are_users)| {
+            let about = move |reason| match are_users && is_not_registered(reason) {
+                // Where others are tried again, these are too.
+                true if part.retryable > 0 => (self.about_not_registered(reason), None),
+                true => (self.about_not_registered(reason), Some(self.failed_users_again())),
+                false => (about_permanent(reason, are_users, self.language), None),
+            };
+            part.permanent.iter().map(about)
+        });
+        for (index, (what, command)) in permanent.enumerate() {
             match index {
-                ..MAX_PERMANENT => step(what, None),
+                ..MAX_PERMANENT => step(what, command),
                 MAX_PERMANENT => step(
                     "See the other reasons, which another try can't change either".to_owned(),
                     None,
@@ -241,6 +245,59 @@ impl Remaining {
             ("clear", "--report", free_name::beside(&self.report, name))
         };
         self.only(vec![command.into()], outcome, |report| report.to_owned(), to, &file)
+    }
+
+    /// What to do about users who are not registered.
+    fn about_not_registered(&self, reason: &Reason) -> String {
+        let lines: Vec<String> = reason.lines.iter().take(SHOWN).map(u64::to_string).collect();
+        let more = reason.rows.saturating_sub(lines.len() as u64);
+        let known = reason.code.and_then(code::find);
+        // Nobody edits a report.
+        let is_list_of_users = !self.input.ends_with(".list.csv");
+        if let (Language::Chinese, Some(known)) = (self.language, known) {
+            let lines = match (lines.is_empty(), more) {
+                (true, _) => String::new(),
+                (false, 0) => format!("（第 {} 行）", lines.join("、")),
+                (false, more) => format!("（第 {} 行等，另有 {} 个）", lines.join("、"), grouped(more)),
+            };
+            let remove = match is_list_of_users {
+                true => format!("；或从 {} 中删除{lines}", self.input),
+                false => String::new(),
+            };
+            return format!(
+                "注册这些用户后重新查询{remove}：{} 个用户失败，返回码 {}，{}",
+                grouped(reason.rows),
+                known.code,
+                known.meaning_zh
+            );
+        }
+        let lines = match (lines.len(), more) {
+            (0, _) => String::new(),
+            (1, 0) => format!(" (line {})", lines.join(", ")),
+            (_, 0) => format!(" (lines {})", lines.join(", ")),
+            (_, more) => format!(" (lines {} and {} more)", lines.join(", "), grouped(more)),
+        };
+        let (these, them) = match reason.rows {
+            1 => ("this user", "the user"),
+            _ => ("these users", "them"),
+        };
+        let remove = match is_list_of_users {
+            true => format!("; or remove {them} from {}{lines}", self.input),
+            false => String::new(),
+        };
+        let why = known.map_or(String::new(), |known| {
+            format!(" with code {}, {}", known.code, known.meaning)
+        });
+        let failed = rows_of(reason.rows, "failed ", true);
+        format!("Register {these}, then list {them} again{remove}: {failed}{why}")
+    }
+
+    /// The command that lists the failed users once more.
+    fn failed_users_again(&self) -> String {
+        match self.users {
+            Some(_) => self.users_again(),
+            None => self.again(Outcome::Failed, "retry"),
+        }
     }
 
     /// The command that lists the failed users once more, and clears what is listed.
@@ -286,6 +343,11 @@ impl Remaining {
         ];
         format!("{} && {}", line(words.chain(to_copy)), only(&copy))
     }
+}
+
+/// Whether the users don't exist: never registered, or removed.
+fn is_not_registered(reason: &Reason) -> bool {
+    reason.code.is_some_and(|code| NOT_REGISTERED.contains(&code))
 }
 
 /// Whether another try is of no use.

@@ -83,9 +83,10 @@ pub fn fmt_rows(f: &mut fmt::Formatter<'_>, summary: &Summary, resumes: bool) ->
     if let Some(users) = &summary.users {
         fmt_users(f, users, resumes)?;
     }
-    let not_run = match resumes {
-        true => "no record yet; to send them, use --resume",
-        false => "no record yet",
+    let not_run = match (resumes, is_list) {
+        (true, true) => "no record yet; to list them, use --resume",
+        (true, false) => "no record yet; to send them, use --resume",
+        (false, _) => "no record yet",
     };
     writeln!(
         f,
@@ -238,6 +239,7 @@ fn fmt_reasons_of(
     }
     match reasons.len().saturating_sub(most) {
         0 => Ok(()),
+        1 => writeln!(f, "  and 1 more reason (see the report)"),
         more => writeln!(f, "  and {} more reasons (see the report)", grouped(more as u64)),
     }
 }

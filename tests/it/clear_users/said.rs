@@ -118,7 +118,7 @@ fn the_list_report_names_the_command_of_the_run_that_wrote_it_and_never_another_
     assert_eq!(
         steps[0],
         [
-            "List the 1 user that has no record yet, and clear what is listed",
+            "Continue: 1 user to list",
             "zim-batch clear --users users.csv --report out.csv --resume"
         ]
     );
@@ -146,10 +146,7 @@ fn a_run_with_a_limit_says_what_it_leaves_and_how_to_do_that_without_the_limit()
         0..1000 => number.to_string(),
         more => format!("{},{:03}", more / 1000, more % 1000),
     };
-    let what = format!(
-        "List the {users} users that have no record yet, and clear what is listed, and the {} rows listed before",
-        grouped(listed)
-    );
+    let what = format!("Continue: {users} users to list, {} rows to clear", grouped(listed));
     assert_lines(&outcome.stdout, &[&what, "--resume"]);
     let left = format!(
         "{} of the rows listed so far, and {users} of the users",
@@ -238,7 +235,7 @@ fn the_report_of_a_run_under_way_estimates_when_it_ends_and_leaves_its_work_to_i
     let left = about.duration_since(jiff::Timestamp::now()).as_secs_f64();
     assert!((40.0..400.0).contains(&left), "{left} s");
     let steps = found["next"].to_string();
-    assert!(!steps.contains("no record"), "{steps}");
+    assert!(!steps.contains("Continue"), "{steps}");
     let shown = desk.zim_batch(["report", "out.csv"]).run().stdout;
     assert_lines(
         &shown,
@@ -256,7 +253,7 @@ fn the_report_of_a_run_under_way_estimates_when_it_ends_and_leaves_its_work_to_i
     running.wait();
     let steps = next_steps(&desk, &["out.csv"]);
     assert!(
-        steps[0][0].starts_with("List the ") && steps[0][0].contains("no record"),
+        steps[0][0].starts_with("Continue: ") && steps[0][0].contains("users to list"),
         "{steps:?}"
     );
 }
@@ -299,4 +296,86 @@ fn users_are_called_users_and_the_file_that_was_named_is_named() {
     let call = clear_users_shown(&desk, &server, "user\nann\n").without("--report");
     let outcome = call.flag("--report", "nowhere/o.csv").run();
     outcome.assert_status(74).assert_says(&["nowhere/o.csv: "]);
+}
+
+#[test]
+fn users_who_do_not_exist_are_to_be_registered_and_listed_again() {
+    let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
+    let outcome = shown(&desk, &server, "user\nann\ngone\nlost\n", &[]);
+    let what = "Register these users, then list them again; or remove them from users.csv (lines 3, 4): 2 failed users with code";
+    let command = "clear --users out.list.csv --only failed --report out.users.csv";
+    assert_lines(&outcome.assert_status(3).stdout, &["What to do next", what, command]);
+    let steps = next_steps(&desk, &["out.csv"]);
+    assert!(
+        steps.len() == 1 && steps[0][0].starts_with(what) && steps[0][1].contains(command),
+        "{steps:?}"
+    );
+    let chinese = desk.zim_batch(["report", "out.csv"]).env("LANG", "zh_CN.UTF-8").run();
+    let what = "注册这些用户后重新查询；或从 users.csv 中删除（第 3、4 行）：2 个用户失败";
+    assert_lines(&chinese.stdout, &["What to do next", what, command]);
+
+    // The list half, by name and reason.
+    let found = report_json(&desk, &["out.csv"]);
+    let listed = &found["listed"];
+    assert_eq!(listed["reasons"][0]["code"], 660_500_002, "{listed}");
+    assert_eq!(listed["reasons"][0]["lines"], json!([3, 4]), "{listed}");
+    let users: Vec<_> = listed["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| user["user"].clone())
+        .collect();
+    assert_eq!(json!([users, listed["failed"]]), json!([["gone", "lost"], 2]));
+
+    // Another try is read together with the report.
+    let again = [
+        "clear",
+        "--users",
+        "out.list.csv",
+        "--only",
+        "failed",
+        "--report",
+        "out.users.csv",
+    ];
+    let again = crate::support::list::with_app(desk.zim_batch(again).flag("--endpoint", &server.url())).run();
+    let what = ["See what is left after both", "zim-batch report out.csv out.users.csv"];
+    assert_lines(&again.assert_status(3).stdout, &what);
+    assert!(!again.stdout.contains("remove them from"), "{}", again.stdout);
+}
+
+#[test]
+fn the_table_of_a_run_that_was_stopped_ends_with_the_command_that_resumes_it() {
+    let world = World::of((0..40).map(|number| (format!("user{number}"), 100)));
+    let (desk, server) = (Desk::new(), world.serve());
+    let outcome = shown(&desk, &server, &world.users_csv(), &["--max-duration", "1s"]);
+    let lines: Vec<&str> = outcome.assert_status(7).stdout.trim_end().lines().collect();
+    assert_eq!(lines[lines.len() - 2], "  Resume", "{}", outcome.stdout);
+    assert!(
+        lines[lines.len() - 1].ends_with("--max-duration 1s --resume"),
+        "{}",
+        outcome.stdout
+    );
+}
+
+#[test]
+fn users_of_ones_own_in_a_simulation_are_told_where_conversations_are() {
+    let desk = Desk::new();
+    desk.write("users.csv", "user\nann\nben\n");
+    let call = |flag: &str| {
+        let call = desk.zim_batch([
+            "clear",
+            "--users",
+            "users.csv",
+            "--report",
+            "out.csv",
+            "--simulate",
+            "--overwrite",
+        ]);
+        call.arg(flag).run()
+    };
+    let said = "none of these users has conversations in the simulator's sample; try examples/users.csv";
+    let loud = call("-v");
+    loud.assert_status(0)
+        .assert_says(&[said, "zim-batch simulate --conversations FILE"]);
+    assert!(!call("--quiet").stderr.contains(said));
 }

@@ -137,7 +137,12 @@ fn users_that_could_not_be_listed_are_told_likewise() {
     let shown = &shown.assert_status(3).stdout;
     assert!(shown.contains("1 failed user with code"), "{shown}");
     let steps = next_steps(&desk, "rows.list.csv");
-    assert!(steps.len() == 1 && steps[0].1.is_empty(), "{steps:?}");
+    assert!(
+        steps.len() == 1 && steps[0].0.starts_with("Register this user, then list the user again"),
+        "{steps:?}"
+    );
+    let again = "zim-batch list rows.list.csv --only failed --rows rows.retry.csv";
+    assert!(steps[0].1.starts_with(again), "{steps:?}");
 
     let failing = Server::start(|_, _| crate::support::html(500));
     let failed = list_with(&desk, &failing.url(), "users.csv")

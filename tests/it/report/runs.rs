@@ -252,7 +252,7 @@ fn while_users_are_left_the_rows_listed_so_far_are_counted_and_no_more_is_said()
         assert!(table.contains("  3  no record yet"), "{table}");
         assert!(table.contains("not all users are listed yet"), "{table}");
     }
-    assert!(table(&desk, &["out.list.csv"]).contains("see the report of the rows"));
+    assert!(table(&desk, &["out.list.csv"]).contains("the runs are logged beside the report of the rows"));
 }
 
 #[test]

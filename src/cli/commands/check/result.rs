@@ -165,7 +165,7 @@ impl Checked<'_> {
         // Writing to a String does not fail.
         let _ = self.write_findings(&mut text);
         if let Some(online) = self.online {
-            let _ = write_users(&mut text, online);
+            let _ = write_users(&mut text, online, self.findings.are_users());
         }
         // With users who can't be looked up, there is nothing to say about a run.
         if self.online.is_none_or(Online::is_answered) {
@@ -275,7 +275,7 @@ impl Checked<'_> {
 }
 
 /// The users who do not exist, by their first lines.
-fn write_users(text: &mut String, online: &Online) -> std::fmt::Result {
+fn write_users(text: &mut String, online: &Online, are_listed: bool) -> std::fmt::Result {
     let missing = &online.missing;
     writeln!(
         text,
@@ -284,10 +284,11 @@ fn write_users(text: &mut String, online: &Online) -> std::fmt::Result {
     )?;
     if !missing.is_empty() {
         let number = grouped(missing.len() as u64);
-        writeln!(
-            text,
-            "users missing  {number:>12}  do not exist; clears for them will fail"
-        )?;
+        let will_fail = match are_listed {
+            true => "listing them will fail",
+            false => "clears for them will fail",
+        };
+        writeln!(text, "users missing  {number:>12}  do not exist; {will_fail}")?;
     }
     for user in missing.iter().take(MISSING_SHOWN) {
         writeln!(

@@ -50,7 +50,14 @@ pub async fn list(settings: ListSettings, terminal: Terminal) -> Result<ExitCode
         ..paths
     };
     let reports = (paths.report.as_deref(), None);
-    let listed = ListedSince::new(since, conv_type, run.is_simulated(), reports, paths.existing)?;
+    let listed = ListedSince::new(
+        since,
+        conv_type,
+        run.is_simulated(),
+        reports,
+        paths.existing,
+        &run.given,
+    )?;
     let ListPaths { rows, report, existing } = paths;
     let batch = Batch {
         items: "users",
@@ -101,6 +108,9 @@ fn table(ended: &Ended, rows: &RowsTo, since: Option<Timestamp>, is_explained: b
             what: "Clear these conversations".to_owned(),
             command: Some(next::clear(&Source::File(rows.clone()), &ended.settings.given, false)),
         });
+    }
+    if let Some(resume) = next::after_stop(summary, &ended.settings.given).filter(|_| summary.report.is_some()) {
+        next.push(resume);
     }
     if let (true, Some(report)) = (summary.is_complete(), &summary.report) {
         let given = &ended.settings.given;

@@ -13,6 +13,17 @@ use zim_batch::text::utc;
 use super::Overview;
 
 impl Overview {
+    fn listed(&self) -> Option<ListedJson<'_>> {
+        let listed = self.analysis.listed.as_deref()?;
+        Some(ListedJson {
+            counts: self.summary.users.as_ref()?,
+            codes: &listed.codes,
+            reasons: &listed.reasons,
+            users: &listed.users,
+            users_missed: listed.users_missed,
+        })
+    }
+
     /// The report as one JSON object.
     pub fn json(&self) -> Json<'_> {
         let analysis = &self.analysis;
@@ -41,7 +52,7 @@ impl Overview {
             other_codes: analysis.other_codes,
             reasons: &analysis.reasons,
             users: &analysis.users,
-            listed: self.summary.users.as_ref(),
+            listed: self.listed(),
             users_missed: analysis.users_missed,
             first: analysis.first.map(utc),
             last: analysis.last.map(utc),
@@ -91,7 +102,7 @@ pub struct Json<'a> {
     users: &'a [UserRows],
     /// The users whose rows these are, if the runs have listed them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    listed: Option<&'a UsersSummary>,
+    listed: Option<ListedJson<'a>>,
     users_missed: u64,
     first: Option<String>,
     last: Option<String>,
@@ -102,6 +113,19 @@ pub struct Json<'a> {
     torn: bool,
     damaged: u64,
     next: &'a [NextStep],
+}
+
+/// The users of rows that were listed.
+#[derive(Serialize)]
+struct ListedJson<'a> {
+    #[serde(flatten)]
+    counts: &'a UsersSummary,
+    codes: &'a BTreeMap<i64, u64>,
+    /// Why users failed or were invalid.
+    reasons: &'a [Reason],
+    /// The users that could not be listed.
+    users: &'a [UserRows],
+    users_missed: u64,
 }
 
 fn is_zero(number: &u64) -> bool {

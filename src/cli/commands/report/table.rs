@@ -145,7 +145,7 @@ impl Overview {
     fn why_not_known(&self, analysis: &Analysis) -> &'static str {
         match analysis.runs.last() {
             None if self.place == STANDARD_INPUT => "standard input has no log of runs beside it",
-            None if run_of_clear(analysis).is_some() => "see the report of the rows that were listed",
+            None if run_of_clear(analysis).is_some() => "the runs are logged beside the report of the rows",
             None => "there is no log of runs beside the report",
             Some(run) if run.begin.lists && analysis.listed.is_none() => "there is no list report beside the report",
             Some(run) if run.begin.lists && run.begin.users.is_some() => "not all users are listed yet",
