@@ -1,11 +1,13 @@
 //! The process and the disk of a run: a journal that knows what was synced, so that a kill or a power cut leaves what it
 //! would really leave. The life goes on with a copy: nothing that the dead run still does counts.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,7 +20,13 @@ use zim_batch::sealed::Sealed;
 
 use crate::quiet;
 use crate::quota::Shared;
-use crate::world::{RunId, World};
+use crate::world::{Asked, Key, RunId, World};
+
+/// What was written is on the disk about a second later.
+const SYNCED_WITHIN: Duration = Duration::from_millis(1500);
+
+/// How often a run's rows on the disk are compared with what was sent.
+const MAX_LOOKS: u32 = 60;
 
 /// A run as the system sees it.
 pub struct Process {
@@ -36,14 +44,24 @@ pub struct Process {
 struct State {
     /// How much of each file is on the disk for good.
     durable: Vec<u64>,
-    /// It is to be killed while it writes.
-    armed: Option<u64>,
+    /// How long the files were after each write, and when that was.
+    written: Vec<(Duration, Vec<u64>)>,
+    /// After so many writes it is killed, or the power is cut, by this number.
+    armed: Option<(u64, Death, u64)>,
+    /// How often it was looked at what is on the disk.
+    looks: u32,
     sync_fails: bool,
-    /// The disk takes only so many bytes more.
-    room: Option<u64>,
+    /// No file can become longer than this.
+    most: Option<u64>,
     /// What the disk was to do to it, and did.
     has_failed: bool,
     survivors: Option<Survivors>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Death {
+    Kill,
+    PowerCut,
 }
 
 /// What is left after a kill or a power cut.
@@ -98,9 +116,14 @@ impl Process {
         self.die(|_, now, _| (now, false));
     }
 
-    /// Its next write is cut somewhere, and it dies.
+    /// One of its next writes is cut somewhere, and it dies.
     pub fn kill_while_writing(&self, number: u64) {
-        self.state.lock().unwrap().armed = Some(number);
+        self.state.lock().unwrap().armed = Some((number % 8, Death::Kill, number));
+    }
+
+    /// The power is cut after one of its next writes.
+    pub fn cut_power_after_a_write(&self, number: u64) {
+        self.state.lock().unwrap().armed = Some((number % 8, Death::PowerCut, number));
     }
 
     /// Loses any part of what was not synced; the file may keep its length.
@@ -117,12 +140,52 @@ impl Process {
         }
     }
 
+    /// Looks now and then, as long as rows are not on the disk.
+    fn look_at_rows_now(&self, lens: &[u64]) {
+        let state = &mut *self.state.lock().unwrap();
+        let is_due = self.files.len() == 4 && state.durable[0] < lens[0] && state.looks < MAX_LOOKS;
+        state.looks += u32::from(is_due);
+        if is_due {
+            self.look_for_rows_that_are_lost(state.durable[0]);
+        }
+    }
+
+    /// Rows of a run that lists them are sent when they are on the disk.
+    fn look_for_rows_that_are_lost(&self, durable: u64) {
+        let [rows, ..] = self.files.as_slice() else { return };
+        let mut on_disk = bytes(rows);
+        on_disk.truncate(usize::try_from(durable).unwrap());
+        let mut world = self.world.lock().unwrap();
+        let found = crate::report::rows_in(&on_disk);
+        let found: HashSet<&Key> = found.iter().map(|(_, key)| key).collect();
+        let sent = world.requests.iter().filter(|sent| sent.run == self.run);
+        let is_lost = |asked: &Asked| matches!(asked, Asked::Clear(key) if !found.contains(key));
+        let lost = sent.filter(|sent| is_lost(&sent.asked)).count();
+        if lost > 0 {
+            let how = format!(
+                "{}: {lost} requests for rows that a power cut takes",
+                crate::stage::name(self.run)
+            );
+            world.sent_early.push(how);
+        }
+    }
+
+    /// What was written a while ago and is not on the disk yet, in bytes.
+    pub fn late_to_disk(&self) -> u64 {
+        let now = self.world.lock().unwrap().now();
+        let state = self.state.lock().unwrap();
+        let old = state.written.iter().rfind(|(at, _)| *at + SYNCED_WITHIN < now);
+        let late = |(lens, durable): (&u64, &u64)| lens.saturating_sub(*durable);
+        old.map_or(0, |(_, lens)| lens.iter().zip(&state.durable).map(late).sum())
+    }
+
     pub fn fail_sync(&self) {
         self.state.lock().unwrap().sync_fails = true;
     }
 
     pub fn fill_disk(&self, room: u64) {
-        self.state.lock().unwrap().room = Some(room);
+        let longest = self.lens().into_iter().max().unwrap_or(0);
+        self.state.lock().unwrap().most = Some(longest + room);
     }
 
     fn directory_of_survivors(&self) -> PathBuf {
@@ -161,6 +224,14 @@ impl Process {
         self.world.lock().unwrap().dead.insert(self.run);
         self.quota.lock().unwrap().forget(self.run);
         self.killed.notify_one();
+    }
+
+    /// Something was written: whether it dies now.
+    fn dies_now(&self) -> Option<(Death, u64)> {
+        let armed = &mut self.state.lock().unwrap().armed;
+        let (left, death, number) = (*armed)?;
+        *armed = (left > 0).then(|| (left - 1, death, number));
+        armed.is_none().then_some((death, number))
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -229,27 +300,31 @@ impl Journal for Watched {
 
     fn commit(&mut self) -> (Written, Result<(), ReportError>) {
         let before = self.process.lens();
-        let room = self.process.state.lock().unwrap().room;
-        let committed = match room {
-            Some(room) => {
-                let most = before.iter().max().copied().unwrap_or(0) + room;
-                with_file_size(most, || self.inner.commit())
-            }
+        let most = self.process.state.lock().unwrap().most;
+        let committed = match most {
+            Some(most) => with_file_size(most, || self.inner.commit()),
             None => self.inner.commit(),
         };
         let after = self.process.lens();
         if committed.1.is_err() {
             self.process.state.lock().unwrap().has_failed = true;
         }
-        let armed = self.process.state.lock().unwrap().armed;
-        if let Some(number) = armed.filter(|_| after != before) {
-            let mut rng = Rng::with_seed(number);
-            let torn = rng.usize(0..after.len());
-            self.process.die(|_, now, nth| match nth.cmp(&torn) {
-                std::cmp::Ordering::Less => (now, false),
-                std::cmp::Ordering::Equal => (rng.u64(before[nth].min(now)..=now), false),
-                std::cmp::Ordering::Greater => (before[nth].min(now), false),
-            });
+        let now = self.process.world.lock().unwrap().now();
+        self.process.state.lock().unwrap().written.push((now, after.clone()));
+        self.process.look_at_rows_now(&after);
+        let death = if after == before { None } else { self.process.dies_now() };
+        match death {
+            Some((Death::PowerCut, number)) => self.process.cut_power(number),
+            Some((Death::Kill, number)) => {
+                let mut rng = Rng::with_seed(number);
+                let torn = rng.usize(0..after.len());
+                self.process.die(|_, now, nth| match nth.cmp(&torn) {
+                    std::cmp::Ordering::Less => (now, false),
+                    std::cmp::Ordering::Equal => (rng.u64(before[nth].min(now)..=now), false),
+                    std::cmp::Ordering::Greater => (before[nth].min(now), false),
+                });
+            }
+            None => {}
         }
         committed
     }

@@ -7,15 +7,17 @@ use std::time::Duration;
 use zim_batch::client::{ClearUsers, Service};
 use zim_batch::event::Event;
 use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
+use zim_batch::limiter::quota::Quota;
+use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
-use zim_batch::{Client, Job, Limiter, Lister, StopHandle, Summary};
+use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, Summary};
 
 use crate::disk::{Process, Survivors, Watched};
 use crate::life::Flags;
 use crate::quota::RunQuota;
 use crate::report::{self, Row};
 use crate::stage::{Stage, limits, name};
-use crate::world::{APP_ID, RunId, SECRET, Server};
+use crate::world::{APP_ID, RunId, SECRET, Server, TRANSIENT};
 
 /// The files of a job.
 pub struct Paths {
@@ -64,10 +66,13 @@ pub struct Ended {
 /// What an observer was told.
 #[derive(Debug, Default, Clone)]
 pub struct Told {
-    pub records: u64,
     pub sent: u64,
-    pub held: u64,
-    pub released: u64,
+    /// It was on hold when it was told last.
+    is_on_hold: bool,
+    /// Rows that failed meanwhile because of the service.
+    pub failed_on_hold: u64,
+    /// It was on hold because no start was free.
+    pub was_starved: bool,
 }
 
 /// Runs a job once. `None`: it could not begin, which is a violation.
@@ -184,8 +189,12 @@ async fn drive<S: Service>(
     stage.job(run.0).counted.push(lines);
     let stop = StopHandle::new();
     stage.job(run.0).stop = Some(stop.clone());
-    let quota = RunQuota::join(&stage.quota, run, flags.rate);
-    let limiter = Limiter::sharing(flags.rate.try_into()?, Arc::new(quota));
+    let rate: Rate = flags.rate.try_into()?;
+    let quota: Arc<dyn Quota> = match &stage.machine {
+        Some(machine) => Arc::new(machine.join(&name(run), rate).await?),
+        None => Arc::new(RunQuota::join(&stage.quota, run, flags.rate)),
+    };
+    let limiter = Limiter::sharing(rate, quota);
     let told = Arc::new(Mutex::new(Told::default()));
     let tell = Arc::clone(&told);
     let job = job
@@ -249,10 +258,19 @@ async fn drive<S: Service>(
 impl Told {
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Settled(_) => self.records += 1,
             Event::Sent { .. } => self.sent += 1,
-            Event::Held { .. } => self.held += 1,
-            Event::Released => self.released += 1,
+            Event::Held { why } => {
+                self.is_on_hold = true;
+                self.was_starved |= why.starts_with("no start has been free");
+            }
+            Event::Released => self.is_on_hold = false,
+            Event::Settled(record) if record.outcome == Outcome::Failed => {
+                let is_down = match record.code {
+                    Some(code) => TRANSIENT.contains(&code),
+                    None => record.http != Some(429),
+                };
+                self.failed_on_hold += u64::from(self.is_on_hold && is_down);
+            }
             _ => {}
         }
     }

@@ -10,6 +10,8 @@ pub type Millis = u64;
 pub struct Life {
     pub seed: u64,
     pub world: WorldPlan,
+    /// Runs share the program's own quota of a machine, in files; else one of this test's making.
+    pub has_machine_quota: bool,
     /// One job is one report with its input; all of them belong to one app.
     pub jobs: Vec<JobPlan>,
     /// In the order of their times.
@@ -213,18 +215,27 @@ impl Life {
         let world = world(rng);
         let mut events = Vec::new();
         let span = pick(rng, &[20_000, 60_000, 300_000]);
-        for _ in 0..pick(rng, &[0, 1, 2, 4, 8, 16]) {
+        for _ in 0..pick(rng, &[0, 1, 3, 8, 16]) {
             let what = what(rng, &jobs);
-            let at = rng.u64(0..span) / pick(rng, &[1, 8]);
+            let at = rng.u64(0..span) / pick(rng, &[1, 8, 64]);
             events.push(Event { at, what });
         }
         events.sort_by_key(|event: &Event| event.at);
         Life {
             seed,
             world,
+            has_machine_quota: seed % 3 == 2,
             jobs,
             events,
         }
+    }
+
+    /// How long all requests take one after the other, if each row needs some.
+    pub fn work(&self) -> Millis {
+        let conversations = self.jobs.iter().flat_map(|job| job.users.iter().flatten());
+        let listed: u64 = conversations.map(|(_, size)| u64::from(*size)).sum();
+        let rows = listed + self.jobs.iter().map(|job| job.input.len() as u64).sum::<u64>();
+        4 * rows * (self.world.connect_ms + self.world.latency_ms + self.world.jitter_ms)
     }
 
     /// When the world is calm for good.
@@ -339,7 +350,11 @@ fn job(rng: &mut Rng, nth: u64) -> JobPlan {
     });
     let runs = (0..pick(rng, &[1, 1, 2, 3, 4])).map(|_| flags(rng)).collect();
     JobPlan {
-        begins: if nth == 0 { 0 } else { rng.u64(0..20_000) },
+        begins: if nth == 0 {
+            0
+        } else {
+            rng.u64(0..20_000) / pick(rng, &[1, 10])
+        },
         rest: pick(rng, &[0, 1000, 60_000]),
         dialect: Dialect {
             delimiter: pick(rng, &[',', ',', ';', '\t']),
@@ -373,7 +388,7 @@ fn flags(rng: &mut Rng) -> Flags {
 fn what(rng: &mut Rng, jobs: &[JobPlan]) -> What {
     let job = rng.usize(0..jobs.len());
     let lasts = pick(rng, &[500, 5000, 30_000, 200_000]);
-    match rng.u8(0..22) {
+    match rng.u8(0..24) {
         0 | 1 => What::Limit(pick(rng, &[5.0, 1.0, 3.5, 15.0, 40.0]), lasts),
         2 => What::Limit(0.0, lasts),
         3 => What::Quota(QuotaState::Away, lasts),
@@ -381,7 +396,7 @@ fn what(rng: &mut Rng, jobs: &[JobPlan]) -> What {
         5 | 6 => What::Stop(job),
         7 | 8 => What::Kill(job, Kill::Now),
         9 | 10 => What::Kill(job, Kill::WhileWriting(rng.u64(..))),
-        11 | 12 => What::PowerCut(job, rng.u64(..)),
+        11 | 12 | 19 => What::PowerCut(job, rng.u64(..)),
         13 => {
             let among = pick(rng, &[3, 1_000_000]);
             let is_users = jobs[job].users.is_some();
@@ -396,7 +411,7 @@ fn what(rng: &mut Rng, jobs: &[JobPlan]) -> What {
         }
         14 => What::Mend(job),
         15 => What::SyncFails(job),
-        16 => What::DiskFull(job, rng.u64(0..4000)),
+        16 | 20 => What::DiskFull(job, rng.u64(0..600)),
         17 => What::Look(job),
         18 => What::Stall(pick(rng, &[30, 500, 3000, 60_000])),
         _ => {

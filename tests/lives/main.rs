@@ -20,6 +20,7 @@ mod report;
 mod run_end;
 mod shrink;
 mod stage;
+mod truth;
 mod world;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,7 +40,12 @@ fn every_promise_is_kept_in_whole_lives() {
         return one(seed);
     }
     let mut sum = Sum::default();
-    let seeds = FAILED.lines().filter_map(|line| line.split_whitespace().next());
+    let failed = if std::env::var_os("ZIM_NO_FAILED").is_some() {
+        ""
+    } else {
+        FAILED
+    };
+    let seeds = failed.lines().filter_map(|line| line.split_whitespace().next());
     for seed in seeds.filter(|seed| !seed.starts_with('#')) {
         sum.add(seed.parse().unwrap());
     }

@@ -1,9 +1,10 @@
 //! Promises about when requests start, checked by the server's clock over all runs together.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::job::Ended;
-use crate::life::Flags;
+use crate::life::{Flags, What};
 use crate::promises::Repeats;
 use crate::stage::{Stage, name};
 use crate::world::{RunId, Sent};
@@ -12,6 +13,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A run that has ended counts as long as the quota may know its starts.
 const KNOWN_FOR: Duration = Duration::from_secs(4);
+
+/// How late a start may be and keep its place.
+const MAX_LATE: Duration = Duration::from_millis(11);
 
 pub struct Runs {
     all: Vec<(RunId, Flags, Duration, Duration)>,
@@ -47,6 +51,7 @@ pub fn check(stage: &Stage) {
     check_cap(stage, &sent, &runs);
     check_pauses(stage, &sent);
     check_quota(stage, &sent);
+    check_files(stage);
     for (run, flags, ..) in &runs.all {
         let sent: Vec<&Sent> = sent.iter().filter(|sent| sent.run == *run).collect();
         check_retry_after(stage, *run, &sent, &repeats);
@@ -75,7 +80,13 @@ fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
             let how = format!("{count} in the second before {:?}, of at most {cap}", start.at);
             return stage.violated("never more than the cap in any second", how);
         }
-        // Evenly spaced: no burst either.
+        // Evenly spaced: a start may be a little late, and the next one not.
+        let interval = SECOND.div_f64(rate).saturating_sub(MAX_LATE);
+        let gap = nth.checked_sub(1).map(|before| start.at - sent[before].at);
+        if gap.is_some_and(|gap| gap < interval) {
+            let how = format!("{gap:?} before {:?}, at {rate} per second", start.at);
+            return stage.violated("requests start evenly", how);
+        }
         let within = sent[first..=nth]
             .iter()
             .filter(|sent| start.at - sent.at < SECOND / 10)
@@ -116,6 +127,23 @@ fn check_quota(stage: &Stage, sent: &[Sent]) {
                 format!("{} at {:?}", name(sent.run), sent.at),
             );
         }
+    }
+}
+
+/// The last run that ends removes the files of a machine's quota, unless another program has them locked or removes them. A
+/// limit stays.
+fn check_files(stage: &Stage) {
+    let Some(machine) = &stage.machine else { return };
+    let is_disturbed = stage
+        .life
+        .events
+        .iter()
+        .any(|event| matches!(event.what, What::Quota(..)));
+    let stays = |path: &&PathBuf| path.extension().is_some_and(|ending| ending != "limit");
+    if let Some(left) = machine.files().iter().find(stays)
+        && !is_disturbed
+    {
+        stage.violated("no presence outlives its run", left.display().to_string());
     }
 }
 

@@ -8,11 +8,11 @@ use zim_batch::journal::{RunLog, read_runs};
 use crate::disk::bytes;
 use crate::input::{Expected, expected};
 use crate::job::{Ended, Paths};
-use crate::life::{Life, Limiter, What};
+use crate::life::What;
 use crate::report::{self, Row};
 use crate::stage::{JobState, Stage, name};
-use crate::world::{Asked, Fate, Key, Said, Sent};
-use crate::{look, pace, run_end};
+use crate::world::{Asked, Key, Sent};
+use crate::{look, pace, run_end, truth};
 
 /// How often rows and users stand in all inputs.
 pub struct Repeats {
@@ -138,6 +138,9 @@ pub fn at_the_end(stage: &Stage) {
     for why in &stage.world().wrong {
         stage.violated("requests are signed, and are what the API takes", why);
     }
+    for how in &stage.world().sent_early {
+        stage.violated("a listed row is sent when it is on the disk", how);
+    }
     for job in 0..stage.jobs.len() {
         let state = stage.job(job).clone();
         if state.runs.last().is_none_or(|run| run.survivors.is_some()) {
@@ -162,7 +165,7 @@ pub fn at_the_end(stage: &Stage) {
         } else {
             rows_are_recorded(stage, job, &state, &files.records, &lines);
         }
-        truth(stage, job, &files.records);
+        truth::check(stage, job, &files.records);
         sent_rows(stage, job, &state, &files, &lines);
         runs_are_logged(stage, job, &state, &paths);
         match Analysis::from_file(&paths.report) {
@@ -250,78 +253,6 @@ fn users(stage: &Stage, job: usize, files: &Files, lines: &[Expected]) {
         let how = format!("job {job}: rows of {} users too many", listed.len());
         stage.violated("every conversation of a user is listed once", how);
     }
-}
-
-/// What the report says of each row is what the world knows.
-fn truth(stage: &Stage, job: usize, records: &[Row]) {
-    let (world, repeats) = (stage.world(), Repeats::of(stage));
-    let mut answers: HashMap<&Key, Vec<Option<Said>>> = HashMap::new();
-    for sent in world.requests.iter().filter(|sent| sent.run.0 == job) {
-        if let Asked::Clear(key) = &sent.asked {
-            answers
-                .entry(key)
-                .or_default()
-                .push(sent.answered.map(|(_, said)| said));
-        }
-    }
-    let is_calm = is_calm(&stage.life);
-    let fewest = stage
-        .job(job)
-        .runs
-        .iter()
-        .map(|run| run.flags.max_attempts)
-        .min()
-        .unwrap_or(0);
-    for record in records {
-        let (fate, said) = (
-            world.fate(&record.key),
-            answers.get(&record.key).cloned().unwrap_or_default(),
-        );
-        let was_said = said
-            .iter()
-            .flatten()
-            .any(|said| said.code == record.code && Some(said.http) == record.http);
-        let is_true = match record.outcome.as_str() {
-            "ok" => world.cleared.contains(&record.key) && was_said && record.code == Some(0),
-            "outside" => fate == Fate::Outside && was_said,
-            "failed" if record.http.is_none() => {
-                said.contains(&None) || record.message == "connection refused" || record.message.contains("timed out")
-            }
-            "failed" => was_said && record.code != Some(0),
-            _ => said.is_empty() || !repeats.is_unique(&Asked::Clear(record.key.clone())),
-        };
-        if !is_true {
-            let how = format!("job {job}: {record:?}, but {fate:?}, and {said:?} was answered");
-            stage.violated("what is recorded is what happened", how);
-        }
-        let must_be_ok = match fate {
-            Fate::Ok => true,
-            Fate::Flaky(_, fails) => fails < fewest,
-            _ => false,
-        };
-        if is_calm && must_be_ok && record.outcome == "failed" {
-            stage.violated(
-                "a row that can be cleared is cleared",
-                format!("job {job}: {record:?}, {fate:?}"),
-            );
-        }
-        // A refused connection is a try without a request.
-        let is_sure = is_calm && matches!(fate, Fate::Transient(_)) && record.outcome == "failed";
-        if is_sure && (said.len() as u32) < fewest {
-            stage.violated(
-                "a row is tried as often as --max-attempts says",
-                format!("job {job}: {record:?}"),
-            );
-        }
-    }
-}
-
-/// Whether nothing but the fates of rows makes requests fail.
-fn is_calm(life: &Life) -> bool {
-    let is_trouble = |what: &What| matches!(what, What::Trouble(..) | What::Stall(_));
-    let is_slow = life.world.connect_ms + life.world.latency_ms + life.world.jitter_ms >= 1900;
-    let is_limited = !matches!(life.world.limiter, Limiter::None);
-    !is_slow && !is_limited && !life.events.iter().any(|event| is_trouble(&event.what))
 }
 
 /// Only rows of the input were sent, and none that had a record.

@@ -1,12 +1,16 @@
-//! A quota that runs share, written independently of the program's own: the starts of all runs in one list.
+//! The quota that runs share: the program's own of a machine, by the simulated clock, or one that is written
+//! independently of it, with the starts of all runs in one list.
 
 use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use zim_batch::Rate;
-use zim_batch::limiter::quota::{BoxFuture, Limit, Previous, Quota, Request, Reserved, Slot, Unavailable};
+use zim_batch::limiter::quota::{BoxFuture, Limit, MachineQuota, Presence, Previous, Quota, QuotaError};
+use zim_batch::limiter::quota::{QuotaLocation, Request, Reserved, Slot, Unavailable};
 
 use crate::life::QuotaState;
 use crate::world::RunId;
@@ -182,5 +186,75 @@ impl Quota for RunQuota {
             }
             shared.forget(self.run);
         })
+    }
+}
+
+/// Where runs share the program's own quota.
+pub struct Machine {
+    location: QuotaLocation,
+    directory: PathBuf,
+    /// The file with the starts, locked as another program would.
+    locked: Mutex<Option<File>>,
+    epoch: Instant,
+}
+
+impl Machine {
+    pub fn new(directory: &Path) -> Machine {
+        let endpoint = "https://zim-api.zego.im".parse().unwrap();
+        Machine {
+            location: QuotaLocation::new(crate::world::APP_ID, &endpoint).in_directory(directory),
+            directory: directory.to_owned(),
+            locked: Mutex::default(),
+            epoch: Instant::now(),
+        }
+    }
+
+    pub async fn join(&self, name: &str, rate: Rate) -> Result<MachineQuota, QuotaError> {
+        let (location, epoch) = (self.location.clone(), self.epoch);
+        // The machine was started an hour before.
+        let clock = move || 3600 * SECOND + epoch.elapsed();
+        MachineQuota::join_by_clock(location, Presence::new(name, rate), clock).await
+    }
+
+    pub async fn set_limit(&self, limit: Option<f64>) {
+        let limit = limit.map(|limit| Limit::new(Rate::try_from(limit).ok(), None));
+        MachineQuota::set_limit(&self.location, limit).await.unwrap();
+    }
+
+    /// The file with the starts, if there is one.
+    fn starts(&self) -> Option<PathBuf> {
+        self.files()
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|ending| ending == "starts"))
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.directory).unwrap().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
+    /// Another program keeps the file locked, so that nobody can use the quota. Returns whether there is one.
+    pub fn lock(&self) -> bool {
+        let mut locked = self.locked.lock().unwrap();
+        if locked.is_none()
+            && let Some(starts) = self.starts()
+        {
+            let file = File::open(starts).unwrap();
+            *locked = file.try_lock().is_ok().then_some(file);
+        }
+        locked.is_some()
+    }
+
+    pub fn unlock(&self) {
+        *self.locked.lock().unwrap() = None;
+    }
+
+    /// Somebody removes the file while runs use it.
+    pub fn remove_starts(&self) {
+        if self.locked.lock().unwrap().is_none()
+            && let Some(starts) = self.starts()
+        {
+            fs::remove_file(starts).unwrap();
+        }
     }
 }

@@ -60,11 +60,19 @@ pub fn is_torn(path: &Path) -> bool {
 pub fn read_rows(path: &Path) -> Result<Vec<(u64, Key)>, String> {
     let bytes = bytes(path);
     let mut reader = csv::Reader::from_reader(&bytes[..]);
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| error.to_string())?;
-        let line = record.position().map_or(0, csv::Position::line);
-        rows.push((line, [record[0].to_owned(), record[1].to_owned(), record[2].to_owned()]));
-    }
-    Ok(rows)
+    let rows = reader
+        .records()
+        .map(|record| record.map(row).map_err(|error| error.to_string()));
+    rows.collect()
+}
+
+/// The whole rows at the beginning of a rows file.
+pub fn rows_in(bytes: &[u8]) -> Vec<(u64, Key)> {
+    let mut reader = csv::Reader::from_reader(bytes);
+    reader.records().map_while(Result::ok).map(row).collect()
+}
+
+fn row(record: csv::StringRecord) -> (u64, Key) {
+    let line = record.position().map_or(0, csv::Position::line);
+    (line, [record[0].to_owned(), record[1].to_owned(), record[2].to_owned()])
 }

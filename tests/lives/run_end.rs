@@ -111,6 +111,7 @@ fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: 
         stage.violated("--limit is kept", format!("{}: {summary:?}", name(ended.run)));
     }
     let Some(users) = &summary.users else { return };
+    // A disk that failed may have rows of a user without a record, which resuming takes out.
     let of = |outcome: &str| files.users.iter().filter(|record| record.outcome == outcome).count() as u64;
     let said = [
         users.ok,
@@ -120,7 +121,10 @@ fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: 
         users.total - users.not_run,
     ];
     let found = ["ok", "failed", "invalid", "skipped"].map(of);
-    if said[..4] != found || said[4] != files.users.len() as u64 || users.conversations != files.rows.len() as u64 {
+    if said[..4] != found
+        || said[4] != files.users.len() as u64
+        || (!ended.disk_failed && users.conversations != files.rows.len() as u64)
+    {
         stage.violated(
             promise,
             format!("{}: {users:?}, and {found:?} were recorded", name(ended.run)),
@@ -227,6 +231,26 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
             ended.flags
         );
         stage.violated("every stop has its reason", how);
+    }
+    let is_quota_disturbed = stage
+        .life
+        .events
+        .iter()
+        .any(|event| matches!(event.what, What::Quota(..)));
+    if ended.told.failed_on_hold > 0 && !is_quota_disturbed {
+        let how = format!("{}: {} rows failed on hold", name(ended.run), ended.told.failed_on_hold);
+        stage.violated("an outage uses up no attempts", how);
+    }
+    if ended.told.was_starved && !is_quota_disturbed {
+        stage.violated("a limit is no outage", name(ended.run));
+    }
+    if ended.disk_failed && !matches!(summary.stopped, Some(StopReason::ReportFailed(_))) {
+        let how = format!(
+            "{}: its disk failed, and it says {:?}",
+            name(ended.run),
+            summary.stopped
+        );
+        stage.violated("a disk that fails stops the run", how);
     }
     // Pauses don't count, nor what the server asks to wait for.
     let has_pause = stage.limits.lock().unwrap().iter().any(|(_, limit)| limit.is_some());

@@ -15,11 +15,11 @@ use zim_batch::stop::StopHandle;
 use crate::disk::{Process, Survivors};
 use crate::input;
 use crate::job::{Ended, Paths};
-use crate::life::{Event, Flags, Kill, Life, Line, What};
+use crate::life::{Event, Flags, Kill, Life, Line, QuotaState, What};
 use crate::look;
 use crate::promises;
 use crate::quiet;
-use crate::quota::Shared;
+use crate::quota::{Machine, Shared};
 use crate::world::{RunId, World};
 
 /// How long after the world is calm a life may go on. Each run may wait for `Retry-After` and hold, and the next run begins
@@ -54,6 +54,8 @@ pub struct Stage {
     pub life: Life,
     pub world: Arc<Mutex<World>>,
     pub quota: Arc<Mutex<Shared>>,
+    /// The quota in its place.
+    pub machine: Option<Machine>,
     pub epoch: Instant,
     pub directory: TempDir,
     pub jobs: Vec<Mutex<JobState>>,
@@ -150,6 +152,11 @@ async fn live_in_runtime(life: Life) -> Lived {
         jobs: jobs.collect(),
         world: Arc::new(Mutex::new(World::new(&life))),
         quota: Arc::default(),
+        machine: life.has_machine_quota.then(|| {
+            let at = directory.path().join("quota");
+            fs::create_dir(&at).unwrap();
+            Machine::new(&at)
+        }),
         epoch: Instant::now(),
         directory,
         life,
@@ -162,7 +169,7 @@ async fn live_in_runtime(life: Life) -> Lived {
         work.spawn(run_job(Arc::clone(&stage), job));
     }
     let operator = tokio::spawn(operate(Arc::clone(&stage)));
-    let most = Duration::from_millis(stage.life.calm_at()) + MAY_LAST;
+    let most = Duration::from_millis(stage.life.calm_at() + stage.life.work()) + MAY_LAST;
     let all = async {
         while let Some(ended) = work.join_next().await {
             if let Err(panic) = ended {
@@ -266,7 +273,7 @@ async fn operate(stage: Arc<Stage>) {
     for (at, what, is_end) in steps {
         sleep_until(stage.epoch + Duration::from_millis(at)).await;
         if is_end {
-            end(&stage, &what);
+            end(&stage, &what).await;
         } else {
             happen(&stage, what).await;
         }
@@ -274,11 +281,12 @@ async fn operate(stage: Arc<Stage>) {
 }
 
 /// What lasted for a while ends.
-fn end(stage: &Stage, what: &What) {
+async fn end(stage: &Stage, what: &What) {
     match what {
-        What::Limit(..) => set_limit(stage, None),
+        What::Limit(..) => set_limit(stage, None).await,
         What::Quota(..) => {
             stage.tell("the quota is back");
+            stage.machine.iter().for_each(Machine::unlock);
             stage.quota.lock().unwrap().end_trouble();
             stage.away.lock().unwrap().push((stage.now(), false));
         }
@@ -286,12 +294,15 @@ fn end(stage: &Stage, what: &What) {
     }
 }
 
-fn set_limit(stage: &Stage, limit: Option<f64>) {
+async fn set_limit(stage: &Stage, limit: Option<f64>) {
     stage.tell(match limit {
         Some(0.0) => "an operator pauses all runs".into(),
         Some(limit) => format!("an operator limits all runs to {limit} per second"),
         None => "the operator's limit ends".into(),
     });
+    if let Some(machine) = &stage.machine {
+        machine.set_limit(limit).await;
+    }
     stage.quota.lock().unwrap().set_limit(limit);
     stage.limits.lock().unwrap().push((stage.now(), limit));
 }
@@ -299,12 +310,25 @@ fn set_limit(stage: &Stage, limit: Option<f64>) {
 async fn happen(stage: &Stage, what: What) {
     let process = |job: usize| stage.job(job).process.clone();
     match what {
-        What::Limit(limit, _) => set_limit(stage, Some(limit)),
+        What::Limit(limit, _) => set_limit(stage, Some(limit)).await,
         What::Quota(state, _) => {
             stage.tell(format!("the quota is {state:?}"));
-            let mut quota = stage.quota.lock().unwrap();
-            quota.begin(state);
-            stage.away.lock().unwrap().push((stage.now(), quota.is_away()));
+            let is_away = match &stage.machine {
+                None => {
+                    let mut quota = stage.quota.lock().unwrap();
+                    quota.begin(state);
+                    quota.is_away()
+                }
+                Some(machine) if state == QuotaState::Restarted => {
+                    // Without a run, nobody could know what was started in the last second.
+                    if (0..stage.jobs.len()).any(|job| process(job).is_some_and(|run| run.survivors().is_none())) {
+                        machine.remove_starts();
+                    }
+                    return;
+                }
+                Some(machine) => machine.lock(),
+            };
+            stage.away.lock().unwrap().push((stage.now(), is_away));
         }
         What::Trouble(trouble, lasts) => {
             stage.tell(format!("trouble for {lasts} ms: {trouble:?}"));
@@ -330,6 +354,16 @@ async fn happen(stage: &Stage, what: What) {
         What::PowerCut(job, number) => {
             if let Some(process) = process(job) {
                 stage.tell(format!("job {job}: a power cut"));
+                if number % 3 > 0 {
+                    process.cut_power_after_a_write(number);
+                    return;
+                }
+                let stands_still = |event: &Event| matches!(event.what, What::Stall(_));
+                let late = process.late_to_disk();
+                if late > 0 && !stage.life.events.iter().any(stands_still) {
+                    let how = format!("job {job}: {late} bytes are not");
+                    stage.violated("a record is on the disk about a second later", how);
+                }
                 process.cut_power(number);
             }
         }

@@ -23,7 +23,7 @@ pub type Key = [String; 3];
 pub type RunId = (usize, usize);
 
 const REJECTED: [i64; 4] = [2, 51_102, 660_500_002, 660_600_024];
-const TRANSIENT: [i64; 4] = [1, 105_001, 660_000_001, 660_800_053];
+pub const TRANSIENT: [i64; 4] = [1, 105_001, 660_000_001, 660_800_053];
 const OUTSIDE: i64 = 660_800_002;
 const NO_SUCH_USER: i64 = 660_500_002;
 const UNKNOWN: i64 = 424_242;
@@ -84,6 +84,8 @@ pub struct World {
     pub dead: HashSet<RunId>,
     /// What was wrong with requests.
     pub wrong: Vec<String>,
+    /// Rows that were sent before they were on the disk.
+    pub sent_early: Vec<String>,
 }
 
 /// The server, for one run.
@@ -130,6 +132,7 @@ impl World {
             nonces: HashSet::new(),
             dead: HashSet::new(),
             wrong: Vec::new(),
+            sent_early: Vec::new(),
         }
     }
 

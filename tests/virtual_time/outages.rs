@@ -312,3 +312,56 @@ fn after_an_outage_the_run_is_as_fast_as_before_whatever_the_answers_looked_like
         });
     }
 }
+
+/// A quota that can't be used for the first seconds.
+#[derive(Debug)]
+struct AwayFor(Duration, Instant);
+
+impl Quota for AwayFor {
+    fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
+        let is_away = self.1.elapsed() < self.0;
+        Box::pin(async move {
+            if is_away {
+                return Err(Unavailable("the server is away".into()));
+            }
+            PausedFor3h(self.1).reserve(request).await
+        })
+    }
+}
+
+/// A service whose connections are refused after the first second, so that nothing reaches the gate.
+struct RefusedSoon(Instant);
+
+impl Sealed for RefusedSoon {}
+
+impl Service for RefusedSoon {
+    type Item = Row;
+
+    async fn attempt(&self, _: &mut Row, gate: &impl Gate) -> Option<Attempt> {
+        if self.0.elapsed() < SECOND {
+            let _ = tokio::time::timeout(SECOND, gate.pass()).await;
+            return None;
+        }
+        sleep(Duration::from_millis(5)).await;
+        let verdict = no_answer(TransportError::Unreachable, "connection refused".into(), None);
+        Some(Attempt::new(verdict, None, Duration::from_millis(5)))
+    }
+}
+
+#[test]
+fn a_quota_that_was_not_tried_since_is_not_said_to_be_away() {
+    in_paused_time(async {
+        let began = Instant::now();
+        let limits = Limits {
+            give_up_after: 60 * SECOND,
+            ..Limits::default()
+        };
+        let limiter = Limiter::sharing(per_second(20.0), Arc::new(AwayFor(3 * SECOND, began)));
+        let (summary, _) = run_observed(50, 20.0, limits, RefusedSoon(began), |job, _| job.limiter(limiter)).await;
+        assert!(
+            matches!(summary.stopped, Some(StopReason::GaveUp { .. })),
+            "{:?}",
+            summary.stopped
+        );
+    });
+}

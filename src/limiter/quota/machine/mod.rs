@@ -124,6 +124,17 @@ impl MachineQuota {
         MachineQuota::join_with(location, presence, exclusive, clocks, boot_id()).await
     }
 
+    /// As [`MachineQuota::join`], by another clock for the time since the machine was started. For this crate's own tests.
+    #[doc(hidden)]
+    pub async fn join_by_clock(
+        location: QuotaLocation,
+        presence: Presence,
+        clock: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Result<MachineQuota, QuotaError> {
+        let clocks = (Box::new(clock) as Clock, Box::new(SystemTime::now) as TimeOfDay);
+        MachineQuota::join_with(location, presence, false, clocks, boot_id()).await
+    }
+
     async fn join_with(
         location: QuotaLocation,
         presence: Presence,
