@@ -170,6 +170,10 @@ fn scenarios() -> Vec<Scenario> {
         on(Server::Spaced, jitter("spaced, jitter 20 ms, 4000", uniform(20), 4000)),
         with(
             Refusal::Unavailable,
+            on(Server::Spaced, jitter("503: spaced, 1 ms, 400", uniform(1), 400)),
+        ),
+        with(
+            Refusal::Unavailable,
             on(Server::Spaced, jitter("503: spaced, 20 ms, 400", uniform(20), 400)),
         ),
         with(

@@ -38,6 +38,7 @@ use crate::window::Window;
 /// | `MANY_AT_RANDOM` | refusals per second | so many are not chance, if requests are refused at random (`at_random.rs`) |
 /// | `MANY_UNCLEAR` | unclear answers per second | so many are taken for refusals; fewer are not, since a service that fails now and then does not fail less often at a lower rate |
 /// | `MANY_UNCLEAR_SHARE` | share of the cap | the same, at more than 50 requests per second |
+/// | `MOSTLY_ACCEPTED` | share of the cap | if so much was accepted beside unclear answers, the first step down is `DECREASE` |
 /// | `ISOLATED_AFTER` | accepted requests | a refusal after so many is isolated and changes nothing: it costs less than going slower would |
 /// | `MEASURED` | requests at the cap | what is accepted is measured over the time that these take, at least a second |
 /// | `INITIAL_HOLD` | time | how long the rate holds after a refusal, unless climbs have failed or the hold would cost too much |
@@ -52,6 +53,7 @@ const MANY: usize = 2;
 const MANY_AT_RANDOM: usize = 5;
 const MANY_UNCLEAR: f64 = 5.0;
 const MANY_UNCLEAR_SHARE: f64 = 0.1;
+const MOSTLY_ACCEPTED: f64 = 0.7;
 const ISOLATED_AFTER: u64 = 200;
 const MEASURED: f64 = 20.0;
 const INITIAL_HOLD: Duration = Duration::from_secs(30);
@@ -202,7 +204,9 @@ impl AdaptiveRate {
         if self.unclear.count(now) as f64 >= many {
             let before = self.course;
             self.unclear.clear();
-            self.slow_down(started_at, now, runs, true, false);
+            // A limiter that wants requests spaced refuses some of them at a rate that is hardly too high.
+            let is_hardly_too_high = self.course.floor >= 1.0 && self.measured(now) * runs as f64 >= MOSTLY_ACCEPTED;
+            self.slow_down(started_at, now, runs, !is_hardly_too_high, false);
             self.before_unclear = Some(before);
         }
     }
@@ -373,7 +377,8 @@ mod tests {
 
     #[test]
     fn many_unclear_answers_within_a_second_slow_the_run_down_and_fewer_don_t() {
-        for (unclear, floor) in [(4, 1.0), (5, 0.75 * (1.0 - DECREASE)), (20, 0.5)] {
+        // First hardly at all, if most of the others were accepted.
+        for (unclear, floor) in [(4, 1.0), (5, 1.0 - DECREASE), (7, 0.65 * (1.0 - DECREASE)), (20, 0.5)] {
             let rate = after_unclear(unclear).0;
             assert!(
                 (rate.course.floor - floor).abs() < 1e-9,
@@ -392,7 +397,7 @@ mod tests {
     #[test]
     fn unclear_answers_are_forgotten_in_an_outage_unless_a_later_request_was_accepted() {
         for (started_before, is_limiter) in [(SECOND, false), (Duration::ZERO, true)] {
-            let (mut rate, now) = after_unclear(5);
+            let (mut rate, now) = after_unclear(7);
             let slow = rate.course;
             assert_eq!(rate.accepted(now - started_before, now + SECOND), is_limiter);
             rate.outage();
