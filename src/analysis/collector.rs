@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 
 use super::model::{Analysis, LAST_MINUTE};
+use super::present::Present;
 use super::spans::Spans;
 use super::timeline::Timeline;
 use super::users::Users;
@@ -65,6 +66,7 @@ impl Collector {
                 to_do: None,
                 listed: None,
                 under_way: None,
+                present: Present::default(),
                 read_at,
                 is_torn: false,
                 damaged: None,

@@ -5,6 +5,7 @@
 
 mod collector;
 mod model;
+mod present;
 mod runs;
 mod several;
 mod spans;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use crate::journal::{self, FileStart, ReportError, ReportRecord, list_report_of};
 use collector::Collector;
 pub use model::Analysis;
+pub use present::Present;
 use runs::Runs;
 pub use runs::{Run, UnderWay};
 pub use several::Part;

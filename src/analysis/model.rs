@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::present::Present;
 use super::runs::{Run, UnderWay};
 use super::several::Part;
 use super::spans::Spans;
@@ -74,6 +75,8 @@ pub struct Analysis {
     pub listed: Option<Box<Analysis>>,
     /// The run that holds the report, if there is one.
     pub under_way: Option<UnderWay>,
+    /// What that run is doing at present, as far as the caller has added it.
+    pub present: Present,
     /// Records of the present run in the minute before the analysis began.
     pub(super) recent: u64,
     pub(super) read_at: i64,
@@ -235,8 +238,9 @@ impl Analysis {
         self.to_do?.checked_sub(self.rows)
     }
 
-    /// When the run under way will end at its recent rate or, if that changes with the time of day, by its timetable; in
-    /// milliseconds since 1970, if that can be told.
+    /// When the run under way will end, in milliseconds since 1970: at its recent rate or, if that changes, by its timetable
+    /// and the limit of its quota; at its time limit at the latest. `None` if that can't be told, also while it waits for the
+    /// service or for an operator.
     pub fn until(&self) -> Option<i64> {
         self.until_after(self.left()? as f64, self.recent_rate())
     }
@@ -257,18 +261,29 @@ impl Analysis {
     /// When so many requests will have been sent. `recent`: how many per second were sent lately.
     fn until_after(&self, left: f64, recent: f64) -> Option<i64> {
         self.under_way?;
-        let takes = match self.timetable() {
-            Some(timetable) => {
-                let (minute_ago, now) = (self.read_at - LAST_MINUTE, system_time(self.read_at));
+        if self.waits_for_others().is_some() {
+            return None;
+        }
+        let now = system_time(self.read_at);
+        let takes = match (self.present.limit, self.timetable()) {
+            (Some(limit), Some(timetable)) => {
+                // Others may have a part of it.
+                let share = limit.rate.map_or(1.0, |rate| recent / rate.per_second());
+                let share = if share > 0.0 { share.min(1.0) } else { 1.0 };
+                timetable.time_for_limited(left / share, limit, now)?.as_secs_f64()
+            }
+            (None, Some(timetable)) if timetable.constant().is_none() => {
+                let minute_ago = self.read_at - LAST_MINUTE;
                 // Just after a change, the recent rate says nothing.
                 let is_measured = timetable.rate_since(system_time(minute_ago), now);
                 let efficiency = is_measured.map_or(1.0, |rate| recent / rate.per_second());
                 timetable.time_for(left / efficiency, now)?.as_secs_f64()
             }
-            None if recent > 0.0 => left / recent,
-            None => return None,
+            _ if recent > 0.0 => left / recent,
+            _ => return None,
         };
-        Some(self.read_at.saturating_add((takes * 1000.0) as i64))
+        let until = self.read_at.saturating_add((takes * 1000.0) as i64);
+        Some(self.ends_at().map_or(until, |end| until.min(end)))
     }
 
     /// Until when the timetable of the run under way pauses it, in milliseconds since 1970.
@@ -277,11 +292,10 @@ impl Analysis {
         Some(milliseconds(until))
     }
 
-    /// The timetable of the run under way, if its rate changes with the time of day.
+    /// The rate of the run under way, by the time of day.
     fn timetable(&self) -> Option<Timetable> {
         let run = self.runs.iter().rfind(|run| run.is_under_way)?;
-        let timetable: Timetable = run.begin.rate.parse().ok()?;
-        timetable.constant().is_none().then_some(timetable)
+        run.begin.rate.parse().ok()
     }
 
     /// When the analysis began.

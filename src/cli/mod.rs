@@ -28,7 +28,7 @@ pub async fn run(settings: Settings, terminal: Terminal) -> Result<ExitCode, Err
         Settings::ClearUsers(settings) => clear_users::clear_users(*settings, terminal).await,
         Settings::Check(settings) => check::check(*settings, terminal).await,
         Settings::List(settings) => list::list(*settings, terminal).await,
-        Settings::Report(settings) => report::report(&settings),
+        Settings::Report(settings) => report::report(&settings).await,
         Settings::Simulate(settings) => simulate::simulate(*settings).await,
         Settings::Quota(settings) => quota::quota(*settings).await,
         Settings::Codes { codes, json } => codes::codes(&codes, json),

@@ -61,6 +61,10 @@ pub struct RunBegin {
     pub limit: Option<u64>,
     /// The highest rate of the run in requests per second, or its timetable: `20`, `08:00=5,22:00=20`.
     pub rate: String,
+    /// When a time limit ends the run, if nothing does before, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "as_utc_if_known", deserialize_with = "of_utc_if_known")]
+    pub ends_at: Option<i64>,
     /// The run lists users and clears what is listed; the list report is beside the report.
     pub lists: bool,
     /// The users of the input then, if their number is known.
@@ -364,6 +368,16 @@ fn of_utc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
     Ok(time.as_millisecond())
+}
+
+fn as_utc_if_known<S: Serializer>(at: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(utc).serialize(serializer)
+}
+
+fn of_utc_if_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let time = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    Ok(time.map(jiff::Timestamp::as_millisecond))
 }
 
 #[cfg(test)]

@@ -124,6 +124,11 @@ impl Timetable {
     }
 
     /// The same with a limit of the quota.
+    pub(crate) fn time_for_limited(&self, requests: f64, limit: Limit, from: SystemTime) -> Option<Duration> {
+        let from = Timestamp::try_from(from).ok()?;
+        self.time_for_at(requests, Some(limit), &from.to_zoned_datetime(TimeZone::system()))
+    }
+
     pub(super) fn time_for_at(&self, requests: f64, limit: Option<Limit>, from: &ZonedDateTime) -> Option<Duration> {
         let (mut left, mut at, a_day) = (requests, from.clone(), self.requests_a_day());
         loop {

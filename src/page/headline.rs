@@ -68,7 +68,7 @@ impl Headline {
             |analysis: &Analysis| analysis.outcome(Outcome::Failed) + analysis.outcome(Outcome::Invalid) > 0;
         let status = if has_failed(analysis) || listed.is_some_and(has_failed) {
             Status::Bad
-        } else if !rows.is_empty() || !users.is_empty() {
+        } else if !rows.is_empty() || !users.is_empty() || analysis.present.on_hold.is_some() {
             Status::Warn
         } else if is_under_way || analysis.rows == 0 || analysis.left() != Some(0) {
             Status::Quiet
@@ -123,10 +123,13 @@ fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
         format!(" so far; {rows}{all} users listed")
     });
     let noun = format!("{noun}{}", listed.unwrap_or_default());
+    let waits = analysis.waits().map(|waits| format!("; {waits}"));
+    let is_well = is_well && waits.is_none();
+    let waits = waits.unwrap_or_default();
     match parts {
         [] if is_well => format!("Under way: {done} {noun}, and all is well so far"),
-        [] => format!("Under way: {done} {noun}"),
-        parts => format!("Under way: {done} {noun}, {}", joined(parts)),
+        [] => format!("Under way: {done} {noun}{waits}"),
+        parts => format!("Under way: {done} {noun}, {}{waits}", joined(parts)),
     }
 }
 

@@ -198,21 +198,25 @@ fn under_way(analysis: &Analysis, run: UnderWay) -> String {
         .process
         .map(|process| format!(" (process {process})"))
         .unwrap_or_default();
-    let rate = analysis.recent_rate();
-    let mut text = format!("A run is under way{process}: {rate:.1} rows/s in the last minute");
-    if let Some(until) = analysis.paused_until() {
-        text = format!(
-            "A run is under way{process}, and its timetable pauses it until {}",
-            local(until)
-        );
-    }
+    let noun = analysis.kind.noun();
+    let mut text = match analysis.waits() {
+        Some(waits) => format!("A run is under way{process}, and is {waits}"),
+        None => {
+            let limited = analysis.limited().map(|limited| format!(", {limited}"));
+            let rate = analysis.recent_rate();
+            format!(
+                "A run is under way{process}{}: {rate:.1} {noun}/s in the last minute",
+                limited.unwrap_or_default()
+            )
+        }
+    };
     match (analysis.left(), analysis.listed_left()) {
-        (Some(left), _) => text += &format!(", {} rows left", grouped(left)),
+        (Some(left), _) => text += &format!(", {} {noun} left", grouped(left)),
         (None, Some(left)) => text += &format!(", {} rows left of those listed so far", grouped(left)),
         (None, None) => {}
     }
-    if let Some(until) = analysis.until().or_else(|| analysis.until_about()) {
-        text += &format!(", until about {}", local(until));
+    if let Some(until) = analysis.until_in_words() {
+        text += &format!(", {until}");
     }
     text + "."
 }

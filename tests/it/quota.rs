@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{APP_ID, Call, Desk, can_be_another_user, kind_server, rows};
+use crate::support::{APP_ID, Answer, Call, Desk, Server, can_be_another_user, kind_server, rows};
 
 const APP: &str = "7";
 
@@ -268,4 +268,79 @@ fn a_run_that_ends_while_it_is_paused_or_limited_says_so_even_if_it_is_quiet() {
     outcome
         .assert_status(7)
         .assert_says(&["paused by 'zim-batch quota' until ", " +08:00\n"]);
+}
+
+#[test]
+fn a_report_of_a_run_under_way_tells_of_its_limit_its_pause_and_its_time_limit() {
+    let (desk, server) = (Desk::new(), kind_server());
+    let place = ["--app-id", &APP_ID.to_string(), "--endpoint", &server.url()].map(str::to_owned);
+    let limit_to = |limit: &str| {
+        let set = desk.zim_batch(["quota", "--limit", limit].map(str::to_owned).iter().chain(&place));
+        set.run().assert_status(0);
+    };
+    let call = desk.clear(&server, rows(5000)).flag("--rate", "50");
+    let mut run = call.flag("--max-duration", "20s").spawn();
+    run.wait_until("some records", || {
+        desk.has("out.csv") && desk.read("out.csv").lines().count() > 20
+    });
+    let told = || {
+        desk.zim_batch(["report", "out.csv"])
+            .run()
+            .assert_status(0)
+            .stdout
+            .clone()
+    };
+    let running = || {
+        let json = desk.zim_batch(["report", "out.csv", "--json"]).run().stdout;
+        serde_json::from_str::<Value>(&json).expect("one JSON object")["running"].clone()
+    };
+    let shown = told();
+    assert!(
+        shown.contains(", when its time limit ends it with rows left"),
+        "{shown}"
+    );
+    assert!(!shown.contains("zim-batch quota"), "{shown}");
+    assert_eq!((&running()["limit"], &running()["waits"]), (&Value::Null, &Value::Null));
+    limit_to("7");
+    let shown = told();
+    assert!(shown.contains("limited to 7/s by 'zim-batch quota'\n"), "{shown}");
+    assert_eq!(running()["limit"], 7.0);
+    limit_to("0");
+    let shown = told();
+    assert!(shown.contains("paused by 'zim-batch quota'\n"), "{shown}");
+    assert!(
+        shown.contains("rows left, at the latest until ") && !shown.contains("until about"),
+        "{shown}"
+    );
+    desk.zim_batch(["report", "out.csv", "--html", "page.html"])
+        .run()
+        .assert_status(0);
+    let page = desk.read("page.html");
+    assert!(page.contains("; paused by ") && !page.contains("all is well"), "{page}");
+    let found = running();
+    assert_eq!(
+        (&found["limit"], &found["waits"], &found["until"]),
+        (&json!(0.0), &json!("paused by 'zim-batch quota'"), &Value::Null)
+    );
+    assert!(found["ends_at"].is_string(), "{found}");
+    // Where the run is not found, nothing is said of it.
+    let elsewhere = desk.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let call = desk.zim_batch(["report", "out.csv"]);
+    let shown = call.env("ZIM_LOCK_DIR", elsewhere.to_str().unwrap()).run().stdout;
+    assert!(!shown.contains("zim-batch quota"), "{shown}");
+    run.signal("TERM");
+    run.wait().assert_status(143);
+}
+
+#[test]
+fn a_report_of_a_run_on_hold_says_so() {
+    let (desk, server) = (Desk::new(), Server::start(|_, _| Answer::Close));
+    let mut run = desk.clear(&server, rows(500)).spawn();
+    run.wait_until("it is on hold", || {
+        let report = desk.zim_batch(["report", "out.csv"]).run().stdout;
+        report.contains("\n               on hold\n")
+    });
+    run.signal("TERM");
+    run.wait().assert_status(143);
 }

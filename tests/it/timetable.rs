@@ -204,7 +204,7 @@ fn a_run_that_its_timetable_pauses_sends_nothing_says_so_and_ends_at_once_when_i
                 .run()
                 .assert_status(0);
             let page = desk.read("page.html");
-            assert!(page.contains(", and its timetable pauses it until "), "{page}");
+            assert!(page.contains(", and is paused by its timetable until "), "{page}");
             let report = json(&desk.zim_batch(["report", "out.csv", "--json"]).run().stdout);
             assert!(
                 report["running"]["until"].is_string() && report["running"]["paused_until"].is_string(),

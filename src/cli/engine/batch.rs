@@ -12,7 +12,7 @@ use zim_batch::rows::{Plan, Snapshot};
 use zim_batch::run::Job;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopReason;
-use zim_batch::text::{grouped, visible};
+use zim_batch::text::{grouped, milliseconds, visible};
 
 use crate::cli::args::Given;
 use crate::cli::engine::input::{self, Input};
@@ -123,6 +123,7 @@ impl Batch {
             listing: self.listing.clone(),
             limit: self.limit,
             rate: settings.pace.rate.value.to_string(),
+            ends_at: run.ends().map(|ends| milliseconds(ends.at)),
             ..run_log::begin(&run.client(), settings.is_simulated(), &self.input, &settings.given)
         };
         LoggedRun::begin(self.report.as_deref(), &self.input, &begin, work.is_resumed)

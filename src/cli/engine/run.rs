@@ -127,7 +127,7 @@ impl Joined {
     }
 
     /// The time limit that is due first.
-    fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<Ends> {
         let limits = &self.connected.limits;
         let passed = self.connected.prepared.started_at.elapsed();
         let after = limits.max_duration.map(|limit| limit.saturating_sub(passed));

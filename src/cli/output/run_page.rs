@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use zim_batch::analysis::Analysis;
+use zim_batch::analysis::{Analysis, Present};
 use zim_batch::event::Event;
+use zim_batch::limiter::RateLimit;
 use zim_batch::page::{self, Page};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
@@ -80,6 +81,7 @@ impl RunPage {
             page: self.clone(),
             next: is_file.then(|| Instant::now() + rest(FIRST, takes)),
             interval: INTERVAL,
+            present: Present::default(),
             writing: None,
             has_warned: false,
         }
@@ -106,8 +108,9 @@ impl RunPage {
     }
 
     /// Writes the page of a run that is under way, unless it has ended meanwhile.
-    fn write_meanwhile(&self, interval: Duration) -> Result<(), String> {
-        let analysis = self.read()?;
+    fn write_meanwhile(&self, interval: Duration, present: Present) -> Result<(), String> {
+        let mut analysis = self.read()?;
+        analysis.present = present;
         let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
         if *has_ended || analysis.under_way.is_none() {
             return Ok(());
@@ -149,6 +152,8 @@ pub struct PageWriter {
     /// When it is written next; `None` if it is written at the end only.
     next: Option<Instant>,
     interval: Duration,
+    /// What the run is doing.
+    present: Present,
     /// The thread that writes it, and since when.
     writing: Option<(Instant, JoinHandle<Result<(), String>>)>,
     has_warned: bool,
@@ -167,10 +172,10 @@ impl PageWriter {
         if self.writing.is_some() || self.next.is_none_or(|next| now < next) {
             return;
         }
-        let (page, interval) = (self.page.clone(), self.interval);
+        let (page, interval, present) = (self.page.clone(), self.interval, self.present.clone());
         let writing = thread::Builder::new()
             .name("page".into())
-            .spawn(move || page.write_meanwhile(interval));
+            .spawn(move || page.write_meanwhile(interval, present));
         match writing {
             Ok(writing) => self.writing = Some((now, writing)),
             Err(error) => {
@@ -192,9 +197,19 @@ impl PageWriter {
 }
 
 impl Observer for PageWriter {
-    fn event(&mut self, _: &Event) {}
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Held { why } => self.present.on_hold = Some(why.clone()),
+            Event::Released => self.present.on_hold = None,
+            _ => {}
+        }
+    }
 
-    fn tick(&mut self, _: &Status<'_>) {
+    fn tick(&mut self, status: &Status<'_>) {
+        self.present.limit = match status.limit {
+            RateLimit::Quota(limit) => Some(limit),
+            _ => None,
+        };
         self.poll(Instant::now());
     }
 }
@@ -206,6 +221,8 @@ fn rest(interval: Duration, took: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use zim_batch::limiter::quota::Limit;
+
     use super::*;
     use crate::cli::args::Cli;
 
@@ -278,6 +295,40 @@ mod tests {
         desk.report.try_lock().unwrap();
         poll(&mut writer, began + INTERVAL * 9);
         assert_eq!(desk.text(), Some(last));
+    }
+
+    #[test]
+    fn a_page_says_that_the_run_is_on_hold_or_paused_and_not_that_all_is_well() {
+        let desk = Desk::new();
+        let mut writer = desk.page.writer();
+        let mut at = Instant::now();
+        let mut written = |writer: &mut PageWriter| {
+            at += INTERVAL;
+            poll(writer, at);
+            desk.text().expect("a page")
+        };
+        assert!(written(&mut writer).contains("Under way: 1 row, and all is well so far"));
+        let why = "HTTP 503".to_owned();
+        writer.event(&Event::Held { why });
+        let page = written(&mut writer);
+        assert!(page.contains("<p>Under way: 1 row; on hold: HTTP 503</p>"), "{page}");
+        assert!(
+            page.contains(", and is on hold: HTTP 503") && page.contains("\"verdict warn\""),
+            "{page}"
+        );
+        writer.event(&Event::Released);
+        writer.present.limit = Some(Limit::new(None, None));
+        let page = written(&mut writer);
+        assert!(
+            page.contains(
+                "<p>Under way: 1 row; paused by 'zim-batch quota'</p>"
+                    .replace('\'', "&#39;")
+                    .as_str()
+            ),
+            "{page}"
+        );
+        writer.present.limit = None;
+        assert!(written(&mut writer).contains("and all is well so far"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use zim_batch::analysis::{Part, Run, UserRows};
+use zim_batch::limiter::Rate;
 use zim_batch::page::NextStep;
 use zim_batch::reasons::Reason;
 use zim_batch::row::Outcome;
@@ -66,6 +67,12 @@ impl Overview {
                 until: analysis.until().map(utc),
                 until_about: analysis.until_about().map(utc),
                 paused_until: analysis.paused_until().map(utc),
+                waits: analysis.waits(),
+                limit: analysis
+                    .present
+                    .limit
+                    .map(|limit| limit.rate.map_or(0.0, Rate::per_second)),
+                ends_at: analysis.ends_at().map(utc),
             }),
             torn: analysis.is_torn,
             damaged: self.damaged().map(|(_, _, count)| count).sum(),
@@ -208,4 +215,10 @@ struct Running {
     until_about: Option<String>,
     /// Its timetable pauses it until then.
     paused_until: Option<String>,
+    /// Why it sends nothing at present, if it is known that it does.
+    waits: Option<String>,
+    /// A limit of its quota below its own rate, in requests per second; 0 is a pause.
+    limit: Option<f64>,
+    /// When its time limit ends it.
+    ends_at: Option<String>,
 }

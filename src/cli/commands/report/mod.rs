@@ -1,6 +1,7 @@
 //! `zim-batch report`: summarizes the report of a run, finished or still running.
 
 mod json;
+mod present;
 mod runs;
 mod table;
 
@@ -28,11 +29,11 @@ use crate::cli::output::remaining::{Remaining, without_list};
 use crate::cli::settings::ReportSettings;
 use crate::cli::settings::results::COPY_BEGINS;
 
-pub fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
+pub async fn report(settings: &ReportSettings) -> Result<ExitCode, Error> {
     if let Some(page) = &settings.page {
         page::check_target(page, [])?;
     }
-    let overview = Overview::read(settings)?;
+    let overview = Overview::read(settings).await?;
     let written = settings.page.as_ref().map(|html| overview.page().write(html));
     let copied = settings.csv.as_ref().map(|csv| copy(settings, csv, &overview.analysis));
     let text = if settings.json {
@@ -124,7 +125,7 @@ struct Overview {
 }
 
 impl Overview {
-    fn read(settings: &ReportSettings) -> Result<Overview, Error> {
+    async fn read(settings: &ReportSettings) -> Result<Overview, Error> {
         let is_stdin = settings.reports.iter().any(|report| report.as_os_str() == "-");
         let mut analysis = if is_stdin {
             let input = BufReader::with_capacity(256 * 1024, std::io::stdin());
@@ -135,6 +136,7 @@ impl Overview {
         if let Some(rows) = &settings.rows {
             analysis.or_to_do(count(rows, &settings.format, analysis.kind)?);
         }
+        analysis.present = present::of(&analysis).await.unwrap_or_default();
         let summary = analysis.summary();
         let language = Language::of_environment();
         let next = |language| {

@@ -103,27 +103,26 @@ impl Overview {
         };
         let process = process.join(", ");
         writeln!(f, "running        {process}: {rate:.1} {noun}/s in the last minute")?;
-        if let Some(until) = analysis.paused_until() {
-            writeln!(f, "{:15}paused by its timetable until {}", "", local(until))?;
+        for text in analysis.waits().into_iter().chain(analysis.limited()) {
+            writeln!(f, "{:15}{text}", "")?;
         }
         let Some(left) = analysis.left() else {
             return match analysis.listed_left() {
                 Some(left) => {
                     writeln!(f, "{:15}{} {noun} left of those listed so far", "", grouped(left))?;
-                    match analysis.until_about() {
-                        Some(until) => writeln!(
-                            f,
-                            "{:15}until about {}, if the users left have as many {noun}",
-                            "",
-                            local(until)
-                        ),
+                    let as_so_far = match analysis.until_about() {
+                        Some(_) => format!(", if the users left have as many {noun}"),
+                        None => String::new(),
+                    };
+                    match analysis.until_in_words() {
+                        Some(until) => writeln!(f, "{:15}{until}{as_so_far}", ""),
                         None => Ok(()),
                     }
                 }
                 None => Ok(()),
             };
         };
-        let until = analysis.until().map(|until| format!(", until about {}", local(until)));
+        let until = analysis.until_in_words().map(|until| format!(", {until}"));
         writeln!(f, "{:15}{} {noun} left{}", "", grouped(left), until.unwrap_or_default())
     }
 
