@@ -46,6 +46,16 @@ fn an_input_with_only_a_header_is_said_even_if_quiet() {
 }
 
 #[test]
+fn a_list_with_a_limit_says_that_users_were_listed() {
+    let (desk, server) = (Desk::new(), World::of([("ann", 1), ("ben", 1)]).serve());
+    desk.write("u.csv", "user\nann\nben\n");
+    let call = list_with(&desk, &server.url(), "u.csv").flag("--limit", "1");
+    call.run()
+        .assert_status(0)
+        .assert_says(&["users listed: 1, the maximum set by --limit", "to list the rest: "]);
+}
+
+#[test]
 fn failures_that_are_those_of_users_are_named_where_rows_are_asked_for() {
     let (desk, server) = (Desk::new(), World::of([("ann", 1)]).serve());
     desk.write("users.csv", "user\nann\ngone\nlost\n");

@@ -31,6 +31,10 @@ fn missing_users_are_named_by_their_first_lines() {
         assert!(said.contains(part), "stdout lacks `{part}`: {said}");
     }
     assert!(!said.contains("line 5 "), "{said}");
+    assert!(said.contains("2  do not exist; clears for them will fail"), "{said}");
+    let users = check(&desk, &server.url(), "user\nann\ngone\n").run();
+    let said = &users.assert_status(3).stdout;
+    assert!(said.contains("1  do not exist; listing them will fail"), "{said}");
     let outcome = check(&desk, &server.url(), ROWS).arg("--json").run();
     outcome.assert_status(3);
     let summary = json_of(&outcome);
@@ -39,7 +43,7 @@ fn missing_users_are_named_by_their_first_lines() {
         (&json!(2), &json!([3, 8]))
     );
     assert_eq!((&summary["rows"], &summary["invalid"]), (&json!(7), &json!(1)));
-    assert_eq!(server.count(), 2);
+    assert_eq!(server.count(), 3);
     server.assert_well_formed();
 }
 
