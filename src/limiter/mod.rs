@@ -300,6 +300,19 @@ impl Limiter {
         quota.note(activity);
     }
 
+    /// Looks whether the quota can be used in a pause by its limit, in which nothing is reserved. Returns whether it is known
+    /// that it can't. To be called several times a second.
+    pub(crate) fn is_cut_off_in_pause(&self, limit: RateLimit) -> bool {
+        let RateLimit::Quota(Limit { rate: None, .. }) = limit else {
+            return false;
+        };
+        let is_usable = self.shared.quota.as_ref().and_then(|quota| quota.is_usable());
+        let Some(is_usable) = is_usable else { return false };
+        let is_cut_off = is_usable.is_err();
+        self.state().starts.note_in_pause(is_usable, Instant::now());
+        is_cut_off
+    }
+
     /// Leaves the quota that runs share: this run starts no more requests.
     pub async fn leave(&self) {
         if let Some(quota) = &self.shared.quota {
@@ -318,7 +331,7 @@ impl Limiter {
         self.state().starts.unavailable.clone()
     }
 
-    /// When it was last found that the quota can't be used. It is tried only when a request may start, so it may be back since.
+    /// When it was last found that the quota can't be used. It is tried only when a request may start, or in a pause by its limit, so it may be back since.
     pub(crate) fn unavailable_at(&self) -> Option<Instant> {
         self.state().starts.unavailable_at
     }

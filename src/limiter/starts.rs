@@ -186,11 +186,23 @@ impl Starts {
                 self.note_no_start(now);
             }
             Err(error) => {
-                self.unavailable.get_or_insert((now, String::new())).1 = error.to_string();
-                self.unavailable_at = Some(now);
+                self.note_unavailable(&error, now);
                 self.reserve_at = now + RETRY_QUOTA;
             }
         }
+    }
+
+    /// Notes whether the quota can be used in a pause by its limit.
+    pub fn note_in_pause(&mut self, is_usable: Result<(), Unavailable>, now: Instant) {
+        match is_usable {
+            Ok(()) => self.unavailable = None,
+            Err(error) => self.note_unavailable(&error, now),
+        }
+    }
+
+    fn note_unavailable(&mut self, error: &Unavailable, now: Instant) {
+        self.unavailable.get_or_insert((now, String::new())).1 = error.to_string();
+        self.unavailable_at = Some(now);
     }
 
     /// The quota has no free start. If that lasts too long, it counts as one that can't be used.

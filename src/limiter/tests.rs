@@ -63,6 +63,7 @@ struct Scripted {
     requests: Mutex<Vec<Request>>,
     last: Mutex<Option<Option<Previous>>>,
     limit: Mutex<Option<Limit>>,
+    is_usable: Mutex<Option<Result<(), Unavailable>>>,
 }
 
 impl Quota for Scripted {
@@ -74,6 +75,10 @@ impl Quota for Scripted {
 
     fn limit(&self) -> Option<Limit> {
         *self.limit.lock().unwrap()
+    }
+
+    fn is_usable(&self) -> Option<Result<(), Unavailable>> {
+        self.is_usable.lock().unwrap().clone()
     }
 
     fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {

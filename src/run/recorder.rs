@@ -117,7 +117,8 @@ impl Recorder {
             next_probe,
         };
         self.observers.iter_mut().for_each(|observer| observer.tick(&status));
-        self.policy.tick(limit.is_pause());
+        let is_cut_off = run.limiter.is_cut_off_in_pause(limit);
+        self.policy.tick(limit.is_pause() && !is_cut_off);
         self.note_quota(run);
         run.limiter.note_activity(run.breaker.is_on_hold());
         if run.stop.is_stopping() {

@@ -56,6 +56,12 @@ pub trait Quota: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether the quota can be used, if that is known without a reservation; `None` if it is not. In a pause by its
+    /// [limit](Quota::limit) nothing is reserved: then this is asked several times a second, and must not block.
+    fn is_usable(&self) -> Option<Result<(), Unavailable>> {
+        None
+    }
+
     /// What the run is doing at present, for its entry among the runs that share the quota. Called several times a second; must
     /// not block.
     fn note(&self, activity: Activity) {

@@ -305,3 +305,24 @@ async fn runs_with_one_timetable_keep_its_lower_rate_together_from_the_change_on
         assert!(after.len() >= 120, "{runs} runs: {} after the change", after.len());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_can_t_be_used_in_a_pause_by_its_limit_is_a_hold_until_it_can() {
+    let (limiter, quota) = sharing([]);
+    let look = |is_usable: Option<Result<(), &str>>| {
+        *quota.is_usable.lock().unwrap() = is_usable.map(|is_usable| is_usable.map_err(|why| Unavailable(why.into())));
+        (limiter.is_cut_off_in_pause(limiter.rate_limit()), limiter.unavailable())
+    };
+    let zero = Instant::now();
+    // Without a pause, reservations tell.
+    assert_eq!(look(Some(Err("gone"))), (false, None));
+    *quota.limit.lock().unwrap() = Some(Limit::new(None, None));
+    assert_eq!(look(Some(Ok(()))), (false, None));
+    assert_eq!(look(Some(Err("gone"))), (true, Some((zero, "gone".into()))));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(look(Some(Err("slow"))), (true, Some((zero, "slow".into()))));
+    assert_eq!(limiter.unavailable_at(), Some(zero + SECOND));
+    // What is not known changes nothing.
+    assert_eq!(look(None), (false, Some((zero, "slow".into()))));
+    assert_eq!(look(Some(Ok(()))), (false, None));
+}

@@ -43,10 +43,34 @@ fn a_limit_is_for_all_machines_and_a_server_that_goes_away_in_a_pause_loses_no_r
             "limited to 6/s by 'zim-batch quota'",
             "paused by 'zim-batch quota'",
             "the limit by 'zim-batch quota' has ended",
+            "on hold, because the quota that runs share can't be used: quota server",
+            "the quota that runs share can be used again",
         ]);
         outcome.summary().assert_counts(&[("ok", 80), ("requests", 80)]);
     }
     pace::assert_within_cap(&server.arrivals(), CAP);
+}
+
+#[test]
+fn a_server_that_is_gone_in_a_pause_without_an_end_is_given_up_like_an_outage_and_one_that_is_there_is_not() {
+    let Some(mut redis) = Redis::start() else { return };
+    let (desk, server) = (Desk::new(), kind_server());
+    let url = redis.url();
+    let call = run_of(&desk, &server, &url, "a", 200).flag("--give-up-after", "3s");
+    let mut run = call.spawn();
+    run.wait_until("it is under way", || server.count() >= 10);
+    let (_, paused_at) = steer(&desk, &server, Some(&url), &["--limit", "0"]);
+    sleep(5 * SECOND);
+    assert!(run.is_running(), "a pause is no outage");
+    redis.end();
+    let outcome = run.wait();
+    outcome.assert_status(5).assert_says(&[
+        "on hold, because the quota that runs share can't be used: quota server",
+        "connection refused",
+        "to resume this run: ",
+    ]);
+    assert!(paused_at.elapsed() < 20 * SECOND, "{:?}", paused_at.elapsed());
+    assert_eq!(since_the_pause(&server, paused_at + SECOND), 0, "requests in a pause");
 }
 
 #[test]

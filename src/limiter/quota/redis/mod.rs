@@ -73,6 +73,8 @@ struct Run {
     is_present: AtomicBool,
     /// How many others were there at the latest renewal, and after this run joined.
     others: AtomicUsize,
+    /// Whether the server could be used at the latest renewal, or why not.
+    renewed: Mutex<Option<Result<(), Unavailable>>>,
     /// The server may have lost starts, so nothing starts before this time.
     not_before: Mutex<Option<Instant>>,
     /// How long an answer takes, in microseconds.
@@ -149,6 +151,7 @@ impl Run {
             joined_at: AtomicU64::new(0),
             is_present: AtomicBool::new(false),
             others: AtomicUsize::new(0),
+            renewed: Mutex::new(None),
             not_before: Mutex::new(None),
             round_trip: AtomicU64::new(0),
             limit: Mutex::default(),
@@ -171,6 +174,8 @@ impl Run {
     /// Renews the entry, or writes it again.
     async fn renew(&self) -> Result<(), RedisError> {
         let renewed = self.call_runs("renew").await;
+        let is_usable = renewed.as_ref().map(|_| ()).map_err(|error| self.unavailable(error));
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_usable);
         self.is_present.store(renewed.is_ok(), Ordering::Relaxed);
         let (now, was_there, _, others, ..) = renewed?;
         self.others.store(others, Ordering::Relaxed);
@@ -184,7 +189,7 @@ impl Run {
     async fn renew_all_the_time(self: Arc<Self>) {
         loop {
             sleep(RENEW_EVERY).await;
-            // The next reservation tells what is wrong.
+            // The next reservation tells what is wrong; in a pause, `is_usable` does.
             let _ = self.renew().await;
         }
     }
@@ -250,6 +255,14 @@ impl Run {
         Ok(answer)
     }
 
+    fn unavailable(&self, error: &RedisError) -> Unavailable {
+        Unavailable(format!(
+            "quota server {}: {}",
+            self.store.server.shown,
+            Failure::of(error)
+        ))
+    }
+
     fn reserving(&self, wanted: Wanted) -> ScriptInvocation<'_> {
         let made = wanted.previous.unwrap_or_default();
         let mut script = self.store.starts();
@@ -292,11 +305,12 @@ impl Quota for RedisQuota {
     fn reserve(&self, request: Request) -> BoxFuture<'_, Result<Reserved, Unavailable>> {
         Box::pin(async move {
             let reserved = self.run.reserve(&request).await;
-            reserved.map_err(|error| {
-                let failure = Failure::of(&error);
-                Unavailable(format!("quota server {}: {failure}", self.run.store.server.shown))
-            })
+            reserved.map_err(|error| self.run.unavailable(&error))
         })
+    }
+
+    fn is_usable(&self) -> Option<Result<(), Unavailable>> {
+        self.run.renewed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn limit(&self) -> Option<Limit> {
