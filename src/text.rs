@@ -22,8 +22,12 @@ pub fn local(time: i64) -> String {
 /// The local time of day with its offset from UTC, which is left out if it is zero, and with the date if it is not today:
 /// `14:00`, `14:00 +08:00`, `Tue 01 Dec 14:00 +08:00`.
 pub fn clock(at: SystemTime) -> String {
+    with_offset(&short_clock(at), at)
+}
+
+fn with_offset(text: &str, at: SystemTime) -> String {
     let offset = formatted(milliseconds(at), " %:z");
-    format!("{}{}", short_clock(at), if offset == " +00:00" { "" } else { &offset })
+    format!("{text}{}", if offset == " +00:00" { "" } else { &offset })
 }
 
 /// As [`clock`], without the offset: `14:00`, `Tue 01 Dec 14:00`.
@@ -36,6 +40,17 @@ pub fn short_clock(at: SystemTime) -> String {
         "%a %d %b %H:%M"
     };
     formatted(at, format)
+}
+
+/// As [`clock`], of a moment in the future: to the second if it is less than ten minutes away and no full minute.
+pub fn ends_at(at: SystemTime) -> String {
+    let soon = Duration::from_secs(600);
+    let is_soon = at.duration_since(SystemTime::now()).is_ok_and(|wait| wait < soon);
+    if is_soon && milliseconds(at) / 1000 % 60 != 0 {
+        with_offset(&formatted(milliseconds(at), "%H:%M:%S"), at)
+    } else {
+        clock(at)
+    }
 }
 
 /// A time in milliseconds since 1970, local, as `strftime` formats it.
@@ -223,6 +238,22 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_is_near_is_shown_to_the_second_unless_it_is_a_full_minute() {
+        let minute = Duration::from_secs(60);
+        let now = SystemTime::now();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let full = now - Duration::from_secs(since.as_secs() % 60) + 5 * minute;
+        assert_eq!(ends_at(full), clock(full));
+        let odd = full + Duration::from_secs(44);
+        assert_eq!(
+            ends_at(odd),
+            with_offset(&formatted(milliseconds(odd), "%H:%M:44"), odd)
+        );
+        assert_eq!(ends_at(odd + 10 * minute), clock(odd + 10 * minute));
+        assert_eq!(ends_at(odd - 10 * minute), clock(odd - 10 * minute));
+    }
 
     #[test]
     fn what_can_t_be_seen_is_escaped_and_letters_and_spaces_are_not() {

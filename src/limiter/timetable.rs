@@ -62,6 +62,14 @@ pub enum TimetableError {
         /// Its text.
         entry: String,
     },
+    /// Entries are not separated by commas.
+    #[error("entry {number}, '{entry}': separate entries with commas, without blanks, like 08:00=5,22:00=20")]
+    Separator {
+        /// Which entry.
+        number: usize,
+        /// Its text.
+        entry: String,
+    },
     /// There is no such time of day.
     #[error("entry {number}, '{entry}': write the time as hours and minutes from 00:00 to 23:59")]
     Time {
@@ -312,6 +320,9 @@ fn parse_entry(number: usize, text: &str) -> Result<Entry, TimetableError> {
     let Some((from, rate)) = text.split_once('=').filter(|(from, _)| from.contains(':')) else {
         return Err(TimetableError::Entry { number, entry });
     };
+    if text.contains(';') || rate.contains(':') {
+        return Err(TimetableError::Separator { number, entry });
+    }
     let rate = match rate.trim().parse::<f64>() {
         Ok(0.0) => None,
         Ok(rate) => match Rate::try_from(rate) {

@@ -111,6 +111,10 @@ fn a_server_that_can_t_be_reached_is_named_without_its_password() {
             .assert_says(&["redis://127.0.0.1:1", "not known"]);
         assert!(!format!("{outcome:?}").contains("p4ss"), "{outcome:?}");
     }
+    let outcome = quota(&desk, &["--quota", "redis+unix:///nonexist"]).run();
+    outcome
+        .assert_status(1)
+        .assert_says(&["quota server redis+unix:///nonexist: there is no such socket"]);
 }
 
 #[test]

@@ -72,7 +72,19 @@ fn a_time_that_has_passed_or_is_none_is_a_usage_error() {
         outcome.assert_status(2).assert_says(&[says]);
         let shown = desk.zim_batch(["config", "--until", &until]).run();
         shown.assert_status(2).assert_says(&[says]);
+        let dry = clear(&desk, &server, &until).arg("--dry-run").run();
+        dry.assert_status(2).assert_says(&[says]);
+        let checked = desk.zim_batch(["check", "in.csv", "--until", &until]).run();
+        checked.assert_status(2).assert_says(&[says]);
     }
+    let negative = clear(&desk, &server, "-5").run();
+    negative.assert_status(2).assert_says(&["like 06:00"]);
+    assert!(!negative.stderr.contains("'-- "), "{negative:?}");
+    desk.write("one.csv", "user,conv,type\na,b,0\n");
+    let ends = in_seconds(3600);
+    let checked = desk.zim_batch(["check", "one.csv", "--until", &ends]).run();
+    let says = " at the latest (--until)";
+    assert!(checked.assert_status(0).stdout.contains(says), "{}", checked.stdout);
     assert_eq!(server.requests().len(), 0);
 }
 

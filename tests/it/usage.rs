@@ -228,7 +228,7 @@ fn with_json_an_error_is_one_object_on_stdout_too() {
         (&["clear", "rows.csv", "--json", "--nonsense"], 2, "--nonsense"),
         (&["clear", "rows.csv", "--rate", "fast", "--json"], 2, "--rate"),
         (&["check", "no-such-file.csv", "--json"], 4, "no-such-file.csv"),
-        (&["check", "--json", "rows.csv", "--rate", "-1"], 2, "-1"),
+        (&["check", "--json", "rows.csv", "--rate", "-1"], 2, "--rate"),
         (&["codes", "--json", "many"], 2, "many"),
     ] {
         let call = desk.zim_batch(args).env("ZIM_APP_ID", "1");

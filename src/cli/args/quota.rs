@@ -17,6 +17,7 @@ pub struct QuotaArgs {
     pub limit: Option<LimitWord>,
     /// End the limit by itself after this long. Without it, it is kept until it is ended, or until no run has used it for a day
     #[arg(long = "for", value_name = "DUR", help_heading = PACE, value_parser = time::limit_duration, requires = "limit")]
+    #[arg(allow_negative_numbers = true)]
     pub lasts: Option<Duration>,
     /// Print one JSON object
     #[arg(long)]

@@ -141,7 +141,8 @@ pub fn flag(setting: &dyn AnySetting) -> Arg {
         Kind::Directory => arg
             .value_parser(PathBufValueParser::new())
             .value_hint(ValueHint::DirPath),
-        Kind::Text if values.is_empty() => arg.value_parser(StringValueParser::new()),
+        // What is wrong with a negative number is said below: clap would advise '--'.
+        Kind::Text if values.is_empty() => arg.value_parser(StringValueParser::new()).allow_negative_numbers(true),
         Kind::Text => arg.value_parser(offering(StringValueParser::new(), values)),
     }
 }

@@ -118,11 +118,20 @@ impl Until {
     /// The moment, for a run that begins at `now`.
     ///
     /// # Errors
-    /// If it has passed.
+    /// If it has passed, or if clocks skip it.
     pub fn after(self, now: &ZonedDateTime) -> Result<Timestamp, String> {
         let at = match self {
             Until::Clock(time) => next(time, now),
-            Until::Local(time) => now.time_zone().to_timestamp(time).ok(),
+            Until::Local(time) => {
+                let at = now.time_zone().to_ambiguous_timestamp(time);
+                if matches!(at.offset(), AmbiguousOffset::Gap { .. }) {
+                    return Err(format!(
+                        "{} does not exist: clocks go forward then; give a time before or after",
+                        time.strftime("%Y-%m-%d %H:%M:%S")
+                    ));
+                }
+                at.compatible().ok()
+            }
             Until::At(at) => Some(at),
         };
         let at = at.unwrap_or(Timestamp::MAX);
@@ -248,6 +257,8 @@ mod tests {
         ] {
             assert!(until(text).unwrap_err().contains("like 06:00"), "{text}");
         }
+        let skipped = ends("2027-03-28T02:30", "2026-12-01T22:00").unwrap_err();
+        assert!(skipped.starts_with("2027-03-28 02:30:00 does not exist"), "{skipped}");
         let passed = ends("2026-11-30T06:00", "2026-12-01T22:00").unwrap_err();
         assert!(
             passed.contains("2026-11-30") && passed.contains("has passed already"),

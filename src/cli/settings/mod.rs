@@ -17,6 +17,7 @@ pub mod sources;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use zim_batch::files::same_file;
 use zim_batch::journal::RunLog;
 use zim_batch::rows::{Format, Only};
@@ -144,10 +145,12 @@ impl Settings {
 
     fn of_dry_run(input: InputSettings, json: bool, sources: Sources, call: &mut Call) -> Result<Settings, Error> {
         let exit_ok = call.exit_ok(&sources)?;
+        let until = sources.until()?.map(|until| until.value);
         let (rate, without_profile) = rate_of_a_run(sources)?;
         Ok(Settings::Check(Box::new(CheckSettings {
             input,
             rate,
+            until,
             without_profile,
             json,
             given: call.given.clone(),
@@ -242,6 +245,8 @@ pub struct CheckSettings {
     pub input: InputSettings,
     /// The rate of a run.
     pub rate: Timetable,
+    /// When a run that begins now ends by the clock.
+    pub until: Option<Timestamp>,
     /// Why the rate is that of a run without a profile.
     pub without_profile: Option<Error>,
     pub json: bool,
@@ -275,6 +280,7 @@ impl CheckSettings {
             call.files.add_of_flag("--missing", Some(&written))?;
         }
         let exit_ok = call.exit_ok(&sources)?;
+        let until = sources.until()?.map(|until| until.value);
         let (online, rate, without_profile) = if args.online {
             call.labels.set_name(None, input.path());
             let run = RunSettings::of_check(args.pace, args.json, sources, call)?;
@@ -292,6 +298,7 @@ impl CheckSettings {
         Ok(CheckSettings {
             input,
             rate,
+            until,
             without_profile,
             json: args.json,
             given: call.given.clone(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use crate::limiter::Rate;
-use crate::text::clock;
+use crate::text::ends_at;
 
 /// A limit that an operator has set for all runs that share a quota. It never raises the rate of a run.
 ///
@@ -40,7 +40,7 @@ impl fmt::Display for Limit {
             None => f.write_str("paused by 'zim-batch quota'")?,
         }
         match self.until {
-            Some(until) => write!(f, " until {}", clock(until)),
+            Some(until) => write!(f, " until {}", ends_at(until)),
             None => Ok(()),
         }
     }

@@ -94,6 +94,15 @@ fn what_is_no_timetable_is_refused_with_the_entry_and_what_is_right() {
         ("08:00=nan", "the rate must be 0"),
         ("08:00=1e7", "the rate must be 0"),
         ("08:00=5=5", "the rate must be 0"),
+        (
+            "08:00=5;22:00=20",
+            "entry 1, '08:00=5;22:00=20': separate entries with commas, without blanks, like 08:00=5,22:00=20",
+        ),
+        ("08:00=5 22:00=20", "separate entries with commas"),
+        (
+            "08:00=5,22:00=20;",
+            "entry 2, '22:00=20;': separate entries with commas",
+        ),
         ("08:00=5,8:00=20", "08:00 has two entries"),
         ("08:00=0,22:00=0", "all entries are pauses"),
     ] {

@@ -21,6 +21,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
     let CheckSettings {
         mut input,
         rate,
+        until,
         without_profile,
         json,
         given,
@@ -52,6 +53,7 @@ pub async fn check(settings: CheckSettings, terminal: Terminal) -> Result<ExitCo
         online: None,
         input: &input,
         rate,
+        until: until.and_then(|until| until.try_into().ok()),
         to_run,
     };
     let exit = ExitStatus::of_rows(checked.has_bad_rows());

@@ -59,6 +59,7 @@ pub async fn check(input: InputSettings, settings: OnlineSettings, terminal: Ter
         online: Some(&online),
         input: &input,
         rate: ended.settings.pace.rate.value.clone(),
+        until: None,
         to_run,
     };
     let exit = match &ended.summary.stopped {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use zim_batch::row::Numbered;
 use zim_batch::rows::Source;
 use zim_batch::rows::check::{Finding, Findings, MAX_REACHABLE};
-use zim_batch::text::{clock, grouped, one_line};
+use zim_batch::text::{clock, ends_at, grouped, one_line};
 use zim_batch::{Timetable, User};
 
 use crate::cli::args::Given;
@@ -57,6 +57,8 @@ pub struct Checked<'a> {
     pub input: &'a InputSettings,
     /// The rate of a run.
     pub rate: Timetable,
+    /// When a run that begins now ends by the clock.
+    pub until: Option<SystemTime>,
     /// The commands to run next, each with what it is for.
     pub to_run: Vec<(&'static str, String)>,
 }
@@ -269,6 +271,9 @@ impl Checked<'_> {
     }
 
     fn write_to_run(&self, text: &mut String) -> std::fmt::Result {
+        if let Some(until) = self.until {
+            writeln!(text, "until          {} at the latest (--until)", ends_at(until))?;
+        }
         let mut commands = self.to_run.iter();
         commands.try_for_each(|(what, command)| writeln!(text, "{what:<15}{command}"))
     }

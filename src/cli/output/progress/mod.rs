@@ -18,7 +18,7 @@ use zim_batch::row::Outcome;
 use zim_batch::run::stats::{Stats, Users};
 use zim_batch::run::summary::Summary;
 use zim_batch::run::{Observer, Status};
-use zim_batch::text::{clock, grouped, short_clock};
+use zim_batch::text::{clock, ends_at, grouped, short_clock};
 
 use crate::cli::args::ProgressStyle;
 use crate::cli::errors::hints::restriction;
@@ -238,7 +238,7 @@ impl Progress {
         if left <= time {
             return None;
         }
-        let ends = Part::new(7, format!("ends at {} ({flag})", clock(at)));
+        let ends = Part::new(7, format!("ends at {} ({flag})", ends_at(at)));
         let mut parts = vec![ends.or(format!("ends at {}", short_clock(at)))];
         if status.stats.users().is_none() {
             let rows = self.total?.saturating_sub(status.stats.done());
@@ -508,7 +508,7 @@ mod tests {
             let mut progress = progress.ending(Some(Ends { at, flag: "--until" }));
             let stats = Stats::default();
             let left = progress.time_left(&status(&stats, None));
-            (clock(at), progress.parts(&status(&stats, None), left))
+            (ends_at(at), progress.parts(&status(&stats, None), left))
         };
         let shown_parts = |seconds| shown_at(seconds).1;
         let shown = |seconds| {

@@ -127,7 +127,7 @@ impl Server {
 
     async fn connect(&self) -> Result<Connection, RedisError> {
         let stream = match &self.address {
-            ConnectionAddr::Unix(path) => Bounded::new(UnixStream::connect(path).await?),
+            ConnectionAddr::Unix(path) => Bounded::new(UnixStream::connect(path).await.map_err(missing)?),
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await?;
                 stream.set_nodelay(true)?;
@@ -154,6 +154,14 @@ impl Server {
         // A server that asks for a password answers a longer call with a protocol error.
         ::redis::cmd("PING").exec_async(&mut commands).await?;
         Ok(connection)
+    }
+}
+
+/// A socket that is not there is no server that refuses.
+fn missing(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("there is no such socket"),
+        _ => error,
     }
 }
 
