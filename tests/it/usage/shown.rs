@@ -64,14 +64,17 @@ fn sigusr1_ends_no_command() {
     let mut check = desk.zim_batch(["check", "-"]).stdin_from(stdin).spawn();
     let mut simulate = desk.zim_batch(["simulate", "--events", "events.jsonl"]).spawn();
     simulate.wait_until("it is ready", || desk.has("events.jsonl"));
-    for running in [&mut check, &mut simulate] {
+    const USR1: u64 = 1 << 9;
+    const TERM: u64 = 1 << 14;
+    for (running, handled_signals) in [(&mut check, USR1), (&mut simulate, USR1 | TERM)] {
         let handled = format!("/proc/{}/status", running.id());
         let began = Instant::now();
         running.wait_until("it handles signals", || {
             let status = fs::read_to_string(&handled).unwrap_or_default();
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
             let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-            caught.is_some_and(|mask| mask & 1 << 9 != 0) || began.elapsed() > Duration::from_secs(2)
+            caught.is_some_and(|mask| mask & handled_signals == handled_signals)
+                || began.elapsed() > Duration::from_secs(2)
         });
         running.signal("USR1");
     }
