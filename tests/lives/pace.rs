@@ -44,6 +44,20 @@ impl Runs {
     }
 }
 
+/// Whether a run that has just begun could not know what was started in the last second: another program has removed what
+/// the machine knew of it, and the runs that would have noticed may be dead.
+fn cannot_know(stage: &Stage, runs: &Runs, start: &Sent) -> bool {
+    let began = runs
+        .all
+        .iter()
+        .find(|(run, ..)| *run == start.run)
+        .map(|(_, _, began, _)| *began);
+    let removed = stage.removed.lock().unwrap();
+    let is_recent =
+        |at: &Duration| *at <= start.at && start.at < *at + 2 * SECOND && began.is_some_and(|began| began > *at);
+    removed.iter().any(is_recent)
+}
+
 /// Checks all requests of a life.
 pub fn check(stage: &Stage) {
     let sent = stage.world().requests.clone();
@@ -72,7 +86,9 @@ fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
         while start.at - sent[first].at >= SECOND {
             first += 1;
         }
-        let Some(rate) = runs.rate_at(start.at) else { continue };
+        let Some(rate) = runs.rate_at(start.at).filter(|_| !cannot_know(stage, runs, start)) else {
+            continue;
+        };
         let limit = limit_before(stage, start.at);
         let cap = limit.map_or(rate, |limit| rate.min(limit)).ceil() as usize;
         let count = nth + 1 - first;

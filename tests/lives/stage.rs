@@ -64,6 +64,8 @@ pub struct Stage {
     pub limits: Mutex<Vec<(Duration, Option<f64>)>>,
     /// When the quota was away.
     pub away: Mutex<Vec<(Duration, bool)>>,
+    /// When the starts of a machine's runs were removed.
+    pub removed: Mutex<Vec<Duration>>,
 }
 
 /// How far a job is.
@@ -163,6 +165,7 @@ async fn live_in_runtime(life: Life) -> Lived {
         lived: Mutex::default(),
         limits: Mutex::default(),
         away: Mutex::default(),
+        removed: Mutex::default(),
     });
     let mut work = tokio::task::JoinSet::new();
     for job in 0..stage.jobs.len() {
@@ -323,6 +326,7 @@ async fn happen(stage: &Stage, what: What) {
                     // Without a run, nobody could know what was started in the last second.
                     if (0..stage.jobs.len()).any(|job| process(job).is_some_and(|run| run.survivors().is_none())) {
                         machine.remove_starts();
+                        stage.removed.lock().unwrap().push(stage.now());
                     }
                     return;
                 }
