@@ -73,6 +73,9 @@ pub struct Told {
     pub failed_on_hold: u64,
     /// It was on hold because no start was free.
     pub was_starved: bool,
+    /// How often it was on hold, and how often it was released.
+    pub held: u64,
+    pub released: u64,
 }
 
 /// Runs a job once. `None`: it could not begin, which is a violation.
@@ -196,13 +199,21 @@ async fn drive<S: Service>(
     };
     let limiter = Limiter::sharing(rate, quota);
     let told = Arc::new(Mutex::new(Told::default()));
-    let tell = Arc::clone(&told);
+    let (tell, put_out) = (Arc::clone(&told), Arc::clone(&stage.put_out));
     let job = job
         .limiter(limiter.clone())
         .limits(limits(flags))
         .stop_handle(stop)
         .around_report(|report| Box::new(Watched::new(report, &process)))
-        .on_event(move |event| tell.lock().unwrap().note(event));
+        .on_event(move |event| {
+            if matches!(event, Event::Answered { .. } | Event::Settled(_) | Event::Held { .. }) {
+                put_out
+                    .lock()
+                    .unwrap()
+                    .look("an event", format!("{event:?}").as_bytes());
+            }
+            tell.lock().unwrap().note(event);
+        });
     let began = stage.now();
     stage.tell(format!("{} begins, {} records, {flags:?}", name(run), before.len()));
     let mut ended = Ended {
@@ -243,6 +254,8 @@ async fn drive<S: Service>(
         (Some(summary), None) => {
             let stopped = summary.stopped.as_ref().map(ToString::to_string);
             log.end(0, stopped.as_deref(), false, Some(summary))?;
+            stage.puts_out("a reason to stop", &format!("{:?}", summary.stopped));
+            stage.puts_out("a reason to stop", stopped.as_deref().unwrap_or_default());
             stage.job(run.0).durable = process.durable();
             stage.tell(format!(
                 "{} ends: {}",
@@ -262,8 +275,12 @@ impl Told {
             Event::Held { why } => {
                 self.is_on_hold = true;
                 self.was_starved |= why.starts_with("no start has been free");
+                self.held += 1;
             }
-            Event::Released => self.is_on_hold = false,
+            Event::Released => {
+                self.is_on_hold = false;
+                self.released += 1;
+            }
             Event::Settled(record) if record.outcome == Outcome::Failed => {
                 let is_down = match record.code {
                     Some(code) => TRANSIENT.contains(&code),

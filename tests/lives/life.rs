@@ -238,6 +238,24 @@ impl Life {
         4 * rows * (self.world.connect_ms + self.world.latency_ms + self.world.jitter_ms)
     }
 
+    /// Whether an ID has a line end in it.
+    pub fn has_line_ends(&self) -> bool {
+        let has = |line: &Line| {
+            let (Line::Item(item) | Line::Invalid(_, item)) = line;
+            item.iter().any(|field| field.contains('\n'))
+        };
+        let appended = self.events.iter().filter_map(|event| match &event.what {
+            What::Append(_, lines) => Some(lines),
+            _ => None,
+        });
+        self.jobs
+            .iter()
+            .map(|job| &job.input)
+            .chain(appended)
+            .flatten()
+            .any(has)
+    }
+
     /// When the world is calm for good.
     pub fn calm_at(&self) -> Millis {
         let ends = self.events.iter().map(|event| match event.what {

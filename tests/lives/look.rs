@@ -29,6 +29,7 @@ pub fn of_a_look(stage: &Stage, job: usize, report: &Path, analysis: &Analysis) 
 pub fn of_records(stage: &Stage, job: usize, analysis: &Analysis, records: &[Row], users: &[Row]) {
     let promise = "`report` says nothing false";
     let summary = analysis.summary();
+    stage.puts_out("`report`", &format!("{analysis:?}"));
     for (outcome, name) in [
         (Outcome::Ok, "ok"),
         (Outcome::Outside, "outside"),

@@ -11,6 +11,7 @@ mod input;
 mod job;
 mod life;
 mod limits;
+mod log;
 mod look;
 mod pace;
 mod promises;
@@ -18,6 +19,8 @@ mod quiet;
 mod quota;
 mod report;
 mod run_end;
+mod said;
+mod secrets;
 mod shrink;
 mod stage;
 mod truth;
@@ -86,6 +89,9 @@ fn one(seed: u64) {
     let lived = live(&life);
     if std::env::var_os("ZIM_SHOW_REQUESTS").is_some() {
         say(&lived.trace);
+    }
+    if std::env::var_os("ZIM_SHOW_LOG").is_some() {
+        say(&lived.log);
     }
     tell(&life, &lived);
     assert!(lived.violations.is_empty());

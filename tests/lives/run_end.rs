@@ -180,12 +180,12 @@ fn requests(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new:
     }
 }
 
-fn is_limited(said: &Said) -> bool {
+pub fn is_limited(said: &Said) -> bool {
     matches!(said.code, Some(7 | 660_300_005)) || (said.code.is_none() && said.http == 429)
 }
 
 /// Whether this is an answer of a service that works.
-fn is_up(said: Said) -> bool {
+pub fn is_up(said: Said) -> bool {
     match said.code {
         Some(code) => !matches!(code, 1 | 105_001 | 660_000_001 | 660_800_053 | 7 | 660_300_005),
         None => false,

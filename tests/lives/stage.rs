@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::Instrument;
+use tracing_subscriber::layer::SubscriberExt;
 use zim_batch::analysis::Analysis;
 use zim_batch::stop::StopHandle;
 
@@ -16,10 +18,12 @@ use crate::disk::{Process, Survivors};
 use crate::input;
 use crate::job::{Ended, Paths};
 use crate::life::{Event, Flags, Kill, Life, Line, QuotaState, What};
+use crate::log::Log;
 use crate::look;
 use crate::promises;
 use crate::quiet;
 use crate::quota::{Machine, Shared};
+use crate::secrets::HexRuns;
 use crate::world::{RunId, World};
 
 /// How long after the world is calm a life may go on. Each run may wait for `Retry-After` and hold, and the next run begins
@@ -43,6 +47,8 @@ pub struct Lived {
     pub story: Vec<(Duration, String)>,
     /// Every request and the files in the end: the same for the same seed.
     pub trace: String,
+    /// What was logged at INFO and above.
+    pub log: String,
     pub simulated: Duration,
     pub requests: u64,
     pub kills: u64,
@@ -66,6 +72,9 @@ pub struct Stage {
     pub away: Mutex<Vec<(Duration, bool)>>,
     /// When the starts of a machine's runs were removed.
     pub removed: Mutex<Vec<Duration>>,
+    pub log: Log,
+    /// What events and errors have said, as far as it may be a secret.
+    pub put_out: Arc<Mutex<HexRuns>>,
 }
 
 /// How far a job is.
@@ -102,6 +111,11 @@ impl Stage {
         self.lived.lock().unwrap().story.push((self.now(), what.into()));
     }
 
+    /// A text of the program's, in which no secret may be.
+    pub fn puts_out(&self, place: &str, text: &str) {
+        self.put_out.lock().unwrap().look(place, text.as_bytes());
+    }
+
     pub fn violated(&self, promise: &'static str, how: impl Into<String>) {
         let how = how.into();
         self.tell(format!("VIOLATED: {promise}: {how}"));
@@ -118,7 +132,11 @@ pub fn live(life: &Life) -> Lived {
         .on_thread_park(quiet::wait_for_other_threads)
         .build()
         .unwrap();
-    let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live_in_runtime(life.clone()))));
+    let log = Log::default();
+    let lived = tracing::subscriber::with_default(tracing_subscriber::registry().with(log.clone()), || {
+        let life = live_in_runtime(life.clone(), log);
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)))
+    });
     lived.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -133,7 +151,8 @@ pub fn live(life: &Life) -> Lived {
     })
 }
 
-async fn live_in_runtime(life: Life) -> Lived {
+async fn live_in_runtime(life: Life, log: Log) -> Lived {
+    log.begin();
     // A write beyond the limit of a file's size is an error, not the end of the process.
     let _too_large = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(25)).unwrap();
     let directory = tempfile::tempdir_in("/dev/shm")
@@ -166,6 +185,8 @@ async fn live_in_runtime(life: Life) -> Lived {
         limits: Mutex::default(),
         away: Mutex::default(),
         removed: Mutex::default(),
+        log,
+        put_out: Arc::default(),
     });
     let mut work = tokio::task::JoinSet::new();
     for job in 0..stage.jobs.len() {
@@ -197,6 +218,7 @@ async fn live_in_runtime(life: Life) -> Lived {
     lived.requests = stage.world().requests.len() as u64;
     lived.runs = (0..stage.jobs.len()).map(|job| stage.job(job).runs.len() as u64).sum();
     lived.trace = promises::trace(&stage);
+    lived.log = stage.log.to_string();
     lived
 }
 
@@ -208,7 +230,8 @@ async fn run_job(stage: Arc<Stage>, job: usize) {
         let flags = plan.runs.get(nth).copied().unwrap_or(Flags::LAST);
         prepare(&stage, job);
         quiet::threads_may_start();
-        let ended = crate::job::run(&stage, (job, nth), flags).await;
+        let run = crate::job::run(&stage, (job, nth), flags);
+        let ended = run.instrument(Log::span((job, nth))).await;
         let Some(ended) = ended else { return };
         promises::after_a_run(&stage, job, &ended);
         let is_done = take_up(&stage, job, ended);

@@ -275,15 +275,15 @@ impl World {
     }
 
     fn answer(&mut self, asked: &Asked, url: &str) -> (Option<Key>, (Said, Vec<u8>)) {
-        let echo = if self.plan.echoes { url } else { "m" };
+        let echo = self.echo(url);
         match asked {
-            Asked::List(user, from) => (None, self.list(user, *from, echo)),
+            Asked::List(user, from) => (None, self.list(user, *from, &echo)),
             Asked::Clear(key) => {
                 let tries = self.tries.entry(key.clone()).or_default();
                 *tries += 1;
                 let tries = *tries;
                 let code = match self.fate(key) {
-                    Fate::Page(http) => return (None, page(http)),
+                    Fate::Page(http) => return (None, page_with(http, &echo)),
                     Fate::Ok => 0,
                     Fate::Outside => OUTSIDE,
                     Fate::Rejected(code) | Fate::Transient(code) => code,
@@ -291,8 +291,21 @@ impl World {
                     Fate::Flaky(..) => 0,
                     Fate::Unknown => UNKNOWN,
                 };
-                ((code == 0).then(|| key.clone()), said(code, echo, ""))
+                ((code == 0).then(|| key.clone()), said(code, &echo, ""))
             }
+        }
+    }
+
+    /// What a message repeats of a request's URL, in some way or other.
+    fn echo(&self, url: &str) -> String {
+        let encoded = || url.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        match self.requests.len() % 5 {
+            _ if !self.plan.echoes => "m".to_owned(),
+            0 => encoded(),
+            1 => url.to_uppercase(),
+            2 => format!("'{}' can't be read", url.replace('&', "&amp;")),
+            3 => url.split(['&', '=']).collect::<Vec<_>>().join(" "),
+            _ => url.to_owned(),
         }
     }
 
@@ -349,6 +362,11 @@ fn page(http: u16) -> (Said, Vec<u8>) {
         retry_after: None,
     };
     (said, b"<html>a page</html>".to_vec())
+}
+
+fn page_with(http: u16, text: &str) -> (Said, Vec<u8>) {
+    let body = format!("<html>no such page: {text}</html>");
+    (page(http).0, body.into_bytes())
 }
 
 fn said(code: i64, message: &str, more: &str) -> (Said, Vec<u8>) {

@@ -189,10 +189,11 @@ impl HigherRate {
         }
     }
 
-    /// `largest` is the largest rate of the runs that share the quota.
-    fn note(&self, largest: f64) {
+    /// `largest` is the largest rate among the starts that are known, `runs` how many runs are active. The last start of a run
+    /// that was killed long ago may be known too.
+    fn note(&self, largest: f64, runs: usize) {
         let own = self.own;
-        if largest > own && !self.is_said.swap(true, Ordering::Relaxed) {
+        if runs > 1 && largest > own && !self.is_said.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "another run of this app has a rate of {largest} requests per second, this one {own}: together they may send \
                  {largest}"

@@ -358,7 +358,9 @@ impl MachineQuota {
             ..request.wanted(self.run, 0)
         };
         let reserved = schedule.reserve(clocks.time, wanted);
-        self.higher_rate.note(schedule.largest_rate(request.pace.rate));
+        // A run that was killed has starts, and is no longer active.
+        let runs = schedule.runs(clocks.time).min(others + 1);
+        self.higher_rate.note(schedule.largest_rate(request.pace.rate), runs);
         match reserved {
             Err(at) => Err(clocks.instant_of(at)),
             Ok(start) => {
@@ -367,8 +369,7 @@ impl MachineQuota {
                     at: clocks.instant_of(start.at),
                     until: clocks.instant_of(start.until),
                     starts: start.count,
-                    // A run that was killed has starts, and is no longer active.
-                    runs: schedule.runs(clocks.time).min(others + 1),
+                    runs,
                 };
                 Ok((start, slot))
             }

@@ -2,6 +2,7 @@ mod steering;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
@@ -214,7 +215,7 @@ async fn a_run_that_is_no_longer_there_is_neither_named_nor_counted() {
     let directory = tempfile::tempdir().unwrap();
     let zero = Instant::now();
     let killed = joined(directory.path(), zero).await;
-    let Reserved::Slot(_) = killed.reserve(request(20.0, None)).await.unwrap() else {
+    let Reserved::Slot(_) = killed.reserve(request(21.0, None)).await.unwrap() else {
         panic!()
     };
     // The kernel releases its locks, and its files stay.
@@ -228,9 +229,23 @@ async fn a_run_that_is_no_longer_there_is_neither_named_nor_counted() {
     let next = joined(directory.path(), zero).await;
     assert_eq!(present(directory.path()).len(), 1);
     match next.reserve(request(20.0, None)).await.unwrap() {
-        Reserved::Slot(slot) => assert_eq!((slot.runs, slot.at - zero), (1, Duration::from_micros(50_225))),
+        Reserved::Slot(slot) => assert_eq!((slot.runs, slot.at - zero), (1, Duration::from_micros(47_833))),
         Reserved::NotBefore(at) => panic!("{at:?}"),
     }
+    assert!(!next.higher_rate.is_said.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_rate_is_said_of_a_run_that_is_there() {
+    let _alone = super::super::STARTING_A_PROCESS.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (other, own) = (
+        joined(directory.path(), Instant::now()).await,
+        joined(directory.path(), Instant::now()).await,
+    );
+    other.reserve(request(300.0, None)).await.unwrap();
+    own.reserve(request(20.0, None)).await.unwrap();
+    assert!(own.higher_rate.is_said.load(Ordering::Relaxed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -225,7 +225,9 @@ impl Run {
             self.renew().await?;
             return Ok(Reserved::NotBefore(later(SECOND + MARGIN)));
         }
-        self.higher_rate.note(largest.parse().unwrap_or_default());
+        // A run that was killed has starts, and is no longer active.
+        let runs = runs.min(self.others.load(Ordering::Relaxed) + 1);
+        self.higher_rate.note(largest.parse().unwrap_or_default(), runs);
         if state == 0 {
             return Ok(Reserved::NotBefore(later(at)));
         }
@@ -234,8 +236,7 @@ impl Run {
             at: later(at),
             until: later(until),
             starts: request.starts,
-            // A run that was killed has starts, and is no longer active.
-            runs: runs.min(self.others.load(Ordering::Relaxed) + 1),
+            runs,
         }))
     }
 
