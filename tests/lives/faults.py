@@ -142,7 +142,7 @@ def run(command, directory, environment, seconds=None):
 
 
 def build(copy, environment):
-    command = ["cargo", "test", "--test", "lives", "--locked", "--no-default-features", "--no-run"]
+    command = ["cargo", "test", "--test", "lives", "--locked", "--no-default-features", "--features", "redis", "--no-run"]
     status, output = run(command, copy, environment)
     binary = re.search(r"\((.*deps/lives-\w+)\)", output)
     return binary and status == 0 and binary[1], output

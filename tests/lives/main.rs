@@ -17,6 +17,7 @@ mod pace;
 mod promises;
 mod quiet;
 mod quota;
+mod redis;
 mod report;
 mod run_end;
 mod said;

@@ -22,12 +22,13 @@ mod server;
 mod steer;
 mod store;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use std::{fmt, io};
 
 use ::redis::{RedisError, ScriptInvocation};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,7 +41,7 @@ use crate::limiter::schedule::{MARGIN, SECOND, Wanted};
 use crate::text::milliseconds;
 use failure::Failure;
 use known_limit::KnownLimit;
-use server::{Server, TIMEOUT};
+use server::{Connect, Server, TIMEOUT};
 use store::{RunsAnswer, StartsAnswer, Store};
 
 /// Round trips are assumed to take no longer than this, in microseconds.
@@ -111,7 +112,30 @@ impl RedisQuota {
         presence: Presence,
         exclusive: bool,
     ) -> Result<RedisQuota, QuotaError> {
-        let run = Arc::new(Run::new(Store::new(Server::new(url, ca_cert)?, location), presence));
+        RedisQuota::join_through(Server::new(url, ca_cert)?, location, presence, exclusive).await
+    }
+
+    /// As [`RedisQuota::join`], through a server in this process: `connect` opens a connection. For this crate's own tests.
+    #[doc(hidden)]
+    pub async fn join_in_process<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        connect: impl Fn() -> BoxFuture<'static, io::Result<S>> + Send + Sync + 'static,
+        location: &QuotaLocation,
+        presence: Presence,
+    ) -> Result<RedisQuota, QuotaError> {
+        let connect: Connect = Box::new(move || {
+            let opening = connect();
+            Box::pin(async { Ok(Box::new(opening.await?) as Box<_>) })
+        });
+        RedisQuota::join_through(Server::in_process(connect), location, presence, false).await
+    }
+
+    async fn join_through(
+        server: Server,
+        location: &QuotaLocation,
+        presence: Presence,
+        exclusive: bool,
+    ) -> Result<RedisQuota, QuotaError> {
+        let run = Arc::new(Run::new(Store::new(server, location), presence));
         let joined = match run.join(exclusive).await {
             Ok(Some(by)) => return Err(QuotaError::Held { by: by.map(Box::new) }),
             // Whether starts could be reserved too is to be known before anything is sent.

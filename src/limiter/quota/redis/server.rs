@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use url::{Position, Url};
 
+use super::super::BoxFuture;
 use super::super::error::QuotaError;
 use crate::tls;
 
@@ -34,13 +35,23 @@ const HANDSHAKE: Duration = Duration::from_millis(800);
 const MAX_ANSWER: usize = 1024 * 1024;
 
 pub(super) struct Server {
-    address: ConnectionAddr,
+    address: Address,
     settings: RedisConnectionInfo,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The server, without user and password.
     pub shown: String,
     connection: Mutex<Option<Arc<Connection>>>,
 }
+
+/// Where the server is.
+enum Address {
+    Network(ConnectionAddr),
+    /// In this process, for this crate's own tests.
+    InProcess(Connect),
+}
+
+/// Opens a connection to a server in this process.
+pub(super) type Connect = Box<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
 /// An open connection, until this is dropped.
 struct Connection {
@@ -81,12 +92,22 @@ impl Server {
             _ => None,
         };
         Ok(Server {
-            address,
+            address: Address::Network(address),
             settings: info.redis_settings().clone(),
             tls,
             shown,
             connection: Mutex::new(None),
         })
+    }
+
+    pub fn in_process(connect: Connect) -> Server {
+        Server {
+            address: Address::InProcess(connect),
+            settings: RedisConnectionInfo::default(),
+            tls: None,
+            shown: "in this process".to_owned(),
+            connection: Mutex::new(None),
+        }
     }
 
     /// Calls a script. Returns its answer, and how long that took with the connection open.
@@ -126,7 +147,11 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<Connection, RedisError> {
-        let stream = match &self.address {
+        let address = match &self.address {
+            Address::Network(address) => address,
+            Address::InProcess(connect) => return self.greet(Bounded::new(connect().await?)).await,
+        };
+        let stream = match address {
             ConnectionAddr::Unix(path) => Bounded::new(UnixStream::connect(path).await.map_err(missing)?),
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await?;
@@ -144,6 +169,11 @@ impl Server {
             }
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
+        self.greet(stream).await
+    }
+
+    /// Begins to speak on a stream.
+    async fn greet(&self, stream: Bounded) -> Result<Connection, RedisError> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
         let (mut commands, driver) = MultiplexedConnection::new_with_config(&self.settings, stream, config).await?;
         let driver = tokio::spawn(driver);
@@ -165,7 +195,7 @@ fn missing(error: io::Error) -> io::Error {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A stream that fails when more than [`MAX_ANSWER`] is read in a row: an answer is kept in memory until it is complete.
