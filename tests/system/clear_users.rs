@@ -1,9 +1,8 @@
-//! `clear --users` that is killed and resumed: at random moments, and at each system call that changes a file.
+//! `clear --users` that is killed before each system call that changes a file, and resumed.
 //!
 //! After any end, every row that was sent is in the rows file and stays there. At the end every user has one record in the
 //! list report, every conversation has one in the report, and the outside log is complete.
 
-mod kills;
 mod system_calls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,42 +23,23 @@ const OUTSIDE: &str = "out.outside.csv";
 /// User, conversation and type.
 type Key = [String; 3];
 
-/// A user who is not registered.
-const UNKNOWN: &str = "unknown";
-
 /// Users to clear, and the service that has them.
 struct Task {
     world: World,
     server: Server,
     /// The users' file.
     users: String,
-    /// How many of its users are registered, not registered, empty, and a repetition.
-    counts: [usize; 4],
 }
 
 impl Task {
-    /// Every request takes up to `pause`. With `others`, some users can't be listed.
-    fn new(world: World, pause: Duration, others: bool) -> Task {
-        let mut users: Vec<String> = world.users().map(str::to_owned).collect();
-        let registered = users.len();
-        if others {
-            let repeated = users[0].clone();
-            users.insert(registered / 2, repeated);
-            users.insert(registered / 2, String::new());
-            users.insert(0, UNKNOWN.to_owned());
-        }
-        let lines = users.iter().map(|user| format!("\"{}\"\n", user.replace('"', "\"\"")));
+    fn new(world: World) -> Task {
+        let lines = world.users().map(|user| format!("\"{}\"\n", user.replace('"', "\"\"")));
+        let users = "user\n".to_owned() + &lines.collect::<String>();
         let served = world.clone();
-        let server = Server::start(move |request, n| {
-            let pause = pause.mul_f64(fastrand::f64());
-            Answer::After(pause, Box::new(answer(&served, request, n)))
-        });
-        let others = usize::from(others);
         Task {
             world,
-            server,
-            users: "user\n".to_owned() + &lines.collect::<String>(),
-            counts: [registered, others, others, others],
+            server: Server::start(move |request, n| answer(&served, request, n)),
+            users,
         }
     }
 
@@ -75,9 +55,8 @@ impl Task {
 
     /// Checks the files and the summary of a run that has finished, and that began with `kept`.
     fn check_end(&self, desk: &Desk, kept: &Kept, outcome: &Outcome) {
-        let [registered, unknown, empty, repeated] = self.counts;
         let rows = read_rows(&desk.read(ROWS));
-        let is_clean = self.counts[1..] == [0; 3] && !rows.iter().any(|row| outcome_of(&row[1]) == "failed");
+        let is_clean = !rows.iter().any(|row| outcome_of(&row[1]) == "failed");
         let summary = outcome.assert_status(if is_clean { 0 } else { 3 }).summary();
         summary.assert_counts(&[("rows", rows.len() as u64), ("not_run", 0)]);
         let done = summary.count("already_done") as usize;
@@ -87,11 +66,12 @@ impl Task {
             "{summary:?}"
         );
         let summary: Value = serde_json::from_str(&outcome.stdout).expect("it was read before");
+        let users = self.world.users().count();
         assert_eq!(
             summary["users"],
             json!({
-                "total": registered + unknown + empty + repeated, "ok": registered, "failed": unknown, "invalid": empty,
-                "skipped": repeated, "not_run": 0, "full": 0, "conversations": rows.len()
+                "total": users, "ok": users, "failed": 0, "invalid": 0, "skipped": 0, "not_run": 0, "full": 0,
+                "conversations": rows.len()
             })
         );
         self.check_list(desk, &rows);
@@ -103,7 +83,7 @@ impl Task {
         assert_together(rows);
         let list = read_list(&desk.path(LIST));
         let lines: BTreeSet<u64> = list.iter().map(|record| record.line).collect();
-        assert_eq!((lines.len(), list.len()), (list.len(), self.counts.iter().sum()));
+        assert_eq!((lines.len(), list.len()), (list.len(), self.world.users().count()));
         for record in &list {
             let rows = match record.outcome.as_str() {
                 "ok" => rows.iter().filter(|row| row[0] == record.user).count(),
@@ -224,9 +204,7 @@ impl Kept {
         });
         let last_user = sent.max_by_key(|row| row.end).map(|row| &row.fields[0]);
         let end = |records: &[Whole], column: usize| {
-            let last = records
-                .iter()
-                .rfind(|record| Some(&record.fields[column]) == last_user && record.is_of_listed());
+            let last = records.iter().rfind(|record| Some(&record.fields[column]) == last_user);
             last.map_or(0, |record| record.end)
         };
         let ends = (end(&written, 0), end(&listed, 1));
@@ -285,11 +263,6 @@ struct Whole {
 impl Whole {
     fn key(&self, column: usize) -> Key {
         std::array::from_fn(|index| self.fields[column + index].clone())
-    }
-
-    /// Not the record of a user who was repeated.
-    fn is_of_listed(&self) -> bool {
-        self.fields[2] != "skipped"
     }
 }
 

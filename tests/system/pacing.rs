@@ -1,12 +1,11 @@
-//! When requests are sent: evenly, never more than the rate in any one second, including retries.
+//! When requests are sent: evenly, never more than the rate in any one second.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::list::with_app;
 use crate::support::world::World;
-use crate::support::{Answer, Desk, Latch, Options, Request, Server, figures, kind_server, named_rows, pace, rows};
+use crate::support::{Answer, Desk, Options, Request, Server, figures, kind_server, pace, rows};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -91,37 +90,6 @@ fn listing_and_clearing_together_keep_a_strict_cap_of_twenty_and_use_it_fully() 
 }
 
 #[test]
-fn retries_pass_the_same_gate() {
-    let server = Server::start(|request, n| match (request.user().starts_with("busy"), n) {
-        (true, 1) => Answer::Code(1, "server busy"),
-        _ => Answer::Code(0, "success"),
-    });
-    let users = (0..75).map(|n| {
-        if n % 3 == 1 {
-            format!("busy{n}")
-        } else {
-            format!("u{n}")
-        }
-    });
-    let desk = Desk::new();
-
-    let outcome = desk.clear(&server, named_rows(users)).flag("--rate", "40").run();
-
-    outcome
-        .assert_status(0)
-        .summary()
-        .assert_counts(&[("requests", 100), ("retries", 25), ("ok", 75)]);
-    let requests = server.requests();
-    assert_eq!(requests.len(), 100);
-    pace::assert_within_cap(&server.arrivals(), 40);
-    let first_tries: Vec<_> = requests.iter().filter(|request| request.n == 1).cloned().collect();
-    assert!(
-        rate(&first_tries) < 38.0,
-        "retries were sent beside the rows, not among them"
-    );
-}
-
-#[test]
 fn a_rate_may_be_a_fraction() {
     thread::scope(|scope| {
         for (fraction, count) in [("2.5", 6), ("0.5", 2)] {
@@ -148,20 +116,4 @@ fn max_in_flight_limits_the_requests_in_flight() {
 
     assert_eq!(server.most_open(), 3);
     assert_eq!(server.requests().len(), 30);
-}
-
-#[test]
-fn a_slow_service_does_not_slow_the_start_of_requests() {
-    // Each answer is kept back until ten requests wait for one.
-    let (latch, waiting) = (Latch::default(), AtomicUsize::new(0));
-    let server = Server::start(move |_, _| {
-        if waiting.fetch_add(1, SeqCst) == 9 {
-            latch.open();
-        }
-        latch.wait();
-        Answer::Code(0, "success")
-    });
-    let desk = Desk::new();
-    desk.clear(&server, rows(20)).run().assert_status(0);
-    assert!(server.most_open() >= 10, "{} open", server.most_open());
 }

@@ -18,7 +18,6 @@ mod outages;
 mod pacing;
 mod runs;
 mod strict;
-mod users;
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,48 +1,6 @@
 //! Whole runs: retries, refusals and slow answers.
 
-use zim_batch::client::verdict::{TransportError, no_answer};
-
 use super::*;
-
-#[test]
-fn retries_pay_like_everyone_else_and_every_row_ends_once() {
-    in_paused_time(async {
-        let (summary, sent, outcomes) = run_all(3000, Limits::default(), |row, nth| {
-            let chance = mixed(row, nth);
-            let latency = Duration::from_millis(chance % 3000);
-            let verdict = match chance % 100 {
-                0..10 => code(660_000_001),
-                10..14 => no_answer(TransportError::Broken, "connection reset".into(), None),
-                14 => code(7),
-                15..20 => code(660_800_002),
-                20..23 => code(660_500_002),
-                _ => code(0),
-            };
-            (latency, verdict)
-        })
-        .await;
-        let starts: Vec<Instant> = sent.iter().map(|(_, at)| *at).collect();
-        assert!(peak(&starts) <= 20, "{} within a second", peak(&starts));
-        assert_eq!(outcomes.len(), 3000);
-        assert_eq!(
-            (summary.rows, summary.not_run, summary.requests),
-            (3000, 0, sent.len() as u64)
-        );
-        assert!(summary.is_consistent() && summary.peak_1s <= 20);
-        assert!(
-            summary.retries > 300 && summary.outside > 100 && summary.failed > 50,
-            "{summary:?}"
-        );
-        // Rows leave in file order: their first requests do.
-        let mut seen = std::collections::HashSet::new();
-        let firsts: Vec<u64> = sent
-            .iter()
-            .map(|(line, _)| *line)
-            .filter(|line| seen.insert(*line))
-            .collect();
-        assert!(firsts.is_sorted());
-    });
-}
 
 #[test]
 fn rows_that_wait_for_a_retry_keep_no_new_ones_waiting() {

@@ -114,7 +114,7 @@ struct Scene {
 impl Scene {
     fn new(before: Before) -> Scene {
         let world = World::of([("ann", 3), ("ben", 2), ("cyd", 0), ("dan", 3)]);
-        let task = Task::new(world, Duration::ZERO, false);
+        let task = Task::new(world);
         let mut scene = Scene {
             task,
             desk: Desk::new(),
@@ -133,7 +133,7 @@ impl Scene {
             Before::LastNight => {
                 scene.new = Some(["ben", "new", "0"].map(str::to_owned));
                 scene.call(&scene.desk).run().assert_status(0);
-                scene.task = Task::new(with_new_conv(&scene.task.world), Duration::ZERO, false);
+                scene.task = Task::new(with_new_conv(&scene.task.world));
             }
         }
         scene
