@@ -8,9 +8,13 @@
 //! - *Half-open*: one request, the probe, finds out whether the service is back. Any answer closes the breaker, a
 //!   failure opens it for twice as long. No row uses up attempts on what happens while the breaker is not closed.
 //!
+//! Perhaps the service works, and only the rows that were tried fail. So each probe is by another row, as far as there is
+//! one: rows that have not failed first, then those that have, in turn.
+//!
 //! In addition, one row at a time may be tried *alone*: when its answer is one that most likely every row would get, no new
 //! rows start until it is known.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -78,8 +82,10 @@ struct Inner {
     state: State,
     /// One row is tried alone; no new row may begin.
     has_lone_row: bool,
-    /// New rows in the queue.
-    new_rows: usize,
+    /// Who waits for an attempt.
+    queue: BTreeSet<Turn>,
+    /// How many have queued so far.
+    queued: u64,
     /// Probes so far, to tell them apart.
     probes: u64,
     /// How often the service has answered after failing; tells apart what happened before and after an answer.
@@ -117,11 +123,18 @@ struct Failing {
     verdict: Verdict,
 }
 
+/// The order of the queue: rows that have not failed first, then those that have waited longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    has_failed: bool,
+    number: u64,
+}
+
 /// A place in the queue for an attempt.
 #[derive(Debug)]
 pub(super) struct Queued {
     breaker: Arc<CircuitBreaker>,
-    is_new_row: bool,
+    turn: Turn,
 }
 
 /// The right to make an attempt, as far as the breaker is concerned.
@@ -144,13 +157,19 @@ enum Wait {
 }
 
 impl CircuitBreaker {
-    /// Queues for an attempt. While the breaker is open, new rows go first, because a row that has failed before
+    /// Queues for an attempt. While the breaker is open, rows that have not failed go first, because a row that has failed
     /// may fail even if the service is back.
-    pub fn queue(self: &Arc<Self>, is_new_row: bool) -> Queued {
-        self.inner().new_rows += usize::from(is_new_row);
+    pub fn queue(self: &Arc<Self>, has_failed: bool) -> Queued {
+        let mut inner = self.inner();
+        inner.queued += 1;
+        let turn = Turn {
+            has_failed,
+            number: inner.queued,
+        };
+        inner.queue.insert(turn);
         Queued {
             breaker: Arc::clone(self),
-            is_new_row,
+            turn,
         }
     }
 
@@ -365,7 +384,7 @@ impl Queued {
     /// Waits until an attempt may be made, as far as can be seen now.
     pub async fn ready(&self) {
         let check = |inner: &mut Inner| match inner.state {
-            State::Open { .. } if !self.is_new_row && inner.new_rows > 0 => Err(Wait::Change),
+            State::Open { .. } if inner.queue.first() != Some(&self.turn) => Err(Wait::Change),
             _ => inner.check(),
         };
         self.breaker.wait_until(check).await;
@@ -384,8 +403,10 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if self.is_new_row {
-            self.breaker.inner().new_rows -= 1;
+        let mut inner = self.breaker.inner();
+        inner.queue.remove(&self.turn);
+        if !inner.is_closed() {
+            drop(inner);
             self.breaker.changed.notify_waiters();
         }
     }

@@ -111,6 +111,6 @@ async fn dispatch_one<S: Service>(task: Task<S::Item>, run: &Arc<Shared<S>>) {
 async fn begin<S: Service>(item: Numbered<S::Item>, run: &Shared<S>) -> Message<S::Item> {
     run.breaker.admits_new_rows().await;
     let place = permit_of(&run.rows).await;
-    let entry = run.enter(true).await;
+    let entry = run.enter(false).await;
     Message::Begin(item, place, entry)
 }

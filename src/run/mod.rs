@@ -128,8 +128,8 @@ impl<S: Service> Shared<S> {
 
     /// Waits at the gate: until the breaker is closed, there is an in-flight permit, and the limiter lets a request try.
     /// The first request that the limiter permits is the breaker's probe when one is due.
-    async fn enter(&self, is_new_row: bool) -> Entry {
-        let queued = self.breaker.queue(is_new_row);
+    async fn enter(&self, has_failed: bool) -> Entry {
+        let queued = self.breaker.queue(has_failed);
         loop {
             queued.ready().await;
             let in_flight = self.in_flight().await;

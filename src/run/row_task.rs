@@ -52,6 +52,8 @@ struct RowTask<'a, S: Service> {
 struct Tries {
     state: RetryState,
     first_failure: FirstFailure,
+    /// An attempt has failed.
+    has_failed: bool,
     /// Keeps new rows waiting while this one is tried alone.
     alone: Option<Alone>,
 }
@@ -75,6 +77,7 @@ impl Tries {
         Tries {
             state: RetryState::new(run.limits.max_attempts.get()),
             first_failure: FirstFailure::default(),
+            has_failed: false,
             alone: None,
         }
     }
@@ -153,15 +156,16 @@ impl<S: Service> RowTask<'_, S> {
 
     /// Enters for the row's next request.
     async fn enter(&self) -> Result<Entry, Stopped> {
-        self.unless_stopped(self.run.enter(false)).await
+        self.unless_stopped(self.run.enter(self.tries.has_failed)).await
     }
 
     /// Enters for another try of the same request, after a pause.
-    async fn enter_after(&self, pause: Duration) -> Result<Entry, Stopped> {
+    async fn enter_after(&mut self, pause: Duration) -> Result<Entry, Stopped> {
+        self.tries.has_failed = true;
         self.run.tell(Event::Retrying);
         let entered = self.unless_stopped(async {
             sleep(pause).await;
-            self.run.enter(false).await
+            self.run.enter(true).await
         });
         let entry = entered.await.map_err(|_| Stopped { was_retrying: true })?;
         self.run.tell(Event::Waited);

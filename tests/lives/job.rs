@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use zim_batch::client::{ClearUsers, Service};
 use zim_batch::event::Event;
 use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
@@ -69,6 +70,8 @@ pub struct Told {
     pub sent: u64,
     /// It was on hold when it was told last.
     is_on_hold: bool,
+    /// From when to when it was on hold; `None`: until its end.
+    pub holds: Vec<(Instant, Option<Instant>)>,
     /// Rows that failed meanwhile because of the service.
     pub failed_on_hold: u64,
     /// It was on hold because no start was free.
@@ -274,11 +277,15 @@ impl Told {
             Event::Sent { .. } => self.sent += 1,
             Event::Held { why } => {
                 self.is_on_hold = true;
+                self.holds.push((Instant::now(), None));
                 self.was_starved |= why.starts_with("no start has been free");
                 self.held += 1;
             }
             Event::Released => {
                 self.is_on_hold = false;
+                if let Some((_, until)) = self.holds.last_mut() {
+                    *until = Some(Instant::now());
+                }
                 self.released += 1;
             }
             Event::Settled(record) if record.outcome == Outcome::Failed => {

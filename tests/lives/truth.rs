@@ -1,12 +1,13 @@
 //! What reports say of rows, compared with what the world knows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::life::{Life, Limiter, What};
 use crate::promises::Repeats;
 use crate::report::Row;
 use crate::stage::Stage;
-use crate::world::{Asked, Fate, Key, Said};
+use crate::world::{Asked, Fate, Key, RunId, Said, World};
 
 /// What the report says of each row is what the world knows.
 pub fn check(stage: &Stage, job: usize, records: &[Row]) {
@@ -76,7 +77,8 @@ pub fn check(stage: &Stage, job: usize, records: &[Row]) {
         if record.outcome == "failed" && is_refusal {
             stage.violated("a refused request uses up no attempt", format!("job {job}: {record:?}"));
         }
-        if is_calm && matches!(fate, Fate::Transient(_)) && record.attempts > most {
+        let counted = || record.attempts.saturating_sub(probes(stage, &world, job, &record.key));
+        if is_calm && matches!(fate, Fate::Transient(_)) && record.attempts > most && counted() > most {
             let how = format!("job {job}: {record:?}");
             stage.violated("a row is tried as often as --max-attempts says", how);
         }
@@ -97,6 +99,23 @@ pub fn check(stage: &Stage, job: usize, records: &[Row]) {
         let how = format!("job {job}: {failed_in_trouble} rows that can be cleared failed in {troubles} troubles");
         stage.violated("an outage uses up no attempts", how);
     }
+}
+
+/// How many requests of a row were answered while a run of the job was on hold: they don't count against the row.
+fn probes(stage: &Stage, world: &World, job: usize, key: &Key) -> u64 {
+    let state = stage.job(job);
+    let is_on_hold = |run: RunId, at: Duration| {
+        let at = world.epoch() + at;
+        let mut holds = state.runs.get(run.1).into_iter().flat_map(|run| &run.told.holds);
+        holds.any(|(from, until)| *from <= at && until.is_none_or(|until| at <= until))
+    };
+    let asked = Asked::Clear(key.clone());
+    let sent = world
+        .requests
+        .iter()
+        .filter(|sent| sent.run.0 == job && sent.asked == asked);
+    sent.filter(|sent| sent.answered.is_some_and(|(at, _)| is_on_hold(sent.run, at)))
+        .count() as u64
 }
 
 /// How many rows may fail in each trouble, and in each run, until the run is on hold.

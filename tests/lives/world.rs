@@ -136,6 +136,11 @@ impl World {
         }
     }
 
+    /// When the life began.
+    pub fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     pub fn now(&self) -> Duration {
         self.epoch.elapsed()
     }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use tokio::time::timeout;
 use zim_batch::event::Event;
 
 use super::*;
@@ -65,6 +66,67 @@ fn rows_that_fail_for_ever_keep_no_others_from_being_sent() {
         assert_eq!((summary.ok, summary.failed), (160, 40), "{summary:?}");
         assert_eq!(outcomes[&2], "failed");
     });
+}
+
+/// A service whose connections take a while to open, and then wait at the gate for some seconds, as the client's do.
+struct SlowToConnect<F>(Scripted<F>);
+
+impl<F> Sealed for SlowToConnect<F> {}
+
+impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for SlowToConnect<F> {
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
+        sleep(Duration::from_millis(900)).await;
+        timeout(4 * SECOND, gate.pass()).await.ok()?;
+        Some(self.0.exchange(row, gate).await)
+    }
+}
+
+#[test]
+fn rows_that_were_connecting_when_the_hold_began_are_probes_too() {
+    in_paused_time(async {
+        let service = service(|row, _| code(if line_of(row) <= 11 { 660_000_001 } else { 0 }));
+        let sent = Arc::clone(&service.sent);
+        // All rows are connecting or have failed when the tenth of them fails.
+        let (summary, _) = run_with(25, 20.0, Limits::default(), SlowToConnect(service)).await;
+        assert_eq!((summary.ok, summary.failed), (15, 10), "{summary:?}");
+        let lines: Vec<u64> = sent.lock().unwrap().iter().map(|(line, _)| *line).collect();
+        assert!(
+            lines[..13].contains(&12),
+            "the third probe is by a row that has not failed: {lines:?}"
+        );
+    });
+}
+
+#[test]
+fn while_nothing_is_answered_each_probe_is_by_another_row() {
+    for slow in [false, true] {
+        in_paused_time(async {
+            let service = service(|_, _| code(660_000_001));
+            let sent = Arc::clone(&service.sent);
+            let limits = Limits {
+                give_up_after: Duration::from_secs(1800),
+                ..Limits::default()
+            };
+            match slow {
+                true => run_with(20, 20.0, limits, SlowToConnect(service)).await,
+                false => run_with(20, 20.0, limits, service).await,
+            };
+            let lines: Vec<u64> = sent.lock().unwrap().iter().map(|(line, _)| *line).collect();
+            assert!(
+                (60..90).contains(&lines.len()),
+                "a single probe now and then: {}",
+                lines.len()
+            );
+            // New rows first, then each one in its turn.
+            let probes = &lines[lines.len() - 40..];
+            for round in probes.windows(20) {
+                let distinct: std::collections::HashSet<_> = round.iter().collect();
+                assert_eq!(distinct.len(), 20, "{lines:?}");
+            }
+        });
+    }
 }
 
 /// Rows that all come at once; the next one doesn't come before the sender is gone.

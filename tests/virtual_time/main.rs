@@ -71,11 +71,9 @@ struct Scripted<F> {
 
 impl<F> Sealed for Scripted<F> {}
 
-impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
-    type Item = Row;
-
-    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
-        gate.pass().await;
+impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Scripted<F> {
+    /// Sends a request that has passed the gate.
+    async fn exchange(&self, row: &Row, gate: &impl Gate) -> Attempt {
         let sent_at = Instant::now();
         gate.started(sent_at);
         let nth = {
@@ -85,7 +83,16 @@ impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service 
         };
         let (latency, verdict) = (self.answer)(row, nth);
         sleep(latency).await;
-        Some(Attempt::new(verdict, Some(sent_at), latency))
+        Attempt::new(verdict, Some(sent_at), latency)
+    }
+}
+
+impl<F: Fn(&Row, usize) -> (Duration, Verdict) + Send + Sync + 'static> Service for Scripted<F> {
+    type Item = Row;
+
+    async fn attempt(&self, row: &mut Row, gate: &impl Gate) -> Option<Attempt> {
+        gate.pass().await;
+        Some(self.exchange(row, gate).await)
     }
 }
 

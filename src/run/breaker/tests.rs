@@ -19,7 +19,7 @@ fn breaker() -> Arc<CircuitBreaker> {
 
 /// Admits an attempt of a row that has failed before.
 async fn admit(breaker: &Arc<CircuitBreaker>) -> Admission {
-    let queued = breaker.queue(false);
+    let queued = breaker.queue(true);
     queued.ready().await;
     queued.try_admit().unwrap()
 }
@@ -167,17 +167,28 @@ async fn what_was_admitted_before_waits_for_the_probe_and_a_dropped_probe_makes_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_row_is_the_probe_before_one_that_has_failed() {
+async fn rows_that_have_not_failed_are_probes_before_those_that_have_and_then_each_in_turn() {
     let breaker = open().await;
-    let [old, new] = [false, true].map(|is_new_row| breaker.queue(is_new_row));
-    new.ready().await;
-    assert!(timeout(MAX_PAUSE, old.ready()).await.is_err());
-    let probe = new.try_admit().unwrap();
-    drop(new);
-    assert!(old.try_admit().is_none(), "one probe at a time");
-    drop(probe);
-    old.ready().await;
-    assert!(old.try_admit().is_some());
+    let mut queue: Vec<Queued> = [true, true, false, false]
+        .map(|has_failed| breaker.queue(has_failed))
+        .into();
+    for next in [2, 2, 0, 0] {
+        queue[next].ready().await;
+        for (other, waiting) in queue.iter().enumerate().filter(|(other, _)| *other != next) {
+            assert!(
+                timeout(MAX_PAUSE, waiting.ready()).await.is_err(),
+                "{other} before {next}"
+            );
+        }
+        let probe = queue[next].try_admit().unwrap();
+        drop(queue.remove(next));
+        assert!(
+            queue.iter().all(|waiting| waiting.try_admit().is_none()),
+            "one probe at a time"
+        );
+        queue.push(breaker.queue(true));
+        first(&breaker, &probe, &unreachable());
+    }
 }
 
 #[tokio::test(start_paused = true)]
