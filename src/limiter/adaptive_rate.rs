@@ -217,6 +217,22 @@ impl AdaptiveRate {
         self.course = self.before_unclear.take().unwrap_or(self.course);
     }
 
+    /// Whether the run has been back at the cap for a while, with requests accepted until now, after others had been found to
+    /// use the quota. `true` once.
+    pub fn has_recovered(&mut self, now: Instant) -> bool {
+        let climbed = now.saturating_duration_since(self.course.since + self.course.hold);
+        let has_recovered = self.course.has_contention && climbed >= CLIMB_LASTS && self.accepted.count(now) > 0;
+        if has_recovered {
+            self.course = Course {
+                floor: self.course.share(now),
+                hold: Duration::ZERO,
+                has_contention: false,
+                ..self.course
+            };
+        }
+        has_recovered
+    }
+
     /// Lowers the share after a refusal, unless that says nothing about it; returns whether it did.
     fn slow_down(&mut self, started_at: Instant, now: Instant, runs: usize, are_many: bool, is_isolated: bool) -> bool {
         let measured = self.measured(now) * runs as f64 * (1.0 - DECREASE);
@@ -327,6 +343,24 @@ mod tests {
         assert!(!refuse_two(now), "once is enough");
         now += Duration::from_secs(600);
         assert!(refuse_two(now), "after ten clean minutes it is news");
+    }
+
+    #[test]
+    fn a_run_that_is_back_at_the_cap_for_a_while_says_so_once() {
+        let zero = Instant::now();
+        let mut rate = AdaptiveRate::new(20.0, zero);
+        assert!(!rate.has_recovered(zero));
+        (0..2).for_each(|_| _ = rate.limited(zero, zero, 1));
+        let back = zero + rate.course.hold + CLIMB_LASTS;
+        accept(&mut rate, 1, back - 2 * SECOND);
+        assert!(!rate.has_recovered(back), "nothing has been accepted since");
+        accept(&mut rate, 1, back - SECOND);
+        assert!(!rate.has_recovered(back - SECOND), "not for long enough");
+        accept(&mut rate, 1, back);
+        assert!(rate.has_recovered(back));
+        assert!(!rate.has_recovered(back), "once is enough");
+        let next = rate.limited(back, back, 1) | rate.limited(back, back, 1);
+        assert!(next, "then others are news again");
     }
 
     #[test]

@@ -282,8 +282,12 @@ impl Limiter {
         }
     }
 
-    /// Tells the runs that share the quota how far this one is. To be called several times a second.
+    /// Looks whether a run that was slowed down is back at its full rate, and logs that. Tells the runs that share the quota
+    /// how far this one is. To be called several times a second.
     pub(crate) fn note_activity(&self, on_hold: bool) {
+        if self.state().adaptive.has_recovered(Instant::now()) {
+            tracing::warn!("the server accepts requests at the full rate again: the run is no longer slowed down");
+        }
         let Some(quota) = &self.shared.quota else { return };
         let rate_now = match self.shared.own_rate.now() {
             RateLimit::Timetable { rate, .. } => Some(rate.map_or(0.0, Rate::per_second)),

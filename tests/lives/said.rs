@@ -21,7 +21,7 @@ const MANY: usize = 10;
 const CLOCK_OFF: u64 = 60;
 
 /// How the warnings of the library begin, or what they have, that this test knows.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "on hold, because the service is unavailable: ",
     "the service answers again: the run continues",
     "on hold, because the quota that runs share can't be used: ",
@@ -33,6 +33,7 @@ const KNOWN: [&str; 11] = [
     "another run of this app has a rate of ",
     "this file, through which runs share the quota, was removed, replaced or changed during the run",
     "a torn last record of ",
+    "the server accepts requests at the full rate again: the run is no longer slowed down",
 ];
 
 /// Rows of users without a record are taken out, or are missing after a power cut.
@@ -84,6 +85,11 @@ impl Told<'_> {
         self.stage.violated("a log says nothing false", how);
     }
 
+    fn is_said_again(&self, line: &Line) {
+        let how = format!("{}: at {:?} {:?}", name(self.run.run), line.at, line.text);
+        self.stage.violated("what begins and ends is said once", how);
+    }
+
     fn lines_with<'a>(&'a self, text: &'static str) -> impl Iterator<Item = &'a Line> {
         let lines = self.lines.iter().copied();
         lines.filter(move |line| line.level <= Level::INFO && line.text.contains(text))
@@ -97,8 +103,7 @@ impl Told<'_> {
             for line in &self.lines {
                 let (begins, ends) = (line.text.contains(begin), line.text.contains(end));
                 if (begins && is_on_hold) || (ends && !is_on_hold) {
-                    let how = format!("{}: again at {:?} {:?}", name(self.run.run), line.at, line.text);
-                    self.stage.violated("what begins and ends is said once", how);
+                    self.is_said_again(line);
                 }
                 is_on_hold = (is_on_hold || begins) && !ends;
                 counts[0] += u64::from(begins);
@@ -160,6 +165,17 @@ impl Told<'_> {
                 self.is_false(line);
             }
         }
+        // At another rate it may be at once that it is no longer slowed down, which is not said.
+        let is_steady = !self.has_event(|what| matches!(what, What::Limit(..)));
+        let mut is_slow = false;
+        for line in &self.lines {
+            let begins = line.text.contains(KNOWN[4]) || line.text.contains(KNOWN[5]);
+            let ends = line.text.contains(KNOWN[11]);
+            if (begins && is_slow && is_steady) || (ends && !is_slow) {
+                self.is_said_again(line);
+            }
+            is_slow = (is_slow || begins) && !ends;
+        }
         let mut said_at = None;
         for line in self.lines_with(KNOWN[6]) {
             let seconds = |said: Said| {
@@ -173,8 +189,7 @@ impl Told<'_> {
                 .replace(line.at)
                 .is_some_and(|before| line.at - before < 60 * SECOND);
             if is_soon {
-                let how = format!("{}: within a minute, at {:?}", name(self.run.run), line.at);
-                self.stage.violated("what begins and ends is said once", how);
+                self.is_said_again(line);
             }
         }
     }
