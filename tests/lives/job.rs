@@ -14,10 +14,11 @@ use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
 use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, Summary};
 
 use crate::disk::{Process, Survivors, Watched};
+use crate::exits::LoggedEnd;
 use crate::life::Flags;
 use crate::quota::RunQuota;
 use crate::report::{self, Row};
-use crate::stage::{Stage, limits, name};
+use crate::stage::{Stage, Stopped, limits, name};
 use crate::world::{APP_ID, RunId, SECRET, Server, TRANSIENT};
 
 /// The files of a job.
@@ -58,8 +59,8 @@ pub struct Ended {
     pub survivors: Option<Survivors>,
     /// Its disk has failed.
     pub disk_failed: bool,
-    /// When an operator stopped it.
-    pub stopped_at: Option<Duration>,
+    /// How it was stopped from outside.
+    pub stopped: Option<Stopped>,
     /// What observers were told.
     pub told: Told,
 }
@@ -78,6 +79,8 @@ pub struct Told {
     pub was_starved: bool,
     /// How often it was on hold, and how often it was released.
     pub held: u64,
+    /// Rows and users that failed.
+    pub failed: u64,
     pub released: u64,
 }
 
@@ -126,7 +129,7 @@ async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clien
     let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
     let process = process(stage, run, &paths, vec![paths.report.clone(), paths.outside.clone()]);
     let job = Job::planned(client, plan).report(journal);
-    drive(stage, process, flags, job, &log).await
+    drive(stage, process, flags, job, log).await
 }
 
 async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
@@ -159,7 +162,7 @@ async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clie
     let files = [&paths.rows, &paths.list, &paths.report, &paths.outside];
     let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec());
     let job = Job::listed(ClearUsers::new(Lister::new(client)), users, rows, journal);
-    drive(stage, process, flags, job, &log).await
+    drive(stage, process, flags, job, log).await
 }
 
 fn begin(flags: &Flags) -> RunBegin {
@@ -186,7 +189,7 @@ async fn drive<S: Service>(
     process: Arc<Process>,
     flags: &Flags,
     job: Job<S>,
-    log: &RunLog,
+    log: RunLog,
 ) -> Result<Ended, Failed> {
     let run = process.run;
     let paths = Paths::in_directory(&process.directory);
@@ -205,6 +208,10 @@ async fn drive<S: Service>(
     let (tell, put_out) = (Arc::clone(&told), Arc::clone(&stage.put_out));
     let job = job
         .limiter(limiter.clone())
+        .observer(LoggedEnd {
+            log,
+            ignore_invalid: flags.ignore_invalid,
+        })
         .limits(limits(flags))
         .stop_handle(stop)
         .around_report(|report| Box::new(Watched::new(report, &process)))
@@ -229,7 +236,7 @@ async fn drive<S: Service>(
         summary: None,
         survivors: None,
         disk_failed: false,
-        stopped_at: None,
+        stopped: None,
         told: Told::default(),
     };
     tokio::select! {
@@ -252,11 +259,10 @@ async fn drive<S: Service>(
     ended.survivors = process.survivors();
     ended.disk_failed = process.has_failed();
     ended.told = told.lock().unwrap().clone();
-    ended.stopped_at = stage.job(run.0).stopped_at;
+    ended.stopped = stage.job(run.0).stopped.clone();
     match (&ended.summary, &ended.survivors) {
         (Some(summary), None) => {
             let stopped = summary.stopped.as_ref().map(ToString::to_string);
-            log.end(0, stopped.as_deref(), false, Some(summary))?;
             stage.puts_out("a reason to stop", &format!("{:?}", summary.stopped));
             stage.puts_out("a reason to stop", stopped.as_deref().unwrap_or_default());
             stage.job(run.0).durable = process.durable();
@@ -289,6 +295,7 @@ impl Told {
                 self.released += 1;
             }
             Event::Settled(record) if record.outcome == Outcome::Failed => {
+                self.failed += 1;
                 let is_down = match record.code {
                     Some(code) => TRANSIENT.contains(&code),
                     None => record.http != Some(429),

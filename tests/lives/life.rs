@@ -113,6 +113,8 @@ pub struct Flags {
     pub give_up_after_s: u64,
     pub max_duration_s: Option<u64>,
     pub max_failures: Option<u64>,
+    /// Invalid rows still count as success.
+    pub ignore_invalid: bool,
 }
 
 impl Flags {
@@ -127,6 +129,7 @@ impl Flags {
         give_up_after_s: 1800,
         max_duration_s: None,
         max_failures: None,
+        ignore_invalid: false,
     };
 }
 
@@ -144,7 +147,7 @@ pub enum What {
     Quota(QuotaState, Millis),
     /// For so long.
     Trouble(Trouble, Millis),
-    Stop(usize),
+    Stop(usize, Stop),
     Kill(usize, Kill),
     /// What was not synced is lost: any part of it, by this number.
     PowerCut(usize, u64),
@@ -159,6 +162,16 @@ pub enum What {
     Look(usize),
     /// The machine does nothing for so long.
     Stall(Millis),
+}
+
+/// Who stops a run, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The program that embeds the library.
+    Cancel,
+    Signal(i32),
+    /// A second one so long after the first.
+    Twice(i32, Millis),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -221,13 +234,15 @@ impl Life {
             events.push(Event { at, what });
         }
         events.sort_by_key(|event: &Event| event.at);
-        Life {
+        let mut life = Life {
             seed,
             world,
             has_machine_quota: seed % 3 == 2,
             jobs,
             events,
-        }
+        };
+        crate::topics::draw(&mut life);
+        life
     }
 
     /// How long all requests take one after the other, if each row needs some.
@@ -269,7 +284,7 @@ impl Life {
     }
 }
 
-fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> T {
+pub fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(0..of.len())].clone()
 }
 
@@ -400,6 +415,7 @@ fn flags(rng: &mut Rng) -> Flags {
         give_up_after_s: pick(rng, &[1800, 1800, 60, 10]),
         max_duration_s,
         max_failures,
+        ignore_invalid: false,
     }
 }
 
@@ -411,7 +427,7 @@ fn what(rng: &mut Rng, jobs: &[JobPlan]) -> What {
         2 => What::Limit(0.0, lasts),
         3 => What::Quota(QuotaState::Away, lasts),
         4 => What::Quota(pick(rng, &[QuotaState::ReadOnly, QuotaState::Restarted]), lasts),
-        5 | 6 => What::Stop(job),
+        5 | 6 => What::Stop(job, Stop::Cancel),
         7 | 8 => What::Kill(job, Kill::Now),
         9 | 10 => What::Kill(job, Kill::WhileWriting(rng.u64(..))),
         11 | 12 | 19 => What::PowerCut(job, rng.u64(..)),

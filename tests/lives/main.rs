@@ -7,6 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod disk;
+#[path = "../../src/cli/errors/exit_status.rs"]
+mod exit_status;
+mod exits;
 mod input;
 mod job;
 mod life;
@@ -24,6 +27,7 @@ mod said;
 mod secrets;
 mod shrink;
 mod stage;
+mod topics;
 mod truth;
 mod world;
 

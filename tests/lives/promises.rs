@@ -12,7 +12,7 @@ use crate::life::What;
 use crate::report::{self, Row};
 use crate::stage::{JobState, Stage, name};
 use crate::world::{Asked, Key, Sent};
-use crate::{look, pace, run_end, said, secrets, truth};
+use crate::{exits, look, pace, run_end, said, secrets, truth};
 
 /// How often rows and users stand in all inputs.
 pub struct Repeats {
@@ -169,7 +169,10 @@ pub fn at_the_end(stage: &Stage) {
         sent_rows(stage, job, &state, &files, &lines);
         runs_are_logged(stage, job, &state, &paths);
         match Analysis::from_file(&paths.report) {
-            Ok(analysis) => look::of_records(stage, job, &analysis, &files.records, &files.users),
+            Ok(analysis) => {
+                look::of_records(stage, job, &analysis, &files.records, &files.users);
+                exits::check_log(stage, job, &state, &paths, &analysis);
+            }
             Err(error) => stage.violated("a report can always be read", error.to_string()),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zim_batch::{StopReason, Summary};
 
+use crate::exits;
 use crate::input::Expected;
 use crate::job::Ended;
 use crate::life::What;
@@ -38,6 +39,7 @@ pub fn check(stage: &Stage, ended: &Ended, summary: &Summary, files: &Files, lin
         stage.violated("a record is never changed or lost", name(ended.run));
     }
     counts(stage, ended, summary, &new, files);
+    exits::check(stage, ended, summary, files);
     if !ended.disk_failed {
         requests(stage, ended, summary, &sent, &new);
     }
@@ -209,7 +211,9 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
     };
     let has_reason = match &summary.stopped {
         None => true,
-        Some(StopReason::Cancelled) => ended.stopped_at.is_some_and(|at| ended.ended <= at + slack),
+        Some(by @ (StopReason::Cancelled | StopReason::Signal(_))) => {
+            ended.stopped.as_ref().is_some_and(|stopped| stopped.by == *by)
+        }
         Some(StopReason::MaxDuration(most)) => {
             ended.flags.max_duration_s == Some(most.as_secs()) && lasted >= *most && lasted <= *most + slack
         }
@@ -223,6 +227,7 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         Some(StopReason::ReportFailed(_)) => ended.disk_failed,
         Some(_) => false,
     };
+    must_stop(stage, ended, summary, slack);
     if !has_reason {
         let how = format!(
             "{}: {:?} after {lasted:?}, {:?}",
@@ -263,6 +268,43 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
             ended.flags
         );
         stage.violated("a run does not go on beyond --give-up-after", how);
+    }
+}
+
+/// What has to stop a run stops it.
+fn must_stop(stage: &Stage, ended: &Ended, summary: &Summary, slack: Duration) {
+    let lasted = ended.ended - ended.began;
+    // A limit that is reached with the last row stops nothing.
+    let users_left = summary.users.as_ref().is_some_and(|users| users.not_run > 0);
+    let are_left = summary.not_run > 0 || users_left;
+    let by_failures = are_left && ended.flags.max_failures.is_some_and(|most| ended.told.failed >= most);
+    let is_late = |at: Duration, most: Duration| ended.ended > at + most;
+    let is_too_long = ended
+        .flags
+        .max_duration_s
+        .is_some_and(|most| lasted > Duration::from_secs(most) + slack);
+    let (stopped_late, aborted_late) = match &ended.stopped {
+        Some(stopped) => (
+            is_late(stopped.at, slack),
+            stopped.aborted_at.is_some_and(|at| {
+                is_late(
+                    at,
+                    slack.saturating_sub(Duration::from_millis(ended.flags.timeout_ms) + 8 * SECOND),
+                )
+            }),
+        ),
+        None => (false, false),
+    };
+    if (by_failures && summary.stopped.is_none()) || is_too_long || stopped_late || aborted_late {
+        let how = format!(
+            "{}: {:?} after {lasted:?}, {} failed, {:?}, {:?}",
+            name(ended.run),
+            summary.stopped,
+            ended.told.failed,
+            ended.stopped,
+            ended.flags
+        );
+        stage.violated("what has to stop a run stops it", how);
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a run says in its log: what begins and what ends is said once, and nothing is said that is not so.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tracing::Level;
@@ -10,12 +9,15 @@ use crate::life::What;
 use crate::log::Line;
 use crate::run_end::{is_limited, is_up};
 use crate::stage::{Stage, name};
-use crate::world::{Asked, Said, Sent};
+use crate::world::{Said, Sent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Rows that fail, without an answer to any in between, before the run is on hold.
 const MANY: usize = 10;
+
+/// A run that was killed may be taken for one that is there so long.
+const GONE_AFTER: Duration = Duration::from_secs(4);
 
 /// A clock that is further off is said, in seconds.
 const CLOCK_OFF: u64 = 60;
@@ -128,14 +130,14 @@ impl Told<'_> {
                 Some((at, said)) if at <= line.at => at >= since && !is_up(said),
                 _ => sent.at <= line.at && sent.at + may_fail_for >= since,
             };
-            let failed: HashSet<&Asked> = self.sent.iter().filter(has_failed).map(|sent| &sent.asked).collect();
+            let failed = self.sent.iter().filter(has_failed).count();
             let is_unanswered = |sent: &&Sent| has_failed(sent) && sent.answered.is_none_or(|(at, _)| at > line.at);
             let unanswered = self.sent.iter().filter(is_unanswered).count();
             let refused = self.stage.world().refused.clone();
             let refused = refused
                 .iter()
                 .filter(|(run, at)| *run == self.run.run && *at >= since && *at <= line.at);
-            if failed.len() < MANY && unanswered + refused.count() == 0 {
+            if failed < MANY && unanswered + refused.count() == 0 {
                 self.is_false(line);
             }
         }
@@ -214,7 +216,7 @@ impl Told<'_> {
         for line in self.lines.iter().filter(|line| line.level <= Level::WARN) {
             let has = |text: &str| line.text.contains(text);
             let is_so = if has(KNOWN[8]) {
-                self.stage.jobs.len() > 1
+                self.has_faster_run(line)
             } else if has(KNOWN[9]) {
                 self.has_event(|what| matches!(what, What::Quota(..)))
             } else if has(KNOWN[10]) || has(ROWS_MISSING) {
@@ -228,6 +230,18 @@ impl Told<'_> {
                 self.is_false(line);
             }
         }
+    }
+
+    /// Whether another run with the rate that is named was there a moment ago. An operator's limit may have made it lower.
+    fn has_faster_run(&self, line: &Line) -> bool {
+        let words = line.text.split(KNOWN[8]).nth(1);
+        let rate = words.and_then(|text| text.split(' ').next()?.parse().ok());
+        let is_meant = |run: &Ended| {
+            let was_there = run.began <= line.at && line.at <= run.ended + GONE_AFTER;
+            run.run != self.run.run && was_there && rate.is_some_and(|rate: f64| run.flags.rate >= rate)
+        };
+        let is_under_way = |job: usize| self.stage.job(job).runs.iter().any(is_meant);
+        (0..self.stage.jobs.len()).any(is_under_way)
     }
 
     /// Whether such an answer has come when this was said: nothing takes time between the two.

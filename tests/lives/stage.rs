@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::Instrument;
 use tracing_subscriber::layer::SubscriberExt;
 use zim_batch::analysis::Analysis;
-use zim_batch::stop::StopHandle;
+use zim_batch::stop::{StopHandle, StopReason};
 
 use crate::disk::{Process, Survivors};
 use crate::input;
 use crate::job::{Ended, Paths};
-use crate::life::{Event, Flags, Kill, Life, Line, QuotaState, What};
+use crate::life::{Event, Flags, Kill, Life, Line, QuotaState, Stop, What};
 use crate::log::Log;
 use crate::look;
 use crate::promises;
@@ -89,9 +89,18 @@ pub struct JobState {
     pub stop: Option<StopHandle>,
     /// How many lines there were when each run began.
     pub counted: Vec<usize>,
-    /// When an operator stopped the run.
-    pub stopped_at: Option<Duration>,
+    /// How the run was stopped.
+    pub stopped: Option<Stopped>,
     pub runs: Vec<Ended>,
+}
+
+/// A run was stopped from outside.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    pub at: Duration,
+    pub by: StopReason,
+    /// What was in flight was given up.
+    pub aborted_at: Option<Duration>,
 }
 
 impl Stage {
@@ -251,7 +260,7 @@ async fn run_job(stage: Arc<Stage>, job: usize) {
 /// Goes on with what a run has left. Returns whether everything has a record.
 fn take_up(stage: &Stage, job: usize, ended: Ended) -> bool {
     let mut state = stage.job(job);
-    (state.process, state.stop, state.stopped_at) = (None, None, None);
+    (state.process, state.stop, state.stopped) = (None, None, None);
     if let Some(Survivors { directory, durable }) = ended.survivors.clone() {
         (state.directory, state.durable) = (directory, durable);
         stage.lived.lock().unwrap().kills += 1;
@@ -290,7 +299,7 @@ fn prepare(stage: &Stage, job: usize) {
 async fn operate(stage: Arc<Stage>) {
     let mut steps: Vec<(u64, What, bool)> = Vec::new();
     for Event { at, what } in stage.life.events.clone() {
-        if let What::Limit(_, lasts) | What::Quota(_, lasts) = what {
+        if let What::Limit(_, lasts) | What::Quota(_, lasts) | What::Stop(_, Stop::Twice(_, lasts)) = what {
             steps.push((at + lasts, what.clone(), true));
         }
         steps.push((at, what, false));
@@ -316,8 +325,24 @@ async fn end(stage: &Stage, what: &What) {
             stage.quota.lock().unwrap().end_trouble();
             stage.away.lock().unwrap().push((stage.now(), false));
         }
+        What::Stop(job, Stop::Twice(number, _)) => {
+            let state = stage.job(*job);
+            if let (Some(stop), Some(_)) = (state.stop.clone(), &state.stopped) {
+                drop(state);
+                stage.tell(format!("job {job}: a second signal"));
+                abort(stage, *job, &stop, StopReason::Signal(*number));
+            }
+        }
         _ => {}
     }
+}
+
+fn abort(stage: &Stage, job: usize, stop: &StopHandle, by: StopReason) {
+    let now = stage.now();
+    if let Some(stopped) = &mut stage.job(job).stopped {
+        stopped.aborted_at.get_or_insert(now);
+    }
+    stop.abort(by);
 }
 
 async fn set_limit(stage: &Stage, limit: Option<f64>) {
@@ -361,12 +386,26 @@ async fn happen(stage: &Stage, what: What) {
             stage.tell(format!("trouble for {lasts} ms: {trouble:?}"));
             stage.world().trouble(trouble, lasts);
         }
-        What::Stop(job) => {
+        What::Stop(job, by) => {
             let stop = stage.job(job).stop.clone();
             if let Some(stop) = stop {
-                stage.tell(format!("job {job}: is stopped"));
-                stage.job(job).stopped_at.get_or_insert(stage.now());
-                stop.cancel();
+                stage.tell(format!("job {job}: is stopped, {by:?}"));
+                let by = match by {
+                    Stop::Cancel => StopReason::Cancelled,
+                    Stop::Signal(number) | Stop::Twice(number, _) => StopReason::Signal(number),
+                };
+                let stopped = Stopped {
+                    at: stage.now(),
+                    by: by.clone(),
+                    aborted_at: None,
+                };
+                stage.job(job).stopped.get_or_insert(stopped);
+                // As the program does at a signal.
+                match by {
+                    StopReason::Cancelled => stop.cancel(),
+                    by if stop.drain(by.clone()) => {}
+                    by => abort(stage, job, &stop, by),
+                }
             }
         }
         What::Kill(job, kill) => {

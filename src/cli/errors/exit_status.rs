@@ -1,12 +1,11 @@
-//! The exit statuses of the process. docs/guide.md has the same table; a test compares the two.
+//! The exit statuses of the process. docs/guide.md has the same table; a test compares the two. This file uses nothing else
+//! of the program, because `tests/lives` has it too.
 
 use std::process::ExitCode;
 
 use zim_batch::error::ErrorKind;
 use zim_batch::run::summary::Summary;
 use zim_batch::stop::StopKind;
-
-use crate::cli::errors::Error;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,17 +78,6 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-impl From<&Error> for ExitStatus {
-    fn from(error: &Error) -> ExitStatus {
-        match error {
-            Error::Usage(_) => ExitStatus::Usage,
-            Error::Held(_) => ExitStatus::Held,
-            Error::Unexpected(_) => ExitStatus::Unexpected,
-            Error::Library(error) => error.kind().into(),
-        }
-    }
-}
-
 impl From<ErrorKind> for ExitStatus {
     fn from(kind: ErrorKind) -> ExitStatus {
         match kind {
@@ -114,59 +102,5 @@ impl From<StopKind> for ExitStatus {
             // This program cancels no run.
             StopKind::Cancelled | StopKind::Bug => ExitStatus::Unexpected,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    const ALL: [ExitStatus; 13] = [
-        ExitStatus::Success,
-        ExitStatus::Unexpected,
-        ExitStatus::Usage,
-        ExitStatus::RowsFailed,
-        ExitStatus::Input,
-        ExitStatus::Policy,
-        ExitStatus::Rejected,
-        ExitStatus::MaxDuration,
-        ExitStatus::Report,
-        ExitStatus::Held,
-        ExitStatus::Signal(2),
-        ExitStatus::Signal(15),
-        ExitStatus::Signal(1),
-    ];
-
-    #[test]
-    fn the_guide_s_table_has_every_exit_status_and_no_other() {
-        let guide = include_str!("../../../docs/guide.md");
-        let (_, section) = guide.split_once("\n| status |").unwrap();
-        let lines = section.lines().skip(1).take_while(|line| line.starts_with('|'));
-        let first_cells = lines.skip(1).filter_map(|line| line.split('|').nth(1));
-        let mut statuses: Vec<u8> = first_cells
-            .flat_map(|cell| cell.split(',').map(|status| status.trim().parse().unwrap()))
-            .collect();
-        statuses.sort_unstable();
-        let mut all = ALL.map(ExitStatus::code);
-        all.sort_unstable();
-        assert_eq!(statuses, all);
-    }
-
-    #[test]
-    fn the_help_names_every_exit_status() {
-        let help = crate::cli::args::Cli::command().get_after_help().unwrap().to_string();
-        let help = help
-            .split("\n\n")
-            .find(|part| part.starts_with("Exit status:"))
-            .unwrap();
-        let numbers: Vec<u8> = help
-            .split(|c: char| !c.is_ascii_digit())
-            .filter_map(|number| number.parse().ok())
-            .collect();
-        let named = |status: &ExitStatus| numbers.contains(&status.code());
-        let missing: Vec<_> = ALL.iter().filter(|status| !named(status)).collect();
-        assert!(missing.is_empty(), "{missing:?}: {help}");
     }
 }
