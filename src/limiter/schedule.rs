@@ -54,7 +54,7 @@ pub struct Pace {
 pub(super) struct Schedule {
     /// In the order of `until`.
     starts: Vec<Start>,
-    /// Nothing starts before this time.
+    /// Nothing starts before this time. Starts from before it may not be known here.
     not_before: u64,
 }
 
@@ -98,6 +98,14 @@ pub(super) struct Made {
 }
 
 impl Schedule {
+    /// A schedule that begins now, without what was started before.
+    pub fn begun_at(now: u64) -> Schedule {
+        Schedule {
+            starts: Vec::new(),
+            not_before: now,
+        }
+    }
+
     /// When the next `count` starts are free. If the rates of runs differ, the largest applies to all.
     pub fn next_free(&self, pace: Pace, count: u32) -> u64 {
         self.next_free_at(self.common_pace(pace, None), count)
@@ -121,6 +129,24 @@ impl Schedule {
         spaced.chain(windowed).fold(self.not_before, u64::max)
     }
 
+    /// When these starts can be forgotten: a run that knows none of them may begin then, at their pace.
+    pub fn until_forgotten(&self) -> u64 {
+        let pace = Pace {
+            rate: self.largest_rate(0.0),
+            share: 1.0,
+        };
+        let cap = pace.rate.ceil() as u32;
+        let mut newer = 0;
+        let free = self.starts.iter().rev().map(|start| {
+            newer = cap.min(start.count.saturating_add(newer));
+            // This is how many starts of the other run there may be within a second of this one.
+            let others = pace.spread(cap - newer);
+            let windowed = (start.until + pace.window()).saturating_sub(others);
+            windowed.max(start.at + pace.spread(start.count.min(cap)))
+        });
+        free.fold(self.not_before, u64::max)
+    }
+
     /// Reserves starts, or returns when to try again. The run's rate applies to its earlier starts too.
     pub fn reserve(&mut self, now: u64, wanted: Wanted) -> Result<Start, u64> {
         let Wanted {
@@ -141,7 +167,9 @@ impl Schedule {
         }
         self.set_rate(run, pace.rate);
         let pace = self.common_pace(pace, limit);
-        let at = self.next_free_at(pace, count).max(now + wanted.ahead);
+        // What was started before the schedule began was spaced by the rate of that time, which the limit may be below.
+        let known_from = limit.map_or(0, |_| self.not_before + pace.window());
+        let at = self.next_free_at(pace, count).max(known_from).max(now + wanted.ahead);
         if at > now + MAX_AHEAD {
             return Err(at);
         }

@@ -61,6 +61,38 @@ proptest! {
     }
 
     #[test]
+    fn a_run_that_knows_nothing_of_forgotten_starts_keeps_the_cap_however_late_they_were(
+        rate in prop_oneof![Just(20.0), Just(5.0), Just(7.5), Just(1.0)],
+        calls in proptest::collection::vec((0_u64..200_000, 0..LATENESS), 1..60),
+    ) {
+        let (mut schedule, mut now, mut made) = (Schedule::default(), 1_000_000_000, Vec::new());
+        for (later, late) in calls {
+            now += later;
+            match schedule.reserve(now, wanted(1, rate)) {
+                Ok(start) => {
+                    schedule.settle(1, made_of(start.at, 1, late), 0);
+                    now = start.at + late;
+                    made.push(Start { at: now, until: now, ..start });
+                }
+                Err(later) => now = later,
+            }
+        }
+        let mut next = Schedule::begun_at(schedule.until_forgotten());
+        now = next.not_before;
+        while made.len() < 120 {
+            match next.reserve(now, wanted(2, rate)) {
+                Ok(start) => {
+                    now = start.at;
+                    next.settle(2, made_of(now, 1, 0), 0);
+                    made.push(Start { until: now, ..start });
+                }
+                Err(later) => now = later,
+            }
+        }
+        prop_assert!(fullest(&made) <= f64::ceil(rate) as u64, "{} of {rate}", fullest(&made));
+    }
+
+    #[test]
     fn text_that_was_written_is_read_back_and_other_text_does_no_harm(text in "\\PC{0,200}", at in 0_u64..u64::MAX / 4) {
         let _ = Schedule::parse(&text).map(|mut schedule| schedule.reserve(at, wanted(1, 20.0)));
         let mut schedule = Schedule::default();
@@ -224,6 +256,22 @@ fn what_is_not_used_is_free_again_and_a_pause_delays_all() {
     assert_eq!((schedule.runs(0), first.run), (2, 1));
     schedule.pause_until(500_000);
     assert_eq!(schedule.reserve(0, wanted(1, 20.0)).unwrap().at, 500_000);
+}
+
+#[test]
+fn under_a_limit_a_schedule_that_has_just_begun_waits_for_what_it_does_not_know() {
+    let begun = 5 * SECOND;
+    for (limit, free) in [(None, begun), (Some(5.0), begun + SECOND + MARGIN)] {
+        let mut schedule = Schedule::begun_at(begun);
+        let wanted = Wanted {
+            limit,
+            ..wanted(1, 5.0)
+        };
+        let at = |reserved: Result<Start, u64>| reserved.map_or_else(|at| at, |start| start.at);
+        assert_eq!(at(schedule.reserve(begun, wanted)), free);
+        let later = begun + 2 * SECOND;
+        assert_eq!(at(schedule.reserve(later, wanted)), later);
+    }
 }
 
 #[test]

@@ -40,9 +40,14 @@ pub(super) async fn join_lock(location: &QuotaLocation, exclusive: bool) -> Resu
     }
 }
 
-/// Opens the file with the starts, and begins it if this run is the first. If it is not, a file without text has replaced
-/// another one.
-pub(super) async fn begin_file(location: &QuotaLocation, boot: &str, has_others: bool) -> Result<(), QuotaError> {
+/// Opens the file with the starts, and begins it `now` if this run is the first. If it is not, a file without text has
+/// replaced another one.
+pub(super) async fn begin_file(
+    location: &QuotaLocation,
+    boot: &str,
+    has_others: bool,
+    now: u64,
+) -> Result<(), QuotaError> {
     let path = &location.starts;
     let unusable = |source| unusable(path, source);
     let tries_from = Instant::now();
@@ -54,7 +59,7 @@ pub(super) async fn begin_file(location: &QuotaLocation, boot: &str, has_others:
         if !has_others {
             // From before the machine was started.
             if (text.is_empty() || !is_of_this_machine) && file.try_lock().map_err(unusable)? {
-                file.write(&format!("{boot}\n{}", Schedule::default()))
+                file.write(&format!("{boot}\n{}", Schedule::begun_at(now)))
                     .map_err(unusable)?;
             }
             return Ok(());

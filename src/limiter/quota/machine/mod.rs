@@ -144,7 +144,7 @@ impl MachineQuota {
     ) -> Result<MachineQuota, QuotaError> {
         let (lock, has_joined_others) = join_lock(&location, exclusive).await?;
         // A file that can't be used is to be known before anything is sent.
-        let begun = begin_file(&location, &boot, has_joined_others).await;
+        let begun = begin_file(&location, &boot, has_joined_others, micros(clock())).await;
         if let Err(error) = begun {
             if lock.try_lock().unwrap_or(false) {
                 lock.remove();
@@ -206,16 +206,12 @@ impl MachineQuota {
         lock.try_lock().unwrap_or(false) && lock.is_in_place()
     }
 
-    /// How long it takes until the next start would be free, at most about a second.
-    fn until_next_start(&self) -> Duration {
+    /// How long it takes until the starts can be forgotten, at most about a second.
+    fn until_forgotten(&self) -> Duration {
         let now = micros((self.clock)());
         let file = LockFile::open(&self.location.starts).ok();
         let schedule = file.and_then(|file| schedule_in(&file, &self.boot)).unwrap_or_default();
-        let last = schedule.starts().last();
-        let next = last.map_or(now, |last| {
-            last.until + ((SECOND + MARGIN) as f64 / last.rate.max(1.0)) as u64
-        });
-        Duration::from_micros(next.saturating_sub(now).min(SECOND + MARGIN))
+        Duration::from_micros(schedule.until_forgotten().saturating_sub(now).min(SECOND + MARGIN))
     }
 
     fn remove_files(&self) {
@@ -263,7 +259,7 @@ impl MachineQuota {
         let clocks = read_clocks(&self.clock);
         let found = schedule_in(&file, &self.boot);
         let is_lost = found.is_none() && (state.has_used_file || state.has_joined_others);
-        let mut schedule = found.unwrap_or_default();
+        let mut schedule = found.unwrap_or_else(|| Schedule::begun_at(clocks.time));
         // The file may be another one than before: own starts that it does not have are added.
         state.own.forget(clocks.time, 0);
         let is_missing = |start: &&Start| schedule.get(self.run, start.at).is_none();
@@ -440,7 +436,7 @@ impl Quota for MachineQuota {
         self.refresh(state);
     }
 
-    /// The last run waits until the next start would be free, at most a second, and removes the files.
+    /// The last run waits until the starts can be forgotten, at most a second, and removes the files.
     fn leave(&self, last: Option<Previous>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if let Some(last) = last {
@@ -450,18 +446,18 @@ impl Quota for MachineQuota {
             self.state().entry = None;
             if self.is_last() {
                 // Until the files are removed, no other run can join.
-                sleep(self.until_next_start()).await;
+                sleep(self.until_forgotten()).await;
                 self.remove_files();
             }
         })
     }
 }
 
-/// A run that ends before its first start leaves no files either.
+/// A run that ends before its first start leaves no files either, unless others have just made starts.
 impl Drop for MachineQuota {
     fn drop(&mut self) {
         let has_started = !self.state().own.starts().is_empty();
-        if !has_started && self.is_last() {
+        if !has_started && self.is_last() && self.until_forgotten().is_zero() {
             self.remove_files();
         }
     }

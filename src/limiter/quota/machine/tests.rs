@@ -152,6 +152,7 @@ async fn a_file_that_is_locked_for_long_makes_the_quota_unavailable() {
 
 #[tokio::test]
 async fn an_exclusive_run_sees_another_and_names_it() {
+    let _alone = super::super::STARTING_A_PROCESS.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let join = |name: &'static str, exclusive| MachineQuota::join(location(directory.path()), entry(name), exclusive);
     let first = join("the first\u{1b}[2J", true).await.unwrap();

@@ -103,6 +103,8 @@ local largest = string.format('%.17g', common_rate)
 if limit then common_rate = math.min(common_rate, limit) end
 local function spread(number) return math.floor((SECOND + STRETCH) / (common_rate * share) * number) end
 local at = math.max(now + ahead, not_before)
+-- What was started before the schedule began was spaced by the rate of that time, which the limit may be below.
+if limit then at = math.max(at, not_before + math.floor((SECOND + MARGIN) / share)) end
 -- Several starts at once may be more than the cap, if the rate was higher then.
 local cap = math.ceil(common_rate)
 for _, start in ipairs(kept) do at = math.max(at, start.at + spread(math.min(start.count, cap))) end

@@ -91,8 +91,61 @@ async fn a_limit_is_for_all_runs_from_now_on_and_ends_by_itself_or_by_hand() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_that_begins_after_the_last_one_has_ended_keeps_a_limit_that_was_set_about_then() {
+    let _alone = STARTING_A_PROCESS.lock().await;
+    // Before the last run ends, between the two, and soon after the second has begun.
+    for set_at in [1900_u64, 2025, 2200] {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, zero) = (location(directory.path()), Instant::now());
+        let setting = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(set_at)).await;
+            MachineQuota::set_limit(&place, limit(3.0, None)).await.unwrap();
+            Instant::now()
+        });
+        let mut all = Vec::new();
+        for end in [2, 6] {
+            let quota = Arc::new(joined(directory.path(), zero).await);
+            all.extend(steered(Arc::clone(&quota), 20.0, zero + end * SECOND_LONG).await);
+            quota.leave(None).await;
+        }
+        let set = setting.await.unwrap();
+        // A limit is for the starts already made too.
+        let after: Vec<Instant> = all.iter().copied().filter(|start| *start > set).collect();
+        for start in &after {
+            let second = all
+                .iter()
+                .filter(|other| **other <= *start && **other + SECOND_LONG > *start);
+            assert!(second.count() <= 3, "{:?} after the limit at {set_at}", *start - set);
+        }
+        assert!((8..=13).contains(&after.len()), "{} at {set_at}", after.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_before_its_first_start_leaves_what_others_have_just_started() {
+    let _alone = STARTING_A_PROCESS.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let zero = Instant::now();
+    let (first, second) = (
+        joined(directory.path(), zero).await,
+        joined(directory.path(), zero).await,
+    );
+    let starts = steered(Arc::new(first), 5.0, zero + SECOND_LONG).await;
+    drop(second);
+    let next = joined(directory.path(), zero).await;
+    let Ok(Reserved::Slot(slot)) = next.reserve(request(5.0, None)).await else {
+        panic!()
+    };
+    assert!(
+        slot.at >= starts[starts.len() - 1] + Duration::from_millis(200),
+        "{slot:?}"
+    );
+}
+
 #[tokio::test]
 async fn who_shares_the_quota_is_seen_without_being_a_run_and_the_limit_outlives_the_runs() {
+    let _alone = STARTING_A_PROCESS.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let place = location(directory.path());
     assert_eq!(MachineQuota::look(&place).await.unwrap(), Sharing::default());
@@ -138,6 +191,7 @@ async fn who_shares_the_quota_is_seen_without_being_a_run_and_the_limit_outlives
 
 #[tokio::test]
 async fn a_damaged_limit_is_ignored_and_another_file_in_its_place_stays_as_it_is() {
+    let _alone = STARTING_A_PROCESS.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let place = location(directory.path());
     let quota = MachineQuota::join(place.clone(), entry("a"), false).await.unwrap();
@@ -173,6 +227,7 @@ async fn a_damaged_limit_is_ignored_and_another_file_in_its_place_stays_as_it_is
 
 #[tokio::test]
 async fn a_limit_whose_file_has_another_name_too_is_in_force_and_kept() {
+    let _alone = STARTING_A_PROCESS.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let place = location(directory.path());
     let quota = MachineQuota::join(place.clone(), entry("a"), false).await.unwrap();
