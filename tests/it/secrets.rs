@@ -498,8 +498,11 @@ fn missing_credentials_are_named_together() {
         .run()
         .assert_status(2)
         .assert_says(&[app, secret]);
-    call().without_env(app).run().assert_status(2).assert_says(&[app]);
-    call().without_env(secret).run().assert_status(2).assert_says(&[secret]);
+    for (missing, present) in [(app, secret), (secret, app)] {
+        let outcome = call().without_env(missing).run();
+        outcome.assert_status(2).assert_says(&[missing]);
+        assert!(!outcome.stderr.contains(present), "{}", outcome.stderr);
+    }
     call().env(secret, "").run().assert_status(2).assert_says(&[secret]);
     call().env(app, "4294967296").run().assert_status(2);
     call().env(app, "many").run().assert_status(2);

@@ -315,7 +315,14 @@ fn completions_and_man_page_are_printed() {
     }
     let man = desk.zim_batch(["man"]).run();
     man.assert_status(0);
-    for part in [".TH", "zim", ".SH COMMANDS", ".SH EXAMPLES", ".SH ZIM-BATCH CONFIG"] {
+    for part in [
+        ".TH",
+        "zim",
+        ".SH COMMANDS",
+        ".SH EXAMPLES",
+        ".SH EXIT STATUS",
+        ".SH ZIM-BATCH CONFIG",
+    ] {
         assert!(man.stdout.contains(part), "{part}: {}", man.stdout);
     }
     // There is one page.

@@ -19,11 +19,23 @@ With your app (AppId and ServerSecret are in the ZEGO console), check which user
 
 If you know the conversations, rows are a CSV file with user, conversation and type: see zim-batch clear --help.
 
-Settings can also be in a profile (--profile NAME): see zim-batch config --help. More examples: zim-batch clear --help.
+Settings can also be in a profile (--profile NAME): see zim-batch config --help. More examples: zim-batch clear --help.";
 
-Exit status: 0 all rows answered; 1 unexpected error; 2 usage; 3 some rows failed or invalid; 4 input; 5 stopped by a \
-policy; 6 ZIM rejects the app or the signature; 7 --max-duration or --until reached; 74 report can't be written; 75 another run is \
-active; 129, 130, 143 stopped by a signal.";
+pub const EXIT_STATUS: &str = "\
+Exit status:
+  0    every row was answered
+  1    unexpected error
+  2    a flag, a variable or a path is wrong; nothing was sent
+  3    finished; some rows are failed or invalid
+  4    the input can't be read, or doesn't match the report
+  5    stopped by a policy, such as --give-up-after
+  6    ZIM rejects the app, secret or signature, or a certificate is not trusted
+  7    --max-duration or --until was reached
+  74   the report can't be written
+  75   another run is writing the report, or (--no-wait) uses the quota
+  129, 130, 143  stopped by SIGHUP, SIGINT, SIGTERM
+
+The last lines of a stopped run say why, and which command continues it.";
 
 pub const CLEAR: &str = "\
 Examples:
@@ -73,8 +85,8 @@ List, look at the rows, then clear them:
   zim-batch list users.csv --rows rows.csv
   zim-batch clear rows.csv --report out.csv
 
-What was updated in the last days:
-  zim-batch list users.csv --rows rows.csv --since 8d --no-wait --overwrite -q
+Every night: what was updated since the last run that left nothing to do; print nothing if all succeeded:
+  zim-batch list users.csv --rows rows.csv --since last --resume -q
 
 Why rows were outside: missing, or beyond the newest 1000:
   zim-batch list out.outside.csv --explain why.csv
@@ -104,11 +116,11 @@ Examples:
   zim-batch check rows.csv
   zim-batch check rows.csv --json
   zim-batch check rows.csv --online --missing missing.csv
+  zim-batch check users.csv --online
   zim-batch check export.txt --delimiter '|' \\
     --columns user=uid,conv=peer,type=kind
 
-The flags of the app and the limits are for --online. Without it, only the rate, the limit and the rate of a profile \
-are used, to estimate the time of a run, and --exit-ok.";
+Without --online, nothing is sent and no app is needed. Rate, limit and end only tell how long a run would take.";
 
 pub const COMPLETIONS: &str = "\
 Examples:
@@ -180,9 +192,9 @@ A profile is a table in $XDG_CONFIG_HOME/zim-batch/config.toml (or ~/.config/zim
   app_id = 1234567890
   secret_file = \"~/.secrets/zim\"  # or relative to this file
   region = \"fra\"                  # or endpoint = \"https://…\"
-  rate = 20
+  rate = 20                       # or \"08:00=5,22:00=20\"
 
-Further keys: ca_cert (a file), quota (a URL). Choose the profile with --profile night or ZIM_PROFILE=night; without \
+Further keys: ca_cert (a file), quota (a URL), until (\"06:00\"), exit_ok (\"3,7\"). Choose the profile with --profile night or ZIM_PROFILE=night; without \
 either, [profiles.default] is used if there is one. Flags take precedence over environment variables, and these over the \
 profile.";
 

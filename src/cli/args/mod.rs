@@ -43,7 +43,7 @@ pub const LOGS: &str = "Output on stderr";
 /// Clear the unread counts of ZIM conversations in bulk: paced, signed, retried, reported row by row, resumable
 #[derive(Debug, Parser)]
 #[command(name = "zim-batch", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = examples::FIRST_STEPS)]
+#[command(after_help = format!("{}\n\n{}", examples::FIRST_STEPS, examples::EXIT_STATUS))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -56,13 +56,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Clear the unread count of every row's conversation
+    /// Clear unread counts: of rows, or of all conversations of users
     #[command(after_help = examples::CLEAR)]
     Clear(Box<ClearArgs>),
     /// List the conversations of users as rows for clear
     #[command(after_help = examples::LIST)]
     List(Box<ListArgs>),
-    /// Read and validate all rows, clear nothing
+    /// Read and validate all rows, or users; clear nothing
     #[command(after_help = examples::CHECK)]
     Check(Box<CheckArgs>),
     /// Summarize the report of a run, finished or still running

@@ -35,7 +35,7 @@ pub struct PaceArgs {
     /// Send at most this many rows that are not done yet, then end normally
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub limit: Option<NonZeroU64>,
-    /// Exit with status 75 instead of sharing the quota, if another run on this machine uses the same app
+    /// Exit with status 75 instead of sharing the quota with another run of the app
     #[arg(long)]
     pub no_wait: bool,
 }

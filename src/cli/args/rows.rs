@@ -47,7 +47,8 @@ pub struct RowFormatArgs {
 /// Where the rows are, and how to read them
 #[derive(Debug, Clone, Args)]
 pub struct RowsArgs {
-    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row; - for standard input
+    /// CSV file with a user, a conversation and a type (0 or peer, 2 or group) in each row, or with a user in each record; -
+    /// for standard input
     #[arg(value_name = "ROWS")]
     pub rows: PathBuf,
     #[command(flatten)]

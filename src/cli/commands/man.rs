@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
-use crate::cli::args::Cli;
+use crate::cli::args::{Cli, examples};
 use crate::cli::errors::Error;
 use crate::cli::output::print::print;
 
@@ -32,7 +32,8 @@ fn write_page(page: &mut Vec<u8>) -> io::Result<()> {
         let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
         writeln!(page, ".TP\n\\fB{}\\fR\n{}", sub.get_name(), about.replace('-', "\\-"))?;
     }
-    render_examples(&man, page)?;
+    render_end(command.clone().after_help(examples::FIRST_STEPS), "EXAMPLES", page)?;
+    render_end(command.clone().after_help(examples::EXIT_STATUS), "EXIT STATUS", page)?;
     for sub in commands() {
         let name = format!("zim-batch {}", sub.get_name());
         let man = Man::new(sub.clone().bin_name(name.clone()));
@@ -40,15 +41,18 @@ fn write_page(page: &mut Vec<u8>) -> io::Result<()> {
         man.render_description_section(page)?;
         man.render_synopsis_section(page)?;
         man.render_options_section(page)?;
-        render_examples(&man, page)?;
+        render_end(sub.clone(), "EXAMPLES", page)?;
     }
     man.render_version_section(page)
 }
 
-/// Writes the text at the end of a help, most of which are examples.
-fn render_examples(man: &Man, page: &mut Vec<u8>) -> io::Result<()> {
+/// Writes the text at the end of a help as a section, without a first line that says the same as the heading.
+fn render_end(command: Command, heading: &str, page: &mut Vec<u8>) -> io::Result<()> {
     let mut section = Vec::new();
-    man.render_extra_section(&mut section)?;
-    let section = String::from_utf8_lossy(&section).replacen(".SH EXTRA", ".SH EXAMPLES", 1);
+    Man::new(command).render_extra_section(&mut section)?;
+    let mut section = String::from_utf8_lossy(&section).replacen(".SH EXTRA", &format!(".SH {heading}"), 1);
+    for line in ["\nExamples:\n\n", "\nExamples:\n", "\nExit status:\n"] {
+        section = section.replacen(line, "\n", 1);
+    }
     page.write_all(section.as_bytes())
 }

@@ -17,13 +17,17 @@ use crate::cli::settings::secret;
 /// Reads the secret and the certificates, and builds the client.
 pub fn build(app: &App, timeout: Duration) -> Result<Client, Error> {
     let secret = secret::find(app.secret_file.as_ref())?;
+    let no_secret = secret.is_none();
     let (Some(app_id), Some(secret)) = (&app.app_id, secret) else {
-        return Err(Error::Usage(
-            "the app's credentials are missing: set ZIM_APP_ID (or --app-id) and ZIM_SERVER_SECRET, or \
-             ZIM_SERVER_SECRET_FILE (or --secret-file), or choose a profile with both (--profile); both are in the \
-             ZEGO console. To try it without credentials, use --simulate"
-                .into(),
-        ));
+        let app_id = app.app_id.is_none().then_some("ZIM_APP_ID (or --app-id)");
+        let secret =
+            no_secret.then_some("ZIM_SERVER_SECRET_FILE (or --secret-file; the secret itself: ZIM_SERVER_SECRET)");
+        let missing: Vec<&str> = app_id.into_iter().chain(secret).collect();
+        return Err(Error::Usage(format!(
+            "the app's credentials are missing: set {}, or choose a profile that has them (--profile); AppId and \
+             ServerSecret are in the ZEGO console. To try it without credentials, use --simulate",
+            missing.join(" and ")
+        )));
     };
     app.warn_about_mixture(app_id, &secret);
     let mut client = Client::builder(app_id.value, secret.value)
