@@ -38,7 +38,7 @@ pub struct UsersReport {
 
 impl UsersReport {
     /// Opens the rows file and the list report, as [`Report::open_list`] does, and a report and its outside log, as
-    /// [`Report::open`] does.
+    /// [`Report::open`] does. What earlier runs have listed is on the disk then.
     ///
     /// # Errors
     /// As theirs. The files are unchanged then, except one that failed while it was written.
@@ -52,7 +52,11 @@ impl UsersReport {
         // The report first: the other files are named after it.
         let report = ClearFiles::check(report, outside, existing, is_simulated)?;
         let list = ListFiles::check(&rows_to, Some(list), existing, is_simulated)?;
-        let (list, report) = (list.begin()?, report.begin()?);
+        let (mut list, report) = (list.begin()?, report.begin()?);
+        if list.is_resumed() {
+            // An earlier run may have been killed before this.
+            list.sync_later()()?;
+        }
         let len = list.rows_len();
         Ok(UsersReport {
             listed: Listed::new(rows.to_owned(), len, list.rows_listed()),

@@ -13,7 +13,7 @@ use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
 use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, Summary};
 
-use crate::disk::{Process, Survivors, Watched};
+use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
 use crate::life::Flags;
 use crate::quota::RunQuota;
@@ -160,6 +160,12 @@ async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clie
     let is_resumed = journal.is_resumed();
     let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
     let files = [&paths.rows, &paths.list, &paths.report, &paths.outside];
+    if is_resumed {
+        // As `system` shows (`clear_users`), rows and users of earlier runs are on the disk now.
+        let durable = &mut stage.job(run.0).durable;
+        durable.resize(files.len(), 0);
+        (durable[0], durable[1]) = (disk::len(&paths.rows), disk::len(&paths.list));
+    }
     let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec());
     let job = Job::listed(ClearUsers::new(Lister::new(client)), users, rows, journal);
     drive(stage, process, flags, job, log).await

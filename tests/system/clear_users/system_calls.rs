@@ -200,8 +200,8 @@ impl Scene {
         thread::sleep(Duration::from_millis(5)); // the server has seen the connections close
         let requests = self.task.server.requests_after(begin);
         let sent: BTreeSet<Key> = rows_of(&requests).collect();
-        if kind == "fdatasync" && nth <= 2 && found.users.is_empty() {
-            // They are those of the rows file and of the list report.
+        if kind == "fdatasync" && nth <= 2 {
+            // They are those of the rows file and of the list report, which an earlier run may have left in memory.
             assert!(
                 sent.is_empty(),
                 "{sent:?} were sent before they and their users were on the disk"
