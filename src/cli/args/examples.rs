@@ -178,7 +178,7 @@ Pause all runs; they wait until the limit is ended or changed:
   zim-batch quota --profile night --limit 0
   zim-batch quota --profile night --limit off
 
-Use the --lock-dir or --quota of the runs, and their endpoint if it is a loopback address. No secret is needed. Runs \
+Use the directory or server through which the runs share the quota. No secret is needed. Runs \
 follow with their next start, through a server within a second, and say so in their log and progress. A pause is no \
 outage: no run gives up because of it. A limit is kept for runs that start later.";
 
