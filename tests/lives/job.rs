@@ -11,7 +11,7 @@ use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersRepor
 use zim_batch::limiter::quota::Quota;
 use zim_batch::row::Outcome;
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
-use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, Summary};
+use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, StopReason, Summary};
 
 use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
@@ -63,6 +63,14 @@ pub struct Ended {
     pub stopped: Option<Stopped>,
     /// What observers were told.
     pub told: Told,
+}
+
+impl Ended {
+    /// It ended because the service was away for too long.
+    pub fn has_given_up(&self) -> bool {
+        let stopped = self.summary.as_ref().and_then(|summary| summary.stopped.as_ref());
+        matches!(stopped, Some(StopReason::GaveUp { .. }))
+    }
 }
 
 /// What an observer was told.

@@ -30,6 +30,9 @@ use crate::world::{RunId, World};
 /// after a rest.
 const MAY_LAST: Duration = Duration::from_secs(3 * 3600);
 
+/// Fewer rows than make an outage.
+const FEW: u64 = 9;
+
 /// A run that was stopped, killed or limited is resumed at most so often.
 const MAX_RUNS: usize = 60;
 
@@ -235,14 +238,20 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
 async fn run_job(stage: Arc<Stage>, job: usize) {
     let plan = &stage.life.jobs[job];
     sleep(Duration::from_millis(plan.begins)).await;
+    // Rows that fail for ever, if there are many and no others are left, look like an outage: an operator sends them few at a
+    // time.
+    let mut limit = None;
     for nth in 0..MAX_RUNS {
-        let flags = plan.runs.get(nth).copied().unwrap_or(Flags::LAST);
+        let flags = plan.runs.get(nth).copied().unwrap_or(Flags { limit, ..Flags::LAST });
         prepare(&stage, job);
         quiet::threads_may_start();
         let run = crate::job::run(&stage, (job, nth), flags);
         let ended = run.instrument(Log::span((job, nth))).await;
         let Some(ended) = ended else { return };
         promises::after_a_run(&stage, job, &ended);
+        if ended.has_given_up() && ended.began >= Duration::from_millis(stage.life.calm_at()) {
+            limit = Some(FEW);
+        }
         let is_done = take_up(&stage, job, ended);
         let next = next_change(&stage, job);
         if is_done && next.is_none() {

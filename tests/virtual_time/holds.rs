@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use tokio::time::timeout;
 use zim_batch::event::Event;
+use zim_batch::stop::StopReason;
 
 use super::*;
 
@@ -97,6 +98,23 @@ fn rows_that_were_connecting_when_the_hold_began_are_probes_too() {
             "the third probe is by a row that has not failed: {lines:?}"
         );
     });
+}
+
+#[test]
+fn nine_rows_that_are_all_busy_for_ever_fail_and_ten_are_an_outage() {
+    for rows in [9, 10] {
+        in_paused_time(async {
+            let (summary, _, outcomes) = run_all(rows, Limits::default(), |_, _| {
+                (Duration::from_millis(30), code(660_000_001))
+            })
+            .await;
+            let has_given_up = matches!(summary.stopped, Some(StopReason::GaveUp { .. }));
+            assert_eq!(
+                (has_given_up, outcomes.len()),
+                if rows == 9 { (false, 9) } else { (true, 0) }
+            );
+        });
+    }
 }
 
 #[test]
