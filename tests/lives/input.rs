@@ -1,6 +1,6 @@
 //! The input of a job: its bytes, and what is expected of each of its lines, without the program's reader.
 
-use crate::life::{Dialect, Fault, Line};
+use crate::life::{Dialect, Fault, FeedKind, JobPlan, Line};
 use crate::world::Key;
 
 /// A row or a user of an input.
@@ -66,8 +66,43 @@ fn push(text: &mut String, dialect: Dialect, fields: &[&str]) {
     text.push_str(if dialect.crlf { "\r\n" } else { "\n" });
 }
 
-/// What is expected of these lines.
-pub fn expected(dialect: Dialect, lines: &[Line], are_users: bool) -> Vec<Expected> {
+/// The bytes of each line of a job's input, the header first.
+pub fn lines_of(plan: &JobPlan, lines: &[Line]) -> Vec<Vec<u8>> {
+    let are_users = plan.users.is_some();
+    let line = |line: &Line| {
+        let mut text = String::new();
+        append(&mut text, plan.dialect, std::slice::from_ref(line), are_users);
+        text.into_bytes()
+    };
+    let header = write(plan.dialect, &[], are_users);
+    std::iter::once(header).chain(lines.iter().map(line)).collect()
+}
+
+/// The beginning of a line, cut off within its first field.
+pub fn within_user(plan: &JobPlan, line: &[u8]) -> Vec<u8> {
+    let mut is_quoted = false;
+    let field = line.iter().take_while(|byte| {
+        is_quoted ^= **byte == b'"';
+        is_quoted || **byte != plan.dialect.delimiter as u8
+    });
+    line[..field.count().div_ceil(2).max(1)].to_vec()
+}
+
+/// What is expected of these lines of a job.
+pub fn expected(plan: &JobPlan, lines: &[Line]) -> Vec<Expected> {
+    let (dialect, are_users) = (plan.dialect, plan.users.is_some());
+    let mut rows = expected_of_file(dialect, lines, are_users);
+    let is_numbered = plan
+        .feed
+        .as_ref()
+        .is_some_and(|feed| FeedKind::is_of_program(feed.kind));
+    if is_numbered {
+        rows.iter_mut().zip(1..).for_each(|(row, number)| row.line = number);
+    }
+    rows
+}
+
+fn expected_of_file(dialect: Dialect, lines: &[Line], are_users: bool) -> Vec<Expected> {
     let mut at = 2;
     let expect = |line: &Line| {
         let mut text = String::new();

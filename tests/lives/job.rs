@@ -1,6 +1,7 @@
 //! One run of a job, set up as the program does it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use zim_batch::client::{ClearUsers, Service};
 use zim_batch::event::Event;
 use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
 use zim_batch::limiter::quota::Quota;
-use zim_batch::row::Outcome;
+use zim_batch::row::{Outcome, Subject};
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
 use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, StopReason, Summary};
 
 use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
+use crate::feed::{self, Fed};
 use crate::life::Flags;
 use crate::quota::RunQuota;
 use crate::report::{self, Row};
@@ -63,6 +65,8 @@ pub struct Ended {
     pub stopped: Option<Stopped>,
     /// What observers were told.
     pub told: Told,
+    /// What its rows came from, if that was no file.
+    pub fed: Option<Fed>,
 }
 
 impl Ended {
@@ -90,6 +94,11 @@ pub struct Told {
     /// Rows and users that failed.
     pub failed: u64,
     pub released: u64,
+    begun: u64,
+    settled: u64,
+    already_done: u64,
+    /// The most rows that were taken from a source and had neither been sent nor settled.
+    pub most_ahead: u64,
 }
 
 /// Runs a job once. `None`: it could not begin, which is a violation.
@@ -106,6 +115,8 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> 
         .unwrap();
     let begun = if stage.life.jobs[run.0].users.is_some() {
         begin_users(stage, run, &flags, client).await
+    } else if let Some(feed) = &stage.life.jobs[run.0].feed {
+        feed::run(stage, run, &flags, client, feed).await
     } else {
         begin_rows(stage, run, &flags, client).await
     };
@@ -115,7 +126,7 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> 
     begun.ok()
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
     let paths = Paths::in_directory(&stage.job(run.0).directory);
@@ -137,7 +148,7 @@ async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clien
     let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
     let process = process(stage, run, &paths, vec![paths.report.clone(), paths.outside.clone()]);
     let job = Job::planned(client, plan).report(journal);
-    drive(stage, process, flags, job, log).await
+    drive(stage, process, flags, job, log, None).await
 }
 
 async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
@@ -176,10 +187,10 @@ async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clie
     }
     let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec());
     let job = Job::listed(ClearUsers::new(Lister::new(client)), users, rows, journal);
-    drive(stage, process, flags, job, log).await
+    drive(stage, process, flags, job, log, None).await
 }
 
-fn begin(flags: &Flags) -> RunBegin {
+pub fn begin(flags: &Flags) -> RunBegin {
     RunBegin {
         app_id: Some(APP_ID),
         endpoint: "http://127.0.0.1:1".into(),
@@ -189,7 +200,7 @@ fn begin(flags: &Flags) -> RunBegin {
     }
 }
 
-fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc<Process> {
+pub fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc<Process> {
     let mut state = stage.job(run.0);
     let directory = paths.report.parent().unwrap();
     let process = Process::new(run, directory, files, &state.durable, &stage.world, &stage.quota);
@@ -198,17 +209,19 @@ fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc
 }
 
 /// Runs a job that is set up, until it has ended or is killed.
-async fn drive<S: Service>(
+pub async fn drive<S: Service>(
     stage: &Stage,
     process: Arc<Process>,
     flags: &Flags,
     job: Job<S>,
     log: RunLog,
+    fed: Option<Fed>,
 ) -> Result<Ended, Failed> {
     let run = process.run;
     let paths = Paths::in_directory(&process.directory);
     let before = report::read(&paths.report)?;
     let lines = stage.job(run.0).lines.len();
+    let lines = fed.as_ref().map_or(lines, |fed| fed.rows);
     stage.job(run.0).counted.push(lines);
     let stop = StopHandle::new();
     stage.job(run.0).stop = Some(stop.clone());
@@ -220,6 +233,7 @@ async fn drive<S: Service>(
     let limiter = Limiter::sharing(rate, quota);
     let told = Arc::new(Mutex::new(Told::default()));
     let (tell, put_out) = (Arc::clone(&told), Arc::clone(&stage.put_out));
+    let taken = fed.as_ref().map(|fed| Arc::clone(&fed.taken));
     let job = job
         .limiter(limiter.clone())
         .observer(LoggedEnd {
@@ -236,7 +250,8 @@ async fn drive<S: Service>(
                     .unwrap()
                     .look("an event", format!("{event:?}").as_bytes());
             }
-            tell.lock().unwrap().note(event);
+            let taken = taken.as_ref().map(|taken| taken.load(Ordering::Relaxed));
+            tell.lock().unwrap().note(event, taken);
         });
     let began = stage.now();
     stage.tell(format!("{} begins, {} records, {flags:?}", name(run), before.len()));
@@ -252,6 +267,7 @@ async fn drive<S: Service>(
         disk_failed: false,
         stopped: None,
         told: Told::default(),
+        fed,
     };
     tokio::select! {
         biased;
@@ -292,7 +308,16 @@ async fn drive<S: Service>(
 }
 
 impl Told {
-    fn note(&mut self, event: &Event) {
+    /// `taken`: the rows that were taken from a source.
+    fn note(&mut self, event: &Event, taken: Option<u64>) {
+        match event {
+            Event::Settled(record) if record.subject == Subject::Row => self.settled += 1,
+            Event::Sent { is_retry: false, .. } => self.begun += 1,
+            Event::AlreadyDone(rows) => self.already_done += rows,
+            _ => {}
+        }
+        let begun = self.already_done + self.begun.max(self.settled);
+        self.most_ahead = self.most_ahead.max(taken.unwrap_or(0).saturating_sub(begun));
         match event {
             Event::Sent { .. } => self.sent += 1,
             Event::Held { why } => {

@@ -73,8 +73,42 @@ pub struct JobPlan {
     pub input: Vec<Line>,
     /// The conversations of each user, for lines that are users. `None`: lines are rows.
     pub users: Option<Vec<(String, u32)>>,
+    /// Where its rows come from; `None`: from its file.
+    pub feed: Option<Feed>,
     /// The settings of its runs, in order. Those after the last one have generous settings and no limits.
     pub runs: Vec<Flags>,
+}
+
+/// A source of rows that is no file.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    pub kind: FeedKind,
+    /// So many rows come at once, and then none for so long.
+    pub portion: usize,
+    pub pause: Millis,
+    /// After how many new rows it breaks off, in each of the first runs.
+    pub breaks: Vec<Option<usize>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedKind {
+    /// Standard input: a pipe. It ends within a row if it breaks off.
+    Pipe,
+    /// A reader, which fails.
+    Reader,
+    /// An iterator of a program that embeds the library, which returns an error.
+    Iterator,
+    /// The same, and it panics.
+    Panics,
+    /// A stream.
+    Stream,
+}
+
+impl FeedKind {
+    /// The rows come from a program, without lines and without mistakes.
+    pub fn is_of_program(self) -> bool {
+        !matches!(self, FeedKind::Pipe | FeedKind::Reader)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -398,6 +432,7 @@ fn job(rng: &mut Rng, nth: u64) -> JobPlan {
         },
         input,
         users,
+        feed: None,
         runs,
     }
 }

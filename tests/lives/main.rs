@@ -10,6 +10,7 @@ mod disk;
 #[path = "../../src/cli/errors/exit_status.rs"]
 mod exit_status;
 mod exits;
+mod feed;
 mod input;
 mod job;
 mod life;

@@ -25,7 +25,7 @@ impl Repeats {
         let (mut rows, mut users) = (HashMap::new(), HashMap::new());
         for (job, plan) in stage.life.jobs.iter().enumerate() {
             let are_users = plan.users.is_some();
-            let lines = expected(plan.dialect, &stage.job(job).lines, are_users);
+            let lines = expected(plan, &stage.job(job).lines);
             for key in lines.into_iter().filter_map(|line| line.key) {
                 if are_users {
                     *users.entry(key[0].clone()).or_default() += 1;
@@ -51,7 +51,7 @@ impl Repeats {
 /// The lines of a job as they are now.
 pub fn lines(stage: &Stage, job: usize, state: &JobState) -> Vec<Expected> {
     let plan = &stage.life.jobs[job];
-    expected(plan.dialect, &state.lines, plan.users.is_some())
+    expected(plan, &state.lines)
 }
 
 /// Whether every line has a record, and every row of each listed user.

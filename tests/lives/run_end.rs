@@ -8,7 +8,7 @@ use zim_batch::{StopReason, Summary};
 use crate::exits;
 use crate::input::Expected;
 use crate::job::Ended;
-use crate::life::What;
+use crate::life::{FeedKind, What};
 use crate::look::codes;
 use crate::promises::{Files, Repeats};
 use crate::report::Row;
@@ -84,7 +84,9 @@ fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: 
         }
     }
     let rows = if is_users { files.rows.len() } else { ended.lines } as u64;
-    let is_all = ended.flags.limit.is_none() && !is_users;
+    // What was not read of a source is not counted.
+    let may_be_read = summary.stopped.is_none() || ended.fed.is_none();
+    let is_all = ended.flags.limit.is_none() && !is_users && may_be_read;
     let has_read_all = is_all || (is_users && summary.stopped.is_none() && ended.flags.limit.is_none());
     if !summary.is_consistent() || (has_read_all && summary.rows != rows) {
         stage.violated(
@@ -97,7 +99,8 @@ fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: 
         );
     }
     let earlier = ended.before.len() as u64;
-    if summary.already_done != earlier {
+    let is_less = ended.fed.is_some() && summary.stopped.is_some() && summary.already_done < earlier;
+    if summary.already_done != earlier && !is_less {
         stage.violated(
             promise,
             format!(
@@ -225,9 +228,11 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         Some(StopReason::AllRejected { rows, .. }) => *rows >= 20 && failed >= *rows,
         Some(StopReason::Fatal { .. }) => is_answered(&[3, 100_000_005, 100_000_011]),
         Some(StopReason::ReportFailed(_)) => ended.disk_failed,
+        Some(StopReason::InputFailed(cause)) => ended.fed.as_ref().is_some_and(|fed| fed.is_why(&cause.to_string())),
         Some(_) => false,
     };
     must_stop(stage, ended, summary, slack);
+    source(stage, ended, summary, new);
     if !has_reason {
         let how = format!(
             "{}: {:?} after {lasted:?}, {:?}",
@@ -268,6 +273,35 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
             ended.flags
         );
         stage.violated("a run does not go on beyond --give-up-after", how);
+    }
+}
+
+/// A source that breaks off ends the run when the rows before have their outcomes, and nothing is read far ahead of its turn.
+fn source(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row]) {
+    let Some(fed) = &ended.fed else { return };
+    let is_limited = ended.flags.limit.is_some_and(|limit| limit <= new.len() as u64);
+    if fed.breaks && summary.stopped.is_none() && !is_limited {
+        let how = format!("{}: {fed:?}, and it says complete", name(ended.run));
+        stage.violated("what has to stop a run stops it", how);
+    }
+    let is_by_source = matches!(summary.stopped, Some(StopReason::InputFailed(_)));
+    if is_by_source && fed.kind.is_of_program() && summary.not_run > 0 {
+        let how = format!("{}: {} rows before it are not run", name(ended.run), summary.not_run);
+        stage.violated("rows before an error of the source have their outcomes", how);
+    }
+    let ahead = match fed.kind {
+        FeedKind::Stream => 1,
+        _ => 64,
+    };
+    let most = ahead + ended.flags.max_in_flight as u64;
+    let was_refused = stage.world().refused.iter().any(|(run, _)| *run == ended.run);
+    if ended.told.most_ahead > most && !was_refused {
+        let how = format!(
+            "{}: {} rows were taken before their turn",
+            name(ended.run),
+            ended.told.most_ahead
+        );
+        stage.violated("at most 64 rows are taken before their turn", how);
     }
 }
 

@@ -3,11 +3,13 @@
 
 use fastrand::Rng;
 
-use crate::life::{Event, Life, Millis, Stop, What, pick};
+use crate::input;
+use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Millis, Stop, What, pick};
 
 /// The streams.
 const STOPS: u64 = 0x5709_0001;
 const INVALID: u64 = 0x5709_0002;
+const FEEDS: u64 = 0x5709_0003;
 
 /// Draws all topics of a life.
 pub fn draw(life: &mut Life) {
@@ -16,6 +18,39 @@ pub fn draw(life: &mut Life) {
     for flags in life.jobs.iter_mut().flat_map(|job| &mut job.runs) {
         flags.ignore_invalid = rng.u8(0..3) == 0;
     }
+    let rng = &mut Rng::with_seed(life.seed ^ FEEDS);
+    life.jobs.iter_mut().for_each(|job| feed(job, rng));
+}
+
+/// Rows from standard input, an iterator or a stream.
+fn feed(job: &mut JobPlan, rng: &mut Rng) {
+    let kinds = [
+        FeedKind::Pipe,
+        FeedKind::Pipe,
+        FeedKind::Reader,
+        FeedKind::Iterator,
+        FeedKind::Panics,
+        FeedKind::Stream,
+    ];
+    let is_fed = rng.u8(0..4) == 0;
+    let feed = Feed {
+        kind: pick(rng, &kinds),
+        portion: pick(rng, &[1, 3, 40, 1000]),
+        pause: pick(rng, &[0, 20, 700, 20_000]),
+        breaks: (0..2)
+            .map(|_| rng.bool().then(|| rng.usize(0..80) / pick(rng, &[1, 8])))
+            .collect(),
+    };
+    if !is_fed || job.users.is_some() {
+        return;
+    }
+    if feed.kind.is_of_program() {
+        input::mend(&mut job.input);
+        for flags in &mut job.runs {
+            (flags.dedupe, flags.limit) = (false, None);
+        }
+    }
+    job.feed = Some(feed);
 }
 
 /// How runs are stopped: by the embedding program, by a signal, or by two.
