@@ -253,9 +253,9 @@ fn a_run_that_ends_while_it_is_paused_or_limited_says_so_even_if_it_is_quiet() {
     ] {
         let set = desk.zim_batch(["quota", "--limit", limit].map(str::to_owned).iter().chain(&place));
         set.run().assert_status(0);
-        let call = desk.clear(&server, rows(100)).flag("--max-duration", "700ms");
+        let call = desk.clear(&server, rows(100)).flag("--max-duration", "3s");
         let outcome = call.arg("-q").arg("--overwrite").flag("--lock-dir", ".").run();
-        let stopped = format!("--max-duration 700ms was reached; {says}");
+        let stopped = format!("--max-duration 3s was reached; {says}");
         let command = format!("zim-batch quota --endpoint {} --lock-dir . --limit off", server.url());
         outcome
             .assert_status(7)
