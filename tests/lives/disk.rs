@@ -133,10 +133,12 @@ impl Process {
         if let Some(survivors) = &mut self.state.lock().unwrap().survivors {
             survivors.durable = vec![u64::MAX; self.files.len()];
         }
-        let log = self.directory_of_survivors().join("out.runs.jsonl");
-        if let Ok(file) = OpenOptions::new().write(true).open(log) {
-            let len = file.metadata().map_or(0, |file| file.len());
-            file.set_len(rng.u64(0..=len)).unwrap();
+        for log in ["out.runs.jsonl", "out.list.runs.jsonl"] {
+            let log = self.directory_of_survivors().join(log);
+            if let Ok(file) = OpenOptions::new().write(true).open(log) {
+                let len = file.metadata().map_or(0, |file| file.len());
+                file.set_len(rng.u64(0..=len)).unwrap();
+            }
         }
     }
 

@@ -79,8 +79,14 @@ fn feed<T: Send + 'static>(
 /// A run whose rows do not come from a file.
 pub async fn run(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client, feed: &Feed) -> Result<Ended, Failed> {
     let plan = &stage.life.jobs[run.0];
+    let mut flags = *flags;
+    if feed.kind.is_of_program() {
+        // The library has no such settings.
+        (flags.dedupe, flags.limit) = (false, None);
+    }
+    let flags = &flags;
     let JobState { directory, lines, .. } = stage.job(run.0).clone();
-    let paths = Paths::in_directory(&directory);
+    let paths = Paths::in_directory(stage, run.0, &directory);
     let mut journal = Report::open(&paths.report, &paths.outside, IfExists::Resume, false)?;
     let expected = input::expected(plan, &lines);
     // It breaks off behind the rows that have a record: otherwise the run could not even begin.

@@ -18,6 +18,7 @@ use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
 use crate::feed::{self, Fed};
 use crate::life::Flags;
+use crate::list;
 use crate::quota::RunQuota;
 use crate::report::{self, Row};
 use crate::stage::{Stage, Stopped, limits, name};
@@ -33,7 +34,27 @@ pub struct Paths {
 }
 
 impl Paths {
-    pub fn in_directory(directory: &Path) -> Paths {
+    /// The files of a job as they are now.
+    pub fn of(stage: &Stage, job: usize) -> Paths {
+        let directory = stage.job(job).directory.clone();
+        Paths::in_directory(stage, job, &directory)
+    }
+
+    pub fn in_directory(stage: &Stage, job: usize, directory: &Path) -> Paths {
+        let paths = Paths::of_clear(directory);
+        match stage.life.jobs[job].listing {
+            None => paths,
+            // The report of `list` is the list report.
+            Some(_) => Paths {
+                report: paths.list,
+                list: directory.join("none.csv"),
+                outside: directory.join("none.csv"),
+                ..paths
+            },
+        }
+    }
+
+    fn of_clear(directory: &Path) -> Paths {
         let report = directory.join("out.csv");
         Paths {
             input: directory.join("input.csv"),
@@ -96,6 +117,7 @@ pub struct Told {
     pub released: u64,
     begun: u64,
     settled: u64,
+    /// The rows with a record when it began.
     already_done: u64,
     /// The most rows that were taken from a source and had neither been sent nor settled.
     pub most_ahead: u64,
@@ -113,9 +135,12 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> 
         .in_process(Arc::new(server))
         .build()
         .unwrap();
-    let begun = if stage.life.jobs[run.0].users.is_some() {
+    let plan = &stage.life.jobs[run.0];
+    let begun = if let Some(listing) = &plan.listing {
+        list::run(stage, run, &flags, client, listing).await
+    } else if plan.users.is_some() {
         begin_users(stage, run, &flags, client).await
-    } else if let Some(feed) = &stage.life.jobs[run.0].feed {
+    } else if let Some(feed) = &plan.feed {
         feed::run(stage, run, &flags, client, feed).await
     } else {
         begin_rows(stage, run, &flags, client).await
@@ -129,7 +154,7 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> 
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
-    let paths = Paths::in_directory(&stage.job(run.0).directory);
+    let paths = Paths::of(stage, run.0);
     let selection = Selection {
         dedupe: flags.dedupe,
         limit: flags.limit,
@@ -152,7 +177,7 @@ async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clien
 }
 
 async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client) -> Result<Ended, Failed> {
-    let paths = Paths::in_directory(&stage.job(run.0).directory);
+    let paths = Paths::of(stage, run.0);
     let format = Format {
         reads: Reads::Users,
         ..Format::default()
@@ -218,7 +243,7 @@ pub async fn drive<S: Service>(
     fed: Option<Fed>,
 ) -> Result<Ended, Failed> {
     let run = process.run;
-    let paths = Paths::in_directory(&process.directory);
+    let paths = Paths::in_directory(stage, run.0, &process.directory);
     let before = report::read(&paths.report)?;
     let lines = stage.job(run.0).lines.len();
     let lines = fed.as_ref().map_or(lines, |fed| fed.rows);
@@ -231,7 +256,10 @@ pub async fn drive<S: Service>(
         None => Arc::new(RunQuota::join(&stage.quota, run, flags.rate)),
     };
     let limiter = Limiter::sharing(rate, quota);
-    let told = Arc::new(Mutex::new(Told::default()));
+    let told = Arc::new(Mutex::new(Told {
+        already_done: before.len() as u64,
+        ..Told::default()
+    }));
     let (tell, put_out) = (Arc::clone(&told), Arc::clone(&stage.put_out));
     let taken = fed.as_ref().map(|fed| Arc::clone(&fed.taken));
     let job = job
@@ -313,7 +341,6 @@ impl Told {
         match event {
             Event::Settled(record) if record.subject == Subject::Row => self.settled += 1,
             Event::Sent { is_retry: false, .. } => self.begun += 1,
-            Event::AlreadyDone(rows) => self.already_done += rows,
             _ => {}
         }
         let begun = self.already_done + self.begun.max(self.settled);

@@ -73,10 +73,28 @@ pub struct JobPlan {
     pub input: Vec<Line>,
     /// The conversations of each user, for lines that are users. `None`: lines are rows.
     pub users: Option<Vec<(String, u32)>>,
+    /// What is listed of the users, which is not cleared then.
+    pub listing: Option<Listing>,
     /// Where its rows come from; `None`: from its file.
     pub feed: Option<Feed>,
     /// The settings of its runs, in order. Those after the last one have generous settings and no limits.
     pub runs: Vec<Flags>,
+}
+
+/// What `list` is to list.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing {
+    /// Only those since the time of this conversation.
+    pub newest: Option<u64>,
+    /// Only this type: 0 or 2.
+    pub conv_type: Option<char>,
+}
+
+impl JobPlan {
+    /// Users are listed, and what is listed is cleared.
+    pub fn clears_users(&self) -> bool {
+        self.users.is_some() && self.listing.is_none()
+    }
 }
 
 /// A source of rows that is no file.
@@ -432,6 +450,7 @@ fn job(rng: &mut Rng, nth: u64) -> JobPlan {
         },
         input,
         users,
+        listing: None,
         feed: None,
         runs,
     }

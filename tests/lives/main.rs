@@ -15,6 +15,7 @@ mod input;
 mod job;
 mod life;
 mod limits;
+mod list;
 mod log;
 mod look;
 mod pace;

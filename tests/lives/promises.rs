@@ -12,7 +12,7 @@ use crate::life::What;
 use crate::report::{self, Row};
 use crate::stage::{JobState, Stage, name};
 use crate::world::{Asked, Key, Sent};
-use crate::{exits, look, pace, run_end, said, secrets, truth};
+use crate::{exits, list, look, pace, run_end, said, secrets, truth};
 
 /// How often rows and users stand in all inputs.
 pub struct Repeats {
@@ -56,10 +56,10 @@ pub fn lines(stage: &Stage, job: usize, state: &JobState) -> Vec<Expected> {
 
 /// Whether every line has a record, and every row of each listed user.
 pub fn is_done(stage: &Stage, job: usize, state: &JobState) -> bool {
-    let paths = Paths::in_directory(&state.directory);
+    let paths = Paths::in_directory(stage, job, &state.directory);
     let records = report::read(&paths.report).unwrap_or_default();
     let lines = lines(stage, job, state).len();
-    let is_done = if stage.life.jobs[job].users.is_some() {
+    let is_done = if stage.life.jobs[job].clears_users() {
         let users = report::read(&paths.list).unwrap_or_default();
         let rows = report::read_rows(&paths.rows).unwrap_or_default();
         users.len() >= lines && records.len() >= rows.len()
@@ -77,7 +77,7 @@ pub struct Files {
 }
 
 fn read_files(stage: &Stage, job: usize, state: &JobState) -> Option<Files> {
-    let paths = Paths::in_directory(&state.directory);
+    let paths = Paths::in_directory(stage, job, &state.directory);
     let read = || -> Result<Files, String> {
         Ok(Files {
             records: report::read(&paths.report)?,
@@ -99,7 +99,7 @@ pub fn after_a_run(stage: &Stage, job: usize, ended: &Ended) {
     let Some(files) = read_files(stage, job, &state) else {
         return;
     };
-    let paths = Paths::in_directory(&state.directory);
+    let paths = Paths::in_directory(stage, job, &state.directory);
     let lines = lines(stage, job, &state);
     drop(state);
     once(stage, job, "report", &files.records);
@@ -150,9 +150,12 @@ pub fn at_the_end(stage: &Stage) {
             continue;
         };
         let lines = lines(stage, job, &state);
-        let paths = Paths::in_directory(&state.directory);
-        if stage.life.jobs[job].users.is_some() {
-            users(stage, job, &files, &lines);
+        let paths = Paths::in_directory(stage, job, &state.directory);
+        let plan = &stage.life.jobs[job];
+        if plan.listing.is_some() {
+            users(stage, job, &files, &files.records, &lines);
+        } else if plan.users.is_some() {
+            users(stage, job, &files, &files.users, &lines);
             let rows: Vec<Expected> = files
                 .rows
                 .iter()
@@ -165,7 +168,9 @@ pub fn at_the_end(stage: &Stage) {
         } else {
             rows_are_recorded(stage, job, &state, &files.records, &lines);
         }
-        truth::check(stage, job, &files.records);
+        if plan.listing.is_none() {
+            truth::check(stage, job, &files.records);
+        }
         sent_rows(stage, job, &state, &files, &lines);
         runs_are_logged(stage, job, &state, &paths);
         match Analysis::from_file(&paths.report) {
@@ -213,8 +218,9 @@ fn rows_are_recorded(stage: &Stage, job: usize, state: &JobState, records: &[Row
     }
 }
 
-fn users(stage: &Stage, job: usize, files: &Files, lines: &[Expected]) {
-    let by_line: BTreeMap<u64, &Row> = files.users.iter().map(|record| (record.line, record)).collect();
+fn users(stage: &Stage, job: usize, files: &Files, users: &[Row], lines: &[Expected]) {
+    let listing = stage.life.jobs[job].listing.as_ref();
+    let by_line: BTreeMap<u64, &Row> = users.iter().map(|record| (record.line, record)).collect();
     let mut listed: HashMap<String, Vec<[String; 2]>> = HashMap::new();
     for (_, [user, conv, conv_type]) in &files.rows {
         listed
@@ -233,7 +239,7 @@ fn users(stage: &Stage, job: usize, files: &Files, lines: &[Expected]) {
         if record.outcome == "ok" {
             let user = user.clone().unwrap_or_default();
             let (expected, found) = (
-                world.conversations(&user).unwrap_or_default(),
+                list::listed(listing, world.conversations(&user).unwrap_or_default()),
                 listed.remove(&user).unwrap_or_default(),
             );
             if expected != found || record.conversations != found.len() as u64 {
@@ -253,7 +259,7 @@ fn users(stage: &Stage, job: usize, files: &Files, lines: &[Expected]) {
             );
         }
     }
-    if files.users.len() > lines.len() || !listed.is_empty() {
+    if users.len() > lines.len() || !listed.is_empty() {
         let how = format!("job {job}: rows of {} users too many", listed.len());
         stage.violated("every conversation of a user is listed once", how);
     }
@@ -291,6 +297,15 @@ fn sent_rows(stage: &Stage, job: usize, state: &JobState, files: &Files, lines: 
             .map(|record| &record.key)
             .collect();
         for sent in world.requests.iter().filter(|sent| sent.run == run.run) {
+            let listed = |user: &String| [user.clone(), String::new(), String::new()];
+            if let Asked::List(user, _) = &sent.asked
+                && stage.life.jobs[job].listing.is_some()
+                && done.contains(&listed(user))
+                && count(lines, files, &listed(user)) <= 1
+            {
+                let how = format!("{} listed {user:?} at {:?}", name(sent.run), sent.at);
+                stage.violated("a row with a record is not sent again", how);
+            }
             if let Asked::Clear(key) = &sent.asked
                 && done.contains(key)
                 && count(lines, files, key) <= 1
@@ -344,7 +359,7 @@ pub fn trace(stage: &Stage) -> String {
     }
     for job in 0..stage.jobs.len() {
         let state = stage.job(job);
-        let paths = Paths::in_directory(&state.directory);
+        let paths = Paths::in_directory(stage, job, &state.directory);
         for path in [&paths.report, &paths.list, &paths.outside] {
             for mut row in report::read(path).unwrap_or_default() {
                 // A nonce that a server has repeated is another one each time.

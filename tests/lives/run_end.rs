@@ -46,7 +46,7 @@ pub fn check(stage: &Stage, ended: &Ended, summary: &Summary, files: &Files, lin
     // Users that can't be listed count as failed rows do.
     let failed_users = files.users.iter().filter(|record| record.outcome == "failed").count() as u64;
     stops(stage, ended, summary, &sent, &new, failed_users);
-    let is_users = stage.life.jobs[ended.run.0].users.is_some();
+    let is_users = stage.life.jobs[ended.run.0].clears_users();
     if summary.stopped.is_none() && ended.flags.limit.is_none() {
         let lines = &lines[..ended.lines.min(lines.len())];
         let has = |records: &[Row], line: u64| records.iter().any(|record| record.line == line);
@@ -64,7 +64,7 @@ pub fn check(stage: &Stage, ended: &Ended, summary: &Summary, files: &Files, lin
 
 fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: &Files) {
     let promise = "counts add up";
-    let is_users = stage.life.jobs[ended.run.0].users.is_some();
+    let is_users = stage.life.jobs[ended.run.0].clears_users();
     let count = |outcome: &str| new.iter().filter(|record| record.outcome == outcome).count() as u64;
     let said = [
         ("ok", summary.ok),
@@ -114,6 +114,12 @@ fn counts(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row], files: 
         && summary.ok + summary.outside + summary.failed > limit
     {
         stage.violated("--limit is kept", format!("{}: {summary:?}", name(ended.run)));
+    }
+    let listed = summary.conversations.filter(|_| summary.users.is_none());
+    let expected: u64 = new.iter().map(|record| record.conversations).sum();
+    if listed.is_some_and(|listed| listed != expected) && !ended.disk_failed {
+        let how = format!("{}: {listed:?} conversations, not {expected}", name(ended.run));
+        stage.violated(promise, how);
     }
     let Some(users) = &summary.users else { return };
     // A disk that failed may have rows of a user without a record, which resuming takes out.

@@ -467,7 +467,7 @@ async fn happen(stage: &Stage, what: What) {
             }
         }
         What::Look(job) => {
-            let report = Paths::in_directory(&stage.job(job).directory).report;
+            let report = Paths::of(stage, job).report;
             // Between a power cut and the next run, its header may be torn.
             if report.exists() && !crate::report::is_torn(&report) && crate::disk::len(&report) > 0 {
                 match Analysis::from_file(&report) {

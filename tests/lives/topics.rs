@@ -4,12 +4,13 @@
 use fastrand::Rng;
 
 use crate::input;
-use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Millis, Stop, What, pick};
+use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Listing, Millis, Stop, What, pick};
 
 /// The streams.
 const STOPS: u64 = 0x5709_0001;
 const INVALID: u64 = 0x5709_0002;
 const FEEDS: u64 = 0x5709_0003;
+const LISTS: u64 = 0x5709_0004;
 
 /// Draws all topics of a life.
 pub fn draw(life: &mut Life) {
@@ -20,6 +21,14 @@ pub fn draw(life: &mut Life) {
     }
     let rng = &mut Rng::with_seed(life.seed ^ FEEDS);
     life.jobs.iter_mut().for_each(|job| feed(job, rng));
+    let rng = &mut Rng::with_seed(life.seed ^ LISTS);
+    for job in &mut life.jobs {
+        let listing = Listing {
+            newest: pick(rng, &[None, None, Some(0), Some(2), Some(700)]),
+            conv_type: pick(rng, &[None, None, Some('0'), Some('2')]),
+        };
+        job.listing = (rng.u8(0..4) == 0 && job.users.is_some()).then_some(listing);
+    }
 }
 
 /// Rows from standard input, an iterator or a stream.
@@ -46,9 +55,6 @@ fn feed(job: &mut JobPlan, rng: &mut Rng) {
     }
     if feed.kind.is_of_program() {
         input::mend(&mut job.input);
-        for flags in &mut job.runs {
-            (flags.dedupe, flags.limit) = (false, None);
-        }
     }
     job.feed = Some(feed);
 }

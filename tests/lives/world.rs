@@ -16,6 +16,10 @@ use crate::limits::Counted;
 pub const APP_ID: u32 = 12345;
 pub const SECRET: &str = "9193cc662a4c0ec135ec71fb57194b38";
 
+/// When the newest conversation of each user was updated, and how long before it the next one, in milliseconds.
+pub const NEWEST: u64 = 1_615_186_943_007;
+pub const UPDATED_EVERY: u64 = 60_000;
+
 /// A conversation: user, conversation, type.
 pub type Key = [String; 3];
 
@@ -318,10 +322,11 @@ impl World {
         let Some(conversations) = self.conversations(user) else {
             return said(NO_SUCH_USER, echo, "");
         };
-        let entry = |[conv, conv_type]: &[String; 2]| {
-            format!(r#"{{"ConvId":"{conv}","ConvType":{conv_type},"UpdateTime":1615186943007}}"#)
+        let entry = |(nth, [conv, conv_type]): (usize, &[String; 2])| {
+            let updated = NEWEST - nth as u64 * UPDATED_EVERY;
+            format!(r#"{{"ConvId":"{conv}","ConvType":{conv_type},"UpdateTime":{updated}}}"#)
         };
-        let page = conversations.iter().skip(from).take(500);
+        let page = conversations.iter().enumerate().skip(from).take(500);
         let list: Vec<String> = page.map(entry).collect();
         let next = if from + list.len() < conversations.len() {
             from + list.len()
