@@ -41,12 +41,12 @@ const SIGNATURES: &[(&[u8], &str, Advice)] = &[
     (
         b"PK\x03\x04",
         "an Excel workbook (.xlsx) or a ZIP archive",
-        Advice::Text("save it as CSV (UTF-8), or unpack it, and take that"),
+        Advice::Text("save it as CSV (UTF-8), or unpack it, and use that file"),
     ),
     (
         b"\xd0\xcf\x11\xe0",
         "an old Excel workbook (.xls)",
-        Advice::Text("save it as CSV (UTF-8) and take that"),
+        Advice::Text("save it as CSV (UTF-8) and use that file"),
     ),
     (
         b"\xfd7zX",
