@@ -76,6 +76,8 @@ pub(super) struct AdaptiveRate {
     unclear: Window,
     accepted_since_refusal: u64,
     at_random: AtRandom,
+    /// It was told that others use the quota, and not that the run has recovered.
+    is_slowness_told: bool,
 }
 
 /// A share of the cap over time, from 0 to 1: `floor` from `since` on for as long as `hold`, then climbing.
@@ -120,6 +122,7 @@ impl AdaptiveRate {
             unclear: window,
             accepted_since_refusal: 0,
             at_random: AtRandom::default(),
+            is_slowness_told: false,
         }
     }
 
@@ -142,6 +145,7 @@ impl AdaptiveRate {
         };
         *self = AdaptiveRate {
             course,
+            is_slowness_told: self.is_slowness_told,
             ..AdaptiveRate::new(to, now)
         };
     }
@@ -157,17 +161,17 @@ impl AdaptiveRate {
     }
 
     /// The server took a request, started at `started_at`. `true` if that shows that the unclear answers before were those of
-    /// a limiter, and nothing did before.
+    /// a limiter, and that is news.
     pub fn accepted(&mut self, started_at: Instant, now: Instant) -> bool {
         self.answered_since.get_or_insert(now);
         self.accepted.insert(now);
         self.accepted_since_refusal += 1;
         let before = self.before_unclear.take_if(|_| started_at >= self.course.since);
-        self.course.has_contention && before.is_some_and(|before| !before.has_contention)
+        before.is_some() && self.is_contention_news()
     }
 
     /// The server refused a request, started at `started_at`, because there were too many. `runs` share the quota, so that what
-    /// was accepted of this one is only its part. `true` if that shows that others use the quota, and nothing did before.
+    /// was accepted of this one is only its part. `true` if that shows that others use the quota, and that is news.
     pub fn limited(&mut self, started_at: Instant, now: Instant, runs: usize) -> bool {
         self.answered_since.get_or_insert(now);
         let accepted_before = std::mem::take(&mut self.accepted_since_refusal);
@@ -185,11 +189,10 @@ impl AdaptiveRate {
             self.at_random = AtRandom::default(); // Chance would hardly refuse so many at once.
         }
         let is_isolated = accepted_before >= ISOLATED_AFTER;
-        let had_contention = self.course.has_contention;
         if self.slow_down(started_at, now, runs, are_many, is_isolated) {
             self.before_unclear = None;
         }
-        self.course.has_contention && !had_contention
+        self.is_contention_news()
     }
 
     /// The server answered a request, started at `started_at`, as some limiters do and an unavailable service too.
@@ -217,12 +220,18 @@ impl AdaptiveRate {
         self.course = self.before_unclear.take().unwrap_or(self.course);
     }
 
-    /// Whether the run has been back at the cap for a while, with requests accepted until now, after others had been found to
+    /// Whether others use the quota, and that was not told.
+    fn is_contention_news(&mut self) -> bool {
+        self.course.has_contention && !std::mem::replace(&mut self.is_slowness_told, true)
+    }
+
+    /// Whether the run has been back at the cap for a while, with requests accepted until now, after it was told that others
     /// use the quota. `true` once.
     pub fn has_recovered(&mut self, now: Instant) -> bool {
         let climbed = now.saturating_duration_since(self.course.since + self.course.hold);
-        let has_recovered = self.course.has_contention && climbed >= CLIMB_LASTS && self.accepted.count(now) > 0;
+        let has_recovered = self.is_slowness_told && climbed >= CLIMB_LASTS && self.accepted.count(now) > 0;
         if has_recovered {
+            self.is_slowness_told = false;
             self.course = Course {
                 floor: self.course.share(now),
                 hold: Duration::ZERO,
@@ -337,12 +346,17 @@ mod tests {
     fn others_on_the_quota_are_news_once_until_the_cap_has_been_held_for_a_while() {
         let mut now = Instant::now();
         let mut rate = AdaptiveRate::new(20.0, now);
-        let mut refuse_two = |now: Instant| rate.limited(now, now, 1) | rate.limited(now, now, 1);
-        assert!(refuse_two(now));
+        let refuse_two = |rate: &mut AdaptiveRate, now| rate.limited(now, now, 1) | rate.limited(now, now, 1);
+        assert!(refuse_two(&mut rate, now));
         now += Duration::from_secs(20);
-        assert!(!refuse_two(now), "once is enough");
+        assert!(!refuse_two(&mut rate, now), "once is enough");
         now += Duration::from_secs(600);
-        assert!(refuse_two(now), "after ten clean minutes it is news");
+        assert!(!rate.has_recovered(now));
+        assert!(!refuse_two(&mut rate, now), "in ten minutes nothing was sent");
+        now += Duration::from_secs(600);
+        accept(&mut rate, 1, now);
+        assert!(rate.has_recovered(now));
+        assert!(refuse_two(&mut rate, now), "after ten clean minutes it is news");
     }
 
     #[test]
@@ -361,6 +375,11 @@ mod tests {
         assert!(!rate.has_recovered(back), "once is enough");
         let next = rate.limited(back, back, 1) | rate.limited(back, back, 1);
         assert!(next, "then others are news again");
+
+        let later = back + 1000 * SECOND;
+        rate.change_cap(20.0, 5.0, later);
+        accept(&mut rate, 1, later + 1000 * SECOND);
+        assert!(rate.has_recovered(later + 1000 * SECOND), "at another cap too");
     }
 
     #[test]

@@ -167,13 +167,11 @@ impl Told<'_> {
                 self.is_false(line);
             }
         }
-        // At another rate it may be at once that it is no longer slowed down, which is not said.
-        let is_steady = !self.has_event(|what| matches!(what, What::Limit(..)));
         let mut is_slow = false;
         for line in &self.lines {
             let begins = line.text.contains(KNOWN[4]) || line.text.contains(KNOWN[5]);
             let ends = line.text.contains(KNOWN[11]);
-            if (begins && is_slow && is_steady) || (ends && !is_slow) {
+            if (begins && is_slow) || (ends && !is_slow) {
                 self.is_said_again(line);
             }
             is_slow = (is_slow || begins) && !ends;

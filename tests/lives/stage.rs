@@ -249,7 +249,8 @@ async fn run_job(stage: Arc<Stage>, job: usize) {
         let ended = run.instrument(Log::span((job, nth))).await;
         let Some(ended) = ended else { return };
         promises::after_a_run(&stage, job, &ended);
-        if ended.has_given_up() && ended.began >= Duration::from_millis(stage.life.calm_at()) {
+        if nth >= plan.runs.len() && ended.has_given_up() && ended.began >= Duration::from_millis(stage.life.calm_at())
+        {
             limit = Some(FEW);
         }
         let is_done = take_up(&stage, job, ended);
