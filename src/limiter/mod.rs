@@ -34,8 +34,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument;
 
 use adaptive_rate::AdaptiveRate;
 use jiff::ZonedDateTime;
@@ -85,7 +86,7 @@ struct Shared {
     quota: Option<Arc<dyn Quota>>,
     /// Held by the next one to get a permit, and by the next one to start. Tokio's mutex is fair: first come, first served.
     next_permit: tokio::sync::Mutex<()>,
-    next_start: tokio::sync::Mutex<()>,
+    next_start: Arc<tokio::sync::Mutex<()>>,
     /// How many requests wait to start.
     waiting: watch::Sender<usize>,
     state: Mutex<State>,
@@ -119,20 +120,14 @@ impl Permit {
     pub async fn start(&self) -> Instant {
         let shared = &*self.limiter.shared;
         let _waiting = Waiting::new(&shared.waiting);
-        let _next = shared.next_start.lock().await;
+        let mut next = Arc::clone(&shared.next_start).lock_owned().await;
         loop {
             let now = Instant::now();
             let step = self.limiter.state_at(now).next_step(now);
             match step {
                 Step::Start => return now,
                 Step::WaitUntil(at) => sleep_until(at).await,
-                Step::Reserve(request) => {
-                    let reserved = match &shared.quota {
-                        Some(quota) => quota.reserve(request).await,
-                        None => Ok(Reserved::Slot(request.granted())),
-                    };
-                    shared.state().starts.note(reserved, &request, Instant::now());
-                }
+                Step::Reserve(request) => next = self.limiter.reserve(request, next).await,
             }
         }
     }
@@ -193,7 +188,7 @@ impl Limiter {
                 own_rate: OwnRate::new(timetable, clock),
                 quota,
                 next_permit: tokio::sync::Mutex::new(()),
-                next_start: tokio::sync::Mutex::new(()),
+                next_start: Arc::default(),
                 waiting: watch::Sender::new(0),
                 state: Mutex::new(state),
             }),
@@ -370,6 +365,30 @@ impl Limiter {
     /// How many requests may start within this time from now on: what [`Limiter::time_for`] is the other way round.
     pub fn requests_in(&self, time: Duration) -> f64 {
         self.shared.own_rate.requests_in(time, self.quota_limit())
+    }
+
+    /// Reserves the next starts, and returns the turn. A reservation that has begun is completed even if this is dropped: when
+    /// requests wait for so long that they give up, each would begin one anew, and none would start.
+    async fn reserve(&self, request: quota::Request, turn: OwnedMutexGuard<()>) -> OwnedMutexGuard<()> {
+        let shared = Arc::clone(&self.shared);
+        let Some(quota) = shared.quota.clone() else {
+            let granted = Reserved::Slot(request.granted());
+            shared.state().starts.note(Ok(granted), &request, Instant::now());
+            return turn;
+        };
+        let reserving = async move {
+            let reserved = quota.reserve(request).await;
+            shared.state().starts.note(reserved, &request, Instant::now());
+            turn
+        };
+        match tokio::spawn(reserving.in_current_span()).await {
+            Ok(turn) => turn,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down.
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 
     fn quota_limit(&self) -> Option<Limit> {

@@ -203,6 +203,24 @@ impl Quota for Distant {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_not_lost_when_the_request_that_waits_for_it_gives_up() {
+    let zero = Instant::now();
+    let clocks = Clocks { time: 0, instant: zero };
+    let quota = Distant {
+        schedule: Arc::default(),
+        clocks,
+        run: 1,
+        one_way: millis(60),
+    };
+    let limiter = Limiter::sharing(rate(20.0), Arc::new(quota));
+    let permit = limiter.acquire().await;
+    // Such a request gives up because its connection is too old; the next one does soon, too.
+    while tokio::time::timeout(millis(50), permit.start()).await.is_err() {
+        assert!(zero.elapsed() < SECOND, "nothing starts");
+    }
+}
+
 /// When requests of runs at these rates start within a minute, so far from the schedule that they share.
 async fn sharing_from_afar(rates: &[f64], one_way: Duration) -> Vec<Vec<Instant>> {
     let (schedule, zero) = (Arc::default(), Instant::now());
