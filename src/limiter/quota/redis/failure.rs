@@ -124,7 +124,11 @@ fn tls_failure(error: &RedisError) -> Option<Failure> {
 /// What the server said, or what the system says about the connection.
 fn said(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => cut(&format!("{code} {detail}")),
+        (Some(code), Some(detail)) => {
+            // A command in a script is followed by the script's hash and line.
+            let detail = detail.split(" script: ").next().unwrap_or_default();
+            cut(&format!("{code} {detail}"))
+        }
         (Some(code), None) => cut(code),
         (None, _) => match error.source() {
             Some(cause) => cut(&cause.to_string()),

@@ -19,6 +19,7 @@
 mod failure;
 mod known_limit;
 mod server;
+mod server_clock;
 mod steer;
 mod store;
 
@@ -42,6 +43,7 @@ use crate::text::milliseconds;
 use failure::Failure;
 use known_limit::KnownLimit;
 use server::{Connect, Server, TIMEOUT};
+use server_clock::ServerClock;
 use store::{RunsAnswer, StartsAnswer, Store};
 
 /// Round trips are assumed to take no longer than this, in microseconds.
@@ -70,7 +72,7 @@ struct Run {
     presence: Mutex<Presence>,
     /// When the run joined, by the server's clock, in microseconds.
     joined_at: AtomicU64,
-    /// The server has this run's entry, as far as is known.
+    /// The server has this run's entry, as far as is known, or may have it.
     is_present: AtomicBool,
     /// How many others were there at the latest renewal, and after this run joined.
     others: AtomicUsize,
@@ -85,6 +87,7 @@ struct Run {
     limit: Mutex<KnownLimit>,
     /// How far this machine's clock is ahead of the server's, in milliseconds.
     ahead: AtomicI64,
+    server_clock: Mutex<ServerClock>,
 }
 
 impl fmt::Debug for RedisQuota {
@@ -180,6 +183,7 @@ impl Run {
             round_trip: AtomicU64::new(0),
             limit: Mutex::default(),
             ahead: AtomicI64::new(0),
+            server_clock: Mutex::new(ServerClock::new()),
         }
     }
 
@@ -200,7 +204,9 @@ impl Run {
         let renewed = self.call_runs("renew").await;
         let is_usable = renewed.as_ref().map(|_| ()).map_err(|error| self.unavailable(error));
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_usable);
-        self.is_present.store(renewed.is_ok(), Ordering::Relaxed);
+        // A server that has not answered in time may have written the entry.
+        let is_present = renewed.as_ref().map_or_else(RedisError::is_timeout, |_| true);
+        self.is_present.store(is_present, Ordering::Relaxed);
         let (now, was_there, _, others, ..) = renewed?;
         self.others.store(others, Ordering::Relaxed);
         if !was_there {
@@ -255,6 +261,10 @@ impl Run {
         if state == 0 {
             return Ok(Reserved::NotBefore(later(at)));
         }
+        if let Some(until) = self.note_server_time(id.parse::<u64>().unwrap_or_default().saturating_sub(at), took) {
+            // The start that is reserved counts until then, and is not made.
+            return Ok(Reserved::NotBefore(until));
+        }
         Ok(Reserved::Slot(Slot {
             id: id.parse().unwrap_or_default(),
             at: later(at),
@@ -272,12 +282,24 @@ impl Run {
             .arg(what)
             .arg(entry)
             .arg(self.joined_at.load(Ordering::Relaxed));
-        let answer: RunsAnswer = self.store.server.call(&script).await?.0;
+        let (answer, took) = self.store.server.call::<RunsAnswer>(&script).await?;
         let (now, .., limit, text) = &answer;
+        self.note_server_time(*now, took);
         let ahead = ahead_of(*now);
         self.ahead.store(ahead, Ordering::Relaxed);
         self.limit().note(limit, text.clone(), ahead);
         Ok(answer)
+    }
+
+    /// Notes the server's time in an answer that took so long. If its clock was set forward, the starts of the last second seem
+    /// to be older than they are: returns until when nothing starts.
+    fn note_server_time(&self, now: u64, took: Duration) -> Option<Instant> {
+        let mut clock = self.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + Duration::from_micros(SECOND + MARGIN);
+        clock.was_set_forward(now, took).then(|| {
+            *self.not_before() = Some(until);
+            until
+        })
     }
 
     fn unavailable(&self, error: &RedisError) -> Unavailable {

@@ -196,6 +196,27 @@ fn a_server_that_has_lost_what_it_knew_reserves_nothing_for_a_second() {
 }
 
 #[test]
+fn a_run_leaves_when_its_entry_was_renewed_without_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = server(directory.path()) else { return };
+    runtime().block_on(async {
+        let quota = join(&server.url, false).await.unwrap();
+        let mut connection = connected(&server).await;
+        let mut client = ::redis::cmd("CLIENT");
+        client
+            .arg(&["PAUSE", "1500"])
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        quota.renewing.abort();
+        quota.run.renew().await.unwrap_err();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        quota.leave(None).await;
+        drop(join(&server.url, true).await.unwrap());
+    });
+}
+
+#[test]
 fn connections_that_are_closed_are_opened_anew_without_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let Some(server) = server(directory.path()) else { return };
