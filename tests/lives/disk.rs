@@ -19,7 +19,6 @@ use zim_batch::rows::Done;
 use zim_batch::sealed::Sealed;
 
 use crate::quiet;
-use crate::quota::Shared;
 use crate::world::{Asked, Key, RunId, World};
 
 /// What was written is on the disk about a second later.
@@ -35,7 +34,6 @@ pub struct Process {
     /// The files of its journal, in the order in which they are written.
     files: Vec<PathBuf>,
     world: Arc<Mutex<World>>,
-    quota: Arc<Mutex<Shared>>,
     state: Mutex<State>,
     pub killed: Notify,
 }
@@ -79,7 +77,6 @@ impl Process {
         files: Vec<PathBuf>,
         durable: &[u64],
         world: &Arc<Mutex<World>>,
-        quota: &Arc<Mutex<Shared>>,
     ) -> Arc<Process> {
         let durable = files.iter().enumerate().map(|(nth, file)| {
             let before = durable.get(nth).copied().unwrap_or(0);
@@ -94,7 +91,6 @@ impl Process {
             }),
             files,
             world: Arc::clone(world),
-            quota: Arc::clone(quota),
             killed: Notify::new(),
         })
     }
@@ -224,7 +220,6 @@ impl Process {
         });
         drop(state);
         self.world.lock().unwrap().dead.insert(self.run);
-        self.quota.lock().unwrap().forget(self.run);
         self.killed.notify_one();
     }
 

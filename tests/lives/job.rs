@@ -9,20 +9,19 @@ use tokio::time::Instant;
 use zim_batch::client::{ClearUsers, Service};
 use zim_batch::event::Event;
 use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
-use zim_batch::limiter::quota::Quota;
 use zim_batch::row::{Outcome, Subject};
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
-use zim_batch::{Client, Job, Limiter, Lister, Rate, StopHandle, StopReason, Summary};
+use zim_batch::{Client, Job, Limiter, Lister, StopHandle, StopReason, Summary};
 
 use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
 use crate::feed::{self, Fed};
 use crate::life::Flags;
 use crate::list;
-use crate::quota::RunQuota;
 use crate::report::{self, Row};
 use crate::stage::{Stage, Stopped, limits, name};
 use crate::world::{APP_ID, RunId, SECRET, Server, TRANSIENT};
+use crate::{quiet, sharing};
 
 /// The files of a job.
 pub struct Paths {
@@ -135,6 +134,8 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: Flags) -> Option<Ended> 
         .in_process(Arc::new(server))
         .build()
         .unwrap();
+    sharing::join(stage, run, &flags).await;
+    quiet::threads_may_start();
     let plan = &stage.life.jobs[run.0];
     let begun = if let Some(listing) = &plan.listing {
         list::run(stage, run, &flags, client, listing).await
@@ -228,7 +229,7 @@ pub fn begin(flags: &Flags) -> RunBegin {
 pub fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc<Process> {
     let mut state = stage.job(run.0);
     let directory = paths.report.parent().unwrap();
-    let process = Process::new(run, directory, files, &state.durable, &stage.world, &stage.quota);
+    let process = Process::new(run, directory, files, &state.durable, &stage.world);
     state.process = Some(Arc::clone(&process));
     process
 }
@@ -250,12 +251,8 @@ pub async fn drive<S: Service>(
     stage.job(run.0).counted.push(lines);
     let stop = StopHandle::new();
     stage.job(run.0).stop = Some(stop.clone());
-    let rate: Rate = flags.rate.try_into()?;
-    let quota: Arc<dyn Quota> = match &stage.machine {
-        Some(machine) => Arc::new(machine.join(&name(run), rate).await?),
-        None => Arc::new(RunQuota::join(&stage.quota, run, flags.rate)),
-    };
-    let limiter = Limiter::sharing(rate, quota);
+    let quota = stage.job(run.0).quota.take().unwrap();
+    let limiter = Limiter::sharing(flags.rate.try_into()?, quota);
     let told = Arc::new(Mutex::new(Told {
         already_done: before.len() as u64,
         ..Told::default()

@@ -3,6 +3,8 @@
 
 use fastrand::Rng;
 
+use crate::redis;
+
 /// Milliseconds of simulated time since the life began.
 pub type Millis = u64;
 
@@ -10,7 +12,7 @@ pub type Millis = u64;
 pub struct Life {
     pub seed: u64,
     pub world: WorldPlan,
-    /// Runs share the program's own quota of a machine, in files; else one of this test's making.
+    /// Runs share the quota of a machine, in files; else through a Redis.
     pub has_machine_quota: bool,
     /// One job is one report with its input; all of them belong to one app.
     pub jobs: Vec<JobPlan>,
@@ -197,6 +199,8 @@ pub enum What {
     Limit(f64, Millis),
     /// The quota can't be used for so long; or it has forgotten all starts.
     Quota(QuotaState, Millis),
+    /// The Redis through which runs share the quota is not as it should be, for so long.
+    Redis(redis::Trouble, Millis),
     /// For so long.
     Trouble(Trouble, Millis),
     Stop(usize, Stop),
@@ -285,11 +289,15 @@ impl Life {
             let at = rng.u64(0..span) / pick(rng, &[1, 8, 64]);
             events.push(Event { at, what });
         }
+        let has_machine_quota = seed % 3 == 2;
+        if !has_machine_quota {
+            events.extend(redis::events(seed, span));
+        }
         events.sort_by_key(|event: &Event| event.at);
         let mut life = Life {
             seed,
             world,
-            has_machine_quota: seed % 3 == 2,
+            has_machine_quota,
             jobs,
             events,
         };
@@ -326,9 +334,11 @@ impl Life {
     /// When the world is calm for good.
     pub fn calm_at(&self) -> Millis {
         let ends = self.events.iter().map(|event| match event.what {
-            What::Limit(_, lasts) | What::Quota(_, lasts) | What::Trouble(_, lasts) | What::Stall(lasts) => {
-                event.at + lasts
-            }
+            What::Limit(_, lasts)
+            | What::Quota(_, lasts)
+            | What::Redis(_, lasts)
+            | What::Trouble(_, lasts)
+            | What::Stall(lasts) => event.at + lasts,
             _ => event.at,
         });
         let begins = self.jobs.iter().map(|job| job.begins);

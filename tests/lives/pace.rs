@@ -14,6 +14,12 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A run that has ended counts as long as the quota may know its starts.
 const KNOWN_FOR: Duration = Duration::from_secs(4);
 
+/// How long before its start a request may be reserved.
+const RESERVED_FOR: Duration = Duration::from_millis(1100);
+
+/// Above this rate, a reservation is for several requests.
+const MAX_RESERVATIONS: f64 = 200.0;
+
 /// How late a start may be and keep its place.
 const MAX_LATE: Duration = Duration::from_millis(11);
 
@@ -68,16 +74,45 @@ pub fn check(stage: &Stage) {
     check_files(stage);
     for (run, flags, ..) in &runs.all {
         let sent: Vec<&Sent> = sent.iter().filter(|sent| sent.run == *run).collect();
+        check_own_rate(stage, *run, flags, &sent);
         check_retry_after(stage, *run, &sent, &repeats);
         check_waits(stage, *run, &sent);
         check_in_flight(stage, *run, flags, &sent);
     }
 }
 
-/// What operators allowed in the moment before this one.
+/// What operators allowed in the moment before this one. Through a Redis, a run may still start what it has reserved before
+/// a limit was set.
 fn limit_before(stage: &Stage, now: Duration) -> Option<f64> {
     let limits = stage.limits.lock().unwrap();
-    limits.iter().rfind(|(at, _)| *at < now).and_then(|(_, limit)| *limit)
+    let since = match &stage.machine {
+        Some(_) => now,
+        None => now.saturating_sub(RESERVED_FOR + stage.redis.delay()),
+    };
+    let first = limits.iter().rposition(|(at, _)| *at < since);
+    let allowed = limits[first.unwrap_or(0)..].iter().filter(|(at, _)| *at < now);
+    let mut allowed = allowed.map(|(_, limit)| limit.unwrap_or(f64::INFINITY));
+    let none_yet = first.is_none().then_some(f64::INFINITY);
+    let most = none_yet.into_iter().chain(&mut allowed).fold(0.0, f64::max);
+    (most < f64::INFINITY).then_some(most)
+}
+
+/// How many starts of the last second the server may have lost without the runs' notice, because another program has changed
+/// them or the server was restarted with older data: of each run the one that it has reserved, and where the next one was to
+/// be.
+fn may_have_lost(stage: &Stage, runs: &Runs, now: Duration) -> usize {
+    let troubles = stage.troubles.lock().unwrap();
+    let is_recent = |at: Duration| at <= now && now < at + 2 * SECOND + RESERVED_FOR;
+    let are_lost = troubles
+        .iter()
+        .any(|(at, trouble, _)| is_recent(*at) && trouble.loses_starts(stage.redis.delay()));
+    let recent = runs
+        .all
+        .iter()
+        .filter(|(_, _, began, ended)| *began <= now && now < *ended + KNOWN_FOR);
+    let starts = |flags: &Flags| (flags.rate / MAX_RESERVATIONS).ceil() as usize;
+    let reserved: usize = recent.map(|(_, flags, ..)| starts(flags)).sum();
+    if are_lost { reserved + 1 } else { 0 }
 }
 
 fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
@@ -90,11 +125,15 @@ fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
             continue;
         };
         let limit = limit_before(stage, start.at);
-        let cap = limit.map_or(rate, |limit| rate.min(limit)).ceil() as usize;
+        let lost = may_have_lost(stage, runs, start.at);
+        let cap = limit.map_or(rate, |limit| rate.min(limit)).ceil() as usize + lost;
         let count = nth + 1 - first;
         if count > cap {
             let how = format!("{count} in the second before {:?}, of at most {cap}", start.at);
             return stage.violated("never more than the cap in any second", how);
+        }
+        if lost > 0 {
+            continue;
         }
         // Evenly spaced: a start may be a little late, and the next one not.
         let interval = SECOND.div_f64(rate).saturating_sub(MAX_LATE);
@@ -117,6 +156,22 @@ fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
     }
 }
 
+/// Whatever happens to the quota, no run exceeds its own rate.
+fn check_own_rate(stage: &Stage, run: RunId, flags: &Flags, sent: &[&Sent]) {
+    let cap = flags.rate.ceil() as usize;
+    let too_many = sent
+        .windows(cap + 1)
+        .find(|starts| starts[cap].at - starts[0].at < SECOND);
+    if let Some(starts) = too_many {
+        let how = format!(
+            "{}: more than {cap} in the second before {:?}",
+            name(run),
+            starts[cap].at
+        );
+        stage.violated("no run exceeds its own rate", how);
+    }
+}
+
 fn check_pauses(stage: &Stage, sent: &[Sent]) {
     let is_paused = |sent: &&Sent| limit_before(stage, sent.at) == Some(0.0);
     if let Some(sent) = sent.iter().find(is_paused) {
@@ -135,7 +190,7 @@ fn check_quota(stage: &Stage, sent: &[Sent]) {
             .find(|(_, is_away)| !is_away)
             .map_or(Duration::MAX, |(at, _)| *at);
         // A start that was reserved before may be up to a second away.
-        let from = *from + SECOND + SECOND / 10;
+        let from = *from + RESERVED_FOR + stage.redis.delay();
         let early = sent.iter().find(|sent| *is_away && sent.at > from && sent.at < until);
         if let Some(sent) = early {
             return stage.violated(

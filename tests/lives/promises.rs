@@ -12,7 +12,7 @@ use crate::life::What;
 use crate::report::{self, Row};
 use crate::stage::{JobState, Stage, name};
 use crate::world::{Asked, Key, Sent};
-use crate::{exits, list, look, pace, run_end, said, secrets, truth};
+use crate::{exits, list, look, pace, run_end, said, secrets, shares, sharing, truth};
 
 /// How often rows and users stand in all inputs.
 pub struct Repeats {
@@ -182,6 +182,8 @@ pub fn at_the_end(stage: &Stage) {
         }
     }
     said::check(stage);
+    sharing::check(stage);
+    shares::check(stage);
     secrets::check(stage);
 }
 

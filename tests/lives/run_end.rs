@@ -252,7 +252,7 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         .life
         .events
         .iter()
-        .any(|event| matches!(event.what, What::Quota(..)));
+        .any(|event| matches!(event.what, What::Quota(..) | What::Redis(..)));
     if ended.told.failed_on_hold > 0 && !is_quota_disturbed {
         let how = format!("{}: {} rows failed on hold", name(ended.run), ended.told.failed_on_hold);
         stage.violated("an outage uses up no attempts", how);

@@ -7,6 +7,7 @@ use tracing::Level;
 use crate::job::Ended;
 use crate::life::What;
 use crate::log::Line;
+use crate::redis::Trouble;
 use crate::run_end::{is_limited, is_up};
 use crate::stage::{Stage, name};
 use crate::world::{Said, Sent};
@@ -22,12 +23,20 @@ const GONE_AFTER: Duration = Duration::from_secs(4);
 /// A clock that is further off is said, in seconds.
 const CLOCK_OFF: u64 = 60;
 
+/// The service is unavailable, and answers again.
+pub const SERVICE_AWAY: &str = "on hold, because the service is unavailable: ";
+pub const SERVICE_BACK: &str = "the service answers again: the run continues";
+
+/// The quota that runs share can't be used, and can be again.
+pub const QUOTA_AWAY: &str = "on hold, because the quota that runs share can't be used: ";
+pub const QUOTA_BACK: &str = "the quota that runs share can be used again: the run continues";
+
 /// How the warnings of the library begin, or what they have, that this test knows.
-const KNOWN: [&str; 12] = [
-    "on hold, because the service is unavailable: ",
-    "the service answers again: the run continues",
-    "on hold, because the quota that runs share can't be used: ",
-    "the quota that runs share can be used again: the run continues",
+const KNOWN: [&str; 13] = [
+    SERVICE_AWAY,
+    SERVICE_BACK,
+    QUOTA_AWAY,
+    QUOTA_BACK,
     "many requests within a second were answered HTTP 503 or 403, while others are accepted",
     "rate limited, although at most ",
     "the server refuses requests and asks to wait ",
@@ -36,6 +45,7 @@ const KNOWN: [&str; 12] = [
     "this file, through which runs share the quota, was removed, replaced or changed during the run",
     "a torn last record of ",
     "the server accepts requests at the full rate again: the run is no longer slowed down",
+    "the limit by 'zim-batch quota' on the quota server can't be read, so there is none",
 ];
 
 /// Rows of users without a record are taken out, or are missing after a power cut.
@@ -146,7 +156,7 @@ impl Told<'_> {
                 self.is_false(line);
             }
         }
-        if !self.has_event(|what| matches!(what, What::Quota(..))) {
+        if !self.has_event(|what| matches!(what, What::Quota(..) | What::Redis(..))) {
             self.lines_with(KNOWN[2]).for_each(|line| self.is_false(line));
         }
     }
@@ -219,6 +229,8 @@ impl Told<'_> {
                 self.has_event(|what| matches!(what, What::Quota(..)))
             } else if has(KNOWN[10]) || has(ROWS_MISSING) {
                 was_cut_short
+            } else if has(KNOWN[12]) {
+                self.has_event(|what| matches!(what, What::Redis(Trouble::Nonsense(..) | Trouble::OtherType(_), _)))
             } else if has(LINE_END) {
                 self.stage.life.has_line_ends()
             } else {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::Instrument;
 use tracing_subscriber::layer::SubscriberExt;
 use zim_batch::analysis::Analysis;
+use zim_batch::limiter::quota::Quota;
 use zim_batch::stop::{StopHandle, StopReason};
 
 use crate::disk::{Process, Survivors};
@@ -22,8 +23,10 @@ use crate::log::Log;
 use crate::look;
 use crate::promises;
 use crate::quiet;
-use crate::quota::{Machine, Shared};
+use crate::quota::Machine;
+use crate::redis::{Redis, Trouble};
 use crate::secrets::HexRuns;
+use crate::sharing;
 use crate::world::{RunId, World};
 
 /// How long after the world is calm a life may go on. Each run may wait for `Retry-After` and hold, and the next run begins
@@ -62,8 +65,8 @@ pub struct Lived {
 pub struct Stage {
     pub life: Life,
     pub world: Arc<Mutex<World>>,
-    pub quota: Arc<Mutex<Shared>>,
-    /// The quota in its place.
+    /// Through which the runs share the quota, if not on the machine.
+    pub redis: Arc<Redis>,
     pub machine: Option<Machine>,
     pub epoch: Instant,
     pub directory: TempDir,
@@ -73,6 +76,8 @@ pub struct Stage {
     pub limits: Mutex<Vec<(Duration, Option<f64>)>>,
     /// When the quota was away.
     pub away: Mutex<Vec<(Duration, bool)>>,
+    /// The troubles of the Redis: when each began, and when it was over.
+    pub troubles: Mutex<Vec<(Duration, Trouble, bool)>>,
     /// When the starts of a machine's runs were removed.
     pub removed: Mutex<Vec<Duration>>,
     pub log: Log,
@@ -87,6 +92,8 @@ pub struct JobState {
     pub is_to_be_mended: bool,
     pub was_mended: bool,
     pub directory: PathBuf,
+    /// What the next run shares.
+    pub quota: Option<Arc<dyn Quota>>,
     pub durable: Vec<u64>,
     pub process: Option<Arc<Process>>,
     pub stop: Option<StopHandle>,
@@ -184,7 +191,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
     let stage = Arc::new(Stage {
         jobs: jobs.collect(),
         world: Arc::new(Mutex::new(World::new(&life))),
-        quota: Arc::default(),
+        redis: Arc::new(Redis::of(life.seed)),
         machine: life.has_machine_quota.then(|| {
             let at = directory.path().join("quota");
             fs::create_dir(&at).unwrap();
@@ -197,6 +204,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
         limits: Mutex::default(),
         away: Mutex::default(),
         removed: Mutex::default(),
+        troubles: Mutex::default(),
         log,
         put_out: Arc::default(),
     });
@@ -205,6 +213,10 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
         work.spawn(run_job(Arc::clone(&stage), job));
     }
     let operator = tokio::spawn(operate(Arc::clone(&stage)));
+    let watch = stage
+        .machine
+        .is_none()
+        .then(|| tokio::spawn(sharing::watch(Arc::clone(&stage))));
     let most = Duration::from_millis(stage.life.calm_at() + stage.life.work()) + MAY_LAST;
     let all = async {
         while let Some(ended) = work.join_next().await {
@@ -223,6 +235,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
         );
     }
     operator.abort();
+    watch.iter().for_each(tokio::task::JoinHandle::abort);
     drop(work);
     promises::at_the_end(&stage);
     let mut lived = std::mem::take(&mut *stage.lived.lock().unwrap());
@@ -244,7 +257,6 @@ async fn run_job(stage: Arc<Stage>, job: usize) {
     for nth in 0..MAX_RUNS {
         let flags = plan.runs.get(nth).copied().unwrap_or(Flags { limit, ..Flags::LAST });
         prepare(&stage, job);
-        quiet::threads_may_start();
         let run = crate::job::run(&stage, (job, nth), flags);
         let ended = run.instrument(Log::span((job, nth))).await;
         let Some(ended) = ended else { return };
@@ -309,7 +321,11 @@ fn prepare(stage: &Stage, job: usize) {
 async fn operate(stage: Arc<Stage>) {
     let mut steps: Vec<(u64, What, bool)> = Vec::new();
     for Event { at, what } in stage.life.events.clone() {
-        if let What::Limit(_, lasts) | What::Quota(_, lasts) | What::Stop(_, Stop::Twice(_, lasts)) = what {
+        if let What::Limit(_, lasts)
+        | What::Quota(_, lasts)
+        | What::Redis(_, lasts)
+        | What::Stop(_, Stop::Twice(_, lasts)) = what
+        {
             steps.push((at + lasts, what.clone(), true));
         }
         steps.push((at, what, false));
@@ -328,13 +344,16 @@ async fn operate(stage: Arc<Stage>) {
 /// What lasted for a while ends.
 async fn end(stage: &Stage, what: &What) {
     match what {
-        What::Limit(..) => set_limit(stage, None).await,
-        What::Quota(..) => {
-            stage.tell("the quota is back");
-            stage.machine.iter().for_each(Machine::unlock);
-            stage.quota.lock().unwrap().end_trouble();
-            stage.away.lock().unwrap().push((stage.now(), false));
-        }
+        What::Limit(..) => set_limit(stage, None, None).await,
+        What::Quota(state, _) => match &stage.machine {
+            Some(machine) => {
+                stage.tell("the quota is back");
+                machine.unlock();
+                stage.away.lock().unwrap().push((stage.now(), false));
+            }
+            None => redis_trouble(stage, (*state).into(), true),
+        },
+        What::Redis(trouble, _) => redis_trouble(stage, *trouble, true),
         What::Stop(job, Stop::Twice(number, _)) => {
             let state = stage.job(*job);
             if let (Some(stop), Some(_)) = (state.stop.clone(), &state.stopped) {
@@ -355,41 +374,76 @@ fn abort(stage: &Stage, job: usize, stop: &StopHandle, by: StopReason) {
     stop.abort(by);
 }
 
-async fn set_limit(stage: &Stage, limit: Option<f64>) {
+/// `lasts`: it ends by itself after this time.
+async fn set_limit(stage: &Stage, limit: Option<f64>, lasts: Option<Duration>) {
     stage.tell(match limit {
         Some(0.0) => "an operator pauses all runs".into(),
         Some(limit) => format!("an operator limits all runs to {limit} per second"),
         None => "the operator's limit ends".into(),
     });
-    if let Some(machine) = &stage.machine {
-        machine.set_limit(limit).await;
+    match &stage.machine {
+        Some(machine) => {
+            machine.set_limit(limit).await;
+            stage.limits.lock().unwrap().push((stage.now(), limit));
+        }
+        None => {
+            stage.redis.set_limit(limit, lasts);
+            note_limit(stage);
+        }
     }
-    stage.quota.lock().unwrap().set_limit(limit);
-    stage.limits.lock().unwrap().push((stage.now(), limit));
+}
+
+/// What is in force by the server.
+fn note_limit(stage: &Stage) {
+    let (limit, limits) = (stage.redis.limit(), &mut *stage.limits.lock().unwrap());
+    if limits.last().and_then(|(_, last)| *last) != limit {
+        limits.push((stage.now(), limit));
+    }
+}
+
+/// A trouble of the server begins or ends.
+fn redis_trouble(stage: &Stage, trouble: Trouble, is_over: bool) {
+    note_limit(stage);
+    if is_over {
+        stage.redis.end(trouble);
+    } else {
+        stage.redis.begin(trouble);
+    }
+    let is_out = stage.redis.is_out();
+    stage.tell(format!(
+        "the Redis: {trouble:?}{}",
+        if is_over { " is over" } else { "" }
+    ));
+    stage.troubles.lock().unwrap().push((stage.now(), trouble, is_over));
+    stage.away.lock().unwrap().push((stage.now(), is_out));
+    note_limit(stage);
 }
 
 async fn happen(stage: &Stage, what: What) {
     let process = |job: usize| stage.job(job).process.clone();
     match what {
-        What::Limit(limit, _) => set_limit(stage, Some(limit)).await,
+        What::Limit(limit, lasts) => {
+            // Some end by themselves, by the server's clock.
+            let is_set = |event: &Event| matches!(event.what, What::Redis(Trouble::Clock(_), _));
+            let ends = lasts.is_multiple_of(1000) && !stage.life.events.iter().any(is_set);
+            let lasts = ends.then(|| Duration::from_millis(lasts));
+            set_limit(stage, Some(limit), lasts).await;
+        }
+        What::Redis(trouble, _) => redis_trouble(stage, trouble, false),
         What::Quota(state, _) => {
-            stage.tell(format!("the quota is {state:?}"));
-            let is_away = match &stage.machine {
-                None => {
-                    let mut quota = stage.quota.lock().unwrap();
-                    quota.begin(state);
-                    quota.is_away()
-                }
-                Some(machine) if state == QuotaState::Restarted => {
-                    // Without a run, nobody could know what was started in the last second.
-                    if (0..stage.jobs.len()).any(|job| process(job).is_some_and(|run| run.survivors().is_none())) {
-                        machine.remove_starts();
-                        stage.removed.lock().unwrap().push(stage.now());
-                    }
-                    return;
-                }
-                Some(machine) => machine.lock(),
+            let Some(machine) = &stage.machine else {
+                return redis_trouble(stage, state.into(), false);
             };
+            stage.tell(format!("the quota is {state:?}"));
+            if state == QuotaState::Restarted {
+                // Without a run, nobody could know what was started in the last second.
+                if (0..stage.jobs.len()).any(|job| process(job).is_some_and(|run| run.survivors().is_none())) {
+                    machine.remove_starts();
+                    stage.removed.lock().unwrap().push(stage.now());
+                }
+                return;
+            }
+            let is_away = machine.lock();
             stage.away.lock().unwrap().push((stage.now(), is_away));
         }
         What::Trouble(trouble, lasts) => {

@@ -47,6 +47,9 @@ enum Value {
 const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
 impl Data {
+    /// An entry of a run that was not renewed for this time, in microseconds, does not count.
+    pub const PRESENT_FOR: u64 = 10_000_000;
+
     pub fn new(clock: Clock) -> Data {
         Data {
             clock,
@@ -170,6 +173,12 @@ impl Data {
                 let key = self.keys.get_mut(*key);
                 Answer::Int(key.and_then(|key| key.expires.take()).is_some().into())
             }
+            ("TYPE", [key]) => Answer::Status(match self.value(key) {
+                None => "none",
+                Some(Value::Text(_)) => "string",
+                Some(Value::Hash(_)) => "hash",
+                Some(Value::List) => "list",
+            }),
             ("DEL", [key]) => Answer::Int(self.keys.remove(*key).is_some().into()),
             ("LPUSH", [key, _]) => {
                 let (value, expires) = (Value::List, None);

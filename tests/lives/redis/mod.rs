@@ -4,6 +4,7 @@
 mod data;
 mod real;
 mod scripts;
+mod trouble;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,9 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-pub use data::Data;
-use data::{Answer, commands};
+use std::collections::BTreeMap;
+
+use data::{Answer, Data, Key, commands};
 use scripts::Scripts;
+pub use trouble::{Trouble, events};
+
+/// The keys of the app.
+const STARTS: &str = "zim-batch-12345.starts";
+const RUNS: &str = "zim-batch-12345.runs";
+const LIMIT: &str = "zim-batch-12345.limit";
 
 /// The server.
 pub struct Redis {
@@ -29,35 +37,70 @@ struct State {
     scripts: Scripts,
     /// How long an answer takes.
     round_trip: Duration,
-    is_silent: bool,
-    is_refusing: bool,
-    is_loading: bool,
+    troubles: Vec<Trouble>,
+    /// What it has saved, when that was by the test's clock, and how often it saves.
+    saved: BTreeMap<Vec<u8>, Key>,
+    saved_at: Instant,
+    saves_every: Duration,
+}
+
+impl State {
+    fn has(&self, is_meant: impl Fn(Trouble) -> bool) -> bool {
+        self.troubles.iter().any(|trouble| is_meant(*trouble))
+    }
+
+    fn end(&mut self, trouble: Trouble) {
+        if let Some(index) = self.troubles.iter().position(|other| *other == trouble) {
+            self.troubles.remove(index);
+        }
+    }
+
+    /// How long an answer takes at present.
+    fn round_trip(&self) -> Duration {
+        let more = self.troubles.iter().map(|trouble| match trouble {
+            Trouble::Slow(more) => *more,
+            _ => 0,
+        });
+        self.round_trip + Duration::from_millis(more.max().unwrap_or(0))
+    }
 }
 
 impl Redis {
-    /// A server whose answers take so long. When the test begins, it is this time on its clock, in microseconds since 1970.
-    pub fn new(round_trip: Duration, time: u64) -> Redis {
-        let epoch = Instant::now();
+    /// The server in the life of this seed.
+    pub fn of(seed: u64) -> Redis {
+        let round_trip = [0, 0, 2, 10, 40, 120][seed as usize / 3 % 6];
+        let saves_every = [1, 5, 60][seed as usize / 3 % 3];
+        Redis::new(Duration::from_millis(round_trip), Duration::from_secs(saves_every))
+    }
+
+    /// A server whose answers take so long, and that saves its data so often.
+    fn new(round_trip: Duration, saves_every: Duration) -> Redis {
+        let (epoch, time) = (Instant::now(), 1_700_000_000_000_000);
         let clock = Box::new(move || time + epoch.elapsed().as_micros() as u64);
         let data = Arc::new(Mutex::new(Data::new(clock)));
         Redis {
             state: Mutex::new(State {
                 scripts: Scripts::new(&data),
                 round_trip,
-                is_silent: false,
-                is_refusing: false,
-                is_loading: false,
+                troubles: Vec::new(),
+                saved: BTreeMap::new(),
+                saved_at: epoch,
+                saves_every,
             }),
             data,
             closed: watch::Sender::new(0),
         }
     }
 
-    /// Opens a connection.
-    pub async fn connect(self: Arc<Redis>) -> io::Result<DuplexStream> {
-        let round_trip = self.state().round_trip;
+    /// Opens a connection. Nobody can who is dead.
+    pub async fn connect(self: Arc<Redis>, is_dead: bool) -> io::Result<DuplexStream> {
+        if is_dead {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let round_trip = self.state().round_trip();
         sleep(round_trip).await;
-        if self.state().is_refusing {
+        let is_down = |trouble| matches!(trouble, Trouble::Refused | Trouble::Restarted { .. });
+        if self.state().has(is_down) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (stream, its_stream) = duplex(64 * 1024);
@@ -76,12 +119,12 @@ impl Redis {
 
     /// Answers until the connection is closed.
     async fn converse(&self, stream: &mut DuplexStream) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(64 * 1024);
         while stream.read_buf(&mut bytes).await? > 0 {
-            let half = self.state().round_trip / 2;
+            let half = self.state().round_trip() / 2;
             let commands = commands(&mut bytes);
             sleep(half).await;
-            if self.state().is_silent {
+            if self.state().has(|trouble| trouble == Trouble::Silent) {
                 return std::future::pending().await;
             }
             let mut answers = Vec::new();
@@ -95,10 +138,14 @@ impl Redis {
     }
 
     /// Carries out a command.
-    pub fn call(&self, command: &[Vec<u8>]) -> Answer {
+    fn call(&self, command: &[Vec<u8>]) -> Answer {
         let state = &mut *self.state();
-        if state.is_loading {
+        if state.has(|trouble| trouble == Trouble::Loading) {
             return Answer::Error("LOADING Redis is loading the dataset in memory".into());
+        }
+        let is_odd = state.has(|trouble| matches!(trouble, Trouble::OtherType(_)));
+        if state.saved_at.elapsed() >= state.saves_every && !is_odd {
+            (state.saved, state.saved_at) = (self.data().keys.clone(), Instant::now());
         }
         let name = command.first().map(|name| name.to_ascii_uppercase());
         match (name.as_deref(), command) {
@@ -108,7 +155,26 @@ impl Redis {
         }
     }
 
-    pub fn data(&self) -> MutexGuard<'_, Data> {
+    fn close_connections(&self) {
+        self.closed.send_modify(|closed| *closed += 1);
+    }
+
+    /// Whether nobody can reserve a start at present.
+    pub fn is_out(&self) -> bool {
+        self.state().has(Trouble::is_outage)
+    }
+
+    /// Whether a run that begins is told that waiting does not help.
+    pub fn is_lasting(&self) -> bool {
+        self.state().has(Trouble::is_lasting)
+    }
+
+    /// The longest time that an answer takes without trouble.
+    pub fn delay(&self) -> Duration {
+        self.state().round_trip
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap()
     }
 

@@ -12,15 +12,11 @@ use redis::{Connection, ConnectionLike, Value};
 use zim_batch::Rate;
 use zim_batch::limiter::quota::{Presence, QuotaLocation, RedisQuota};
 
-use super::data::Answer;
-use super::{Data, Redis, Scripts};
+use super::data::{Answer, Data};
+use super::{LIMIT, RUNS, Redis, STARTS, Scripts};
 
 #[path = "../../support/passed_over.rs"]
 mod passed_over;
-
-const STARTS: &str = "zim-batch-12345.starts";
-const RUNS: &str = "zim-batch-12345.runs";
-const LIMIT: &str = "zim-batch-12345.limit";
 
 /// A real one, until this is dropped or this process ends.
 struct Real {
@@ -80,10 +76,10 @@ fn scripts() -> [String; 2] {
         .start_paused(true)
         .build();
     runtime.unwrap().block_on(async {
-        let server = Arc::new(Redis::new(Duration::ZERO, 1_700_000_000_000_000));
+        let server = Arc::new(Redis::new(Duration::ZERO, Duration::MAX));
         let location = QuotaLocation::new(12345, &"https://zim-api.zego.im".parse().unwrap());
         let connecting = Arc::clone(&server);
-        let connect = move || Box::pin(Arc::clone(&connecting).connect()) as _;
+        let connect = move || Box::pin(Arc::clone(&connecting).connect(false)) as _;
         let joined = RedisQuota::join_in_process(connect, &location, Presence::new("", Rate::default())).await;
         let scripts = &server.state().scripts;
         let texts = [

@@ -39,6 +39,11 @@ impl Scripts {
         }
     }
 
+    /// The server forgets them when it is restarted.
+    pub fn forget(&mut self) {
+        self.loaded.clear();
+    }
+
     /// The hash of a script whose text ends so.
     pub fn hash_of(&self, ending: &str) -> Option<String> {
         let mut loaded = self.loaded.iter();
