@@ -263,8 +263,8 @@ def main():
             print(f"\n{ROWS} requests, {1000 * jitter:.0f} ms of jitter: accepted/s, refused %, never accepted")
             print(f"{'':30}" + "".join(f"{name:^24}" for name in senders))
             for name in wanted:
-                is_there, start = LIMITERS[name]
-                if not is_there:
+                is_installed, start = LIMITERS[name]
+                if not is_installed:
                     continue
                 print(f"{name:30}", end="", flush=True)
                 for send in senders.values():

@@ -107,11 +107,11 @@ fn the_table_shows_the_first_lines_of_each_kind_and_what_to_run() {
         "requests 7 at 20/s: 1s",
         "to run it zim-batch clear 'my rows.csv' --report",
     ] {
-        let is_there = outcome.stdout.lines().any(|found| {
+        let is_said = outcome.stdout.lines().any(|found| {
             let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
             found.starts_with(line)
         });
-        assert!(is_there, "`{line}` is not in\n{}", outcome.stdout);
+        assert!(is_said, "`{line}` is not in\n{}", outcome.stdout);
     }
     assert_eq!(outcome.stderr, "");
 }

@@ -42,8 +42,8 @@ fn a_redirect_is_not_followed() {
         let url = elsewhere.url();
         let server = Server::start(move |request, _| {
             let location = vec![("Location", format!("{url}{}", request.target))];
-            let is_it = request.user() == "it";
-            if is_it {
+            let is_redirected = request.user() == "it";
+            if is_redirected {
                 Answer::Raw {
                     status,
                     headers: location,

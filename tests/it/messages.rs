@@ -279,8 +279,8 @@ fn is_begin(message: &str, text: &str) -> bool {
 fn the_guide_has_every_reason_to_stop() {
     let guide: Vec<String> = guide("docs/guide.md", "Messages").concat();
     for (stop, message) in STOPS {
-        let is_there = guide.iter().any(|known| known == message || are_same(known, message));
-        assert!(is_there, "{stop}: {message}");
+        let is_known = guide.iter().any(|known| known == message || are_same(known, message));
+        assert!(is_known, "{stop}: {message}");
     }
     let source = sources()
         .into_iter()
@@ -310,8 +310,8 @@ fn the_source_has_every_message_of_the_guide() {
         })
         .collect();
     let in_source = |message: &String| {
-        let is_there = |text: &String| are_same(message, text) || text.contains(&message[..]);
-        texts.iter().any(is_there)
+        let is_known = |text: &String| are_same(message, text) || text.contains(&message[..]);
+        texts.iter().any(is_known)
     };
     let mut others = guide("docs/guide.md", "Messages").concat();
     others.retain(|message| !in_source(message));

@@ -400,8 +400,8 @@ fn ids_and_messages_are_safe_on_a_terminal_and_in_a_browser() {
     outcome.assert_status(0);
     let page = desk.read("out.html");
     for text in [&outcome.stdout, &page] {
-        let is_bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-        assert!(!text.contains(is_bad), "{text:?}");
+        let is_unsafe = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.contains(is_unsafe), "{text:?}");
     }
     // IDs stand in the table as they are; in the page, from which cells are pasted into spreadsheets, as text.
     assert!(outcome.stdout.contains(" =cmd|"), "{}", outcome.stdout);

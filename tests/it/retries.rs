@@ -134,8 +134,8 @@ fn limited_answers_use_up_no_attempts() {
 fn assert_retry_after_is_kept(status: u16, body: String, retry_after: fn() -> String) {
     let server = Server::start(move |request, n| {
         let headers = vec![("Retry-After", retry_after())];
-        let is_it = request.user() == "it" && n == 1;
-        if is_it {
+        let is_refused = request.user() == "it" && n == 1;
+        if is_refused {
             Answer::Raw {
                 status,
                 headers,

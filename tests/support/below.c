@@ -37,7 +37,7 @@ static void path_of(int fd, char *path, size_t size) {
     path[length < 0 ? 0 : length] = 0;
 }
 
-static int is_ours(int fd) {
+static int is_csv(int fd) {
     char path[PATH_MAX];
     path_of(fd, path, sizeof path);
     return strstr(path, ".csv") != NULL;
@@ -68,7 +68,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 ssize_t write(int fd, const void *bytes, size_t count) {
     static int calls;
     long error = told("write");
-    if (error && is_ours(fd)) {
+    if (error && is_csv(fd)) {
         /* A part of it first, as a disk does that fills up: the last record is torn, however many there are. */
         if (calls++ == 0 && count > 5) return syscall(SYS_write, fd, bytes, count - 5);
         errno = (int)error;
@@ -78,7 +78,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 }
 
 int ftruncate64(int fd, off64_t length) {
-    if (told("truncate") && is_ours(fd)) {
+    if (told("truncate") && is_csv(fd)) {
         errno = EIO;
         return -1;
     }
@@ -96,8 +96,8 @@ static int synced(int fd, long number, const char *name) {
         syscall(SYS_write, out, line, length);
         syscall(SYS_close, out);
     }
-    if (slow && is_ours(fd)) usleep(slow * 1000);
-    if (told("sync") && is_ours(fd)) {
+    if (slow && is_csv(fd)) usleep(slow * 1000);
+    if (told("sync") && is_csv(fd)) {
         errno = (int)told("sync");
         return -1;
     }

@@ -6,12 +6,12 @@ use super::passed_over;
 
 /// The first of these programs that is installed. If none is, the test that asks is to be passed over.
 pub fn program(names: &[&'static str]) -> Option<&'static str> {
-    let is_there = |name: &&&str| {
+    let is_present = |name: &&&str| {
         let mut tried = Command::new(name);
         let tried = tried.arg("--version").stdin(Stdio::null()).stdout(Stdio::null());
         tried.stderr(Stdio::null()).status().is_ok()
     };
-    let found = names.iter().find(is_there).copied();
+    let found = names.iter().find(is_present).copied();
     if found.is_none() {
         passed_over(&format!("{} is not installed", names.join(" or ")));
     }

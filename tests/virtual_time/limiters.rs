@@ -41,8 +41,12 @@ fn a_row_that_is_always_answered_503_or_403_fails_and_slows_nobody() {
     for status in [503, 403] {
         in_paused_time(async move {
             let (summary, sent, outcomes) = run_all(1000, Limits::default(), move |row, _| {
-                let is_it = line_of(row) == 100;
-                let verdict = if is_it { judge(status, b"<html>", None) } else { code(0) };
+                let is_refused = line_of(row) == 100;
+                let verdict = if is_refused {
+                    judge(status, b"<html>", None)
+                } else {
+                    code(0)
+                };
                 (Duration::from_millis(30), verdict)
             })
             .await;
@@ -59,8 +63,12 @@ fn one_refusal_with_retry_after_delays_its_row_and_no_other() {
     in_paused_time(async move {
         let asked = Duration::from_secs(20);
         let (summary, sent, _) = run_all(200, Limits::default(), move |row, nth| {
-            let is_it = line_of(row) == 50 && nth == 1;
-            let verdict = if is_it { judge(429, b"", Some(asked)) } else { code(0) };
+            let is_refused = line_of(row) == 50 && nth == 1;
+            let verdict = if is_refused {
+                judge(429, b"", Some(asked))
+            } else {
+                code(0)
+            };
             (Duration::from_millis(30), verdict)
         })
         .await;

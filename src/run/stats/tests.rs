@@ -66,9 +66,9 @@ fn a_row_that_failed_or_was_invalid_in_an_earlier_run_is_not_a_success() {
     for is_earlier in [true, false] {
         for outcome in Outcome::ALL {
             let summary = counted(outcome, is_earlier);
-            let is_bad = matches!(outcome, Outcome::Failed | Outcome::Invalid);
+            let fails = matches!(outcome, Outcome::Failed | Outcome::Invalid);
             assert!(summary.is_complete());
-            assert_eq!(summary.is_success(), !is_bad, "{outcome} {is_earlier}");
+            assert_eq!(summary.is_success(), !fails, "{outcome} {is_earlier}");
         }
     }
 }

@@ -330,10 +330,10 @@ fn check_warns_about_values_that_are_probably_not_ids() {
         let outcome = check(&desk, &[]);
         let said = &outcome.assert_status(0).stdout;
         for (column, line) in [("user", 2), ("conv", 3)] {
-            let is_there = said
+            let is_said = said
                 .lines()
                 .any(|text| text.contains(column) && text.contains(says) && text.contains(&format!("line {line}")));
-            assert!(is_there, "{id:?}: {says} is not in {said}");
+            assert!(is_said, "{id:?}: {says} is not in {said}");
         }
         // The slash is not in ZEGO's list.
         assert_eq!(said.contains("don't list"), id.contains('/'), "it has a name: {said}");

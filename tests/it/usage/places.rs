@@ -214,8 +214,8 @@ fn a_first_run_that_never_started_leaves_nothing_behind() {
         );
     }
     // A disk without space for the header. A file that was empty is empty again.
-    for is_there in [false, true] {
-        if is_there {
+    for exists in [false, true] {
+        if exists {
             desk.write("out.csv", "");
         }
         let before = listing(&desk);

@@ -25,9 +25,9 @@ end
 
 local limit, limit_text = read_limit(KEYS[3])
 local shown_limit = limit and string.format('%.17g', limit) or ''
-local is_there, wrong = read('HEXISTS', KEYS[2], run)
+local has_entry, wrong = read('HEXISTS', KEYS[2], run)
 if wrong then return wrong end
-if what == 'reserve' and is_there == 0 then
+if what == 'reserve' and has_entry == 0 then
     return { 2, 0, 0, 0, '', '0', shown_limit, limit_text }
 end
 
