@@ -195,9 +195,11 @@ impl Summary {
         self.is_complete() && self.failed_at_all() == 0 && self.invalid_at_all() == 0
     }
 
-    /// Whether the run had nothing to do: every row had a record already.
+    /// Whether the run had nothing to do: every row had a record already, or every user, if none of them has rows.
     pub fn had_nothing_to_do(&self) -> bool {
-        let is_done = self.already_done > 0 && self.already_done == self.rows;
+        // This run has sent nothing, so an earlier one has listed them.
+        let were_listed = self.users.as_ref().is_some_and(|users| users.ok + users.failed > 0);
+        let is_done = self.already_done == self.rows && (self.rows > 0 || were_listed);
         self.is_complete() && self.requests == 0 && is_done
     }
 

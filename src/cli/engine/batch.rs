@@ -240,10 +240,11 @@ impl Batch {
             return;
         }
         let items = if summary.users.is_some() { "rows" } else { items };
-        let mut text = format!(
-            "nothing is left to do: all {} {items} have a record",
-            grouped(summary.rows)
-        );
+        let (done, of) = match &summary.users {
+            Some(users) if summary.rows == 0 => (users.total, "users"),
+            _ => (summary.rows, items),
+        };
+        let mut text = format!("nothing is left to do: all {} {of} have a record", grouped(done));
         if exit != ExitStatus::Success {
             let mut bad = not_done(summary.all_failed, summary.all_invalid, &summary.reasons, items);
             if let Some(users) = &summary.users {

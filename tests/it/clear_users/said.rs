@@ -379,3 +379,24 @@ fn users_of_ones_own_in_a_simulation_are_told_where_conversations_are() {
         .assert_says(&[said, "zim-batch simulate --conversations FILE"]);
     assert!(!call("--quiet").stderr.contains(said));
 }
+
+#[test]
+fn a_resumed_run_whose_users_have_no_conversations_says_that_nothing_is_left_to_do() {
+    let world = World::of([("ann", 0), ("ben", 0)]);
+    let (desk, server) = (Desk::new(), world.serve());
+    let resume = |users: &str| clear_users_shown(&desk, &server, users).arg("--resume").run();
+
+    let first = resume(&world.users_csv());
+    assert!(!first.assert_status(0).stderr.contains("nothing is left"), "{first:?}");
+    resume(&world.users_csv())
+        .assert_status(0)
+        .assert_says(&["nothing is left to do: all 2 users have a record"]);
+
+    // Nothing was done before this run, and nothing in it.
+    let (desk, server) = (Desk::new(), world.serve());
+    let invalid = clear_users_shown(&desk, &server, "user\n\"\"\n").arg("--resume").run();
+    assert!(
+        !invalid.assert_status(3).stderr.contains("nothing is left"),
+        "{invalid:?}"
+    );
+}
