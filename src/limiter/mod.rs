@@ -172,7 +172,9 @@ impl Limiter {
         Limiter::by_clock(timetable, quota, Box::new(ZonedDateTime::now))
     }
 
-    fn by_clock(timetable: Timetable, quota: Option<Arc<dyn Quota>>, clock: WallClock) -> Limiter {
+    /// By another clock. For this crate's own tests.
+    #[doc(hidden)]
+    pub fn by_clock(timetable: Timetable, quota: Option<Arc<dyn Quota>>, clock: WallClock) -> Limiter {
         let rate = timetable.highest();
         let (now, per_second) = (Instant::now(), rate.per_second());
         let state = State {

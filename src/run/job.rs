@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::observer::Observer;
+use super::sleep::Clocks;
 use super::source::Source;
 use crate::client::{ClearUsers, Service, UserOrRow};
 use crate::error::Error;
@@ -89,6 +90,7 @@ pub struct Job<S: Service> {
     pub(super) limits: Limits,
     pub(super) stop: StopHandle,
     pub(super) started_at: Instant,
+    pub(super) clocks: Clocks,
 }
 
 impl<S: Service> fmt::Debug for Job<S> {
@@ -211,6 +213,7 @@ impl<S: Service> Job<S> {
             limits: Limits::default(),
             stop: StopHandle::new(),
             started_at: Instant::now(),
+            clocks: Clocks::default(),
         }
     }
 
@@ -285,6 +288,21 @@ impl<S: Service> Job<S> {
     /// The start time for [`Limits::max_duration`]; default: when the job was created.
     pub fn started_at(self, started_at: Instant) -> Job<S> {
         Job { started_at, ..self }
+    }
+
+    /// By other clocks: that of the system, and how long the machine has slept since it was started. For this crate's own
+    /// tests.
+    #[doc(hidden)]
+    pub fn by_clocks(
+        self,
+        wall: impl Fn() -> SystemTime + Send + 'static,
+        slept: impl Fn() -> Duration + Send + 'static,
+    ) -> Job<S> {
+        let clocks = Clocks {
+            wall: Box::new(wall),
+            slept: Box::new(slept),
+        };
+        Job { clocks, ..self }
     }
 
     /// Runs to the end, or to the stop that comes first; the summary says which. Dropping the future ends the run

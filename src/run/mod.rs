@@ -176,7 +176,7 @@ async fn run<S: Service>(job: Job<S>) -> Result<Summary, Error> {
         stop: job.stop,
         messages,
     });
-    let mut recorder = Recorder::new(report, job.observers, job.started_at, &run);
+    let mut recorder = Recorder::new(report, job.observers, job.started_at, job.clocks, &run);
     if let Some(rows) = job.already_done {
         run.tell(Event::AlreadyDone(rows));
     }

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::pauses::Pauses;
-use super::sleep::{Sleeps, slept_since_boot};
+use super::sleep::{Clocks, Sleeps, WallClock};
 use crate::client::verdict::{TransportError, Verdict};
 use crate::event::Event;
 use crate::row::{Outcome, Record, Subject};
 use crate::stop::{StopHandle, StopReason};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A clock further off than this is worth a warning, in seconds. ZIM refuses signatures at ten minutes.
 const CLOCK_OFF: u64 = 60;
@@ -25,8 +25,7 @@ pub(super) struct Policy {
     started_at: Instant,
     sleeps: Sleeps,
     pauses: Pauses,
-    /// The system's clock.
-    clock: fn() -> SystemTime,
+    clock: WallClock,
     /// The failed rows and users, by [`Subject`].
     failed: [u64; 2],
     /// The first rows and the first users, by [`Subject`].
@@ -49,13 +48,13 @@ enum FirstRows {
 }
 
 impl Policy {
-    pub fn new(limits: Limits, started_at: Instant) -> Policy {
+    pub fn new(limits: Limits, started_at: Instant, clocks: Clocks) -> Policy {
         Policy {
             limits,
             started_at,
-            sleeps: Sleeps::new(Box::new(slept_since_boot)),
+            sleeps: Sleeps::new(clocks.slept),
             pauses: Pauses::default(),
-            clock: SystemTime::now,
+            clock: clocks.wall,
             failed: [0, 0],
             first: [FirstRows::None, FirstRows::None],
             clock_warned: None,
@@ -202,6 +201,8 @@ pub(super) fn clock_says(seconds_ahead: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -214,8 +215,8 @@ mod tests {
             ..Limits::default()
         };
         let policy = Policy {
-            clock: || SystemTime::UNIX_EPOCH + HOUR,
-            ..Policy::new(limits, Instant::now() - HOUR / 2)
+            clock: Box::new(|| SystemTime::UNIX_EPOCH + HOUR),
+            ..Policy::new(limits, Instant::now() - HOUR / 2, Clocks::default())
         };
         let (due, reason) = policy.next_limit(None, None)?;
         Some((due.saturating_duration_since(Instant::now()).as_secs(), reason))

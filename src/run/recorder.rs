@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::policy::Policy;
+use super::sleep::Clocks;
 use super::{Message, NOT_RUN, Observer, Shared, Status};
 use crate::client::Service;
 use crate::event::Event;
@@ -38,6 +39,7 @@ impl Recorder {
         mut report: Option<Box<dyn Journal>>,
         observers: Vec<Box<dyn Observer>>,
         started_at: Instant,
+        clocks: Clocks,
         run: &Shared<S>,
     ) -> Recorder {
         Recorder {
@@ -50,7 +52,7 @@ impl Recorder {
             }),
             report,
             observers,
-            policy: Policy::new(run.limits.clone(), started_at),
+            policy: Policy::new(run.limits.clone(), started_at, clocks),
             is_quota_unavailable: false,
             stopping_since: None,
             started_at,

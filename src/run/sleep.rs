@@ -2,7 +2,7 @@
 //! limits are about the time that has passed.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -14,6 +14,24 @@ const TO_COME_BACK: Duration = Duration::from_secs(60);
 
 /// The time that the machine has slept since it was started.
 pub(super) type SleepClock = Box<dyn Fn() -> Duration + Send>;
+
+/// The system's clock.
+pub(super) type WallClock = Box<dyn Fn() -> SystemTime + Send>;
+
+/// The clocks that a run reads besides that of timers.
+pub(super) struct Clocks {
+    pub wall: WallClock,
+    pub slept: SleepClock,
+}
+
+impl Default for Clocks {
+    fn default() -> Clocks {
+        Clocks {
+            wall: Box::new(SystemTime::now),
+            slept: Box::new(slept_since_boot),
+        }
+    }
+}
 
 /// The sleeps of the machine during a run.
 pub(super) struct Sleeps {
@@ -71,7 +89,7 @@ impl Sleeps {
 }
 
 /// The time that this machine has slept since it was started, where the system can tell.
-pub(super) fn slept_since_boot() -> Duration {
+fn slept_since_boot() -> Duration {
     #[cfg(target_os = "linux")]
     {
         use rustix::time::{ClockId, clock_gettime};

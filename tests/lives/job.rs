@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use zim_batch::client::{ClearUsers, Service};
@@ -11,8 +11,9 @@ use zim_batch::event::Event;
 use zim_batch::journal::{IfExists, Journal, Report, RunBegin, RunLog, UsersReport, list_report_of};
 use zim_batch::row::{Outcome, Subject};
 use zim_batch::rows::{Format, Input, Plan, Reads, Selection, Source};
-use zim_batch::{Client, Job, Limiter, Lister, StopHandle, StopReason, Summary};
+use zim_batch::{Client, Job, Limiter, Limits, Lister, StopHandle, StopReason, Summary};
 
+use crate::clock;
 use crate::disk::{self, Process, Survivors, Watched};
 use crate::exits::LoggedEnd;
 use crate::feed::{self, Fed};
@@ -87,6 +88,8 @@ pub struct Ended {
     pub told: Told,
     /// What its rows came from, if that was no file.
     pub fed: Option<Fed>,
+    /// When it was to end by the clock.
+    pub until: Option<SystemTime>,
 }
 
 impl Ended {
@@ -252,7 +255,18 @@ pub async fn drive<S: Service>(
     let stop = StopHandle::new();
     stage.job(run.0).stop = Some(stop.clone());
     let quota = stage.job(run.0).quota.take().unwrap();
-    let limiter = Limiter::sharing(flags.rate.try_into()?, quota);
+    let clock = Arc::clone(&stage.clock);
+    let limiter = match &flags.timetable {
+        None => Limiter::sharing(flags.rate.try_into()?, quota),
+        Some(entries) => {
+            let timetable = clock::text(entries).parse()?;
+            Limiter::by_clock(timetable, Some(quota), Box::new(move || clock.zoned()))
+        }
+    };
+    let until = flags
+        .until_s
+        .map(|seconds| stage.clock.now() + Duration::from_secs(seconds));
+    let [wall, slept] = [&stage.clock, &stage.clock].map(Arc::clone);
     let told = Arc::new(Mutex::new(Told {
         already_done: before.len() as u64,
         ..Told::default()
@@ -265,7 +279,8 @@ pub async fn drive<S: Service>(
             log,
             ignore_invalid: flags.ignore_invalid,
         })
-        .limits(limits(flags))
+        .limits(Limits { until, ..limits(flags) })
+        .by_clocks(move || wall.now(), move || slept.slept_until_now())
         .stop_handle(stop)
         .around_report(|report| Box::new(Watched::new(report, &process)))
         .on_event(move |event| {
@@ -292,6 +307,7 @@ pub async fn drive<S: Service>(
         disk_failed: false,
         stopped: None,
         told: Told::default(),
+        until,
         fed,
     };
     tokio::select! {

@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 
+use crate::clock::Entries;
 use crate::redis;
 
 /// Milliseconds of simulated time since the life began.
@@ -12,6 +13,8 @@ pub type Millis = u64;
 pub struct Life {
     pub seed: u64,
     pub world: WorldPlan,
+    /// What the clock on the wall shows when it begins, in seconds since 1970.
+    pub wall_begins: u64,
     /// Runs share the quota of a machine, in files; else through a Redis.
     pub has_machine_quota: bool,
     /// One job is one report with its input; all of them belong to one app.
@@ -169,6 +172,10 @@ pub struct Flags {
     pub max_failures: Option<u64>,
     /// Invalid rows still count as success.
     pub ignore_invalid: bool,
+    /// By the clock; `rate` is the highest one then.
+    pub timetable: Option<Entries>,
+    /// It ends when the clock shows so many seconds more than at its beginning.
+    pub until_s: Option<u64>,
 }
 
 impl Flags {
@@ -184,6 +191,8 @@ impl Flags {
         max_duration_s: None,
         max_failures: None,
         ignore_invalid: false,
+        timetable: None,
+        until_s: None,
     };
 }
 
@@ -218,6 +227,10 @@ pub enum What {
     Look(usize),
     /// The machine does nothing for so long.
     Stall(Millis),
+    /// Somebody sets the clock, forward or back.
+    SetClock(i64),
+    /// The machine sleeps: timers stand still.
+    Sleep(Millis),
 }
 
 /// Who stops a run, and how.
@@ -297,6 +310,7 @@ impl Life {
         let mut life = Life {
             seed,
             world,
+            wall_begins: 0,
             has_machine_quota,
             jobs,
             events,
@@ -342,7 +356,13 @@ impl Life {
             _ => event.at,
         });
         let begins = self.jobs.iter().map(|job| job.begins);
-        ends.chain(begins).max().unwrap_or(0)
+        let has_timetable = self
+            .jobs
+            .iter()
+            .flat_map(|job| &job.runs)
+            .any(|run| run.timetable.is_some());
+        let pauses = if has_timetable { 7_200_000 } else { 0 };
+        ends.chain(begins).max().unwrap_or(0) + pauses
     }
 }
 
@@ -480,6 +500,8 @@ fn flags(rng: &mut Rng) -> Flags {
         max_duration_s,
         max_failures,
         ignore_invalid: false,
+        timetable: None,
+        until_s: None,
     }
 }
 

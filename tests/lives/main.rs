@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod clock;
 mod disk;
 #[path = "../../src/cli/errors/exit_status.rs"]
 mod exit_status;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::Entries;
 use crate::job::Ended;
 use crate::life::{Flags, What};
 use crate::promises::Repeats;
@@ -39,14 +40,19 @@ impl Runs {
     }
 
     /// The most that may start in a second that ends now, by the rates of the runs.
-    fn rate_at(&self, now: Duration) -> Option<f64> {
+    fn rate_at(&self, stage: &Stage, now: Duration) -> Option<f64> {
         let counts =
             |(_, _, began, ended): &&(RunId, Flags, Duration, Duration)| *began <= now && now <= *ended + KNOWN_FOR;
-        self.all
-            .iter()
-            .filter(counts)
-            .map(|(_, flags, ..)| flags.rate)
-            .reduce(f64::max)
+        let all: Vec<&Flags> = self.all.iter().filter(counts).map(|(_, flags, ..)| flags).collect();
+        match all[..] {
+            // A run alone follows its timetable; with others, those know for a while of its rate before.
+            [flags] => Some(
+                flags
+                    .timetable
+                    .map_or(flags.rate, |entries| rate_then(stage, &entries, now)),
+            ),
+            _ => all.iter().map(|flags| flags.rate).reduce(f64::max),
+        }
     }
 }
 
@@ -69,7 +75,7 @@ pub fn check(stage: &Stage) {
     let sent = stage.world().requests.clone();
     let (runs, repeats) = (Runs::of(stage), Repeats::of(stage));
     check_cap(stage, &sent, &runs);
-    check_pauses(stage, &sent);
+    check_pauses(stage, &sent, &runs);
     check_quota(stage, &sent);
     check_files(stage);
     for (run, flags, ..) in &runs.all {
@@ -121,7 +127,10 @@ fn check_cap(stage: &Stage, sent: &[Sent], runs: &Runs) {
         while start.at - sent[first].at >= SECOND {
             first += 1;
         }
-        let Some(rate) = runs.rate_at(start.at).filter(|_| !cannot_know(stage, runs, start)) else {
+        let Some(rate) = runs
+            .rate_at(stage, start.at)
+            .filter(|_| !cannot_know(stage, runs, start) && !stage.clock.was_changed(start.at))
+        else {
             continue;
         };
         let limit = limit_before(stage, start.at);
@@ -172,7 +181,21 @@ fn check_own_rate(stage: &Stage, run: RunId, flags: &Flags, sent: &[&Sent]) {
     }
 }
 
-fn check_pauses(stage: &Stage, sent: &[Sent]) {
+/// The rate of a timetable at a moment, or just before.
+fn rate_then(stage: &Stage, entries: &Entries, now: Duration) -> f64 {
+    let before = now.saturating_sub(Duration::from_millis(2));
+    stage.clock.rate(entries, now).max(stage.clock.rate(entries, before))
+}
+
+fn check_pauses(stage: &Stage, sent: &[Sent], runs: &Runs) {
+    for (run, flags, ..) in &runs.all {
+        let Some(entries) = &flags.timetable else { continue };
+        let mut of_run = sent.iter().filter(|sent| sent.run == *run);
+        if let Some(sent) = of_run.find(|sent| rate_then(stage, entries, sent.at) == 0.0) {
+            let how = format!("{} at {:?}, {entries:?}", name(*run), sent.at);
+            stage.violated("nothing is sent in a pause", how);
+        }
+    }
     let is_paused = |sent: &&Sent| limit_before(stage, sent.at) == Some(0.0);
     if let Some(sent) = sent.iter().find(is_paused) {
         stage.violated(

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use zim_batch::Rate;
 use zim_batch::limiter::quota::{Limit, MachineQuota, Presence, QuotaError, QuotaLocation};
+
+use crate::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,7 @@ pub struct Machine {
     /// The file with the starts, locked as another program would.
     locked: Mutex<Option<File>>,
     epoch: Instant,
+    clock: Arc<Clock>,
 }
 
 /// Where the runs of the app meet.
@@ -26,19 +29,20 @@ pub fn location() -> QuotaLocation {
 }
 
 impl Machine {
-    pub fn new(directory: &Path) -> Machine {
+    pub fn new(directory: &Path, clock: &Arc<Clock>) -> Machine {
         Machine {
             location: location().in_directory(directory),
             directory: directory.to_owned(),
             locked: Mutex::default(),
             epoch: Instant::now(),
+            clock: Arc::clone(clock),
         }
     }
 
     pub async fn join(&self, name: &str, rate: Rate) -> Result<MachineQuota, QuotaError> {
-        let (location, epoch) = (self.location.clone(), self.epoch);
+        let (location, epoch, clock) = (self.location.clone(), self.epoch, Arc::clone(&self.clock));
         // The machine was started an hour before.
-        let clock = move || 3600 * SECOND + epoch.elapsed();
+        let clock = move || 3600 * SECOND + epoch.elapsed() + clock.slept_until_now();
         MachineQuota::join_by_clock(location, Presence::new(name, rate), clock).await
     }
 

@@ -1,7 +1,7 @@
 //! What a run says when it ends: its counts, and why it stopped.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use zim_batch::{StopReason, Summary};
 
@@ -218,16 +218,22 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         let said = |sent: &Sent| sent.answered.and_then(|(_, said)| said.code);
         sent.iter().filter_map(said).any(|code| codes.contains(&code))
     };
+    let slept = stage.clock.slept(ended.began, ended.ended);
     let has_reason = match &summary.stopped {
         None => true,
         Some(by @ (StopReason::Cancelled | StopReason::Signal(_))) => {
             ended.stopped.as_ref().is_some_and(|stopped| stopped.by == *by)
         }
         Some(StopReason::MaxDuration(most)) => {
-            ended.flags.max_duration_s == Some(most.as_secs()) && lasted >= *most && lasted <= *most + slack
+            ended.flags.max_duration_s == Some(most.as_secs()) && lasted + slept >= *most && lasted <= *most + slack
         }
-        Some(StopReason::GaveUp { after, .. }) => had_failed_for(ended, sent, one_attempt) >= *after,
-        Some(StopReason::NoQuota { after, .. }) => away_for(stage, ended, one_attempt) >= *after - SECOND,
+        Some(StopReason::GaveUp { after, .. }) => had_failed_for(ended, sent, one_attempt) + slept >= *after,
+        // When the files of a machine's quota are removed again within a minute, nothing starts for a minute.
+        Some(StopReason::NoQuota { after, .. }) => {
+            let was_removed_again = stage.removed.lock().unwrap().len() > 1;
+            was_removed_again || away_for(stage, ended, one_attempt) + slept >= *after - SECOND
+        }
+        Some(StopReason::Until(at)) => ended.until == Some(*at) && until_at(stage, ended).is_some(),
         Some(StopReason::MaxFailures { rows, users }) => {
             ended.flags.max_failures.is_some_and(|most| rows + users >= most) && failed >= rows + users
         }
@@ -269,8 +275,14 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         stage.violated("a disk that fails stops the run", how);
     }
     // Pauses don't count, nor what the server asks to wait for.
-    let has_pause = stage.limits.lock().unwrap().iter().any(|(_, limit)| limit.is_some());
+    let by_timetable = ended
+        .flags
+        .timetable
+        .is_some_and(|entries| entries.iter().any(|(_, rate)| *rate == 0.0));
+    let has_pause = by_timetable || stage.limits.lock().unwrap().iter().any(|(_, limit)| limit.is_some());
     let most = Duration::from_secs(ended.flags.give_up_after_s) + MAX_PROBE + slack + 20 * SECOND;
+    // After the machine has woken, what was unreachable has a minute.
+    let most = if slept.is_zero() { most } else { most + 60 * SECOND };
     let failing = failing_for(stage, ended, sent);
     if !has_pause && failing > most {
         let how = format!(
@@ -311,6 +323,13 @@ fn source(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row]) {
     }
 }
 
+/// When the clock first showed the time at which a run was to end, if it did.
+fn until_at(stage: &Stage, ended: &Ended) -> Option<Duration> {
+    let until = ended.until?.duration_since(UNIX_EPOCH).ok()?;
+    let until = u64::try_from(until.as_millis()).ok()?;
+    stage.clock.first_at(until, ended.began, ended.ended)
+}
+
 /// What has to stop a run stops it.
 fn must_stop(stage: &Stage, ended: &Ended, summary: &Summary, slack: Duration) {
     let lasted = ended.ended - ended.began;
@@ -319,10 +338,11 @@ fn must_stop(stage: &Stage, ended: &Ended, summary: &Summary, slack: Duration) {
     let are_left = summary.not_run > 0 || users_left;
     let by_failures = are_left && ended.flags.max_failures.is_some_and(|most| ended.told.failed >= most);
     let is_late = |at: Duration, most: Duration| ended.ended > at + most;
-    let is_too_long = ended
-        .flags
-        .max_duration_s
-        .is_some_and(|most| lasted > Duration::from_secs(most) + slack);
+    let is_too_long = ended.flags.max_duration_s.is_some_and(|most| {
+        let due = stage.clock.passed_at(ended.began, Duration::from_secs(most));
+        is_late(due, slack)
+    });
+    let until_late = until_at(stage, ended).is_some_and(|at| is_late(at, slack));
     let (stopped_late, aborted_late) = match &ended.stopped {
         Some(stopped) => (
             is_late(stopped.at, slack),
@@ -335,7 +355,7 @@ fn must_stop(stage: &Stage, ended: &Ended, summary: &Summary, slack: Duration) {
         ),
         None => (false, false),
     };
-    if (by_failures && summary.stopped.is_none()) || is_too_long || stopped_late || aborted_late {
+    if (by_failures && summary.stopped.is_none()) || is_too_long || until_late || stopped_late || aborted_late {
         let how = format!(
             "{}: {:?} after {lasted:?}, {} failed, {:?}, {:?}",
             name(ended.run),

@@ -51,6 +51,9 @@ const KNOWN: [&str; 13] = [
 /// Rows of users without a record are taken out, or are missing after a power cut.
 const ROWS_MISSING: &str = "rows of the last users of ";
 
+/// A sleep of the machine.
+const SLEPT: &str = "the machine slept for ";
+
 /// A row with a line end in an ID.
 const LINE_END: &str = "an ID of this row has a line end in it";
 
@@ -231,6 +234,8 @@ impl Told<'_> {
                 was_cut_short
             } else if has(KNOWN[12]) {
                 self.has_event(|what| matches!(what, What::Redis(Trouble::Nonsense(..) | Trouble::OtherType(_), _)))
+            } else if has(SLEPT) {
+                self.has_event(|what| matches!(what, What::Sleep(_)))
             } else if has(LINE_END) {
                 self.stage.life.has_line_ends()
             } else {

@@ -15,6 +15,7 @@ use zim_batch::analysis::Analysis;
 use zim_batch::limiter::quota::Quota;
 use zim_batch::stop::{StopHandle, StopReason};
 
+use crate::clock::Clock;
 use crate::disk::{Process, Survivors};
 use crate::input;
 use crate::job::{Ended, Paths};
@@ -81,6 +82,7 @@ pub struct Stage {
     /// When the starts of a machine's runs were removed.
     pub removed: Mutex<Vec<Duration>>,
     pub log: Log,
+    pub clock: Arc<Clock>,
     /// What events and errors have said, as far as it may be a secret.
     pub put_out: Arc<Mutex<HexRuns>>,
 }
@@ -188,6 +190,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
             ..JobState::default()
         })
     });
+    let clock = Arc::new(Clock::new(life.wall_begins));
     let stage = Arc::new(Stage {
         jobs: jobs.collect(),
         world: Arc::new(Mutex::new(World::new(&life))),
@@ -195,7 +198,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
         machine: life.has_machine_quota.then(|| {
             let at = directory.path().join("quota");
             fs::create_dir(&at).unwrap();
-            Machine::new(&at)
+            Machine::new(&at, &clock)
         }),
         epoch: Instant::now(),
         directory,
@@ -206,6 +209,7 @@ async fn live_in_runtime(life: Life, log: Log) -> Lived {
         removed: Mutex::default(),
         troubles: Mutex::default(),
         log,
+        clock,
         put_out: Arc::default(),
     });
     let mut work = tokio::task::JoinSet::new();
@@ -534,6 +538,14 @@ async fn happen(stage: &Stage, what: What) {
         What::Stall(lasts) => {
             stage.tell(format!("the machine stands still for {lasts} ms"));
             tokio::time::advance(Duration::from_millis(lasts)).await;
+        }
+        What::SetClock(by) => {
+            stage.tell(format!("the clock is set by {by} ms"));
+            stage.clock.set(by);
+        }
+        What::Sleep(lasts) => {
+            stage.tell(format!("the machine sleeps for {lasts} ms"));
+            stage.clock.sleep(Duration::from_millis(lasts));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 
+use crate::clock::{Entries, SUMMER, local_minute};
 use crate::input;
 use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Listing, Millis, Stop, What, pick};
 
@@ -11,6 +12,7 @@ const STOPS: u64 = 0x5709_0001;
 const INVALID: u64 = 0x5709_0002;
 const FEEDS: u64 = 0x5709_0003;
 const LISTS: u64 = 0x5709_0004;
+const CLOCKS: u64 = 0x5709_0005;
 
 /// Draws all topics of a life.
 pub fn draw(life: &mut Life) {
@@ -29,6 +31,51 @@ pub fn draw(life: &mut Life) {
         };
         job.listing = (rng.u8(0..4) == 0 && job.users.is_some()).then_some(listing);
     }
+    clocks(life, &mut Rng::with_seed(life.seed ^ CLOCKS));
+}
+
+/// The clock on the wall, what happens to it, and what goes by it.
+fn clocks(life: &mut Life, rng: &mut Rng) {
+    // Shortly before a change of the zone's offset, before midnight, and before another minute.
+    let begins = [SUMMER[0], SUMMER[1], 1_781_128_800, 1_768_478_400];
+    life.wall_begins = pick(rng, &begins) - rng.u64(1..40);
+    let minute = local_minute(life.wall_begins);
+    for flags in life.jobs.iter_mut().flat_map(|job| &mut job.runs) {
+        let timetable = timetable(minute, rng);
+        let until = rng.u64(5..200);
+        if rng.u8(0..6) == 0 {
+            flags.rate = timetable.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+            flags.timetable = Some(timetable);
+        }
+        flags.until_s = (rng.u8(0..8) == 0).then_some(until);
+    }
+    if rng.u8(0..4) > 0 {
+        return;
+    }
+    for _ in 0..rng.usize(1..4) {
+        let seconds = pick(rng, &[-3600, -30, -1, 2, 30, 600, 3600]);
+        let sleep = pick(rng, &[500, 30_000, 7_200_000]);
+        let what = pick(rng, &[What::SetClock(seconds * 1000), What::Sleep(sleep)]);
+        let at = rng.u64(0..120_000) / pick(rng, &[1, 8]);
+        life.events.push(Event { at, what });
+    }
+    life.events.sort_by_key(|event| event.at);
+}
+
+/// Three minutes around this one with a rate each. What comes last is no pause, so that each pause ends within an hour.
+fn timetable(minute: u64, rng: &mut Rng) -> Entries {
+    let mut minutes = [0, 31, 32, 33, 35, 40, 94];
+    rng.shuffle(&mut minutes);
+    minutes[..3].sort_unstable();
+    let mut rates = [0.0, 2.5, 5.0, 20.0, 50.0];
+    rng.shuffle(&mut rates);
+    if rates[2] == 0.0 {
+        rates.swap(2, 3);
+    }
+    let entry = |nth: usize| ((minute + 1440 + minutes[nth] - 30) % 1440, rates[nth]);
+    let mut entries = [entry(0), entry(1), entry(2)];
+    entries.sort_unstable_by_key(|(minute, _)| *minute);
+    entries
 }
 
 /// Rows from standard input, an iterator or a stream.
