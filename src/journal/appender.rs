@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::buffer::Buffer;
 use super::error::ReportError;
-use super::file::OpenFile;
+use super::file::{OpenFile, sync};
 use crate::files::leads_to;
 
 /// The maximum number of pending bytes while copying.
@@ -162,11 +162,7 @@ impl Appender {
         let (file, path) = (Arc::clone(&self.opened.file), self.opened.path.clone());
         move || {
             check_same_file(&file, &path)?;
-            match file.sync_data() {
-                // Pipes and devices have nothing to sync.
-                Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(ReportError::Write { path, source }),
-                _ => Ok(()),
-            }
+            sync(&file, &path)
         }
     }
 }

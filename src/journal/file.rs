@@ -134,13 +134,33 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Keeps the first `len` bytes, and brings them to the disk: the run that wrote them may have been killed before it did.
+    /// What follows from them, rows that are sent and an outside log, must not be there without them after a power cut.
+    pub fn continue_from(&self, len: u64) -> Result<(), ReportError> {
+        self.truncate(len)?;
+        if len > 0 { self.sync() } else { Ok(()) }
+    }
+
     /// Whether its path still leads to this file.
     pub fn is_in_place(&self) -> io::Result<bool> {
         leads_to(&self.path, &self.file.metadata()?)
     }
 
+    fn sync(&self) -> Result<(), ReportError> {
+        sync(&self.file, &self.path)
+    }
+
     pub fn error(&self, source: io::Error) -> ReportError {
         unwritable(&self.path, source)
+    }
+}
+
+/// Brings a file to the disk.
+pub(super) fn sync(file: &File, path: &Path) -> Result<(), ReportError> {
+    match file.sync_data() {
+        // Pipes and devices have nothing to sync.
+        Err(source) if source.kind() != io::ErrorKind::InvalidInput => Err(unwritable(path, source)),
+        _ => Ok(()),
     }
 }
 

@@ -96,7 +96,7 @@ impl ClearFiles {
             earlier = Earlier::default();
             outside.truncate(0)?;
         }
-        report.truncate(earlier.len)?;
+        report.continue_from(earlier.len)?;
         let outside = outside::complete(outside, &report, earlier.len)?;
         let records = appender(report, Kind::Clear, &earlier)?;
         if existing == IfExists::Resume && earlier.len == 0 {
@@ -175,12 +175,12 @@ impl ListFiles {
         let rows = match rows {
             None => RowsFile::Stdout(Stream::new()),
             Some((rows, kept)) => {
-                rows.truncate(kept.rows)?;
+                rows.continue_from(kept.rows)?;
                 RowsFile::File(Appender::new(rows, kept.rows, &ROWS_COLUMNS)?)
             }
         };
         let records = report.map(|report| {
-            report.truncate(earlier.len)?;
+            report.continue_from(earlier.len)?;
             appender(report, Kind::List, &earlier)
         });
         Ok(Report::new(

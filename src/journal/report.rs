@@ -29,6 +29,8 @@ pub struct Report {
     records: Option<Appender>,
     /// The records of outside rows, written after all records, from which they can be completed.
     outside: Option<Appender>,
+    /// Whether the outside log is known to be that of the report.
+    ownership: Ownership,
     /// The rows or users that have a record already.
     done: Done,
     /// Their outcomes, counted.
@@ -43,6 +45,16 @@ pub struct Report {
     is_resumed: bool,
     /// Something could not be written: nothing more will be.
     is_broken: bool,
+}
+
+/// An outside log is known to be that of a report by its first rows. So it gets none before a record of an outside row is on the
+/// disk: else a power cut might leave them and take the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ownership {
+    Unknown,
+    /// The sync that is under way brings such a record to the disk.
+    Syncing,
+    Known,
 }
 
 impl fmt::Debug for Report {
@@ -65,7 +77,12 @@ impl Report {
         earlier: Earlier,
         is_simulated: bool,
     ) -> Report {
+        let ownership = match earlier.outcomes[Outcome::Outside] {
+            0 => Ownership::Unknown,
+            _ => Ownership::Known,
+        };
         let opened = Report {
+            ownership,
             kind,
             rows,
             records,
@@ -110,6 +127,19 @@ impl Report {
     fn files_mut(&mut self) -> impl Iterator<Item = &mut Appender> {
         let rows = self.rows.as_mut().and_then(RowsFile::file_mut);
         rows.into_iter().chain(&mut self.records).chain(&mut self.outside)
+    }
+
+    /// Whether written records of outside rows wait until they are known to be on the disk.
+    fn is_outside_waiting(&self) -> bool {
+        let is_pending = |file: &Option<Appender>| file.as_ref().is_some_and(Appender::is_pending);
+        self.ownership != Ownership::Known && !self.is_broken && is_pending(&self.outside) && !is_pending(&self.records)
+    }
+
+    fn write_outside(&mut self) -> Result<(), ReportError> {
+        match &mut self.outside {
+            Some(outside) if self.ownership == Ownership::Known => outside.commit(),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the rows and then the records.
@@ -184,14 +214,27 @@ impl Journal for Report {
         if is_written && has_records {
             self.files_mut().for_each(Appender::keep);
         }
-        let written = written.and_then(|()| self.outside.as_mut().map_or(Ok(()), Appender::commit));
+        let written = written.and_then(|()| self.write_outside());
         self.is_broken = written.is_err();
         (Written::of_all(is_written), written)
     }
 
+    fn awaits_sync(&self) -> bool {
+        self.ownership == Ownership::Unknown && self.is_outside_waiting()
+    }
+
     fn sync_later(&mut self) -> SyncFiles {
+        if self.is_outside_waiting() {
+            self.ownership = Ownership::Syncing;
+        }
         let syncs: Vec<_> = self.files().map(Appender::sync_later).collect();
         Box::new(|| syncs.into_iter().try_for_each(|sync| sync()))
+    }
+
+    fn synced(&mut self) {
+        if self.ownership == Ownership::Syncing {
+            self.ownership = Ownership::Known;
+        }
     }
 
     fn finish(&mut self, has_begun: bool) -> Result<(), ReportError> {
@@ -200,7 +243,12 @@ impl Journal for Report {
             Some(RowsFile::Stdout(stream)) if has_begun && !was_broken => stream.finish(),
             _ => Ok(()),
         };
-        let (_, written) = self.commit();
+        let (_, mut written) = self.commit();
+        if self.is_outside_waiting() {
+            written = written.and_then(|()| self.sync_later()());
+            self.synced();
+            written = written.and_then(|()| self.write_outside());
+        }
         let written = header
             .and(written)
             .and_then(|()| self.files_mut().try_for_each(Appender::check_in_place))
@@ -259,12 +307,49 @@ mod tests {
     }
 
     #[test]
+    fn the_outside_log_gets_no_row_before_a_record_that_shows_whose_it_is_is_on_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
+        let lines = |nth: usize| std::fs::read_to_string(&paths[nth]).unwrap().lines().count();
+        let open = |existing| Report::open(&paths[0], &paths[1], existing, false).unwrap();
+        let mut report = open(IfExists::Refuse);
+        report.push(&record(Outcome::Outside));
+        assert!(!report.awaits_sync(), "it is not written");
+        drop(report.sync_later());
+        report.synced();
+        assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
+        assert_eq!((lines(0), lines(1), report.awaits_sync()), (2, 1, true));
+        report.sync_later()().unwrap();
+        report.synced();
+        assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
+        assert_eq!((lines(0), lines(1), report.awaits_sync()), (2, 2, false));
+        drop(report);
+        // A run that resumes knows it, and one that ends sync it.
+        let mut report = open(IfExists::Resume);
+        let another = Record {
+            line: 3,
+            ..record(Outcome::Outside)
+        };
+        report.push(&another);
+        assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
+        assert_eq!((lines(0), lines(1)), (3, 3));
+        drop(report);
+        let mut report = open(IfExists::Overwrite);
+        report.push(&record(Outcome::Outside));
+        report.finish(true).unwrap();
+        assert_eq!((lines(0), lines(1)), (2, 2));
+    }
+
+    #[test]
     fn after_a_record_that_can_t_be_written_none_is_written() {
         for (removed, is_written) in [("out.csv", false), ("outside.csv", true)] {
             let directory = tempfile::tempdir().unwrap();
             let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
             let mut report = Report::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
-            report.push(&record(Outcome::Ok));
+            report.push(&record(Outcome::Outside));
+            assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
+            report.sync_later()().unwrap();
+            report.synced();
             assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
             std::fs::remove_file(directory.path().join(removed)).unwrap();
             report.files_mut().for_each(Appender::make_check_due);

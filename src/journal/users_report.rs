@@ -52,11 +52,7 @@ impl UsersReport {
         // The report first: the other files are named after it.
         let report = ClearFiles::check(report, outside, existing, is_simulated)?;
         let list = ListFiles::check(&rows_to, Some(list), existing, is_simulated)?;
-        let (mut list, report) = (list.begin()?, report.begin()?);
-        if list.is_resumed() {
-            // An earlier run may have been killed before this.
-            list.sync_later()()?;
-        }
+        let (list, report) = (list.begin()?, report.begin()?);
         let len = list.rows_len();
         Ok(UsersReport {
             listed: Listed::new(rows.to_owned(), len, list.rows_listed()),
@@ -138,7 +134,7 @@ impl Journal for UsersReport {
     }
 
     fn awaits_sync(&self) -> bool {
-        self.written > 0
+        self.written > 0 || self.report.awaits_sync()
     }
 
     fn sync_later(&mut self) -> SyncFiles {
@@ -151,6 +147,7 @@ impl Journal for UsersReport {
         if let Some((users, len)) = self.syncing.take() {
             self.listed.record(len, users);
         }
+        self.report.synced();
     }
 
     fn finish(&mut self, has_begun: bool) -> Result<(), ReportError> {

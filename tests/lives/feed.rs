@@ -182,12 +182,15 @@ pub async fn run(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Client, 
             (Job::from_stream(client, rows), feeder)
         }
     };
-    let log = RunLog::begin(
-        RunLog::path_of(&paths.report),
-        &RunBegin { ..begin(flags) },
-        journal.is_resumed(),
-    )?;
-    let process = process(stage, run, &paths, vec![paths.report.clone(), paths.outside.clone()]);
+    let is_resumed = journal.is_resumed();
+    let log = RunLog::begin(RunLog::path_of(&paths.report), &RunBegin { ..begin(flags) }, is_resumed)?;
+    let process = process(
+        stage,
+        run,
+        &paths,
+        vec![paths.report.clone(), paths.outside.clone()],
+        is_resumed,
+    );
     drive(stage, process, flags, job.report(journal), log, Some(fed)).await
 }
 

@@ -175,7 +175,13 @@ async fn begin_rows(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clien
     };
     let is_resumed = journal.is_resumed();
     let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
-    let process = process(stage, run, &paths, vec![paths.report.clone(), paths.outside.clone()]);
+    let process = process(
+        stage,
+        run,
+        &paths,
+        vec![paths.report.clone(), paths.outside.clone()],
+        is_resumed,
+    );
     let job = Job::planned(client, plan).report(journal);
     drive(stage, process, flags, job, log, None).await
 }
@@ -208,13 +214,7 @@ async fn begin_users(stage: &Arc<Stage>, run: RunId, flags: &Flags, client: Clie
     let is_resumed = journal.is_resumed();
     let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
     let files = [&paths.rows, &paths.list, &paths.report, &paths.outside];
-    if is_resumed {
-        // As `system` shows (`clear_users`), rows and users of earlier runs are on the disk now.
-        let durable = &mut stage.job(run.0).durable;
-        durable.resize(files.len(), 0);
-        (durable[0], durable[1]) = (disk::len(&paths.rows), disk::len(&paths.list));
-    }
-    let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec());
+    let process = process(stage, run, &paths, files.map(PathBuf::clone).to_vec(), is_resumed);
     let job = Job::listed(ClearUsers::new(Lister::new(client)), users, rows, journal);
     drive(stage, process, flags, job, log, None).await
 }
@@ -229,8 +229,15 @@ pub fn begin(flags: &Flags) -> RunBegin {
     }
 }
 
-pub fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>) -> Arc<Process> {
+pub fn process(stage: &Stage, run: RunId, paths: &Paths, files: Vec<PathBuf>, is_resumed: bool) -> Arc<Process> {
     let mut state = stage.job(run.0);
+    if is_resumed {
+        // As `system` shows, opening a journal brings what earlier runs have written to the disk, but for the outside log.
+        state.durable.resize(files.len(), 0);
+        let both = files.iter().zip(&mut state.durable);
+        both.filter(|(file, _)| **file != paths.outside)
+            .for_each(|(file, durable)| *durable = disk::len(file));
+    }
     let directory = paths.report.parent().unwrap();
     let process = Process::new(run, directory, files, &state.durable, &stage.world);
     state.process = Some(Arc::clone(&process));

@@ -41,8 +41,15 @@ pub async fn run(
         already_done: plan.rows_done(),
         ..begin(flags)
     };
-    let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, journal.is_resumed())?;
-    let process = process(stage, run, &paths, vec![paths.rows.clone(), paths.report.clone()]);
+    let is_resumed = journal.is_resumed();
+    let log = RunLog::begin(RunLog::path_of(&paths.report), &begin, is_resumed)?;
+    let process = process(
+        stage,
+        run,
+        &paths,
+        vec![paths.rows.clone(), paths.report.clone()],
+        is_resumed,
+    );
     let types = [ConvType::Peer, ConvType::Group];
     let lister = Lister::new(client)
         .since(listing.newest.map(since))
