@@ -87,8 +87,8 @@ pub fn check(stage: &Stage) {
     }
 }
 
-/// What operators allowed in the moment before this one. Through a Redis, a run may still start what it has reserved before
-/// a limit was set.
+/// The most that operators allowed in the moment before this one, or in this one: after the machine has stood still, limits
+/// begin and end at once. Through a Redis, a run may still start what it has reserved before a limit was set.
 fn limit_before(stage: &Stage, now: Duration) -> Option<f64> {
     let limits = stage.limits.lock().unwrap();
     let since = match &stage.machine {
@@ -96,7 +96,7 @@ fn limit_before(stage: &Stage, now: Duration) -> Option<f64> {
         None => now.saturating_sub(RESERVED_FOR + stage.redis.delay()),
     };
     let first = limits.iter().rposition(|(at, _)| *at < since);
-    let allowed = limits[first.unwrap_or(0)..].iter().filter(|(at, _)| *at < now);
+    let allowed = limits[first.unwrap_or(0)..].iter().filter(|(at, _)| *at <= now);
     let mut allowed = allowed.map(|(_, limit)| limit.unwrap_or(f64::INFINITY));
     let none_yet = first.is_none().then_some(f64::INFINITY);
     let most = none_yet.into_iter().chain(&mut allowed).fold(0.0, f64::max);
