@@ -11,7 +11,7 @@ use crate::job::Ended;
 use crate::life::{Event, Flags, Limiter, What};
 use crate::log::Line;
 use crate::quota::location;
-use crate::redis::Redis;
+use crate::redis::{Redis, Trouble};
 use crate::said;
 use crate::stage::{Stage, name};
 use crate::world::RunId;
@@ -56,13 +56,20 @@ async fn join_redis(stage: &Stage, run: RunId, name: &str, rate: Rate) -> RedisQ
         match joined {
             Ok(quota) => return quota,
             // The program ends before anything begins, and whoever has started it does so again.
-            Err(QuotaError::Refused { why, .. }) if stage.redis.is_lasting() => {
+            Err(QuotaError::Refused { why, .. }) if was_refused(stage, began) => {
                 stage.tell(format!("{} can't begin: {why}", name));
                 sleep(Duration::from_secs(10)).await;
             }
             Err(error) => panic!("{name} can't join: {error}"),
         }
     }
+}
+
+/// Whether the server has had a fault since then that lasts.
+fn was_refused(stage: &Stage, since: Duration) -> bool {
+    let troubles = stage.troubles.lock().unwrap();
+    let is_recent = |(at, trouble, _): &(Duration, Trouble, bool)| *at >= since && trouble.is_lasting();
+    stage.redis.is_lasting() || troubles.iter().any(is_recent)
 }
 
 /// Looks every few seconds who is there.
