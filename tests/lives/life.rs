@@ -316,6 +316,9 @@ impl Life {
             events,
         };
         crate::topics::draw(&mut life);
+        if seed % 16 == 15 {
+            crate::shares::make_busy(&mut life);
+        }
         life
     }
 

@@ -77,15 +77,6 @@ fn every_promise_is_kept_in_whole_lives() {
 }
 
 #[test]
-fn busy_runs_get_equal_shares() {
-    let mut sum = Sum::default();
-    let first = number("ZIM_FIRST_LIFE").unwrap_or(1);
-    for seed in first..first + number("ZIM_LIVES").unwrap_or(6) {
-        sum.live(&shares::busy(seed));
-    }
-}
-
-#[test]
 fn the_same_seed_is_the_same_life() {
     let _alone = alone();
     for seed in number("ZIM_FIRST_LIFE").map_or(0..8, |first| first..first + 100) {

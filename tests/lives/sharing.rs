@@ -74,26 +74,27 @@ fn was_refused(stage: &Stage, since: Duration) -> bool {
 
 /// Looks every few seconds who is there.
 pub async fn watch(stage: Arc<Stage>) {
-    let mut before: Vec<String> = Vec::new();
+    // The runs that had joined and had no entry.
+    let mut missing: Vec<String> = Vec::new();
     loop {
         sleep(LOOK_EVERY).await;
         let (present, running) = (stage.redis.present(), running(&stage));
         let disturbed = last_trouble(&stage).map(|at| stage.now() - at);
         if stage.redis.is_out() || disturbed.is_some_and(|since| since < FORGOTTEN_AFTER) {
-            before = Vec::new();
+            missing.clear();
             continue;
         }
         if let Some(gone) = present.iter().find(|run| has_ended(&stage, run)) {
             stage.violated("no presence outlives its run", format!("{gone} at {:?}", stage.now()));
         }
-        let is_missing = |run: &&String| before.contains(run) && !present.contains(run);
-        if let Some(missing) = running.iter().find(is_missing) {
-            stage.violated(
-                "a run is present while it lives",
-                format!("{missing} at {:?}", stage.now()),
-            );
+        // A run that leaves may just have removed it.
+        let still = missing
+            .iter()
+            .find(|run| running.contains(run) && !present.contains(run));
+        if let Some(run) = still {
+            stage.violated("a run is present while it lives", format!("{run} at {:?}", stage.now()));
         }
-        before = running;
+        missing = running.into_iter().filter(|run| !present.contains(run)).collect();
     }
 }
 

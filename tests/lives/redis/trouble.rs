@@ -155,7 +155,12 @@ impl Redis {
                 };
             }
             Trouble::Clock(by) => self.data().ahead += by * 1000,
-            Trouble::Deleted(kept) => _ = self.command(&["DEL", kept.key()]),
+            Trouble::Deleted(kept) => {
+                self.command(&["DEL", kept.key()]);
+                self.state()
+                    .troubles
+                    .retain(|trouble| *trouble != Trouble::OtherType(kept));
+            }
             Trouble::OtherType(kept) => {
                 self.command(&["DEL", kept.key()]);
                 self.command(&["LPUSH", kept.key(), "x"]);
@@ -215,7 +220,12 @@ impl Redis {
         };
         match kept {
             Kept::Runs => self.command(&["HSET", RUNS, "f00", &text]),
-            _ => self.command(&["SET", kept.key(), &text, "PX", "60000"]),
+            _ => {
+                self.state()
+                    .troubles
+                    .retain(|trouble| *trouble != Trouble::OtherType(kept));
+                self.command(&["SET", kept.key(), &text, "PX", "60000"])
+            }
         };
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::super::limit::Limit;
 use super::super::limit_entry::LimitEntry;
 use crate::limiter::Rate;
 
-/// The server says within this time that a limit has ended.
-const GRACE: Duration = Duration::from_secs(3);
+/// The server says at least this often that a limit is in force, if it can be asked.
+const CONFIRMED_FOR: Duration = Duration::from_secs(3);
 
 /// The limit as far as is known.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) struct KnownLimit {
     /// Its text on the server.
     text: Vec<u8>,
     entry: Option<LimitEntry>,
+    /// When the server has last said so.
+    confirmed_at: Option<Instant>,
     has_warned: bool,
 }
 
@@ -22,6 +26,7 @@ impl KnownLimit {
     /// Notes an answer: the limit, as the scripts read it, and its text. `ahead`: how far this machine's clock is ahead of
     /// the server's, in milliseconds.
     pub fn note(&mut self, limit: &str, text: Vec<u8>, ahead: i64) {
+        self.confirmed_at = Some(Instant::now());
         // Its end would seem to move if it were converted again and again.
         if text == self.text {
             return;
@@ -36,11 +41,12 @@ impl KnownLimit {
         self.text = text;
     }
 
-    /// The limit in force. The server decides when it ends, unless it can't be asked.
+    /// The limit in force. The server decides when it ends, by its clock, unless it can't be asked.
     pub fn limit(&self) -> Option<Limit> {
         let limit = self.entry.as_ref()?.limit;
-        let is_over = |until| SystemTime::now().duration_since(until).is_ok_and(|since| since > GRACE);
-        (!limit.until.is_some_and(is_over)).then_some(limit)
+        let is_confirmed = self.confirmed_at.is_some_and(|at| at.elapsed() <= CONFIRMED_FOR);
+        let is_over = limit.until.is_some_and(|until| until <= SystemTime::now());
+        (is_confirmed || !is_over).then_some(limit)
     }
 
     /// The entry, if there is a limit; or that what is in this key is none, and what to do.
@@ -85,8 +91,8 @@ mod tests {
     use super::*;
     use crate::text::milliseconds;
 
-    #[test]
-    fn the_end_is_by_this_machine_s_clock_stays_where_it_is_and_counts_if_the_server_is_silent() {
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_by_this_machine_s_clock_stays_where_it_is_and_counts_if_the_server_is_silent() {
         let second = Duration::from_secs(1);
         let now = SystemTime::now();
         let text = |until: SystemTime| format!("{{\"limit\":5,\"until\":{}}}", milliseconds(until)).into_bytes();
@@ -98,10 +104,15 @@ mod tests {
         assert_eq!(until(&known), Some(milliseconds(now + 10 * second)));
         known.note("5", text(now - 3590 * second), ahead + 20);
         assert_eq!(until(&known), Some(milliseconds(now + 10 * second)));
-        // The server says a little later that it has ended.
-        known.note("5", text(now - second), 0);
+        // The server decides: its clock may have gone back.
+        known.note("5", text(now - 3600 * second), 0);
+        tokio::time::advance(2 * second).await;
         assert!(known.limit().is_some());
-        known.note("5", text(now - 10 * second), 0);
+        known.note("5", text(now - 3600 * second), 0);
+        tokio::time::advance(2 * second).await;
+        assert!(known.limit().is_some());
+        // It can't be asked.
+        tokio::time::advance(2 * second).await;
         assert_eq!(known.limit(), None);
         // The scripts have the last word about the number.
         known.note("0", text(now + second), 0);

@@ -23,7 +23,7 @@ mod server_clock;
 mod steer;
 mod store;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
@@ -85,8 +85,8 @@ struct Run {
     higher_rate: HigherRate,
     /// The limit that an operator has set.
     limit: Mutex<KnownLimit>,
-    /// How far this machine's clock is ahead of the server's, in milliseconds.
-    ahead: AtomicI64,
+    /// How far this machine's clock is ahead of the server's, in milliseconds, once that is known.
+    ahead: Mutex<Option<i64>>,
     server_clock: Mutex<ServerClock>,
 }
 
@@ -182,7 +182,7 @@ impl Run {
             not_before: Mutex::new(None),
             round_trip: AtomicU64::new(0),
             limit: Mutex::default(),
-            ahead: AtomicI64::new(0),
+            ahead: Mutex::new(None),
             server_clock: Mutex::new(ServerClock::new()),
         }
     }
@@ -249,7 +249,10 @@ impl Run {
         let now = Instant::now();
         self.note_round_trip(took);
         let (state, at, until, runs, id, largest, limit, text) = answer;
-        self.limit().note(&limit, text, self.ahead.load(Ordering::Relaxed));
+        if let Some(ahead) = *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Without it, the end of the limit is not known. The next renewal tells both.
+            self.limit().note(&limit, text, ahead);
+        }
         let later = |micros| now + Duration::from_micros(micros);
         if state == 2 {
             self.renew().await?;
@@ -286,7 +289,7 @@ impl Run {
         let (now, .., limit, text) = &answer;
         self.note_server_time(*now, took);
         let ahead = ahead_of(*now);
-        self.ahead.store(ahead, Ordering::Relaxed);
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
         self.limit().note(limit, text.clone(), ahead);
         Ok(answer)
     }
