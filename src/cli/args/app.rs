@@ -336,7 +336,10 @@ fn app_id(app_id: &OsStr) -> Result<u32, String> {
 fn rate(rate: &OsStr) -> Result<Timetable, String> {
     let text = utf8(rate)?;
     refuse_secret(text)?;
-    text.parse().map_err(|error: TimetableError| error.to_string())
+    text.parse().map_err(|error| match error {
+        TimetableError::Rate(_) => format!("{error}, or a timetable, like 08:00=5,22:00=20"),
+        _ => error.to_string(),
+    })
 }
 
 /// Parses a region, ignoring case.
