@@ -19,6 +19,7 @@ mod limits;
 mod list;
 mod log;
 mod look;
+mod outages;
 mod pace;
 mod promises;
 mod quiet;

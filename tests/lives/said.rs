@@ -7,6 +7,7 @@ use tracing::Level;
 use crate::job::Ended;
 use crate::life::What;
 use crate::log::Line;
+use crate::outages;
 use crate::redis::Trouble;
 use crate::run_end::{is_limited, is_up};
 use crate::stage::{Stage, name};
@@ -63,6 +64,7 @@ pub fn check(stage: &Stage) {
     for job in 0..stage.jobs.len() {
         let runs = stage.job(job).runs.clone();
         for (nth, run) in runs.iter().enumerate() {
+            outages::check(stage, run);
             let sent: Vec<Sent> = stage
                 .world()
                 .requests

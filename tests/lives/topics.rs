@@ -62,9 +62,10 @@ fn clocks(life: &mut Life, rng: &mut Rng) {
     life.events.sort_by_key(|event| event.at);
 }
 
-/// Three minutes around this one with a rate each. What comes last is no pause, so that each pause ends within an hour.
+/// Three minutes around this one with a rate each. What comes last is no pause, so that each pause ends within ten minutes, or an hour later where the
+/// clock goes back.
 fn timetable(minute: u64, rng: &mut Rng) -> Entries {
-    let mut minutes = [0, 31, 32, 33, 35, 40, 94];
+    let mut minutes = [0, 31, 32, 33, 34, 36, 40];
     rng.shuffle(&mut minutes);
     minutes[..3].sort_unstable();
     let mut rates = [0.0, 2.5, 5.0, 20.0, 50.0];
