@@ -224,8 +224,8 @@ fn check_quota(stage: &Stage, sent: &[Sent]) {
     }
 }
 
-/// The last run that ends removes the files of a machine's quota, unless another program has them locked or removes them. A
-/// limit stays.
+/// The last run that ends removes the files of a machine's quota, unless it is killed, or another program has them locked or
+/// removes them. A limit stays.
 fn check_files(stage: &Stage) {
     let Some(machine) = &stage.machine else { return };
     let is_disturbed = stage
@@ -233,9 +233,12 @@ fn check_files(stage: &Stage) {
         .events
         .iter()
         .any(|event| matches!(event.what, What::Quota(..)));
+    let was_killed =
+        (0..stage.jobs.len()).any(|job| stage.job(job).runs.last().is_some_and(|run| run.survivors.is_some()));
     let stays = |path: &&PathBuf| path.extension().is_some_and(|ending| ending != "limit");
     if let Some(left) = machine.files().iter().find(stays)
         && !is_disturbed
+        && !was_killed
     {
         stage.violated("no presence outlives its run", left.display().to_string());
     }

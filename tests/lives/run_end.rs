@@ -312,8 +312,9 @@ fn source(stage: &Stage, ended: &Ended, summary: &Summary, new: &[&Row]) {
         _ => 64,
     };
     let most = ahead + ended.flags.max_in_flight as u64;
+    // Rows that could not be sent when it was their turn: nothing could be reached, or their connections waited too long.
     let was_refused = stage.world().refused.iter().any(|(run, _)| *run == ended.run);
-    if ended.told.most_ahead > most && !was_refused {
+    if ended.told.most_ahead > most && !was_refused && ended.told.held == 0 {
         let how = format!(
             "{}: {} rows were taken before their turn",
             name(ended.run),

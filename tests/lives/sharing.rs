@@ -199,7 +199,10 @@ fn check_hold(stage: &Stage, run: &Ended, hold: &Hold) {
         let how = format!("{}: back at {back:?}, on hold until {:?}", name(run.run), hold.until);
         stage.violated("a hold ends when the quota is back", how);
     }
-    let most = Duration::from_secs(run.flags.give_up_after_s) + PATIENCE + late;
+    // After the machine has slept, what was away gets a minute to come back.
+    let has_slept = !stage.clock.slept(hold.from, hold.until).is_zero();
+    let to_come_back = Duration::from_secs(if has_slept { 60 } else { 0 });
+    let most = Duration::from_secs(run.flags.give_up_after_s) + to_come_back + PATIENCE + late;
     let lasted = hold.until - hold.from;
     if lasted > most + Duration::from_millis(run.flags.timeout_ms) && !is_limited(stage, hold.from, hold.until) {
         let how = format!("{}: on hold for {lasted:?}, {:?}", name(run.run), run.flags);
