@@ -287,6 +287,23 @@ const IDS: [&str; 12] = [
     "two\nlines",
 ];
 
+impl What {
+    /// The job that it happens to.
+    pub fn job(&mut self) -> Option<&mut usize> {
+        match self {
+            What::Stop(job, _)
+            | What::Kill(job, _)
+            | What::PowerCut(job, _)
+            | What::Append(job, _)
+            | What::Mend(job)
+            | What::SyncFails(job)
+            | What::DiskFull(job, _)
+            | What::Look(job) => Some(job),
+            _ => None,
+        }
+    }
+}
+
 impl Life {
     pub fn of(seed: u64) -> Life {
         let mut rng = Rng::with_seed(seed);

@@ -20,7 +20,12 @@ pub fn shrink(life: &Life, violation: &Violation) -> Life {
     };
     loop {
         let before = size(&best);
-        // Whole jobs can't be taken out, because events name them; but they can be empty.
+        for job in (0..best.jobs.len()).rev() {
+            let smaller = without_job(&best, job);
+            if best.jobs.len() > 1 && fails(&smaller) {
+                best = smaller;
+            }
+        }
         for job in 0..best.jobs.len() {
             best = fewer(
                 best,
@@ -60,7 +65,21 @@ pub fn shrink(life: &Life, violation: &Violation) -> Life {
 
 fn size(life: &Life) -> usize {
     let jobs: usize = life.jobs.iter().map(|job| job.input.len() + job.runs.len()).sum();
-    jobs + life.events.len()
+    jobs + life.events.len() + life.jobs.len()
+}
+
+/// Takes a job out, and what happens to it.
+fn without_job(life: &Life, job: usize) -> Life {
+    let mut life = life.clone();
+    life.jobs.remove(job);
+    life.events.retain_mut(|event| match event.what.job() {
+        Some(of) if *of == job => false,
+        of => {
+            of.into_iter().for_each(|of| *of -= usize::from(*of > job));
+            true
+        }
+    });
+    life
 }
 
 /// Takes out halves, quarters and so on of a list, as long as the life fails.
