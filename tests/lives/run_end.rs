@@ -401,18 +401,17 @@ fn had_failed_for(ended: &Ended, sent: &[Sent], in_flight_for: Duration) -> Dura
 /// How long the quota had been away when the run stopped: then it waited for what was in flight.
 fn away_for(stage: &Stage, ended: &Ended, in_flight_for: Duration) -> Duration {
     let (mut since, mut longest) = (None, Duration::ZERO);
-    let now = (ended.ended, false);
-    for (at, is_away) in stage.away.lock().unwrap().iter().chain([&now]) {
-        let at = (*at).min(ended.ended);
-        match since {
-            None if *is_away => since = Some(at),
-            Some(from) if !*is_away => {
-                if at + in_flight_for + SECOND >= ended.ended {
-                    longest = longest.max(at - from);
-                }
-                since = None;
-            }
-            _ => {}
+    for (from, until) in crate::sharing::outages(stage) {
+        if from > ended.ended {
+            break;
+        }
+        // A Redis that was there for a moment may not have been reached.
+        let is_again = |(_, before): &(Duration, Duration)| stage.machine.is_none() && from < *before + 3 * SECOND;
+        let from = since.filter(is_again).map_or(from, |(first, _)| first);
+        since = Some((from, until));
+        let until = until.min(ended.ended);
+        if until + in_flight_for + SECOND >= ended.ended {
+            longest = longest.max(until - from);
         }
     }
     longest

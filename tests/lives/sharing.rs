@@ -245,7 +245,7 @@ fn check_outages(stage: &Stage, run: &Ended, holds: &[Hold]) {
 }
 
 /// When the quota was away.
-fn outages(stage: &Stage) -> Vec<(Duration, Duration)> {
+pub fn outages(stage: &Stage) -> Vec<(Duration, Duration)> {
     let mut outages: Vec<(Duration, Duration)> = Vec::new();
     let mut since = None;
     for (at, is_away) in stage.away.lock().unwrap().iter() {
@@ -291,7 +291,8 @@ fn is_limited(stage: &Stage, from: Duration, until: Duration) -> bool {
 
 fn stalls(stage: &Stage) -> Duration {
     let stalls = stage.life.events.iter().map(|event| match event.what {
-        What::Stall(lasts) => Duration::from_millis(lasts),
+        // A run has more time after it has slept.
+        What::Stall(lasts) | What::Sleep(lasts) => 2 * Duration::from_millis(lasts),
         _ => Duration::ZERO,
     });
     stalls.sum()

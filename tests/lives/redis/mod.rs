@@ -104,12 +104,12 @@ impl Redis {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (stream, its_stream) = duplex(64 * 1024);
-        tokio::spawn(self.serve(its_stream));
+        let closed = self.closed.subscribe();
+        tokio::spawn(self.serve(its_stream, closed));
         Ok(stream)
     }
 
-    async fn serve(self: Arc<Redis>, mut stream: DuplexStream) {
-        let mut closed = self.closed.subscribe();
+    async fn serve(self: Arc<Redis>, mut stream: DuplexStream, mut closed: watch::Receiver<u32>) {
         tokio::select! {
             biased;
             _ = closed.changed() => {}
