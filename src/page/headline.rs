@@ -120,7 +120,7 @@ fn under_way(analysis: &Analysis, parts: &[Part], is_well: bool) -> String {
     let listed = analysis.listed.as_deref().map(|listed| {
         let all = listed.left().map(|left| format!(" of {}", grouped(listed.rows + left)));
         let (rows, all) = (grouped(listed.rows), all.unwrap_or_default());
-        format!(" so far; {rows}{all} users listed")
+        format!(" so far; {rows}{all} users done")
     });
     let noun = format!("{noun}{}", listed.unwrap_or_default());
     let waits = analysis.waits().map(|waits| format!("; {waits}"));

@@ -143,7 +143,7 @@ fn the_page_of_rows_that_were_listed_tells_of_the_users_too() {
     std::fs::write(directory.path().join("out.list.csv"), listed(&["ok", "ok"])).unwrap();
     let run = std::fs::File::open(&path).unwrap();
     run.try_lock().unwrap();
-    let said = "Under way: 5 rows so far; 2 of 3 users listed, and all is well so far";
+    let said = "Under way: 5 rows so far; 2 of 3 users done, and all is well so far";
     assert_eq!(headline(&html(&path)), ("quiet", said));
     // Without the list report it is not known what was to be done.
     assert_eq!(headline(&page(&report, &log, None)).0, "quiet");
