@@ -114,6 +114,8 @@ fn the_table_shows_the_first_lines_of_each_kind_and_what_to_run() {
         assert!(is_said, "`{line}` is not in\n{}", outcome.stdout);
     }
     assert_eq!(outcome.stderr, "");
+    desk.write("one.csv", "user,conv,type\na,b,0\n");
+    assert!(check(&desk, &["one.csv"]).stdout.contains(", of 1 user\n"));
 }
 
 #[test]

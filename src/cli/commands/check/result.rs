@@ -189,9 +189,10 @@ impl Checked<'_> {
             writeln!(text, "users          {rows:>12}  {users} of them different")?;
         } else {
             let (peer, group) = (grouped(findings.peer), grouped(findings.group));
+            let noun = if findings.users == 1 { "user" } else { "users" };
             writeln!(
                 text,
-                "rows           {rows:>12}  {peer} to peers, {group} to groups, of {users} users"
+                "rows           {rows:>12}  {peer} to peers, {group} to groups, of {users} {noun}"
             )?;
         }
         write_kinds(
