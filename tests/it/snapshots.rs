@@ -23,7 +23,7 @@ fn stable() -> Settings {
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z +(INFO|WARN|ERROR)", "[time] $1"),
         (r"/\S+/zim-batch ", "[path]/zim-batch "),
         (
-            r"requests +\d+  in [\d.]+ s(: [\d.]+/s, peak \d+ in one second)?",
+            r"requests +\d+  in [\d.]+ s(: [\d.]+/s( from the first to the last)?, peak \d+ in one second)?",
             "requests [count, time and rate]",
         ),
         (r"latency +[\d.]+ ms  median; .*", "latency [times]"),

@@ -311,7 +311,8 @@ fn took(summary: &Summary) -> String {
     }
 }
 
-/// `in 10.1 s: 19.91/s, peak 20 in one second`; for a run that is too short for a rate, only the time.
+/// `in 10.1 s: 19.91/s, peak 20 in one second`; for a run that is too short for a rate, only the time. The rate is that
+/// between the first request and the last, which is said if the run waited before or after them.
 pub fn pace(summary: &Summary) -> String {
     let rate = match summary.rate {
         ..0.005 => return format!("in {}", took(summary)),
@@ -319,8 +320,10 @@ pub fn pace(summary: &Summary) -> String {
         ..1000.0 => format!("{:.2}", summary.rate),
         many => grouped(many as u64),
     };
+    let waited = summary.requests as f64 / summary.elapsed_s < 0.9 * summary.rate;
+    let span = if waited { " from the first to the last" } else { "" };
     let (took, peak) = (took(summary), grouped(summary.peak_1s));
-    format!("in {took}: {rate}/s, peak {peak} in one second")
+    format!("in {took}: {rate}/s{span}, peak {peak} in one second")
 }
 
 #[cfg(test)]
@@ -354,7 +357,14 @@ mod tests {
         };
         assert_eq!(pace(&summary), "in 0.1 s");
         (summary.elapsed_s, summary.rate, summary.peak_1s) = (10.1, 20.0, 20);
+        summary.requests = 201;
         assert_eq!(pace(&summary), "in 10.1 s: 20.00/s, peak 20 in one second");
+        // The run was paused for most of the time, so requests and time would give another rate.
+        summary.elapsed_s = 101.0;
+        assert_eq!(
+            pace(&summary),
+            "in 1m 41s: 20.00/s from the first to the last, peak 20 in one second"
+        );
     }
 
     #[test]
