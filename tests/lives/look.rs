@@ -18,7 +18,10 @@ pub fn of_a_look(stage: &Stage, job: usize, report: &Path, analysis: &Analysis) 
     ));
     match report::read(report) {
         Ok(records) => {
-            let users = report::read(&list_report_of(report)).unwrap_or_default();
+            // A kill may have torn its last record.
+            let Ok(users) = report::read(&list_report_of(report)) else {
+                return;
+            };
             of_records(stage, job, analysis, &records, &users);
         }
         Err(why) => stage.violated("a report can always be read", why),
