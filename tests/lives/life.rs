@@ -44,6 +44,8 @@ pub struct WorldPlan {
 pub struct Fates {
     pub outside: u64,
     pub rejected: u64,
+    /// With the same code.
+    pub alike: bool,
     pub flaky: u64,
     pub transient: u64,
     pub unknown: u64,
@@ -403,6 +405,7 @@ fn world(rng: &mut Rng) -> WorldPlan {
     let fates = Fates {
         outside: fate(300),
         rejected: fate(100),
+        alike: false,
         flaky: fate(300),
         transient: fate(60),
         unknown: fate(60),

@@ -1,15 +1,17 @@
 //! `list` alone: the conversations of users become a rows file.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zim_batch::journal::{IfExists, Journal, Report, RowsTo, RunBegin, RunLog};
 use zim_batch::rows::{Format, Input, Reads, Selection, Source};
-use zim_batch::{Client, ConvType, Job, Lister};
+use zim_batch::{Client, ConvType, Job, Lister, Summary};
 
 use crate::job::{Ended, Failed, Paths, begin, drive, process};
 use crate::life::{Flags, Listing};
-use crate::stage::Stage;
+use crate::report::{self, Row};
+use crate::stage::{Stage, name};
 use crate::world::{NEWEST, RunId, UPDATED_EVERY};
 
 /// A run that lists users and clears nothing.
@@ -56,6 +58,31 @@ pub async fn run(
         .conv_type(listing.conv_type.map(|conv_type| types[usize::from(conv_type == '2')]));
     let job = Job::planned(lister, plan).report(journal);
     drive(stage, process, flags, job, log, None).await
+}
+
+/// The rows file has the time of each conversation.
+pub fn check_times(stage: &Stage, job: usize, rows: &Path) {
+    for [conv, said] in report::read_times(rows) {
+        let nth: u64 = conv[1..].parse().unwrap_or_default();
+        let at = UNIX_EPOCH + Duration::from_millis(NEWEST - nth * UPDATED_EVERY);
+        if said != humantime::format_rfc3339_millis(at).to_string() {
+            let how = format!("job {job}: {conv} was updated at {said}");
+            return stage.violated("what is listed is what the server has", how);
+        }
+    }
+}
+
+/// Users with as many conversations as ZIM lists are counted apart.
+pub fn check_full(stage: &Stage, ended: &Ended, summary: &Summary, users: &[Row]) {
+    let Some(found) = &summary.users else { return };
+    let full = users
+        .iter()
+        .filter(|record| record.outcome == "ok" && record.conversations == 1000);
+    let full = full.count() as u64;
+    if found.full != full && !ended.disk_failed {
+        let how = format!("{}: {} full, not {full}", name(ended.run), found.full);
+        stage.violated("counts add up", how);
+    }
 }
 
 /// The moment since which so many conversations of each user, and one more, were updated.

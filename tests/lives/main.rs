@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod after;
 mod clock;
 mod disk;
 #[path = "../../src/cli/errors/exit_status.rs"]
@@ -33,6 +34,7 @@ mod shares;
 mod sharing;
 mod shrink;
 mod stage;
+mod stopping;
 mod topics;
 mod truth;
 mod world;

@@ -1,5 +1,6 @@
 //! Promises about when requests start, checked by the server's clock over all runs together.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::job::Ended;
 use crate::life::{Flags, What};
 use crate::promises::Repeats;
 use crate::stage::{Stage, name};
-use crate::world::{RunId, Sent};
+use crate::world::{Asked, RunId, Sent, TRANSIENT};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,6 +18,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(4);
 
 /// How long before its start a request may be reserved.
 const RESERVED_FOR: Duration = Duration::from_millis(1100);
+
+/// The shortest pause before another try.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Above this rate, a reservation is for several requests.
 const MAX_RESERVATIONS: f64 = 200.0;
@@ -82,6 +86,7 @@ pub fn check(stage: &Stage) {
         let sent: Vec<&Sent> = sent.iter().filter(|sent| sent.run == *run).collect();
         check_own_rate(stage, *run, flags, &sent);
         check_retry_after(stage, *run, &sent, &repeats);
+        check_pause(stage, *run, &sent, &repeats);
         check_waits(stage, *run, &sent);
         check_in_flight(stage, *run, flags, &sent);
     }
@@ -260,6 +265,32 @@ fn check_retry_after(stage: &Stage, run: RunId, sent: &[&Sent], repeats: &Repeat
             );
             return stage.violated("Retry-After is kept", how);
         }
+    }
+}
+
+/// What has failed is not tried again at once, unless on hold, which has pauses of its own.
+fn check_pause(stage: &Stage, run: RunId, sent: &[&Sent], repeats: &Repeats) {
+    let holds = stage.job(run.0).runs[run.1].told.holds.clone();
+    let epoch = stage.epoch;
+    let is_on_hold = |at: Duration| {
+        let at = epoch + at;
+        holds
+            .iter()
+            .any(|(from, until)| *from <= at && until.is_none_or(|until| at <= until))
+    };
+    let mut failed: HashMap<&Asked, Duration> = HashMap::new();
+    for sent in sent.iter().filter(|sent| repeats.is_unique(&sent.asked)) {
+        if let Some(at) = failed.remove(&sent.asked)
+            && sent.at < at + FIRST_PAUSE
+        {
+            let how = format!("{}: failed at {at:?}, sent at {:?}", name(run), sent.at);
+            return stage.violated("a row is tried again after a pause", how);
+        }
+        let answered = sent
+            .answered
+            .filter(|(_, said)| said.code.is_some_and(|code| TRANSIENT.contains(&code)));
+        let answered = answered.filter(|(at, _)| !is_on_hold(*at));
+        failed.extend(answered.map(|(at, _)| (&sent.asked, at)));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::life::What;
 use crate::report::{self, Row};
 use crate::stage::{JobState, Stage, name};
 use crate::world::{Asked, Key, Sent};
-use crate::{exits, list, look, pace, run_end, said, secrets, shares, sharing, truth};
+use crate::{after, exits, list, look, pace, run_end, said, secrets, shares, sharing, truth};
 
 /// How often rows and users stand in all inputs.
 pub struct Repeats {
@@ -107,6 +107,7 @@ pub fn after_a_run(stage: &Stage, job: usize, ended: &Ended) {
     if !ended.disk_failed {
         outside_log(stage, job, &paths, &files.records);
     }
+    list::check_full(stage, ended, summary, &files.users);
     run_end::check(stage, ended, summary, &files, &lines);
 }
 
@@ -168,8 +169,10 @@ pub fn at_the_end(stage: &Stage) {
         } else {
             rows_are_recorded(stage, job, &state, &files.records, &lines);
         }
+        list::check_times(stage, job, &paths.rows);
         if plan.listing.is_none() {
             truth::check(stage, job, &files.records);
+            after::check(stage, job, &paths, &files, &lines);
         }
         sent_rows(stage, job, &state, &files, &lines);
         runs_are_logged(stage, job, &state, &paths);

@@ -66,6 +66,15 @@ pub fn read_rows(path: &Path) -> Result<Vec<(u64, Key)>, String> {
     rows.collect()
 }
 
+/// The conversations of a rows file, and when each was updated.
+pub fn read_times(path: &Path) -> Vec<[String; 2]> {
+    let bytes = bytes(path);
+    let mut reader = csv::Reader::from_reader(&bytes[..]);
+    let rows = reader.records().map_while(Result::ok);
+    rows.map(|record| [record[1].to_owned(), record[3].to_owned()])
+        .collect()
+}
+
 /// The whole rows at the beginning of a rows file.
 pub fn rows_in(bytes: &[u8]) -> Vec<(u64, Key)> {
     let mut reader = csv::Reader::from_reader(bytes);

@@ -13,6 +13,7 @@ use crate::look::codes;
 use crate::promises::{Files, Repeats};
 use crate::report::Row;
 use crate::stage::{Stage, name};
+use crate::stopping;
 use crate::world::{Asked, Said, Sent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -157,6 +158,7 @@ fn requests(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new:
             .count()
     };
     let peak = (0..starts.len()).map(within).max().unwrap_or(0) as u64;
+    rate(stage, ended, summary, &starts);
     let expected = (sent.len() as u64, limited, peak, ended.told.sent);
     let found = (summary.requests, summary.limited, summary.peak_1s, summary.requests);
     if expected != found || summary.codes != expected_codes {
@@ -188,6 +190,26 @@ fn requests(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new:
         if record.attempts != times && repeats.is_unique(&asked) && record.outcome != "invalid" {
             stage.violated(promise, format!("{}: sent {times} times: {record:?}", name(ended.run)));
         }
+    }
+}
+
+/// How long the run lasted, and how fast it was.
+fn rate(stage: &Stage, ended: &Ended, summary: &Summary, starts: &[Duration]) {
+    let lasted = (ended.ended - ended.began).as_secs_f64();
+    let sending = starts.last().map_or(0.0, |last| (*last - starts[0]).as_secs_f64());
+    // Between the first and the last, or, in a short run, from its start to its end.
+    let time = if sending < 5.0 { lasted } else { sending };
+    let rate = starts.len().saturating_sub(1) as f64 / time.max(0.001);
+    let is_near = |said: f64, is: f64| (said - is).abs() <= 0.02 + is * 0.01;
+    let is_short = time < 0.1 || (sending - 5.0).abs() < 0.1;
+    if !is_near(summary.elapsed_s, lasted) || !(is_short || is_near(summary.rate, rate)) {
+        let how = format!(
+            "{}: {} per second in {} s, not {rate} in {lasted}",
+            name(ended.run),
+            summary.rate,
+            summary.elapsed_s
+        );
+        stage.violated("requests are counted", how);
     }
 }
 
@@ -244,6 +266,7 @@ fn stops(stage: &Stage, ended: &Ended, summary: &Summary, sent: &[Sent], new: &[
         Some(_) => false,
     };
     must_stop(stage, ended, summary, slack);
+    stopping::check(stage, ended, summary, sent, new);
     source(stage, ended, summary, new);
     if !has_reason {
         let how = format!(

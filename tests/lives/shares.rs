@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::job::Ended;
-use crate::life::{Fates, Flags, JobPlan, Life, Limiter, Line};
+use crate::life::{Event, Fates, Flags, JobPlan, Life, Limiter, Line, What};
 use crate::stage::{Stage, name};
 
 /// Runs begin and end one after the other: it takes a moment until the shares are even.
@@ -23,10 +23,17 @@ pub fn make_busy(life: &mut Life) {
     let (seed, rng) = (life.seed, &mut Rng::with_seed(!life.seed));
     life.has_machine_quota = seed % 3 == 0;
     life.events.clear();
+    if rng.bool() {
+        // A limit that ends while they are busy.
+        let limit = What::Limit([2.0, 5.0][rng.usize(0..2)], rng.u64(2000..6000));
+        let at = rng.u64(3000..8000);
+        life.events.push(Event { at, what: limit });
+    }
     life.world.limiter = Limiter::None;
     life.world.fates = Fates {
         outside: life.world.fates.outside,
         rejected: 0,
+        alike: false,
         flaky: 0,
         transient: 0,
         unknown: 0,
@@ -60,13 +67,23 @@ pub fn check(stage: &Stage) {
     let fates = world.fates;
     let has_failures = fates.rejected + fates.flaky + fates.transient + fates.unknown + fates.page > 0;
     let is_slow = world.connect_ms + world.latency_ms + world.jitter_ms > 100;
-    if has_failures || is_slow || !events.is_empty() || !matches!(world.limiter, Limiter::None) {
+    if has_failures
+        || is_slow
+        || !events.iter().all(|event| matches!(event.what, What::Limit(..)))
+        || !matches!(world.limiter, Limiter::None)
+    {
         return;
     }
     let all: Vec<Ended> = (0..jobs.len()).flat_map(|job| stage.job(job).runs.clone()).collect();
     let mut changes: Vec<Duration> = all.iter().flat_map(|run| [run.began, run.ended]).collect();
+    let limits = stage.limits.lock().unwrap().clone();
+    changes.extend(limits.iter().map(|(at, _)| *at));
     changes.sort();
-    for between in changes.windows(2) {
+    let is_limited = |now: Duration| {
+        let last = limits.iter().rfind(|(at, _)| *at <= now);
+        last.is_some_and(|(_, limit)| limit.is_some())
+    };
+    for between in changes.windows(2).filter(|between| !is_limited(between[0])) {
         let (from, until) = (between[0] + SETTLES, between[1].saturating_sub(SETTLES));
         let runs: Vec<&Ended> = all
             .iter()

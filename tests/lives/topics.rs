@@ -5,7 +5,7 @@ use fastrand::Rng;
 
 use crate::clock::{Entries, SUMMER, local_minute};
 use crate::input;
-use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Listing, Millis, Stop, What, pick};
+use crate::life::{Event, Feed, FeedKind, JobPlan, Life, Line, Listing, Millis, Stop, What, pick};
 
 /// The streams.
 const STOPS: u64 = 0x5709_0001;
@@ -13,6 +13,7 @@ const INVALID: u64 = 0x5709_0002;
 const FEEDS: u64 = 0x5709_0003;
 const LISTS: u64 = 0x5709_0004;
 const CLOCKS: u64 = 0x5709_0005;
+const WRONG: u64 = 0x5709_0006;
 
 /// Draws all topics of a life.
 pub fn draw(life: &mut Life) {
@@ -32,6 +33,24 @@ pub fn draw(life: &mut Life) {
         job.listing = (rng.u8(0..4) == 0 && job.users.is_some()).then_some(listing);
     }
     clocks(life, &mut Rng::with_seed(life.seed ^ CLOCKS));
+    let rng = &mut Rng::with_seed(life.seed ^ WRONG);
+    if rng.u8(0..12) == 0 {
+        wrong_columns(life, rng);
+    }
+}
+
+/// As if the columns of the rows were the wrong ones: all are rejected alike.
+fn wrong_columns(life: &mut Life, rng: &mut Rng) {
+    life.world.fates.outside = 0;
+    life.world.fates.rejected = pick(rng, &[1000, 1000, 950]);
+    life.world.fates.alike = true;
+    let users = pick(rng, &[7, 1000, 1000]);
+    for job in life.jobs.iter_mut().filter(|job| job.users.is_none()) {
+        let row = |nth: usize| Line::Item([format!("w{}", nth % users), format!("c{nth}"), "0".to_owned()]);
+        job.input = (0..rng.usize(30..90)).map(row).collect();
+        job.runs[0].max_in_flight = pick(rng, &[1, 4]);
+        (job.runs[0].limit, job.runs[0].max_failures) = (None, None);
+    }
 }
 
 /// The clock on the wall, what happens to it, and what goes by it.

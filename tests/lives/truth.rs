@@ -37,6 +37,11 @@ pub fn check(stage: &Stage, job: usize, records: &[Row]) {
         .max()
         .unwrap_or(0)
         .into();
+    let stands_still = stage
+        .life
+        .events
+        .iter()
+        .any(|event| matches!(event.what, What::Stall(_)));
     let mut failed_in_trouble = 0;
     for record in records {
         let (fate, said) = (
@@ -56,6 +61,22 @@ pub fn check(stage: &Stage, job: usize, records: &[Row]) {
             "failed" => was_said && record.code != Some(0),
             _ => said.is_empty() || !repeats.is_unique(&Asked::Clear(record.key.clone())),
         };
+        let latencies = || {
+            let asked = Asked::Clear(record.key.clone());
+            let sent = world
+                .requests
+                .iter()
+                .filter(move |sent| sent.run.0 == job && sent.asked == asked);
+            sent.filter_map(|sent| Some((sent.answered?.0 - sent.at).as_millis() as i64))
+        };
+        let said_latency = record.latency_ms.parse::<i64>().ok();
+        if !stands_still
+            && record.code.is_some()
+            && !latencies().any(|latency| said_latency.is_some_and(|said| (said - latency).abs() <= 2))
+        {
+            let how = format!("job {job}: {record:?}, but {:?} ms", latencies().collect::<Vec<_>>());
+            stage.violated("what is recorded is what happened", how);
+        }
         if !is_true {
             let how = format!("job {job}: {record:?}, but {fate:?}, and {said:?} was answered");
             stage.violated("what is recorded is what happened", how);

@@ -183,7 +183,10 @@ impl World {
         let fates = self.plan.fates;
         for (share, fate) in [
             (fates.outside, Fate::Outside),
-            (fates.rejected, Fate::Rejected(of(REJECTED))),
+            (
+                fates.rejected,
+                Fate::Rejected(if fates.alike { REJECTED[0] } else { of(REJECTED) }),
+            ),
             (fates.flaky, Fate::Flaky(of(TRANSIENT), 1 + more as u32 % 7)),
             (fates.transient, Fate::Transient(of(TRANSIENT))),
             (fates.unknown, Fate::Unknown),
