@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::geteuid;
 
 use super::error::{ReportError, Role};
-use super::holder::Holder;
+use super::holder::{Holder, is_locked};
 use crate::files::{OWNER_ONLY, directory_of, leads_to, other_owner};
 
 /// How long a lock of an unknown process may be that of a reader, who asks whether a run holds the file: see
@@ -202,8 +202,14 @@ fn check_existing(path: &Path, role: Role, existing: IfExists, metadata: &Metada
     check_kind(path, role, existing, metadata)?;
     // Whether an outside log may be replaced is decided by its rows.
     if existing == IfExists::Refuse && role != Role::Outside && metadata.len() > 0 {
-        let path = path.to_owned();
-        return Err(ReportError::Exists { path, role });
+        // Neither resuming nor replacing it is an advice while another run writes it.
+        let is_held = is_locked(path);
+        let (path, by) = (path.to_owned(), Holder::of(path));
+        return Err(if is_held {
+            ReportError::Held { path, by }
+        } else {
+            ReportError::Exists { path, role }
+        });
     }
     Ok(())
 }
@@ -260,7 +266,6 @@ fn unwritable(path: &Path, source: io::Error) -> ReportError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::is_locked;
     use super::*;
 
     #[test]

@@ -58,9 +58,9 @@ fn a_second_run_on_the_same_report_ends_immediately_whatever_its_path() {
         "link.csv",
         "hard.csv",
     ] {
-        for how in ["--resume", "--overwrite"] {
-            let call = run_of(&desk, &server, "b", 5).flag("--report", name).arg(how);
-            let outcome = call.run();
+        for how in [None, Some("--resume"), Some("--overwrite")] {
+            let call = run_of(&desk, &server, "b", 5).flag("--report", name);
+            let outcome = how.into_iter().fold(call, Call::arg).run();
             outcome.assert_status(75).assert_says(&[name, "another run"]);
             if locks_are_listed() {
                 outcome.assert_says(&[&format!("process {}", first.id())]);
