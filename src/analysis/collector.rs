@@ -29,14 +29,18 @@ pub(super) struct Collector {
     reasons: Reasons,
     /// Records after this moment are recent, in milliseconds since 1970.
     recent_since: i64,
+    /// When the last of them was made so far.
+    recent_until: i64,
 }
 
 impl Collector {
     /// For reports whose run, if one is under way, began at `began`.
     pub fn new(began: Option<i64>) -> Collector {
         let read_at = milliseconds(SystemTime::now());
+        let recent_since = began.unwrap_or(i64::MIN).max(read_at - LAST_MINUTE);
         Collector {
-            recent_since: began.unwrap_or(i64::MIN).max(read_at - LAST_MINUTE),
+            recent_since,
+            recent_until: recent_since,
             analysis: Analysis {
                 report: String::new(),
                 parts: Vec::new(),
@@ -62,6 +66,7 @@ impl Collector {
                 simulated: false,
                 untimed: 0,
                 recent: 0,
+                recent_gap: 0,
                 runs: Vec::new(),
                 to_do: None,
                 listed: None,
@@ -120,7 +125,11 @@ impl Collector {
             Some(time) => {
                 analysis.first = Some(analysis.first.map_or(time, |first| first.min(time)));
                 analysis.last = Some(analysis.last.map_or(time, |last| last.max(time)));
-                analysis.recent += u64::from(time > self.recent_since);
+                if time > self.recent_since {
+                    analysis.recent += 1;
+                    analysis.recent_gap = analysis.recent_gap.max(time - self.recent_until);
+                    self.recent_until = self.recent_until.max(time);
+                }
                 analysis.spans.insert(time);
                 analysis.timeline.insert(time, record.outcome, record.latency_ms);
             }
@@ -138,6 +147,7 @@ impl Collector {
     pub fn finish(self, kind: Kind) -> Analysis {
         let mut analysis = self.analysis;
         analysis.kind = kind;
+        analysis.recent_gap = analysis.recent_gap.max(analysis.read_at - self.recent_until);
         (analysis.users, analysis.users_missed) = self.users.top(TOP_USERS);
         analysis.reasons = self.reasons.sorted();
         analysis

@@ -21,6 +21,9 @@ use crate::text::{milliseconds, system_time};
 /// The period of [`Analysis::recent_rate`], in milliseconds.
 pub(super) const LAST_MINUTE: i64 = 60_000;
 
+/// In this time, in milliseconds, a run that is neither slow nor interrupted makes a record.
+const INTERRUPTION: i64 = 10_000;
+
 /// The analysis of a report. Times are in milliseconds since 1970, UTC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -79,6 +82,8 @@ pub struct Analysis {
     pub present: Present,
     /// Records of the present run in the minute before the analysis began.
     pub(super) recent: u64,
+    /// The longest time without a record in that minute, in milliseconds.
+    pub(super) recent_gap: i64,
     pub(super) read_at: i64,
     /// The last record is torn and was ignored.
     pub is_torn: bool,
@@ -213,11 +218,15 @@ impl Analysis {
 
     /// So many records in the time of [`Analysis::recent_rate`], per second.
     fn recently(&self, records: u64) -> f64 {
+        records as f64 * 1000.0 / self.recent_time() as f64
+    }
+
+    /// The time of [`Analysis::recent_rate`], in milliseconds, at least a second.
+    fn recent_time(&self) -> i64 {
         let minute_ago = self.read_at - LAST_MINUTE;
         let after_pause = self.spans.iter().next_back().map_or(minute_ago, |(start, _)| start);
         let began = self.under_way.and_then(|run| run.began).unwrap_or(after_pause);
-        let took = (self.read_at - began.max(after_pause).max(minute_ago)).max(1000);
-        records as f64 * 1000.0 / took as f64
+        (self.read_at - began.max(after_pause).max(minute_ago)).max(1000)
     }
 
     /// Sets how many records the report is to have, unless the log of runs says so, or says that not all rows are listed yet.
@@ -240,7 +249,7 @@ impl Analysis {
 
     /// When the run under way will end, in milliseconds since 1970: at its recent rate or, if that changes, by its timetable
     /// and the limit of its quota; at its time limit at the latest. `None` if that can't be told, also while it waits for the
-    /// service or for an operator.
+    /// service or for an operator, and for up to a minute afterwards.
     pub fn until(&self) -> Option<i64> {
         self.until_after(self.left()? as f64, self.recent_rate())
     }
@@ -264,11 +273,12 @@ impl Analysis {
         if self.waits_for_others().is_some() {
             return None;
         }
+        let recent = Some(recent).filter(|_| !self.was_interrupted());
         let now = system_time(self.read_at);
         let takes = match (self.present.limit, self.timetable()) {
             (Some(limit), Some(timetable)) => {
                 // Others may have a part of it.
-                let share = limit.rate.map_or(1.0, |rate| recent / rate.per_second());
+                let share = recent? / limit.rate?.per_second();
                 let share = if share > 0.0 { share.min(1.0) } else { 1.0 };
                 timetable.time_for_limited(left / share, limit, now)?.as_secs_f64()
             }
@@ -276,14 +286,23 @@ impl Analysis {
                 let minute_ago = self.read_at - LAST_MINUTE;
                 // Just after a change, the recent rate says nothing.
                 let is_measured = timetable.rate_since(system_time(minute_ago), now);
-                let efficiency = is_measured.map_or(1.0, |rate| recent / rate.per_second());
+                let efficiency = match is_measured {
+                    Some(rate) => recent? / rate.per_second(),
+                    None => 1.0,
+                };
                 timetable.time_for(left / efficiency, now)?.as_secs_f64()
             }
-            _ if recent > 0.0 => left / recent,
-            _ => return None,
+            _ => left / recent.filter(|recent| *recent > 0.0)?,
         };
         let until = self.read_at.saturating_add((takes * 1000.0) as i64);
         Some(self.ends_at().map_or(until, |end| until.min(end)))
+    }
+
+    /// Whether the recent rate is that of a run that waited for a part of the time: without a record for much longer than
+    /// between its other ones.
+    fn was_interrupted(&self) -> bool {
+        let others = self.recent_time().saturating_sub(self.recent_gap).max(0);
+        self.recent_gap > INTERRUPTION && self.recent_gap as f64 * self.recent as f64 > 10.0 * others as f64
     }
 
     /// Until when the timetable of the run under way pauses it, in milliseconds since 1970.

@@ -65,6 +65,28 @@ fn the_rate_of_the_last_minute_is_that_of_the_time_since_the_run_began() {
 }
 
 #[test]
+fn when_a_run_that_has_just_waited_will_end_is_not_known() {
+    let now = milliseconds(SystemTime::now());
+    let until = |seconds: &[(i64, i64)], every: i64| {
+        let times = seconds
+            .iter()
+            .flat_map(|(from, to)| (from * 1000..to * 1000).step_by(every as usize));
+        let mut found = analysis(times.map(|ago| record(2, "ok", "40", now - 120_000 + ago)));
+        found.under_way = Some(UnderWay {
+            process: None,
+            began: Some(now - 120_000),
+        });
+        found.or_to_do(Some(found.rows + 100));
+        found.until()
+    };
+    assert!(until(&[(0, 120)], 50).is_some());
+    assert!(until(&[(0, 120)], 20_000).is_some(), "a slow run");
+    assert_eq!(until(&[(0, 75), (115, 120)], 50), None, "a pause has just ended");
+    assert_eq!(until(&[(0, 105)], 50), None, "it waits, for whatever it is");
+    assert!(until(&[(0, 60), (100, 101)], 50).is_none());
+}
+
+#[test]
 fn the_rate_of_a_whole_report_excludes_pauses_and_needs_a_minimum_duration() {
     let times = (0..=1000).flat_map(|number| [number * 50, 9 * 3_600_000 + number * 50]);
     let found = analysis(times.map(|time| record(2, "ok", "40", time)));
