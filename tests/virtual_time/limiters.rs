@@ -53,7 +53,8 @@ fn a_row_that_is_always_answered_503_or_403_fails_and_slows_nobody() {
             assert_eq!((summary.ok, summary.failed), (999, 1), "HTTP {status}");
             assert_eq!((outcomes[&100].as_str(), sent.len()), ("failed", 1005), "HTTP {status}");
             let rate = 1004.0 / (sent[sent.len() - 1].1 - sent[0].1).as_secs_f64();
-            assert!(rate > 19.8, "HTTP {status}: {rate} per second");
+            // The thread that reads the rows knows no paused time, and may come late.
+            assert!(rate > 19.0, "HTTP {status}: {rate} per second");
         });
     }
 }

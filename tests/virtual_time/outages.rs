@@ -279,7 +279,7 @@ fn a_pause_is_no_outage_and_an_outage_around_it_is_given_up_after_the_time_witho
                 let ended = Duration::from_secs(5 + 3 * 3600 - 10) + give_up_after;
                 // Waiting rows look again every second, and the reading thread knows no paused time.
                 let late = started_at.elapsed().abs_diff(ended);
-                assert!(late < Duration::from_secs(5), "{late:?}");
+                assert!(late < Duration::from_secs(10), "{late:?}");
                 assert!(
                     matches!(summary.stopped, Some(StopReason::GaveUp { .. })),
                     "{summary:?}"

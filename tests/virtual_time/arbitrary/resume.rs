@@ -159,7 +159,7 @@ proptest! {
             for record in &desk.records[whole..] {
                 report.push(record);
             }
-            report.commit().1.unwrap();
+            report.finish(true).unwrap();
             prop_assert_eq!(&desk.read("report.csv"), &desk.report, "cut at {}", cut);
             prop_assert_eq!(desk.read("outside.csv"), desk.outside(desk.records.len()), "cut at {}", cut);
         }
