@@ -72,6 +72,16 @@ impl Appender {
         !self.pending.is_empty()
     }
 
+    /// How many bytes of records were taken that are not written.
+    pub fn pending_len(&mut self) -> usize {
+        self.pending.exact_len()
+    }
+
+    /// Forgets the records that were taken after the first `len` bytes that are not written.
+    pub fn forget_pending_after(&mut self, len: usize) {
+        self.pending.truncate(len);
+    }
+
     /// Continues with `file`, which has replaced the previous one and is `len` bytes long. Nothing may be pending.
     pub fn replace(&mut self, file: File, len: u64) {
         self._replaced = Some(std::mem::replace(&mut self.opened.file, Arc::new(file)));

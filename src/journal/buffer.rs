@@ -43,6 +43,20 @@ impl Buffer {
         self.records.get_ref().len()
     }
 
+    /// How many bytes there are, exactly.
+    pub fn exact_len(&mut self) -> usize {
+        self.records.flush().expect("memory takes any record");
+        self.len()
+    }
+
+    /// Keeps the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        let mut bytes = self.take();
+        bytes.truncate(len);
+        self.is_empty = bytes.is_empty();
+        self.records = writer(bytes);
+    }
+
     /// Takes the bytes.
     pub fn take(&mut self) -> Vec<u8> {
         let Buffer { records, .. } = std::mem::replace(self, Buffer::new());

@@ -31,6 +31,8 @@ pub struct Report {
     outside: Option<Appender>,
     /// Whether the outside log is known to be that of the report.
     ownership: Ownership,
+    /// So many bytes that wait for the outside log are of records that are written.
+    outside_written: usize,
     /// The rows or users that have a record already.
     done: Done,
     /// Their outcomes, counted.
@@ -83,6 +85,7 @@ impl Report {
         };
         let opened = Report {
             ownership,
+            outside_written: 0,
             kind,
             rows,
             records,
@@ -132,7 +135,20 @@ impl Report {
     /// Whether written records of outside rows wait until they are known to be on the disk.
     fn is_outside_waiting(&self) -> bool {
         let is_pending = |file: &Option<Appender>| file.as_ref().is_some_and(Appender::is_pending);
-        self.ownership != Ownership::Known && !self.is_broken && is_pending(&self.outside) && !is_pending(&self.records)
+        self.ownership != Ownership::Known && is_pending(&self.outside) && !is_pending(&self.records)
+    }
+
+    /// Records that could not be written never are, and the outside log gets none of them.
+    fn note_records(&mut self, are_written: bool) {
+        if let (Some(records), false) = (&mut self.records, are_written) {
+            records.forget_pending_after(0);
+        }
+        let Some(outside) = &mut self.outside else { return };
+        if are_written {
+            self.outside_written = outside.pending_len();
+        } else {
+            outside.forget_pending_after(self.outside_written);
+        }
     }
 
     fn write_outside(&mut self) -> Result<(), ReportError> {
@@ -205,12 +221,12 @@ impl Journal for Report {
         // If the run was aborted while a reader was slow, the users whose rows it did not take are not done.
         self.is_broken |= self.rows.as_ref().is_some_and(RowsFile::is_unfinished);
         if self.is_broken {
-            // The outside log must not get rows that the report could not be given.
             return (Written::of_all(false), Ok(()));
         }
         let has_records = self.records.as_ref().is_some_and(Appender::is_pending);
         let written = self.write_records();
         let is_written = written.is_ok();
+        self.note_records(is_written);
         if is_written && has_records {
             self.files_mut().for_each(Appender::keep);
         }
@@ -243,14 +259,17 @@ impl Journal for Report {
             Some(RowsFile::Stdout(stream)) if has_begun && !was_broken => stream.finish(),
             _ => Ok(()),
         };
-        let (_, mut written) = self.commit();
+        let (_, written) = self.commit();
+        let mut outside = Ok(());
         if self.is_outside_waiting() {
-            written = written.and_then(|()| self.sync_later()());
+            outside = self.sync_later()();
             self.synced();
-            written = written.and_then(|()| self.write_outside());
         }
+        // After an error too: then it is complete, though the report can't be continued.
+        let outside = outside.and_then(|()| self.write_outside());
         let written = header
             .and(written)
+            .and(outside)
             .and_then(|()| self.files_mut().try_for_each(Appender::check_in_place))
             .and_then(|()| self.sync_later()());
         if has_begun {
@@ -338,6 +357,28 @@ mod tests {
         report.push(&record(Outcome::Outside));
         report.finish(true).unwrap();
         assert_eq!((lines(0), lines(1)), (2, 2));
+    }
+
+    #[test]
+    fn rows_that_wait_for_the_outside_log_are_written_at_the_end_without_those_that_the_report_has_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["out.csv", "outside.csv"].map(|name| directory.path().join(name));
+        let mut report = Report::open(&paths[0], &paths[1], IfExists::Refuse, false).unwrap();
+        let at = |line| Record {
+            line,
+            ..record(Outcome::Outside)
+        };
+        (2..5).for_each(|line| report.push(&at(line)));
+        assert!(matches!(report.commit(), (Written::ALL, Ok(()))));
+        // Another file is in its place for a moment.
+        std::fs::rename(&paths[0], directory.path().join("moved.csv")).unwrap();
+        report.files_mut().for_each(Appender::make_check_due);
+        report.push(&at(5));
+        assert!(report.commit().1.is_err());
+        std::fs::rename(directory.path().join("moved.csv"), &paths[0]).unwrap();
+        report.finish(true).unwrap();
+        let [written, outside] = paths.map(|path| std::fs::read_to_string(path).unwrap());
+        assert_eq!((outside.lines().count(), outside), (4, written));
     }
 
     #[test]
